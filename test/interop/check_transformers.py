@@ -1,0 +1,83 @@
+"""Opens a folder that webrlhf wrote with Hugging Face transformers and prints what it computes as JSON.
+
+Usage: python check_transformers.py <folder> [request.json]
+
+The request (all fields optional) may hold `ids`: token id sequences to run, `texts`: strings to tokenize, and
+`newTokens`: how many tokens to generate greedily after each sequence (EOS does not stop). Without `ids`, one short
+sequence of small ids is run. Weights that are missing, unexpected or of another shape are errors.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+torch.set_num_threads(1)
+
+
+def open_model(folder: Path):
+    config = AutoConfig.from_pretrained(folder)
+    scorer = any(a.endswith("ForSequenceClassification") for a in config.architectures or [])
+    cls = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
+    model, info = cls.from_pretrained(folder, output_loading_info=True)
+    problems = {k: sorted(map(str, v)) for k, v in info.items() if v}
+    if problems:
+        raise SystemExit(f"{folder}: weights do not fit: {json.dumps(problems)}")
+    return model.double().eval(), scorer
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    request = json.loads(Path(sys.argv[2]).read_text()) if len(sys.argv) > 2 else {}
+    model, scorer = open_model(folder)
+    sequences = request.get("ids") or [[i % model.config.vocab_size for i in (3, 5, 7, 4, 6)]]
+    answer = {
+        "transformers": transformers.__version__,
+        "architecture": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "tied": bool(model.config.tie_word_embeddings),
+        "ids": sequences,
+        "logits": [],
+    }
+    with torch.no_grad():
+        for ids in sequences:
+            answer["logits"].append(model(torch.tensor([ids])).logits[0].tolist())
+        if not scorer and request.get("newTokens"):
+            answer["greedy"] = []
+            for ids in sequences:
+                grown = list(ids)
+                for _ in range(request["newTokens"]):
+                    grown.append(int(model(torch.tensor([grown])).logits[0, -1].argmax()))
+                answer["greedy"].append(grown[len(ids) :])
+    generation = folder / "generation_config.json"
+    if generation.exists():
+        config = transformers.GenerationConfig.from_pretrained(folder)
+        answer["generation"] = {k: getattr(config, k) for k in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    if (folder / "tokenizer.json").exists():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        texts = request.get("texts") or ["Once upon a time, there was a cat."]
+        encoded = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts]
+        answer["tokenizer"] = {
+            "class": type(tokenizer).__name__,
+            "length": len(tokenizer),
+            "specials": {k: getattr(tokenizer, k) for k in ("bos_token", "eos_token", "pad_token", "unk_token")},
+            "ids": encoded,
+            "decoded": [tokenizer.decode(e, clean_up_tokenization_spaces=False) for e in encoded],
+        }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
