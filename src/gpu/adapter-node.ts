@@ -1,0 +1,91 @@
+import os from "node:os";
+import { UserError } from "../runtime/errors.ts";
+import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter } from "./adapter.ts";
+
+// Dawn hides these behind toggles: f16 on NVIDIA, and features still called unsafe. They change nothing elsewhere.
+const FLAGS = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model"];
+
+// Dawn's instance must outlive everything made from it: when it is collected the process crashes.
+const instances: GPU[] = [];
+
+interface Dawn {
+  create(flags: string[]): GPU;
+  globals: Record<string, unknown>;
+}
+
+/** Opens an adapter of Dawn: the system's driver first, then the embedded software Vulkan. */
+export async function requestDawnAdapter({ software = false }: AdapterOptions): Promise<FoundAdapter> {
+  const dawn = await loadDawn();
+  const request = async () => {
+    const instance = dawn.create(FLAGS);
+    instances.push(instance);
+    const adapter = await instance.requestAdapter(
+      software ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
+    );
+    return adapter && { adapter, note: describeAdapter(adapter) };
+  };
+
+  // Without a Vulkan loader Dawn would only print a warning.
+  const system = process.platform !== "linux" || vulkanLoaderExists() ? await request() : null;
+  if (system) return system;
+  if (process.platform !== "linux") throw new UserError("Dawn finds no WebGPU adapter. Update the graphics driver.");
+
+  const chosen = ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"].find((name) => process.env[name]);
+  if (chosen) {
+    throw new UserError(
+      `Dawn accepts no Vulkan driver of ${chosen}=${process.env[chosen]}. Unset it, or point it at a driver's manifest. ${DRIVER_HINT}`,
+    );
+  }
+  const embedded = (await useEmbeddedVulkan()) ? await request() : null;
+  if (embedded) return embedded;
+  const { EMBEDDED_PACKAGE } = await import("../runtime/embedded.ts");
+  throw new UserError(
+    `No WebGPU adapter: no Vulkan driver that Dawn accepts is installed. ${DRIVER_HINT} ` +
+      `Without root rights, on x64 Linux: npm install ${EMBEDDED_PACKAGE}@147.0.0 brings a slow software adapter.`,
+  );
+}
+
+async function loadDawn(): Promise<Dawn> {
+  const name = "webgpu"; // a variable, so that bundlers of browser code do not follow it
+  try {
+    const dawn: Dawn = await import(/* @vite-ignore */ name);
+    Object.assign(globalThis, dawn.globals); // GPUBufferUsage and the other constants
+    return dawn;
+  } catch (error) {
+    throw new UserError(
+      `Node needs the package "webgpu" (Dawn) and it does not load: ${error instanceof Error ? error.message.split("\n")[0] : error}. ` +
+        "Install it with: npm install webgpu",
+      { cause: error },
+    );
+  }
+}
+
+function dlopen(file: string, flags: number): Error | null {
+  try {
+    process.dlopen({ exports: {} }, file, flags);
+    return null;
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+// dlopen of a library that is no Node addon loads it, keeps it, and then complains that it registered nothing.
+const loaded = (error: Error | null) => error === null || error.message.includes("did not self-register");
+
+function vulkanLoaderExists(): boolean {
+  return loaded(dlopen("libvulkan.so.1", os.constants.dlopen.RTLD_NOW));
+}
+
+/**
+ * Makes this process use the embedded software Vulkan: Dawn's own dlopen("libvulkan.so.1") finds the library loaded
+ * here (by its SONAME), which reads the driver's manifest from the environment.
+ */
+async function useEmbeddedVulkan(): Promise<boolean> {
+  const { embeddedVulkan } = await import("../runtime/embedded.ts");
+  const vulkan = await embeddedVulkan();
+  if (!vulkan) return false;
+  const { RTLD_NOW, RTLD_GLOBAL } = os.constants.dlopen;
+  const RTLD_NODELETE = 0x1000;
+  process.env.VK_ICD_FILENAMES = vulkan.icd;
+  return loaded(dlopen(vulkan.loader, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE));
+}

@@ -1,0 +1,58 @@
+import { playwright } from "@vitest/browser-playwright";
+import { defineConfig, type TestProjectConfiguration } from "vitest/config";
+import { embeddedChromium } from "./src/runtime/embedded.ts";
+
+// Tests of the GPU layers import nothing of Node: they run unchanged in Node (Dawn), Deno (wgpu) and Chromium.
+const portable = ["test/{gpu,tensor,nn,rlhf}/**/*.test.ts"];
+
+// One process and one device for many files: opening devices and compiling shaders is what costs time.
+const shared = { testTimeout: 60_000, hookTimeout: 60_000 };
+
+const node: TestProjectConfiguration = {
+  test: { ...shared, name: "node", include: ["test/**/*.test.ts"], pool: "forks", maxWorkers: 2, isolate: false },
+};
+
+const deno: TestProjectConfiguration = {
+  test: { ...shared, name: "deno", include: portable, pool: "forks", maxWorkers: 1, isolate: false },
+};
+
+async function browser(): Promise<TestProjectConfiguration> {
+  const path = process.env.WEBRLHF_CHROMIUM;
+  const chromium = path ? { executable: path, env: {} } : await embeddedChromium();
+  return {
+    test: {
+      ...shared,
+      name: "browser",
+      include: portable,
+      browser: {
+        enabled: true,
+        headless: true,
+        screenshotFailures: false,
+        isolate: false,
+        instances: [{ browser: "chromium" }],
+        provider: playwright({
+          launchOptions: {
+            executablePath: chromium?.executable,
+            env: { ...(process.env as Record<string, string>), ...chromium?.env },
+            args: [
+              "--no-sandbox",
+              "--enable-unsafe-webgpu",
+              "--enable-features=Vulkan",
+              "--use-vulkan=swiftshader",
+              "--use-angle=swiftshader",
+            ],
+          },
+        }),
+      },
+    },
+  };
+}
+
+// `vitest --project node` must not unpack a browser.
+const only = process.argv.includes("--project") ? process.argv[process.argv.indexOf("--project") + 1] : undefined;
+
+export default defineConfig(async () => ({
+  test: {
+    projects: "Deno" in globalThis ? [deno] : only === "node" ? [node] : [node, await browser()],
+  },
+}));
