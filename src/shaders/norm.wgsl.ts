@@ -1,0 +1,129 @@
+/** RMSNorm and LayerNorm. Statistics and sums are f32 whatever T is. `n` = row length in vectors, `d` in elements. */
+
+export const RMSNORM_FWD = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let lane = lid % LANES;
+  let row = rowIndex(linearId(wid, nwg), lid);
+  let base = min(row, u.rows - 1u) * u.n;
+  var squares = F(0.0);
+  for (var i = lane; i < u.n; i += LANES) {
+    let v = F(x[base + i]);
+    squares = fma(v, v, squares);
+  }
+  let r = inverseSqrt(rowSum(hsum(squares), lid) / u.d + u.eps);
+  if (row < u.rows) {
+    for (var i = lane; i < u.n; i += LANES) { y[base + i] = V(F(x[base + i]) * r * w[i]); }
+    if (lane == 0u) { rstd[row] = r; }
+  }
+}`;
+
+// dx = rstd * (w dy - xhat mean(xhat w dy)), xhat = x rstd
+export const RMSNORM_DX = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let lane = lid % LANES;
+  let row = rowIndex(linearId(wid, nwg), lid);
+  let safe = min(row, u.rows - 1u);
+  let base = safe * u.n;
+  var dots = F(0.0);
+  for (var i = lane; i < u.n; i += LANES) { dots = fma(F(x[base + i]), F(dy[base + i]) * w[i], dots); }
+  let r = rstd[safe];
+  let c = rowSum(hsum(dots), lid) * r * r / u.d;
+  if (row < u.rows) {
+    for (var i = lane; i < u.n; i += LANES) {
+      var g = r * (F(dy[base + i]) * w[i] - F(x[base + i]) * c);
+      if (ACC) { g += F(dx[base + i]); }
+      dx[base + i] = V(g);
+    }
+  }
+}`;
+
+// stats[row] = (mean, 1 / standard deviation); the variance is summed around the mean, not as a difference of squares
+export const LAYERNORM_FWD = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let lane = lid % LANES;
+  let row = rowIndex(linearId(wid, nwg), lid);
+  let base = min(row, u.rows - 1u) * u.n;
+  var total = F(0.0);
+  for (var i = lane; i < u.n; i += LANES) { total += F(x[base + i]); }
+  let mean = rowSum(hsum(total), lid) / u.d;
+  var squares = F(0.0);
+  for (var i = lane; i < u.n; i += LANES) {
+    let v = F(x[base + i]) - mean;
+    squares = fma(v, v, squares);
+  }
+  let r = inverseSqrt(rowSum(hsum(squares), lid) / u.d + u.eps);
+  if (row < u.rows) {
+    for (var i = lane; i < u.n; i += LANES) { y[base + i] = V(fma((F(x[base + i]) - mean) * r, w[i], b[i])); }
+    if (lane == 0u) { stats[row] = vec2f(mean, r); }
+  }
+}`;
+
+// dx = rstd * (w dy - mean(w dy) - xhat mean(xhat w dy))
+export const LAYERNORM_DX = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let lane = lid % LANES;
+  let row = rowIndex(linearId(wid, nwg), lid);
+  let safe = min(row, u.rows - 1u);
+  let base = safe * u.n;
+  let s = stats[safe];
+  var plain = F(0.0);
+  var dots = F(0.0);
+  for (var i = lane; i < u.n; i += LANES) {
+    let g = F(dy[base + i]) * w[i];
+    plain += g;
+    dots = fma(g, (F(x[base + i]) - s.x) * s.y, dots);
+  }
+  let means = rowSum4(vec4f(hsum(plain), hsum(dots), 0.0, 0.0), lid) / u.d;
+  if (row < u.rows) {
+    for (var i = lane; i < u.n; i += LANES) {
+      let xhat = (F(x[base + i]) - s.x) * s.y;
+      var g = s.y * (F(dy[base + i]) * w[i] - means.x - xhat * means.y);
+      if (ACC) { g += F(dx[base + i]); }
+      dx[base + i] = V(g);
+    }
+  }
+}`;
+
+// Gradients of the parameters: an invocation owns one column vector and adds up the rows of one chunk (workgroup_id.y).
+export const RMSNORM_DW = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let c = wid.x * WG + lid;
+  if (c >= u.n) { return; }
+  var g = F(0.0);
+  let end = min((wid.y + 1u) * u.chunk, u.rows);
+  for (var r = wid.y * u.chunk; r < end; r += 1u) { g = fma(F(dy[r * u.n + c]), F(x[r * u.n + c]) * rstd[r], g); }
+  let o = wid.y * u.n + c;
+  if (ACC) { g += dw[o]; }
+  dw[o] = g;
+}`;
+
+export const LAYERNORM_DWB = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let c = wid.x * WG + lid;
+  if (c >= u.n) { return; }
+  var gw = F(0.0);
+  var gb = F(0.0);
+  let end = min((wid.y + 1u) * u.chunk, u.rows);
+  for (var r = wid.y * u.chunk; r < end; r += 1u) {
+    let g = F(dy[r * u.n + c]);
+    let s = stats[r];
+    gw = fma(g, (F(x[r * u.n + c]) - s.x) * s.y, gw);
+    gb += g;
+  }
+  let o = wid.y * u.n + c;
+  if (ACC_W) { gw += dw[o]; }
+  if (ACC_B) { gb += db[o]; }
+  dw[o] = gw;
+  db[o] = gb;
+}`;
+
+/** out[c] (+)= sum over chunks of partial[chunk, c], in chunk order. */
+export const FOLD_CHUNKS = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let c = wid.x * WG + lid;
+  if (c >= u.n) { return; }
+  var g = F(0.0);
+  for (var k = 0u; k < u.chunks; k += 1u) { g += partial[k * u.n + c]; }
+  if (ACC) { g += out[c]; }
+  out[c] = g;
+}`;

@@ -1,0 +1,111 @@
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { caps } from "../../src/gpu/device.ts";
+import { backward, recordMany } from "../../src/tensor/autograd.ts";
+import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { empty, tensor } from "../../src/tensor/tensor.ts";
+import { expectClose, gpuReady } from "../helpers.ts";
+import { awkward, byRow, checkOp, input, values } from "./check.ts";
+
+beforeAll(gpuReady);
+
+const size = fc.constantFrom(...awkward);
+
+const rmsReference =
+  (cols: number, eps: number) =>
+  ([x, w]: Float64Array[]) =>
+    byRow(x, cols, (row) => {
+      const r = 1 / Math.sqrt(row.reduce((s, v) => s + v * v, 0) / cols + eps);
+      return row.map((v, i) => v * r * w[i]);
+    });
+
+const layerReference =
+  (cols: number, eps: number) =>
+  ([x, w, b]: Float64Array[]) =>
+    byRow(x, cols, (row) => {
+      const mean = row.reduce((s, v) => s + v, 0) / cols;
+      const r = 1 / Math.sqrt(row.reduce((s, v) => s + (v - mean) ** 2, 0) / cols + eps);
+      return row.map((v, i) => (v - mean) * r * w[i] + b[i]);
+    });
+
+describe("rmsNorm", () => {
+  it("equals float64 over random shapes, gradients included", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 9 }), size, fc.nat(1000), async (rows, cols, seed) => {
+        const inputs = [input([rows, cols], seed), input([cols], seed + 1)];
+        await checkOp(([x, w]) => rmsNorm(x, w, 1e-3), inputs, rmsReference(cols, 1e-3), { gradRtol: 5e-5 });
+      }),
+      { numRuns: 8, seed: 1 },
+    );
+  });
+
+  it("adds parameter gradients over many row chunks in a fixed order", async () => {
+    const [rows, cols] = [700, 4];
+    const x = values(rows * cols, 3);
+    const dyOnes = new Float32Array(rows * cols).fill(1);
+    const run = () => gradOfWeight(x, dyOnes, rows, cols);
+    const expected = new Float64Array(cols);
+    for (let r = 0; r < rows; r++) {
+      const row = x.subarray(r * cols, (r + 1) * cols);
+      const rstd = 1 / Math.sqrt(row.reduce((s, v) => s + v * v, 0) / cols + 1e-5);
+      for (let c = 0; c < cols; c++) expected[c] += row[c] * rstd;
+    }
+    const first = await run();
+    expectClose(first, expected, 1e-5);
+    expect(Array.from(await run())).toEqual(Array.from(first));
+  });
+});
+
+describe("layerNorm", () => {
+  it("equals float64 over random shapes, gradients included", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 9 }), size, fc.nat(1000), async (rows, cols, seed) => {
+        const inputs = [input([rows, cols], seed), input([cols], seed + 1), input([cols], seed + 2)];
+        const op = layerReference(cols, 1e-2);
+        await checkOp(([x, w, b]) => layerNorm(x, w, b, 1e-2), inputs, op, { gradRtol: 1e-4 });
+      }),
+      { numRuns: 8, seed: 2 },
+    );
+  });
+
+  it("keeps its accuracy when the mean is far from zero", async () => {
+    const cols = 64;
+    const x = values(cols, 5).map((v) => v + 1000);
+    const ones = new Float32Array(cols).fill(1);
+    const y = scope(() => layerNorm(tensor(x, [1, cols]), tensor(ones), tensor(new Float32Array(cols)), 1e-5));
+    const exact = [Float64Array.from(x), Float64Array.from(ones), new Float64Array(cols)];
+    expectClose(await y.read(), layerReference(cols, 1e-5)(exact), 2e-4);
+  });
+
+  it("refuses parameters of another size", () => {
+    expect(() => scope(() => layerNorm(tensor([1, 2, 3, 4], [2, 2]), tensor([1]), tensor([1, 1])))).toThrow(
+      "layerNorm: weight must be f32 [2]",
+    );
+  });
+});
+
+describe("f16 storage", () => {
+  it("keeps statistics in f32", async (context) => {
+    if (!caps().f16) return context.skip();
+    // 300^2 * 32 overflows f16, whose largest number is 65504.
+    const x = values(64, 9, 300);
+    const w = values(32, 10);
+    const y = scope(() => rmsNorm(tensor(x, [2, 32], "f16"), tensor(w), 1e-5));
+    const exact = [Float64Array.from(await scope(() => tensor(x, [2, 32], "f16")).read()), Float64Array.from(w)];
+    expectClose(await y.read(), rmsReference(32, 1e-5)(exact), 1e-3);
+  });
+});
+
+function gradOfWeight(x: Float32Array, dy: Float32Array, rows: number, cols: number) {
+  return scope(() => {
+    const w = tensor(new Float32Array(cols).fill(1));
+    w.requiresGrad = true;
+    w.grad = tensor(new Float32Array(cols));
+    const y = rmsNorm(tensor(x, [rows, cols]), w, 1e-5);
+    const loss = empty([1]);
+    recordMany("loss", [y], [loss], () => [tensor(dy, [rows, cols])]);
+    backward(loss);
+    return w.grad;
+  }).read();
+}
