@@ -1,0 +1,183 @@
+/**
+ * The one open GPUDevice and what it can do. This file and `adapter.ts` are the only ones that know
+ * which WebGPU implementation runs underneath.
+ */
+import { UserError } from "../runtime/errors.ts";
+import { requestAdapter } from "./adapter.ts";
+
+/** What the kernels need to know about the adapter. */
+export interface Caps {
+  /** "cpu" for software rasterisers (lavapipe, SwiftShader): no barriers, no shared memory there. */
+  kind: "hardware" | "cpu";
+  /** Adapter name for people, e.g. "llvmpipe (LLVM 15.0.6, 256 bits)". */
+  name: string;
+  subgroups: boolean;
+  /** Smallest and largest subgroup size the adapter may use (0 without subgroups). */
+  subgroupSize: number;
+  subgroupSizeMax: number;
+  f16: boolean;
+  /** Scalars can travel as immediates (64 bytes) instead of through the uniform arena. */
+  immediates: boolean;
+  timestamps: boolean;
+  maxInvocations: number;
+  maxWorkgroupStorage: number;
+  /** Largest storage binding and largest buffer, bytes. */
+  maxBinding: number;
+  maxBuffer: number;
+}
+
+export interface OpenOptions {
+  /** Prefer a software adapter even where a GPU is present. */
+  software?: boolean;
+  /** Use the uniform arena for scalars even where immediates exist (for tests and benches). */
+  noImmediates?: boolean;
+}
+
+interface Open {
+  device: GPUDevice;
+  adapter: GPUAdapter;
+  caps: Caps;
+  note: string;
+}
+
+let current: Open | null = null;
+let opening: Promise<Caps> | null = null;
+let sticky: Error | null = null;
+let lost: Promise<GPUDeviceLostInfo> | null = null;
+const closers = new Set<() => void>();
+
+/** Opens the device once; later calls return the same capabilities. Throws `UserError` when no adapter works. */
+export function openDevice(options: OpenOptions = {}): Promise<Caps> {
+  opening ??= open(options).catch((error) => {
+    opening = null;
+    throw error;
+  });
+  return opening;
+}
+
+async function open(options: OpenOptions): Promise<Caps> {
+  const { adapter, note } = await requestAdapter({ software: options.software });
+  const device = await requestDevice(adapter);
+  device.addEventListener("uncapturederror", (event) => {
+    stickError(new Error(`WebGPU: ${(event as GPUUncapturedErrorEvent).error.message}`));
+  });
+  lost = device.lost;
+  device.lost.then((info) => {
+    if (current?.device !== device || info.reason === "destroyed") return;
+    sticky = new Error(
+      `the GPU device was lost (${info.message || "no reason given"}): resume from the last checkpoint on a new device`,
+    );
+  });
+  current = { device, adapter, caps: describe(adapter, device, options), note };
+  return current.caps;
+}
+
+/** Features and limits that are asked for if the adapter offers them; kernels are designed for the defaults. */
+const wantedFeatures = ["shader-f16", "subgroups", "timestamp-query", "immediates"];
+const wantedLimits = [
+  "maxBufferSize", // weights and KV caches
+  "maxStorageBufferBindingSize", // one chunk of a flat parameter store
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupStorageSize", // matmul and attention tiles on GPUs
+  "maxImmediateSize", // 64 bytes of scalars per dispatch
+];
+
+async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+  const requiredLimits: Record<string, number> = {};
+  for (const name of wantedLimits) {
+    const value = Number(
+      (adapter.limits as unknown as Record<string, number | bigint | undefined>)[name] ?? Number.NaN,
+    );
+    if (!Number.isFinite(value)) continue;
+    requiredLimits[name] = name === "maxImmediateSize" ? Math.min(64, value) : value;
+  }
+  const requiredFeatures = wantedFeatures.filter((f) => adapter.features.has(f as GPUFeatureName)) as GPUFeatureName[];
+  try {
+    return await adapter.requestDevice({ requiredFeatures, requiredLimits });
+  } catch (error) {
+    throw new UserError(`the adapter refused a device: ${(error as Error).message}`);
+  }
+}
+
+function describe(adapter: GPUAdapter, device: GPUDevice, options: OpenOptions): Caps {
+  const info = adapter.info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
+  const name = info.description || [info.vendor, info.architecture].filter(Boolean).join(" ") || "unknown adapter";
+  const software = /llvmpipe|lavapipe|swiftshader|softpipe|warp|basic render/i.test(
+    `${name} ${info.architecture} ${info.device}`,
+  );
+  const limit = (key: string) => Number((device.limits as unknown as Record<string, number>)[key]);
+  const subgroups = device.features.has("subgroups" as GPUFeatureName);
+  const fallback = (info as { isFallbackAdapter?: boolean }).isFallbackAdapter === true;
+  return {
+    kind: software || fallback ? "cpu" : "hardware",
+    name,
+    subgroups,
+    subgroupSize: subgroups ? (info.subgroupMinSize ?? 0) : 0,
+    subgroupSizeMax: subgroups ? (info.subgroupMaxSize ?? 0) : 0,
+    f16: device.features.has("shader-f16"),
+    immediates: !options.noImmediates && hasImmediates(limit("maxImmediateSize")),
+    timestamps: device.features.has("timestamp-query"),
+    maxInvocations: limit("maxComputeInvocationsPerWorkgroup"),
+    maxWorkgroupStorage: limit("maxComputeWorkgroupStorageSize"),
+    maxBinding: Math.min(limit("maxStorageBufferBindingSize"), limit("maxBufferSize")),
+    maxBuffer: limit("maxBufferSize"),
+  };
+}
+
+function hasImmediates(bytes: number): boolean {
+  const encoder = (globalThis as { GPUComputePassEncoder?: { prototype: object } }).GPUComputePassEncoder;
+  const languageFeatures = globalThis.navigator?.gpu?.wgslLanguageFeatures;
+  return (
+    bytes >= 64 &&
+    !!encoder &&
+    "setImmediates" in encoder.prototype &&
+    !!languageFeatures?.has("immediate_address_space")
+  );
+}
+
+function need(): Open {
+  if (!current) throw new Error("no GPU device is open: call `await openDevice()` first");
+  return current;
+}
+
+export const device = (): GPUDevice => need().device;
+export const adapter = (): GPUAdapter => need().adapter;
+export const caps = (): Caps => need().caps;
+/** One line for people: which adapter runs and how to get a faster one. */
+export const adapterNote = (): string => need().note;
+/** Resolves when the device is lost. */
+export const deviceLost = (): Promise<GPUDeviceLostInfo> | null => lost;
+
+/** Remembers the first error of the device; the next read throws it. */
+export function stickError(error: Error): void {
+  sticky ??= error;
+}
+
+/** Throws the remembered error, if any. Errors stay: everything enqueued after one is suspect. */
+export function throwStickyError(): void {
+  if (sticky) throw sticky;
+}
+
+/** For tests that provoke errors on purpose. */
+export function clearStickyError(): Error | null {
+  const error = sticky;
+  sticky = null;
+  return error;
+}
+
+/** Registers a function that drops caches bound to the device when it closes. */
+export function onClose(fn: () => void): void {
+  closers.add(fn);
+}
+
+/** Destroys the device and forgets everything made on it; `openDevice` may be called again. */
+export function closeDevice(): void {
+  if (!current) return;
+  const { device } = current;
+  for (const fn of closers) fn();
+  current = null;
+  opening = null;
+  sticky = null;
+  device.destroy();
+}

@@ -1,0 +1,191 @@
+/**
+ * A kernel is data: a name, a WGSL body with free names, its bindings and its scalars. From that one record come the
+ * binding declarations, the scalar struct and the bind-group layout, so TypeScript and WGSL cannot disagree. Sizes and
+ * types that specialise a body arrive as prepended `const` and `alias` lines; the body stays plain WGSL.
+ */
+import { caps, device, onClose, stickError } from "./device.ts";
+import type { BufferView } from "./pool.ts";
+import { scalarDeclaration, scalarLayouts } from "./scalars.ts";
+
+export type ScalarType = "u32" | "i32" | "f32";
+
+export interface KernelSpec {
+  /** Unique, e.g. "rmsnorm_fwd"; appears in errors and profiles. */
+  name: string;
+  /** WGSL body with free names. */
+  code: string;
+  /** In binding order: name -> "read T" or "write vec4<f32>": the access and the array's element type. */
+  bindings: Record<string, string>;
+  /** At most 16 words; WGSL reads them as `u.name`. */
+  scalars?: Record<string, ScalarType>;
+  /** The body uses subgroup builtins. */
+  subgroups?: boolean;
+}
+
+/** Values for the free names: integers become u32 constants, other numbers f32, strings type aliases. */
+export type Consts = Record<string, number | boolean | string>;
+
+/** A kernel together with the variants compiled so far. */
+export interface Kernel extends KernelSpec {
+  readonly scalarTypes: readonly ScalarType[];
+  readonly variants: Map<string, Variant>;
+}
+
+export interface Variant {
+  readonly kernel: Kernel;
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: BindLayout;
+}
+
+/** Bind groups are shared by every kernel with the same pattern of accesses. */
+interface BindLayout {
+  readonly count: number;
+  readonly layout: GPUBindGroupLayout;
+  readonly groups: GroupNode;
+}
+type GroupNode = Map<number, GroupNode | GPUBindGroup>;
+
+const kernels: Kernel[] = [];
+const layouts = new Map<string, BindLayout>();
+let bindGroupHits = 0;
+let bindGroupMisses = 0;
+
+export const kernelStats = () => ({ bindGroupHits, bindGroupMisses });
+
+/** Declares a kernel. Nothing is compiled until a variant of it runs. */
+export function kernel(spec: KernelSpec): Kernel {
+  const scalarTypes = Object.values(spec.scalars ?? {});
+  if (scalarTypes.length > 16) throw new Error(`kernel ${spec.name}: ${scalarTypes.length} scalars, at most 16 fit`);
+  if (Object.keys(spec.bindings).length > 8) throw new Error(`kernel ${spec.name}: more than 8 bindings`);
+  const declared: Kernel = { ...spec, scalarTypes, variants: new Map() };
+  kernels.push(declared);
+  return declared;
+}
+
+/** Every kernel declared so far; a test compiles them all. */
+export const allKernels = (): readonly Kernel[] => kernels;
+
+/** The compiled variant of a kernel for these constants. */
+export function specialize(kernel: Kernel, consts: Consts): Variant {
+  let key = "";
+  for (const name in consts) key += `${name}=${consts[name]};`;
+  return kernel.variants.get(key) ?? compile(kernel, consts, key);
+}
+
+/** The complete WGSL of a variant. */
+export function source(kernel: Kernel, consts: Consts): string {
+  const lines: string[] = [];
+  const type = (consts.T as string | undefined) ?? "f32";
+  if (Object.values(consts).includes("f16")) lines.push("enable f16;");
+  if (kernel.subgroups) lines.push("enable subgroups;");
+  lines.push(`alias T = ${type};`, "alias T4 = vec4<T>;", "alias A4 = vec4<f32>;");
+  for (const [name, value] of Object.entries(consts)) {
+    if (name === "T") continue;
+    if (typeof value === "string") lines.push(`alias ${name} = ${value};`);
+    else if (typeof value === "boolean") lines.push(`const ${name} = ${value};`);
+    else lines.push(`const ${name} = ${Number.isInteger(value) && value >= 0 ? `${value}u` : `f32(${value})`};`);
+  }
+  Object.entries(kernel.bindings).forEach(([name, spec], i) => {
+    const [access, element] = splitBinding(spec);
+    const mode = access === "read" ? "read" : "read_write";
+    lines.push(`@group(0) @binding(${i}) var<storage, ${mode}> ${name}: array<${element}>;`);
+  });
+  if (kernel.scalars) lines.push(scalarDeclaration(kernel.scalars));
+  lines.push("fn linearId(wid: vec3u, nwg: vec3u) -> u32 { return wid.y * nwg.x + wid.x; }");
+  return `${lines.join("\n")}\n${kernel.code}`;
+}
+
+function compile(kernel: Kernel, consts: Consts, key: string): Variant {
+  const gpu = device();
+  const code = source(kernel, consts);
+  const label = key ? `${kernel.name} {${key}}` : kernel.name;
+  gpu.pushErrorScope("validation");
+  const module = gpu.createShaderModule({ label, code });
+  const layout = bindLayout(kernel);
+  const pipeline = gpu.createComputePipeline({
+    label,
+    layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout.layout, ...scalarLayouts()], ...immediateSize() }),
+    compute: { module, entryPoint: "main" },
+  });
+  gpu.popErrorScope().then(
+    async (error) => {
+      if (error) stickError(new Error(await explain(label, code, module, error)));
+    },
+    () => {},
+  );
+  const variant = { kernel, pipeline, layout };
+  kernel.variants.set(key, variant);
+  return variant;
+}
+
+// 64 bytes for every pipeline, so that immediates survive a change of pipeline.
+const immediateSize = () => (caps().immediates ? { immediateSize: 64 } : {});
+
+async function explain(label: string, code: string, module: GPUShaderModule, error: GPUError): Promise<string> {
+  const info = await module.getCompilationInfo?.().catch(() => null);
+  const messages = (info?.messages ?? []).map((m) => `  ${m.lineNum}:${m.linePos} ${m.type}: ${m.message}`);
+  const numbered = code.split("\n").map((line, i) => `${String(i + 1).padStart(4)} ${line}`);
+  return [`kernel ${label} did not compile: ${error.message}`, ...messages, ...numbered].join("\n");
+}
+
+function splitBinding(spec: string): [access: string, element: string] {
+  const at = spec.indexOf(" ");
+  return [spec.slice(0, at), spec.slice(at + 1)];
+}
+
+function bindLayout(kernel: Kernel): BindLayout {
+  const accesses = Object.values(kernel.bindings).map((spec) => splitBinding(spec)[0]);
+  const key = accesses.join();
+  let found = layouts.get(key);
+  if (!found) {
+    const layout = device().createBindGroupLayout({
+      label: key,
+      entries: accesses.map((access, binding) => ({
+        binding,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+      })),
+    });
+    found = { count: accesses.length, layout, groups: new Map() };
+    layouts.set(key, found);
+  }
+  return found;
+}
+
+/** The cached bind group of a variant for these buffers: a trie on view ids, so a hit allocates nothing. */
+export function bindGroup(variant: Variant, views: readonly BufferView[]): GPUBindGroup {
+  const { count, layout, groups } = variant.layout;
+  if (views.length !== count) {
+    throw new Error(`kernel ${variant.kernel.name} takes ${count} buffers, got ${views.length}`);
+  }
+  let node = groups;
+  for (let i = 0; i < count - 1; i++) {
+    let next = node.get(views[i].id) as GroupNode | undefined;
+    if (!next) node.set(views[i].id, (next = new Map()));
+    node = next;
+  }
+  const last = views[count - 1].id;
+  const hit = node.get(last) as GPUBindGroup | undefined;
+  if (hit) {
+    bindGroupHits += 1;
+    return hit;
+  }
+  bindGroupMisses += 1;
+  const made = device().createBindGroup({
+    label: variant.kernel.name,
+    layout,
+    entries: views.map(({ buffer, offset, size }, binding) => ({ binding, resource: { buffer, offset, size } })),
+  });
+  node.set(last, made);
+  return made;
+}
+
+/** Forgets all bind groups; needed before buffers are destroyed. */
+export function dropBindGroups(): void {
+  for (const { groups } of layouts.values()) groups.clear();
+}
+
+onClose(() => {
+  for (const k of kernels) k.variants.clear();
+  layouts.clear();
+});

@@ -1,0 +1,142 @@
+/**
+ * Buffers are pooled in size classes, and the free buffer with the lowest id is handed out first. Then which buffer a
+ * tensor gets is a pure function of the sequence of allocations, the same program meets the same buffers every step, and
+ * the bind-group cache hits. Reuse needs no fence: everything runs on one queue, in order.
+ */
+import { UserError } from "../runtime/errors.ts";
+import { caps, device, onClose, stickError } from "./device.ts";
+
+/** A range of a GPU buffer that kernels can bind. `id` is unique per (buffer, offset, size). */
+export interface BufferView {
+  readonly id: number;
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly size: number;
+  /** Memo of `subview`. */
+  children?: Map<string, BufferView>;
+}
+
+let nextId = 1;
+const free = new Map<number, BufferView[]>();
+let poolBytes = 0;
+let buffersCreated = 0;
+
+export const poolStats = () => ({ poolBytes, buffersCreated });
+
+/** Rounds up to a class: powers of two to 64 KiB, then four classes per octave (at most 25 % waste). */
+export function sizeClass(bytes: number): number {
+  const size = Math.max(256, bytes);
+  const octave = 2 ** Math.ceil(Math.log2(size));
+  if (octave <= 65536) return octave;
+  const step = octave / 8;
+  return Math.ceil(size / step) * step;
+}
+
+/** Takes a buffer of at least `bytes`; `what` names it in errors. Contents are undefined. */
+export function acquire(bytes: number, what: string): BufferView {
+  const size = sizeClass(bytes);
+  const heap = free.get(size);
+  if (heap && heap.length > 0) return popLowest(heap);
+  return createBuffer(size, what);
+}
+
+export function release(view: BufferView): void {
+  let heap = free.get(view.size);
+  if (!heap) free.set(view.size, (heap = []));
+  push(heap, view);
+}
+
+/** Makes a buffer outside the classes (parameter stores, KV caches). Throws `UserError` beyond the device's limits. */
+export function createBuffer(bytes: number, what: string): BufferView {
+  const { maxBinding } = caps();
+  const size = Math.ceil(bytes / 4) * 4;
+  if (!(size <= maxBinding)) {
+    throw new UserError(
+      `${what} needs ${mib(size)}, but one binding of this adapter holds at most ${mib(maxBinding)}: ` +
+        "use a smaller model, batch or context length",
+    );
+  }
+  const gpu = device();
+  gpu.pushErrorScope("out-of-memory");
+  const buffer = gpu.createBuffer({
+    label: what,
+    size,
+    usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+  });
+  gpu.popErrorScope().then(
+    (error) => {
+      if (!error) return;
+      const message = `out of GPU memory: ${what} (${mib(size)}, after ${mib(poolBytes)} already held)`;
+      stickError(new UserError(`${message}: use a smaller batch, a shorter context or a smaller model`));
+    },
+    () => {}, // the device is gone; its loss is reported on its own
+  );
+  poolBytes += size;
+  buffersCreated += 1;
+  return { id: nextId++, buffer, offset: 0, size };
+}
+
+/** Destroys a buffer made by `createBuffer`. The caller has flushed the stream and dropped its bind groups. */
+export function destroyBuffer(view: BufferView): void {
+  poolBytes -= view.size;
+  view.buffer.destroy();
+}
+
+/** A part of a view; the same arguments give the same object. `offset` must be a multiple of 256 bytes. */
+export function subview(view: BufferView, offset: number, size: number): BufferView {
+  if (offset === 0 && size === view.size) return view;
+  if (offset % 256 !== 0) throw new Error(`a buffer view must start at a multiple of 256 bytes, not ${offset}`);
+  if (offset + size > view.size) throw new Error(`view ${offset}+${size} passes the end of a ${view.size}-byte buffer`);
+  view.children ??= new Map();
+  const key = `${offset}:${size}`;
+  let child = view.children.get(key);
+  if (!child) {
+    child = { id: nextId++, buffer: view.buffer, offset: view.offset + offset, size };
+    view.children.set(key, child);
+  }
+  return child;
+}
+
+/** Takes every free buffer out of the pool, for `trim` to destroy. */
+export function drainFree(): BufferView[] {
+  const all = [...free.values()].flat();
+  free.clear();
+  return all;
+}
+
+onClose(() => {
+  free.clear();
+  poolBytes = 0;
+});
+
+const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+// A binary min-heap on ids.
+function push(heap: BufferView[], view: BufferView): void {
+  let i = heap.length;
+  heap.push(view);
+  while (i > 0) {
+    const parent = (i - 1) >> 1;
+    if (heap[parent].id <= view.id) break;
+    heap[i] = heap[parent];
+    i = parent;
+  }
+  heap[i] = view;
+}
+
+function popLowest(heap: BufferView[]): BufferView {
+  const top = heap[0];
+  const last = heap.pop() as BufferView;
+  if (heap.length === 0) return top;
+  let i = 0;
+  for (;;) {
+    let child = 2 * i + 1;
+    if (child >= heap.length) break;
+    if (child + 1 < heap.length && heap[child + 1].id < heap[child].id) child += 1;
+    if (heap[child].id >= last.id) break;
+    heap[i] = heap[child];
+    i = child;
+  }
+  heap[i] = last;
+  return top;
+}

@@ -1,0 +1,231 @@
+/**
+ * One command encoder with one open compute pass. Work is enqueued eagerly and submitted in batches; reading back is the
+ * only asynchronous call. Uploads are copies inside the encoder, because `queue.writeBuffer` would overtake work that is
+ * encoded but not yet submitted.
+ */
+import { caps, device, onClose, throwStickyError } from "./device.ts";
+import {
+  bindGroup,
+  type Consts,
+  dropBindGroups,
+  type Kernel,
+  kernelStats,
+  specialize,
+  type Variant,
+} from "./kernel.ts";
+import { type BufferView, destroyBuffer, drainFree, poolStats, sizeClass } from "./pool.ts";
+import { scalarsFull, setScalars, uploadScalars } from "./scalars.ts";
+
+const MAX_DISPATCHES = 256; // keeps the GPU fed while JavaScript encodes; more buys nothing
+const MAX_GROUPS = 65535; // per dimension, the limit everywhere
+const STAGING = 1 << 20; // bytes of small uploads per flush
+
+let encoder: GPUCommandEncoder | null = null;
+let pass: GPUComputePassEncoder | null = null;
+let lastVariant: Variant | null = null;
+let pending = 0; // dispatches in the encoder
+let work = 0; // estimated operations in the encoder
+let staged: { buffer: GPUBuffer; cpu: Uint8Array<ArrayBuffer>; used: number } | null = null;
+const readers = new Map<number, GPUBuffer[]>(); // idle MAP_READ buffers by size
+let observer: ((variant: Variant, pass: () => GPUComputePassEncoder) => void) | null = null;
+
+let dispatches = 0;
+let submits = 0;
+let reads = 0;
+
+export interface Stats {
+  dispatches: number;
+  submits: number;
+  reads: number;
+  bindGroupHits: number;
+  bindGroupMisses: number;
+  /** Buffers ever created by the pool and the stores. */
+  buffersCreated: number;
+  /** Bytes held by the pool and the stores, free or in use. */
+  poolBytes: number;
+}
+
+/** Counters since the start of the program. */
+export const stats = (): Stats => ({ dispatches, submits, reads, ...kernelStats(), ...poolStats() });
+
+/**
+ * Enqueues one dispatch. A one-dimensional grid (no `y`) may exceed 65,535 groups: it is folded into y, and the kernel
+ * finds its index with `linearId(wid, nwg)` and guards the rounded-up tail.
+ */
+export function run(
+  kernel: Kernel,
+  consts: Consts,
+  buffers: readonly BufferView[],
+  scalars: readonly number[],
+  x: number,
+  y?: number,
+  z = 1,
+): void {
+  if (x === 0 || y === 0 || z === 0) return;
+  let gridX = x;
+  let gridY = y ?? 1;
+  if (y === undefined && x > MAX_GROUPS) {
+    gridY = Math.ceil(x / MAX_GROUPS);
+    gridX = Math.ceil(x / gridY);
+  }
+  if (gridX > MAX_GROUPS || gridY > MAX_GROUPS || z > MAX_GROUPS) {
+    throw new Error(`kernel ${kernel.name}: grid ${gridX}x${gridY}x${z} is over ${MAX_GROUPS} in one dimension`);
+  }
+  const variant = specialize(kernel, consts);
+  const group = bindGroup(variant, buffers);
+  if (scalarsFull()) flush();
+  const p = pass ?? openPass();
+  if (observer) observer(variant, openPass);
+  if (variant !== lastVariant) {
+    p.setPipeline(variant.pipeline);
+    lastVariant = variant;
+  }
+  p.setBindGroup(0, group);
+  setScalars(p, kernel.scalarTypes, scalars, kernel.name);
+  p.dispatchWorkgroups(gridX, gridY, z);
+  dispatches += 1;
+  pending += 1;
+  if (pending >= MAX_DISPATCHES) flush();
+}
+
+/**
+ * Tells the stream how many floating-point operations were just enqueued, so that no submit runs long enough to trip a
+ * watchdog or to make "pause" sluggish: about 100 ms at 20 GFLOP/s on CPU adapters and 2 TFLOP/s on GPUs.
+ */
+export function addWork(operations: number): void {
+  work += operations;
+  if (work > (caps().kind === "cpu" ? 2e9 : 2e11)) flush();
+}
+
+function openPass(): GPUComputePassEncoder {
+  encoder ??= device().createCommandEncoder();
+  pass ??= encoder.beginComputePass();
+  lastVariant = null;
+  return pass;
+}
+
+/** Ends the pass, because copies live between passes. */
+function endPass(): GPUCommandEncoder {
+  pass?.end();
+  pass = null;
+  encoder ??= device().createCommandEncoder();
+  return encoder;
+}
+
+/** Submits everything enqueued so far. */
+export function flush(): void {
+  if (!encoder) return;
+  const commands = endPass().finish();
+  uploadScalars();
+  if (staged && staged.used > 0) {
+    device().queue.writeBuffer(staged.buffer, 0, staged.cpu, 0, staged.used);
+    staged.used = 0;
+  }
+  device().queue.submit([commands]);
+  encoder = null;
+  pending = 0;
+  work = 0;
+  submits += 1;
+}
+
+/** Copies `bytes` between buffers, in stream order. */
+export function copy(from: BufferView, to: BufferView, bytes: number, fromOffset = 0, toOffset = 0): void {
+  if (bytes === 0) return;
+  endPass().copyBufferToBuffer(from.buffer, from.offset + fromOffset, to.buffer, to.offset + toOffset, bytes);
+}
+
+/** Fills with zeros, in stream order. */
+export function clear(view: BufferView, bytes = view.size): void {
+  endPass().clearBuffer(view.buffer, view.offset, bytes);
+}
+
+/** Writes host data, in stream order. */
+export function upload(view: BufferView, data: Float32Array | Uint32Array | Uint16Array, offset = 0): void {
+  const bytes = Math.ceil(data.byteLength / 4) * 4;
+  if (bytes === 0) return;
+  if (bytes > STAGING / 4) {
+    // Large data: submit what is pending, then write straight into place.
+    flush();
+    const padded = bytes === data.byteLength ? data : padToWord(data);
+    device().queue.writeBuffer(view.buffer, view.offset + offset, padded as Float32Array<ArrayBuffer>);
+    return;
+  }
+  if (staged && staged.used + bytes > STAGING) flush();
+  staged ??= {
+    buffer: device().createBuffer({
+      label: "upload staging",
+      size: STAGING,
+      usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    }),
+    cpu: new Uint8Array(STAGING),
+    used: 0,
+  };
+  staged.cpu.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), staged.used);
+  endPass().copyBufferToBuffer(staged.buffer, staged.used, view.buffer, view.offset + offset, bytes);
+  staged.used += bytes;
+}
+
+function padToWord(data: Float32Array | Uint32Array | Uint16Array): Uint8Array<ArrayBuffer> {
+  const padded = new Uint8Array(Math.ceil(data.byteLength / 4) * 4);
+  padded.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  return padded;
+}
+
+/** Reads `bytes` back. Everything enqueued before is submitted; device errors so far are thrown here. */
+export async function download(view: BufferView, bytes: number): Promise<ArrayBuffer> {
+  throwStickyError();
+  reads += 1;
+  const padded = Math.ceil(bytes / 4) * 4;
+  const size = sizeClass(padded);
+  const idle = readers.get(size) ?? [];
+  readers.set(size, idle);
+  const reader =
+    idle.pop() ??
+    device().createBuffer({ label: "readback", size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  endPass().copyBufferToBuffer(view.buffer, view.offset, reader, 0, padded);
+  flush();
+  try {
+    await reader.mapAsync(GPUMapMode.READ, 0, padded);
+  } catch (error) {
+    throwStickyError();
+    throw new Error(`reading back failed: ${(error as Error).message}`);
+  }
+  const data = reader.getMappedRange(0, padded).slice(0, bytes);
+  reader.unmap();
+  idle.push(reader);
+  throwStickyError();
+  return data;
+}
+
+/** Submits everything and waits until the GPU has finished it. */
+export async function finish(): Promise<void> {
+  flush();
+  await device().queue.onSubmittedWorkDone();
+  throwStickyError();
+}
+
+/** Gives free pooled buffers back to the driver. */
+export function trim(): void {
+  destroyBuffers(drainFree());
+}
+
+/** Destroys buffers after submitting what may still use them. */
+export function destroyBuffers(views: readonly BufferView[]): void {
+  flush();
+  dropBindGroups();
+  for (const view of views) destroyBuffer(view);
+}
+
+/** For the profiler: called before every dispatch; `reopen` gives it a fresh pass. */
+export function observe(fn: typeof observer): void {
+  flush();
+  observer = fn;
+}
+
+onClose(() => {
+  encoder = null;
+  pass = null;
+  staged = null;
+  pending = 0;
+  readers.clear();
+});

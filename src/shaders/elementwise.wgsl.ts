@@ -1,0 +1,86 @@
+/** Elementwise kernels. The op's formula arrives as the function `f`; V is f32 or vec4<f32>, S the stored type. */
+
+/** y[i] = f(x[i]), several elements a thread: software adapters pay per thread, GPUs do not mind. */
+export const unary = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let base = linearId(wid, nwg) * WG * PER + lid;
+  for (var j = 0u; j < PER; j++) {
+    let i = base + j * WG;
+    if (i < u.n) { y[i] = S(f(V(x[i]))); }
+  }
+}`;
+
+/** dx[i] = df(x[i], y[i], dy[i]), added to what is there when ACC. */
+export const unaryGrad = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let base = linearId(wid, nwg) * WG * PER + lid;
+  for (var j = 0u; j < PER; j++) {
+    let i = base + j * WG;
+    if (i < u.n) {
+      var d = df(V(x[i]), V(y[i]), V(dy[i]));
+      if (ACC) { d += V(dx[i]); }
+      dx[i] = S(d);
+    }
+  }
+}`;
+
+/** y[i] = f(a[i], b[i]) for equal shapes. */
+export const binary = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let base = linearId(wid, nwg) * WG * PER + lid;
+  for (var j = 0u; j < PER; j++) {
+    let i = base + j * WG;
+    if (i < u.n) { y[i] = S(f(V(a[i]), V(b[i]))); }
+  }
+}`;
+
+/** y = f(a, b) over up to four broadcast dimensions; a stride of 0 repeats. */
+export const binaryBroadcast = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  let i3 = i % u.d3;
+  let r3 = i / u.d3;
+  let i2 = r3 % u.d2;
+  let r2 = r3 / u.d2;
+  let i1 = r2 % u.d1;
+  let i0 = r2 / u.d1;
+  let ai = i0 * u.a0 + i1 * u.a1 + i2 * u.a2 + i3 * u.a3;
+  let bi = i0 * u.b0 + i1 * u.b1 + i2 * u.b2 + i3 * u.b3;
+  y[i] = S(f(V(a[ai]), V(b[bi])));
+}`;
+
+/** Functions that formulas may use; V is f32 or vec4<f32>. Overflow-free, and NaN in gives NaN out. */
+export const math = /* wgsl */ `
+fn sigmoid(x: V) -> V {
+  let e = exp(-abs(x));
+  return select(e, V(1.0), x >= V(0.0)) / (V(1.0) + e);
+}
+fn softplus(x: V) -> V { return select(V(0.0), x, x > V(0.0)) + log(V(1.0) + exp(-abs(x))); }
+// Some software adapters give NaN for tanh of large arguments.
+fn safeTanh(x: V) -> V { return tanh(select(x, sign(x) * 15.0, abs(x) > V(15.0))); }
+fn geluTanh(x: V) -> V { return safeTanh(0.7978845608028654 * (x + 0.044715 * x * x * x)); }
+fn when(condition: B) -> V { return select(V(0.0), V(1.0), condition); }
+`;
+
+export const fill = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let base = linearId(wid, nwg) * WG * PER + lid;
+  for (var j = 0u; j < PER; j++) {
+    let i = base + j * WG;
+    if (i < u.n) { y[i] = S(u.value); }
+  }
+}`;
+
+/** y[at + i] = x[i] */
+export const place = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i < u.n) { y[u.at + i] = x[i]; }
+}`;

@@ -1,0 +1,153 @@
+/**
+ * Define-by-run reverse-mode differentiation. An op computes its output and records its vector-Jacobian product; the
+ * engine, not the ops, skips frozen inputs, un-broadcasts, accumulates and frees.
+ */
+import { addInto, fill, sumTo } from "./ops/raw.ts";
+import { scope } from "./scope.ts";
+import { empty, type Tensor } from "./tensor.ts";
+
+/**
+ * What to do with one input's gradient. `false`: it is not wanted. `true`: return a new tensor. A tensor: add into it
+ * and return it; a rule that returns another tensor instead has it added by the engine.
+ */
+export type Sink = false | true | Tensor;
+
+/** From the outputs' gradients (null where none arrived) to the inputs' gradients (null where there is none). */
+type Vjp = (dys: (Tensor | null)[], sinks: Sink[]) => (Tensor | null)[];
+
+interface Entry {
+  name: string;
+  inputs: readonly Tensor[];
+  outputs: readonly Tensor[];
+  saved: readonly Tensor[];
+  vjp: Vjp;
+}
+
+let tape: Entry[] = [];
+let recording = true;
+
+/** Runs `fn` without recording. */
+export function noGrad<R>(fn: () => R): R {
+  const before = recording;
+  recording = false;
+  try {
+    return fn();
+  } finally {
+    recording = before;
+  }
+}
+
+/** True when an op on these inputs is recorded, i.e. when it must save what its gradient needs. */
+export const willRecord = (inputs: readonly Tensor[]): boolean => recording && inputs.some((t) => t.requiresGrad);
+
+/** Records a one-output op; returns the output. `saved` lists extra tensors that only the gradient needs. */
+export function record(
+  name: string,
+  inputs: readonly Tensor[],
+  output: Tensor,
+  vjp: (dy: Tensor, sinks: Sink[]) => (Tensor | null)[],
+  saved: readonly Tensor[] = [],
+): Tensor {
+  recordMany(name, inputs, [output], ([dy], sinks) => vjp(dy as Tensor, sinks), saved);
+  return output;
+}
+
+/** Records an op with several outputs; the rule sees null for outputs that received no gradient. */
+export function recordMany(
+  name: string,
+  inputs: readonly Tensor[],
+  outputs: readonly Tensor[],
+  vjp: Vjp,
+  saved: readonly Tensor[] = [],
+): void {
+  if (!willRecord(inputs)) return;
+  for (const t of outputs) t.requiresGrad = true;
+  for (const list of [inputs, outputs, saved]) for (const t of list) t.held += 1;
+  tape.push({ name, inputs, outputs, saved, vjp });
+}
+
+/**
+ * Adds d(loss)/d(parameter) into the `grad` of every parameter that requires it, and frees the intermediate results on
+ * the way: whatever is needed of them must be derived before. `loss` must have one element; it stays readable.
+ * `seed` scales the gradient (1 by default).
+ */
+export function backward(loss: Tensor, seed = 1): void {
+  if (loss.size !== 1) throw new Error(`backward() needs a scalar loss, got shape [${loss.shape}]`);
+  if (!loss.requiresGrad) throw new Error("backward(): the loss depends on no parameter that requires a gradient");
+  const entries = tape;
+  tape = [];
+  noGrad(() => {
+    setGrad(loss, fill(empty(loss.shape, "f32", "backward"), seed));
+    for (let i = entries.length - 1; i >= 0; i--) {
+      const entry = entries[i];
+      if (entry.outputs.some((t) => t.pendingGrad)) propagate(entry);
+      releaseEntry(entry, loss);
+    }
+  });
+}
+
+function propagate({ name, inputs, outputs, vjp }: Entry): void {
+  const sinks = inputs.map((t): Sink => {
+    if (!t.requiresGrad) return false;
+    if (t.grad) return t.grad;
+    return t.pendingGrad && t.pendingGrad.gradSlots === 1 ? t.pendingGrad : true;
+  });
+  const grads = scope(() =>
+    vjp(
+      outputs.map((t) => t.pendingGrad),
+      sinks,
+    ),
+  );
+  inputs.forEach((input, i) => {
+    const sink = sinks[i];
+    const grad = grads[i];
+    if (sink === false || !grad || grad === sink) return;
+    const fitted = sameShape(grad, input) ? grad : scope(() => sumTo(grad, input.shape));
+    if (fitted.size !== input.size)
+      throw new Error(`gradient of ${name} has shape [${fitted.shape}], not [${input.shape}]`);
+    if (sink !== true) {
+      addInto(sink, fitted);
+      disposeGrad(fitted);
+    } else if (input.pendingGrad) {
+      // Shared with another slot, or this input appears twice: add into a copy of our own.
+      const sum = addInto(addInto(fill(empty(input.shape, "f32", name), 0), input.pendingGrad), fitted);
+      disposeGrad(fitted);
+      setGrad(input, sum);
+    } else {
+      setGrad(input, fitted);
+    }
+    if (fitted !== grad) disposeGrad(grad);
+  });
+}
+
+const sameShape = (a: Tensor, b: Tensor): boolean =>
+  a.shape.length === b.shape.length && a.shape.every((n, i) => n === b.shape[i]);
+
+function setGrad(t: Tensor, grad: Tensor | null): void {
+  const before = t.pendingGrad;
+  if (grad) grad.gradSlots += 1;
+  t.pendingGrad = grad;
+  if (before) {
+    before.gradSlots -= 1;
+    disposeGrad(before);
+  }
+}
+
+function disposeGrad(t: Tensor): void {
+  if (t.gradSlots === 0 && t.held === 0) t.free("backward()");
+}
+
+function releaseEntry({ inputs, outputs, saved }: Entry, loss: Tensor | null): void {
+  for (const t of outputs) setGrad(t, null);
+  for (const list of [inputs, outputs, saved]) for (const t of list) t.held -= 1;
+  for (const list of [outputs, saved]) for (const t of list) if (t !== loss && t.held === 0) t.free("backward()");
+}
+
+/** Forgets what was recorded and not yet differentiated; the outermost scope calls it. */
+export function resetTape(): void {
+  const entries = tape;
+  tape = [];
+  for (const { inputs, outputs, saved } of entries) {
+    for (const list of [inputs, outputs, saved]) for (const t of list) t.held -= 1;
+  }
+}

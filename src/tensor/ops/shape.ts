@@ -1,0 +1,31 @@
+/** Changes of shape. Tensors are always contiguous, so a reshape is free and everything else is a kernel elsewhere. */
+import { record } from "../autograd.ts";
+import { empty, type Shape, type Tensor } from "../tensor.ts";
+import { addInto, fill, place } from "./raw.ts";
+
+/** The same values under another shape of equal size. */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  const size = shape.reduce((a, b) => a * b, 1);
+  if (size !== x.size) throw new Error(`reshape: [${x.shape}] holds ${x.size} values, [${shape}] would hold ${size}`);
+  return record("reshape", [x], x.alias(shape, "reshape"), (dy) => [dy.alias(x.shape, "reshape_grad")]);
+}
+
+/** The values without their history: no gradient flows back. */
+export const detach = (x: Tensor): Tensor => x.alias(x.shape, "detach");
+
+/** A copy with its own memory. Not recorded. */
+export function clone(x: Tensor): Tensor {
+  return addInto(fill(empty(x.shape, x.dtype, "clone"), 0), x);
+}
+
+/** Scalars and vectors one after another in one vector; for metrics that are read together. Not recorded. */
+export function concat(parts: readonly Tensor[]): Tensor {
+  const total = parts.reduce((n, t) => n + t.size, 0);
+  const out = empty([total], "f32", "concat");
+  let at = 0;
+  for (const part of parts) {
+    place(out, part, at);
+    at += part.size;
+  }
+  return out;
+}

@@ -1,0 +1,189 @@
+/**
+ * Parameters live in flat stores: one buffer (or a few, at the binding limit) for all values, one for all gradients. Then
+ * AdamW is one dispatch per chunk, the gradient norm one reduction, a reference policy one buffer copy, and a checkpoint
+ * one read. Parameters with weight decay come first in each chunk, so decay is a range and not a mask.
+ */
+import { caps } from "../gpu/device.ts";
+import { type BufferView, createBuffer, subview } from "../gpu/pool.ts";
+import { clear, copy, destroyBuffers, download, upload } from "../gpu/stream.ts";
+import { normal } from "../runtime/rng.ts";
+import { borrow, type Shape, type Tensor } from "./tensor.ts";
+
+const ALIGN = 64; // floats: bindings start at multiples of 256 bytes
+
+/** How a parameter starts: normal with this standard deviation, or a constant. */
+export type Init = { normal: number } | { constant: number };
+
+/** A named tensor that is trained. It has no memory until a `ParameterStore` is built from it. */
+export class Parameter {
+  readonly shape: Shape;
+  readonly size: number;
+  readonly init: Init;
+  /** Weight decay applies: by convention to matrices, not to biases and norm weights. */
+  readonly decay: boolean;
+  /** Dotted path in the module tree; set when the module is collected. */
+  name = "";
+  private slot: Tensor | null = null;
+
+  constructor(shape: Shape, init: Init, decay = shape.length > 1) {
+    this.shape = shape;
+    this.size = shape.reduce((a, b) => a * b, 1);
+    this.init = init;
+    this.decay = decay;
+  }
+
+  /** The values, to be used in ops. */
+  get value(): Tensor {
+    if (!this.slot)
+      throw new Error(`parameter ${this.name || `[${this.shape}]`} has no memory yet: build a ParameterStore`);
+    return this.slot;
+  }
+
+  attach(value: Tensor): void {
+    this.slot = value;
+  }
+}
+
+/** One buffer's worth of parameters. */
+export interface Chunk {
+  readonly values: BufferView;
+  /** Number of floats, a multiple of 64, padding included (padding stays zero). */
+  readonly size: number;
+  /** Floats before this index decay, the rest do not. */
+  readonly decayed: number;
+}
+
+interface Place {
+  readonly parameter: Parameter;
+  readonly chunk: number;
+  /** In floats. */
+  readonly offset: number;
+}
+
+/** All parameters of a model, packed. Build it once per model; `destroy()` frees it. */
+export class ParameterStore {
+  readonly label: string;
+  readonly chunks: readonly Chunk[];
+  /** Gradients, chunk by chunk; null while the store is frozen. */
+  gradients: readonly BufferView[] | null = null;
+  private readonly places: readonly Place[];
+
+  constructor(parameters: readonly Parameter[], label: string) {
+    this.label = label;
+    const limit = Math.floor(caps().maxBinding / 4 / ALIGN) * ALIGN;
+    const places: Place[] = [];
+    const sizes: { size: number; decayed: number }[] = [];
+    let size = 0;
+    let decayed = 0;
+    const ordered = [...parameters.filter((p) => p.decay), ...parameters.filter((p) => !p.decay)];
+    for (const parameter of ordered) {
+      const padded = Math.ceil(parameter.size / ALIGN) * ALIGN;
+      if (size > 0 && size + padded > limit) {
+        sizes.push({ size, decayed });
+        size = 0;
+        decayed = 0;
+      }
+      places.push({ parameter, chunk: sizes.length, offset: size });
+      size += padded;
+      if (parameter.decay) decayed = size;
+    }
+    sizes.push({ size, decayed });
+    this.places = places;
+    this.chunks = sizes.map((s, i) => ({
+      ...s,
+      values: createBuffer(s.size * 4, this.describe("parameters", i, s.size)),
+    }));
+    for (const chunk of this.chunks) clear(chunk.values);
+    for (const { parameter, chunk, offset } of places) {
+      parameter.attach(this.part(this.chunks[chunk].values, offset, parameter));
+    }
+  }
+
+  get parameters(): Parameter[] {
+    return this.places.map((p) => p.parameter);
+  }
+
+  /** Number of trained values, without padding. */
+  get count(): number {
+    return this.places.reduce((n, { parameter }) => n + parameter.size, 0);
+  }
+
+  /** Fills every parameter as its `init` says: the same numbers for the same seed and names in every runtime. */
+  initialize(seed: number): void {
+    this.places.forEach(({ parameter }, index) => {
+      const data = new Float32Array(parameter.size);
+      if ("constant" in parameter.init) data.fill(parameter.init.constant);
+      else for (let i = 0; i < data.length; i++) data[i] = parameter.init.normal * normal(seed, index, i);
+      parameter.value.write(data);
+    });
+  }
+
+  /** Makes the parameters trainable: allocates zeroed gradients that `backward()` adds into. */
+  trainable(): this {
+    if (this.gradients) return this;
+    const gradients = this.chunks.map((c, i) => createBuffer(c.size * 4, this.describe("gradients", i, c.size)));
+    this.gradients = gradients;
+    this.zeroGrad();
+    for (const { parameter, chunk, offset } of this.places) {
+      const value = parameter.value;
+      value.requiresGrad = true;
+      value.grad = this.part(gradients[chunk], offset, parameter);
+    }
+    return this;
+  }
+
+  zeroGrad(): void {
+    for (const view of this.gradients ?? []) clear(view);
+  }
+
+  /** Makes this store's values equal another's with the same layout: one copy per chunk. */
+  copyFrom(other: ParameterStore): void {
+    this.chunks.forEach((chunk, i) => {
+      const from = other.chunks[i];
+      if (from?.size !== chunk.size) throw new Error(`${this.label} and ${other.label} have different layouts`);
+      copy(from.values, chunk.values, chunk.size * 4);
+    });
+  }
+
+  /** All values on the host, by parameter name, as separate arrays. */
+  async read(): Promise<Map<string, Float32Array<ArrayBuffer>>> {
+    return this.split(await readChunks(this.chunks.map((c) => c.values)));
+  }
+
+  /** Cuts flat host chunks (values, or optimizer moments of the same layout) into named arrays. */
+  split(chunks: readonly Float32Array<ArrayBuffer>[]): Map<string, Float32Array<ArrayBuffer>> {
+    return new Map(
+      this.places.map(({ parameter, chunk, offset }) => [
+        parameter.name,
+        chunks[chunk].slice(offset, offset + parameter.size),
+      ]),
+    );
+  }
+
+  destroy(): void {
+    destroyBuffers([...this.chunks.map((c) => c.values), ...(this.gradients ?? [])]);
+    this.gradients = null;
+  }
+
+  private part(buffer: BufferView, offset: number, { shape, size, name }: Parameter): Tensor {
+    return borrow(subview(buffer, offset * 4, size * 4), shape, "f32", name);
+  }
+
+  private describe(what: string, chunk: number, size: number): string {
+    const names = this.places.filter((p) => p.chunk === chunk).map((p) => p.parameter.name);
+    return `${this.label} ${what} (${size} floats, ${names[0]} ... ${names.at(-1)})`;
+  }
+}
+
+/** Reads whole buffers back. */
+export function readChunks(views: readonly BufferView[]): Promise<Float32Array<ArrayBuffer>[]> {
+  return Promise.all(views.map(async (view) => new Float32Array(await download(view, view.size))));
+}
+
+/** Overwrites whole buffers. */
+export function writeChunks(views: readonly BufferView[], data: readonly Float32Array[]): void {
+  views.forEach((view, i) => {
+    if (data[i]?.byteLength !== view.size) throw new Error(`expected ${view.size} bytes, got ${data[i]?.byteLength}`);
+    upload(view, data[i]);
+  });
+}

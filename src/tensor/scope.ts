@@ -1,0 +1,56 @@
+/**
+ * One rule for memory: a tensor dies with the scope that made it, unless the scope returns it. Tensors that the tape
+ * still needs move up to the enclosing scope; the outermost scope frees everything and clears the tape. Scopes are
+ * synchronous, because forward, backward and step only enqueue work.
+ */
+import { resetTape } from "./autograd.ts";
+import { Tensor } from "./tensor.ts";
+
+const stack: Tensor[][] = [];
+let unscoped = 0;
+
+/** Called by every new tensor. */
+export function adopt(t: Tensor): void {
+  if (stack.length > 0) stack[stack.length - 1].push(t);
+  else unscoped += 1;
+}
+
+/** Tensors made outside any scope since the start: those are freed only by hand. A growing number is a leak. */
+export const unscopedTensors = (): number => unscoped;
+
+/**
+ * Runs `fn` and frees every tensor made inside that is not part of its result. The result may be a tensor, or arrays
+ * and plain objects of them. Throws when `fn` returns a promise.
+ */
+export function scope<R>(fn: () => R): R {
+  const made: Tensor[] = [];
+  stack.push(made);
+  let kept: Set<Tensor> | null = null;
+  try {
+    const result = fn();
+    if (result instanceof Promise) throw new Error("scope() is synchronous: await outside of it");
+    kept = new Set();
+    collect(result, kept, 0);
+    return result;
+  } finally {
+    stack.pop();
+    const parent = stack.at(-1);
+    if (!parent) resetTape();
+    for (const t of made) {
+      if (t.freed) continue;
+      if (kept?.has(t) || (parent && t.held > 0)) {
+        if (parent) parent.push(t);
+        else unscoped += 1;
+      } else {
+        t.free("the end of its scope");
+      }
+    }
+  }
+}
+
+function collect(value: unknown, into: Set<Tensor>, depth: number): void {
+  if (value instanceof Tensor) into.add(value);
+  else if (value && typeof value === "object" && depth < 5 && !ArrayBuffer.isView(value)) {
+    for (const child of Array.isArray(value) ? value : Object.values(value)) collect(child, into, depth + 1);
+  }
+}

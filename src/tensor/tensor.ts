@@ -1,0 +1,159 @@
+/** Tensors: contiguous, row-major, on the GPU. Making one only enqueues; `read()` is the only asynchronous call. */
+import { acquire, type BufferView, release } from "../gpu/pool.ts";
+import { download, upload } from "../gpu/stream.ts";
+import { adopt } from "./scope.ts";
+
+export type DType = "f32" | "f16" | "u32";
+export type Shape = readonly number[];
+
+/** A pooled buffer shared by a tensor and its reshaped aliases. */
+interface Storage {
+  readonly view: BufferView;
+  owners: number;
+  /** Parameter stores own their memory; everything else returns to the pool. */
+  readonly pooled: boolean;
+}
+
+export class Tensor {
+  readonly shape: Shape;
+  readonly size: number;
+  readonly dtype: DType;
+  requiresGrad = false;
+  /** For leaves that collect gradients (parameters): where `backward()` adds them. */
+  grad: Tensor | null = null;
+  /** Gradient on its way through `backward()`, and how many such slots refer to this tensor. */
+  pendingGrad: Tensor | null = null;
+  gradSlots = 0;
+  /** Number of tape entries that need this tensor. */
+  held = 0;
+  /** The op that made it, for errors. */
+  readonly madeBy: string;
+  private readonly storage: Storage;
+  private freedBy: string | null = null;
+
+  constructor(shape: Shape, dtype: DType, storage: Storage, madeBy: string) {
+    this.shape = shape;
+    this.size = shape.reduce((a, b) => a * b, 1);
+    this.dtype = dtype;
+    this.storage = storage;
+    this.madeBy = madeBy;
+    if (storage.pooled) adopt(this);
+  }
+
+  /** The memory to bind. Throws after the tensor was freed. */
+  get view(): BufferView {
+    if (this.freedBy !== null) {
+      throw new Error(
+        `tensor [${this.shape}] made by ${this.madeBy} was used after ${this.freedBy} freed it: ` +
+          "return it from the scope, or derive what you need before backward()",
+      );
+    }
+    return this.storage.view;
+  }
+
+  get freed(): boolean {
+    return this.freedBy !== null;
+  }
+
+  /** Gives the memory back; `by` names who did, for use-after-free errors. Parameters ignore it. */
+  free(by: string): void {
+    if (this.freedBy !== null || !this.storage.pooled) return;
+    this.freedBy = by;
+    this.storage.owners -= 1;
+    if (this.storage.owners === 0) release(this.storage.view);
+  }
+
+  /** The same memory under another shape of equal size. Not recorded: see `ops/shape.ts` for the differentiable one. */
+  alias(shape: Shape, madeBy: string): Tensor {
+    this.storage.owners += 1;
+    void this.view; // refuses freed tensors
+    return new Tensor(shape, this.dtype, this.storage, madeBy);
+  }
+
+  /** Copies the values to the host. Throws device errors that happened since the last read. */
+  async read(): Promise<Float32Array<ArrayBuffer>> {
+    const bytes = await download(this.view, this.size * bytesOf(this.dtype));
+    if (this.dtype === "f32") return new Float32Array(bytes);
+    if (this.dtype === "f16") return Float32Array.from(new Uint16Array(bytes), halfToFloat);
+    throw new Error("read() is for floats: use readIds() for u32 tensors");
+  }
+
+  /** Copies a u32 tensor's values to the host. */
+  async readIds(): Promise<Uint32Array<ArrayBuffer>> {
+    if (this.dtype !== "u32") throw new Error(`readIds() is for u32 tensors, this one is ${this.dtype}`);
+    return new Uint32Array(await download(this.view, this.size * 4));
+  }
+
+  /** Overwrites the values from the host, in stream order. */
+  write(data: Float32Array | Uint32Array): void {
+    if (data.length !== this.size) throw new Error(`write: ${data.length} values into a tensor of ${this.size}`);
+    upload(this.view, this.dtype === "f16" ? Uint16Array.from(data, floatToHalf) : data);
+  }
+}
+
+export const bytesOf = (dtype: DType): number => (dtype === "f16" ? 2 : 4);
+
+/** A tensor with undefined contents. */
+export function empty(shape: Shape, dtype: DType = "f32", madeBy = "empty"): Tensor {
+  const size = shape.reduce((a, b) => a * b, 1);
+  const view = acquire(size * bytesOf(dtype), madeBy);
+  return new Tensor(shape, dtype, { view, owners: 1, pooled: true }, madeBy);
+}
+
+/** A tensor over memory that somebody else owns (a parameter store, a KV cache). */
+export function borrow(view: BufferView, shape: Shape, dtype: DType, madeBy: string): Tensor {
+  return new Tensor(shape, dtype, { view, owners: 1, pooled: false }, madeBy);
+}
+
+/** A tensor with the given values. Numbers and Float32Array give f32, Uint32Array gives u32 unless `dtype` says otherwise. */
+export function tensor(data: Float32Array | Uint32Array | readonly number[], shape?: Shape, dtype?: DType): Tensor {
+  const type = dtype ?? (data instanceof Uint32Array ? "u32" : "f32");
+  const t = empty(shape ?? [data.length], type, "tensor");
+  const typed =
+    type === "u32"
+      ? data instanceof Uint32Array
+        ? data
+        : Uint32Array.from(data)
+      : data instanceof Float32Array
+        ? data
+        : Float32Array.from(data);
+  t.write(typed);
+  return t;
+}
+
+/** f32 bits to f16 bits, rounding to nearest even; overflow becomes infinity. */
+export function floatToHalf(value: number): number {
+  scratch[0] = value;
+  const bits = scratchBits[0];
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude >= 0x7f800000) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
+  if (magnitude >= 0x477ff000) return sign | 0x7c00; // rounds past 65504
+  if (magnitude < 0x38800000) {
+    // Subnormal half: shift the mantissa, rounding to nearest even.
+    const exponent = magnitude >>> 23;
+    if (exponent < 102) return sign;
+    const mantissa = (magnitude & 0x7fffff) | 0x800000;
+    return sign | roundShift(mantissa, 126 - exponent);
+  }
+  return sign | roundShift(magnitude - 0x38000000, 13);
+}
+
+function roundShift(value: number, shift: number): number {
+  const half = 2 ** (shift - 1);
+  const down = Math.floor(value / 2 ** shift);
+  const rest = value - down * 2 ** shift;
+  return down + (rest > half || (rest === half && (down & 1) === 1) ? 1 : 0);
+}
+
+/** f16 bits to a number. */
+export function halfToFloat(half: number): number {
+  const sign = half & 0x8000 ? -1 : 1;
+  const exponent = (half >>> 10) & 31;
+  const fraction = half & 1023;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
+}
+
+const scratch = new Float32Array(1);
+const scratchBits = new Uint32Array(scratch.buffer);
