@@ -1,0 +1,72 @@
+/** Every op and its gradient against PyTorch in float64; test/fixtures/README.md says how the values were made. */
+import { beforeAll, describe, it } from "vitest";
+import { swiglu } from "../../src/tensor/ops/activation.ts";
+import * as elementwise from "../../src/tensor/ops/elementwise.ts";
+import { embedding, gatherRows } from "../../src/tensor/ops/embedding.ts";
+import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
+import { mean, sum } from "../../src/tensor/ops/reduce.ts";
+import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import elementwiseCases from "../fixtures/elementwise.json" with { type: "json" };
+import opsCases from "../fixtures/ops.json" with { type: "json" };
+import { gpuReady } from "../helpers.ts";
+import { type Apply, checkCase, type ReferenceCase, type Tolerance } from "./reference-case.ts";
+
+beforeAll(gpuReady);
+
+const unary =
+  (f: (x: Tensor) => Tensor): Apply =>
+  ([x]) =>
+    f(x);
+const binary =
+  (f: (a: Tensor, b: Tensor) => Tensor): Apply =>
+  ([a, b]) =>
+    f(a, b);
+
+const e = elementwise;
+const ops: Record<string, Apply> = {
+  neg: unary(e.neg),
+  exp: unary(e.exp),
+  log: unary(e.log),
+  square: unary(e.square),
+  sqrt: unary(e.sqrt),
+  relu: unary(e.relu),
+  sigmoid: unary(e.sigmoid),
+  logSigmoid: unary(e.logSigmoid),
+  softplus: unary(e.softplus),
+  tanh: unary(e.tanh),
+  gelu: unary(e.gelu),
+  silu: unary(e.silu),
+  abs: unary(e.abs),
+  clamp: ([x], { args }) => e.clamp(x, args.lo, args.hi),
+  scale: ([x], { args }) => e.scale(x, args.s),
+  addScalar: ([x], { args }) => e.addScalar(x, args.s),
+  add: binary(e.add),
+  sub: binary(e.sub),
+  mul: binary(e.mul),
+  div: binary(e.div),
+  minimum: binary(e.minimum),
+  maximum: binary(e.maximum),
+  sum: ([x], { args }) => sum(x, args.axis),
+  mean: ([x], { args }) => mean(x, args.axis),
+  softmax: unary(softmax),
+  logSoftmax: unary(logSoftmax),
+  rmsNorm: ([x, weight], { args }) => rmsNorm(x, weight, args.eps),
+  layerNorm: ([x, weight, bias], { args }) => layerNorm(x, weight, bias, args.eps),
+  swiglu: unary(swiglu),
+  embedding: ([table, ids], reference) => embedding(table, ids, reference.inputs[1].data as number[]),
+  gatherRows: ([x, idx], reference) => gatherRows(x, idx, reference.inputs[1].data as number[]),
+};
+
+// float32 against float64, relative to the largest reference value
+const usual: Tolerance = { value: 2e-6, gradient: 5e-6 };
+const tolerances: Record<string, Tolerance> = {};
+
+const all = [...elementwiseCases.cases, ...opsCases.cases] as unknown as ReferenceCase[];
+
+describe.each(Object.keys(ops))("%s agrees with PyTorch", (op) => {
+  const cases = all.filter((c) => c.op === op);
+  it.each(cases.map((c) => [c.name, c] as const))("%s", (_, reference) =>
+    checkCase(reference, ops[op], tolerances[op] ?? usual),
+  );
+});

@@ -1,0 +1,68 @@
+/** Holds one op of a fixture file against webrlhf: values, then gradients under given upstream gradients. */
+import { backward, noGrad, recordMany } from "../../src/tensor/autograd.ts";
+import { add } from "../../src/tensor/ops/elementwise.ts";
+import { full, zeros } from "../../src/tensor/ops/raw.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { type FixtureArray, values } from "../fixture.ts";
+import { expectClose } from "../helpers.ts";
+
+export interface ReferenceCase {
+  name: string;
+  op: string;
+  // biome-ignore lint/suspicious/noExplicitAny: each op has its own arguments
+  args: any;
+  packing?: { lengths: number[]; starts: number[]; rows: number };
+  inputs: FixtureArray[];
+  outputs: FixtureArray[];
+  dys: FixtureArray[];
+  grads: (FixtureArray | null)[];
+}
+
+export type Apply = (inputs: Tensor[], reference: ReferenceCase) => Tensor | Tensor[];
+
+/** Relative to the largest reference value of each array. */
+export interface Tolerance {
+  value: number;
+  gradient: number;
+}
+
+export async function checkCase(reference: ReferenceCase, apply: Apply, tolerance: Tolerance): Promise<void> {
+  // Twice: gradients into parameters that already hold something, then through a preceding op (a fresh gradient).
+  for (const behindAnOp of [false, true]) {
+    const before = behindAnOp ? 0 : 0.5;
+    const { outputs, grads } = scope(() => differentiate(reference, apply, behindAnOp, before));
+    const label = behindAnOp ? " (behind an op)" : "";
+    for (const [i, y] of outputs.entries()) {
+      const expected = values(reference.outputs[i]);
+      expectClose(await y.read(), expected, tolerance.value, 1e-7, `output ${i}${label}`);
+    }
+    for (const [i, grad] of grads.entries()) {
+      const want = reference.grads[i];
+      const expected = want ? values(want) : new Float32Array(grad.size);
+      const found = (await grad.read()).map((v) => v - before);
+      // what was there before costs digits of its own
+      expectClose(found, expected, tolerance.gradient, before * 2e-7 + 1e-7, `gradient of input ${i}${label}`);
+    }
+    for (const t of [...outputs, ...grads]) t.free("the test");
+  }
+}
+
+function differentiate(reference: ReferenceCase, apply: Apply, behindAnOp: boolean, before: number) {
+  const leaves = reference.inputs.map((a) => tensor(values(a), a.shape));
+  const floats = leaves.filter((t) => t.dtype === "f32");
+  for (const leaf of floats) {
+    leaf.requiresGrad = true;
+    leaf.grad = full(leaf.shape, before);
+  }
+  const inputs = leaves.map((t) => (behindAnOp && t.dtype === "f32" ? add(t, zeros([1])) : t));
+  const result = apply(inputs, reference);
+  const outputs = Array.isArray(result) ? result : [result];
+  const loss = zeros([1]);
+  const dys = reference.dys.map((a, i) => tensor(values(a), outputs[i].shape));
+  recordMany("given gradients", outputs, [loss], () => dys);
+  // backward() frees what it passes: keep copies of the outputs
+  const kept = noGrad(() => outputs.map((t) => add(t, zeros([1]))));
+  backward(loss);
+  return { outputs: kept, grads: floats.map((t) => t.grad as Tensor) };
+}
