@@ -1,0 +1,84 @@
+/**
+ * The optimizer step on flat stores. The control record (8 f32) stays on the GPU, so no step waits for a readback:
+ * 0 gradient norm, 1 clip factor times gradient scale, 2 applied (1) or skipped (0), 3 steps applied so far,
+ * 4 steps skipped so far, 5 and 6 bias corrections 1 - beta^t, 7 unused.
+ */
+
+/** Stage 1: one row per piece of a gradient chunk: partials[at + row] = (sum of squares, 1 if anything is not finite). */
+export const SQUARES = `
+fn notFinite(v: f32) -> bool { return (bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u; }
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let row = rowIndex(linearId(wid, nwg), lid);
+  let end = min((row + 1u) * u.piece, u.n);
+  var squares = F(0.0);
+  // Inf and NaN have all exponent bits set. Tested on the bits, since shader compilers fold x != x away.
+  var bad = 0.0;
+  for (var i = row * u.piece + lid % LANES; i < end; i += LANES) {
+    let v = g[i];
+    squares = fma(v, v, squares);
+    if (anyNotFinite(v)) { bad = 1.0; }
+  }
+  let total = rowSum4(vec4f(hsum(squares), bad, 0.0, 0.0), lid);
+  if (row < u.rows && lid % LANES == 0u) { partials[u.at + row] = total.xy; }
+}`;
+
+export const ANY_NOT_FINITE = {
+  1: "fn anyNotFinite(v: F) -> bool { return notFinite(v); }",
+  4: "fn anyNotFinite(v: F) -> bool { return notFinite(v.x) || notFinite(v.y) || notFinite(v.z) || notFinite(v.w); }",
+} as const;
+
+/** Stage 2: one row over all partials decides the clip factor and whether to skip, and counts. */
+export const DECIDE = `
+// 1 - exp(x) for x <= 0, without cancellation near 0
+fn oneMinusExp(x: f32) -> f32 {
+  if (x < -0.5) { return 1.0 - exp(max(x, -80.0)); }
+  return -x * (1.0 + x / 2.0 * (1.0 + x / 3.0 * (1.0 + x / 4.0 * (1.0 + x / 5.0 * (1.0 + x / 6.0 * (1.0 + x / 7.0 * (1.0 + x / 8.0)))))));
+}
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let row = rowIndex(wid.x, lid);
+  var sum = vec2f(0.0);
+  for (var i = lid % LANES; i < u.parts; i += LANES) {
+    let p = partials[i];
+    sum += vec2f(p.x, p.y);
+    if ((bitcast<u32>(p.x) & 0x7f800000u) == 0x7f800000u) { sum.y += 1.0; }
+  }
+  let total = rowSum4(vec4f(sum, 0.0, 0.0), lid);
+  if (row == 0u && lid % LANES == 0u) {
+    let norm = sqrt(total.x) * u.scale;
+    control[0] = norm;
+    if (total.y > 0.0 || !(total.x < 3.0e38)) {
+      control[2] = 0.0;
+      control[4] += 1.0;
+    } else {
+      var clip = 1.0;
+      if (u.maxNorm > 0.0) { clip = min(1.0, u.maxNorm / (norm + 1e-6)); }
+      let t = control[3] + 1.0;
+      control[1] = clip * u.scale;
+      control[2] = 1.0;
+      control[3] = t;
+      control[5] = oneMinusExp(t * u.logBeta1);
+      control[6] = oneMinusExp(t * u.logBeta2);
+    }
+  }
+}`;
+
+// Decoupled weight decay (Loshchilov & Hutter), in the order of operations of torch.optim.AdamW.
+export const ADAMW = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  if (control[2] == 0.0) { return; }
+  let factor = control[1];
+  let stepSize = u.lr / control[5];
+  let root2 = sqrt(control[6]);
+  let first = linearId(wid, nwg) * WG * PER + lid;
+  for (var k = 0u; k < PER; k += 1u) {
+    let i = first + k * WG;
+    if (i >= u.n) { return; }
+    let gi = g[i] * factor;
+    let mi = m[i] + u.keep1 * (gi - m[i]);
+    let vi = fma(v[i], F(1.0 - u.keep2), u.keep2 * gi * gi);
+    m[i] = mi;
+    v[i] = vi;
+    let shrink = select(1.0, 1.0 - u.lr * u.weightDecay, i < u.decayed);
+    p[i] = p[i] * shrink - stepSize * mi / (sqrt(vi) / root2 + u.eps);
+  }
+}`;
