@@ -20,6 +20,8 @@ async function browser(): Promise<TestProjectConfiguration> {
   const path = process.env.WEBRLHF_CHROMIUM;
   const chromium = path ? { executable: path, env: {} } : await embeddedChromium();
   return {
+    // Named here because a dependency discovered in the middle of a run reloads the page.
+    optimizeDeps: { include: ["fast-check"] },
     test: {
       ...shared,
       name: "browser",

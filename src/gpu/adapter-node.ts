@@ -22,7 +22,7 @@ export async function requestDawnAdapter({ software = false }: AdapterOptions): 
     const adapter = await instance.requestAdapter(
       software ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
     );
-    return adapter && { adapter, note: describeAdapter(adapter) };
+    return adapter && { adapter, gpu: instance, note: describeAdapter(adapter) };
   };
 
   // Without a Vulkan loader Dawn would only print a warning.

@@ -7,6 +7,8 @@ export interface AdapterOptions {
 
 export interface FoundAdapter {
   adapter: GPUAdapter;
+  /** The WebGPU entry point it came from (in Node there is no `navigator.gpu`). */
+  gpu: GPU;
   /** One line: which adapter runs and, for a slow one, how to get a faster one. */
   note: string;
 }
@@ -34,7 +36,7 @@ async function fromNavigator(gpu: GPU, { software }: AdapterOptions): Promise<Fo
   const adapter = await gpu.requestAdapter(
     software ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
   );
-  if (adapter) return { adapter, note: describe(adapter) };
+  if (adapter) return { adapter, gpu, note: describe(adapter) };
   if ("Deno" in globalThis) {
     throw new UserError(`Deno finds no WebGPU adapter. ${DRIVER_HINT}`);
   }

@@ -1,0 +1,118 @@
+#!/usr/bin/env node
+/**
+ * Runs the one test suite in every runtime: all of it in Node, the portable part also in Deno and in Chromium.
+ *
+ *   node scripts/test.mjs                       everything (this is `npm test`)
+ *   node scripts/test.mjs --only node,deno      some runtimes
+ *   node scripts/test.mjs test/tensor -t adamw  what is left goes to vitest
+ *
+ * No GPU, driver, browser or Deno needs to be installed: npm brought them. Where the system has a Vulkan driver that
+ * works it is used, and an ICD chosen by VK_ICD_FILENAMES or VK_DRIVER_FILES is left alone.
+ */
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { createServer } from "vite";
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
+const require = createRequire(import.meta.url);
+const minutes = 60_000;
+const limit = 20 * minutes; // a hung runtime must not hang the run
+
+const argv = process.argv.slice(2);
+const onlyAt = argv.indexOf("--only");
+const only = onlyAt < 0 ? ["node", "deno", "browser"] : argv.splice(onlyAt, 2)[1].split(",");
+
+const env = { ...process.env, DENO_NO_UPDATE_CHECK: "1" };
+if (process.platform === "linux") env.XDG_RUNTIME_DIR ??= os.tmpdir(); // else lavapipe prints a warning per process
+const vitest = path.join(root, "node_modules", "vitest", "vitest.mjs");
+const results = mkdtempSync(path.join(os.tmpdir(), "webrlhf-test-"));
+
+/** Finds the adapter that Node gets, and shares the embedded software Vulkan with Deno where that is the one. */
+async function chooseAdapter() {
+  const server = { middlewareMode: true, ws: false, watch: null };
+  const vite = await createServer({ root, server, configFile: false, logLevel: "error", appType: "custom" });
+  try {
+    const before = process.env.VK_ICD_FILENAMES;
+    const { requestAdapter } = await vite.ssrLoadModule("/src/gpu/adapter.ts");
+    const { note } = await requestAdapter();
+    console.log(note);
+    if (process.env.VK_ICD_FILENAMES === before) return;
+    const { embeddedVulkan } = await vite.ssrLoadModule("/src/runtime/embedded.ts");
+    const vulkan = await embeddedVulkan();
+    env.VK_ICD_FILENAMES = vulkan.icd;
+    env.LD_LIBRARY_PATH = [vulkan.libraryPath, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":");
+  } finally {
+    await vite.close();
+  }
+}
+
+/** The Deno executable inside npm's platform package (the `deno` package itself wants an install script), or null. */
+function denoExecutable() {
+  const file = process.platform === "win32" ? "deno.exe" : "deno";
+  const from = createRequire(require.resolve("deno/package.json"));
+  for (const suffix of ["-glibc", ""]) {
+    try {
+      const folder = path.dirname(from.resolve(`@deno/${process.platform}-${process.arch}${suffix}/package.json`));
+      if (existsSync(path.join(folder, file))) return path.join(folder, file);
+    } catch {}
+  }
+  return null;
+}
+
+function run(name, command, args) {
+  const report = path.join(results, `${name}.json`);
+  const all = [...args, vitest, "run", "--project", name, "--passWithNoTests", ...argv];
+  all.push("--reporter=default", "--reporter=json", `--outputFile.json=${report}`);
+  console.log(`\n=== ${name} ===`);
+  return new Promise((resolve) => {
+    const started = Date.now();
+    const child = spawn(command, all, { cwd: root, env, stdio: ["ignore", "inherit", "inherit"] });
+    const timer = setTimeout(() => child.kill("SIGKILL"), limit);
+    child.on("error", (error) => resolve({ name, failure: error.message }));
+    child.on("exit", (code, signal) => {
+      clearTimeout(timer);
+      const seconds = (Date.now() - started) / 1000;
+      if (!existsSync(report)) return resolve({ name, seconds, failure: `ended without a report (${signal ?? code})` });
+      const json = JSON.parse(readFileSync(report, "utf8"));
+      const { numPassedTests: passed, numFailedTests: failed, numPendingTests: pending, numTodoTests: todo } = json;
+      const clean = code === 0 && json.success && failed === 0;
+      const failure = clean || failed > 0 ? undefined : `exit code ${code ?? signal}`;
+      resolve({ name, seconds, passed, failed, skipped: pending + todo, failure });
+    });
+  });
+}
+
+const runs = [];
+try {
+  await chooseAdapter();
+  if (only.includes("node")) runs.push(await run("node", process.execPath, []));
+  if (only.includes("deno")) {
+    const deno = denoExecutable();
+    runs.push(
+      deno ? await run("deno", deno, ["run", "-A"]) : { name: "deno", absent: "npm has no Deno for this system" },
+    );
+  }
+  if (only.includes("browser")) {
+    const available = process.env.WEBRLHF_CHROMIUM || (process.platform === "linux" && process.arch === "x64");
+    const absent = "no embedded browser for this system; name a Chromium in WEBRLHF_CHROMIUM";
+    runs.push(available ? await run("browser", process.execPath, []) : { name: "browser", absent });
+  }
+} finally {
+  rmSync(results, { recursive: true, force: true });
+}
+
+console.log("\n=== Summary ===");
+const total = { passed: 0, failed: 0, skipped: 0 };
+for (const { name, passed = 0, failed = 0, skipped = 0, seconds = 0, failure, absent } of runs) {
+  const counts = `${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds.toFixed(0)} s`;
+  console.log(`${name.padEnd(8)} ${absent ? `not run: ${absent}` : counts}${failure ? `; ${failure}` : ""}`);
+  total.passed += passed;
+  total.failed += failed + (failure ? 1 : 0);
+  total.skipped += skipped;
+}
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exit(total.failed > 0 || total.passed === 0 ? 1 : 0);
