@@ -11,6 +11,7 @@ import { worldCompletion } from "./world/stories.ts";
 export { type GoldBreakdown, goldBreakdown, goldReward } from "./world/gold.ts";
 export { parseWish, type Wish, type WorldSplit, wishText, worldPrompts } from "./world/prompts.ts";
 export { worldCompletion } from "./world/stories.ts";
+export { worldTokenizer } from "./world/tokenizer.ts";
 
 /** n stories of mixed quality to learn from, on training prompts. */
 export function worldSftRecords(n: number, seed: number, split: WorldSplit = "train"): PromptCompletion[] {
