@@ -61,17 +61,21 @@ fn rowMax(v: f32, lid: u32) -> f32 {
 const WIDTH4 = `
 alias V = vec4<T>;
 alias F = vec4f;
+alias U = vec4u;
 const WIDTH = 4u;
 fn hsum(v: F) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 fn hmax(v: F) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+fn oneHot(k: u32) -> F { return select(F(0.0), F(1.0), vec4u(0u, 1u, 2u, 3u) == vec4u(k)); }
 `;
 
 const WIDTH1 = `
 alias V = T;
 alias F = f32;
+alias U = u32;
 const WIDTH = 1u;
 fn hsum(v: F) -> f32 { return v; }
 fn hmax(v: F) -> f32 { return v; }
+fn oneHot(k: u32) -> F { return 1.0; }
 `;
 
 const COMMON = `
@@ -80,7 +84,7 @@ const LOWEST = -3.0e38;
 fn rowIndex(group: u32, lid: u32) -> u32 { return group * ROWS + lid / LANES; }
 `;
 
-/** Element types for one vector width: V in storage, F in f32 arithmetic. */
+/** Element types for one vector width: V in storage, F in f32 arithmetic, U for bits. */
 export function widthPrelude(width: 1 | 4): string {
   return width === 4 ? WIDTH4 : WIDTH1;
 }

@@ -1,0 +1,181 @@
+/**
+ * One step of sampling for a batch of rows, without sorting and without reading back: thresholds of top-k and top-p are
+ * found digit by digit on the bits of the logits, then the Gumbel-max rule picks among the survivors.
+ */
+
+/** What depends on the vector width: noise of the columns i WIDTH .. i WIDTH + WIDTH - 1, and which of them equals m. */
+export const SAMPLE_WIDTH = {
+  1: `
+fn exponentials(stream: u32, step: u32, i: u32) -> F { return exponential(randomBits(stream, step, i / 4u))[i % 4u]; }
+fn firstEqual(v: F, m: f32) -> u32 { return 0u; }
+`,
+  4: `
+fn exponentials(stream: u32, step: u32, i: u32) -> F { return exponential(randomBits(stream, step, i)); }
+fn firstEqual(v: F, m: f32) -> u32 { return select(select(select(3u, 2u, v.z == m), 1u, v.y == m), 0u, v.x == m); }
+`,
+} as const;
+
+export const SAMPLE = `
+fn mulHigh(a: u32, b: u32) -> u32 {
+  let a0 = a & 0xffffu;
+  let a1 = a >> 16u;
+  let b0 = b & 0xffffu;
+  let b1 = b >> 16u;
+  let mid = a1 * b0 + ((a0 * b0) >> 16u);
+  let low = a0 * b1 + (mid & 0xffffu);
+  return a1 * b1 + (mid >> 16u) + (low >> 16u);
+}
+
+// Philox4x32-10, as src/runtime/rng.ts: key = seed, counter = (stream, step, column / 4, DOMAIN), one word per column.
+fn randomBits(stream: u32, step: u32, quad: u32) -> vec4u {
+  var k = vec2u(u.seed0, u.seed1);
+  var x = vec4u(stream, step, quad, DOMAIN);
+  for (var round = 0u; round < 10u; round += 1u) {
+    let hi0 = mulHigh(0xd2511f53u, x.x);
+    let lo0 = 0xd2511f53u * x.x;
+    let hi1 = mulHigh(0xcd9e8d57u, x.z);
+    let lo1 = 0xcd9e8d57u * x.z;
+    x = vec4u(hi1 ^ x.y ^ k.x, lo1, hi0 ^ x.w ^ k.y, lo0);
+    k += vec2u(0x9e3779b9u, 0xbb67ae85u);
+  }
+  return x;
+}
+
+// -ln(1 - v) for v uniform in (0, 1). Small values decide who wins, so they are computed without cancellation.
+fn exponential(bits: vec4u) -> vec4f {
+  let v = vec4f(bits) * 2.3283064365386963e-10 + 1.1641532182693481e-10;
+  let series = v * (1.0 + v * (0.5 + v * (0.33333333 + v * (0.25 + v * 0.2))));
+  return select(-log(max(1.0 - v, vec4f(2.9802322e-8))), series, v < vec4f(0.02));
+}
+
+// Unsigned integers in the order of the floats.
+fn orderKey(v: F) -> U {
+  let bits = bitcast<U>(v);
+  return select(bits | U(0x80000000u), ~bits, bits >= U(0x80000000u));
+}
+
+fn isEos(token: u32) -> bool { return token == u.eos0 || token == u.eos1 || token == u.eos2 || token == u.eos3; }
+
+fn masked(v: F, i: u32, suppress: bool) -> F {
+  var z = v;
+  if (suppress) {
+    if (u.eos0 / WIDTH == i) { z -= 1e30 * oneHot(u.eos0 % WIDTH); }
+    if (u.eos1 / WIDTH == i) { z -= 1e30 * oneHot(u.eos1 % WIDTH); }
+    if (u.eos2 / WIDTH == i) { z -= 1e30 * oneHot(u.eos2 % WIDTH); }
+    if (u.eos3 / WIDTH == i) { z -= 1e30 * oneHot(u.eos3 % WIDTH); }
+  }
+  return z;
+}
+
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let lane = lid % LANES;
+  let row = rowIndex(linearId(wid, nwg), lid);
+  let safe = min(row, u.rows - 1u);
+  let start = safe * u.n;
+  let info = rows[safe]; // stream, done, length
+  let n = select(u.n, 0u, info.y != 0u); // finished rows cost nothing, but take part in the reductions
+  let suppress = info.z < u.minNew;
+
+  var topRaw = F(LOWEST);
+  var top = F(LOWEST);
+  for (var i = lane; i < n; i += LANES) {
+    let v = logits[start + i];
+    topRaw = max(topRaw, v);
+    top = max(top, masked(v, i, suppress));
+  }
+  let mRaw = rowMax(hmax(topRaw), lid);
+  let m = rowMax(hmax(top), lid);
+
+  // The largest threshold that at least topK values reach, two bits at a time.
+  var threshold = 0u;
+  if (TOP_K) {
+    for (var digit = 0u; digit < 16u; digit += 1u) {
+      let shift = 30u - 2u * digit;
+      var c1 = F(0.0);
+      var c2 = F(0.0);
+      var c3 = F(0.0);
+      for (var i = lane; i < n; i += LANES) {
+        let k = orderKey(masked(logits[start + i], i, suppress));
+        c1 += select(F(0.0), F(1.0), k >= U(threshold | (1u << shift)));
+        c2 += select(F(0.0), F(1.0), k >= U(threshold | (2u << shift)));
+        c3 += select(F(0.0), F(1.0), k >= U(threshold | (3u << shift)));
+      }
+      let counts = rowSum4(vec4f(hsum(c1), hsum(c2), hsum(c3), 0.0), lid);
+      let d = select(select(select(0u, 1u, counts.x >= u.topK), 2u, counts.y >= u.topK), 3u, counts.z >= u.topK);
+      threshold |= d << shift;
+    }
+  }
+  // The largest threshold above which the mass is at least topP of what top-k left.
+  if (TOP_P) {
+    let survivors = U(threshold);
+    var mass = F(0.0);
+    for (var i = lane; i < n; i += LANES) {
+      let z = masked(logits[start + i], i, suppress);
+      mass += select(F(0.0), exp((z - m) * u.it), orderKey(z) >= survivors);
+    }
+    let wanted = u.topP * rowSum(hsum(mass), lid);
+    var t = 0u;
+    for (var digit = 0u; digit < 16u; digit += 1u) {
+      let shift = 30u - 2u * digit;
+      var c1 = F(0.0);
+      var c2 = F(0.0);
+      var c3 = F(0.0);
+      for (var i = lane; i < n; i += LANES) {
+        let z = masked(logits[start + i], i, suppress);
+        let k = orderKey(z);
+        let e = select(F(0.0), exp((z - m) * u.it), k >= survivors);
+        c1 += select(F(0.0), e, k >= U(t | (1u << shift)));
+        c2 += select(F(0.0), e, k >= U(t | (2u << shift)));
+        c3 += select(F(0.0), e, k >= U(t | (3u << shift)));
+      }
+      let masses = rowSum4(vec4f(hsum(c1), hsum(c2), hsum(c3), 0.0), lid);
+      let d = select(select(select(0u, 1u, masses.x >= wanted), 2u, masses.y >= wanted), 3u, masses.z >= wanted);
+      t |= d << shift;
+    }
+    threshold = max(threshold, t);
+  }
+
+  var sumRaw = F(0.0);
+  var sum = F(0.0);
+  var best = LOWEST;
+  var token = 0u;
+  for (var i = lane; i < n; i += LANES) {
+    let v = logits[start + i];
+    let z = masked(v, i, suppress);
+    sumRaw += exp(v - mRaw);
+    var score = z;
+    if (!GREEDY) {
+      let keep = orderKey(z) >= U(threshold);
+      sum += select(F(0.0), exp((z - m) * u.it), keep);
+      score = select(F(LOWEST), (z - m) * u.it - log(exponentials(info.x, info.z, i)), keep);
+    }
+    let high = hmax(score);
+    if (high > best) {
+      best = high;
+      token = i * WIDTH + firstEqual(score, high);
+    }
+  }
+  let sums = rowSum4(vec4f(hsum(sumRaw), hsum(sum), 0.0, 0.0), lid);
+  // The lowest column among the lanes that hold the best score: exact in f32 up to 2^24 columns.
+  let winner = rowMax(best, lid);
+  token = u32(-rowMax(select(-16777216.0, -f32(token), best == winner), lid));
+
+  if (row < u.rows && lane == 0u) {
+    if (info.y != 0u) {
+      next[row] = u.pad;
+    } else {
+      token = min(token, u.n * WIDTH - 1u); // logits that are NaN must not make an id outside the vocabulary
+      let z = hsum(logits[start + token / WIDTH] * oneHot(token % WIDTH));
+      let at = row * u.maxNew + info.z;
+      tokens[at] = token;
+      rings[at] = select((z - m) * u.it - log(sums.y), 0.0, GREEDY);
+      rings[u.rows * u.maxNew + at] = z - mRaw - log(sums.x);
+      let length = info.z + 1u;
+      let done = isEos(token) || length >= u.maxNew;
+      rows[row] = vec4u(info.x, select(0u, 1u, done), length, info.w);
+      next[row] = token;
+      positions[row] += 1u;
+      cached[row] = positions[row] + 1u;
+    }
+  }
+}`;
