@@ -1,6 +1,6 @@
-import os from "node:os";
 import { UserError } from "../runtime/errors.ts";
 import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter } from "./adapter.ts";
+import { chosenDriver, hasVulkanLoader, useEmbeddedVulkan } from "./software.ts";
 
 // Dawn hides these behind toggles: f16 on NVIDIA, and features still called unsafe. They change nothing elsewhere.
 const FLAGS = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model"];
@@ -26,11 +26,11 @@ export async function requestDawnAdapter({ software = false }: AdapterOptions): 
   };
 
   // Without a Vulkan loader Dawn would only print a warning.
-  const system = process.platform !== "linux" || vulkanLoaderExists() ? await request() : null;
+  const system = hasVulkanLoader() ? await request() : null;
   if (system) return system;
   if (process.platform !== "linux") throw new UserError("Dawn finds no WebGPU adapter. Update the graphics driver.");
 
-  const chosen = ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"].find((name) => process.env[name]);
+  const chosen = chosenDriver();
   if (chosen) {
     throw new UserError(
       `Dawn accepts no Vulkan driver of ${chosen}=${process.env[chosen]}. Unset it, or point it at a driver's manifest. ${DRIVER_HINT}`,
@@ -58,34 +58,4 @@ async function loadDawn(): Promise<Dawn> {
       { cause: error },
     );
   }
-}
-
-function dlopen(file: string, flags: number): Error | null {
-  try {
-    process.dlopen({ exports: {} }, file, flags);
-    return null;
-  } catch (error) {
-    return error as Error;
-  }
-}
-
-// dlopen of a library that is no Node addon loads it, keeps it, and then complains that it registered nothing.
-const loaded = (error: Error | null) => error === null || error.message.includes("did not self-register");
-
-function vulkanLoaderExists(): boolean {
-  return loaded(dlopen("libvulkan.so.1", os.constants.dlopen.RTLD_NOW));
-}
-
-/**
- * Makes this process use the embedded software Vulkan: Dawn's own dlopen("libvulkan.so.1") finds the library loaded
- * here (by its SONAME), which reads the driver's manifest from the environment.
- */
-async function useEmbeddedVulkan(): Promise<boolean> {
-  const { embeddedVulkan } = await import("../runtime/embedded.ts");
-  const vulkan = await embeddedVulkan();
-  if (!vulkan) return false;
-  const { RTLD_NOW, RTLD_GLOBAL } = os.constants.dlopen;
-  const RTLD_NODELETE = 0x1000;
-  process.env.VK_ICD_FILENAMES = vulkan.icd;
-  return loaded(dlopen(vulkan.loader, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE));
 }

@@ -33,6 +33,11 @@ export async function requestAdapter(options: AdapterOptions = {}): Promise<Foun
 }
 
 async function fromNavigator(gpu: GPU, { software }: AdapterOptions): Promise<FoundAdapter> {
+  if ("Deno" in globalThis) {
+    // Before the first request: Deno looks for drivers once.
+    const { chosenDriver, hasVulkanLoader, useEmbeddedVulkan } = await import("./software.ts");
+    if (!hasVulkanLoader() && !chosenDriver()) await useEmbeddedVulkan();
+  }
   const adapter = await gpu.requestAdapter(
     software ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
   );

