@@ -1,0 +1,183 @@
+/**
+ * The keystone of every trainer: log-probability and entropy per token from hidden states and the output head, without
+ * ever holding [tokens, vocabulary]. Logits exist one bounded chunk at a time; the backward pass computes them again.
+ */
+import type { BufferView } from "../../gpu/pool.ts";
+import { subview } from "../../gpu/pool.ts";
+import { LOGPROBS_BWD, LOGPROBS_FWD } from "../../shaders/logprobs.wgsl.ts";
+import { recordMany, type Sink, willRecord } from "../autograd.ts";
+import { scope } from "../scope.ts";
+import { empty, type Tensor } from "../tensor.ts";
+import { gemm } from "./matmul.ts";
+import { matrixShape, rowKernel, rowPlan, runRows, target, walkPlan } from "./rows.ts";
+
+const forward = rowKernel({
+  name: "logprobs_fwd",
+  code: LOGPROBS_FWD,
+  bindings: {
+    logits: "read F",
+    targets: "read u32",
+    state: "write vec4f",
+    logProbs: "write f32",
+    entropies: "write f32",
+    lses: "write f32",
+  },
+  scalars: { rows: "u32", n: "u32", base: "u32", it: "f32" },
+});
+const backward = rowKernel({
+  name: "logprobs_bwd",
+  code: LOGPROBS_BWD,
+  bindings: {
+    logits: "write F",
+    targets: "read u32",
+    lses: "read f32",
+    entropies: "read f32",
+    dLogProbs: "read f32",
+    dEntropies: "read f32",
+  },
+  scalars: { rows: "u32", n: "u32", base: "u32", it: "f32" },
+  reduces: false,
+});
+
+export interface LogProbOptions {
+  /** Logits are divided by this. Default 1. */
+  temperature?: number;
+  /** Most logits held at once, in floats (default 8 Mi = 32 MiB). */
+  budget?: number;
+}
+
+export interface TokenLogProbs {
+  /** ln p(target) per row, [N]. */
+  logProbs: Tensor;
+  /** -sum p ln p per row, [N], in nats. */
+  entropy: Tensor;
+}
+
+const BUDGET = 8 << 20;
+const KEEP = 2 << 20; // small enough to keep for the backward pass instead of computing the logits again
+
+/**
+ * Log-probability of each row's target and entropy of its distribution, softmax(hidden head^T / temperature). Gradients
+ * of both reach `hidden` and `head`; a head tied to the embedding table works, since gradients add up.
+ * @param hidden [N, D], f32
+ * @param head [V, D], f32
+ * @param targets u32 [N], each below V
+ */
+export function tokenLogProbs(
+  hidden: Tensor,
+  head: Tensor,
+  targets: Tensor,
+  options: LogProbOptions = {},
+): TokenLogProbs {
+  const { temperature = 1, budget = BUDGET } = options;
+  const [rows, width] = matrixShape(hidden.shape);
+  const [vocab, headWidth] = matrixShape(head.shape);
+  if (width !== headWidth) throw new Error(`tokenLogProbs: hidden is [${hidden.shape}] but head is [${head.shape}]`);
+  if (targets.size !== rows || targets.dtype !== "u32") {
+    throw new Error(`tokenLogProbs: targets must be u32 [${rows}], not ${targets.dtype} [${targets.shape}]`);
+  }
+  if (!(temperature > 0)) throw new Error(`tokenLogProbs: temperature must be positive, not ${temperature}`);
+  const blocks = cut(rows, vocab, budget);
+  const it = 1 / temperature;
+  const logProbs = empty([rows], "f32", "tokenLogProbs");
+  const entropy = empty([rows], "f32", "tokenLogProbs");
+  const lse = empty([rows], "f32", "tokenLogProbs");
+  const keep = blocks.length === 1 && rows * vocab <= Math.min(KEEP, budget) && willRecord([hidden, head]);
+  const kept = keep ? empty([rows, vocab], "f32", "tokenLogProbs logits") : null;
+
+  const part = (t: Tensor, from: number, count: number, cols = 1) => slice(t, from, count, cols);
+  const logitsOf = ({ row, rows, column, columns }: Block, out: BufferView) =>
+    gemm(part(hidden, row, rows, width), part(head, column, columns, width), "NT", rows, columns, width, { out });
+
+  scope(() => {
+    const state = empty([rows, 4]);
+    const scratch = kept ?? empty([largest(blocks)]);
+    for (const block of blocks) {
+      logitsOf(block, scratch.view);
+      const plan = rowPlan(block.columns);
+      const one = (t: Tensor) => part(t, block.row, block.rows);
+      const buffers = [
+        scratch.view,
+        one(targets),
+        part(state, block.row, block.rows, 4),
+        one(logProbs),
+        one(entropy),
+        one(lse),
+      ];
+      const scalars = [block.rows, block.columns / plan.width, block.column, it];
+      const consts = { FIRST: block.column === 0, LAST: block.column + block.columns === vocab };
+      runRows(forward, plan, consts, buffers, scalars, block.rows);
+    }
+  });
+
+  recordMany(
+    "tokenLogProbs",
+    [hidden, head],
+    [logProbs, entropy],
+    ([dLogProbs, dEntropies], [sinkHidden, sinkHead]) => {
+      const dHidden = target(sinkHidden, hidden.shape);
+      const dHead = target(sinkHead, head.shape);
+      scope(() => {
+        const scratch = kept ?? empty([largest(blocks)]);
+        for (const block of blocks) {
+          if (!kept) logitsOf(block, scratch.view);
+          const plan = walkPlan(block.columns);
+          const one = (t: Tensor | null) => part(t ?? lse, block.row, block.rows);
+          const buffers = [scratch.view, one(targets), one(lse), one(entropy), one(dLogProbs), one(dEntropies)];
+          const scalars = [block.rows, block.columns / plan.width, block.column, it];
+          runRows(backward, plan, { HAS_G: !!dLogProbs, HAS_H: !!dEntropies }, buffers, scalars, block.rows);
+          if (dHidden) {
+            const w = part(head, block.column, block.columns, width);
+            const out = part(dHidden, block.row, block.rows, width);
+            const accumulate = adds(sinkHidden) || block.column > 0;
+            gemm(scratch.view, w, "NN", block.rows, width, block.columns, { out, accumulate });
+          }
+          if (dHead) {
+            const x = part(hidden, block.row, block.rows, width);
+            const out = part(dHead, block.column, block.columns, width);
+            const accumulate = adds(sinkHead) || block.row > 0;
+            gemm(scratch.view, x, "TN", block.columns, width, block.rows, { out, accumulate });
+          }
+        }
+      });
+      return [dHidden, dHead];
+    },
+    kept ? [lse, kept] : [lse],
+  );
+  return { logProbs, entropy };
+}
+
+interface Block {
+  row: number;
+  rows: number;
+  column: number;
+  columns: number;
+}
+
+const ALIGN = 64; // rows of f32 start at multiples of 256 bytes, whatever their width
+
+/** Blocks of at most `budget` logits: all rows and a part of the vocabulary, unless there are very many rows. */
+function cut(rows: number, vocab: number, budget: number): Block[] {
+  const blocks: Block[] = [];
+  const down = (n: number) => Math.max(ALIGN, Math.floor(n / ALIGN) * ALIGN);
+  const narrowest = Math.min(vocab, 4096); // narrower chunks waste the matmul
+  const perBlock = rows * narrowest <= budget ? rows : Math.min(rows, down(budget / narrowest));
+  const columnsPerBlock = perBlock * vocab <= budget ? vocab : Math.min(vocab, down(budget / perBlock));
+  for (let row = 0; row < rows; row += perBlock) {
+    for (let column = 0; column < vocab; column += columnsPerBlock) {
+      const columns = Math.min(columnsPerBlock, vocab - column);
+      blocks.push({ row, rows: Math.min(perBlock, rows - row), column, columns });
+    }
+  }
+  return blocks;
+}
+
+const largest = (blocks: readonly Block[]) => Math.max(...blocks.map((b) => b.rows * b.columns));
+
+const adds = (sink: Sink) => sink !== true;
+
+/** Rows from .. from + count - 1 of a matrix with `cols` columns. */
+function slice(t: Tensor, from: number, count: number, cols: number): BufferView {
+  if (from === 0 && count * cols === t.size) return t.view;
+  return subview(t.view, from * cols * 4, count * cols * 4);
+}
