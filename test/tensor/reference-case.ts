@@ -27,12 +27,20 @@ export interface Tolerance {
   gradient: number;
 }
 
-export async function checkCase(reference: ReferenceCase, apply: Apply, tolerance: Tolerance): Promise<void> {
-  // Twice: gradients into parameters that already hold something, then through a preceding op (a fresh gradient).
-  for (const behindAnOp of [false, true]) {
+/** Where a gradient goes: added into a parameter's, which holds something already, or to a preceding op, as a new tensor. */
+export type Sinks = "parameter" | "op";
+
+export async function checkCase(
+  reference: ReferenceCase,
+  apply: Apply,
+  tolerance: Tolerance,
+  sinks: Sinks[] = ["parameter", "op"],
+): Promise<void> {
+  for (const sink of sinks) {
+    const behindAnOp = sink === "op";
     const before = behindAnOp ? 0 : 0.5;
     const { outputs, grads } = scope(() => differentiate(reference, apply, behindAnOp, before));
-    const label = behindAnOp ? " (behind an op)" : "";
+    const label = ` (into the ${sink})`;
     for (const [i, y] of outputs.entries()) {
       const expected = values(reference.outputs[i]);
       expectClose(await y.read(), expected, tolerance.value, 1e-7, `output ${i}${label}`);
