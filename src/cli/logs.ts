@@ -1,0 +1,148 @@
+/**
+ * What a run leaves on disk for people and programs, besides its model:
+ *
+ * - `metrics.jsonl`: one line per step or evaluation event (evaluations' keys begin with `eval_`). It holds nothing
+ *   that depends on the clock, so a run that was killed and resumed leaves the same bytes as one that was not.
+ * - `timing.jsonl`: the clock's part, per step.
+ * - `samples.jsonl`, `eval_rows.jsonl`: texts and tables that trainers send along.
+ * - `trainer_state.json`: the Hugging Face Trainer's file of that name, with the same log_history.
+ */
+import type { TrainEvent } from "../rlhf/events.ts";
+import type { Files } from "../runtime/files.ts";
+import { readJsonLines, readText, writeJson } from "./disk.ts";
+
+type Row = Record<string, unknown> & { step: number };
+
+/** What trainer_state.json repeats from the options. */
+export interface StateSettings {
+  readonly logging_steps?: number;
+  readonly save_steps?: number;
+  readonly eval_steps?: number;
+  readonly num_train_epochs?: number;
+  readonly per_device_train_batch_size?: number;
+}
+
+const metricsFile = "metrics.jsonl";
+const timingFile = "timing.jsonl";
+const samplesFile = "samples.jsonl";
+const rowsFile = "eval_rows.jsonl";
+
+export class RunLog {
+  readonly #files: Files;
+  readonly #dir: string;
+  readonly #settings: StateSettings;
+  #history: Row[] = [];
+  /** "file:kind:step" of what earlier attempts wrote and the cut-back kept: a repeated evaluation is not written twice. */
+  #kept = new Set<string>();
+  #maxSteps = 0;
+  #step = 0;
+
+  constructor(files: Files, dir: string, settings: StateSettings = {}) {
+    this.#files = files;
+    this.#dir = dir;
+    this.#settings = settings;
+  }
+
+  /** Takes one event; when the promise resolves the line is in the file. */
+  async add(event: TrainEvent): Promise<void> {
+    switch (event.type) {
+      case "start":
+        this.#maxSteps = event.maxSteps;
+        this.#step = event.step;
+        await this.#cutBack(event.step);
+        return;
+      case "step": {
+        this.#step = event.step;
+        this.#maxSteps = event.maxSteps;
+        const row = { step: event.step, epoch: event.epoch, ...event.metrics, tokens: event.tokens };
+        await this.#append(metricsFile, "step", [row]);
+        await this.#append(timingFile, "step", [{ step: event.step, seconds: event.seconds, tokens: event.tokens }]);
+        return;
+      }
+      case "eval":
+        await this.#append(metricsFile, "eval", [{ step: event.step, ...prefixed(event.metrics) }]);
+        await this.#append(rowsFile, "row", event.rows?.map((row) => ({ step: event.step, ...row })) ?? []);
+        return;
+      case "samples":
+        await this.#append(
+          samplesFile,
+          "sample",
+          event.samples.map((sample) => ({ step: event.step, ...sample })),
+        );
+        return;
+      case "checkpoint":
+        await this.#writeState(event.name);
+        return;
+      case "end":
+        this.#step = event.step;
+        await this.#writeState(null);
+    }
+  }
+
+  /** Drops every line past the checkpoint's step; a fresh start (step 0) drops them all. */
+  async #cutBack(step: number): Promise<void> {
+    this.#kept.clear();
+    this.#history = [];
+    for (const file of [metricsFile, timingFile, samplesFile, rowsFile]) {
+      const path = `${this.#dir}/${file}`;
+      const before = await readText(this.#files, path);
+      if (before === null) continue;
+      const rows = step === 0 ? [] : (await readJsonLines<Row>(this.#files, path)).filter((row) => row.step <= step);
+      for (const row of rows) this.#kept.add(`${file}:${kindOf(file, row)}:${row.step}`);
+      if (file === metricsFile) this.#history = rows;
+      const after = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+      if (after !== before) await this.#files.writeFile(path, after);
+    }
+    // The file is there from the start, so that a viewer can follow it.
+    await this.#files.append(`${this.#dir}/${metricsFile}`, "");
+  }
+
+  async #append(file: string, kind: string, rows: Row[]): Promise<void> {
+    if (rows.length === 0 || this.#kept.has(`${file}:${kind}:${rows[0].step}`)) return;
+    if (file === metricsFile) this.#history.push(...rows);
+    await this.#files.append(`${this.#dir}/${file}`, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  }
+
+  async #writeState(checkpoint: string | null): Promise<void> {
+    const steps = this.#history.filter((row) => "tokens" in row);
+    const state = {
+      best_global_step: null,
+      best_metric: null,
+      best_model_checkpoint: null,
+      epoch: steps.at(-1)?.epoch ?? 0,
+      eval_steps: this.#settings.eval_steps ?? 0,
+      global_step: this.#step,
+      is_hyper_param_search: false,
+      is_local_process_zero: true,
+      is_world_process_zero: true,
+      log_history: this.#history,
+      logging_steps: this.#settings.logging_steps ?? 1,
+      max_steps: this.#maxSteps,
+      num_input_tokens_seen: steps.reduce((sum, row) => sum + Number(row.tokens), 0),
+      num_train_epochs: this.#settings.num_train_epochs ?? 1,
+      save_steps: this.#settings.save_steps ?? 0,
+      stateful_callbacks: {},
+      total_flos: 0,
+      train_batch_size: this.#settings.per_device_train_batch_size ?? 1,
+      trial_name: null,
+      trial_params: null,
+    };
+    await writeJson(this.#files, `${this.#dir}/trainer_state.json`, state);
+    const folder = `${this.#dir}/${checkpoint}`;
+    if (checkpoint !== null && (await this.#files.list(folder)).length > 0) {
+      await writeJson(this.#files, `${folder}/trainer_state.json`, state);
+    }
+  }
+}
+
+function kindOf(file: string, row: Row): string {
+  if (file === samplesFile) return "sample";
+  if (file === rowsFile) return "row";
+  return file === timingFile || "tokens" in row ? "step" : "eval";
+}
+
+function prefixed(metrics: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(metrics).map(([k, value]) => [k.startsWith("eval_") ? k : `eval_${k}`, value]),
+  );
+}

@@ -1,0 +1,135 @@
+import type { TrainEvent } from "../rlhf/events.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** The metrics worth a place in a line of 80 characters, most telling first; a trainer has the ones it has. */
+const headlines: readonly (readonly [short: string, ...names: string[]])[] = [
+  ["reward", "objective/scores", "reward", "mean_reward"],
+  ["gold", "gold", "gold_reward", "objective/gold"],
+  ["kl", "objective/kl", "kl", "kl_divergence"],
+  ["loss", "loss", "loss/policy_avg", "actor_loss"],
+  ["value", "loss/value_avg", "reward_critic_loss"],
+  ["acc", "accuracy", "mean_token_accuracy"],
+  ["len", "completions/mean_length", "mean_generated_length", "mean_length"],
+  ["lr", "learning_rate", "lr", "actor_lr"],
+];
+
+/** At most four significant digits: 0.01234, 12.3, 1.2e-5. */
+export function short(value: number): string {
+  if (!Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(1).replace("e+", "e");
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 3);
+}
+
+/** 9 s, 1:05, 2:03:04. */
+export function clock(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole}s`;
+  const pad = (n: number) => String(n).padStart(2, "0");
+  const minutes = Math.floor(whole / 60);
+  return minutes < 60
+    ? `${minutes}:${pad(whole % 60)}`
+    : `${Math.floor(minutes / 60)}:${pad(minutes % 60)}:${pad(whole % 60)}`;
+}
+
+export function headline(metrics: Record<string, number>, limit = 5): string {
+  const parts: string[] = [];
+  for (const [label, ...names] of headlines) {
+    const name = names.find((n) => metrics[n] !== undefined);
+    if (name !== undefined && parts.length < limit) parts.push(`${label} ${short(metrics[name])}`);
+  }
+  return parts.join("  ");
+}
+
+/** One redrawn line on a terminal, one plain line each `every` steps where the output is a file or a pipe. */
+export class Progress {
+  readonly #terminal: Terminal;
+  readonly #label: string;
+  readonly #every: number;
+  readonly #now: () => number;
+  #started = 0;
+  #firstStep = 0;
+  #drawn = 0;
+  #lineOpen = false;
+  #last: (TrainEvent & { type: "step" }) | null = null;
+
+  constructor(terminal: Terminal, label: string, every: number, now: () => number = () => performance.now() / 1000) {
+    this.#terminal = terminal;
+    this.#label = label;
+    this.#every = Math.max(1, every);
+    this.#now = now;
+  }
+
+  add(event: TrainEvent): void {
+    switch (event.type) {
+      case "start": {
+        this.#started = this.#now();
+        this.#firstStep = event.step;
+        const from = event.step > 0 ? `, going on after step ${event.step}` : "";
+        this.print(`${event.parameters.toLocaleString("en")} parameters, ${event.maxSteps} steps${from}`);
+        return;
+      }
+      case "step": {
+        const first = this.#last === null;
+        this.#last = event;
+        if (this.#terminal.tty) this.#draw(event);
+        else if (first || event.step % this.#every === 0 || event.step >= event.maxSteps)
+          this.print(this.#plain(event));
+        return;
+      }
+      case "eval":
+        this.print(`eval at step ${event.step}: ${pairs(event.metrics)}`);
+        return;
+      case "end":
+        if (this.#last && this.#terminal.tty) this.print(this.#plain(this.#last));
+        this.clear();
+        if (Object.keys(event.metrics).length > 0) this.print(`done: ${pairs(event.metrics)}`);
+        return;
+      default:
+        return;
+    }
+  }
+
+  /** A line of its own, above the redrawn one. */
+  print(text: string): void {
+    this.clear();
+    this.#terminal.line(`${this.#terminal.style("cyan", this.#label)}: ${text}`);
+  }
+
+  /** Takes the redrawn line away. */
+  clear(): void {
+    if (this.#lineOpen) this.#terminal.write("\r\x1b[2K");
+    this.#lineOpen = false;
+  }
+
+  #rate(event: TrainEvent & { type: "step" }): { perSecond: number; left: number } {
+    const elapsed = Math.max(1e-9, this.#now() - this.#started);
+    const perSecond = (event.step - this.#firstStep) / elapsed;
+    return { perSecond, left: (event.maxSteps - event.step) / perSecond };
+  }
+
+  #plain(event: TrainEvent & { type: "step" }): string {
+    const { perSecond, left } = this.#rate(event);
+    const speed = perSecond >= 1 ? `${short(perSecond)} steps/s` : `${short(1 / perSecond)} s/step`;
+    const eta = event.step < event.maxSteps ? `  eta ${clock(left)}` : `  ${clock(this.#now() - this.#started)}`;
+    return `step ${event.step}/${event.maxSteps}  ${headline(event.metrics)}  ${speed}${eta}`;
+  }
+
+  #draw(event: TrainEvent & { type: "step" }): void {
+    const now = this.#now();
+    // Ten redraws a second are enough for eyes, and cost nothing beside the steps.
+    if (this.#lineOpen && now - this.#drawn < 0.1 && event.step < event.maxSteps) return;
+    this.#drawn = now;
+    const done = Math.min(1, event.step / Math.max(1, event.maxSteps));
+    const cells = Math.round(done * 12);
+    const text = `${this.#label} ${"█".repeat(cells)}${"░".repeat(12 - cells)} ${this.#plain(event)}`;
+    this.#terminal.write(`\r\x1b[2K${text.slice(0, Math.max(20, this.#terminal.columns - 1))}`);
+    this.#lineOpen = true;
+  }
+}
+
+function pairs(metrics: Record<string, number>): string {
+  return Object.entries(metrics)
+    .map(([name, value]) => `${name.replace(/^eval_/, "")} ${short(value)}`)
+    .join("  ");
+}

@@ -1,0 +1,196 @@
+/**
+ * A recipe is a list of named stages, each a verb with its options:
+ *
+ *     name: quickstart
+ *     output_dir: runs/quickstart            # --output_dir changes it
+ *     vars: { train: null, steps: 60 }       # --train path, --steps 10; null must be given
+ *     stages:
+ *       - name: reward
+ *         verb: reward
+ *         options: { dataset_name: "${vars.train}", max_steps: "${vars.steps}" }
+ *       - name: ppo
+ *         verb: ppo
+ *         options: { reward_model_path: "${output_dir}/reward" }
+ *
+ * References are `${output_dir}`, `${recipe_dir}` (the recipe's own folder) and `${vars.x}`; nothing is evaluated.
+ * A stage's output_dir is `${output_dir}/<stage name>`.
+ */
+import * as v from "valibot";
+import { UserError } from "../runtime/errors.ts";
+import { didYouMean } from "./nearest.ts";
+import { canonicalName, resolveOptions, type Table } from "./option.ts";
+
+const scalar = v.union([v.string(), v.number(), v.boolean()]);
+const variable = v.nullable(scalar);
+const stageSchema = v.strictObject({
+  name: v.pipe(v.string(), v.regex(/^[A-Za-z0-9][\w.-]*$/, "a stage's name is letters, digits, dots, hyphens")),
+  verb: v.string(),
+  title: v.optional(v.string()),
+  options: v.optional(v.record(v.string(), v.nullable(v.union([scalar, v.array(scalar)]))), {}),
+});
+const recipeSchema = v.strictObject({
+  name: v.string(),
+  description: v.optional(v.string()),
+  output_dir: v.optional(v.string()),
+  vars: v.optional(v.record(v.string(), variable), {}),
+  stages: v.pipe(v.array(stageSchema), v.minLength(1, "must hold at least one stage")),
+});
+
+export type Variable = v.InferOutput<typeof variable>;
+type RawRecipe = v.InferOutput<typeof recipeSchema>;
+
+export interface Recipe extends RawRecipe {
+  /** Path as given, for messages. */
+  readonly file: string;
+}
+
+/** A stage whose references are resolved and whose options are checked. */
+export interface Stage {
+  readonly name: string;
+  readonly verb: string;
+  readonly title: string;
+  readonly outputDir: string;
+  readonly options: Record<string, unknown>;
+  /** The same options with the two folders still written as references: equal wherever the recipe runs. */
+  readonly portable: Record<string, unknown>;
+  /** Names of earlier stages whose folders these options name. */
+  readonly inputs: readonly string[];
+}
+
+/** Checks the form of a recipe; a wrong key comes with the nearest right one. */
+export function parseRecipe(file: string, value: unknown): Recipe {
+  const parsed = v.safeParse(recipeSchema, value);
+  if (parsed.success) {
+    const names = new Set<string>();
+    for (const { name } of parsed.output.stages) {
+      if (names.has(name)) throw new UserError(`${file}: two stages are called "${name}"`);
+      names.add(name);
+    }
+    return { ...parsed.output, file };
+  }
+  const issue = parsed.issues[0];
+  const path = v.getDotPath(issue) ?? "";
+  const key = path.split(".").at(-1) ?? "";
+  const stageKey = path.startsWith("stages.");
+  if (issue.type === "strict_object" && issue.expected === "never") {
+    const known = Object.keys(stageKey ? stageSchema.entries : recipeSchema.entries);
+    throw new UserError(`${file}: unknown key "${path}"${didYouMean(key, known)}`);
+  }
+  const missing = issue.received === "undefined" ? "is missing" : `${issue.message}`;
+  throw new UserError(`${file}: ${path === "" ? "" : `"${path}" `}${missing}`);
+}
+
+export interface Overrides {
+  readonly outputDir?: string;
+  /** `--<variable> value` flags. */
+  readonly vars?: Readonly<Record<string, string>>;
+  /** `--set key=value`: a variable, or `<stage>.<option>`. */
+  readonly set?: readonly string[];
+}
+
+/** Puts flags into the recipe, resolves every reference and checks every option, before anything runs. */
+export function resolveRecipe(
+  recipe: Recipe,
+  recipeDir: string,
+  tableOf: (verb: string) => Table | null,
+  verbNames: readonly string[],
+  overrides: Overrides = {},
+): { outputDir: string; stages: Stage[] } {
+  const { file } = recipe;
+  const vars: Record<string, Variable> = { ...recipe.vars };
+  let outputDir = overrides.outputDir;
+  const stageOptions = new Map(
+    recipe.stages.map((stage) => [stage.name, { ...stage.options } as Record<string, unknown>]),
+  );
+  const setVariable = (name: string, value: string, where: string): void => {
+    if (!Object.hasOwn(vars, name)) {
+      const known = [...Object.keys(vars), "output_dir", "set", "dry_run", "force"];
+      throw new UserError(`${where}: ${file} has no variable "${name}"${didYouMean(name, known)}`);
+    }
+    vars[name] = value;
+  };
+  for (const [name, value] of Object.entries(overrides.vars ?? {})) setVariable(name, value, `--${name}`);
+  for (const setting of overrides.set ?? []) {
+    const cut = setting.indexOf("=");
+    if (cut < 1) throw new UserError(`--set ${setting}: write key=value`);
+    const [key, value] = [setting.slice(0, cut).replace(/^(vars|stages)\./, ""), setting.slice(cut + 1)];
+    const dot = key.lastIndexOf(".");
+    const target = dot > 0 ? stageOptions.get(key.slice(0, dot)) : undefined;
+    if (target) setOption(target, key.slice(dot + 1), value);
+    else if (key === "output_dir") outputDir = value;
+    else setVariable(key, value, `--set ${setting}`);
+  }
+  const base = outputDir ?? recipe.output_dir ?? `runs/${recipe.name}`;
+
+  const stages: Stage[] = [];
+  for (const { name, verb, title } of recipe.stages) {
+    const where = `${file}: stage "${name}"`;
+    const table = tableOf(verb);
+    if (table === null) throw new UserError(`${where}: there is no verb "${verb}"${didYouMean(verb, verbNames)}`);
+    const raw: Record<string, unknown> = { ...stageOptions.get(name) };
+    if (
+      Object.hasOwn(table, "output_dir") &&
+      !Object.keys(raw).some((key) => canonicalName(table, key) === "output_dir")
+    ) {
+      raw.output_dir = `\${output_dir}/${name}`;
+    }
+    const resolve = (folders: Record<string, string>) =>
+      resolveOptions(table, [{ where, values: substitute(raw, { vars, folders, where }) as Record<string, unknown> }]);
+    const options = resolve({ output_dir: base, recipe_dir: recipeDir });
+    // biome-ignore-start lint/suspicious/noTemplateCurlyInString: the reference itself is meant
+    const portable = resolve({ output_dir: "${output_dir}", recipe_dir: "${recipe_dir}" });
+    // biome-ignore-end lint/suspicious/noTemplateCurlyInString: the reference itself is meant
+    const inputs = stages.filter((earlier) => namesFolder(options, earlier.outputDir)).map((earlier) => earlier.name);
+    const folder = typeof options.output_dir === "string" ? options.output_dir : `${base}/${name}`;
+    stages.push({ name, verb, title: title ?? name, outputDir: folder, options, portable, inputs });
+  }
+  return { outputDir: base, stages };
+}
+
+/** Sets an option, whatever spelling the recipe used for it. */
+function setOption(target: Record<string, unknown>, name: string, value: string): void {
+  const twin = Object.keys(target).find((key) => key.replaceAll("-", "_") === name.replaceAll("-", "_"));
+  target[twin ?? name] = value;
+}
+
+interface Scope {
+  readonly vars: Readonly<Record<string, Variable>>;
+  readonly folders: Readonly<Record<string, string>>;
+  readonly where: string;
+}
+
+function substitute(value: unknown, scope: Scope): unknown {
+  if (Array.isArray(value)) return value.map((item) => substitute(item, scope));
+  if (typeof value === "object" && value !== null) {
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, substitute(item, scope)]));
+  }
+  if (typeof value !== "string") return value;
+  const whole = /^\$\{([^}]*)\}$/.exec(value);
+  // A value that is one reference keeps the variable's type.
+  if (whole) return lookUp(whole[1], scope);
+  return value.replace(/\$\{([^}]*)\}/g, (_, reference: string) => String(lookUp(reference, scope)));
+}
+
+function lookUp(reference: string, { vars, folders, where }: Scope): Variable {
+  if (Object.hasOwn(folders, reference)) return folders[reference];
+  const name = reference.startsWith("vars.") ? reference.slice(5) : null;
+  if (name === null || !Object.hasOwn(vars, name)) {
+    const known = [...Object.keys(folders), ...Object.keys(vars).map((key) => `vars.${key}`)];
+    throw new UserError(`${where}: unknown reference \${${reference}}${didYouMean(reference, known)}`);
+  }
+  const value = vars[name];
+  if (value === null) throw new UserError(`${where}: needs --${name} <value>`);
+  return value;
+}
+
+/** True when an option (not the stage's own output folder) is that folder, lies in it, or holds it. */
+function namesFolder(options: Record<string, unknown>, folder: string): boolean {
+  return Object.entries(options).some(
+    ([key, value]) =>
+      key !== "output_dir" &&
+      [value].flat().some((path) => {
+        if (typeof path !== "string" || path === "") return false;
+        return path === folder || path.startsWith(`${folder}/`) || folder.startsWith(`${path.replace(/\/$/, "")}/`);
+      }),
+  );
+}

@@ -1,0 +1,109 @@
+/** What a report is made of. All numbers are as measured; nothing here is formatted. */
+
+export type Metrics = Readonly<Record<string, number | null>>;
+
+/** One training run: its verb and its logged lines. */
+export interface RunData {
+  readonly name: string;
+  readonly title: string;
+  readonly verb: string;
+  /** Step events; each has `step`. */
+  readonly steps: readonly Metrics[];
+  /** Evaluation events; each has `step`, other keys begin with `eval_`. */
+  readonly evals: readonly Metrics[];
+  /** Wall seconds, where known. */
+  readonly seconds?: number;
+}
+
+/** A policy's held-out samples, in numbers. */
+export interface PolicyResult {
+  readonly label: string;
+  /** Prompts (one kept response each). */
+  readonly n: number;
+  /** Mean and standard deviation of the reward model's score. */
+  readonly reward: number | null;
+  readonly reward_std: number | null;
+  /** Mean and standard deviation of the true reward, where the task has one. */
+  readonly gold: number | null;
+  readonly gold_std: number | null;
+  /** Nats per response against the reference. */
+  readonly kl: number | null;
+  readonly mean_length: number | null;
+  readonly distinct_1: number | null;
+  readonly distinct_2: number | null;
+}
+
+/** A reward model on held-out pairs. */
+export interface RewardResult {
+  readonly label: string;
+  readonly pairs: number;
+  readonly accuracy: number;
+  /** Accuracy of the true reward on the same noisy pairs: nobody can be better for long. */
+  readonly noise_ceiling: number | null;
+  /** Accuracy of always preferring the longer response. */
+  readonly length_baseline: number | null;
+}
+
+/** One prompt with the responses of several policies. */
+export interface SampleGroup {
+  readonly prompt: string;
+  readonly responses: readonly SampleResponse[];
+}
+
+export interface SampleResponse {
+  readonly label: string;
+  readonly text: string;
+  readonly reward: number | null;
+  readonly gold: number | null;
+}
+
+export interface ReportData {
+  readonly title: string;
+  readonly description?: string;
+  /** Name and value: adapter, seed, wall time, ... */
+  readonly facts: readonly (readonly [name: string, value: string])[];
+  readonly rewardModels: readonly RewardResult[];
+  readonly runs: readonly RunData[];
+  /** The first row is the model that the others started from. */
+  readonly policies: readonly PolicyResult[];
+  readonly samples: readonly SampleGroup[];
+}
+
+/** Names under which trainers log the same thing; the first one present counts. */
+const synonyms = {
+  reward: ["objective/scores", "reward", "mean_reward"],
+  gold: ["objective/gold", "gold", "gold_reward"],
+  kl: ["objective/kl", "kl", "kl_divergence"],
+  length: ["completions/mean_length", "mean_generated_length", "mean_length"],
+  distinct1: ["distinct_1"],
+  distinct2: ["distinct_2"],
+  entropy: ["objective/entropy", "policy/entropy_avg", "entropy"],
+  loss: ["loss", "loss/policy_avg", "actor_loss"],
+  valueLoss: ["loss/value_avg", "reward_critic_loss", "critic_loss"],
+  accuracy: ["accuracy", "mean_token_accuracy"],
+  learningRate: ["learning_rate", "lr", "actor_lr"],
+} as const;
+
+export type Quantity = keyof typeof synonyms;
+
+/** The value of a quantity in a logged line, or null. Evaluations' names count with and without `eval_`. */
+export function quantity(row: Metrics, name: Quantity): number | null {
+  for (const key of synonyms[name]) {
+    const value = row[key] ?? row[`eval_${key}`];
+    if (typeof value === "number" && Number.isFinite(value)) return value;
+  }
+  return null;
+}
+
+/** (step, value) of every line that has the quantity. */
+export function curve(rows: readonly Metrics[], name: Quantity): [number, number][] {
+  const points: [number, number][] = [];
+  for (const row of rows) {
+    const value = quantity(row, name);
+    if (value !== null && typeof row.step === "number") points.push([row.step, value]);
+  }
+  return points;
+}
+
+/** KL of best-of-n against the model it samples from: ln n - (n - 1) / n (an upper bound, exact without ties). */
+export const bestOfKl = (n: number): number => Math.log(n) - (n - 1) / n;

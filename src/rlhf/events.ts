@@ -1,0 +1,30 @@
+/**
+ * What a trainer says while it works. A trainer is an async generator of these; a terminal, a log file and a web page
+ * are all just consumers.
+ */
+export type TrainEvent =
+  /** First of all; `step` > 0 when the run goes on from a checkpoint. */
+  | { type: "start"; stage: "sft" | "reward" | "ppo" | "raft"; step: number; maxSteps: number; parameters: number }
+  /** After each optimizer step (PPO: each rollout; RAFT: each iteration). `tokens` and `seconds` are this step's own. */
+  | {
+      type: "step";
+      step: number;
+      maxSteps: number;
+      epoch: number;
+      metrics: Record<string, number>;
+      tokens: number;
+      seconds: number;
+    }
+  | { type: "eval"; step: number; metrics: Record<string, number>; rows?: Record<string, string | number>[] }
+  | { type: "samples"; step: number; samples: Sample[] }
+  /** The folder `name` under the output folder is whole and on disk. */
+  | { type: "checkpoint"; step: number; name: string }
+  | { type: "end"; step: number; metrics: Record<string, number> };
+
+/** A response with its score by the reward model and, where there is one, the true reward. */
+export interface Sample {
+  prompt: string;
+  response: string;
+  reward: number;
+  gold?: number;
+}
