@@ -30,6 +30,8 @@ export const vectorWidth = (cols: number): 1 | 4 => (cols % 4 === 0 ? 4 : 1);
 export function rowPlan(cols: number): RowPlan {
   const { kind, subgroups, subgroupSize, subgroupSizeMax } = caps();
   const width = vectorWidth(cols);
+  if (forced === "serial") return { variant: "serial", width, WG: 8, LANES: 1 };
+  if (forced === "workgroup") return { variant: "workgroup", width, WG: 64, LANES: 64 };
   const fixed = subgroups && subgroupSize === subgroupSizeMax && subgroupSize >= 1 && subgroupSize <= 64;
   if (kind === "cpu") {
     return fixed
@@ -39,6 +41,13 @@ export function rowPlan(cols: number): RowPlan {
   if (fixed && cols <= 1024) return { variant: "subgroup", width, WG: 128, LANES: subgroupSize };
   const lanes = cols / width <= 64 ? 64 : cols / width <= 128 ? 128 : 256;
   return { variant: "workgroup", width, WG: lanes, LANES: lanes };
+}
+
+let forced: RowVariant | null = null;
+
+/** For tests and benches: the variant every later plan has where the adapter allows it; null chooses by the table. */
+export function forceRowVariant(variant: RowVariant | null): void {
+  forced = variant;
 }
 
 /** Kernels without reductions that still walk rows: `LANES` invocations share one, so no index is ever divided. */

@@ -1,0 +1,104 @@
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { caps } from "../../src/gpu/device.ts";
+import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
+import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
+import { forceRowVariant, rowPlan } from "../../src/tensor/ops/rows.ts";
+import { readSamples, sampleState, sampleTokens } from "../../src/tensor/ops/sample.ts";
+import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
+import { gpuReady } from "../helpers.ts";
+import { byRow, checkOp, input, values } from "./check.ts";
+
+beforeAll(gpuReady);
+afterEach(() => forceRowVariant(null));
+
+const rms = (row: Float64Array, w: Float64Array) => {
+  const r = 1 / Math.sqrt(row.reduce((s, v) => s + v * v, 0) / row.length + 1e-3);
+  return row.map((v, i) => v * r * w[i]);
+};
+const layer = (row: Float64Array, w: Float64Array, b: Float64Array) => {
+  const mean = row.reduce((s, v) => s + v, 0) / row.length;
+  const r = 1 / Math.sqrt(row.reduce((s, v) => s + (v - mean) ** 2, 0) / row.length + 1e-2);
+  return row.map((v, i) => (v - mean) * r * w[i] + b[i]);
+};
+const logProbs = (row: Float64Array) => {
+  const lse = Math.log(row.reduce((s, v) => s + Math.exp(v), 0));
+  return row.map((v) => v - lse);
+};
+
+// Every adapter's test run covers the variant its own table chooses; these cover the others.
+for (const variant of ["workgroup", "serial"] as const) {
+  describe(`row kernels, ${variant} variant`, () => {
+    for (const cols of [1, 5, 64, 301]) {
+      it(`equals float64 with rows of ${cols}`, async () => {
+        forceRowVariant(variant);
+        expect(rowPlan(cols).variant).toBe(variant);
+        const rows = 3;
+        const x = input([rows, cols], cols, 3);
+        const w = input([cols], 2);
+        const b = input([cols], 3);
+        const options = { gradRtol: 1e-4, rtol: 1e-5, inner: false };
+        await checkOp(
+          ([x, w]) => rmsNorm(x, w, 1e-3),
+          [x, w],
+          ([x, w]) => byRow(x, cols, (r) => rms(r, w)),
+          options,
+        );
+        await checkOp(
+          ([x, w, b]) => layerNorm(x, w, b, 1e-2),
+          [x, w, b],
+          ([x, w, b]) => byRow(x, cols, (r) => layer(r, w, b)),
+          options,
+        );
+        await checkOp(
+          ([x]) => softmax(x),
+          [x],
+          ([x]) => byRow(x, cols, (r) => logProbs(r).map(Math.exp)),
+          options,
+        );
+        await checkOp(
+          ([x]) => logSoftmax(x),
+          [x],
+          ([x]) => byRow(x, cols, logProbs),
+          options,
+        );
+      });
+    }
+
+    it("samples the same tokens as the variant of the table", async () => {
+      const sample = () => {
+        const state = scope(() => {
+          const streams = [5, 6, 7, 8, 9];
+          const state = sampleState({ streams, promptLengths: streams, maxNewTokens: 4 });
+          for (let i = 0; i < 4; i++) {
+            const logits = tensor(values(5 * 100, i, 3), [5, 100]);
+            sampleTokens(logits, state, { seed: 4, temperature: 0.9, topK: 40, topP: 0.9 });
+          }
+          return state;
+        });
+        return readSamples(state);
+      };
+      const expected = await sample();
+      forceRowVariant(variant);
+      expect((await sample()).tokens).toEqual(expected.tokens);
+    });
+
+    it("computes token log-probabilities", async () => {
+      forceRowVariant(variant);
+      const logits = values(66, 1, 3);
+      const p = logProbs(Float64Array.from(logits));
+      const got = scope(() => tokenLogProbs(tensor([1], [1, 1]), tensor(logits, [66, 1]), tensor(Uint32Array.of(65))));
+      expect((await got.logProbs.read())[0]).toBeCloseTo(p[65], 5);
+      expect((await got.entropy.read())[0]).toBeCloseTo(-p.reduce((s, v) => s + Math.exp(v) * v, 0), 5);
+    });
+  });
+}
+
+describe("rowPlan", () => {
+  it("uses vectors of 4 where rows allow it, and no barriers on CPU adapters", () => {
+    expect(rowPlan(64).width).toBe(4);
+    expect(rowPlan(66).width).toBe(1);
+    if (caps().kind === "cpu") expect(rowPlan(64).variant).not.toBe("workgroup");
+  });
+});
