@@ -21,6 +21,8 @@ export class Tokenizer {
   readonly bosId: number | undefined;
   readonly padId: number | undefined;
   readonly unkId: number | undefined;
+  /** The tokens the tokenizer itself puts before a text, such as a beginning-of-text token. */
+  readonly prefixIds: readonly number[];
   /** The files' contents, for writing them beside a model. */
   readonly json: Readonly<TokenizerJson>;
   readonly configJson: Readonly<Record<string, unknown>>;
@@ -48,6 +50,10 @@ export class Tokenizer {
     this.bosId = special("bos_token");
     this.padId = special("pad_token");
     this.unkId = special("unk_token");
+    const marked: number[] = inner.encode("a", { add_special_tokens: true }).ids;
+    const plain: number[] = inner.encode("a", { add_special_tokens: false }).ids;
+    const at = marked.findIndex((_, i) => plain.every((id, k) => marked[i + k] === id));
+    this.prefixIds = marked.slice(0, Math.max(0, at));
   }
 
   /**
@@ -100,14 +106,6 @@ export class Tokenizer {
 
   idToToken(id: number): string | undefined {
     return this.inner.id_to_token(id);
-  }
-
-  /** The tokens the tokenizer itself puts before a text, such as a beginning-of-text token. */
-  prefixIds(): number[] {
-    const marked: number[] = this.inner.encode("a", { add_special_tokens: true }).ids;
-    const plain: number[] = this.inner.encode("a", { add_special_tokens: false }).ids;
-    const at = marked.findIndex((_, i) => plain.every((id, k) => marked[i + k] === id));
-    return marked.slice(0, Math.max(0, at));
   }
 
   /**

@@ -1,0 +1,192 @@
+/** Records as token ids, and the order in which they are learned from. */
+import { UserError } from "../runtime/errors.ts";
+import { permutation, streamId } from "../runtime/rng.ts";
+import type { Preference, PromptCompletion, PromptOnly, TextRecord } from "./records.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+
+/** A sequence to learn; its loss counts from the token at `promptLength` on. */
+export interface SftExample {
+  ids: Uint32Array;
+  promptLength: number;
+}
+
+/** Both answers of a preference behind the same prompt, as whole sequences. */
+export interface PreferenceExample {
+  chosen: Uint32Array;
+  rejected: Uint32Array;
+  promptLength: number;
+}
+
+export interface PromptExample {
+  ids: Uint32Array;
+}
+
+/** A prompt that leaves no room for an answer. */
+export class PromptTooLongError extends UserError {}
+
+export interface PrepareOptions {
+  /** The longest sequence the model may see, in tokens; what is longer is cut at its end. */
+  maxLength: number;
+  /** Whether answers end with the end-of-text token; default true. A cut answer has no end. */
+  appendEos?: boolean;
+}
+
+/**
+ * Prompt and completion are tokenized apart and joined, so that a prompt has the same ids in training and in generation.
+ * @throws UserError naming the record when its prompt leaves no room for an answer
+ */
+export function sftExample(record: PromptCompletion, tokenizer: Tokenizer, options: PrepareOptions): SftExample {
+  const prompt = promptIds(record, tokenizer, options.maxLength);
+  return { ids: answerIds(prompt, record.completion, tokenizer, options), promptLength: prompt.length };
+}
+
+export function preferenceExample(
+  record: Preference,
+  tokenizer: Tokenizer,
+  options: PrepareOptions,
+): PreferenceExample {
+  const prompt = promptIds(record, tokenizer, options.maxLength);
+  return {
+    chosen: answerIds(prompt, record.chosen, tokenizer, options),
+    rejected: answerIds(prompt, record.rejected, tokenizer, options),
+    promptLength: prompt.length,
+  };
+}
+
+/** @param maxLength the longest prompt plus one: the context, less the longest answer, plus one */
+export function promptExample(record: PromptOnly, tokenizer: Tokenizer, options: { maxLength: number }): PromptExample {
+  return { ids: Uint32Array.from(promptIds(record, tokenizer, options.maxLength)) };
+}
+
+/**
+ * Running text as sequences of at most maxLength tokens, all of which are learned. The end-of-text token follows the last
+ * piece; pieces of a single token are dropped, since nothing precedes what they would teach.
+ */
+export function textExamples(record: TextRecord, tokenizer: Tokenizer, options: PrepareOptions): SftExample[] {
+  const prefix = tokenizer.prefixIds;
+  const ids = [...prefix, ...tokenizer.encode(record.text), ...eosIds(tokenizer, options)];
+  const examples: SftExample[] = [];
+  for (let at = 0; at < ids.length - 1; at += options.maxLength) {
+    const piece = ids.slice(at, at + options.maxLength);
+    if (piece.length > 1) examples.push({ ids: Uint32Array.from(piece), promptLength: 1 });
+  }
+  return examples;
+}
+
+/**
+ * Prepares many records, e.g. `prepareAll(records, (record) => sftExample(record, tokenizer, { maxLength }))`.
+ * @param tooLong what happens to a record whose prompt is too long: an error (default), or it is left out
+ * @throws UserError when nothing is left
+ */
+export function prepareAll<R, E>(
+  records: readonly R[],
+  prepare: (record: R) => E,
+  tooLong: "error" | "skip" = "error",
+): { examples: E[]; kept: R[]; skipped: number } {
+  const examples: E[] = [];
+  const kept: R[] = [];
+  for (const record of records) {
+    try {
+      examples.push(prepare(record));
+      kept.push(record);
+    } catch (error) {
+      if (tooLong === "error" || !(error instanceof PromptTooLongError)) throw error;
+    }
+  }
+  if (records.length > 0 && kept.length === 0) {
+    throw new UserError(`all ${records.length} prompts are too long; use a longer maximum length`);
+  }
+  return { examples, kept, skipped: records.length - kept.length };
+}
+
+function promptIds(record: { prompt: string; where?: string }, tokenizer: Tokenizer, maxLength: number): number[] {
+  const ids = [...tokenizer.prefixIds, ...tokenizer.encode(record.prompt)];
+  const name = record.where ?? `prompt ${JSON.stringify(record.prompt.slice(0, 40))}`;
+  if (ids.length >= maxLength) {
+    throw new PromptTooLongError(
+      `${name}: the prompt has ${ids.length} tokens and leaves no room for an answer within ${maxLength} tokens; ` +
+        "shorten or remove it, or use a longer maximum length",
+    );
+  }
+  if (ids.length === 0) throw new UserError(`${name}: the prompt is empty`);
+  return ids;
+}
+
+function answerIds(prompt: number[], answer: string, tokenizer: Tokenizer, options: PrepareOptions): Uint32Array {
+  const ids = [...prompt, ...tokenizer.encode(answer), ...eosIds(tokenizer, options)];
+  return Uint32Array.from(ids.slice(0, options.maxLength));
+}
+
+function eosIds(tokenizer: Tokenizer, options: PrepareOptions): number[] {
+  if (options.appendEos === false) return [];
+  if (tokenizer.eosId === undefined) throw new UserError("the tokenizer has no end-of-text token (eos_token)");
+  return [tokenizer.eosId];
+}
+
+export interface OrderOptions {
+  seed: number;
+  /** Default true. */
+  shuffle?: boolean;
+  /** Whether an epoch's last, smaller batch is left out; default false. */
+  dropLast?: boolean;
+}
+
+export interface Batch {
+  /** Number of the batch since the start of training. */
+  step: number;
+  epoch: number;
+  /** Which items. */
+  indices: Uint32Array;
+  /** Whether the epoch ends with it. */
+  last: boolean;
+}
+
+/**
+ * The order of n items in batches, epoch after epoch, each epoch in its own order. Batch k is a pure function of
+ * (n, batchSize, options, k): a training that resumes at step k asks for batch k.
+ */
+export class BatchOrder {
+  readonly n: number;
+  readonly batchSize: number;
+  /** Batches per epoch. */
+  readonly perEpoch: number;
+  private readonly options: OrderOptions;
+  private epoch = -1;
+  private order = new Uint32Array();
+
+  constructor(n: number, batchSize: number, options: OrderOptions) {
+    const count = options.dropLast ? Math.floor(n / batchSize) : Math.ceil(n / batchSize);
+    if (!Number.isInteger(batchSize) || batchSize < 1)
+      throw new UserError(`the batch size must be at least 1, not ${batchSize}`);
+    if (count < 1)
+      throw new UserError(
+        n === 0 ? "there is nothing to make batches of" : `${n} items do not fill one batch of ${batchSize}`,
+      );
+    this.n = n;
+    this.batchSize = batchSize;
+    this.perEpoch = count;
+    this.options = options;
+  }
+
+  batch(step: number): Batch {
+    const epoch = Math.floor(step / this.perEpoch);
+    const inEpoch = step % this.perEpoch;
+    if (epoch !== this.epoch) {
+      this.order = this.orderOf(epoch);
+      this.epoch = epoch;
+    }
+    const start = inEpoch * this.batchSize;
+    const indices = this.order.slice(start, Math.min(this.n, start + this.batchSize));
+    return { step, epoch, indices, last: inEpoch === this.perEpoch - 1 };
+  }
+
+  /** Batches from a step on, without end. */
+  *from(step = 0): Generator<Batch> {
+    for (let k = step; ; k++) yield this.batch(k);
+  }
+
+  private orderOf(epoch: number): Uint32Array<ArrayBuffer> {
+    if (this.options.shuffle === false) return Uint32Array.from({ length: this.n }, (_, i) => i);
+    return permutation(this.n, this.options.seed, streamId(`batches/${epoch}`)) as Uint32Array<ArrayBuffer>;
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * File formats: how a stream of bytes becomes rows. The door for further ones is `registerFormat`.
+ */
+import { UserError } from "../runtime/errors.ts";
+
+/** One row of a dataset file and where it stands, e.g. "pairs.jsonl:12". */
+export interface Row {
+  value: unknown;
+  where: string;
+}
+
+export interface RowOptions {
+  /** How plain text is cut into records: at blank lines (default) or not at all. */
+  textSplit?: "blank" | "whole";
+}
+
+export interface FileFormat {
+  name: string;
+  /** Endings of file names without ".gz", e.g. ".jsonl". */
+  extensions: readonly string[];
+  /** The rows of a file. `bytes` is already decompressed. */
+  rows(bytes: ReadableStream<Uint8Array>, file: string, options: RowOptions): AsyncIterable<Row>;
+}
+
+const formats: FileFormat[] = [];
+
+/** Adds a file format; one registered later wins over an earlier one with the same extension. */
+export function registerFormat(format: FileFormat): void {
+  formats.unshift(format);
+}
+
+/** The format of a file by its name, or by the name the user gave ("jsonl"). */
+export function formatOf(file: string, name?: string): FileFormat {
+  const plain = file.replace(/\.gz$/i, "").toLowerCase();
+  const found = formats.find((format) =>
+    name ? format.name === name : format.extensions.some((extension) => plain.endsWith(extension)),
+  );
+  if (found) return found;
+  const known = formats.map((format) => `${format.name} (${format.extensions.join(", ")})`).join("; ");
+  throw new UserError(`${file}: ${name ? `unknown format "${name}"` : "unknown kind of file"}; known are ${known}`);
+}
+
+registerFormat({ name: "text", extensions: [".txt", ".text", ".md"], rows: textRows });
+registerFormat({ name: "json", extensions: [".json"], rows: jsonRows });
+registerFormat({ name: "jsonl", extensions: [".jsonl", ".ndjson"], rows: jsonlRows });
+
+async function* jsonlRows(bytes: ReadableStream<Uint8Array>, file: string): AsyncGenerator<Row> {
+  for await (const { text, line } of textLines(bytes, file)) {
+    if (text.trim() !== "") yield parseLine(text, `${file}:${line}`);
+  }
+}
+
+function parseLine(text: string, where: string): Row {
+  try {
+    return { value: JSON.parse(text), where };
+  } catch (error) {
+    throw new UserError(`${where}: not valid JSON: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** A list of rows. Many files called .json hold one row per line instead: they are read as such. */
+async function* jsonRows(bytes: ReadableStream<Uint8Array>, file: string): AsyncGenerator<Row> {
+  const lines: { text: string; line: number }[] = [];
+  for await (const line of textLines(bytes, file)) lines.push(line);
+  const text = lines.map((line) => line.text).join("\n");
+  if (text.trim() === "") return;
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    if (!/^\s*\{[^\n]*\}\s*\n/.test(text)) throw new UserError(`${file}: not valid JSON: ${(error as Error).message}`);
+    for (const { text, line } of lines) if (text.trim() !== "") yield parseLine(text, `${file}:${line}`);
+    return;
+  }
+  // A single row, written on one line, is a file of one row.
+  const rows = Array.isArray(json) ? json : [json];
+  for (const [i, value] of rows.entries()) yield { value, where: `${file}, row ${i + 1}` };
+}
+
+async function* textRows(bytes: ReadableStream<Uint8Array>, file: string, options: RowOptions): AsyncGenerator<Row> {
+  let lines: string[] = [];
+  let start = 1;
+  for await (const { text, line } of textLines(bytes, file)) {
+    if (options.textSplit !== "whole" && text.trim() === "") {
+      if (lines.length > 0) yield { value: { text: lines.join("\n") }, where: `${file}:${start}` };
+      lines = [];
+    } else {
+      if (lines.length === 0) start = line;
+      lines.push(text);
+    }
+  }
+  const rest = lines.join("\n");
+  if (rest.trim() !== "") yield { value: { text: rest }, where: `${file}:${start}` };
+}
+
+/** The lines of UTF-8 text, without their line ends, numbered from 1. */
+async function* textLines(
+  bytes: ReadableStream<Uint8Array>,
+  file: string,
+): AsyncGenerator<{ text: string; line: number }> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let line = 1;
+  const decode = (chunk?: Uint8Array) => {
+    try {
+      return chunk ? decoder.decode(chunk, { stream: true }) : decoder.decode();
+    } catch {
+      throw new UserError(`${file}: not UTF-8 text (after line ${line - 1})`);
+    }
+  };
+  // Pieces of a line that has not ended yet; joined once, so that a very long line costs no more than its length.
+  let open: string[] = [];
+  for await (const chunk of chunksOf(bytes)) {
+    const parts = decode(chunk).split("\n");
+    for (let i = 0; i < parts.length; i++) {
+      open.push(parts[i]);
+      if (i === parts.length - 1) break;
+      yield { text: withoutReturn(open.join("")), line: line++ };
+      open = [];
+    }
+  }
+  open.push(decode());
+  const last = open.join("");
+  if (last !== "") yield { text: withoutReturn(last), line };
+}
+
+function withoutReturn(text: string): string {
+  return text.endsWith("\r") ? text.slice(0, -1) : text;
+}
+
+/** The chunks of a stream; not every browser can iterate over one. Leaving the loop early closes the stream. */
+export async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = stream.getReader();
+  let done = false;
+  try {
+    for (;;) {
+      const result = await reader.read();
+      done = result.done;
+      if (result.done) return;
+      yield result.value;
+    }
+  } finally {
+    if (!done) await reader.cancel().catch(() => {});
+  }
+}
+
+/** The stream itself, decompressed when its first bytes say gzip. */
+export async function decompressed(
+  stream: ReadableStream<Uint8Array>,
+  file: string,
+): Promise<ReadableStream<Uint8Array>> {
+  const chunks = chunksOf(stream);
+  // The mark is two bytes, and a first chunk may be shorter.
+  const start: Uint8Array[] = [];
+  while (start.reduce((n, chunk) => n + chunk.length, 0) < 2) {
+    const next = await chunks.next();
+    if (next.done) break;
+    start.push(next.value);
+  }
+  const [a, b] = start.flatMap((chunk) => [...chunk.subarray(0, 2)]);
+  const whole = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    async pull(controller) {
+      const chunk = start.shift() ?? (await chunks.next()).value;
+      if (chunk) controller.enqueue(chunk as Uint8Array<ArrayBuffer>);
+      else controller.close();
+    },
+    async cancel() {
+      await chunks.return(undefined);
+    },
+  });
+  if (a !== 0x1f || b !== 0x8b) return whole;
+  const inflated = chunksOf(whole.pipeThrough(new DecompressionStream("gzip")));
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const next = await inflated.next().catch((error: Error) => {
+        throw new UserError(`${file}: damaged or truncated gzip data (${error.message})`, { cause: error });
+      });
+      if (next.done) controller.close();
+      else controller.enqueue(next.value);
+    },
+    async cancel() {
+      await inflated.return(undefined);
+    },
+  });
+}

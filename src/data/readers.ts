@@ -1,0 +1,140 @@
+/** Reading datasets: file formats (formats.ts) and row schemas (schemas.ts) put together. */
+import { UserError } from "../runtime/errors.ts";
+import { openStream } from "../runtime/open.ts";
+import { permutation, streamId } from "../runtime/rng.ts";
+import { decompressed, formatOf, type RowOptions } from "./formats.ts";
+import type { DataRecord, RecordKind, RecordOf } from "./records.ts";
+import { type Columns, columnsOf, type RowSchema, type SchemaOptions, schemaOf } from "./schemas.ts";
+
+export { type FileFormat, type Row, registerFormat } from "./formats.ts";
+export { type Columns, type RowSchema, registerSchema } from "./schemas.ts";
+
+/** A path (in a browser a URL), or anything with a name and a stream of bytes, such as a browser's File. */
+export type DataSource = string | { name: string; stream(): ReadableStream<Uint8Array> };
+
+export interface ReadOptions extends RowOptions, SchemaOptions {
+  /** Name of the file format when the file's name does not tell. */
+  format?: string;
+  /** Read at most this many records. */
+  limit?: number;
+  /** Told about every row that is left out, and why. */
+  onSkip?: (where: string, reason: string) => void;
+}
+
+/**
+ * The records of a JSON, JSONL or text file, compressed with gzip or not.
+ * @throws UserError naming file and line: malformed JSON, missing columns, values of the wrong type, an empty dataset
+ */
+export async function* readRecords(source: DataSource, options: ReadOptions = {}): AsyncGenerator<DataRecord> {
+  const name = typeof source === "string" ? source : source.name;
+  const format = formatOf(name, options.format);
+  const bytes = await decompressed(typeof source === "string" ? await openStream(source) : source.stream(), name);
+  const limit = options.limit ?? Number.POSITIVE_INFINITY;
+  let schema: RowSchema | undefined;
+  let rows = 0;
+  let records = 0;
+  for await (const { value, where } of format.rows(bytes, name, options)) {
+    if (records >= limit) return;
+    rows++;
+    if (typeof value !== "object" || value === null || Array.isArray(value)) {
+      throw new UserError(
+        `${where}: a row must be an object with columns, this is ${JSON.stringify(value).slice(0, 60)}`,
+      );
+    }
+    const row = value as Columns;
+    schema ??= schemaOf(row, where);
+    const found = columnsOf(row);
+    const missing = schema.columns.find((column) => !found.includes(column));
+    if (missing !== undefined) {
+      throw new UserError(`${where}: column "${missing}" is missing (found: ${found.join(", ") || "none"})`);
+    }
+    const record = schema.read(row, where, options);
+    if ("skip" in record) options.onSkip?.(where, record.skip);
+    else {
+      records++;
+      yield record;
+    }
+  }
+  if (rows === 0) throw new UserError(`${name}: the dataset is empty`);
+  if (records === 0) throw new UserError(`${name}: none of its ${rows} rows can be used`);
+}
+
+/**
+ * All records of a file as the kind a trainer needs. A richer record serves a simpler need: of a preference the chosen
+ * answer is a completion, and whatever has a prompt is a prompt; a text is a prompt as a whole.
+ * @throws UserError when the file holds another kind
+ */
+export async function loadRecords<K extends RecordKind>(
+  source: DataSource,
+  kind: K,
+  options: ReadOptions = {},
+): Promise<RecordOf<K>[]> {
+  const records: RecordOf<K>[] = [];
+  for await (const record of readRecords(source, options)) {
+    const converted = asKind(record, kind);
+    if (!converted) {
+      throw new UserError(`${record.where}: this is a ${label(record.kind)}, but a ${label(kind)} is needed`);
+    }
+    records.push(converted);
+  }
+  return records;
+}
+
+/** The record as another kind, or undefined if it has not what that takes. */
+export function asKind<K extends RecordKind>(record: DataRecord, kind: K): RecordOf<K> | undefined {
+  const convert = (): DataRecord | undefined => {
+    const { where } = record;
+    if (record.kind === kind) return record;
+    if (kind === "prompt")
+      return { kind: "prompt", prompt: record.kind === "text" ? record.text : record.prompt, where };
+    if (kind === "prompt_completion" && record.kind === "preference") {
+      return { kind: "prompt_completion", prompt: record.prompt, completion: record.chosen, where };
+    }
+    if (kind === "text" && record.kind === "prompt_completion") {
+      return { kind: "text", text: record.prompt + record.completion, where };
+    }
+    if (kind === "text" && record.kind === "preference")
+      return { kind: "text", text: record.prompt + record.chosen, where };
+    return undefined;
+  };
+  return convert() as RecordOf<K> | undefined;
+}
+
+function label(kind: RecordKind): string {
+  return {
+    text: "text",
+    prompt: "prompt",
+    prompt_completion: "prompt with a completion",
+    preference: "preference pair (chosen and rejected)",
+  }[kind];
+}
+
+/** A random order of 0..n-1 by seed. */
+export function shuffled(n: number, seed: number): Uint32Array {
+  return permutation(n, seed, streamId("shuffled"));
+}
+
+/**
+ * Splits records by seed. Records with the same prompt (or text) stay together, so nothing that is tested was trained on.
+ * @param testShare the share of different prompts that goes to the test set, at least one when the share is positive
+ */
+export function splitRecords<R extends DataRecord>(
+  records: readonly R[],
+  testShare: number,
+  seed: number,
+): { train: R[]; test: R[] } {
+  if (!(testShare >= 0 && testShare < 1))
+    throw new UserError(`the test share must be at least 0 and below 1, not ${testShare}`);
+  const keyOf = (record: DataRecord) => (record.kind === "text" ? record.text : record.prompt);
+  const keys = [...new Set(records.map(keyOf))];
+  const count = testShare === 0 ? 0 : Math.max(1, Math.round(keys.length * testShare));
+  if (count >= keys.length && count > 0)
+    throw new UserError(`${keys.length} different prompts are too few to split off a test set`);
+  const held = new Set(
+    Array.from(permutation(keys.length, seed, streamId("split")).subarray(0, count), (i) => keys[i]),
+  );
+  const train: R[] = [];
+  const test: R[] = [];
+  for (const record of records) (held.has(keyOf(record)) ? test : train).push(record);
+  return { train, test };
+}
