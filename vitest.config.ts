@@ -25,6 +25,7 @@ async function browser(): Promise<TestProjectConfiguration> {
     test: {
       ...shared,
       name: "browser",
+      sequence: { groupOrder: 1 },
       include: portable,
       browser: {
         enabled: true,

@@ -25,23 +25,26 @@ export async function requestDawnAdapter({ software = false }: AdapterOptions): 
     return adapter && { adapter, gpu: instance, note: describeAdapter(adapter) };
   };
 
-  // Without a Vulkan loader Dawn would only print a warning.
-  const system = hasVulkanLoader() ? await request() : null;
+  const hasLoader = hasVulkanLoader();
+  const system = hasLoader ? await request() : null; // without a loader Dawn would only print a warning
   if (system) return system;
   if (process.platform !== "linux") throw new UserError("Dawn finds no WebGPU adapter. Update the graphics driver.");
 
   const chosen = chosenDriver();
+  if (!chosen || !hasLoader) {
+    const embedded = (await useEmbeddedVulkan()) ? await request() : null;
+    if (embedded) return embedded;
+  }
   if (chosen) {
     throw new UserError(
-      `Dawn accepts no Vulkan driver of ${chosen}=${process.env[chosen]}. Unset it, or point it at a driver's manifest. ${DRIVER_HINT}`,
+      `No WebGPU adapter: Dawn accepts no Vulkan driver of ${chosen}=${process.env[chosen]}. Unset it, or name the ` +
+        `manifest of a working driver. ${DRIVER_HINT}`,
     );
   }
-  const embedded = (await useEmbeddedVulkan()) ? await request() : null;
-  if (embedded) return embedded;
   const { EMBEDDED_PACKAGE } = await import("../runtime/embedded.ts");
   throw new UserError(
-    `No WebGPU adapter: no Vulkan driver that Dawn accepts is installed. ${DRIVER_HINT} ` +
-      `Without root rights, on x64 Linux: npm install ${EMBEDDED_PACKAGE}@147.0.0 brings a slow software adapter.`,
+    `No WebGPU adapter: the system has no Vulkan driver that Dawn accepts. ${DRIVER_HINT} ` +
+      `Without root rights, on x64 Linux: npm install ${EMBEDDED_PACKAGE}@147 brings a slow software adapter.`,
   );
 }
 
@@ -51,11 +54,10 @@ async function loadDawn(): Promise<Dawn> {
     const dawn: Dawn = await import(/* @vite-ignore */ name);
     Object.assign(globalThis, dawn.globals); // GPUBufferUsage and the other constants
     return dawn;
-  } catch (error) {
-    throw new UserError(
-      `Node needs the package "webgpu" (Dawn) and it does not load: ${error instanceof Error ? error.message.split("\n")[0] : error}. ` +
-        "Install it with: npm install webgpu",
-      { cause: error },
-    );
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split("\n")[0] : cause;
+    throw new UserError(`Node needs Dawn, which does not load: ${reason}. Install it with: npm install webgpu`, {
+      cause,
+    });
   }
 }

@@ -36,7 +36,7 @@ async function fromNavigator(gpu: GPU, { software }: AdapterOptions): Promise<Fo
   if ("Deno" in globalThis) {
     // Before the first request: Deno looks for drivers once.
     const { chosenDriver, hasVulkanLoader, useEmbeddedVulkan } = await import("./software.ts");
-    if (!hasVulkanLoader() && !chosenDriver()) await useEmbeddedVulkan();
+    if (!hasVulkanLoader()) await useEmbeddedVulkan();
   }
   const adapter = await gpu.requestAdapter(
     software ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },

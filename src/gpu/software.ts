@@ -43,11 +43,14 @@ export const hasVulkanLoader = (): boolean => process.platform !== "linux" || lo
 export const chosenDriver = (): "VK_DRIVER_FILES" | "VK_ICD_FILENAMES" | undefined =>
   (["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] as const).find((name) => process.env[name]);
 
-/** Makes this process use the embedded software Vulkan; false where there is none for this machine. */
+/**
+ * Loads the embedded Vulkan loader and, unless the user chose a driver, its software driver too; false where there is
+ * none for this machine.
+ */
 export async function useEmbeddedVulkan(): Promise<boolean> {
   const { embeddedVulkan } = await import("../runtime/embedded.ts");
   const vulkan = await embeddedVulkan();
   if (!vulkan) return false;
-  process.env.VK_ICD_FILENAMES = vulkan.icd;
+  if (!chosenDriver()) process.env.VK_ICD_FILENAMES = vulkan.icd;
   return load(vulkan.loader);
 }
