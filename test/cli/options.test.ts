@@ -38,9 +38,15 @@ describe("option values", () => {
   });
 
   it("are turned from text into the option's type", () => {
-    expect(from({ learning_rate: "2e-5", max_steps: "1e3", whiten_rewards: "True", names: "b, c", output_dir: 2024 })).toMatchObject(
-      { learning_rate: 2e-5, max_steps: 1000, whiten_rewards: true, names: ["b", "c"], output_dir: "2024" },
-    );
+    expect(
+      from({ learning_rate: "2e-5", max_steps: "1e3", whiten_rewards: "True", names: "b, c", output_dir: 2024 }),
+    ).toMatchObject({
+      learning_rate: 2e-5,
+      max_steps: 1000,
+      whiten_rewards: true,
+      names: ["b", "c"],
+      output_dir: "2024",
+    });
     expect(from({ max_steps: "none" }).max_steps).toBeNull();
   });
 
@@ -78,7 +84,10 @@ describe("the tables", () => {
           expect(seen).not.toContain(spelling);
           seen.add(spelling);
         }
-        if (option.default !== null) expect(() => resolveOptions({ [key]: option }, [{ where: "x", values: { [key]: option.default } }])).not.toThrow();
+        if (option.default !== null)
+          expect(() =>
+            resolveOptions({ [key]: option }, [{ where: "x", values: { [key]: option.default } }]),
+          ).not.toThrow();
         expect(schemaOf(option)).toBeDefined();
         expect(expectation(option)).not.toBe("");
         expect(option.description).toMatch(/^[A-Z].*[^.]$/);
@@ -96,15 +105,9 @@ describe("nearest", () => {
 
 describe("flags", () => {
   it("may be written with hyphens, underscores or a no", () => {
-    expect(normaliseFlags(["sft", "--max-steps", "a-b", "--learning-rate=1e-3", "--no-resume", "--", "--as-is"])).toEqual([
-      "sft",
-      "--max_steps",
-      "a-b",
-      "--learning_rate=1e-3",
-      "--resume=false",
-      "--",
-      "--as-is",
-    ]);
+    expect(
+      normaliseFlags(["sft", "--max-steps", "a-b", "--learning-rate=1e-3", "--no-resume", "--", "--as-is"]),
+    ).toEqual(["sft", "--max_steps", "a-b", "--learning_rate=1e-3", "--resume=false", "--", "--as-is"]);
   });
 });
 
@@ -117,9 +120,24 @@ describe("a command", () => {
 
   async function parse(...words: string[]): Promise<Values<typeof table>> {
     let got: Values<typeof table> | null = null;
-    const verb = defineVerb({ name: "test", summary: "Test", options: table, examples: [], run: async (values) => void (got = values) });
-    const context: Context = { terminal: silentTerminal(), signal: new AbortController().signal, label: "test", resume: false };
-    await commandOf(verb, () => context).exitOverride().parseAsync(normaliseFlags(words), { from: "user" });
+    const verb = defineVerb({
+      name: "test",
+      summary: "Test",
+      options: table,
+      examples: [],
+      run: async (values) => {
+        got = values;
+      },
+    });
+    const context: Context = {
+      terminal: silentTerminal(),
+      signal: new AbortController().signal,
+      label: "test",
+      resume: false,
+    };
+    await commandOf(verb, () => context)
+      .exitOverride()
+      .parseAsync(normaliseFlags(words), { from: "user" });
     return got!;
   }
 
@@ -136,7 +154,9 @@ describe("a command", () => {
   it("names the file and the nearest key for an unknown one", async () => {
     const config = join(dir, "c.yaml");
     await writeFile(config, "max_step: 7\n");
-    await expect(parse("--config", config)).rejects.toThrow(`${config}: unknown option "max_step" (did you mean "max_steps"?)`);
+    await expect(parse("--config", config)).rejects.toThrow(
+      `${config}: unknown option "max_step" (did you mean "max_steps"?)`,
+    );
   });
 
   it("gives file and line of broken YAML, and the name of a missing file", async () => {
@@ -149,7 +169,13 @@ describe("a command", () => {
   });
 
   it("groups its options in --help, with defaults", () => {
-    const verb = defineVerb({ name: "test", summary: "Test", options: tables.ppoOptions, examples: ["webrlhf ppo"], run: async () => {} });
+    const verb = defineVerb({
+      name: "test",
+      summary: "Test",
+      options: tables.ppoOptions,
+      examples: ["webrlhf ppo"],
+      run: async () => {},
+    });
     const help = commandOf(verb, () => null as never).helpInformation();
     for (const heading of ["Model:", "Data:", "Rollout:", "PPO:", "Optimisation:"]) expect(help).toContain(heading);
     expect(help.replace(/\s+/g, " ")).toContain("Lambda of GAE (default: 0.95)");

@@ -1,0 +1,113 @@
+import { describe, expect, it } from "vitest";
+import { RunLog } from "../../src/cli/logs.ts";
+import type { TrainEvent } from "../../src/rlhf/events.ts";
+import { type Files, memoryFiles } from "../../src/runtime/files.ts";
+
+const start = (step: number): TrainEvent => ({ type: "start", stage: "ppo", step, maxSteps: 6, parameters: 10 });
+const step = (n: number, seconds = 1): TrainEvent => ({
+  type: "step",
+  step: n,
+  maxSteps: 6,
+  epoch: n / 6,
+  metrics: { reward: n * 0.1, kl: 0.01 * n },
+  tokens: 100,
+  seconds,
+});
+const evaluation = (n: number): TrainEvent => ({
+  type: "eval",
+  step: n,
+  metrics: { reward: n },
+  rows: [{ prompt: "p", n }],
+});
+const samples = (n: number): TrainEvent => ({
+  type: "samples",
+  step: n,
+  samples: [{ prompt: "p", response: "r", reward: 1 }],
+});
+const checkpoint = (n: number): TrainEvent => ({ type: "checkpoint", step: n, name: `checkpoint-${n}` });
+const end: TrainEvent = { type: "end", step: 6, metrics: {} };
+
+const text = async (files: Files, name: string) =>
+  new TextDecoder().decode((await files.read(`out/${name}`)) ?? new Uint8Array());
+
+async function log(files: Files, events: TrainEvent[]): Promise<void> {
+  const writer = new RunLog(files, "out", { logging_steps: 5, save_steps: 2 });
+  for (const event of events) await writer.add(event);
+}
+
+const whole: TrainEvent[] = [
+  start(0),
+  evaluation(0),
+  ...[1, 2, 3, 4, 5, 6].flatMap((n): TrainEvent[] =>
+    n % 2 === 1 ? [step(n)] : [step(n), evaluation(n), samples(n), checkpoint(n)],
+  ),
+  end,
+];
+
+describe("the run log", () => {
+  it("writes one line per step and evaluation, without anything of the clock", async () => {
+    const files = memoryFiles();
+    await log(files, whole);
+    const lines = (await text(files, "metrics.jsonl"))
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(lines).toHaveLength(10);
+    expect(lines[0]).toEqual({ step: 0, eval_reward: 0 });
+    expect(lines[1]).toEqual({ step: 1, epoch: 1 / 6, reward: 0.1, kl: 0.01, tokens: 100 });
+    expect(await text(files, "timing.jsonl")).toContain('{"step":1,"seconds":1,"tokens":100}');
+  });
+
+  it("writes the Hugging Face trainer's state with the same history, also into checkpoints", async () => {
+    const files = memoryFiles();
+    await files.writeFolder("out/checkpoint-2", { "model.safetensors": "x" });
+    await log(files, whole);
+    const state = JSON.parse(await text(files, "trainer_state.json"));
+    expect(state).toMatchObject({
+      global_step: 6,
+      max_steps: 6,
+      epoch: 1,
+      num_input_tokens_seen: 600,
+      save_steps: 2,
+      is_world_process_zero: true,
+    });
+    expect(state.log_history).toHaveLength(10);
+    expect(JSON.parse(await text(files, "checkpoint-2/trainer_state.json")).global_step).toBe(2);
+  });
+
+  // Killed anywhere after the checkpoint of step 2 (whose own evaluation may be repeated), then resumed from it.
+  const afterCheckpoint = whole.findIndex((event) => event.type === "checkpoint" && event.step === 2) + 1;
+  for (const repeats of [false, true]) {
+    it(`equals the uninterrupted run's after a kill and a resume${repeats ? " that evaluates again" : ""}`, async () => {
+      const expected = memoryFiles();
+      await log(expected, whole);
+      for (let killed = afterCheckpoint; killed < whole.length; killed++) {
+        const files = memoryFiles();
+        await log(files, whole.slice(0, killed));
+        await files.append("out/metrics.jsonl", '{"step":3,"rew');
+        const again: TrainEvent[] = repeats ? [evaluation(2), samples(2)] : [];
+        await log(files, [start(2), ...again, ...whole.slice(afterCheckpoint)]);
+        for (const name of ["metrics.jsonl", "samples.jsonl", "eval_rows.jsonl", "trainer_state.json"]) {
+          expect(await text(files, name), `${name}, killed after event ${killed}`).toBe(await text(expected, name));
+        }
+      }
+    });
+  }
+
+  it("writes what a kill kept from being written after the checkpoint", async () => {
+    const expected = memoryFiles();
+    await log(expected, [start(0), step(1), checkpoint(1), evaluation(1), step(2)]);
+    const files = memoryFiles();
+    await log(files, [start(0), step(1), checkpoint(1)]);
+    await log(files, [start(1), evaluation(1), step(2)]);
+    expect(await text(files, "metrics.jsonl")).toBe(await text(expected, "metrics.jsonl"));
+  });
+
+  it("drops an earlier run's lines at a fresh start", async () => {
+    const files = memoryFiles();
+    await log(files, whole);
+    await log(files, [start(0), step(1)]);
+    expect((await text(files, "metrics.jsonl")).trim().split("\n")).toHaveLength(1);
+    expect(await text(files, "samples.jsonl")).toBe("");
+  });
+});

@@ -1,0 +1,247 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { chartStyle, describe as describeChart, lineChart, smooth, thin } from "../../src/report/chart.ts";
+import { bestOfKl, curve, quantity, type ReportData } from "../../src/report/data.ts";
+import { buildReport, summarise } from "../../src/report/report.ts";
+import { escapeXml, showNumber } from "../../src/report/text.ts";
+import { checkXml } from "./xml.ts";
+
+const chart = {
+  id: "c",
+  title: "Reward & <KL>",
+  xLabel: "step",
+  yLabel: "reward",
+  series: [
+    {
+      name: "a",
+      points: [
+        [1, 0.5],
+        [2, 2],
+        [3, 1],
+      ] as [number, number][],
+    },
+    {
+      name: "b",
+      points: [
+        [1, 1],
+        [2, Number.NaN],
+        [3, Number.POSITIVE_INFINITY],
+      ] as [number, number][],
+    },
+  ],
+  references: [{ name: "ceiling", y: 3 }],
+};
+
+describe("a line chart", () => {
+  it("is well-formed, titled and described in words", () => {
+    const svg = lineChart(chart);
+    checkXml(svg);
+    expect(svg).toContain('<title id="c-title">Reward &amp; &lt;KL&gt;</title>');
+    expect(svg).toContain('aria-labelledby="c-title c-desc"');
+    expect(svg).toContain("a: from 0.5 at step 1, highest 2 at step 2 to 1 at step 3.");
+    expect(svg).not.toMatch(/NaN|Infinity|undefined|null/);
+  });
+
+  it("tells series apart by dash and marker as well as by colour", () => {
+    const svg = lineChart(chart);
+    const strokes = [
+      ...svg.matchAll(/stroke="var\(--chart-(\d)[^>]*stroke-width="2"[^>]*?(stroke-dasharray="([^"]*)")?\/>/g),
+    ];
+    expect(new Set(strokes.map((match) => `${match[1]} ${match[3]}`)).size).toBe(2);
+    const marks = [...svg.matchAll(/<path d="(M[^"]*Z)"/g)].map((match) => match[1]);
+    expect(new Set(marks).size).toBe(2);
+  });
+
+  it.each([
+    ["nothing", []],
+    ["one point", [{ name: "a", points: [[1, 1]] as [number, number][] }]],
+    [
+      "a flat line",
+      [
+        {
+          name: "a",
+          points: [
+            [1, 0],
+            [2, 0],
+          ] as [number, number][],
+        },
+      ],
+    ],
+  ])("draws %s without nonsense", (_, series) => {
+    const svg = lineChart({ ...chart, series, references: [] });
+    checkXml(svg);
+    expect(svg).not.toMatch(/NaN|Infinity/);
+  });
+
+  it("stays well-formed for any numbers and names", () => {
+    const point = fc.tuple(fc.double({ min: -1e9, max: 1e9 }), fc.double());
+    fc.assert(
+      fc.property(
+        fc.array(fc.record({ name: fc.string({ unit: "binary" }), points: fc.array(point, { maxLength: 30 }) }), {
+          maxLength: 4,
+        }),
+        (series) => {
+          const svg = lineChart({ ...chart, series });
+          checkXml(svg);
+          expect(svg).not.toContain("NaN,");
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
+  it("has readable colours for light and dark pages", () => {
+    for (const [block, background] of [chartStyle.split("\n")[0], chartStyle.split("\n")[1]].map((css, i) => [
+      css,
+      i === 0 ? "#ffffff" : "#14181d",
+    ])) {
+      const colours = [...block.matchAll(/--chart-\d:(#[0-9a-f]{6})/g)].map((match) => match[1]);
+      expect(colours.length).toBe(6);
+      for (const colour of colours) expect(contrast(colour, background), colour).toBeGreaterThan(4.5);
+    }
+  });
+});
+
+describe("helpers", () => {
+  it("thin keeps the first and the last", () => {
+    expect(thin([1, 2, 3, 4, 5, 6, 7], 3)).toEqual([1, 4, 7]);
+    expect(thin([1, 2], 3)).toEqual([1, 2]);
+  });
+
+  it("smooth leaves constants alone and skips what is not a number", () => {
+    expect(
+      smooth(
+        [
+          [0, 2],
+          [1, Number.NaN],
+          [2, 2],
+        ],
+        3,
+      ).map(([, y]) => y),
+    ).toEqual([2, 2, 2]);
+    expect(describeChart({ xLabel: "step", series: [{ name: "x", points: [] }] })).toBe("x: no data.");
+  });
+
+  it("escapes text", () => {
+    expect(escapeXml(`<a b="c">&'\u0000\ud800`)).toBe("&lt;a b=&quot;c&quot;&gt;&amp;&#39;\ufffd\ufffd");
+    expect(escapeXml("fox 🦊")).toBe("fox 🦊");
+  });
+
+  it("shows numbers briefly", () => {
+    expect([0, 0.5, 1.23456, 123456, 1e-7, -2, Number.NaN, null].map((n) => showNumber(n))).toEqual([
+      "0",
+      "0.5",
+      "1.23",
+      "123456",
+      "1.00e−7",
+      "−2",
+      "not a number",
+      "–",
+    ]);
+  });
+
+  it("finds a quantity under the names that trainers give it", () => {
+    expect(quantity({ step: 1, "objective/kl": 2 }, "kl")).toBe(2);
+    expect(quantity({ step: 1, eval_kl: 3 }, "kl")).toBe(3);
+    expect(curve([{ step: 1, kl: 1 }, { step: 2 }], "kl")).toEqual([[1, 1]]);
+    expect(bestOfKl(1)).toBe(0);
+    expect(bestOfKl(8)).toBeCloseTo(1.2044, 4);
+  });
+});
+
+const evil = `</td><script>alert("x")</script>&<!--`;
+const policy = (label: string, reward: number, gold: number | null, kl: number) => ({
+  label,
+  n: 256,
+  reward,
+  reward_std: 2,
+  gold,
+  gold_std: gold === null ? null : 0.2,
+  kl,
+  mean_length: 30,
+  distinct_1: 0.2,
+  distinct_2: 0.5,
+});
+const steps = Array.from({ length: 50 }, (_, i) => ({
+  step: i + 1,
+  epoch: 0,
+  "objective/scores": i / 10,
+  gold: 0.3 + Math.sin(i / 20) / 4,
+  "objective/kl": i / 5,
+  distinct_1: 0.3,
+  tokens: 10,
+}));
+const data: ReportData = {
+  title: `quick ${evil}`,
+  description: evil,
+  facts: [["adapter", evil]],
+  rewardModels: [{ label: "reward", pairs: 100, accuracy: 0.8, noise_ceiling: 0.85, length_baseline: 0.5 }],
+  runs: [
+    {
+      name: "reward",
+      title: "Reward model",
+      verb: "reward",
+      steps: [{ step: 1, loss: 0.7, accuracy: 0.5, tokens: 1 }],
+      evals: [{ step: 1, eval_accuracy: 0.6 }],
+    },
+    { name: `ppo ${evil}`, title: `PPO ${evil}`, verb: "ppo", steps, evals: [], seconds: 12 },
+    { name: "sft", title: "SFT", verb: "sft", steps: [{ step: 1, loss: 2, tokens: 1 }], evals: [] },
+  ],
+  policies: [policy("SFT", 0, 0.3, 0), policy(evil, 3, 0.5, 4)],
+  samples: [{ prompt: evil, responses: [{ label: evil, text: evil, reward: 1, gold: null }] }],
+};
+
+describe("the report", () => {
+  const html = buildReport(data);
+
+  it("is well-formed and escapes every text", () => {
+    checkXml(html.replace(/^<!doctype html>\n/, ""));
+    expect(html).not.toContain("<script");
+    expect(html).toContain("&lt;script&gt;");
+  });
+
+  it("needs nothing from outside", () => {
+    expect(html).not.toMatch(/(src|href)=/);
+    expect(html.replaceAll('xmlns="http://www.w3.org/2000/svg"', "")).not.toMatch(/https?:|url\(|@import/);
+  });
+
+  it("gives ids once, and a table of data to every chart", () => {
+    const ids = [...html.matchAll(/ id="([^"]*)"/g)].map((match) => match[1]);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(html.match(/<svg /g)?.length).toBe(html.match(/<details>/g)?.length);
+  });
+
+  it("shows the comparison, the gain, the ceiling and the over-optimisation plot", () => {
+    expect(html).toContain("+1 sd");
+    expect(html).toContain("noise ceiling 0.85");
+    expect(html).toContain("square root of the KL");
+    expect(html).toContain("0.5 ± 0.2");
+  });
+
+  it("can do with nothing, and without a true reward", () => {
+    const empty: ReportData = { title: "x", facts: [], rewardModels: [], runs: [], policies: [], samples: [] };
+    checkXml(buildReport(empty).replace(/^<!doctype html>\n/, ""));
+    const real = buildReport({ ...data, policies: [policy("SFT", 0, null, 0), policy("PPO", 1, null, 2)] });
+    expect(real).not.toContain("true reward</th>");
+  });
+
+  it("is summed up for programs", () => {
+    const summary = summarise(data);
+    expect(summary.policies[1].gold_gain_sd).toBeCloseTo(1);
+    expect(summary.runs[1]).toMatchObject({ verb: "ppo", steps: 50, seconds: 12 });
+    expect(summary.runs[1].last.reward).toBeCloseTo(4.7);
+    expect(summary.runs[1].gold_peak?.step).toBeLessThan(50);
+    expect(summary.runs[0].gold_peak).toBeNull();
+    expect(JSON.parse(JSON.stringify(summary))).toEqual(summary);
+  });
+});
+
+function contrast(a: string, b: string): number {
+  const luminance = (hex: string) =>
+    [1, 3, 5]
+      .map((i) => Number.parseInt(hex.slice(i, i + 2), 16) / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+      .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
+  return (high + 0.05) / (low + 0.05);
+}
