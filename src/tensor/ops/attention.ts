@@ -1,0 +1,166 @@
+/** Fused causal attention over packed sequences: forward and gradient never hold a [rows, rows] matrix. */
+import { caps } from "../../gpu/device.ts";
+import { type Kernel, kernel } from "../../gpu/kernel.ts";
+import { addWork, run } from "../../gpu/stream.ts";
+import {
+  type AttentionShape,
+  type AttentionSource,
+  attentionBackwardKeyValue,
+  attentionBackwardQuery,
+  attentionForward,
+} from "../../shaders/attention.wgsl.ts";
+import { record } from "../autograd.ts";
+import type { BlockSize, Packing } from "../packing.ts";
+import { empty, type Tensor } from "../tensor.ts";
+
+export interface AttentionOptions {
+  /** Query heads H. */
+  heads: number;
+  /** Key/value heads; divides H. */
+  kvHeads: number;
+  /** D, a multiple of 4 up to 128. */
+  headDim: number;
+  /** Factor on the scores; default 1/sqrt(D). */
+  scale?: number;
+  /** Overrides the adapter's kernel variant; for tests and benches. */
+  variant?: AttentionSource;
+}
+
+/** How one pass runs: kernel text, threads per workgroup and the block table it walks. */
+interface Plan {
+  shape: AttentionShape;
+  consts: Record<string, number>;
+  block: BlockSize;
+}
+
+/**
+ * softmax(scale * q k^T) v with every row seeing the rows of its own sequence up to itself. Rows outside of any sequence
+ * give 0 and receive no gradient.
+ * @param qkv [N, (H + 2 kvHeads) * D]: query heads, key heads, value heads
+ * @returns [N, H * D]
+ */
+export function attention(qkv: Tensor, packing: Packing, options: AttentionOptions): Tensor {
+  const { heads, kvHeads, headDim } = options;
+  checkShapes(qkv, packing, options);
+  const scale = options.scale ?? 1 / Math.sqrt(headDim);
+  const scale2 = scale * Math.LOG2E;
+  const rows = packing.rows;
+  const d4 = headDim / 4;
+  const work = packing.pairs * heads * headDim;
+  const source = options.variant ?? defaultSource();
+  const out = empty([rows, heads * headDim], qkv.dtype, "attention");
+  const stats = empty([rows, heads], "f32", "attention");
+  {
+    const { shape, consts, block } = plan(source, d4, "forward");
+    const { table, count } = packing.blocks[block];
+    const tasks = count * heads;
+    const buffers = [qkv.view, table.view, out.view, stats.view];
+    const all = { T: qkv.dtype, H: heads, HKV: kvHeads, ...consts };
+    run(forward(shape), all, buffers, [tasks, d4, scale2], tasks);
+    addWork(4 * work);
+  }
+  return record(
+    "attention",
+    [qkv],
+    out,
+    (dout) => {
+      const { shape, consts, block } = plan(source, d4, "backward");
+      const { table, count } = packing.blocks[block];
+      const dqkv = empty(qkv.shape, qkv.dtype, "attention_grad");
+      const delta = empty([rows, heads], "f32", "attention_grad");
+      const all = { T: qkv.dtype, H: heads, HKV: kvHeads, ...consts };
+      const forQuery = [qkv.view, out.view, dout.view, stats.view, table.view, dqkv.view, delta.view];
+      run(backwardQuery(shape), all, forQuery, [count * heads, d4, scale2, scale], count * heads);
+      const forKeyValue = [qkv.view, dout.view, stats.view, delta.view, table.view, dqkv.view];
+      run(backwardKeyValue(shape), all, forKeyValue, [count * kvHeads, d4, scale2, scale], count * kvHeads);
+      addWork(14 * work);
+      return [dqkv];
+    },
+    [stats],
+  );
+}
+
+function checkShapes(qkv: Tensor, packing: Packing, { heads, kvHeads, headDim }: AttentionOptions): void {
+  if (heads % kvHeads !== 0) throw new Error(`attention: ${kvHeads} KV heads do not divide ${heads} query heads`);
+  if (headDim % 4 !== 0 || headDim > 128) {
+    throw new Error(`attention: head dimension ${headDim} is not a multiple of 4 up to 128`);
+  }
+  const width = (heads + 2 * kvHeads) * headDim;
+  if (qkv.size !== packing.rows * width) {
+    throw new Error(`attention: qkv must be [${packing.rows}, ${width}], not [${qkv.shape}]`);
+  }
+}
+
+function defaultSource(): AttentionSource {
+  const { kind, subgroups, subgroupSize } = caps();
+  if (kind === "hardware") return "tile";
+  return subgroups && 16 % subgroupSize === 0 ? "shuffle" : "direct";
+}
+
+function plan(source: AttentionSource, d4: number, pass: "forward" | "backward"): Plan {
+  const step = pass === "forward" ? 4 : 1;
+  if (source === "tile") {
+    // K and V tiles within 16 KiB, a whole number of steps.
+    const TILE = Math.min(32, Math.floor(512 / d4 / 4) * 4);
+    return { shape: { d4, rows: 1, step, source }, consts: { WG: 64, TILE }, block: 64 };
+  }
+  const WG = source === "shuffle" ? caps().subgroupSize : 8;
+  return { shape: { d4, rows: 16 / WG, step, source }, consts: { WG }, block: 16 };
+}
+
+const made = new Map<string, Kernel>();
+
+function variantOf(name: string, shape: AttentionShape, make: (label: string) => Kernel): Kernel {
+  const label = `${name}_${shape.source}_d${shape.d4 * 4}_r${shape.rows}`;
+  const found = made.get(label) ?? make(label);
+  made.set(label, found);
+  return found;
+}
+
+const forward = (shape: AttentionShape): Kernel =>
+  variantOf("attention_fwd", shape, (name) =>
+    kernel({
+      name,
+      code: attentionForward(shape),
+      bindings: { qkv: "read vec4<T>", blocks: "read vec4<u32>", out: "write vec4<T>", stats: "write f32" },
+      scalars: { tasks: "u32", d4: "u32", scale2: "f32" },
+      subgroups: shape.source === "shuffle",
+    }),
+  );
+
+const backwardQuery = (shape: AttentionShape): Kernel =>
+  variantOf("attention_dq", shape, (name) =>
+    kernel({
+      name,
+      code: attentionBackwardQuery(shape),
+      bindings: {
+        qkv: "read vec4<T>",
+        out: "read vec4<T>",
+        dout: "read vec4<T>",
+        stats: "read f32",
+        blocks: "read vec4<u32>",
+        dqkv: "write vec4<T>",
+        delta: "write f32",
+      },
+      scalars: { tasks: "u32", d4: "u32", scale2: "f32", scale: "f32" },
+      subgroups: shape.source === "shuffle",
+    }),
+  );
+
+const backwardKeyValue = (shape: AttentionShape): Kernel =>
+  variantOf("attention_dkv", shape, (name) =>
+    kernel({
+      name,
+      code: attentionBackwardKeyValue(shape),
+      bindings: {
+        qkv: "read vec4<T>",
+        dout: "read vec4<T>",
+        stats: "read f32",
+        delta: "read f32",
+        blocks: "read vec4<u32>",
+        dqkv: "write vec4<T>",
+      },
+      scalars: { tasks: "u32", d4: "u32", scale2: "f32", scale: "f32" },
+      subgroups: shape.source === "shuffle",
+    }),
+  );

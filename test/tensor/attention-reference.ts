@@ -1,0 +1,55 @@
+export interface AttentionCase {
+  lengths: number[];
+  starts: number[];
+  rows: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  scale?: number;
+}
+
+/** Causal attention over packed sequences and its gradient, row by row in float64. */
+export function attentionReference(qkv: Float32Array, dout: Float32Array, c: AttentionCase) {
+  const { heads: H, kvHeads: K, headDim: D } = c;
+  const scale = c.scale ?? 1 / Math.sqrt(D);
+  const W = (H + 2 * K) * D;
+  const out = new Float64Array(c.rows * H * D);
+  const dqkv = new Float64Array(c.rows * W);
+  const stats = new Float64Array(c.rows * H);
+  c.lengths.forEach((length, s) => {
+    for (let h = 0; h < H; h++) {
+      const kv = Math.floor(h / (H / K));
+      const query = (row: number) => row * W + h * D;
+      const key = (row: number) => row * W + (H + kv) * D;
+      const value = (row: number) => row * W + (H + K + kv) * D;
+      for (let r = c.starts[s]; r < c.starts[s] + length; r++) {
+        const seen = Array.from({ length: r - c.starts[s] + 1 }, (_, i) => c.starts[s] + i);
+        const at = (r * H + h) * D;
+        const dot = (a: ArrayLike<number>, i: number, j: number) => {
+          let sum = 0;
+          for (let d = 0; d < D; d++) sum += a[i + d] * qkv[j + d];
+          return sum;
+        };
+        const scores = seen.map((j) => scale * dot(qkv, query(r), key(j)));
+        const max = Math.max(...scores);
+        const total = scores.reduce((sum, x) => sum + Math.exp(x - max), 0);
+        stats[r * H + h] = max + Math.log(total);
+        const p = scores.map((x) => Math.exp(x - max) / total);
+        seen.forEach((j, i) => {
+          for (let d = 0; d < D; d++) out[at + d] += p[i] * qkv[value(j) + d];
+        });
+        const dp = seen.map((j) => dot(dout, at, value(j)));
+        const delta = p.reduce((sum, x, i) => sum + x * dp[i], 0);
+        seen.forEach((j, i) => {
+          const ds = p[i] * (dp[i] - delta) * scale;
+          for (let d = 0; d < D; d++) {
+            dqkv[query(r) + d] += ds * qkv[key(j) + d];
+            dqkv[key(j) + d] += ds * qkv[query(r) + d];
+            dqkv[value(j) + d] += p[i] * dout[at + d];
+          }
+        });
+      }
+    }
+  });
+  return { out, dqkv, stats };
+}

@@ -1,0 +1,132 @@
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { caps } from "../../src/gpu/device.ts";
+import type { AttentionSource } from "../../src/shaders/attention.wgsl.ts";
+import { backward, recordMany } from "../../src/tensor/autograd.ts";
+import { attention } from "../../src/tensor/ops/attention.ts";
+import { packing } from "../../src/tensor/packing.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { empty, tensor } from "../../src/tensor/tensor.ts";
+import { expectClose, gpuReady } from "../helpers.ts";
+import { type AttentionCase, attentionReference } from "./attention-reference.ts";
+import { values } from "./check.ts";
+
+beforeAll(gpuReady);
+
+const kinds = (): AttentionSource[] => (caps().subgroups ? ["direct", "shuffle"] : ["direct"]);
+
+async function check(c: AttentionCase, seed: number, variant?: AttentionSource): Promise<void> {
+  const { heads, kvHeads, headDim, rows } = c;
+  const width = (heads + 2 * kvHeads) * headDim;
+  const qkv = values(rows * width, seed, 2);
+  const dout = values(rows * heads * headDim, seed + 1);
+  const { out, dqkv } = scope(() => {
+    const x = tensor(qkv, [rows, width]);
+    x.requiresGrad = true;
+    x.grad = tensor(new Float32Array(rows * width), [rows, width]);
+    const p = packing(c.lengths, c.starts, rows);
+    const y = attention(x, p, { heads, kvHeads, headDim, scale: c.scale, variant });
+    const copy = y.alias(y.shape, "copy");
+    const loss = empty([1]);
+    recordMany("loss", [y], [loss], () => [tensor(dout, y.shape)]);
+    backward(loss);
+    return { out: copy, dqkv: x.grad };
+  });
+  const exact = attentionReference(qkv, dout, c);
+  const label = `${variant ?? "default"} ${JSON.stringify(c)}`;
+  expectClose(await out.read(), exact.out, 2e-6, 1e-7, `output, ${label}`);
+  expectClose(await dqkv.read(), exact.dqkv, 5e-6, 1e-7, `gradient, ${label}`);
+  out.free("test");
+  dqkv.free("test");
+}
+
+const segments = fc
+  .array(
+    fc.record({ gap: fc.constantFrom(0, 0, 1, 5, 20), length: fc.constantFrom(0, 1, 2, 7, 8, 15, 16, 17, 33, 50) }),
+    {
+      minLength: 1,
+      maxLength: 4,
+    },
+  )
+  .map((list) => {
+    const lengths: number[] = [];
+    const starts: number[] = [];
+    let at = 0;
+    for (const { gap, length } of list) {
+      starts.push(at + gap);
+      lengths.push(length);
+      at += gap + length;
+    }
+    return { lengths, starts, rows: Math.max(at, 1) };
+  });
+
+describe("attention", () => {
+  it.each([
+    [4, 4],
+    [4, 2],
+    [3, 1],
+    [4, 1],
+  ])("equals float64 for %d heads on %d KV heads, gradients included", async (heads, kvHeads) => {
+    await fc.assert(
+      fc.asyncProperty(segments, fc.nat(1000), async (s, seed) => {
+        for (const kind of kinds()) await check({ ...s, heads, kvHeads, headDim: 8 }, seed, kind);
+      }),
+      { numRuns: 6, seed: 1 },
+    );
+  });
+
+  it.each([4, 16, 24, 32, 64, 80, 128])("handles head dimension %d", async (headDim) => {
+    await check({ lengths: [9, 1, 20], starts: [0, 9, 12], rows: 33, heads: 2, kvHeads: 1, headDim }, headDim);
+  });
+
+  it("stages tiles in workgroup memory on GPUs", async () => {
+    await check({ lengths: [70, 3, 64], starts: [2, 72, 75], rows: 140, heads: 2, kvHeads: 1, headDim: 8 }, 5, "tile");
+  });
+
+  it("survives scores far outside of exp's range", async () => {
+    const c = { lengths: [12], starts: [0], rows: 12, heads: 1, kvHeads: 1, headDim: 8, scale: 300 };
+    const qkv = values(12 * 24, 3, 2);
+    const { out } = attentionReference(qkv, values(12 * 8, 1), c);
+    const y = scope(() => attention(tensor(qkv, [12, 24]), packing(c.lengths), c));
+    expectClose(await y.read(), out, 2e-4);
+    y.free("test");
+  });
+
+  it("refuses shapes that do not fit", () => {
+    const wrong = (heads: number, kvHeads: number, headDim: number) => () =>
+      scope(() => attention(tensor(new Float32Array(24), [2, 12]), packing([2]), { heads, kvHeads, headDim }));
+    expect(wrong(3, 2, 4)).toThrow("2 KV heads do not divide 3");
+    expect(wrong(1, 1, 6)).toThrow("multiple of 4");
+    expect(wrong(1, 1, 8)).toThrow("qkv must be [2, 24]");
+  });
+
+  it("works in f16", async (context) => {
+    if (!caps().f16) return context.skip();
+    const c = { lengths: [10], starts: [0], rows: 10, heads: 2, kvHeads: 1, headDim: 8 };
+    const qkv = values(10 * 32, 4);
+    const y = scope(() => attention(tensor(qkv, [10, 32], "f16"), packing([10]), c));
+    expectClose(await y.read(), attentionReference(qkv, values(10 * 16, 1), c).out, 2e-3);
+    y.free("test");
+  });
+});
+
+describe("packing", () => {
+  it("covers every row once with blocks that stay inside segments", async () => {
+    const p = packing([20, 0, 3], [2, 22, 30], 40);
+    expect(p.pairs).toBe((20 * 21) / 2 + 6);
+    const positions = await p.positions.readIds();
+    expect([positions[0], positions[2], positions[21], positions[30], positions[32], positions[33]]).toEqual([
+      0, 0, 19, 0, 2, 0,
+    ]);
+    const blocks = await p.blocks[16].table.readIds();
+    const seen = new Uint8Array(40);
+    for (let b = 0; b < blocks.length; b += 4) for (let r = blocks[b]; r < blocks[b + 1]; r++) seen[r] += 1;
+    expect(seen.every((n) => n === 1)).toBe(true);
+  });
+
+  it("refuses overlaps and too few rows", () => {
+    expect(() => packing([3, 3], [0, 2])).toThrow("sequence 1 starts at row 2, but row 3");
+    expect(() => packing([3], [0], 2)).toThrow("2 rows, but the last sequence ends at row 3");
+    expect(() => packing([1.5])).toThrow("length 1.5");
+  });
+});
