@@ -43,8 +43,8 @@ export function worldPreferences(n: number, seed: number, options: PreferenceOpt
   return worldPrompts(n, seed, split).map((prompt, i) => {
     const first = worldCompletion(prompt, seed, undefined, 2 * i);
     let second = first;
-    // Two draws are equal about once in a million; the odd samples beyond 2n are free for another try.
-    for (let k = 0; second === first; k++) second = worldCompletion(prompt, seed, undefined, 2 * (i + k * n) + 1);
+    // Two draws are equal about once in a million; then the second is drawn again, far from everybody's sample numbers.
+    for (let k = 0; second === first; k++) second = worldCompletion(prompt, seed, undefined, 2 * i + 1 + k * 2 ** 26);
     const judge = new RandomStream(seed, i, streamId(`world/judge/${split}`));
     return { ...judgePair(prompt, first, second, temperature, judge.uniform()), where: `world/${split}:${i}` };
   });
