@@ -61,3 +61,16 @@ async function loadDawn(): Promise<Dawn> {
     });
   }
 }
+
+/** Every adapter that Dawn can see in this process, as "backend: name". */
+export async function listDawnAdapters(): Promise<string[]> {
+  const dawn = await loadDawn();
+  try {
+    instances.push(dawn.create(["adapter=no adapter has this name"]));
+    return [];
+  } catch (error) {
+    // The list is part of the complaint: " * backend: 'vulkan', name: 'llvmpipe'".
+    const lines = String(error).matchAll(/backend: '([^']*)', name: '([^']*)'/g);
+    return Array.from(lines, ([, backend, name]) => `${backend}: ${name}`);
+  }
+}
