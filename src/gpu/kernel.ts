@@ -161,7 +161,10 @@ export function bindGroup(variant: Variant, views: readonly BufferView[]): GPUBi
   let node = groups;
   for (let i = 0; i < count - 1; i++) {
     let next = node.get(views[i].id) as GroupNode | undefined;
-    if (!next) node.set(views[i].id, (next = new Map()));
+    if (!next) {
+      next = new Map();
+      node.set(views[i].id, next);
+    }
     node = next;
   }
   const last = views[count - 1].id;

@@ -41,8 +41,8 @@ export function acquire(bytes: number, what: string): BufferView {
 }
 
 export function release(view: BufferView): void {
-  let heap = free.get(view.size);
-  if (!heap) free.set(view.size, (heap = []));
+  const heap = free.get(view.size) ?? [];
+  free.set(view.size, heap);
   push(heap, view);
 }
 

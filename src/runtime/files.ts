@@ -11,7 +11,7 @@ export interface Files {
   read(path: string): Promise<Uint8Array | null>;
   /** Replaces a file: written under a temporary name, synced, renamed. */
   writeFile(path: string, content: FileContent): Promise<void>;
-  /** Replaces a folder by one with exactly these files (names without slashes), likewise. */
+  /** Replaces a folder by one with exactly these files ("name" or "subfolder/name"), likewise. */
   writeFolder(path: string, files: Record<string, FileContent>): Promise<void>;
   /** Adds to the end of a file. */
   append(path: string, text: string): Promise<void>;
@@ -82,7 +82,10 @@ export async function diskFiles(): Promise<Files> {
         await fs.rm(temporary, { recursive: true, force: true });
         await fs.mkdir(temporary);
         for (const [name, content] of Object.entries(files)) {
-          if (/[\\/]|^\.+$/.test(name)) throw new Error(`a file in a folder cannot be called ${JSON.stringify(name)}`);
+          if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(name)) {
+            throw new Error(`a file in a folder cannot be called ${JSON.stringify(name)}`);
+          }
+          await fs.mkdir(dirname(join(temporary, name)), { recursive: true });
           await writeSynced(join(temporary, name), content);
         }
         await syncFolder(temporary);

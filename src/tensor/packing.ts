@@ -26,6 +26,8 @@ export interface Packing {
   readonly pairs: number;
   /** u32 [N]: index of the row inside its sequence, 0 outside of any. */
   readonly positions: Tensor;
+  /** The same on the host, for the gradient of learned positions. */
+  readonly hostPositions: Uint32Array;
   /** u32 [N, 2]: start and end row of the row's sequence; equal for rows outside of any. */
   readonly bounds: Tensor;
   /** The work list of attention kernels, by block size. Rows outside of any sequence are blocks of empty segments. */
@@ -93,6 +95,7 @@ export function packing(lengths: readonly number[], starts?: readonly number[], 
     maxLength: lengths.reduce((a, b) => Math.max(a, b), 0),
     pairs,
     positions: tensor(positions),
+    hostPositions: positions,
     bounds: tensor(bounds, [total, 2]),
     blocks,
   };

@@ -1,0 +1,186 @@
+/** Sampling from a language model: prefill once per prompt, then decode all samples together through a KV cache. */
+import { flush } from "../gpu/stream.ts";
+import { UserError } from "../runtime/errors.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import { gatherRows } from "../tensor/ops/embedding.ts";
+import { kvCacheFork } from "../tensor/ops/kvcache.ts";
+import { allDone, readSamples, type SampleState, sampleState, sampleTokens } from "../tensor/ops/sample.ts";
+import { packing } from "../tensor/packing.ts";
+import { scope } from "../tensor/scope.ts";
+import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { KvCache } from "./cache.ts";
+import type { CausalLM } from "./models.ts";
+
+export interface GenerateOptions {
+  /** Tokens per response, the end token included. */
+  maxNewTokens: number;
+  /** Until a response has this many tokens, it cannot end. Default 0. */
+  minNewTokens?: number;
+  /** 0 is greedy. Default 1. */
+  temperature?: number;
+  /** Keep the k most probable tokens; 0 keeps all. Default 0. */
+  topK?: number;
+  /** Keep the smallest set of tokens with this much probability. Default 1. */
+  topP?: number;
+  seed: number;
+  /** Responses per prompt; they share its prefill. Default 1. */
+  samples?: number;
+  /**
+   * Names each response's random numbers: the same (seed, stream) draws the same noise whatever else is in the batch.
+   * One per response, prompt by prompt; by default 0, 1, 2, ...
+   */
+  streams?: ArrayLike<number>;
+  /** Tokens that end a response; by default the model's end token. */
+  eosIds?: readonly number[];
+  /** Responses decoded at once. Default 256. */
+  batchSize?: number;
+}
+
+export interface Completion {
+  /** Index of the prompt. */
+  prompt: number;
+  /** The response's tokens, its end token included. */
+  ids: Uint32Array;
+  /** It ended by itself, rather than by `maxNewTokens`. */
+  ended: boolean;
+  /** Log-probability of each token under the untempered, untruncated softmax. */
+  logProbs: Float32Array;
+}
+
+/** Decode steps between looks at which responses have ended: each look is a round trip to the GPU. */
+const STEPS_PER_LOOK = 16;
+
+/**
+ * Responses in the order of the prompts, `samples` for each. The model's weights are only read.
+ * Throws `UserError` when a prompt is empty or leaves no room for a response in the model's context.
+ */
+export async function generate(
+  model: CausalLM,
+  prompts: readonly Uint32Array[],
+  options: GenerateOptions,
+): Promise<Completion[]> {
+  const { samples = 1, batchSize = 256 } = options;
+  const { maxPositions, eosId } = model.config;
+  const settings = { ...options, eosIds: options.eosIds ?? (eosId === null ? [] : [eosId]) };
+  prompts.forEach((p, i) => {
+    if (p.length === 0) throw new UserError(`prompt ${i} is empty: a model needs at least one token to go on from`);
+    if (p.length + options.maxNewTokens > maxPositions) {
+      throw new UserError(
+        `prompt ${i} has ${p.length} tokens; with ${options.maxNewTokens} new ones it exceeds the context of ` +
+          `${maxPositions}: shorten the prompt or the response`,
+      );
+    }
+  });
+  const perBatch = Math.max(1, Math.floor(batchSize / samples));
+  const completions: Completion[] = [];
+  for (let first = 0; first < prompts.length; first += perBatch) {
+    const part = prompts.slice(first, first + perBatch);
+    const streams = Array.from({ length: part.length * samples }, (_, i) => {
+      const response = first * samples + i;
+      return options.streams ? options.streams[response] : response;
+    });
+    for (const done of await generateBatch(model, part, streams, settings)) {
+      completions.push({ ...done, prompt: first + done.prompt });
+    }
+  }
+  return completions;
+}
+
+async function generateBatch(
+  model: CausalLM,
+  prompts: readonly Uint32Array[],
+  streams: readonly number[],
+  options: GenerateOptions & { eosIds: readonly number[] },
+): Promise<Completion[]> {
+  const { samples = 1, maxNewTokens } = options;
+  const session = scope(() => noGrad(() => prefill(model, prompts, streams, options)));
+  const { state, cache, slots } = session;
+  try {
+    for (let step = 1; step < maxNewTokens; step++) {
+      scope(() => noGrad(() => decode(model, state, cache, slots, options)));
+      if (step % STEPS_PER_LOOK === 0 && step + 1 < maxNewTokens && (await allDone(state))) break;
+    }
+    const { tokens, rawLogProbs } = await readSamples(state);
+    return tokens.map((ids, b) => ({
+      prompt: Math.floor(b / samples),
+      ids,
+      ended: ids.length > 0 && options.eosIds.includes(ids[ids.length - 1]),
+      logProbs: rawLogProbs[b],
+    }));
+  } finally {
+    cache.free();
+    for (const t of [slots, ...Object.values(state)])
+      if (typeof t === "object") (t as Tensor).free("the end of generation");
+    flush();
+  }
+}
+
+interface Session {
+  state: SampleState;
+  cache: KvCache;
+  /** Cache slot of each response: its own index. */
+  slots: Tensor;
+}
+
+/** Runs the prompts, copies their keys and values to every sample, and draws the first token of each response. */
+function prefill(
+  model: CausalLM,
+  prompts: readonly Uint32Array[],
+  streams: readonly number[],
+  options: GenerateOptions & { eosIds: readonly number[] },
+): Session {
+  const { samples = 1, maxNewTokens } = options;
+  const lengths = prompts.map((p) => p.length);
+  const tokens = new Uint32Array(lengths.reduce((a, b) => a + b, 0));
+  const slotOfRow = new Uint32Array(tokens.length);
+  const lastRows: number[] = [];
+  let at = 0;
+  prompts.forEach((prompt, i) => {
+    tokens.set(prompt, at);
+    slotOfRow.fill(i * samples, at, at + prompt.length);
+    at += prompt.length;
+    for (let k = 0; k < samples; k++) lastRows.push(at - 1);
+  });
+  const count = prompts.length * samples;
+  const cache = new KvCache(model.config, count, Math.max(...lengths) + maxNewTokens);
+  const hidden = model.decoder.forward(
+    { gpu: tensor(tokens) },
+    { packing: packing(lengths), cache, slots: tensor(slotOfRow) },
+  );
+  if (samples > 1) forkPrompts(cache, lengths, samples);
+  const promptLengths = lastRows.map((_, b) => lengths[Math.floor(b / samples)]);
+  const state = sampleState({ streams, promptLengths, maxNewTokens });
+  sampleTokens(model.logits(gatherRows(hidden, tensor(Uint32Array.from(lastRows)))), state, options);
+  return { state, cache, slots: tensor(Uint32Array.from({ length: count }, (_, i) => i)) };
+}
+
+/** Copies each prompt's first slot to the slots of its other samples. */
+function forkPrompts(cache: KvCache, lengths: readonly number[], samples: number): void {
+  const from: number[] = [];
+  const to: number[] = [];
+  const sizes: number[] = [];
+  lengths.forEach((length, i) => {
+    for (let k = 1; k < samples; k++) {
+      from.push(i * samples);
+      to.push(i * samples + k);
+      sizes.push(length);
+    }
+  });
+  const [a, b, n] = [from, to, sizes].map((list) => tensor(Uint32Array.from(list)));
+  for (const { keys, values } of cache.all) kvCacheFork(keys, values, a, b, n);
+}
+
+/** One token for every response; responses that are done are carried along. */
+function decode(
+  model: CausalLM,
+  state: SampleState,
+  cache: KvCache,
+  slots: Tensor,
+  options: GenerateOptions & { eosIds: readonly number[] },
+): void {
+  const hidden = model.decoder.forward(
+    { gpu: state.next },
+    { cache, slots, positions: state.positions, lengths: state.cachedLengths },
+  );
+  sampleTokens(model.logits(hidden), state, options);
+}

@@ -1,0 +1,17 @@
+/** Models: decoders with heads, generation, optimizers, Hugging Face folders. */
+export { type DecoderConfig, type DecoderShape, decoderConfig } from "./config.ts";
+export { Decoder } from "./decoder.ts";
+export { type Completion, type GenerateOptions, generate } from "./generate.ts";
+export { fromHfConfig, type HeadKind, toHfConfig } from "./huggingface.ts";
+export { Embedding, type Ids, Linear, Norm } from "./layers.ts";
+export { CausalLM, Model, ScoreModel } from "./models.ts";
+export { Module } from "./module.ts";
+export {
+  AdamW,
+  type AdamWOptions,
+  learningRateAt,
+  readControl,
+  type Schedule,
+  type ScheduleName,
+} from "./optimizer.ts";
+export { loadCausalLM, loadConfig, loadScoreModel, loadWeights, modelFiles } from "./pretrained.ts";

@@ -1,0 +1,114 @@
+/** AdamW over a parameter store, and learning-rate schedules. */
+import type { BufferView } from "../gpu/pool.ts";
+import { createBuffer } from "../gpu/pool.ts";
+import { clear, destroyBuffers } from "../gpu/stream.ts";
+import { adamwStep, decideStep, optimizerControl, readControl } from "../tensor/ops/adamw.ts";
+import { type ParameterStore, readChunks, writeChunks } from "../tensor/params.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+export interface AdamWOptions {
+  /** Default [0.9, 0.999]. */
+  betas?: readonly [number, number];
+  /** Default 1e-8. */
+  eps?: number;
+  /** Decoupled, on matrices only. Default 0. */
+  weightDecay?: number;
+  /** Clips the global gradient norm; 0 does not clip. Default 1. */
+  maxGradNorm?: number;
+}
+
+/** The optimizer's memory on the host, for checkpoints. */
+export interface OptimizerState {
+  m: Float32Array<ArrayBuffer>[];
+  v: Float32Array<ArrayBuffer>[];
+  control: Float32Array<ArrayBuffer>;
+}
+
+/** AdamW (Loshchilov & Hutter 2019), as torch.optim.AdamW after clip_grad_norm_. Clipping and skipping happen on the GPU. */
+export class AdamW {
+  /** The GPU's record of the last step: read it with the step's metrics and decode it with `readControl`. */
+  readonly control: Tensor;
+  private readonly store: ParameterStore;
+  private readonly options: AdamWOptions;
+  private readonly m: readonly BufferView[];
+  private readonly v: readonly BufferView[];
+
+  /** Makes the store trainable and allocates both moments, zeroed. */
+  constructor(store: ParameterStore, options: AdamWOptions = {}) {
+    this.store = store.trainable();
+    this.options = options;
+    const moments = (what: string) =>
+      store.chunks.map(({ size }) => {
+        const view = createBuffer(size * 4, `${store.label} ${what}`);
+        clear(view);
+        return view;
+      });
+    this.m = moments("first moments");
+    this.v = moments("second moments");
+    this.control = optimizerControl();
+  }
+
+  /** One update from the accumulated gradients, which are multiplied by `gradScale` first and zeroed afterwards. */
+  step(lr: number, gradScale = 1): void {
+    const { chunks, gradients } = this.store;
+    const { betas, eps, weightDecay, maxGradNorm } = this.options;
+    const grads = gradients as readonly BufferView[];
+    decideStep(
+      chunks.map(({ size }, i) => ({ view: grads[i], size })),
+      this.control,
+      { maxNorm: maxGradNorm, gradScale, betas },
+    );
+    chunks.forEach(({ values, size, decayed }, i) => {
+      const range = { params: values, grads: grads[i], m: this.m[i], v: this.v[i], size, decayed };
+      adamwStep(range, this.control, { lr, betas, eps, weightDecay });
+    });
+    this.store.zeroGrad();
+  }
+
+  async state(): Promise<OptimizerState> {
+    return { m: await readChunks(this.m), v: await readChunks(this.v), control: await this.control.read() };
+  }
+
+  load(state: OptimizerState): void {
+    writeChunks(this.m, state.m);
+    writeChunks(this.v, state.v);
+    this.control.write(state.control);
+  }
+
+  destroy(): void {
+    destroyBuffers([...this.m, ...this.v]);
+    this.control.free("the optimizer");
+  }
+}
+
+export { readControl };
+
+export const schedules = ["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_min_lr"] as const;
+export type ScheduleName = (typeof schedules)[number];
+
+export interface Schedule {
+  name: ScheduleName;
+  /** Peak learning rate. */
+  learningRate: number;
+  /** Steps in all. */
+  total: number;
+  /** Steps of linear warm-up from 0; "constant" ignores it. */
+  warmup?: number;
+  /** For cosine_with_min_lr: the floor as a fraction of the peak. Default 0.1. */
+  minRatio?: number;
+}
+
+/** The learning rate of a step (0-based), as the Hugging Face schedules of the same names. */
+export function learningRateAt(
+  { name, learningRate, total, warmup = 0, minRatio = 0.1 }: Schedule,
+  step: number,
+): number {
+  if (name === "constant") return learningRate;
+  if (step < warmup) return (learningRate * step) / Math.max(1, warmup);
+  if (name === "constant_with_warmup") return learningRate;
+  const progress = Math.min(1, (step - warmup) / Math.max(1, total - warmup));
+  if (name === "linear") return learningRate * (1 - progress);
+  const cosine = 0.5 * (1 + Math.cos(Math.PI * progress));
+  const floor = name === "cosine_with_min_lr" ? minRatio : 0;
+  return learningRate * (floor + (1 - floor) * cosine);
+}

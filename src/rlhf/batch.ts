@@ -1,0 +1,87 @@
+/** From token sequences to packed batches. */
+import type { Ids } from "../nn/layers.ts";
+import { type Packing, packing } from "../tensor/packing.ts";
+import { tensor } from "../tensor/tensor.ts";
+
+/** A sequence to learn from or to score: its first `promptLength` tokens are given, the rest is the response. */
+export interface Sequence {
+  ids: Uint32Array;
+  promptLength: number;
+}
+
+export interface Batch {
+  ids: Ids;
+  packing: Packing;
+  /** Row of each sequence's first token. */
+  starts: number[];
+}
+
+/** Lays sequences one after another and uploads them. */
+export function pack(sequences: readonly Sequence[]): Batch {
+  const lengths = sequences.map((s) => s.ids.length);
+  const host = new Uint32Array(lengths.reduce((a, b) => a + b, 0));
+  const starts: number[] = [];
+  let at = 0;
+  for (const { ids } of sequences) {
+    starts.push(at);
+    host.set(ids, at);
+    at += ids.length;
+  }
+  return { ids: { gpu: tensor(host), host }, packing: packing(lengths), starts };
+}
+
+/** For every response token of a batch: the row that predicts it, and its id. */
+export interface Predictions {
+  rows: Uint32Array;
+  targets: Uint32Array;
+  /** Predicted tokens per sequence. */
+  lengths: number[];
+}
+
+/** The first token of a sequence has no row before it, so a promptless sequence predicts from its second token on. */
+export function predictions(sequences: readonly Sequence[], starts: readonly number[]): Predictions {
+  const rows: number[] = [];
+  const targets: number[] = [];
+  const lengths = sequences.map(({ ids, promptLength }, i) => {
+    const first = Math.max(1, promptLength);
+    for (let t = first; t < ids.length; t++) {
+      rows.push(starts[i] + t - 1);
+      targets.push(ids[t]);
+    }
+    return Math.max(0, ids.length - first);
+  });
+  return { rows: Uint32Array.from(rows), targets: Uint32Array.from(targets), lengths };
+}
+
+/** The row of each sequence's last token, where a reward model is read. */
+export const endRows = (sequences: readonly Sequence[], starts: readonly number[]): Uint32Array =>
+  Uint32Array.from(sequences, ({ ids }, i) => starts[i] + ids.length - 1);
+
+/** Splits a list into runs of at most `tokens` tokens, at least one sequence each. */
+export function byTokens(sequences: readonly Sequence[], tokens: number): [first: number, last: number][] {
+  const parts: [number, number][] = [];
+  let first = 0;
+  let total = 0;
+  sequences.forEach(({ ids }, i) => {
+    if (i > first && total + ids.length > tokens) {
+      parts.push([first, i]);
+      first = i;
+      total = 0;
+    }
+    total += ids.length;
+  });
+  if (first < sequences.length) parts.push([first, sequences.length]);
+  return parts;
+}
+
+/** Cuts a flat array into consecutive pieces. */
+export function split(flat: Float32Array, lengths: readonly number[]): Float32Array[] {
+  let at = 0;
+  return lengths.map((n) => {
+    at += n;
+    return flat.subarray(at - n, at);
+  });
+}
+
+/** Tokens of one forward pass without gradients. */
+export const SCORING_TOKENS = 8192;

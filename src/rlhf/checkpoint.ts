@@ -1,0 +1,122 @@
+/**
+ * Checkpoints: `checkpoint-<step>/` folders that hold each model as a Hugging Face folder, the optimizers' moments in
+ * training_state.safetensors, and the rest of the trainer's state in trainer_state.json. A folder is written under a
+ * temporary name, synced and renamed, so a checkpoint that exists is whole.
+ */
+import { parseSafetensors, writeSafetensors } from "../io/safetensors.ts";
+import type { Model } from "../nn/models.ts";
+import type { AdamW } from "../nn/optimizer.ts";
+import { loadWeights, modelFiles, WEIGHTS } from "../nn/pretrained.ts";
+import { UserError } from "../runtime/errors.ts";
+import { type FileContent, type Files, isPartial, parseJson, readNeeded } from "../runtime/files.ts";
+
+/** A model in training. */
+export interface Trainee {
+  model: Model;
+  optimizer: AdamW;
+}
+
+/** Where a run keeps its checkpoints. */
+export interface RunFolder {
+  files: Files;
+  /** The run's output folder. */
+  path: string;
+  /** Files that go beside every saved model: the tokenizer's. */
+  besides?: Record<string, FileContent>;
+  /** Keep only the newest so many checkpoints; 0 keeps all. Default 1. */
+  keep?: number;
+}
+
+const STATE = "training_state.safetensors";
+const INFO = "trainer_state.json";
+const PATTERN = /^checkpoint-(\d+)$/;
+
+/** Saves everything a run needs to go on; `trainees` by subfolder name, "" for a single model. Returns the folder's name. */
+export async function saveCheckpoint(
+  run: RunFolder,
+  step: number,
+  trainees: Record<string, Trainee>,
+  state: Record<string, unknown>,
+): Promise<string> {
+  const folder: Record<string, FileContent> = {};
+  const moments: Record<string, { shape: number[]; data: Float32Array }> = {};
+  for (const [name, { model, optimizer }] of Object.entries(trainees)) {
+    const prefix = name ? `${name}/` : "";
+    for (const [file, content] of Object.entries({ ...(await modelFiles(model)), ...run.besides })) {
+      folder[prefix + file] = content;
+    }
+    const { m, v, control } = await optimizer.state();
+    const put = (key: string, data: Float32Array) => {
+      moments[`${name || "model"}.${key}`] = { shape: [data.length], data };
+    };
+    for (const [i, data] of m.entries()) put(`m.${i}`, data);
+    for (const [i, data] of v.entries()) put(`v.${i}`, data);
+    put("control", control);
+  }
+  folder[STATE] = writeSafetensors(moments);
+  folder[INFO] = `${JSON.stringify({ global_step: step, state }, null, 2)}\n`;
+  const name = `checkpoint-${step}`;
+  await run.files.writeFolder(`${run.path}/${name}`, folder);
+  await removeOld(run);
+  return name;
+}
+
+async function removeOld({ files, path, keep = 1 }: RunFolder): Promise<void> {
+  if (keep === 0) return;
+  const steps = await checkpointSteps(files, path);
+  for (const step of steps.slice(0, -keep)) await files.remove(`${path}/checkpoint-${step}`);
+}
+
+/** Steps of the checkpoints in a folder, ascending. */
+export async function checkpointSteps(files: Files, path: string): Promise<number[]> {
+  const names = await files.list(path);
+  return names
+    .flatMap((name) => PATTERN.exec(name)?.[1] ?? [])
+    .map(Number)
+    .sort((a, b) => a - b);
+}
+
+/**
+ * Restores the newest checkpoint into the trainees and returns its step and state, or null when there is none.
+ * Leftovers of interrupted writes are removed.
+ */
+export async function restoreCheckpoint(
+  run: RunFolder,
+  trainees: Record<string, Trainee>,
+): Promise<{ step: number; state: Record<string, unknown> } | null> {
+  for (const name of await run.files.list(run.path)) {
+    if (isPartial(name)) await run.files.remove(`${run.path}/${name}`);
+  }
+  const step = (await checkpointSteps(run.files, run.path)).at(-1);
+  if (step === undefined) return null;
+  const folder = `${run.path}/checkpoint-${step}`;
+  const needed = (file: string) =>
+    readNeeded(run.files, `${folder}/${file}`, "the checkpoint is not whole; delete its folder");
+  const moments = parseSafetensors(await needed(STATE), `${folder}/${STATE}`);
+  for (const [name, { model, optimizer }] of Object.entries(trainees)) {
+    const weights = `${name ? `${name}/` : ""}${WEIGHTS}`;
+    loadWeights(model, parseSafetensors(await needed(weights), `${folder}/${weights}`), `${folder}/${weights}`);
+    const get = (key: string) => Float32Array.from(moments.get(`${name || "model"}.${key}`).data);
+    const chunks = model.store.chunks.map((_, i) => i);
+    optimizer.load({
+      m: chunks.map((i) => get(`m.${i}`)),
+      v: chunks.map((i) => get(`v.${i}`)),
+      control: get("control"),
+    });
+  }
+  const info = parseJson<{ global_step?: unknown; state?: unknown }>(await needed(INFO), `${folder}/${INFO}`);
+  if (info.global_step !== step || typeof info.state !== "object" || info.state === null) {
+    throw new UserError(`${folder}/${INFO} does not describe step ${step}: delete the checkpoint's folder`);
+  }
+  return { step, state: info.state as Record<string, unknown> };
+}
+
+/** Saves the finished models beside the checkpoints: "" into the output folder itself, others into subfolders. */
+export async function saveModels(run: RunFolder, models: Record<string, Model>): Promise<void> {
+  for (const [name, model] of Object.entries(models)) {
+    const folder = name ? `${run.path}/${name}` : run.path;
+    for (const [file, content] of Object.entries({ ...(await modelFiles(model)), ...run.besides })) {
+      await run.files.writeFile(`${folder}/${file}`, content);
+    }
+  }
+}

@@ -1,0 +1,76 @@
+/** How good a policy is: proxy and gold reward, KL to where it started, lengths and diversity, on held-out prompts. */
+import type { Tokenizer } from "../data/tokenizer.ts";
+import type { CausalLM } from "../nn/models.ts";
+import type { Sample } from "./events.ts";
+import { type Prompt, type Response, type RewardFunction, rewardsOf, sampledKl, sampleResponses } from "./rollout.ts";
+import { average, distinctN, standardDeviation } from "./stats.ts";
+
+export interface EvaluateOptions {
+  seed: number;
+  responseLength: number;
+  /** Default 1. */
+  temperature?: number;
+  /** Responses per prompt; above 1 the best by reward is judged: best-of-n. Default 1. */
+  bestOf?: number;
+  /** Texts to report. Default 8. */
+  showSamples?: number;
+}
+
+export interface EvaluateInputs {
+  policy: CausalLM;
+  tokenizer: Tokenizer;
+  prompts: readonly Prompt[];
+  reward: RewardFunction;
+  /** KL is measured to this model. */
+  reference?: CausalLM;
+  gold?: (response: Response) => number;
+}
+
+export interface Evaluation {
+  metrics: Record<string, number>;
+  samples: Sample[];
+}
+
+/** The KL divergence of best-of-n sampling from its base policy, at most: log n - (n - 1) / n. */
+export const bestOfKl = (n: number): number => Math.log(n) - (n - 1) / n;
+
+/** Samples one response to every prompt (or the best of n) and measures it. */
+export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOptions): Promise<Evaluation> {
+  const { policy, tokenizer, prompts, reference, gold } = inputs;
+  const { bestOf = 1, temperature = 1, showSamples = 8 } = options;
+  const all = await sampleResponses(
+    policy,
+    tokenizer,
+    prompts,
+    prompts.map((_, i) => i),
+    { maxNewTokens: options.responseLength, samples: bestOf, temperature, seed: options.seed, iteration: 0 },
+  );
+  const scores = await rewardsOf(inputs.reward, all);
+  const kept = prompts.map((_, p) => {
+    let best = p * bestOf;
+    for (let i = best + 1; i < (p + 1) * bestOf; i++) if (scores[i] > scores[best]) best = i;
+    return best;
+  });
+  const responses = kept.map((i) => all[i]);
+  const rewards = kept.map((i) => scores[i]);
+  const truth = gold ? responses.map((r) => gold(r)) : null;
+  const texts = responses.map((r) => r.text);
+  const metrics: Record<string, number> = {
+    reward: average(rewards),
+    reward_std: standardDeviation(rewards),
+    ...(truth && { gold: average(truth), gold_std: standardDeviation(truth) }),
+    ...(reference && { kl: bestOf > 1 ? bestOfKl(bestOf) : await sampledKl(policy, reference, responses) }),
+    mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
+    eos_rate: average(responses.map((r) => Number(r.ended))),
+    distinct_1: distinctN(texts, 1),
+    distinct_2: distinctN(texts, 2),
+    prompts: prompts.length,
+  };
+  const samples = responses.slice(0, showSamples).map((r, i) => ({
+    prompt: r.promptText,
+    response: r.text,
+    reward: rewards[i],
+    ...(truth && { gold: truth[i] }),
+  }));
+  return { metrics, samples };
+}

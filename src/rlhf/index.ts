@@ -1,0 +1,13 @@
+/** Trainers and what they are made of. */
+export { type Batch, pack, predictions, type Sequence } from "./batch.ts";
+export { checkpointSteps, type RunFolder, restoreCheckpoint, saveCheckpoint, saveModels } from "./checkpoint.ts";
+export { bestOfKl, type Evaluation, evaluatePolicy } from "./evaluate.ts";
+export type { Sample, TrainEvent } from "./events.ts";
+export { nllLoss, type PairLossOptions, pairLoss, policyLoss, valueLoss } from "./losses.ts";
+export { type Dialect, dialects, type PpoInputs, type PpoOptions, ppoDefaults, trainPpo } from "./ppo.ts";
+export { type RaftInputs, type RaftOptions, raftDefaults, trainRaft } from "./raft.ts";
+export { evaluateReward, type RewardOptions, scoreSequences, trainReward } from "./reward.ts";
+export { modelReward, type Prompt, type Response, type RewardFunction, sampleResponses } from "./rollout.ts";
+export { evaluateSft, type SftOptions, trainSft } from "./sft.ts";
+export * from "./stats.ts";
+export { type TrainingOptions, trainingDefaults } from "./training.ts";

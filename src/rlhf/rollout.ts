@@ -1,0 +1,158 @@
+/** Samples from a policy, with everything that is measured on them. Token ids are kept from sampling to training. */
+import type { Tokenizer } from "../data/tokenizer.ts";
+import { type GenerateOptions, generate } from "../nn/generate.ts";
+import type { CausalLM, ScoreModel } from "../nn/models.ts";
+import { uint32 } from "../runtime/rng.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import { concat } from "../tensor/ops/shape.ts";
+import { scope } from "../tensor/scope.ts";
+import { byTokens, pack, predictions, SCORING_TOKENS, type Sequence, split } from "./batch.ts";
+import { scoreSequences } from "./reward.ts";
+import { average } from "./stats.ts";
+
+/** A prompt to respond to. */
+export interface Prompt {
+  text: string;
+  ids: Uint32Array;
+}
+
+/** A response as it was sampled. */
+export interface Response extends Sequence {
+  /** Index of the prompt in its list. */
+  prompt: number;
+  /** Which of the prompt's samples it is. */
+  sample: number;
+  promptText: string;
+  /** Without special tokens. */
+  text: string;
+  /** It ended by itself. */
+  ended: boolean;
+}
+
+export interface SamplingOptions extends Omit<GenerateOptions, "seed" | "streams"> {
+  seed: number;
+  /** Separates the random numbers of one iteration from the next. */
+  iteration: number;
+}
+
+/**
+ * `samples` responses to each prompt, prompt by prompt. The random numbers are keyed by (seed, iteration, prompt id,
+ * sample, token), so a response does not depend on what else is sampled with it.
+ * @param promptIds stable numbers of the prompts, e.g. their places in the dataset
+ */
+export async function sampleResponses(
+  policy: CausalLM,
+  tokenizer: Tokenizer,
+  prompts: readonly Prompt[],
+  promptIds: ArrayLike<number>,
+  options: SamplingOptions,
+): Promise<Response[]> {
+  const samples = options.samples ?? 1;
+  const streams = Array.from({ length: prompts.length * samples }, (_, i) =>
+    uint32(options.seed, options.iteration, promptIds[Math.floor(i / samples)], i % samples),
+  );
+  const completions = await generate(
+    policy,
+    prompts.map((p) => p.ids),
+    { ...options, streams },
+  );
+  return completions.map(({ prompt, ids, ended }, i) => {
+    const given = prompts[prompt].ids;
+    const whole = new Uint32Array(given.length + ids.length);
+    whole.set(given);
+    whole.set(ids, given.length);
+    return {
+      ids: whole,
+      promptLength: given.length,
+      prompt,
+      sample: i % samples,
+      promptText: prompts[prompt].text,
+      text: tokenizer.decode(ids),
+      ended,
+    };
+  });
+}
+
+/** Per-token log-probabilities and entropies of the responses under a policy, without gradients. */
+export async function responseLogProbs(
+  policy: CausalLM,
+  sequences: readonly Sequence[],
+  temperature = 1,
+): Promise<{ logProbs: Float32Array[]; entropy: Float32Array[] }> {
+  const logProbs: Float32Array[] = [];
+  const entropy: Float32Array[] = [];
+  for (const [first, last] of byTokens(sequences, SCORING_TOKENS)) {
+    const part = sequences.slice(first, last);
+    let lengths: number[] = [];
+    const both = scope(() =>
+      noGrad(() => {
+        const { ids, packing, starts } = pack(part);
+        const p = predictions(part, starts);
+        lengths = p.lengths;
+        const found = policy.logProbs(ids, packing, p.rows, p.targets, temperature);
+        return concat([found.logProbs, found.entropy]);
+      }),
+    );
+    const values = await both.read();
+    both.free("scoring");
+    const half = values.length / 2;
+    logProbs.push(...split(values.slice(0, half), lengths));
+    entropy.push(...split(values.slice(half), lengths));
+  }
+  return { logProbs, entropy };
+}
+
+/** Mean over sequences of the summed log-ratio: an unbiased estimate of the KL divergence (at temperature 1). */
+export async function sampledKl(
+  policy: CausalLM,
+  reference: CausalLM,
+  responses: readonly Response[],
+): Promise<number> {
+  const own = await responseLogProbs(policy, responses);
+  const other = await responseLogProbs(reference, responses);
+  return average(own.logProbs.map((l, i) => l.reduce((sum, x, t) => sum + x - other.logProbs[i][t], 0)));
+}
+
+/** A critic's value at the row that predicts each response token, without gradients. */
+export async function responseValues(critic: ScoreModel, sequences: readonly Sequence[]): Promise<Float32Array[]> {
+  const values: Float32Array[] = [];
+  for (const [first, last] of byTokens(sequences, SCORING_TOKENS)) {
+    const part = sequences.slice(first, last);
+    let lengths: number[] = [];
+    const flat = scope(() =>
+      noGrad(() => {
+        const { ids, packing, starts } = pack(part);
+        const p = predictions(part, starts);
+        lengths = p.lengths;
+        return critic.scores(ids, packing, p.rows);
+      }),
+    );
+    values.push(...split(await flat.read(), lengths));
+    flat.free("scoring");
+  }
+  return values;
+}
+
+/** Scores responses. May be a model, a rule, a remote service; must give one finite number per response. */
+export type RewardFunction = (responses: readonly Response[]) => Promise<ArrayLike<number>>;
+
+/** The reward of a model that shares the policy's tokenizer: read at the last token as generated. */
+export const modelReward =
+  (model: ScoreModel): RewardFunction =>
+  (responses) =>
+    scoreSequences(model, responses);
+
+/** Calls a reward function and checks what it returns. */
+export async function rewardsOf(reward: RewardFunction, responses: readonly Response[]): Promise<number[]> {
+  const scores = Array.from(await reward(responses));
+  if (scores.length !== responses.length) {
+    throw new Error(`the reward function returned ${scores.length} scores for ${responses.length} responses`);
+  }
+  const bad = scores.findIndex((s) => !Number.isFinite(s));
+  if (bad >= 0) {
+    throw new Error(
+      `the reward function returned ${scores[bad]} for the response ${JSON.stringify(responses[bad].text)}`,
+    );
+  }
+  return scores;
+}
