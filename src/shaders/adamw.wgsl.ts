@@ -4,30 +4,25 @@
  * 4 steps skipped so far, 5 and 6 bias corrections 1 - beta^t, 7 unused.
  */
 
-/** Stage 1: one row per piece of a gradient chunk: partials[at + row] = (sum of squares, 1 if anything is not finite). */
+/** Stage 1: one row per piece of a gradient chunk: partials[at + row] = sum of squares. */
 export const SQUARES = `
-fn notFinite(v: f32) -> bool { return (bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u; }
 @compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let row = rowIndex(linearId(wid, nwg), lid);
   let end = min((row + 1u) * u.piece, u.n);
   var squares = F(0.0);
-  // Inf and NaN have all exponent bits set. Tested on the bits, since shader compilers fold x != x away.
-  var bad = 0.0;
   for (var i = row * u.piece + lid % LANES; i < end; i += LANES) {
     let v = g[i];
     squares = fma(v, v, squares);
-    if (anyNotFinite(v)) { bad = 1.0; }
   }
-  let total = rowSum4(vec4f(hsum(squares), bad, 0.0, 0.0), lid);
-  if (row < u.rows && lid % LANES == 0u) { partials[u.at + row] = total.xy; }
+  let total = rowSum(hsum(squares), lid);
+  if (row < u.rows && lid % LANES == 0u) { partials[u.at + row] = total; }
 }`;
 
-export const ANY_NOT_FINITE = {
-  1: "fn anyNotFinite(v: F) -> bool { return notFinite(v); }",
-  4: "fn anyNotFinite(v: F) -> bool { return notFinite(v.x) || notFinite(v.y) || notFinite(v.z) || notFinite(v.w); }",
-} as const;
-
-/** Stage 2: one row over all partials decides the clip factor and whether to skip, and counts. */
+/**
+ * Stage 2: one row over all partials decides the clip factor and whether to skip, and counts. A gradient that is not
+ * finite makes its sum of squares Inf or NaN. That is tested on the bits of the loaded sum, since shader compilers fold
+ * x != x away.
+ */
 export const DECIDE = `
 // 1 - exp(x) for x <= 0, without cancellation near 0
 fn oneMinusExp(x: f32) -> f32 {
@@ -36,13 +31,13 @@ fn oneMinusExp(x: f32) -> f32 {
 }
 @compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
   let row = rowIndex(wid.x, lid);
-  var sum = vec2f(0.0);
+  var sum = 0.0;
+  var bad = 0.0;
   for (var i = lid % LANES; i < u.parts; i += LANES) {
     let p = partials[i];
-    sum += vec2f(p.x, p.y);
-    if ((bitcast<u32>(p.x) & 0x7f800000u) == 0x7f800000u) { sum.y += 1.0; }
+    if ((bitcast<u32>(p) & 0x7f800000u) == 0x7f800000u) { bad = 1.0; } else { sum += p; }
   }
-  let total = rowSum4(vec4f(sum, 0.0, 0.0), lid);
+  let total = rowSum4(vec4f(sum, bad, 0.0, 0.0), lid);
   if (row == 0u && lid % LANES == 0u) {
     let norm = sqrt(total.x) * u.scale;
     control[0] = norm;
@@ -70,15 +65,14 @@ export const ADAMW = `
   let stepSize = u.lr / control[5];
   let root2 = sqrt(control[6]);
   let first = linearId(wid, nwg) * WG * PER + lid;
-  for (var k = 0u; k < PER; k += 1u) {
-    let i = first + k * WG;
-    if (i >= u.n) { return; }
+  let end = min(u.n, first + WG * PER);
+  for (var i = first; i < end; i += WG) {
     let gi = g[i] * factor;
     let mi = m[i] + u.keep1 * (gi - m[i]);
     let vi = fma(v[i], F(1.0 - u.keep2), u.keep2 * gi * gi);
+    let shrink = select(1.0, 1.0 - u.lr * u.weightDecay, i < u.decayed);
     m[i] = mi;
     v[i] = vi;
-    let shrink = select(1.0, 1.0 - u.lr * u.weightDecay, i < u.decayed);
     p[i] = p[i] * shrink - stepSize * mi / (sqrt(vi) / root2 + u.eps);
   }
 }`;

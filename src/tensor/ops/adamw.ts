@@ -5,11 +5,11 @@
 import { caps } from "../../gpu/device.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
-import { ADAMW, ANY_NOT_FINITE, DECIDE, SQUARES } from "../../shaders/adamw.wgsl.ts";
+import { ADAMW, DECIDE, SQUARES } from "../../shaders/adamw.wgsl.ts";
 import { scope } from "../scope.ts";
 import { empty, type Tensor } from "../tensor.ts";
 import { fill } from "./raw.ts";
-import { type RowKernel, rowKernel, rowPlan, runRows, vectorWidth } from "./rows.ts";
+import { rowKernel, rowPlan, runRows, vectorWidth } from "./rows.ts";
 
 /** A range of a flat gradient store: `size` elements, a multiple of 4 for full speed. */
 export interface FlatRange {
@@ -61,18 +61,16 @@ export interface ControlState {
 const CONTROL = 8;
 const DEFAULT_BETAS = [0.9, 0.999] as const;
 
-const squares: RowKernel[] = ([1, 4] as const).map((width) =>
-  rowKernel({
-    name: "grad_squares",
-    code: SQUARES + ANY_NOT_FINITE[width],
-    bindings: { g: "read F", partials: "write vec2f" },
-    scalars: { rows: "u32", n: "u32", piece: "u32", at: "u32" },
-  }),
-);
+const squares = rowKernel({
+  name: "grad_squares",
+  code: SQUARES,
+  bindings: { g: "read F", partials: "write f32" },
+  scalars: { rows: "u32", n: "u32", piece: "u32", at: "u32" },
+});
 const decide = rowKernel({
   name: "grad_decide",
   code: DECIDE,
-  bindings: { partials: "read vec2f", control: "write f32" },
+  bindings: { partials: "read f32", control: "write f32" },
   scalars: { parts: "u32", scale: "f32", maxNorm: "f32", logBeta1: "f32", logBeta2: "f32" },
 });
 const adamw = rowKernel({
@@ -104,13 +102,12 @@ export function decideStep(grads: readonly FlatRange[], control: Tensor, options
   scope(() => {
     const pieces = grads.map(({ size }) => Math.ceil(size / PIECE));
     const parts = pieces.reduce((a, b) => a + b, 0);
-    const partials = empty([Math.max(1, parts), 2], "f32", "gradient partial sums");
+    const partials = empty([Math.max(1, parts)], "f32", "gradient partial sums");
     let at = 0;
     grads.forEach(({ view, size }, i) => {
       const plan = { ...rowPlan(PIECE), width: vectorWidth(size) };
       const n = size / plan.width;
-      const kernel = squares[plan.width === 4 ? 1 : 0];
-      runRows(kernel, plan, {}, [view, partials.view], [pieces[i], n, PIECE / plan.width, at], pieces[i]);
+      runRows(squares, plan, {}, [view, partials.view], [pieces[i], n, PIECE / plan.width, at], pieces[i]);
       at += pieces[i];
     });
     const plan = rowPlan(Math.max(parts, 1));
