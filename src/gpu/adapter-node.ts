@@ -66,7 +66,9 @@ async function loadDawn(): Promise<Dawn> {
 export async function listDawnAdapters(): Promise<string[]> {
   const dawn = await loadDawn();
   try {
-    instances.push(dawn.create(["adapter=no adapter has this name"]));
+    const instance = dawn.create(["adapter=no adapter has this name"]);
+    instances.push(instance);
+    await instance.requestAdapter();
     return [];
   } catch (error) {
     // The list is part of the complaint: " * backend: 'vulkan', name: 'llvmpipe'".
