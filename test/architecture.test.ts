@@ -1,68 +1,75 @@
-import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
-import { fileURLToPath } from "node:url";
+import fs from "node:fs";
+import path from "node:path";
 import { describe, expect, it } from "vitest";
 
-const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const root = path.resolve(import.meta.dirname, "..");
 
-/** From the bottom up. A room may import itself and the rooms below; `runtime` is open to all but the shaders. */
-const floors: readonly (readonly string[])[] = [
-  ["shaders"],
-  ["runtime"],
-  ["gpu"],
-  ["tensor"],
-  ["io"],
-  ["data", "nn"],
-  ["rlhf"],
-  ["report"],
-  ["cli"],
-];
-const floorOf = (room: string) => floors.findIndex((rooms) => rooms.includes(room));
+/** Each room and the rooms it may import from; its own files always. */
+const below = (...rooms: string[]) => rooms;
+const rooms: Record<string, string[]> = {
+  shaders: below(),
+  runtime: below(),
+  gpu: below("shaders", "runtime"),
+  tensor: below("gpu", "shaders", "runtime"),
+  io: below("tensor", "runtime"),
+  nn: below("io", "tensor", "gpu", "runtime"),
+  data: below("io", "tensor", "runtime"),
+  rlhf: below("data", "nn", "io", "tensor", "runtime"),
+  report: below("rlhf", "data", "runtime"),
+  cli: below("report", "rlhf", "data", "nn", "io", "tensor", "gpu", "runtime"),
+};
 
-const files = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" })
-  .filter((f) => f.endsWith(".ts"))
-  .map((f) => f.replaceAll("\\", "/"));
+interface Import {
+  file: string;
+  room: string;
+  target: string;
+}
 
-const imports = (file: string): string[] =>
-  [...readFileSync(join(root, "src", file), "utf8").matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].map((m) => m[1]);
+function* sources(folder: string): Generator<string> {
+  for (const entry of fs.readdirSync(folder, { withFileTypes: true })) {
+    const file = path.join(folder, entry.name);
+    if (entry.isDirectory()) yield* sources(file);
+    else if (entry.name.endsWith(".ts")) yield file;
+  }
+}
 
-const roomOf = (file: string): string => file.split("/")[0];
+const src = path.join(root, "src");
+const roomOf = (file: string) => path.relative(src, file).split(path.sep)[0];
+
+function* imports(): Generator<Import> {
+  for (const file of sources(src)) {
+    const text = fs.readFileSync(file, "utf8");
+    for (const match of text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)) {
+      yield { file, room: roomOf(file), target: match[1] };
+    }
+  }
+}
 
 describe("the house", () => {
-  it("has only known rooms", () => {
-    const rooms = new Set(files.filter((f) => f.includes("/")).map(roomOf));
-    expect([...rooms].filter((room) => floorOf(room) < 0)).toEqual([]);
-  });
-
-  it("has no arrow that points up", () => {
-    const wrong: string[] = [];
-    for (const file of files.filter((f) => f.includes("/"))) {
-      for (const target of imports(file).filter((i) => i.startsWith("."))) {
-        const to = roomOf(relative(join(root, "src"), join(root, "src", dirname(file), target)).replaceAll("\\", "/"));
-        const from = roomOf(file);
-        const up = to !== from && floorOf(to) >= floorOf(from);
-        if (up || (from === "shaders" && to !== "shaders")) wrong.push(`${file} imports ${target}`);
-      }
+  it("has imports that only point down", () => {
+    const up: string[] = [];
+    for (const { file, room, target } of imports()) {
+      if (!target.startsWith(".") || room === "index.ts") continue;
+      const other = roomOf(path.resolve(path.dirname(file), target));
+      if (other !== room && !rooms[room]?.includes(other)) up.push(`${path.relative(root, file)} imports ${target}`);
     }
-    expect(wrong).toEqual([]);
+    expect(up).toEqual([]);
   });
 
-  it("lets models see no kernel and trainers no buffer", () => {
-    const seen: string[] = [];
-    for (const file of files) {
-      const room = roomOf(file);
-      for (const target of imports(file)) {
-        if (room === "nn" && target.includes("shaders/")) seen.push(`${file} imports ${target}`);
-        if (room === "rlhf" && /\/(gpu|shaders)\//.test(target)) seen.push(`${file} imports ${target}`);
-      }
+  it("imports Node's modules only where browsers never come", () => {
+    const lazy = /^src\/(cli|runtime)\/|^src\/gpu\/(adapter-node|software)\.ts$/;
+    const found: string[] = [];
+    for (const { file, target } of imports()) {
+      const name = path.relative(root, file).replaceAll(path.sep, "/");
+      if (target.startsWith("node:") && !lazy.test(name)) found.push(`${name} imports ${target}`);
     }
-    expect(seen).toEqual([]);
+    expect(found).toEqual([]);
   });
 
-  it("touches Node only in runtime, cli and behind the device's door", () => {
-    const allowed = (file: string) =>
-      ["runtime", "cli"].includes(roomOf(file)) || /^gpu\/(adapter|software)/.test(file);
-    const wrong = files.filter((f) => !allowed(f) && imports(f).some((i) => i.startsWith("node:")));
-    expect(wrong).toEqual([]);
+  it("shows kernels to tensor ops only", () => {
+    const seen = [...imports()].filter(({ target }) => /gpu\/kernel\.ts$|shaders\//.test(target));
+    expect([...new Set(seen.map(({ room }) => room))].filter((room) => room !== "tensor" && room !== "gpu")).toEqual(
+      [],
+    );
   });
 });
