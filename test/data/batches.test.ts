@@ -1,0 +1,142 @@
+import { describe, expect, it } from "vitest";
+import {
+  BatchOrder,
+  preferenceExample,
+  prepareAll,
+  promptExample,
+  sftExample,
+  textExamples,
+} from "../../src/data/batches.ts";
+import { trainBpe } from "../../src/data/bpe.ts";
+import { Tokenizer } from "../../src/data/tokenizer.ts";
+import { isUserError } from "../../src/runtime/errors.ts";
+
+// Nothing is merged: a token per byte, ids by hand. "<|endoftext|>" is 0, "<|pad|>" 1, "a".."e" 2..6.
+const tokenizer = Tokenizer.fromTrained(trainBpe(["abcde"], { vocabSize: 7, alphabet: "seen" }));
+const record = { kind: "prompt_completion", prompt: "ab", completion: "cde", where: "d.jsonl:4" } as const;
+
+describe("examples", () => {
+  it("join prompt, completion and the end of text", () => {
+    expect(sftExample(record, tokenizer, { maxLength: 10 })).toEqual({
+      ids: Uint32Array.of(2, 3, 4, 5, 6, 0),
+      promptLength: 2,
+    });
+    expect(sftExample(record, tokenizer, { maxLength: 10, appendEos: false }).ids).toEqual(
+      Uint32Array.of(2, 3, 4, 5, 6),
+    );
+  });
+
+  it("are cut at their end, so that a cut answer does not teach to stop", () => {
+    expect(sftExample(record, tokenizer, { maxLength: 5 }).ids).toEqual(Uint32Array.of(2, 3, 4, 5, 6));
+    expect(sftExample(record, tokenizer, { maxLength: 3 }).ids).toEqual(Uint32Array.of(2, 3, 4));
+  });
+
+  it("of preferences share the prompt", () => {
+    const pair = { kind: "preference", prompt: "a", chosen: "b", rejected: "cccc" } as const;
+    expect(preferenceExample(pair, tokenizer, { maxLength: 4 })).toEqual({
+      chosen: Uint32Array.of(2, 3, 0),
+      rejected: Uint32Array.of(2, 4, 4, 4),
+      promptLength: 1,
+    });
+  });
+
+  it("of text are pieces without loss of a token", () => {
+    const text = { kind: "text", text: "abcdeabc" } as const;
+    expect(textExamples(text, tokenizer, { maxLength: 4 }).map((e) => [...e.ids])).toEqual([
+      [2, 3, 4, 5],
+      [6, 2, 3, 4],
+    ]);
+    expect(textExamples(text, tokenizer, { maxLength: 5 }).map((e) => [...e.ids])).toEqual([
+      [2, 3, 4, 5, 6],
+      [2, 3, 4, 0],
+    ]);
+    expect(textExamples({ kind: "text", text: "" }, tokenizer, { maxLength: 5 })).toEqual([]);
+  });
+
+  it("begin with the tokens that the tokenizer puts there", () => {
+    const json = structuredClone(tokenizer.json) as Record<string, unknown>;
+    json.post_processor = {
+      type: "TemplateProcessing",
+      single: [{ SpecialToken: { id: "<|pad|>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+      pair: [],
+      special_tokens: { "<|pad|>": { id: "<|pad|>", ids: [1], tokens: ["<|pad|>"] } },
+    };
+    const marked = Tokenizer.fromJson(json, tokenizer.configJson);
+    expect(sftExample(record, marked, { maxLength: 10 })).toEqual({
+      ids: Uint32Array.of(1, 2, 3, 4, 5, 6, 0),
+      promptLength: 3,
+    });
+    expect(promptExample({ kind: "prompt", prompt: "" }, marked, { maxLength: 5 }).ids).toEqual(Uint32Array.of(1));
+  });
+
+  it("name the record whose prompt leaves no room", () => {
+    let error: unknown;
+    try {
+      sftExample(record, tokenizer, { maxLength: 2 });
+    } catch (e) {
+      error = e;
+    }
+    expect(isUserError(error)).toBe(true);
+    expect((error as Error).message).toMatch(/^d\.jsonl:4: the prompt has 2 tokens .* within 2 tokens/);
+    expect(() => promptExample({ kind: "prompt", prompt: "abcde" }, tokenizer, { maxLength: 5 })).toThrow(
+      /prompt "abcde": /,
+    );
+    expect(() => promptExample({ kind: "prompt", prompt: "" }, tokenizer, { maxLength: 5 })).toThrow(
+      /the prompt is empty/,
+    );
+  });
+
+  it("can leave out records that are too long", () => {
+    const records = [record, { ...record, prompt: "abcd" }, record];
+    const make = (r: typeof record) => sftExample(r, tokenizer, { maxLength: 4 });
+    const { examples, kept, skipped } = prepareAll(records as (typeof record)[], make, "skip");
+    expect([examples.length, kept.length, skipped]).toEqual([2, 2, 1]);
+    expect(() => prepareAll(records as (typeof record)[], make)).toThrow(/the prompt has 4 tokens/);
+    expect(() => prepareAll([records[1]] as (typeof record)[], make, "skip")).toThrow(/all 1 prompts are too long/);
+  });
+});
+
+describe("BatchOrder", () => {
+  it("shows every item once per epoch, each epoch in another order", () => {
+    const order = new BatchOrder(10, 4, { seed: 1 });
+    expect(order.perEpoch).toBe(3);
+    const batches = [0, 1, 2, 3, 4, 5].map((k) => order.batch(k));
+    expect(batches.map((b) => [b.epoch, b.indices.length, b.last])).toEqual([
+      [0, 4, false],
+      [0, 4, false],
+      [0, 2, true],
+      [1, 4, false],
+      [1, 4, false],
+      [1, 2, true],
+    ]);
+    const epoch = (e: number) => batches.filter((b) => b.epoch === e).flatMap((b) => [...b.indices]);
+    expect([...epoch(0)].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(epoch(1)).not.toEqual(epoch(0));
+    expect([...epoch(1)].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  it("resumed at any step continues as if never stopped", () => {
+    const straight = new BatchOrder(7, 3, { seed: 5 });
+    const expected = Array.from({ length: 9 }, (_, k) => straight.batch(k));
+    for (let k = 0; k < 9; k++) {
+      const resumed = new BatchOrder(7, 3, { seed: 5 }).from(k);
+      for (let j = k; j < 9; j++) expect(resumed.next().value).toEqual(expected[j]);
+    }
+  });
+
+  it("can keep the order and drop the rest", () => {
+    const order = new BatchOrder(5, 2, { seed: 1, shuffle: false, dropLast: true });
+    expect([0, 1, 2].map((k) => [...order.batch(k).indices])).toEqual([
+      [0, 1],
+      [2, 3],
+      [0, 1],
+    ]);
+    expect(order.batch(1).last).toBe(true);
+  });
+
+  it("refuses what makes no batch", () => {
+    expect(() => new BatchOrder(0, 2, { seed: 1 })).toThrow(/nothing to make batches of/);
+    expect(() => new BatchOrder(3, 4, { seed: 1, dropLast: true })).toThrow(/3 items do not fill one batch of 4/);
+    expect(() => new BatchOrder(3, 0, { seed: 1 })).toThrow(/batch size/);
+  });
+});

@@ -1,0 +1,68 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { trainBpe } from "../../src/data/bpe.ts";
+import { Tokenizer } from "../../src/data/tokenizer.ts";
+
+const trained = trainBpe(["the cat sat on the mat . The cats !"], { vocabSize: 270, minFrequency: 1 });
+const tokenizer = Tokenizer.fromTrained(trained);
+
+describe("Tokenizer", () => {
+  it("gives every text back, spaces before full stops too", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "grapheme" }), (text) => {
+        expect(tokenizer.decode(tokenizer.encode(text), { skipSpecialTokens: false })).toBe(text);
+      }),
+    );
+    expect(tokenizer.decode(tokenizer.encode("the cat . ' s , don 't !"))).toBe("the cat . ' s , don 't !");
+  });
+
+  it("maps nothing to nothing", () => {
+    expect(tokenizer.encode("")).toEqual([]);
+    expect(tokenizer.decode([])).toBe("");
+    expect(tokenizer.decode(new Uint32Array(0))).toBe("");
+  });
+
+  it("drops special tokens when decoding, unless asked to keep them", () => {
+    const ids = Uint32Array.from([...tokenizer.encode("the cat"), 0, 1]);
+    expect(tokenizer.decode(ids)).toBe("the cat");
+    expect(tokenizer.decode(ids, { skipSpecialTokens: false })).toBe("the cat<|endoftext|><|pad|>");
+  });
+
+  it("names an id that it does not have", () => {
+    expect(() => tokenizer.decode([5, 270])).toThrow(/cannot decode id 270, the vocabulary has 270/);
+  });
+
+  it("reads special tokens written as objects, and the tokens put before a text", () => {
+    const json = structuredClone(trained.tokenizerJson) as Record<string, unknown>;
+    json.post_processor = {
+      type: "TemplateProcessing",
+      single: [{ SpecialToken: { id: "<|pad|>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+      pair: [],
+      special_tokens: { "<|pad|>": { id: "<|pad|>", ids: [1], tokens: ["<|pad|>"] } },
+    };
+    const withBos = Tokenizer.fromJson(json, { bos_token: { content: "<|pad|>" }, eos_token: "<|endoftext|>" });
+    expect([withBos.bosId, withBos.eosId, withBos.padId, withBos.unkId]).toEqual([1, 0, undefined, undefined]);
+    expect(withBos.prefixIds).toEqual([1]);
+    expect(withBos.encode("the", { addSpecialTokens: true })).toEqual([1, ...tokenizer.encode("the")]);
+    expect(tokenizer.prefixIds).toEqual([]);
+  });
+
+  it("refuses a model with fewer entries than ids", () => {
+    expect(tokenizer.vocabSize).toBe(270);
+    expect(() => tokenizer.checkFits(270)).not.toThrow();
+    expect(() => tokenizer.checkFits(269)).toThrow(/ids go up to 269 .* the model's vocabulary has only 269 entries/);
+    // An added token beyond the vocabulary counts.
+    const json = structuredClone(trained.tokenizerJson);
+    json.added_tokens.push({ ...json.added_tokens[0], id: 300, content: "<|far|>" });
+    expect(() => Tokenizer.fromJson(json, {}, "dir/tokenizer.json").checkFits(300)).toThrow(
+      /dir\/tokenizer\.json: .*"<\|far\|>"/,
+    );
+  });
+
+  it.each([[null], [[]], [{}], [{ model: {} }], [{ model: { type: "Strange", vocab: {} } }]])(
+    "refuses %j as a tokenizer.json",
+    (json) => {
+      expect(() => Tokenizer.fromJson(json, {}, "t.json")).toThrow(/^t\.json: /);
+    },
+  );
+});
