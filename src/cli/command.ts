@@ -27,7 +27,7 @@ export async function readYaml(path: string): Promise<Record<string, unknown>> {
     throw new UserError(`${path}: cannot be read (${(cause as NodeJS.ErrnoException).code ?? cause})`, { cause });
   }
   const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter, prettyErrors: false, merge: true });
   const mistake = document.errors[0];
   if (mistake) {
     const { line, col } = lineCounter.linePos(mistake.pos[0]);

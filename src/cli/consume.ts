@@ -11,7 +11,7 @@ export interface RunSettings extends StateSettings {
 
 /**
  * Runs a trainer to its end, with its events on the terminal and in the log files.
- * After Ctrl-C the trainer (which holds the same signal) saves and returns; that ends in an Interrupted.
+ * After Ctrl-C the trainer, which holds the same signal, saves and returns without an end: that is an Interrupted.
  */
 export async function consume(
   events: AsyncGenerator<TrainEvent>,

@@ -9,7 +9,7 @@
  */
 import type { TrainEvent } from "../rlhf/events.ts";
 import type { Files } from "../runtime/files.ts";
-import { readJsonLines, readText, writeJson } from "./disk.ts";
+import { readJson, readJsonLines, readText, writeJson } from "./disk.ts";
 
 type Row = Record<string, unknown> & { step: number };
 
@@ -128,10 +128,11 @@ export class RunLog {
       trial_params: null,
     };
     await writeJson(this.#files, `${this.#dir}/trainer_state.json`, state);
-    const folder = `${this.#dir}/${checkpoint}`;
-    if (checkpoint !== null && (await this.#files.list(folder)).length > 0) {
-      await writeJson(this.#files, `${folder}/trainer_state.json`, state);
-    }
+    if (checkpoint === null) return;
+    // The trainer keeps its own state in a file of this name; both fit into one.
+    const path = `${this.#dir}/${checkpoint}/trainer_state.json`;
+    const own = await readJson<Record<string, unknown>>(this.#files, path);
+    if (own !== null) await writeJson(this.#files, path, { ...own, ...state });
   }
 }
 

@@ -49,12 +49,12 @@ export function options(group: string) {
     float: make<number>("float"),
     bool: make<boolean>("bool"),
     list: make<string[]>("list"),
-    choice: <C extends string, D extends C | null>(
+    choice: <const C extends string>(
       choices: readonly C[],
-      value: D,
+      value: NoInfer<C>,
       description: string,
       more: More = {},
-    ): Option<C | D> => ({ kind: "choice", default: value, description, group, choices, ...more }),
+    ): Option<C> => ({ kind: "choice", default: value, description, group, choices, ...more }),
   };
 }
 

@@ -8,60 +8,86 @@ const model = options("Model");
 const shape = options("Model from scratch");
 const data = options("Data");
 const optim = options("Optimisation");
-const logging = options("Logging and checkpoints");
+const logging = options("Output");
 const rollout = options("Rollout");
 const ppo = options("PPO");
 const raft = options("RAFT");
-const output = options("Output");
 
 const probability = { min: 0, max: 1 };
 const positive = { min: 0, exclusiveMin: true };
 
+const seed = logging.int(42, "Seed of every random number", { min: 0, max: 0xffffffff });
+
 const run = {
   output_dir: logging.path("out", "Folder for the model, checkpoints and logs"),
-  seed: logging.int(42, "Seed of every random number in the run", { min: 0, max: 0xffffffff }),
-  resume: logging.bool(false, "Go on from the newest checkpoint in output_dir, if there is one"),
-  resume_from_checkpoint: logging.path(null, "Go on from this checkpoint folder"),
+  seed,
+  resume: logging.bool(false, "Go on from the newest checkpoint in output_dir, if there is one", {
+    aliases: ["resume_from_checkpoint"],
+  }),
   logging_steps: logging.int(10, "Steps between printed lines when the output is not a terminal", { min: 1 }),
-  save_steps: logging.int(0, "Steps between checkpoints; 0 saves only at the end", { min: 0 }),
-  save_total_limit: logging.int(2, "Checkpoints to keep; older ones are removed", { min: 1 }),
-  eval_steps: logging.int(0, "Steps between evaluations; 0 evaluates only at the end", { min: 0 }),
+  save_steps: logging.int(0, "Steps between checkpoints; 0 saves the finished model only", { min: 0 }),
+  save_total_limit: logging.int(1, "Checkpoints to keep; 0 keeps all", { min: 0 }),
 };
 
-const optimiser = <L extends number>(learningRate: L, scheduler: "constant" | "cosine" | "linear", batch: number) => ({
-  learning_rate: optim.float(learningRate as number, "Peak learning rate", { min: 0 }),
-  per_device_train_batch_size: optim.int(batch, "Sequences in one forward and backward pass", { min: 1 }),
+const evalSteps = {
+  eval_steps: logging.int(0, "Steps between evaluations on held-out data; 0 evaluates at the end", { min: 0 }),
+};
+
+type Scheduler = "constant" | "linear" | "cosine";
+
+const optimiser = (rate: number, scheduler: Scheduler, batch: number) => ({
+  learning_rate: optim.float(rate, "Peak learning rate", { min: 0 }),
+  lr_scheduler_type: optim.choice(["constant", "linear", "cosine"], scheduler, "Learning rate after the warm-up"),
+  warmup_steps: optim.float(0, "Steps of linear warm-up; below 1 it is a part of all steps", {
+    min: 0,
+    aliases: ["warmup_ratio"],
+  }),
+  per_device_train_batch_size: optim.int(batch, "Sequences (for reward: pairs) in one pass", { min: 1 }),
   gradient_accumulation_steps: optim.int(1, "Passes added up for one optimizer step", { min: 1 }),
-  num_train_epochs: optim.float(1, "Passes over the data, when max_steps is not set", positive),
-  max_steps: optim.int(null, "Optimizer steps; wins over num_train_epochs", { min: 1 }),
-  lr_scheduler_type: optim.choice(
-    ["constant", "linear", "cosine"],
-    scheduler,
-    "Shape of the learning rate after warm-up",
-  ),
-  warmup_steps: optim.int(0, "Steps of linear warm-up", { min: 0 }),
-  warmup_ratio: optim.float(0, "Warm-up as a part of all steps, when warmup_steps is 0", probability),
   weight_decay: optim.float(0, "AdamW's decoupled weight decay", { min: 0 }),
+  adam_beta1: optim.float(null, "AdamW's beta1; default: 0.9", probability),
+  adam_beta2: optim.float(null, "AdamW's beta2; default: 0.999, for PPO by dialect", probability),
   max_grad_norm: optim.float(1, "Clip the global gradient norm to this; 0 does not clip", { min: 0 }),
 });
 
+const duration = (epochs: number) => ({
+  num_train_epochs: optim.float(epochs, "Passes over the data, when max_steps is not set", positive),
+  max_steps: optim.int(null, "Optimizer steps; wins over num_train_epochs", { min: 1 }),
+});
+
 const datasets = {
-  dataset_name: data.text("builtin:world", "Data file (.json, .jsonl, also .gz), folder, or builtin:world"),
-  eval_dataset_name: data.text(null, "Held-out data, in the same formats"),
+  dataset_name: data.text("builtin:world", "A .json, .jsonl or .txt file, also .gz, or builtin:world"),
+  test_size: data.float(0, "Part of the dataset's prompts that is held out, the same part for every verb and seed", {
+    min: 0,
+    max: 0.99,
+  }),
+  max_train_samples: data.int(null, "Use this many records; builtin:world makes this many, 2048 by default", {
+    min: 1,
+  }),
+  template: data.choice(["plain", "turns"], "plain", "Prompts as they are, or as a Human's turn before an Assistant's"),
+  long_prompts: data.choice(["error", "skip"], "error", "What to do with prompts that leave no room for an answer"),
+};
+
+const heldOut = {
+  eval_dataset_name: data.text(null, "Held-out data; default: what test_size holds out, or builtin:world's test part"),
+  max_eval_samples: data.int(256, "Use this many held-out records", { min: 1 }),
 };
 
 const sampling = (temperature: number) => ({
   temperature: rollout.float(temperature, "Sampling temperature", positive),
-  top_p: rollout.float(1, "Sample from the smallest set of tokens with this much probability", {
+  top_p: rollout.float(1, "Sample from the fewest tokens with this much probability", {
     ...probability,
     exclusiveMin: true,
   }),
   top_k: rollout.int(0, "Sample from this many likeliest tokens; 0 takes all", { min: 0 }),
 });
 
+const base = model.path(null, "Model folder", { required: true });
+const tokenizer = model.path(null, "Folder or tokenizer.json, or builtin:world; default: the model's own");
+
 export const sftOptions = {
-  model_name_or_path: model.path(null, "Model folder to start from; none starts from scratch"),
-  tokenizer_name_or_path: model.path(null, "Folder or tokenizer.json; default: the model's own"),
+  model_name_or_path: model.path(null, "Model folder to start from; default: from scratch"),
+  tokenizer_name_or_path: tokenizer,
   model_type: shape.choice(["llama", "gpt2"], "llama", "Model family"),
   hidden_size: shape.int(128, "Width of the residual stream", { min: 1 }),
   num_hidden_layers: shape.int(4, "Transformer blocks", { min: 1 }),
@@ -71,19 +97,26 @@ export const sftOptions = {
   max_position_embeddings: shape.int(256, "Longest sequence in tokens", { min: 1 }),
   tie_word_embeddings: shape.bool(true, "Share the embedding with the output layer"),
   ...datasets,
+  ...heldOut,
   max_length: data.int(null, "Cut sequences to this many tokens; default: the model's context", { min: 2 }),
-  completion_only_loss: data.bool(null, "Train on completions only; default: where the data has prompts"),
+  completion_only_loss: data.bool(true, "Learn completions only; false learns prompts too"),
+  ...duration(3),
   ...optimiser(2e-5, "linear", 8),
+  ...evalSteps,
   ...run,
 } satisfies Table;
 
 export const rewardOptions = {
   model_name_or_path: model.path(null, "Model folder whose body the reward model starts from", { required: true }),
-  tokenizer_name_or_path: model.path(null, "Folder or tokenizer.json; default: the model's own"),
+  tokenizer_name_or_path: tokenizer,
   ...datasets,
-  max_length: data.int(null, "Longest prompt plus response in tokens; default: the model's context", { min: 2 }),
+  ...heldOut,
+  max_length: data.int(null, "Cut prompt plus answer to this many tokens; default: the model's context", { min: 2 }),
+  ...duration(1),
   center_rewards_coefficient: optim.float(0, "Weight of the squared sum of a pair's rewards", { min: 0 }),
+  regularization: optim.float(0, "Weight of the mean squared reward (PaddleNLP, safe-rlhf)", { min: 0 }),
   ...optimiser(1e-4, "linear", 8),
+  ...evalSteps,
   ...run,
 } satisfies Table;
 
@@ -92,113 +125,140 @@ const alignment = {
     required: true,
     aliases: ["sft_model_path"],
   }),
-  reward_model_path: model.path(null, "Reward model folder, made by reward", {
+  reward_model_path: model.path(null, "Reward model folder, made by reward; builtin:world is the true reward", {
     required: true,
     aliases: ["reward_model_name_or_path", "reward_model_or_path"],
   }),
+  ...datasets,
 };
+
+const shown = logging.int(4, "Responses per step to keep in samples.jsonl", {
+  min: 0,
+  aliases: ["num_completions_to_print"],
+});
 
 export const ppoOptions = {
   ...alignment,
-  dataset_name: datasets.dataset_name,
-  eval_dataset_name: datasets.eval_dataset_name,
-  ...sampling(1),
+  max_steps: rollout.int(50, "Rollouts in all; each is one step", { min: 1 }),
   rollout_batch_size: rollout.int(64, "Prompts in one rollout", { min: 1, aliases: ["per_device_prompt_batch_size"] }),
   num_return_sequences: rollout.int(1, "Responses per prompt", { min: 1 }),
-  response_length: rollout.int(48, "Longest response in tokens", { min: 1, aliases: ["max_new_tokens"] }),
-  missing_eos_penalty: rollout.float(null, "Taken off the score of a response that does not end", { min: 0 }),
+  response_length: rollout.int(64, "Longest response in tokens", { min: 1, aliases: ["max_new_tokens"] }),
+  ...sampling(1),
+  missing_eos_penalty: rollout.float(0, "Taken off the score of a response that does not end by itself", { min: 0 }),
   dialect: ppo.choice(
     ["paddle", "safe", "trl"],
     "paddle",
     "Conventions of PaddleNLP, safe-rlhf or TRL where they differ",
   ),
-  kl_coef: ppo.float(0.05, "Weight of the KL penalty against the starting model", {
+  kl_coef: ppo.float(null, "Weight of the KL penalty against the start; default: 0.02, 0.05 for trl", {
     min: 0,
     aliases: ["kl_coeff", "init_kl_coef"],
   }),
-  adap_kl_ctrl: ppo.bool(false, "Adapt kl_coef so that the KL approaches target_kl"),
-  target_kl: ppo.float(6, "KL per response that adap_kl_ctrl aims at", { ...positive, aliases: ["target"] }),
-  kl_horizon: ppo.int(10000, "Responses over which adap_kl_ctrl adapts", { min: 1, aliases: ["horizon"] }),
+  kl_estimator: ppo.choice(["k1", "k2", "k3"], "k1", "Estimator of the KL penalty per token"),
+  target_kl: ppo.float(null, "Adapt kl_coef towards this KL per response; default: fixed kl_coef", positive),
+  kl_horizon: ppo.int(10000, "Responses over which kl_coef adapts", { min: 1, aliases: ["horizon"] }),
   cliprange: ppo.float(0.2, "Clip of the probability ratio", { ...positive, aliases: ["clip_range_ratio"] }),
-  cliprange_value: ppo.float(5, "Clip of the value's change", { ...positive, aliases: ["clip_range_value"] }),
-  clip_range_score: ppo.float(50, "Clip of the reward", positive),
+  cliprange_value: ppo.float(null, "Clip of the value's change; default: by dialect", {
+    ...positive,
+    aliases: ["clip_range_value"],
+  }),
+  clip_range_score: ppo.float(null, "Clip of the reward; default: by dialect", positive),
   gamma: ppo.float(1, "Discount", probability),
   lam: ppo.float(0.95, "Lambda of GAE", probability),
-  num_ppo_epochs: ppo.int(1, "Passes over each rollout", { min: 1, aliases: ["update_iters"] }),
-  num_mini_batches: ppo.int(1, "Optimizer steps per pass over a rollout", { min: 1 }),
-  whiten_rewards: ppo.bool(null, "Scale rewards to unit variance; default: by dialect"),
-  whiten_advantages: ppo.bool(null, "Normalise advantages; default: by dialect", { aliases: ["normalize_advantage"] }),
-  critic_learning_rate: optim.float(null, "Learning rate of the critic; default: learning_rate", { min: 0 }),
-  ...optimiser(1e-5, "cosine", 16),
+  num_ppo_epochs: ppo.int(null, "Passes over each rollout; default: 1, 4 for trl", {
+    min: 1,
+    aliases: ["update_iters"],
+  }),
+  whiten_advantages: ppo.bool(null, "Normalise advantages over a rollout; default: by dialect", {
+    aliases: ["normalize_advantage"],
+  }),
+  normalize_reward: ppo.bool(false, "Normalise scores by their running mean and deviation"),
+  critic_learning_rate: optim.float(null, "Learning rate of the critic; default: half of learning_rate", { min: 0 }),
+  ...optimiser(1e-5, "constant", 16),
+  show_samples: shown,
   ...run,
 } satisfies Table;
 
 export const raftOptions = {
   ...alignment,
-  dataset_name: datasets.dataset_name,
-  eval_dataset_name: datasets.eval_dataset_name,
-  ...sampling(0.85),
-  output_min_length: rollout.int(48, "Lower end of the longest response in tokens, drawn per prompt", { min: 1 }),
-  output_max_length: rollout.int(48, "Upper end of the longest response in tokens", { min: 1 }),
-  num_raft_iteration: raft.int(20, "Rounds of sampling, ranking and fine-tuning", { min: 1 }),
-  raft_batch_size: raft.int(1024, "Responses kept for one round of fine-tuning", { min: 1 }),
-  top_reward_percentage: raft.float(0.2, "Part of the responses that is kept: 1 of K = 1 / this", {
+  num_raft_iteration: raft.int(20, "Rounds of sampling, ranking and fine-tuning; each is one step", {
+    min: 1,
+    aliases: ["max_steps"],
+  }),
+  raft_batch_size: raft.int(1024, "Responses kept in one round", { min: 1 }),
+  top_reward_percentage: raft.float(0.2, "Part of the responses that is kept; 1 of K is 1 / K", {
     ...probability,
     exclusiveMin: true,
   }),
-  collection_strategy: raft.choice(["top", "local"], "top", "Best of all responses, or best of each prompt's K"),
+  collection_strategy: raft.choice(["local", "top"], "local", "Keep the best of each prompt's K, or the best of all"),
+  num_train_epochs: raft.int(4, "Passes over the kept responses in one round", { min: 1 }),
+  mask_prompt: raft.bool(false, "Learn responses only; LMFlow learns prompts too"),
+  append_eos: raft.bool(true, "Learn where responses end; LMFlow does not"),
+  output_max_length: rollout.int(64, "Longest response in tokens", {
+    min: 1,
+    aliases: ["response_length", "max_new_tokens"],
+  }),
+  output_min_length: rollout.int(0, "Shortest response in tokens", { min: 0 }),
+  ...sampling(0.85),
   ...optimiser(2e-5, "constant", 8),
+  show_samples: shown,
   ...run,
 } satisfies Table;
 
+const prompts = {
+  dataset_name: data.text("builtin:world", "Where prompts come from: a file, or builtin:world's test part"),
+  test_size: data.float(0, "Take the prompts from this held-out part of the dataset; 0 takes the whole", {
+    min: 0,
+    max: 0.99,
+  }),
+  template: datasets.template,
+  long_prompts: datasets.long_prompts,
+};
+
 export const generateOptions = {
-  model_name_or_path: model.path(null, "Model folder", { required: true }),
-  prompt: data.text(null, "One prompt; without it prompts come from dataset_name"),
-  dataset_name: datasets.dataset_name,
+  model_name_or_path: base,
+  prompt: data.text(null, "One prompt; without it they come from dataset_name"),
+  ...prompts,
   num_prompts: data.int(8, "Prompts to take from the dataset", { min: 1 }),
-  ...sampling(1),
   num_return_sequences: rollout.int(1, "Responses per prompt", { min: 1 }),
-  max_new_tokens: rollout.int(64, "Longest response in tokens", { min: 1 }),
-  seed: output.int(42, "Seed of the sampling", { min: 0, max: 0xffffffff }),
-  output_file: output.path(null, "Write JSON lines here instead of text to the terminal"),
+  max_new_tokens: rollout.int(64, "Longest response in tokens", { min: 1, aliases: ["response_length"] }),
+  ...sampling(1),
+  seed,
+  output_file: logging.path(null, "Write JSON lines to this file instead of text to the terminal"),
 } satisfies Table;
 
 export const evaluateOptions = {
-  model_name_or_path: model.path(null, "Policy to sample from"),
-  ref_model_name_or_path: model.path(null, "Reference for the KL; default: no KL"),
-  reward_model_path: model.path(
-    null,
-    "Reward model: scores the samples, or is tested on pairs when there is no policy",
-    {
-      aliases: ["reward_model_name_or_path", "reward_model_or_path"],
-    },
-  ),
-  dataset_name: data.text("builtin:world", "Held-out prompts or pairs"),
+  model_name_or_path: model.path(null, "Policy to sample from; without it the reward model is tested on pairs"),
+  ref_model_name_or_path: model.path(null, "Model that the KL is measured against; default: no KL"),
+  reward_model_path: alignment.reward_model_path,
+  ...prompts,
   num_prompts: data.int(256, "Prompts or pairs to use", { min: 1 }),
+  max_length: data.int(null, "Cut pairs to this many tokens; default: the model's context", { min: 2 }),
   best_of: rollout.int(1, "Sample this many responses per prompt and keep the one the reward model likes best", {
     min: 1,
   }),
-  ...sampling(1),
-  max_new_tokens: rollout.int(48, "Longest response in tokens", { min: 1 }),
-  per_device_eval_batch_size: rollout.int(64, "Sequences per pass", { min: 1 }),
-  label: output.text(null, "Name of this row in reports"),
-  seed: output.int(42, "Seed of the sampling", { min: 0, max: 0xffffffff }),
-  output_dir: output.path("out", "Folder for evaluation.json"),
+  response_length: rollout.int(64, "Longest response in tokens", { min: 1, aliases: ["max_new_tokens"] }),
+  temperature: rollout.float(1, "Sampling temperature", positive),
+  label: logging.text(null, "Name of the result in reports; default: the model folder's name"),
+  seed,
+  output_dir: logging.path("out", "Folder for evaluation.json"),
 } satisfies Table;
 
 export const tokenizerOptions = {
-  dataset_name: data.text(null, "Text to learn from: .txt, .json or .jsonl, also .gz", { required: true }),
-  vocab_size: data.int(1024, "Size of the vocabulary, special tokens included", { min: 257 }),
-  output_dir: output.path("tokenizer", "Folder for tokenizer.json and tokenizer_config.json"),
-} satisfies Table;
-
-export const benchOptions = {
-  sizes: output.list(["256", "512", "1024"], "Matrix sizes to multiply"),
-  json: output.bool(false, "Print JSON"),
+  action: data.choice(["train"], "train", "What to do"),
+  dataset_name: data.text(null, "Text to learn from: .txt, .json or .jsonl, also .gz, or builtin:world", {
+    required: true,
+  }),
+  test_size: datasets.test_size,
+  max_train_samples: data.int(null, "Learn from this many records only", { min: 1 }),
+  template: datasets.template,
+  vocab_size: data.int(1024, "Size of the vocabulary, special tokens included", { min: 258 }),
+  output_dir: logging.path("tokenizer", "Folder for tokenizer.json and tokenizer_config.json"),
 } satisfies Table;
 
 export const reportOptions = {
   input_dir: data.path(null, "Folder of a recipe's stages, or of one training run", { required: true }),
-  title: output.text(null, "Title of the page"),
-  output_dir: output.path(null, "Folder for report.html and summary.json; default: input_dir"),
+  title: logging.text(null, "Title of the page"),
+  description: logging.text(null, "A sentence below the title"),
+  output_dir: logging.path(null, "Folder for report.html and summary.json; default: input_dir"),
 } satisfies Table;

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { isUserError } from "../runtime/errors.ts";
+import { registerBench } from "./bench.ts";
 import { commandOf, normaliseFlags } from "./command.ts";
 import { registerDoctor } from "./doctor.ts";
 import { registerRun } from "./run.ts";
@@ -29,6 +30,7 @@ function makeProgram(terminal: Terminal): Command {
     .description("Train language models from human preferences on WebGPU.")
     .version(version)
     .option("--debug", "Show stack traces")
+    .configureOutput({ writeOut: (text) => terminal.result(text.trimEnd()), writeErr: (text) => terminal.write(text) })
     .helpCommand("help [verb]", "Show a verb's options")
     .configureHelp({ helpWidth: Math.min(120, Math.max(80, process.stdout.columns ?? 100)) })
     .addHelpText(
@@ -39,6 +41,7 @@ function makeProgram(terminal: Terminal): Command {
     program.addCommand(commandOf(verb, () => context(verb.name)).copyInheritedSettings(program));
   registerRun(program, verbs, context);
   registerDoctor(program);
+  registerBench(program);
   return program;
 }
 

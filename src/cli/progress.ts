@@ -7,9 +7,9 @@ const headlines: readonly (readonly [short: string, ...names: string[]])[] = [
   ["gold", "gold", "gold_reward", "objective/gold"],
   ["kl", "objective/kl", "kl", "kl_divergence"],
   ["loss", "loss", "loss/policy_avg", "actor_loss"],
-  ["value", "loss/value_avg", "reward_critic_loss"],
+  ["value", "loss/value_avg", "critic_loss"],
   ["acc", "accuracy", "mean_token_accuracy"],
-  ["len", "completions/mean_length", "mean_generated_length", "mean_length"],
+  ["len", "mean_length", "completions/mean_length"],
   ["lr", "learning_rate", "lr", "actor_lr"],
 ];
 

@@ -16,7 +16,8 @@ export const reportVerb = defineVerb({
     const files = await diskFiles();
     const input = options.input_dir!;
     const output = options.output_dir ?? input;
-    const data = await collectReport(files, input, options.title);
+    const found = await collectReport(files, input, options.title);
+    const data = options.description === null ? found : { ...found, description: options.description };
     await files.writeFile(join(output, "report.html"), buildReport(data));
     await writeJson(files, join(output, "summary.json"), summarise(data));
     terminal.line(`report: ${join(output, "report.html")}, ${join(output, "summary.json")}`);

@@ -115,10 +115,26 @@ export async function hashStage(stage: Stage, earlier: ReadonlyMap<string, strin
   for (const name of stage.inputs) hash.update(`stage ${name} ${earlier.get(name)}`);
   for (const [key, value] of Object.entries(stage.options)) {
     if (key === "output_dir" || typeof value !== "string" || value.length > 4096) continue;
-    const info = await stat(value).catch(() => null);
-    if (info?.isFile()) hash.update(`file ${key} ${await hashFile(value)}`);
+    for (const file of await inputFiles(value)) hash.update(`file ${key} ${basename(file)} ${await fingerprint(file)}`);
   }
   return hash.digest("hex").slice(0, 32);
+}
+
+/** What a path stands for: a file, or the files of a model folder. */
+async function inputFiles(path: string): Promise<string[]> {
+  const info = await stat(path).catch(() => null);
+  if (info?.isFile()) return [path];
+  if (!info?.isDirectory()) return [];
+  const names = await readdir(path);
+  return ["config.json", "model.safetensors", "tokenizer.json"]
+    .filter((n) => names.includes(n))
+    .map((n) => join(path, n));
+}
+
+/** Reading gigabytes only to compare them would cost more than it saves: there the size must do. */
+async function fingerprint(file: string): Promise<string> {
+  const { size } = await stat(file);
+  return size > 2 ** 28 ? `${size} bytes` : hashFile(file);
 }
 
 /** A path, or the name of one of the recipes that come with the program. */

@@ -1,5 +1,21 @@
+import { evaluateVerb } from "./evaluate.ts";
+import { generateVerb } from "./generate.ts";
+import { ppoVerb } from "./ppo.ts";
+import { raftVerb } from "./raft.ts";
 import { reportVerb } from "./report.ts";
+import { rewardVerb } from "./reward.ts";
+import { sftVerb } from "./sft.ts";
+import { tokenizerVerb } from "./tokenizer.ts";
 import type { Verb } from "./verb.ts";
 
-/** In the order of `--help`. `run` and `doctor` are not verbs that a recipe could name. */
-export const verbs: readonly Verb[] = [reportVerb];
+/** What a recipe's stages can name, in the order of `--help`. */
+export const verbs: readonly Verb[] = [
+  sftVerb,
+  rewardVerb,
+  ppoVerb,
+  raftVerb,
+  generateVerb,
+  evaluateVerb,
+  reportVerb,
+  tokenizerVerb,
+];

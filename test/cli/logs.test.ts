@@ -60,7 +60,7 @@ describe("the run log", () => {
 
   it("writes the Hugging Face trainer's state with the same history, also into checkpoints", async () => {
     const files = memoryFiles();
-    await files.writeFolder("out/checkpoint-2", { "model.safetensors": "x" });
+    await files.writeFolder("out/checkpoint-2", { "trainer_state.json": '{"global_step":2,"state":{"klCoef":0.1}}' });
     await log(files, whole);
     const state = JSON.parse(await text(files, "trainer_state.json"));
     expect(state).toMatchObject({
@@ -72,7 +72,11 @@ describe("the run log", () => {
       is_world_process_zero: true,
     });
     expect(state.log_history).toHaveLength(10);
-    expect(JSON.parse(await text(files, "checkpoint-2/trainer_state.json")).global_step).toBe(2);
+    expect(JSON.parse(await text(files, "checkpoint-2/trainer_state.json"))).toMatchObject({
+      global_step: 2,
+      state: { klCoef: 0.1 },
+      log_history: { length: 4 },
+    });
   });
 
   // Killed anywhere after the checkpoint of step 2 (whose own evaluation may be repeated), then resumed from it.

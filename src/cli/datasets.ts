@@ -1,0 +1,163 @@
+/** Datasets as options name them, down to token ids. */
+import {
+  type PrepareOptions,
+  preferenceExample,
+  prepareAll,
+  promptExample,
+  sftExample,
+  textExamples,
+} from "../data/batches.ts";
+import { asKind, loadRecords, readRecords, splitRecords } from "../data/readers.ts";
+import type { DataRecord, Preference, PromptOnly, RecordKind, RecordOf } from "../data/records.ts";
+import type { Tokenizer } from "../data/tokenizer.ts";
+import { worldPreferences, worldPrompts, worldSftRecords } from "../data/world.ts";
+import type { Sequence } from "../rlhf/batch.ts";
+import type { Prompt } from "../rlhf/rollout.ts";
+import { UserError } from "../runtime/errors.ts";
+import { WORLD } from "./models.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** The part of the options that says which records to use. */
+export interface DataChoice {
+  readonly dataset_name: string;
+  readonly test_size: number;
+  readonly template: "plain" | "turns";
+  readonly long_prompts: "error" | "skip";
+  readonly seed: number;
+  readonly max_train_samples?: number | null;
+  readonly eval_dataset_name?: string | null;
+  readonly max_eval_samples?: number;
+}
+
+interface Parts<R> {
+  readonly train: R[];
+  readonly test: R[];
+}
+
+const WORLD_RECORDS = 2048;
+/** One split per dataset: what one verb holds out, no other verb trains on, whatever its seed. */
+const SPLIT_SEED = 0;
+
+/** Sequences for supervised fine-tuning. */
+export async function sftData(
+  choice: DataChoice,
+  tokenizer: Tokenizer,
+  prepare: PrepareOptions & { all: boolean },
+  terminal: Terminal,
+) {
+  const world = (n: number, split: "train" | "test") => worldSftRecords(n, choice.seed, split);
+  const { train, test } = await parts<DataRecord>(choice, world, (file, limit) => readAll(file, choice, limit));
+  const examples = (records: readonly DataRecord[]): Sequence[] =>
+    prepared(
+      records,
+      (record) => {
+        const pair = record.kind === "text" ? undefined : asKind(record, "prompt_completion");
+        if (pair) return [sftExample(pair, tokenizer, prepare)];
+        if (record.kind === "text") return textExamples(record, tokenizer, prepare);
+        throw new UserError(`${record.where}: a prompt alone holds nothing to learn; completions or text are needed`);
+      },
+      choice,
+      terminal,
+    )
+      .flat()
+      .map((sequence) => (prepare.all ? { ...sequence, promptLength: 0 } : sequence));
+  return { train: examples(train), eval: examples(test) };
+}
+
+/** Tokenised preference pairs, with the records they come from. */
+export async function pairData(choice: DataChoice, tokenizer: Tokenizer, prepare: PrepareOptions, terminal: Terminal) {
+  const world = (n: number, split: "train" | "test") => worldPreferences(n, choice.seed, { split });
+  const { train, test } = await parts<Preference>(choice, world, (file, limit) =>
+    load(file, "preference", choice, limit),
+  );
+  const pair = (record: Preference) => ({ ...preferenceExample(record, tokenizer, prepare), record });
+  const examples = (records: readonly Preference[]) => prepared(records, pair, choice, terminal);
+  return { train: examples(train), eval: examples(test) };
+}
+
+/** Prompts that leave room for a response of the given length. */
+export async function promptData(
+  choice: DataChoice,
+  part: "train" | "test",
+  tokenizer: Tokenizer,
+  room: { context: number; response: number },
+  terminal: Terminal,
+): Promise<Prompt[]> {
+  const world = (n: number, split: "train" | "test") =>
+    worldPrompts(n, choice.seed, split).map((prompt): PromptOnly => ({ kind: "prompt", prompt }));
+  const found = await parts<PromptOnly>(choice, world, (file, limit) => load(file, "prompt", choice, limit));
+  const maxLength = room.context - room.response + 1;
+  if (maxLength < 2) {
+    throw new UserError(
+      `responses of ${room.response} tokens leave no room for a prompt in a context of ${room.context}; shorten them`,
+    );
+  }
+  const prompt = (record: PromptOnly): Prompt => ({
+    text: record.prompt,
+    ids: promptExample(record, tokenizer, { maxLength }).ids,
+  });
+  return prepared(found[part], prompt, choice, terminal);
+}
+
+/** Texts to learn a tokenizer from. */
+export async function textData(
+  choice: Pick<DataChoice, "test_size" | "template"> & { dataset_name: string; max_train_samples: number | null },
+): Promise<string[]> {
+  const { dataset_name: file, test_size: testSize, max_train_samples: limit } = choice;
+  const all = await readAll(file, choice, testSize > 0 || limit === null ? undefined : limit);
+  const records = testSize > 0 ? splitRecords(all, testSize, SPLIT_SEED).train : all;
+  return records.slice(0, limit ?? undefined).flatMap((record) => {
+    if (record.kind === "text") return record.text;
+    if (record.kind === "prompt") return record.prompt;
+    if (record.kind === "prompt_completion") return record.prompt + record.completion;
+    return [record.prompt + record.chosen, record.prompt + record.rejected];
+  });
+}
+
+async function parts<R extends DataRecord>(
+  choice: DataChoice,
+  world: (n: number, split: "train" | "test") => R[],
+  read: (file: string, limit?: number) => Promise<R[]>,
+): Promise<Parts<R>> {
+  const { dataset_name: name, eval_dataset_name: evalName, max_eval_samples: evalLimit = 256 } = choice;
+  const limit = choice.max_train_samples ?? undefined;
+  const trained =
+    name === WORLD
+      ? { train: world(limit ?? WORLD_RECORDS, "train"), test: world(evalLimit, "test") }
+      : choice.test_size > 0
+        ? splitRecords(await read(name), choice.test_size, SPLIT_SEED)
+        : { train: await read(name, limit), test: [] as R[] };
+  const test = evalName
+    ? evalName === WORLD
+      ? world(evalLimit, "test")
+      : await read(evalName, evalLimit)
+    : trained.test;
+  return { train: trained.train.slice(0, limit), test: test.slice(0, evalLimit) };
+}
+
+function load<K extends RecordKind>(
+  file: string,
+  kind: K,
+  { template }: DataChoice,
+  limit?: number,
+): Promise<RecordOf<K>[]> {
+  return loadRecords(file, kind, { template, ...(limit !== undefined && { limit }) });
+}
+
+async function readAll(
+  file: string,
+  { template }: Pick<DataChoice, "template">,
+  limit?: number,
+): Promise<DataRecord[]> {
+  const records: DataRecord[] = [];
+  for await (const record of readRecords(file, { template, ...(limit !== undefined && { limit }) }))
+    records.push(record);
+  return records;
+}
+
+function prepared<R, E>(records: readonly R[], prepare: (record: R) => E, choice: DataChoice, terminal: Terminal): E[] {
+  if (records.length === 0) return [];
+  const { examples, skipped } = prepareAll(records, prepare, choice.long_prompts);
+  if (skipped > 0) terminal.line(`${skipped} of ${records.length} records left out: their prompts are too long`);
+  return examples;
+}

@@ -1,0 +1,64 @@
+/** Opens what options name: tokenizers, policies, reward models. */
+import { basename, dirname, join } from "node:path";
+import { Tokenizer } from "../data/tokenizer.ts";
+import { goldReward, worldTokenizer } from "../data/world.ts";
+import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
+import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
+import { modelReward, type Response, type RewardFunction } from "../rlhf/rollout.ts";
+import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
+
+/** The data, tokenizer and reward that need no file. */
+export const WORLD = "builtin:world";
+
+/** @param path a folder, its tokenizer.json, or builtin:world */
+export async function openTokenizer(files: Files, path: string): Promise<Tokenizer> {
+  if (path === WORLD) return worldTokenizer();
+  const file = basename(path) === "tokenizer.json" ? path : join(path, "tokenizer.json");
+  const json = parseJson(await readNeeded(files, file, "a model's folder holds its tokenizer"), file);
+  const configFile = join(dirname(file), "tokenizer_config.json");
+  const config = await files.read(configFile);
+  return Tokenizer.fromJson(json, config ? parseJson(config, configFile) : {}, file);
+}
+
+/** The files that go beside every saved model. */
+export const tokenizerFiles = (tokenizer: Tokenizer): Record<string, string> => ({
+  "tokenizer.json": `${JSON.stringify(tokenizer.json)}\n`,
+  "tokenizer_config.json": `${JSON.stringify(tokenizer.configJson, null, 2)}\n`,
+});
+
+/** A language model with its tokenizer, which is checked against the model's vocabulary. */
+export async function openPolicy(
+  files: Files,
+  path: string,
+  tokenizerPath: string | null = null,
+): Promise<{ model: CausalLM; tokenizer: Tokenizer }> {
+  const tokenizer = await openTokenizer(files, tokenizerPath ?? path);
+  const model = await loadCausalLM(files, path, basename(path));
+  tokenizer.checkFits(model.config.vocabSize);
+  return { model, tokenizer };
+}
+
+/** A reward function and the model behind it, if there is one. */
+export async function openReward(
+  files: Files,
+  path: string,
+): Promise<{ reward: RewardFunction; model: ScoreModel | null }> {
+  if (path === WORLD) return { reward: async (responses) => responses.map(worldGold), model: null };
+  const model = await loadScoreModel(files, path, "reward model");
+  return { reward: modelReward(model), model };
+}
+
+/** The true reward, where the dataset has one. */
+export const goldOf = (dataset: string): ((response: Response) => number) | undefined =>
+  dataset === WORLD ? worldGold : undefined;
+
+const worldGold = ({ promptText, text }: Response) => goldReward(promptText, text);
+
+/** Gives the models' memory back, whatever happened. */
+export async function withModels<R>(models: readonly (Model | null)[], work: () => Promise<R>): Promise<R> {
+  try {
+    return await work();
+  } finally {
+    for (const model of models) model?.destroy();
+  }
+}

@@ -1,0 +1,46 @@
+import { loadScoreModel } from "../nn/pretrained.ts";
+import { trainReward } from "../rlhf/reward.ts";
+import { trainingDefaults } from "../rlhf/training.ts";
+import { diskFiles } from "../runtime/files.ts";
+import { consume } from "./consume.ts";
+import { pairData } from "./datasets.ts";
+import { openGpu } from "./gpu.ts";
+import { openTokenizer, tokenizerFiles, withModels } from "./models.ts";
+import { rewardOptions } from "./options.ts";
+import { trainingOptions } from "./train.ts";
+import { defineVerb } from "./verb.ts";
+
+export const rewardVerb = defineVerb({
+  name: "reward",
+  summary: "Train a reward model on pairs of a better and a worse answer",
+  options: rewardOptions,
+  examples: [
+    "webrlhf reward --model_name_or_path out/sft --output_dir out/reward",
+    "webrlhf reward --model_name_or_path out/sft --dataset_name pairs.jsonl.gz --test_size 0.1",
+  ],
+  async run(o, context) {
+    const files = await diskFiles();
+    const { terminal } = context;
+    await openGpu(terminal);
+    const start = o.model_name_or_path!;
+    const tokenizer = await openTokenizer(files, o.tokenizer_name_or_path ?? start);
+    const model = await loadScoreModel(files, start, "reward model", o.seed);
+    await withModels([model], async () => {
+      tokenizer.checkFits(model.config.vocabSize);
+      const maxLength = o.max_length ?? model.config.maxPositions;
+      const data = await pairData(o, tokenizer, { maxLength }, terminal);
+      const options = {
+        ...trainingDefaults,
+        ...trainingOptions(o, context),
+        epochs: o.num_train_epochs,
+        maxSteps: o.max_steps ?? 0,
+        centering: o.center_rewards_coefficient,
+        regularization: o.regularization,
+        ...data,
+        run: { files, path: o.output_dir, besides: tokenizerFiles(tokenizer), keep: o.save_total_limit },
+        resume: o.resume || context.resume,
+      };
+      await consume(trainReward(model, options), o, context);
+    });
+  },
+});
