@@ -23,7 +23,9 @@ export interface ReferenceLM extends ReferenceModel {
   /** Per sequence, of tokens 1... given those before. */
   logProbs: FixtureArray[];
   prompts: number[][];
+  /** The most probable token after each prompt, 12 times over; the end token does not stop it. */
   greedy: number[][];
+  greedyLogProbs: FixtureArray[];
 }
 
 export interface ReferenceScorer extends ReferenceModel {

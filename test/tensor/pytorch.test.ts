@@ -1,11 +1,15 @@
 /** Every op and its gradient against PyTorch in float64; test/fixtures/README.md says how the values were made. */
 import { beforeAll, describe, it } from "vitest";
 import { swiglu } from "../../src/tensor/ops/activation.ts";
+import { attention } from "../../src/tensor/ops/attention.ts";
 import * as elementwise from "../../src/tensor/ops/elementwise.ts";
 import { embedding, gatherRows } from "../../src/tensor/ops/embedding.ts";
+import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
+import { linear, matmul } from "../../src/tensor/ops/matmul.ts";
 import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
 import { mean, sum } from "../../src/tensor/ops/reduce.ts";
 import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
+import { packing } from "../../src/tensor/packing.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import elementwiseCases from "../fixtures/elementwise.json" with { type: "json" };
 import opsCases from "../fixtures/ops.json" with { type: "json" };
@@ -49,14 +53,27 @@ const ops: Record<string, Apply> = {
   maximum: binary(e.maximum),
   sum: ([x], { args }) => sum(x, args.axis),
   mean: ([x], { args }) => mean(x, args.axis),
+  matmul: ([a, b], { args }) => matmul(a, b, args),
+  linear: ([x, w, ...rest], { args }) => {
+    const bias = args.bias ? rest.shift() : undefined;
+    return linear(x, w, { bias, residual: rest[0] });
+  },
+  tokenLogProbs: (inputs, { args }) => logProbs(inputs, args),
+  "tokenLogProbs in chunks": (inputs, { args }) => logProbs(inputs, { ...args, budget: 64 }),
   softmax: unary(softmax),
   logSoftmax: unary(logSoftmax),
   rmsNorm: ([x, weight], { args }) => rmsNorm(x, weight, args.eps),
   layerNorm: ([x, weight, bias], { args }) => layerNorm(x, weight, bias, args.eps),
   swiglu: unary(swiglu),
   embedding: ([table, ids], reference) => embedding(table, ids, reference.inputs[1].data as number[]),
+  attention: ([qkv], { args, packing: p }) => attention(qkv, packing(p.lengths, p.starts, p.rows), args),
   gatherRows: ([x, idx], reference) => gatherRows(x, idx, reference.inputs[1].data as number[]),
 };
+
+function logProbs([hidden, head, targets]: Tensor[], options: { temperature: number; budget?: number }): Tensor[] {
+  const { logProbs, entropy } = tokenLogProbs(hidden, head, targets, options);
+  return [logProbs, entropy];
+}
 
 // float32 against float64, relative to the largest reference value
 const usual: Tolerance = { value: 2e-6, gradient: 5e-6 };
@@ -67,7 +84,8 @@ const simple = elementwiseCases.cases as unknown as ReferenceCase[];
 
 describe.each(Object.keys(ops))("%s agrees with PyTorch", (op) => {
   const tolerance = tolerances[op] ?? usual;
-  it.each(fused.filter((c) => c.op === op).map((c) => [c.name, c] as const))("%s", (_, reference) =>
+  const [name] = op.split(" ");
+  it.each(fused.filter((c) => c.op === name).map((c) => [c.name, c] as const))("%s", (_, reference) =>
     checkCase(reference, ops[op], tolerance),
   );
   // One kind of sink per case halves the shaders that software adapters must compile.

@@ -12,7 +12,8 @@ export interface ReferenceCase {
   op: string;
   // biome-ignore lint/suspicious/noExplicitAny: each op has its own arguments
   args: any;
-  packing?: { lengths: number[]; starts: number[]; rows: number };
+  /** Of attention cases. */
+  packing: { lengths: number[]; starts: number[]; rows: number };
   inputs: FixtureArray[];
   outputs: FixtureArray[];
   dys: FixtureArray[];
@@ -39,6 +40,7 @@ export async function checkCase(
   for (const sink of sinks) {
     const behindAnOp = sink === "op";
     const before = behindAnOp ? 0 : 0.5;
+    scope(() => poison(reference));
     const { outputs, grads } = scope(() => differentiate(reference, apply, behindAnOp, before));
     const label = ` (into the ${sink})`;
     for (const [i, y] of outputs.entries()) {
@@ -54,6 +56,11 @@ export async function checkCase(
     }
     for (const t of [...outputs, ...grads]) t.free("the test");
   }
+}
+
+/** Leaves NaN in the pool's free buffers, so that an op which forgets to write an element is found out. */
+function poison({ inputs, outputs }: ReferenceCase): void {
+  for (const { shape } of [...inputs, ...inputs, ...outputs, ...outputs]) full(shape, Number.NaN);
 }
 
 function differentiate(reference: ReferenceCase, apply: Apply, behindAnOp: boolean, before: number) {
