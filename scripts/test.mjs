@@ -78,7 +78,10 @@ function run(name, command, args) {
       const seconds = (Date.now() - started) / 1000;
       if (!existsSync(report)) return resolve({ name, seconds, failure: `ended without a report (${signal ?? code})` });
       const json = JSON.parse(readFileSync(report, "utf8"));
-      const { numPassedTests: passed, numFailedTests: failed, numPendingTests: pending, numTodoTests: todo } = json;
+      const { numPassedTests: passed, numFailedTests, numPendingTests: pending, numTodoTests: todo } = json;
+      // A file that cannot even be loaded has no tests to count: it counts as one failure.
+      const broken = json.testResults.filter((file) => file.status === "failed" && file.assertionResults.length === 0);
+      const failed = numFailedTests + broken.length;
       const clean = code === 0 && json.success && failed === 0;
       const failure = clean || failed > 0 ? undefined : `exit code ${code ?? signal}`;
       resolve({ name, seconds, passed, failed, skipped: pending + todo, failure });
