@@ -27,6 +27,10 @@ export async function consume(
       progress.add(event);
       if (event.type === "end") ended = event.metrics;
     }
+  } catch (error) {
+    // The first error is the one to tell: a full disk may well break this, too.
+    await log.close().catch(() => {});
+    throw error;
   } finally {
     progress.clear();
   }

@@ -36,6 +36,7 @@ export class RunLog {
   #kept = new Set<string>();
   #maxSteps = 0;
   #step = 0;
+  #started = false;
 
   constructor(files: Files, dir: string, settings: StateSettings = {}) {
     this.#files = files;
@@ -50,6 +51,7 @@ export class RunLog {
         this.#maxSteps = event.maxSteps;
         this.#step = event.step;
         await this.#cutBack(event.step);
+        this.#started = true;
         return;
       case "step": {
         this.#step = event.step;
@@ -77,6 +79,11 @@ export class RunLog {
         this.#step = event.step;
         await this.#writeState(null);
     }
+  }
+
+  /** Brings trainer_state.json up to date when the run broke off. */
+  async close(): Promise<void> {
+    if (this.#started) await this.#writeState(null);
   }
 
   /** Drops every line past the checkpoint's step; a fresh start (step 0) drops them all. */
