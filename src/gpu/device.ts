@@ -56,7 +56,7 @@ export function openDevice(options: OpenOptions = {}): Promise<Caps> {
 }
 
 async function open(options: OpenOptions): Promise<Caps> {
-  const { adapter, note } = await requestAdapter({ software: options.software });
+  const { adapter, gpu, note } = await requestAdapter({ software: options.software });
   const device = await requestDevice(adapter);
   device.addEventListener("uncapturederror", (event) => {
     stickError(new Error(`WebGPU: ${(event as GPUUncapturedErrorEvent).error.message}`));
@@ -68,7 +68,7 @@ async function open(options: OpenOptions): Promise<Caps> {
       `the GPU device was lost (${info.message || "no reason given"}): resume from the last checkpoint on a new device`,
     );
   });
-  current = { device, adapter, caps: describe(adapter, device, options), note };
+  current = { device, adapter, caps: describe(adapter, gpu, device, options), note };
   return current.caps;
 }
 
@@ -100,7 +100,7 @@ async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   }
 }
 
-function describe(adapter: GPUAdapter, device: GPUDevice, options: OpenOptions): Caps {
+function describe(adapter: GPUAdapter, gpu: GPU, device: GPUDevice, options: OpenOptions): Caps {
   const info = adapter.info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
   const name = info.description || [info.vendor, info.architecture].filter(Boolean).join(" ") || "unknown adapter";
   const software = /llvmpipe|lavapipe|swiftshader|softpipe|warp|basic render/i.test(
@@ -116,7 +116,7 @@ function describe(adapter: GPUAdapter, device: GPUDevice, options: OpenOptions):
     subgroupSize: subgroups ? (info.subgroupMinSize ?? 0) : 0,
     subgroupSizeMax: subgroups ? (info.subgroupMaxSize ?? 0) : 0,
     f16: device.features.has("shader-f16"),
-    immediates: !options.noImmediates && hasImmediates(limit("maxImmediateSize")),
+    immediates: !options.noImmediates && hasImmediates(gpu, limit("maxImmediateSize")),
     timestamps: device.features.has("timestamp-query"),
     maxInvocations: limit("maxComputeInvocationsPerWorkgroup"),
     maxWorkgroupStorage: limit("maxComputeWorkgroupStorageSize"),
@@ -125,14 +125,13 @@ function describe(adapter: GPUAdapter, device: GPUDevice, options: OpenOptions):
   };
 }
 
-function hasImmediates(bytes: number): boolean {
+function hasImmediates(gpu: GPU, bytes: number): boolean {
   const encoder = (globalThis as { GPUComputePassEncoder?: { prototype: object } }).GPUComputePassEncoder;
-  const languageFeatures = globalThis.navigator?.gpu?.wgslLanguageFeatures;
   return (
     bytes >= 64 &&
     !!encoder &&
     "setImmediates" in encoder.prototype &&
-    !!languageFeatures?.has("immediate_address_space")
+    !!gpu.wgslLanguageFeatures?.has("immediate_address_space")
   );
 }
 

@@ -60,7 +60,7 @@ fn sigmoid(x: V) -> V {
   let e = exp(-abs(x));
   return select(e, V(1.0), x >= V(0.0)) / (V(1.0) + e);
 }
-fn softplus(x: V) -> V { return select(V(0.0), x, x > V(0.0)) + log(V(1.0) + exp(-abs(x))); }
+fn softplus(x: V) -> V { return select(x, V(0.0), x < V(0.0)) + log(V(1.0) + exp(-abs(x))); }
 // Some software adapters give NaN for tanh of large arguments.
 fn safeTanh(x: V) -> V { return tanh(select(x, sign(x) * 15.0, abs(x) > V(15.0))); }
 fn geluTanh(x: V) -> V { return safeTanh(0.7978845608028654 * (x + 0.044715 * x * x * x)); }
