@@ -1,0 +1,257 @@
+/** The raw matrix product: checks, choice of variant, and one launcher per kernel family. Sums are in f32 throughout. */
+import { caps } from "../../gpu/device.ts";
+import { type Kernel, kernel } from "../../gpu/kernel.ts";
+import { acquire, type BufferView, release } from "../../gpu/pool.ts";
+import { addWork, run } from "../../gpu/stream.ts";
+import { type MatmulVariant, matmulVariant } from "../../gpu/variants.ts";
+import { finishOne, putFour, readFour } from "../../shaders/matmul-access.wgsl.ts";
+import { SKINNY_MATMUL } from "../../shaders/matmul-skinny.wgsl.ts";
+import { MATMUL_COMBINE, TILED_MATMUL } from "../../shaders/matmul-tiled.wgsl.ts";
+import {
+  type Epilogue,
+  type MatmulMode,
+  unrolledMatmul,
+  vectorCols,
+  vectorRows,
+} from "../../shaders/matmul-unrolled.wgsl.ts";
+import { bytesOf, type DType, empty, type Shape, Tensor } from "../tensor.ts";
+
+/** A whole tensor, or part of one by its memory (then f32). */
+export type Operand = Tensor | BufferView;
+
+export interface GemmOptions<Out extends Operand = Operand> {
+  /** Number of products; an operand that holds one matrix is shared by all of them. Default 1. */
+  batch?: number;
+  /** [n], added to every row. */
+  bias?: Tensor;
+  /** As large as the output, added to it. Not the output itself: that is `accumulate`. */
+  add?: Tensor;
+  /** Shape of the new tensor; default [m,n] or [batch,m,n]. */
+  shape?: Shape;
+  /** Write here instead of into a new tensor. */
+  out?: Out;
+  /** Add to what `out` holds. */
+  accumulate?: boolean;
+  /** This variant instead of the table's choice; for tests and benches. */
+  variant?: MatmulVariant;
+}
+
+interface Product extends Epilogue {
+  mode: MatmulMode;
+  m: number;
+  n: number;
+  k: number;
+  batch: number;
+  T: string;
+  a: BufferView;
+  b: BufferView;
+  /** Bias and addend, those that there are. */
+  extras: BufferView[];
+  out: BufferView;
+  strideA: number;
+  strideB: number;
+}
+
+/**
+ * C[m,n] = op(A) op(B), plus a bias, a matrix or the previous contents; returns the output. Not recorded for gradients.
+ * NN: A[m,k] B[k,n]. NT: A[m,k] B[n,k]. TN: A[k,m] B[k,n]. Throws when sizes or types do not fit.
+ */
+export function gemm(
+  a: Operand,
+  b: Operand,
+  mode: MatmulMode,
+  m: number,
+  n: number,
+  k: number,
+  options: GemmOptions<BufferView> & { out: BufferView },
+): BufferView;
+export function gemm(
+  a: Operand,
+  b: Operand,
+  mode: MatmulMode,
+  m: number,
+  n: number,
+  k: number,
+  options?: GemmOptions<Tensor>,
+): Tensor;
+export function gemm(
+  a: Operand,
+  b: Operand,
+  mode: MatmulMode,
+  m: number,
+  n: number,
+  k: number,
+  options: GemmOptions = {},
+): Operand {
+  const { batch = 1, bias, add, accumulate = false } = options;
+  const T = check(a, b, mode, m, n, k, options);
+  const out = options.out ?? empty(options.shape ?? (batch > 1 ? [batch, m, n] : [m, n]), T as DType, "matmul");
+  const common = { batch, accumulate, T, bias: !!bias, add: !!add, out: viewOf(out) };
+  const extras = [bias, add].flatMap((t) => (t ? [t.view] : []));
+  const strideA = elements(a, T) < batch * m * k ? 0 : m * k;
+  const strideB = elements(b, T) < batch * n * k ? 0 : n * k;
+  const operands = { a: viewOf(a), b: viewOf(b), strideA, strideB };
+  const given: Product = { mode, m, n, k, ...operands, ...common, extras };
+  // One column, e.g. a score head: the same numbers as one row of the transposed product.
+  const turn = n === 1 && mode === "NT" && !bias;
+  const turned = { m: 1, n: m, a: operands.b, b: operands.a, strideA: strideB, strideB: strideA };
+  const product = turn ? { ...given, ...turned } : given;
+  if (batch * m * n > 0) launch(product, options.variant ?? matmulVariant(caps(), product));
+  addWork(2 * batch * m * n * k);
+  return out;
+}
+
+const viewOf = (t: Operand): BufferView => (t instanceof Tensor ? t.view : t);
+const elements = (t: Operand, T: string): number =>
+  t instanceof Tensor ? t.size : Math.floor(t.size / bytesOf(T as DType));
+
+/** The common type of the operands. */
+function check(
+  a: Operand,
+  b: Operand,
+  mode: MatmulMode,
+  m: number,
+  n: number,
+  k: number,
+  { batch = 1, bias, add, out, accumulate }: GemmOptions,
+): string {
+  const what = `matmul ${mode} [m=${m}, n=${n}, k=${k}${batch > 1 ? `, batch=${batch}` : ""}]`;
+  const types = [a, b, bias, add, out].flatMap((t) => (t ? [t instanceof Tensor ? t.dtype : "f32"] : []));
+  const T = types[0];
+  const mixed = types.find((type) => type !== T || type === "u32");
+  if (mixed) throw new Error(`${what}: cannot multiply ${T} with ${mixed}`);
+  const fits = (name: string, t: Operand | undefined, ...sizes: number[]) => {
+    if (!t || (t instanceof Tensor ? sizes.includes(t.size) : elements(t, T) >= Math.min(...sizes))) return;
+    const has = t instanceof Tensor ? `shape [${t.shape}]` : `${elements(t, T)} elements`;
+    throw new Error(`${what}: ${name} has ${has}, not ${sizes[0]} elements`);
+  };
+  fits("A", a, batch * m * k, m * k);
+  fits("B", b, batch * n * k, n * k);
+  fits("the bias", bias, n);
+  fits("the addend", add, batch * m * n);
+  fits("the output", out, batch * m * n);
+  if (accumulate && !out) throw new Error(`${what}: accumulate needs an output to add to`);
+  return T;
+}
+
+function launch(p: Product, variant: MatmulVariant): void {
+  if (variant.family === "tiled") tiled(p, variant);
+  else if (variant.family === "skinny") skinny(p, variant);
+  else unrolled(p, variant);
+}
+
+const kernels = new Map<string, Kernel>();
+const sizes = { m: "u32", n: "u32", k: "u32", sa: "u32", sb: "u32", sc: "u32", splits: "u32", span: "u32" } as const;
+const scalars = (p: Product, splits = 1, span = p.k): number[] => [
+  ...[p.m, p.n, p.k, p.strideA, p.strideB, p.m * p.n],
+  ...[splits, span],
+];
+
+/** The kernel of this name and epilogue, declared on first use. `vec` says which bindings are vec4. */
+function declare(
+  name: string,
+  e: Epilogue,
+  vec: { a: boolean; b: boolean; c: boolean },
+  code: () => string,
+  type = "T",
+  subgroups = false,
+): Kernel {
+  const parts = [e.bias && "bias", e.add && "add", e.accumulate && "acc"].filter(Boolean);
+  const widths = `${vec.a ? 4 : 1}${vec.b ? 4 : 1}${vec.c ? 4 : 1}`;
+  const full = ["matmul", name, widths, ...parts].join("_");
+  let found = kernels.get(full);
+  if (!found) {
+    const element = (wide: boolean, scalar = "T") => (wide ? `vec4<${scalar}>` : scalar);
+    found = kernel({
+      name: full,
+      code: code(),
+      bindings: {
+        a: `read ${element(vec.a)}`,
+        b: `read ${element(vec.b)}`,
+        ...(e.bias ? { bias: `read ${element(vec.c)}` } : {}),
+        ...(e.add ? { add: `read ${element(vec.c)}` } : {}),
+        c: `write ${element(vec.c, type)}`,
+      },
+      scalars: sizes,
+      subgroups,
+    });
+    kernels.set(full, found);
+  }
+  return found;
+}
+
+const alongK = (mode: MatmulMode) => ({ a: mode !== "TN", b: mode === "NT" });
+
+function unrolled(p: Product, variant: Extract<MatmulVariant, { lanes: number }>): void {
+  const { family, rows, cols, lanes } = variant;
+  const along = alongK(p.mode);
+  const vecA = along.a ? p.k % 4 === 0 : p.m % 4 === 0 && vectorRows(family, rows, lanes);
+  const vecB = along.b ? p.k % 4 === 0 : p.n % 4 === 0 && vectorCols(cols);
+  const { mode, bias, add, accumulate } = p;
+  const code = () => unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, bias, add, accumulate });
+  const subgroups = family === "subgroup";
+  const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
+  const k = declare(name, p, { a: vecA, b: vecB, c: false }, code, "T", subgroups);
+  const tall = subgroups ? rows : 8 * rows;
+  const grid: [number, number, number] = [Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch];
+  run(k, { T: p.T }, [p.a, p.b, ...p.extras, p.out], scalars(p), ...grid);
+}
+
+const PLAIN: Epilogue = { bias: false, add: false, accumulate: false };
+
+function tiled(p: Product, { bm, bn, bk, splits }: Extract<MatmulVariant, { family: "tiled" }>): void {
+  const along = alongK(p.mode);
+  const vec = {
+    a: (along.a ? p.k : p.m) % 4 === 0,
+    b: (along.b ? p.k : p.n) % 4 === 0,
+    c: p.n % 4 === 0,
+  };
+  const span = Math.max(1, Math.ceil(p.k / splits / bk)) * bk;
+  const used = Math.max(1, Math.ceil(p.k / span));
+  const split = used > 1;
+  const epilogue = split ? PLAIN : p;
+  const k = declare(
+    `tiled${split ? "_split" : ""}_${p.mode}`,
+    epilogue,
+    vec,
+    () => [readFour("A", vec.a), readFour("B", vec.b), putFour(epilogue, vec.c), TILED_MATMUL].join("\n"),
+    "OUT",
+  );
+  const out = split ? acquire(4 * used * p.batch * p.m * p.n, "matmul") : p.out;
+  const consts = { T: p.T, OUT: split ? "f32" : p.T, BM: bm, BN: bn, BK: bk, A_ALONG_K: along.a, B_ALONG_K: along.b };
+  const grid: [number, number, number] = [Math.ceil(p.n / bn), Math.ceil(p.m / bm), p.batch * used];
+  run(k, consts, [p.a, p.b, ...(split ? [] : p.extras), out], scalars(p, used, span), ...grid);
+  if (split) {
+    combine(p, out, used);
+    release(out);
+  }
+}
+
+function combine(p: Product, parts: BufferView, splits: number): void {
+  const name = `matmul_combine${p.bias ? "_bias" : ""}${p.add ? "_add" : ""}${p.accumulate ? "_acc" : ""}`;
+  let k = kernels.get(name);
+  if (!k) {
+    k = kernel({
+      name,
+      code: finishOne(p) + MATMUL_COMBINE,
+      bindings: {
+        parts: "read f32",
+        ...(p.bias ? { bias: "read T" } : {}),
+        ...(p.add ? { add: "read T" } : {}),
+        c: "write T",
+      },
+      scalars: { n: "u32", sc: "u32", size: "u32", splits: "u32" },
+    });
+    kernels.set(name, k);
+  }
+  const size = p.batch * p.m * p.n;
+  run(k, { T: p.T }, [parts, ...p.extras, p.out], [p.n, p.m * p.n, size, splits], Math.ceil(size / 64));
+}
+
+function skinny(p: Product, { rows }: Extract<MatmulVariant, { family: "skinny" }>): void {
+  if (p.mode !== "NT" || p.m > rows) throw new Error(`the skinny kernel takes mode NT and at most ${rows} rows`);
+  const vec = { a: p.k % 4 === 0, b: p.k % 4 === 0, c: false };
+  const code = () => [readFour("A", vec.a), readFour("B", vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
+  const k = declare("skinny", p, vec, code);
+  run(k, { T: p.T, ROWS: rows }, [p.a, p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
+}
