@@ -1,6 +1,6 @@
 /**
  * One step of sampling for a batch of rows, without sorting and without reading back: thresholds of top-k and top-p are
- * found digit by digit on the bits of the logits, then the Gumbel-max rule picks among the survivors.
+ * found digit by digit on quantised logits, then the Gumbel-max rule picks among the survivors.
  */
 
 /** What depends on the vector width: noise of the columns i WIDTH .. i WIDTH + WIDTH - 1, and which of them equals m. */
@@ -48,17 +48,15 @@ fn exponential(bits: vec4u) -> vec4f {
   return select(-log(max(1.0 - v, vec4f(2.9802322e-8))), series, v < vec4f(0.02));
 }
 
-// Unsigned integers in the order of the floats.
-fn orderKey(v: F) -> U {
-  let bits = bitcast<U>(v);
-  return select(bits | U(0x80000000u), ~bits, bits >= U(0x80000000u));
-}
+// How far a logit lies below the best one, as a 24-bit level (the best one has the highest): steps of 2^-18 nats of
+// log-probability, far below what f32 logits mean, so thresholds are found in 12 digits of 2 bits.
+fn level(d: F) -> U { return U(0xffffffu) - U(min(-d, F(63.99999)) * 262144.0); }
 
 fn isEos(token: u32) -> bool { return token == u.eos0 || token == u.eos1 || token == u.eos2 || token == u.eos3; }
 
 fn masked(v: F, i: u32, suppress: bool) -> F {
   var z = v;
-  if (suppress) {
+  if (SUPPRESS && suppress) {
     if (u.eos0 / WIDTH == i) { z -= 1e30 * oneHot(u.eos0 % WIDTH); }
     if (u.eos1 / WIDTH == i) { z -= 1e30 * oneHot(u.eos1 % WIDTH); }
     if (u.eos2 / WIDTH == i) { z -= 1e30 * oneHot(u.eos2 % WIDTH); }
@@ -86,51 +84,31 @@ fn masked(v: F, i: u32, suppress: bool) -> F {
   let mRaw = rowMax(hmax(topRaw), lid);
   let m = rowMax(hmax(top), lid);
 
-  // The largest threshold that at least topK values reach, two bits at a time.
+  // Phase 0 looks for the largest level that at least topK logits reach, phase 1 for the largest level above which lies
+  // at least topP of the mass that phase 0 left. Both weigh the logits that reach three candidates per digit.
   var threshold = 0u;
-  if (TOP_K) {
-    for (var digit = 0u; digit < 16u; digit += 1u) {
-      let shift = 30u - 2u * digit;
-      var c1 = F(0.0);
-      var c2 = F(0.0);
-      var c3 = F(0.0);
-      for (var i = lane; i < n; i += LANES) {
-        let k = orderKey(masked(logits[start + i], i, suppress));
-        c1 += select(F(0.0), F(1.0), k >= U(threshold | (1u << shift)));
-        c2 += select(F(0.0), F(1.0), k >= U(threshold | (2u << shift)));
-        c3 += select(F(0.0), F(1.0), k >= U(threshold | (3u << shift)));
-      }
-      let counts = rowSum4(vec4f(hsum(c1), hsum(c2), hsum(c3), 0.0), lid);
-      let d = select(select(select(0u, 1u, counts.x >= u.topK), 2u, counts.y >= u.topK), 3u, counts.z >= u.topK);
-      threshold |= d << shift;
-    }
-  }
-  // The largest threshold above which the mass is at least topP of what top-k left.
-  if (TOP_P) {
+  for (var phase = select(1u, 0u, TOP_K); phase < select(1u, 2u, TOP_P); phase += 1u) {
     let survivors = U(threshold);
-    var mass = F(0.0);
-    for (var i = lane; i < n; i += LANES) {
-      let z = masked(logits[start + i], i, suppress);
-      mass += select(F(0.0), exp((z - m) * u.it), orderKey(z) >= survivors);
-    }
-    let wanted = u.topP * rowSum(hsum(mass), lid);
+    var wanted = u.topK;
     var t = 0u;
-    for (var digit = 0u; digit < 16u; digit += 1u) {
-      let shift = 30u - 2u * digit;
+    for (var digit = 0u; digit < 13u; digit += 1u) {
+      let shift = 24u - 2u * digit; // the first round, beyond all levels, only adds up the total mass
+      var c0 = F(0.0);
       var c1 = F(0.0);
       var c2 = F(0.0);
       var c3 = F(0.0);
       for (var i = lane; i < n; i += LANES) {
-        let z = masked(logits[start + i], i, suppress);
-        let k = orderKey(z);
-        let e = select(F(0.0), exp((z - m) * u.it), k >= survivors);
-        c1 += select(F(0.0), e, k >= U(t | (1u << shift)));
-        c2 += select(F(0.0), e, k >= U(t | (2u << shift)));
-        c3 += select(F(0.0), e, k >= U(t | (3u << shift)));
+        let d = (masked(logits[start + i], i, suppress) - m) * u.it;
+        let l = level(d);
+        let weight = select(select(F(0.0), exp(d), l >= survivors), F(1.0), U(phase) == U(0u));
+        c0 += weight;
+        c1 += select(F(0.0), weight, l >= U(t | (1u << shift)));
+        c2 += select(F(0.0), weight, l >= U(t | (2u << shift)));
+        c3 += select(F(0.0), weight, l >= U(t | (3u << shift)));
       }
-      let masses = rowSum4(vec4f(hsum(c1), hsum(c2), hsum(c3), 0.0), lid);
-      let d = select(select(select(0u, 1u, masses.x >= wanted), 2u, masses.y >= wanted), 3u, masses.z >= wanted);
-      t |= d << shift;
+      let sums = rowSum4(vec4f(hsum(c0), hsum(c1), hsum(c2), hsum(c3)), lid);
+      if (digit == 0u && phase == 1u) { wanted = u.topP * sums.x; }
+      t |= select(select(select(0u, 1u, sums.y >= wanted), 2u, sums.z >= wanted), 3u, sums.w >= wanted) << shift;
     }
     threshold = max(threshold, t);
   }
@@ -145,9 +123,10 @@ fn masked(v: F, i: u32, suppress: bool) -> F {
     sumRaw += exp(v - mRaw);
     var score = z;
     if (!GREEDY) {
-      let keep = orderKey(z) >= U(threshold);
-      sum += select(F(0.0), exp((z - m) * u.it), keep);
-      score = select(F(LOWEST), (z - m) * u.it - log(exponentials(info.x, info.z, i)), keep);
+      let d = (z - m) * u.it;
+      let keep = level(d) >= U(threshold);
+      sum += select(F(0.0), exp(d), keep);
+      score = select(F(LOWEST), d - log(exponentials(info.x, info.z, i)), keep);
     }
     let high = hmax(score);
     if (high > best) {

@@ -130,6 +130,7 @@ export function sampleTokens(logits: Tensor, state: SampleState, options: Sample
     GREEDY,
     TOP_K: !GREEDY && topK > 0 && topK < vocab,
     TOP_P: !GREEDY && topP < 1,
+    SUPPRESS: minNewTokens > 0 && eosIds.length > 0,
     DOMAIN: SAMPLE_DOMAIN,
   };
   const { rows, next, positions, cachedLengths, tokens, logProbs } = state;
