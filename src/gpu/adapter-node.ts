@@ -1,9 +1,13 @@
 import { UserError } from "../runtime/errors.ts";
+import { withoutNoise } from "../runtime/stderr.ts";
 import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter } from "./adapter.ts";
 import { chosenDriver, hasVulkanLoader, useEmbeddedVulkan } from "./software.ts";
 
 // Dawn hides these behind toggles: f16 on NVIDIA, and features still called unsafe. They change nothing elsewhere.
 const FLAGS = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model"];
+
+// Dawn says this of every Vulkan adapter, each time it lists them.
+const NOISE = /max\w+PerPipelineLayout artificially reduced/;
 
 // Dawn's instance must outlive everything made from it: when it is collected the process crashes.
 const instances: GPU[] = [];
@@ -19,9 +23,10 @@ export async function requestDawnAdapter({ software = false }: AdapterOptions): 
   const request = async () => {
     const instance = dawn.create(FLAGS);
     instances.push(instance);
-    const adapter = await instance.requestAdapter(
-      software ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
-    );
+    const wanted: GPURequestAdapterOptions = software
+      ? { forceFallbackAdapter: true }
+      : { powerPreference: "high-performance" };
+    const adapter = await withoutNoise(NOISE, () => instance.requestAdapter(wanted));
     return adapter && { adapter, gpu: instance, note: describeAdapter(adapter) };
   };
 
@@ -68,7 +73,7 @@ export async function listDawnAdapters(): Promise<string[]> {
   try {
     const instance = dawn.create(["adapter=no adapter has this name"]);
     instances.push(instance);
-    await instance.requestAdapter();
+    await withoutNoise(NOISE, () => instance.requestAdapter());
     return [];
   } catch (error) {
     // The list is part of the complaint: " * backend: 'vulkan', name: 'llvmpipe'".
