@@ -7,7 +7,7 @@ import path from "node:path";
  * else `~/.cache/webrlhf`, else (no writable home) a private folder below the system's temporary one. It is created.
  */
 export async function cacheFolder(): Promise<string> {
-  const base = process.env.XDG_CACHE_HOME || path.join(os.homedir(), ".cache");
+  const base = process.env.XDG_CACHE_HOME || path.join(home(), ".cache");
   const user = process.getuid?.() ?? 0;
   for (const folder of [path.join(base, "webrlhf"), path.join(os.tmpdir(), `webrlhf-${user}`)]) {
     try {
@@ -20,6 +20,14 @@ export async function cacheFolder(): Promise<string> {
     } catch {}
   }
   throw new Error(`no cache folder is writable: tried ${path.join(base, "webrlhf")} and ${os.tmpdir()}`);
+}
+
+function home(): string {
+  try {
+    return os.homedir();
+  } catch {
+    return os.tmpdir(); // a user without an entry in /etc/passwd, as containers have them
+  }
 }
 
 /**
