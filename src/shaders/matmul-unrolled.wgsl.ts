@@ -170,20 +170,42 @@ function products(rows: number, cols: number, n: number, a: Operand, b: Operand)
   return lines;
 }
 
+/**
+ * The sums leave through an array and a loop: an unrolled store is a branch per lane in a software rasteriser's machine
+ * code, and 128 of them took five sixths of the time to compile a kernel.
+ */
 function stores({ rows, cols, lanes, vecB, bias, add, accumulate }: UnrolledTile, alongB: boolean): string {
   const interleaved = alongB || !vecB;
-  const plus = `${add ? " + f32(add[p])" : ""}${accumulate ? " + f32(c[p])" : ""}`;
-  const column = (j: number) => {
-    const at = interleaved ? `${j * lanes}u + lane` : `${Math.floor(j / 4) * 4 * lanes + (j % 4)}u + 4u * lane`;
-    const put = (i: number) =>
-      `    if (row + ${i}u < u.m) { c[p] = T(c${i}_${j}${bias ? " + extra" : ""}${plus}); p += u.n; }`;
-    return [
-      `  if (col + ${at} < u.n) {`,
-      `    var p = wid.z * u.sc + row * u.n + col + ${at};`,
-      bias ? `    let extra = f32(bias[col + ${at}]);` : "",
-      ...range(rows).map(put),
-      "  }",
-    ].join("\n");
-  };
-  return range(cols).map(column).join("\n");
+  const at = (j: number) =>
+    interleaved ? `col + ${j * lanes}u + lane` : `col + ${Math.floor(j / 4) * 4 * lanes + (j % 4)}u + 4u * lane`;
+  const plus = (j: number) =>
+    `${bias ? ` + extra${j}` : ""}${add ? " + f32(add[p])" : ""}${accumulate ? " + f32(c[p])" : ""}`;
+  return `
+  var sums: array<f32, ${rows * cols}>;
+${range(rows)
+  .map(
+    (i) =>
+      `  ${range(cols)
+        .map((j) => `sums[${i * cols + j}] = c${i}_${j};`)
+        .join(" ")}`,
+  )
+  .join("\n")}
+${
+  bias
+    ? range(cols)
+        .map((j) => `  let extra${j} = f32(bias[min(${at(j)}, u.n - 1u)]);`)
+        .join("\n")
+    : ""
+}
+  for (var i = 0u; i < min(${rows}u, max(u.m, row) - row); i += 1u) {
+    let base = wid.z * u.sc + (row + i) * u.n;
+${range(cols)
+  .map(
+    (j) => `    if (${at(j)} < u.n) {
+      let p = base + ${at(j)};
+      c[p] = T(sums[i * ${cols}u + ${j}u]${plus(j)});
+    }`,
+  )
+  .join("\n")}
+  }`;
 }
