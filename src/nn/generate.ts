@@ -166,8 +166,9 @@ function forkPrompts(cache: KvCache, lengths: readonly number[], samples: number
       sizes.push(length);
     }
   });
-  const [a, b, n] = [from, to, sizes].map((list) => tensor(Uint32Array.from(list)));
-  for (const { keys, values } of cache.all) kvCacheFork(keys, values, a, b, n);
+  const [sources, targets, copied] = [from, to, sizes].map((list) => tensor(Uint32Array.from(list)));
+  const plan = { sources, targets, lengths: copied, longest: Math.max(...lengths) };
+  for (const { keys, values } of cache.all) kvCacheFork(keys, values, plan);
 }
 
 /** One token for every response; responses that are done are carried along. */

@@ -1,0 +1,148 @@
+/**
+ * Decoding against a key/value cache [slots, CAPACITY, C], C = kvHeads * D / 4 vectors wide. Rows of qkv hold H query
+ * heads, then the keys, then the values. All widths are counted in vec4.
+ */
+
+/** Row n's keys and values go to cache[slots[n], positions[n]]; rows that point outside of the cache are dropped. */
+export const KV_WRITE = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  let row = i / C;
+  let c = i % C;
+  let slot = slots[row];
+  let position = positions[row];
+  if (slot >= u.slots || position >= u.capacity) { return; }
+  let from = row * u.width + u.width - 2u * C + c;
+  let to = (slot * u.capacity + position) * C + c;
+  keys[to] = qkv[from];
+  values[to] = qkv[from + C];
+}
+`;
+
+/** Copies the first lengths[m] tokens of slot from[m] to slot to[m]; an invocation owns one column of one copy. */
+export const KV_FORK = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  let m = i / C;
+  let a = source[m];
+  let b = destination[m];
+  if (a >= u.slots || b >= u.slots || a == b) { return; }
+  let count = min(lengths[m], u.capacity);
+  var read = a * u.capacity * C + i % C;
+  var write = b * u.capacity * C + i % C;
+  for (var t = 0u; t < count; t++) {
+    keys[write] = keys[read];
+    values[write] = values[read];
+    read += C;
+    write += C;
+  }
+}
+`;
+
+/**
+ * One invocation per (row, head), for CPU adapters: every load serves one product whatever the layout, so nothing is
+ * gained by sharing. Two keys at a time halve the traffic of q and the output in memory.
+ */
+export const CACHED_ATTENTION_SERIAL = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  let row = i / H;
+  let head = i % H;
+  var q: array<A4, D4>;
+  var o: array<A4, D4>;
+  for (var c = 0u; c < u.d4; c++) { q[c] = A4(qkv[row * W4 + head * D4 + c]) * u.scale2; }
+  let count = min(lengths[row], u.capacity);
+  let base = row * u.capacity * C + head / (H / HKV) * D4;
+  var m = -1e30;
+  var l = 0.0;
+  for (var j = 0u; j < count; j += 2u) {
+    let at0 = base + j * C;
+    let at1 = base + min(j + 1u, count - 1u) * C;
+    var a = A4(0.0);
+    var b = A4(0.0);
+    for (var c = 0u; c < u.d4; c++) {
+      a = fma(q[c], A4(keys[at0 + c]), a);
+      b = fma(q[c], A4(keys[at1 + c]), b);
+    }
+    let s0 = a.x + a.y + a.z + a.w;
+    let s1 = select(-1e30, b.x + b.y + b.z + b.w, j + 1u < count);
+    let top = max(m, max(s0, s1));
+    let f = exp2(m - top);
+    let p0 = exp2(s0 - top);
+    let p1 = select(0.0, exp2(s1 - top), j + 1u < count);
+    m = top;
+    l = l * f + p0 + p1;
+    for (var c = 0u; c < u.d4; c++) {
+      o[c] = fma(A4(p1), A4(values[at1 + c]), fma(A4(p0), A4(values[at0 + c]), o[c] * f));
+    }
+  }
+  let g = select(0.0, 1.0 / l, l > 0.0);
+  for (var c = 0u; c < u.d4; c++) { out[i * D4 + c] = T4(o[c] * g); }
+}
+`;
+
+/**
+ * One workgroup per (row, head), for GPUs: invocations are keys while scores are computed, and (group of keys, column)
+ * while values are summed. SPLIT = WG / D4 groups of keys, added at the end.
+ */
+export const CACHED_ATTENTION_WORKGROUP = /* wgsl */ `
+var<workgroup> query: array<A4, D4>;
+var<workgroup> scores: array<f32, WG>;
+var<workgroup> sums: array<A4, WG>;
+var<workgroup> totals: array<f32, WG>;
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let task = linearId(wid, nwg);
+  if (task >= u.n) { return; }
+  let row = task / H;
+  let head = task % H;
+  let count = min(lengths[row], u.capacity);
+  let base = row * u.capacity * C + head / (H / HKV) * D4;
+  if (lid < D4) { query[lid] = A4(qkv[row * W4 + head * D4 + lid]) * u.scale2; }
+  let c = lid % D4;
+  let split = lid / D4;
+  var m = -1e30;
+  var l = 0.0;
+  var o = A4(0.0);
+  for (var first = 0u; first < count; first += WG) {
+    workgroupBarrier();
+    let size = min(WG, count - first);
+    var s = A4(0.0);
+    if (lid < size) {
+      let at = base + (first + lid) * C;
+      for (var k = 0u; k < D4; k++) { s = fma(query[k], A4(keys[at + k]), s); }
+    }
+    scores[lid] = select(-1e30, s.x + s.y + s.z + s.w, lid < size);
+    workgroupBarrier();
+    var top = m;
+    for (var j = 0u; j < size; j++) { top = max(top, scores[j]); }
+    let f = exp2(m - top);
+    m = top;
+    l *= f;
+    o *= f;
+    if (split < SPLIT) {
+      for (var j = split; j < size; j += SPLIT) {
+        let p = exp2(scores[j] - top);
+        l += p;
+        o = fma(A4(p), A4(values[base + (first + j) * C + c]), o);
+      }
+    }
+  }
+  sums[lid] = o;
+  totals[lid] = l;
+  workgroupBarrier();
+  if (lid < D4) {
+    for (var k = 1u; k < SPLIT; k++) {
+      o += sums[k * D4 + c];
+      l += totals[k * D4 + c];
+    }
+    out[task * D4 + c] = T4(o * select(0.0, 1.0 / l, l > 0.0));
+  }
+}
+`;

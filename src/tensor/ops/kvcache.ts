@@ -1,0 +1,172 @@
+/** Key/value caches [slots, capacity, kvHeads * D] for decoding. Inference only: nothing here is recorded. */
+import { caps } from "../../gpu/device.ts";
+import { kernel } from "../../gpu/kernel.ts";
+import { addWork, run } from "../../gpu/stream.ts";
+import { CACHED_ATTENTION_SERIAL, CACHED_ATTENTION_WORKGROUP, KV_FORK, KV_WRITE } from "../../shaders/kvcache.wgsl.ts";
+import { empty, type Tensor } from "../tensor.ts";
+import type { AttentionOptions } from "./attention.ts";
+
+const WG = 64;
+
+const writeKernel = kernel({
+  name: "kv_cache_write",
+  code: KV_WRITE,
+  bindings: {
+    qkv: "read vec4<T>",
+    slots: "read u32",
+    positions: "read u32",
+    keys: "write vec4<T>",
+    values: "write vec4<T>",
+  },
+  scalars: { n: "u32", width: "u32", slots: "u32", capacity: "u32" },
+});
+
+const forkKernel = kernel({
+  name: "kv_cache_fork",
+  code: KV_FORK,
+  bindings: {
+    source: "read u32",
+    destination: "read u32",
+    lengths: "read u32",
+    keys: "write vec4<T>",
+    values: "write vec4<T>",
+  },
+  scalars: { n: "u32", slots: "u32", capacity: "u32" },
+});
+
+const bindings = {
+  qkv: "read vec4<T>",
+  keys: "read vec4<T>",
+  values: "read vec4<T>",
+  lengths: "read u32",
+  out: "write vec4<T>",
+};
+const serialKernel = kernel({
+  name: "cached_attention_serial",
+  code: CACHED_ATTENTION_SERIAL,
+  bindings,
+  scalars: { n: "u32", capacity: "u32", d4: "u32", scale2: "f32" },
+});
+const workgroupKernel = kernel({
+  name: "cached_attention",
+  code: CACHED_ATTENTION_WORKGROUP,
+  bindings,
+  scalars: { n: "u32", capacity: "u32", scale2: "f32" },
+});
+
+export interface CachedAttentionOptions extends Omit<AttentionOptions, "variant"> {
+  /** Overrides the adapter's kernel variant; for tests and benches. */
+  variant?: "serial" | "workgroup";
+}
+
+/**
+ * Stores the keys and values of token rows: row n goes to cache[slots[n], positions[n]]. Rows whose slot or position lies
+ * outside of the cache are dropped.
+ * @param qkv [N, (H + 2 kvHeads) * D]
+ * @param cacheK [slots, capacity, kvHeads * D], written in place, like `cacheV`
+ * @param slots u32 [N]
+ * @param positions u32 [N]
+ */
+export function kvCacheWrite(
+  qkv: Tensor,
+  cacheK: Tensor,
+  cacheV: Tensor,
+  slots: Tensor,
+  positions: Tensor,
+  options?: Pick<AttentionOptions, "heads" | "kvHeads" | "headDim">,
+): void {
+  const { count, capacity, width: C } = cacheShape("kvCacheWrite", cacheK, cacheV);
+  const rows = slots.size;
+  const width = qkv.size / rows;
+  if (positions.size !== rows || !Number.isInteger(width) || width <= 2 * C * 4 || width % 4 !== 0) {
+    throw new Error(`kvCacheWrite: qkv [${qkv.shape}] does not fit ${rows} rows of a cache [${cacheK.shape}]`);
+  }
+  if (options) checkWidth("kvCacheWrite", qkv, rows, cacheK, options);
+  const n = rows * C;
+  const buffers = [qkv.view, slots.view, positions.view, cacheK.view, cacheV.view];
+  run(writeKernel, { T: qkv.dtype, C, WG }, buffers, [n, width / 4, count, capacity], Math.ceil(n / WG));
+}
+
+/**
+ * Copies the first lengths[m] tokens of slot from[m] to slot to[m], for samples that share a prompt. A slot must not be
+ * both a source and a destination, nor a destination twice.
+ * @param from u32 [M], as are `to` and `lengths`
+ */
+export function kvCacheFork(cacheK: Tensor, cacheV: Tensor, from: Tensor, to: Tensor, lengths: Tensor): void {
+  const { count, capacity, width: C } = cacheShape("kvCacheFork", cacheK, cacheV);
+  if (to.size !== from.size || lengths.size !== from.size) {
+    throw new Error(`kvCacheFork: ${from.size} sources, ${to.size} destinations and ${lengths.size} lengths`);
+  }
+  const n = from.size * C;
+  const buffers = [from.view, to.view, lengths.view, cacheK.view, cacheV.view];
+  run(forkKernel, { T: cacheK.dtype, C, WG }, buffers, [n, count, capacity], Math.ceil(n / WG));
+}
+
+/**
+ * Attention of one new token per slot: row b's queries see cache[b, 0 .. lengths[b]), which should include the token's own
+ * key. Length 0 gives 0.
+ *
+ * | adapter | kernel    | why
+ * |---------|-----------|------------------------------------------------------------------------------
+ * | CPU     | serial    | a load costs the same alone or shared, and barriers cost 50 to 550 ns
+ * | GPU     | workgroup | (row, head) pairs alone are too few invocations, and their loads would not coalesce
+ *
+ * @param qkv [B, (H + 2 kvHeads) * D]; only the query columns are read
+ * @param lengths u32 [B]
+ * @returns [B, H * D]
+ */
+export function cachedAttention(
+  qkv: Tensor,
+  cacheK: Tensor,
+  cacheV: Tensor,
+  lengths: Tensor,
+  options: CachedAttentionOptions,
+): Tensor {
+  const { heads: H, kvHeads: HKV, headDim } = options;
+  const { count, capacity, width: C } = cacheShape("cachedAttention", cacheK, cacheV);
+  const rows = lengths.size;
+  checkWidth("cachedAttention", qkv, rows, cacheK, options);
+  if (rows > count) throw new Error(`cachedAttention: ${rows} rows, but the cache has ${count} slots`);
+  const D4 = headDim / 4;
+  const scale2 = (options.scale ?? 1 / Math.sqrt(headDim)) * Math.LOG2E;
+  const out = empty([rows, H * headDim], qkv.dtype, "cachedAttention");
+  const consts = { T: qkv.dtype, H, HKV, D4, C, W4: (H + 2 * HKV) * D4 };
+  const buffers = [qkv.view, cacheK.view, cacheV.view, lengths.view, out.view];
+  const n = rows * H;
+  const variant = options.variant ?? (caps().kind === "cpu" ? "serial" : "workgroup");
+  if (variant === "serial") {
+    run(serialKernel, { ...consts, WG: 8 }, buffers, [n, capacity, D4, scale2], Math.ceil(n / 8));
+  } else {
+    run(workgroupKernel, { ...consts, WG, SPLIT: Math.floor(WG / D4) }, buffers, [n, capacity, scale2], n);
+  }
+  addWork(2 * n * headDim * capacity);
+  return out;
+}
+
+function cacheShape(op: string, cacheK: Tensor, cacheV: Tensor): { count: number; capacity: number; width: number } {
+  const [count, capacity, width] = cacheK.shape;
+  if (cacheK.shape.length !== 3 || width % 4 !== 0 || String(cacheK.shape) !== String(cacheV.shape)) {
+    throw new Error(
+      `${op}: caches must be [slots, capacity, kvHeads * D], not [${cacheK.shape}] and [${cacheV.shape}]`,
+    );
+  }
+  return { count, capacity, width: width / 4 };
+}
+
+function checkWidth(
+  op: string,
+  qkv: Tensor,
+  rows: number,
+  cache: Tensor,
+  { heads, kvHeads, headDim }: Pick<AttentionOptions, "heads" | "kvHeads" | "headDim">,
+): void {
+  const width = (heads + 2 * kvHeads) * headDim;
+  if (heads % kvHeads !== 0 || headDim % 4 !== 0 || headDim > 128) {
+    throw new Error(`${op}: ${heads} heads on ${kvHeads} KV heads of dimension ${headDim} are not supported`);
+  }
+  if (qkv.size !== rows * width || cache.shape[2] !== kvHeads * headDim) {
+    throw new Error(
+      `${op}: qkv must be [${rows}, ${width}] and the cache ${kvHeads * headDim} wide, not [${qkv.shape}] and [${cache.shape}]`,
+    );
+  }
+}
