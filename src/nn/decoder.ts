@@ -41,10 +41,10 @@ class Attention extends Module {
   }
 
   forward(x: Tensor, at: Sequences, residual: Tensor): Tensor {
-    const { heads, kvHeads, headDim, family, ropeTheta, maxPositions } = this.config;
+    const { heads, kvHeads, headDim, family, ropeTheta } = this.config;
     const shape = { heads, kvHeads, headDim };
     let qkv = this.qkv.forward(x);
-    if (family === "llama") qkv = rope(qkv, positionsOf(at), { ...shape, theta: ropeTheta, maxPositions });
+    if (family === "llama") qkv = rope(qkv, positionsOf(at), { ...shape, theta: ropeTheta });
     if (at.cache) {
       const { keys, values } = at.cache.layer(this.layer);
       kvCacheWrite(qkv, keys, values, at.slots as Tensor, positionsOf(at), shape);

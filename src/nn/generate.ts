@@ -167,8 +167,7 @@ function forkPrompts(cache: KvCache, lengths: readonly number[], samples: number
     }
   });
   const [sources, targets, copied] = [from, to, sizes].map((list) => tensor(Uint32Array.from(list)));
-  const plan = { sources, targets, lengths: copied, longest: Math.max(...lengths) };
-  for (const { keys, values } of cache.all) kvCacheFork(keys, values, plan);
+  for (const { keys, values } of cache.all) kvCacheFork(keys, values, sources, targets, copied);
 }
 
 /** One token for every response; responses that are done are carried along. */

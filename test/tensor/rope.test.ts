@@ -1,34 +1,71 @@
+import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { openDevice } from "../../src/gpu/device.ts";
 import { rope } from "../../src/tensor/ops/rope.ts";
+import { scope } from "../../src/tensor/scope.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
-import { expectClose } from "../helpers.ts";
+import { expectClose, gpuReady } from "../helpers.ts";
+import { byRow, checkOp, input, values } from "./check.ts";
 
-beforeAll(() => openDevice());
+beforeAll(gpuReady);
+
+interface Heads {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  theta: number;
+}
+
+const reference =
+  ({ heads, kvHeads, headDim, theta }: Heads, positions: number[]) =>
+  ([x]: Float64Array[]) =>
+    byRow(x, (heads + 2 * kvHeads) * headDim, (row, r) => {
+      const y = row.slice();
+      const half = headDim / 2;
+      for (let h = 0; h < heads + kvHeads; h++) {
+        for (let i = 0; i < half; i++) {
+          const angle = positions[r] * Math.fround(theta ** (-i / half));
+          const [a, b] = [row[h * headDim + i], row[h * headDim + half + i]];
+          y[h * headDim + i] = a * Math.cos(angle) - b * Math.sin(angle);
+          y[h * headDim + half + i] = b * Math.cos(angle) + a * Math.sin(angle);
+        }
+      }
+      return y;
+    });
+
+const shapes = fc.record({
+  heads: fc.constantFrom(1, 2, 4),
+  kvHeads: fc.constantFrom(1, 2),
+  headDim: fc.constantFrom(4, 8, 12, 16, 32, 40),
+  theta: fc.constantFrom(100, 10000, 1e6),
+});
 
 describe("rope", () => {
-  for (const headDim of [4, 8, 12, 16, 32]) {
-    it(`rotates pairs (i, i + D/2) exactly at far positions, D = ${headDim}`, async () => {
-      const [heads, kvHeads, maxPositions] = [3, 1, 9000];
-      const positions = [0, 1, 77, 8191];
-      const width = (heads + 2 * kvHeads) * headDim;
-      const x = Float32Array.from({ length: positions.length * width }, (_, i) => Math.sin(i * 1.7));
-      const options = { heads, kvHeads, headDim, theta: 10000, maxPositions };
-      const y = await rope(tensor(x, [positions.length, width]), tensor(Uint32Array.from(positions)), options).read();
-      const expected = Float64Array.from(x);
-      const half = headDim / 2;
-      positions.forEach((p, row) => {
-        for (let head = 0; head < heads + kvHeads; head++) {
-          for (let i = 0; i < half; i++) {
-            const angle = p * 10000 ** (-i / half);
-            const at = row * width + head * headDim + i;
-            const [a, b] = [x[at], x[at + half]];
-            expected[at] = a * Math.cos(angle) - b * Math.sin(angle);
-            expected[at + half] = b * Math.cos(angle) + a * Math.sin(angle);
-          }
-        }
-      });
-      expectClose(y, expected, 1e-6, 1e-6);
-    });
-  }
+  it("turns queries and keys and leaves values alone, gradients included", async () => {
+    await fc.assert(
+      fc.asyncProperty(shapes, fc.array(fc.nat(300), { minLength: 1, maxLength: 6 }), async (shape, positions) => {
+        const width = (shape.heads + 2 * shape.kvHeads) * shape.headDim;
+        const op = ([x]: Parameters<typeof rope>[0][]) => rope(x, tensor(Uint32Array.from(positions)), shape);
+        await checkOp(op, [input([positions.length, width], width)], reference(shape, positions));
+      }),
+      { numRuns: 8, seed: 1 },
+    );
+  });
+
+  it("keeps f32 precision at positions in the thousands", async () => {
+    const positions = [0, 255, 256, 257, 2047, 8191, 8192, 65535];
+    const shape = { heads: 1, kvHeads: 1, headDim: 64, theta: 10000 };
+    const x = values(positions.length * 192, 3);
+    const y = scope(() => rope(tensor(x, [positions.length, 192]), tensor(Uint32Array.from(positions)), shape));
+    expectClose(await y.read(), reference(shape, positions)([Float64Array.from(x)]), 5e-7);
+    y.free("test");
+  });
+
+  it("refuses shapes that do not fit", () => {
+    const x = () => tensor(new Float32Array(24), [2, 12]);
+    const positions = () => tensor(new Uint32Array(2));
+    const heads = { heads: 1, kvHeads: 1 };
+    expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 6 }))).toThrow("multiple of 4");
+    expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 8 }))).toThrow("[2, 24]");
+    expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 4, maxPositions: 1e6 }))).toThrow("65536");
+  });
 });

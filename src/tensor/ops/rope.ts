@@ -14,6 +14,8 @@ export interface RopeOptions {
   headDim: number;
   /** Base of the wavelengths. Default 10000. */
   theta?: number;
+  /** Where the positions end, if known: refused beyond 65,536 instead of computed wrongly. */
+  maxPositions?: number;
 }
 
 const LOW = 256; // positions reach LOW * LOW
@@ -37,6 +39,9 @@ export function rope(qkv: Tensor, positions: Tensor, options: RopeOptions): Tens
   if (headDim % 4 !== 0) throw new Error(`rope: head dimension ${headDim} is not a multiple of 4`);
   if (positions.dtype !== "u32" || qkv.size !== positions.size * width) {
     throw new Error(`rope: qkv must be [${positions.size}, ${width}] for u32 positions, not [${qkv.shape}]`);
+  }
+  if ((options.maxPositions ?? 0) > LOW * LOW) {
+    throw new Error(`rope: angles are tabled for ${LOW * LOW} positions, not ${options.maxPositions}`);
   }
   const y = turn(qkv, positions, options, theta, 1);
   return record("rope", [qkv], y, (dy) => [turn(dy, positions, options, theta, -1)]);
