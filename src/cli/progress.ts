@@ -49,6 +49,8 @@ export class Progress {
   readonly #now: () => number;
   #started = 0;
   #firstStep = 0;
+  /** When the first step was done: it alone compiles shaders, so it says nothing about the others' speed. */
+  #warm: { step: number; at: number } | null = null;
   #drawn = 0;
   #lineOpen = false;
   #last: (TrainEvent & { type: "step" }) | null = null;
@@ -72,6 +74,7 @@ export class Progress {
       case "step": {
         const first = this.#last === null;
         this.#last = event;
+        this.#warm ??= { step: event.step, at: this.#now() };
         if (this.#terminal.tty) this.#draw(event);
         else if (first || event.step % this.#every === 0 || event.step >= event.maxSteps)
           this.print(this.#plain(event));
@@ -83,7 +86,7 @@ export class Progress {
       case "end":
         if (this.#last && this.#terminal.tty) this.print(this.#plain(this.#last));
         this.clear();
-        if (Object.keys(event.metrics).length > 0) this.print(`done: ${pairs(event.metrics)}`);
+        this.print(`done in ${clock(this.#now() - this.#started)}`);
         return;
       default:
         return;
@@ -103,8 +106,9 @@ export class Progress {
   }
 
   #rate(event: TrainEvent & { type: "step" }): { perSecond: number; left: number } {
-    const elapsed = Math.max(1e-9, this.#now() - this.#started);
-    const perSecond = (event.step - this.#firstStep) / elapsed;
+    const warm = this.#warm !== null && event.step > this.#warm.step ? this.#warm : null;
+    const since = warm ?? { step: this.#firstStep, at: this.#started };
+    const perSecond = (event.step - since.step) / Math.max(1e-9, this.#now() - since.at);
     return { perSecond, left: (event.maxSteps - event.step) / perSecond };
   }
 

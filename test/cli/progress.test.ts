@@ -37,7 +37,7 @@ describe("progress", () => {
       "ppo: step 10/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s  eta 5s\n",
       "ppo: step 20/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s  10s\n",
       "ppo: eval at step 20: reward 3.000\n",
-      "ppo: done: reward 2.000\n",
+      "ppo: done in 10s\n",
     ]);
   });
 
@@ -46,7 +46,7 @@ describe("progress", () => {
     const drawn = written.filter((text) => text.startsWith("\r") && text.length > 10);
     expect(drawn).toHaveLength(20);
     for (const text of drawn) expect(text.replace("\r\x1b[2K", "").length).toBeLessThan(80);
-    expect(written.at(-1)).toBe("ppo: done: reward 2.000\n");
+    expect(written.at(-1)).toBe("ppo: done in 10s\n");
   });
 
   it("writes numbers and times briefly", () => {
