@@ -1,10 +1,11 @@
-"""Opens a folder that webrlhf wrote with Hugging Face transformers and prints what it computes as JSON.
+"""Opens folders that webrlhf wrote with Hugging Face transformers and prints what it computes, one JSON line for each.
 
-Usage: python check_transformers.py <folder> [request.json]
+Usage: python check_transformers.py <folder> ... [request.json]
 
-The request (all fields optional) may hold `ids`: token id sequences to run, `texts`: strings to tokenize, and
-`newTokens`: how many tokens to generate greedily after each sequence (EOS does not stop). Without `ids`, one short
-sequence of small ids is run. Weights that are missing, unexpected or of another shape are errors.
+The request (all fields optional) may hold `ids`: token id sequences to run, `texts`: strings to tokenize,
+`newTokens`: how many tokens to generate greedily after each sequence (EOS does not stop), and `resave`: a subfolder
+name under which transformers saves what it opened. Without `ids`, one short sequence of small ids is run. Weights that
+are missing, unexpected or of another shape are errors.
 """
 
 import json
@@ -35,13 +36,14 @@ def open_model(folder: Path):
     problems = {k: sorted(map(str, v)) for k, v in info.items() if v}
     if problems:
         raise SystemExit(f"{folder}: weights do not fit: {json.dumps(problems)}")
-    return model.double().eval(), scorer
+    return model, scorer
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
-    request = json.loads(Path(sys.argv[2]).read_text()) if len(sys.argv) > 2 else {}
+def check(folder: Path, request: dict) -> dict:
     model, scorer = open_model(folder)
+    if request.get("resave"):
+        model.save_pretrained(folder / request["resave"])
+    model = model.double().eval()
     sequences = request.get("ids") or [[i % model.config.vocab_size for i in (3, 5, 7, 4, 6)]]
     answer = {
         "transformers": transformers.__version__,
@@ -76,7 +78,14 @@ def main() -> None:
             "ids": encoded,
             "decoded": [tokenizer.decode(e, clean_up_tokenization_spaces=False) for e in encoded],
         }
-    print(json.dumps(answer))
+    return answer
+
+
+def main() -> None:
+    folders = [Path(a) for a in sys.argv[1:] if not a.endswith(".json")]
+    requests = [json.loads(Path(a).read_text()) for a in sys.argv[1:] if a.endswith(".json")]
+    for folder in folders:
+        print(json.dumps(check(folder, requests[0] if requests else {})), flush=True)
 
 
 if __name__ == "__main__":

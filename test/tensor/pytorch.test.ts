@@ -8,6 +8,7 @@ import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
 import { linear, matmul } from "../../src/tensor/ops/matmul.ts";
 import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
 import { mean, sum } from "../../src/tensor/ops/reduce.ts";
+import { rope } from "../../src/tensor/ops/rope.ts";
 import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
 import { packing } from "../../src/tensor/packing.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
@@ -67,6 +68,7 @@ const ops: Record<string, Apply> = {
   swiglu: unary(swiglu),
   embedding: ([table, ids], reference) => embedding(table, ids, reference.inputs[1].data as number[]),
   attention: ([qkv], { args, packing: p }) => attention(qkv, packing(p.lengths, p.starts, p.rows), args),
+  rope: ([qkv, positions], { args }) => rope(qkv, positions, args),
   gatherRows: ([x, idx], reference) => gatherRows(x, idx, reference.inputs[1].data as number[]),
 };
 

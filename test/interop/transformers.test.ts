@@ -1,0 +1,173 @@
+/**
+ * Real transformers opens what webrlhf writes, and webrlhf opens what transformers writes. Needs a Python with torch and
+ * transformers: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { trainBpe } from "../../src/data/bpe.ts";
+import { Tokenizer } from "../../src/data/tokenizer.ts";
+import { type DecoderConfig, decoderConfig } from "../../src/nn/config.ts";
+import { generate } from "../../src/nn/generate.ts";
+import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
+import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
+import { diskFiles } from "../../src/runtime/files.ts";
+import { normal } from "../../src/runtime/rng.ts";
+import { noGrad } from "../../src/tensor/autograd.ts";
+import { packing } from "../../src/tensor/packing.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
+import { expectClose, gpuReady } from "../helpers.ts";
+
+const python = process.env.WEBRLHF_PYTHON ?? "python3";
+const script = fileURLToPath(new URL("check_transformers.py", import.meta.url));
+
+/** Why the comparison cannot run, or "". */
+function whyNot(): string {
+  const probe = spawnSync(python, [
+    "-c",
+    "import importlib.util as u; print(all(map(u.find_spec, ('torch', 'transformers'))))",
+  ]);
+  if (probe.error) return `${python} does not start`;
+  return probe.stdout.toString().trim() === "True"
+    ? ""
+    : `${python} has no torch and transformers; WEBRLHF_PYTHON can name another`;
+}
+const reason = whyNot();
+
+const texts = [
+  "Once upon a time, there was a cat.",
+  "  two  spaces,\nnew lines\n\n\tand a tab ",
+  "naïve café, 東京, emoji 🦊!",
+  "it's 1234 o'clock; they'll say <|endoftext|> here",
+];
+const ids = [[3, 5, 7, 4, 6, 40, 41], [9], [10, 10, 11, 250]];
+const newTokens = 6;
+
+const trained = trainBpe([...texts, ...texts], { vocabSize: 280 });
+const tokenizer = Tokenizer.fromTrained(trained);
+const shape = {
+  vocabSize: tokenizer.vocabSize,
+  hiddenSize: 16,
+  layers: 2,
+  heads: 4,
+  maxPositions: 32,
+  eosId: tokenizer.eosId,
+  padId: tokenizer.padId,
+};
+const gpt2 = decoderConfig({ ...shape, family: "gpt2" });
+const llama = { ...shape, family: "llama", kvHeads: 2, headDim: 8, intermediateSize: 20, ropeTheta: 500 } as const;
+
+const models: [folder: string, config: DecoderConfig, kind: typeof CausalLM | typeof ScoreModel][] = [
+  ["gpt2", gpt2, CausalLM],
+  ["llama", decoderConfig({ ...llama, tieEmbeddings: false }), CausalLM],
+  ["llama-tied", decoderConfig({ ...llama, tieEmbeddings: true }), CausalLM],
+  ["gpt2-score", gpt2, ScoreModel],
+  ["llama-score", decoderConfig(llama), ScoreModel],
+];
+
+interface Answer {
+  architecture: string;
+  tied: boolean;
+  parameters: number;
+  logits: number[][] | number[][][];
+  greedy?: number[][];
+  generation?: Record<string, number | null>;
+  tokenizer: { length: number; specials: Record<string, string | null>; ids: number[][]; decoded: string[] };
+}
+
+describe.skipIf(reason !== "")(`transformers${reason && ` (skipped: ${reason})`}`, () => {
+  let root = "";
+  const answers = new Map<string, Answer>();
+  const opened = new Map<string, Model>();
+
+  beforeAll(async () => {
+    await gpuReady();
+    root = mkdtempSync(join(tmpdir(), "webrlhf-interop-"));
+    const files = await diskFiles();
+    for (const [name, config, Kind] of models) {
+      const model = new Kind(config, name);
+      opened.set(name, model);
+      randomize(model);
+      await files.writeFolder(join(root, name), {
+        ...(await modelFiles(model)),
+        "tokenizer.json": JSON.stringify(tokenizer.json),
+        "tokenizer_config.json": JSON.stringify(tokenizer.configJson),
+      });
+    }
+    const request = join(root, "request.json");
+    writeFileSync(request, JSON.stringify({ ids, texts, newTokens, resave: "again" }));
+    const run = spawnSync(python, [script, ...models.map(([name]) => join(root, name)), request], { encoding: "utf8" });
+    if (run.status !== 0) throw new Error(`transformers refused: ${run.stderr.slice(-4000)}`);
+    const lines = run.stdout.trim().split("\n");
+    for (const [i, [name]] of models.entries()) answers.set(name, JSON.parse(lines[i]));
+  }, 300_000);
+
+  afterAll(() => {
+    for (const model of opened.values()) model.destroy();
+    if (root) rmSync(root, { recursive: true, force: true });
+  });
+
+  it.each(models)("opens %s and computes the same", async (name, config) => {
+    const answer = answers.get(name) as Answer;
+    const model = opened.get(name) as Model;
+    await expectSame(model, answer);
+    const family = config.family === "gpt2" ? "GPT2" : "Llama";
+    const head =
+      model instanceof ScoreModel ? "ForSequenceClassification" : family === "GPT2" ? "LMHeadModel" : "ForCausalLM";
+    expect(answer.architecture).toBe(family + head);
+    expect(answer.parameters).toBe(model.store.count);
+    if (!(model instanceof CausalLM)) return;
+    expect(answer.tied).toBe(config.tieEmbeddings);
+    expect(answer.generation).toEqual({ bos_token_id: null, eos_token_id: config.eosId, pad_token_id: config.padId });
+    const prompts = ids.map((p) => Uint32Array.from(p));
+    const responses = await generate(model, prompts, { maxNewTokens: newTokens, temperature: 0, seed: 1, eosIds: [] });
+    expect(responses.map((r) => Array.from(r.ids))).toEqual(answer.greedy);
+  });
+
+  it.each(models)("saves %s so that it opens here", async (name, _, Kind) => {
+    const files = await diskFiles();
+    const load = Kind === CausalLM ? loadCausalLM : loadScoreModel;
+    const model = await load(files, join(root, name, "again"));
+    await expectSame(model, answers.get(name) as Answer);
+    model.destroy();
+  });
+
+  it("reads the tokenizer the same way", () => {
+    const answer = (answers.get("gpt2") as Answer).tokenizer;
+    expect(answer.length).toBe(tokenizer.vocabSize);
+    expect(answer.ids).toEqual(texts.map((t) => tokenizer.encode(t)));
+    expect(answer.decoded).toEqual(texts);
+    expect(answer.specials.eos_token).toBe(tokenizer.idToToken(tokenizer.eosId as number));
+    expect(answer.specials.pad_token).toBe(tokenizer.idToToken(tokenizer.padId as number));
+  });
+});
+
+/** Weights large enough to make every part of the model matter, biases and norms included. */
+function randomize(model: Model): void {
+  for (const [i, { value, init }] of model.store.parameters.entries()) {
+    const centre = "constant" in init ? init.constant : 0;
+    const data = new Float32Array(value.size);
+    for (let k = 0; k < data.length; k++) data[k] = centre + 0.25 * normal(7, i, k);
+    value.write(data);
+  }
+}
+
+async function expectSame(model: Model, answer: Answer): Promise<void> {
+  const lengths = ids.map((s) => s.length);
+  const out = scope(() =>
+    noGrad(() => {
+      const host = Uint32Array.from(ids.flat());
+      const packed = packing(lengths);
+      const batch = { gpu: tensor(host), host };
+      if (model instanceof CausalLM) return model.logits(model.decoder.forward(batch, { packing: packed }));
+      const ends = packed.starts.map((start, i) => start + lengths[i] - 1);
+      return (model as ScoreModel).scores(batch, packed, Uint32Array.from(ends));
+    }),
+  );
+  expectClose(await out.read(), (answer.logits as number[][][]).flat(2), 1e-5, 1e-6, "logits");
+  out.free("the test");
+}
