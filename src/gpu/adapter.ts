@@ -35,7 +35,7 @@ export async function requestAdapter(options: AdapterOptions = {}): Promise<Foun
 async function fromNavigator(gpu: GPU, { software }: AdapterOptions): Promise<FoundAdapter> {
   if ("Deno" in globalThis) {
     // Before the first request: Deno looks for drivers once.
-    const { chosenDriver, hasVulkanLoader, useEmbeddedVulkan } = await import("./software.ts");
+    const { hasVulkanLoader, useEmbeddedVulkan } = await import("./software.ts");
     if (!hasVulkanLoader()) await useEmbeddedVulkan();
   }
   const adapter = await gpu.requestAdapter(

@@ -98,10 +98,11 @@ export async function diskFiles(): Promise<Files> {
         throw explain(error, "write", path);
       }
     },
-    list: (path) => fs.readdir(path).then(
-      (names) => names.sort(),
-      () => [],
-    ),
+    list: (path) =>
+      fs.readdir(path).then(
+        (names) => names.sort(),
+        () => [],
+      ),
     remove: (path) => fs.rm(path, { recursive: true, force: true }),
   };
 }
@@ -109,7 +110,8 @@ export async function diskFiles(): Promise<Files> {
 /** Files in memory, for browsers and tests. */
 export function memoryFiles(): Files {
   const store = new Map<string, Uint8Array>();
-  const bytes = (content: FileContent) => (typeof content === "string" ? new TextEncoder().encode(content) : content.slice());
+  const bytes = (content: FileContent) =>
+    typeof content === "string" ? new TextEncoder().encode(content) : content.slice();
   const remove = (path: string) => {
     for (const name of store.keys()) if (name === path || name.startsWith(`${path}/`)) store.delete(name);
   };
