@@ -53,6 +53,7 @@ export async function* trainReward(model: ScoreModel, options: RewardOptions): A
     const { watch, tokens } = scope(() => rewardStep(model, optimizer, batches, lr, options));
     const pairs = batches.map((b) => b.length);
     const event = report(watch, pairs, tokens, { step: step + 1, maxSteps, epoch: plan.epoch(step + 1), lr, started });
+    event.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
     if (pending) yield await pending;
     pending = event;
     const done = step + 1;

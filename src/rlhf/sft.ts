@@ -54,6 +54,7 @@ export async function* trainSft(model: CausalLM, options: SftOptions): AsyncGene
     const lr = rateAt(options, maxSteps, step);
     const { watch, tokens } = scope(() => sftStep(model, optimizer, batches, lr));
     const event = report(watch, tokens, { step: step + 1, maxSteps, epoch: plan.epoch(step + 1), lr, started });
+    event.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
     if (pending) yield await pending;
     pending = event;
     const done = step + 1;
