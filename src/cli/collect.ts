@@ -29,16 +29,13 @@ const shownPrompts = 4;
 
 /** `dir` is the folder of a recipe's stages, or of a single run. */
 export async function collectReport(files: Files, dir: string, title: string | null): Promise<ReportData> {
-  const names = await files.list(dir);
-  const folders = [dir, ...names.map((name) => join(dir, name))];
   const stages: { folder: string; record: StageRecord | null }[] = [];
-  for (const folder of folders) {
-    const record =
-      (await readJson<StageRecord>(files, join(folder, "done.json"))) ??
-      (await readJson<StageRecord>(files, join(folder, "stage.json")));
-    const there =
-      record !== null || (await files.list(folder)).some((name) => /^(metrics\.jsonl|evaluation\.json)$/.test(name));
-    if (there) stages.push({ folder, record });
+  for (const folder of [dir, ...(await files.list(dir)).map((name) => join(dir, name))]) {
+    const inside = await files.list(folder);
+    const file = ["done.json", "stage.json"].find((name) => inside.includes(name));
+    const record = file === undefined ? null : await readJson<StageRecord>(files, join(folder, file));
+    const results = inside.includes("metrics.jsonl") || inside.includes("evaluation.json");
+    if (record !== null || results) stages.push({ folder, record });
   }
   if (stages.length === 0)
     throw new UserError(`${dir}: no training run in here (no metrics.jsonl, no evaluation.json)`);
