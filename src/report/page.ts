@@ -32,6 +32,7 @@ thead th{font-weight:600;color:var(--soft);white-space:normal;vertical-align:bot
 th:first-child{text-align:left}
 tr.best td,tr.best th{font-weight:650}
 .samples td.text{text-align:left;white-space:pre-wrap;overflow-wrap:anywhere;width:100%;font-family:ui-serif,Georgia,serif}
+.samples thead .text{text-align:left}
 .samples tbody th{text-align:left;font-weight:600}
 .samples .prompt th{background:var(--card);white-space:pre-wrap;overflow-wrap:anywhere;font-weight:500;padding-top:.6rem}
 .tag{color:var(--soft);font-weight:400}

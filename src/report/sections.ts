@@ -241,13 +241,13 @@ export function samples({ samples: groups }: ReportData): string {
   const rows = groups.map((group) => {
     const responses = group.responses.map(
       (r) =>
-        `<tr><th scope="row">${escapeXml(r.label)}</th><td class="text">${escapeXml(r.text)}</td><td>${showNumber(r.reward)}</td><td>${showNumber(r.gold)}</td></tr>`,
+        `<tr><th scope="row">${escapeXml(r.label)}</th><td class="text">${escapeXml(r.text.trim())}</td><td>${showNumber(r.reward)}</td><td>${showNumber(r.gold)}</td></tr>`,
     );
     return `<tbody><tr class="prompt"><th colspan="4" scope="rowgroup"><span class="tag">prompt</span> ${escapeXml(group.prompt)}</th></tr>${responses.join("")}</tbody>`;
   });
   return `<section class="samples"><h2>What do the responses look like?</h2>
 <p>The same held-out prompts, before and after training; chosen by their place in the data, not by their looks.</p>
-<table><thead><tr><th scope="col">policy</th><th scope="col">response</th><th scope="col">reward model</th><th scope="col">truth</th></tr></thead>${rows.join("")}</table></section>`;
+<table><thead><tr><th scope="col">policy</th><th scope="col" class="text">response</th><th scope="col">reward model</th><th scope="col">truth</th></tr></thead>${rows.join("")}</table></section>`;
 }
 
 const labels: Partial<Record<Quantity, string>> = {
