@@ -12,7 +12,7 @@
  * - "tile":    the workgroup stages TILE items in workgroup memory.
  *
  * Text is generated because the head dimension has to be unrolled for the rows to stay in registers.
- * Columns of qkv: H query heads, HKV key heads, HKV value heads, each D wide. All widths are counted in vec4.
+ * Columns of qkv: `heads` query heads, `kvHeads` key heads, `kvHeads` value heads, each D wide. All widths are counted in vec4.
  * blocks[i] = (first row, end row, segment start, segment end); a block never crosses a segment. Blocks of rows that
  * belong to no segment have an empty segment, so their loops do not run and they come out as zero.
  * Scores are kept in base 2 (scale * log2 e folded into q or k); stats = max + log2(sum) per (row, head).
@@ -105,17 +105,23 @@ ${body((name, c, jj) => `tile_${name}[(t + ${jj}u) * ${d4}u + ${c}u]`)}
   }`;
 }
 
-function entry({ d4, rows, source }: AttentionShape, heads: "H" | "HKV", tiles: string[], body: string): string {
+function entry(
+  { d4, rows, source }: AttentionShape,
+  heads: "heads" | "kvHeads",
+  tiles: string[],
+  body: string,
+): string {
   const memory = source === "tile" ? tiles.map((t) => `var<workgroup> tile_${t}: array<A4, TILE * ${d4}u>;\n`) : [];
   const lane =
     source === "shuffle" ? "@builtin(subgroup_invocation_id) lane: u32" : "@builtin(local_invocation_index) lane: u32";
-  return `${memory.join("")}const W4 = (H + 2u * HKV) * ${d4}u;
-@compute @workgroup_size(WG)
+  return `${memory.join("")}@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, ${lane}) {
   let task = linearId(wid, nwg);
   if (task >= u.tasks) { return; }
-  let head = task % ${heads};
-  let block = blocks[task / ${heads}];
+  let W4 = (u.heads + 2u * u.kvHeads) * ${d4}u;
+  let group = u.heads / u.kvHeads;
+  let head = task % u.${heads};
+  let block = blocks[task / u.${heads}];
 ${lines(rows, (i) => `  let r${i} = min(block.x + lane + ${i}u * WG, block.y - 1u);`)}
 ${body}
 }
@@ -125,13 +131,13 @@ ${body}
 /** A row past the block's end repeats the last row and must not be stored. */
 const guarded = (i: number, body: string): string => `  if (block.x + lane + ${i}u * WG < block.y) {\n${body}\n  }`;
 
-/** bindings: qkv, blocks -> out, stats; scalars: tasks (blocks x H), scale2 = scale * log2 e. */
+/** bindings: qkv, blocks -> out, stats; scalars: tasks (blocks x heads), scale2 = scale * log2 e. */
 export function attentionForward(shape: AttentionShape): string {
   const { d4, rows, step } = shape;
-  const kcol = `(H + head / (H / HKV)) * ${d4}u`;
+  const kcol = `(u.heads + head / group) * ${d4}u`;
   const keys: Streamed[] = [
     { name: "k", buffer: "qkv", at: `ITEM * W4 + ${kcol}` },
-    { name: "v", buffer: "qkv", at: `ITEM * W4 + HKV * ${d4}u + ${kcol}` },
+    { name: "v", buffer: "qkv", at: `ITEM * W4 + u.kvHeads * ${d4}u + ${kcol}` },
   ];
   const pairs = (f: (i: number, jj: number) => string): string => lines(step, (jj) => lines(rows, (i) => f(i, jj)));
   const body = stream(
@@ -152,20 +158,20 @@ ${lines(rows, (i) => {
       let f${i} = exp2(m${i} - n${i});
       m${i} = n${i};
 ${scores.map((s, jj) => `      ${s} = select(0.0, exp2(${s} - n${i}), j + ${jj}u <= r${i});`).join("\n")}
-      l${i} = l${i} * f${i} + ${scores.join(" + ")};
-${lines(d4, (c) => `      o${i}[${c}] *= f${i};`)}`;
+      l${i} = l${i} * f${i} + ${scores.join(" + ")};`;
 })}
-${lines(d4, (c) =>
-  lines(
-    step,
-    (jj) =>
-      `      { let x = ${get("v", c, jj)}; ${lines(rows, (i) => `o${i}[${c}] = fma(A4(p${i}_${jj}), x, o${i}[${c}]);`)} }`,
-  ),
+${lines(
+  d4,
+  (c) => `      {
+${lines(rows, (i) => `      var t${i} = o${i}[${c}] * f${i};`)}
+${lines(step, (jj) => `      { let x = ${get("v", c, jj)}; ${lines(rows, (i) => `t${i} = fma(A4(p${i}_${jj}), x, t${i});`)} }`)}
+${lines(rows, (i) => `      o${i}[${c}] = t${i};`)}
+      }`,
 )}`,
   );
   return entry(
     shape,
-    "H",
+    "heads",
     ["k", "v"],
     `${lines(rows, (i) => load(shape, `q${i}`, "qkv", `r${i} * W4 + head * ${d4}u`, " * u.scale2"))}
 ${lines(rows, (i) => `  var m${i} = -1e30;\n  var l${i} = 0.0;\n  var o${i}: array<A4, ${d4}>;`)}
@@ -176,21 +182,21 @@ ${lines(rows, (i) =>
   guarded(
     i,
     `    let g = select(0.0, 1.0 / l${i}, l${i} > 0.0);
-    let at = (r${i} * H + head) * ${d4}u;
+    let at = (r${i} * u.heads + head) * ${d4}u;
     for (var c = 0u; c < ${d4Of(shape)}; c++) { out[at + c] = T4(o${i}[c] * g); }
-    stats[r${i} * H + head] = m${i} + log2(max(l${i}, 1e-30));`,
+    stats[r${i} * u.heads + head] = m${i} + log2(max(l${i}, 1e-30));`,
   ),
 )}`,
   );
 }
 
-/** bindings: qkv, out, dout, stats, blocks -> dqkv (query columns), delta; scalars: tasks (blocks x H), scale2, scale. */
+/** bindings: qkv, out, dout, stats, blocks -> dqkv (query columns), delta; scalars: tasks (blocks x heads), scale2, scale. */
 export function attentionBackwardQuery(shape: AttentionShape): string {
   const { d4, rows, step } = shape;
-  const kcol = `(H + head / (H / HKV)) * ${d4}u`;
+  const kcol = `(u.heads + head / group) * ${d4}u`;
   const keys: Streamed[] = [
     { name: "k", buffer: "qkv", at: `ITEM * W4 + ${kcol}` },
-    { name: "v", buffer: "qkv", at: `ITEM * W4 + HKV * ${d4}u + ${kcol}` },
+    { name: "v", buffer: "qkv", at: `ITEM * W4 + u.kvHeads * ${d4}u + ${kcol}` },
   ];
   const pairs = (f: (i: number, jj: number) => string): string => lines(step, (jj) => lines(rows, (i) => f(i, jj)));
   const body = stream(
@@ -218,18 +224,18 @@ ${lines(d4, (c) =>
   );
   return entry(
     shape,
-    "H",
+    "heads",
     ["k", "v"],
     `${lines(
       rows,
-      (i) => `  let at${i} = (r${i} * H + head) * ${d4}u;
+      (i) => `  let at${i} = (r${i} * u.heads + head) * ${d4}u;
 ${load(shape, `q${i}`, "qkv", `r${i} * W4 + head * ${d4}u`, " * u.scale2")}
 ${load(shape, `g${i}`, "dout", `at${i}`)}
   var e${i} = A4(0.0);
   for (var c = 0u; c < ${d4Of(shape)}; c++) { e${i} = fma(g${i}[c], A4(out[at${i} + c]), e${i}); }
   var d${i}: array<A4, ${d4}>;
   let delta${i} = ${sum4(`e${i}`)};
-  let L${i} = stats[r${i} * H + head];`,
+  let L${i} = stats[r${i} * u.heads + head];`,
     )}
   let lo = block.z;
   let hi = min(block.y, block.w);
@@ -237,7 +243,7 @@ ${body}
 ${lines(rows, (i) =>
   guarded(
     i,
-    `    delta[r${i} * H + head] = delta${i};
+    `    delta[r${i} * u.heads + head] = delta${i};
     let at = r${i} * W4 + head * ${d4}u;
     for (var c = 0u; c < ${d4Of(shape)}; c++) { dqkv[at + c] = T4(d${i}[c] * u.scale); }`,
   ),
@@ -245,19 +251,19 @@ ${lines(rows, (i) =>
   );
 }
 
-/** bindings: qkv, dout, stats, delta, blocks -> dqkv (key and value columns); scalars: tasks (blocks x HKV), scale2, scale. */
+/** bindings: qkv, dout, stats, delta, blocks -> dqkv (key and value columns); scalars: tasks (blocks x kvHeads), scale2, scale. */
 export function attentionBackwardKeyValue(shape: AttentionShape): string {
   const { d4, rows, step } = shape;
   const queries: Streamed[] = [
     { name: "q", buffer: "qkv", at: `ITEM * W4 + qhead * ${d4}u` },
-    { name: "g", buffer: "dout", at: `(ITEM * H + qhead) * ${d4}u` },
+    { name: "g", buffer: "dout", at: `(ITEM * u.heads + qhead) * ${d4}u` },
   ];
   const pairs = (f: (i: number, jj: number) => string): string => lines(step, (jj) => lines(rows, (i) => f(i, jj)));
   const body = stream(
     shape,
     queries,
     (get) => `${pairs((i, jj) => `      var a${i}_${jj} = A4(0.0);\n      var b${i}_${jj} = A4(0.0);`)}
-${lines(step, (jj) => `      let row${jj} = min(j + ${jj}u, hi - 1u) * H + qhead;\n      let L${jj} = stats[row${jj}];\n      let e${jj} = delta[row${jj}];`)}
+${lines(step, (jj) => `      let row${jj} = min(j + ${jj}u, hi - 1u) * u.heads + qhead;\n      let L${jj} = stats[row${jj}];\n      let e${jj} = delta[row${jj}];`)}
 ${lines(d4, (c) =>
   lines(
     step,
@@ -280,19 +286,19 @@ ${lines(rows, (i) => `        dk${i}[${c}] = fma(A4(s${i}_${jj}), x, dk${i}[${c}
   );
   return entry(
     shape,
-    "HKV",
+    "kvHeads",
     ["q", "g"],
     `${lines(
       rows,
-      (i) => `  let at${i} = r${i} * W4 + (H + head) * ${d4}u;
+      (i) => `  let at${i} = r${i} * W4 + (u.heads + head) * ${d4}u;
 ${load(shape, `k${i}`, "qkv", `at${i}`, " * u.scale2")}
-${load(shape, `v${i}`, "qkv", `at${i} + HKV * ${d4}u`)}
+${load(shape, `v${i}`, "qkv", `at${i} + u.kvHeads * ${d4}u`)}
   var dk${i}: array<A4, ${d4}>;
   var dv${i}: array<A4, ${d4}>;`,
     )}
   let lo = block.x;
   let hi = block.w;
-  for (var qhead = head * (H / HKV); qhead < (head + 1u) * (H / HKV); qhead++) {
+  for (var qhead = head * group; qhead < (head + 1u) * group; qhead++) {
 ${body}
   }
 ${lines(rows, (i) =>
@@ -300,7 +306,7 @@ ${lines(rows, (i) =>
     i,
     `    for (var c = 0u; c < ${d4Of(shape)}; c++) {
       dqkv[at${i} + c] = T4(dk${i}[c] * u.scale);
-      dqkv[at${i} + HKV * ${d4}u + c] = T4(dv${i}[c]);
+      dqkv[at${i} + u.kvHeads * ${d4}u + c] = T4(dv${i}[c]);
     }`,
   ),
 )}`,

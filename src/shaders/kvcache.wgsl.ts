@@ -14,10 +14,10 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   let slot = slots[row];
   let position = positions[row];
   if (slot >= u.slots || position >= u.capacity) { return; }
-  let from = row * u.width + u.width - 2u * C + c;
+  let at = row * u.width + u.width - 2u * C + c;
   let to = (slot * u.capacity + position) * C + c;
-  keys[to] = qkv[from];
-  values[to] = qkv[from + C];
+  keys[to] = qkv[at];
+  values[to] = qkv[at + C];
 }
 `;
 
@@ -32,13 +32,13 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   let b = destination[m];
   if (a >= u.slots || b >= u.slots || a == b) { return; }
   let count = min(lengths[m], u.capacity);
-  var read = a * u.capacity * C + i % C;
-  var write = b * u.capacity * C + i % C;
+  var there = a * u.capacity * C + i % C;
+  var here = b * u.capacity * C + i % C;
   for (var t = 0u; t < count; t++) {
-    keys[write] = keys[read];
-    values[write] = values[read];
-    read += C;
-    write += C;
+    keys[here] = keys[there];
+    values[here] = values[there];
+    there += C;
+    here += C;
   }
 }
 `;
@@ -52,18 +52,18 @@ export const CACHED_ATTENTION_SERIAL = /* wgsl */ `
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let i = linearId(wid, nwg) * WG + lid;
   if (i >= u.n) { return; }
-  let row = i / H;
-  let head = i % H;
+  let row = i / u.heads;
+  let head = i % u.heads;
   var q: array<A4, D4>;
   var o: array<A4, D4>;
-  for (var c = 0u; c < u.d4; c++) { q[c] = A4(qkv[row * W4 + head * D4 + c]) * u.scale2; }
+  for (var c = 0u; c < u.d4; c++) { q[c] = A4(qkv[row * u.width + head * D4 + c]) * u.scale2; }
   let count = min(lengths[row], u.capacity);
-  let base = row * u.capacity * C + head / (H / HKV) * D4;
+  let base = row * u.capacity * u.stride + head / u.group * D4;
   var m = -1e30;
   var l = 0.0;
   for (var j = 0u; j < count; j += 2u) {
-    let at0 = base + j * C;
-    let at1 = base + min(j + 1u, count - 1u) * C;
+    let at0 = base + j * u.stride;
+    let at1 = base + min(j + 1u, count - 1u) * u.stride;
     var a = A4(0.0);
     var b = A4(0.0);
     for (var c = 0u; c < u.d4; c++) {
@@ -100,11 +100,11 @@ var<workgroup> totals: array<f32, WG>;
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let task = linearId(wid, nwg);
   if (task >= u.n) { return; }
-  let row = task / H;
-  let head = task % H;
+  let row = task / u.heads;
+  let head = task % u.heads;
   let count = min(lengths[row], u.capacity);
-  let base = row * u.capacity * C + head / (H / HKV) * D4;
-  if (lid < D4) { query[lid] = A4(qkv[row * W4 + head * D4 + lid]) * u.scale2; }
+  let base = row * u.capacity * u.stride + head / u.group * D4;
+  if (lid < D4) { query[lid] = A4(qkv[row * u.width + head * D4 + lid]) * u.scale2; }
   let c = lid % D4;
   let split = lid / D4;
   var m = -1e30;
@@ -115,7 +115,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
     let size = min(WG, count - first);
     var s = A4(0.0);
     if (lid < size) {
-      let at = base + (first + lid) * C;
+      let at = base + (first + lid) * u.stride;
       for (var k = 0u; k < D4; k++) { s = fma(query[k], A4(keys[at + k]), s); }
     }
     scores[lid] = select(-1e30, s.x + s.y + s.z + s.w, lid < size);
@@ -130,7 +130,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
       for (var j = split; j < size; j += SPLIT) {
         let p = exp2(scores[j] - top);
         l += p;
-        o = fma(A4(p), A4(values[base + (first + j) * C + c]), o);
+        o = fma(A4(p), A4(values[base + (first + j) * u.stride + c]), o);
       }
     }
   }

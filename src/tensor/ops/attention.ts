@@ -55,8 +55,8 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
     const { table, count } = packing.blocks[block];
     const tasks = count * heads;
     const buffers = [qkv.view, table.view, out.view, stats.view];
-    const all = { T: qkv.dtype, H: heads, HKV: kvHeads, ...consts };
-    run(forward(shape), all, buffers, [tasks, d4, scale2], tasks);
+    const all = { T: qkv.dtype, ...consts };
+    run(forward(shape), all, buffers, [tasks, d4, heads, kvHeads, scale2], tasks);
     addWork(4 * work);
   }
   return record(
@@ -68,11 +68,17 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
       const { table, count } = packing.blocks[block];
       const dqkv = empty(qkv.shape, qkv.dtype, "attention_grad");
       const delta = empty([rows, heads], "f32", "attention_grad");
-      const all = { T: qkv.dtype, H: heads, HKV: kvHeads, ...consts };
+      const all = { T: qkv.dtype, ...consts };
       const forQuery = [qkv.view, out.view, dout.view, stats.view, table.view, dqkv.view, delta.view];
-      run(backwardQuery(shape), all, forQuery, [count * heads, d4, scale2, scale], count * heads);
+      run(backwardQuery(shape), all, forQuery, [count * heads, d4, heads, kvHeads, scale2, scale], count * heads);
       const forKeyValue = [qkv.view, dout.view, stats.view, delta.view, table.view, dqkv.view];
-      run(backwardKeyValue(shape), all, forKeyValue, [count * kvHeads, d4, scale2, scale], count * kvHeads);
+      run(
+        backwardKeyValue(shape),
+        all,
+        forKeyValue,
+        [count * kvHeads, d4, heads, kvHeads, scale2, scale],
+        count * kvHeads,
+      );
       addWork(14 * work);
       return [dqkv];
     },
@@ -123,7 +129,7 @@ const forward = (shape: AttentionShape): Kernel =>
       name,
       code: attentionForward(shape),
       bindings: { qkv: "read vec4<T>", blocks: "read vec4<u32>", out: "write vec4<T>", stats: "write f32" },
-      scalars: { tasks: "u32", d4: "u32", scale2: "f32" },
+      scalars: { tasks: "u32", d4: "u32", heads: "u32", kvHeads: "u32", scale2: "f32" },
       subgroups: shape.source === "shuffle",
     }),
   );
@@ -142,7 +148,7 @@ const backwardQuery = (shape: AttentionShape): Kernel =>
         dqkv: "write vec4<T>",
         delta: "write f32",
       },
-      scalars: { tasks: "u32", d4: "u32", scale2: "f32", scale: "f32" },
+      scalars: { tasks: "u32", d4: "u32", heads: "u32", kvHeads: "u32", scale2: "f32", scale: "f32" },
       subgroups: shape.source === "shuffle",
     }),
   );
@@ -160,7 +166,7 @@ const backwardKeyValue = (shape: AttentionShape): Kernel =>
         blocks: "read vec4<u32>",
         dqkv: "write vec4<T>",
       },
-      scalars: { tasks: "u32", d4: "u32", scale2: "f32", scale: "f32" },
+      scalars: { tasks: "u32", d4: "u32", heads: "u32", kvHeads: "u32", scale2: "f32", scale: "f32" },
       subgroups: shape.source === "shuffle",
     }),
   );

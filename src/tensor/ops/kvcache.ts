@@ -41,17 +41,18 @@ const bindings = {
   lengths: "read u32",
   out: "write vec4<T>",
 };
+const shape = { n: "u32", capacity: "u32", heads: "u32", group: "u32", width: "u32", stride: "u32" } as const;
 const serialKernel = kernel({
   name: "cached_attention_serial",
   code: CACHED_ATTENTION_SERIAL,
   bindings,
-  scalars: { n: "u32", capacity: "u32", d4: "u32", scale2: "f32" },
+  scalars: { ...shape, scale2: "f32", d4: "u32" },
 });
 const workgroupKernel = kernel({
   name: "cached_attention",
   code: CACHED_ATTENTION_WORKGROUP,
   bindings,
-  scalars: { n: "u32", capacity: "u32", scale2: "f32" },
+  scalars: { ...shape, scale2: "f32" },
 });
 
 export interface CachedAttentionOptions extends Omit<AttentionOptions, "variant"> {
@@ -130,14 +131,15 @@ export function cachedAttention(
   const D4 = headDim / 4;
   const scale2 = (options.scale ?? 1 / Math.sqrt(headDim)) * Math.LOG2E;
   const out = empty([rows, H * headDim], qkv.dtype, "cachedAttention");
-  const consts = { T: qkv.dtype, H, HKV, D4, C, W4: (H + 2 * HKV) * D4 };
+  const consts = { T: qkv.dtype, D4 };
   const buffers = [qkv.view, cacheK.view, cacheV.view, lengths.view, out.view];
   const n = rows * H;
+  const scalars = [n, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2];
   const variant = options.variant ?? (caps().kind === "cpu" ? "serial" : "workgroup");
   if (variant === "serial") {
-    run(serialKernel, { ...consts, WG: 8 }, buffers, [n, capacity, D4, scale2], Math.ceil(n / 8));
+    run(serialKernel, { ...consts, WG: 8 }, buffers, [...scalars, D4], Math.ceil(n / 8));
   } else {
-    run(workgroupKernel, { ...consts, WG, SPLIT: Math.floor(WG / D4) }, buffers, [n, capacity, scale2], n);
+    run(workgroupKernel, { ...consts, WG, SPLIT: Math.floor(WG / D4) }, buffers, scalars, n);
   }
   addWork(2 * n * headDim * capacity);
   return out;
