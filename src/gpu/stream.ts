@@ -27,11 +27,15 @@ let pending = 0; // dispatches in the encoder
 let work = 0; // estimated operations in the encoder
 let staged: { buffer: GPUBuffer; cpu: Uint8Array<ArrayBuffer>; used: number } | null = null;
 const readers = new Map<number, GPUBuffer[]>(); // idle MAP_READ buffers by size
-let observer: ((variant: Variant, pass: () => GPUComputePassEncoder) => void) | null = null;
+let observer: Observer | null = null;
+let flushed: (() => void) | null = null;
 
 let dispatches = 0;
 let submits = 0;
 let reads = 0;
+
+/** Called before every dispatch with the kernel's name; returns where the dispatch's own pass writes its timestamps. */
+type Observer = (kernel: string) => GPUComputePassTimestampWrites;
 
 export interface Stats {
   dispatches: number;
@@ -74,8 +78,7 @@ export function run(
   const variant = specialize(kernel, consts);
   const group = bindGroup(variant, buffers);
   if (scalarsFull()) flush();
-  const p = pass ?? openPass();
-  if (observer) observer(variant, openPass);
+  const p = observer ? timedPass(observer(kernel.name)) : (pass ?? openPass());
   if (variant !== lastVariant) {
     p.setPipeline(variant.pipeline);
     lastVariant = variant;
@@ -104,6 +107,13 @@ function openPass(): GPUComputePassEncoder {
   return pass;
 }
 
+/** A pass of its own for one dispatch. */
+function timedPass(timestampWrites: GPUComputePassTimestampWrites): GPUComputePassEncoder {
+  pass = endPass().beginComputePass({ timestampWrites });
+  lastVariant = null;
+  return pass;
+}
+
 /** Ends the pass, because copies live between passes. */
 function endPass(): GPUCommandEncoder {
   pass?.end();
@@ -126,6 +136,7 @@ export function flush(): void {
   pending = 0;
   work = 0;
   submits += 1;
+  flushed?.();
 }
 
 /** Copies `bytes` between buffers, in stream order. */
@@ -216,10 +227,11 @@ export function destroyBuffers(views: readonly BufferView[]): void {
   for (const view of views) destroyBuffer(view);
 }
 
-/** For the profiler: called before every dispatch; `reopen` gives it a fresh pass. */
-export function observe(fn: typeof observer): void {
+/** For the profiler: times every dispatch in a pass of its own; `afterFlush` is called after each submit. */
+export function observe(before: Observer | null, afterFlush: (() => void) | null = null): void {
   flush();
-  observer = fn;
+  observer = before;
+  flushed = afterFlush;
 }
 
 onClose(() => {
