@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
+import { caps } from "../../src/gpu/device.ts";
 import { swiglu } from "../../src/tensor/ops/activation.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
@@ -34,6 +35,17 @@ describe("swiglu", () => {
     const [low, high] = await y.read();
     expect(Math.abs(low)).toBeLessThan(1e-20);
     expect(high).toBe(600);
+  });
+
+  it("works in f16", async (context) => {
+    if (!caps().f16) return context.skip();
+    const x = { ...input([3, 40], 1, 3), dtype: "f16" as const };
+    await checkOp(
+      ([x]) => swiglu(x),
+      [x],
+      ([x]) => byRow(x, 40, (row) => row.subarray(0, 20).map((g, i) => silu(g) * row[20 + i])),
+      { rtol: 1e-3, gradRtol: 2e-3, inner: false },
+    );
   });
 
   it("refuses an odd row", () => {

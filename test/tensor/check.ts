@@ -5,13 +5,18 @@
  */
 import { backward, record, recordMany } from "../../src/tensor/autograd.ts";
 import { scope } from "../../src/tensor/scope.ts";
-import { type DType, empty, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { type DType, empty, floatToHalf, halfToFloat, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose } from "../helpers.ts";
 
 export interface Input {
   shape: number[];
   data: Float32Array;
+  /** Default f32; f16 data are rounded first, so that the reference sees the same numbers. */
+  dtype?: DType;
 }
+
+/** The nearest f16 values. */
+export const halves = (data: Float32Array): Float32Array => data.map((v) => halfToFloat(floatToHalf(v)));
 
 /** Deterministic values in [-scale, scale). */
 export function values(size: number, seed: number, scale = 1): Float32Array {
@@ -39,7 +44,6 @@ export const input = (shape: number[], seed: number, scale = 1): Input => ({
 export interface CheckOptions {
   rtol?: number;
   gradRtol?: number;
-  dtype?: DType;
   /** Inputs to differentiate (default all). */
   wrt?: number[];
   /** Also run with the inputs as intermediate results, whose gradients are new tensors. */
@@ -54,17 +58,18 @@ export async function checkOp(
   reference: Reference,
   options: CheckOptions = {},
 ): Promise<void> {
-  const { rtol = 2e-6, gradRtol = 2e-5, dtype = "f32", wrt = inputs.map((_, i) => i) } = options;
+  const { rtol = 2e-6, gradRtol = 2e-5, wrt = inputs.map((_, i) => i) } = options;
+  inputs = inputs.map((x) => (x.dtype === "f16" ? { ...x, data: halves(x.data) } : x));
   const exact = inputs.map(({ data }) => Float64Array.from(data));
   const many = (v: Float64Array | Float64Array[]) => (Array.isArray(v) ? v : [v]);
   const expected = many(reference(exact));
-  const dys = expected.map((e, i) => values(e.length, 991 + i));
+  const dys = expected.map((e, i) => halves(values(e.length, 991 + i)));
   const loss = (args: Float64Array[]) =>
     many(reference(args)).reduce((sum, o, k) => sum + o.reduce((s, v, i) => s + v * dys[k][i], 0), 0);
 
   for (const inner of options.inner === false ? [false] : [false, true]) {
     const label = inner ? "inner" : "leaf";
-    const { outputs, grads, before } = runOnce(op, inputs, dys, dtype, wrt, inner);
+    const { outputs, grads, before } = runOnce(op, inputs, dys, wrt, inner);
     for (const [k, out] of outputs.entries()) {
       expectClose(await out.read(), expected[k], rtol, rtol, `${label} output ${k}`);
       out.free("test");
@@ -81,16 +86,15 @@ function runOnce(
   op: (inputs: Tensor[]) => Tensor | Tensor[],
   inputs: Input[],
   dys: Float32Array[],
-  dtype: DType,
   wrt: number[],
   inner: boolean,
 ) {
-  const before = wrt.map((i, k) => values(inputs[i].data.length, 77 + k));
+  const before = wrt.map((i, k) => halves(values(inputs[i].data.length, 77 + k)));
   const result = scope(() => {
-    const leaves = inputs.map(({ data, shape }) => tensor(data, shape, dtype));
+    const leaves = inputs.map(({ data, shape, dtype }) => tensor(data, shape, dtype));
     const grads = wrt.map((i, k) => {
       leaves[i].requiresGrad = true;
-      leaves[i].grad = tensor(before[k], inputs[i].shape);
+      leaves[i].grad = tensor(before[k], inputs[i].shape, inputs[i].dtype);
       return leaves[i].grad;
     });
     const args = inner ? leaves.map((t) => record("probe", [t], t.alias(t.shape, "probe"), (dy) => [dy])) : leaves;
@@ -98,7 +102,7 @@ function runOnce(
     const outputs = Array.isArray(made) ? made : [made];
     const copies = outputs.map((t) => t.alias(t.shape, "copy")); // backward() frees the originals
     const loss = empty([1]);
-    recordMany("loss", outputs, [loss], () => outputs.map((t, k) => tensor(dys[k], t.shape, dtype)));
+    recordMany("loss", outputs, [loss], () => outputs.map((t, k) => tensor(dys[k], t.shape, t.dtype)));
     backward(loss);
     return { outputs: copies, grads };
   });

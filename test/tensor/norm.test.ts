@@ -95,6 +95,15 @@ describe("f16 storage", () => {
     const exact = [Float64Array.from(await scope(() => tensor(x, [2, 32], "f16")).read()), Float64Array.from(w)];
     expectClose(await y.read(), rmsReference(32, 1e-5)(exact), 1e-3);
   });
+
+  it("has f16 gradients of activations and f32 gradients of parameters", async (context) => {
+    if (!caps().f16) return context.skip();
+    const x = { ...input([3, 20], 1), dtype: "f16" as const };
+    const [w, b] = [input([20], 2), input([20], 3)];
+    const options = { rtol: 1e-3, gradRtol: 2e-3, inner: false };
+    await checkOp(([x, w]) => rmsNorm(x, w, 1e-3), [x, w], rmsReference(20, 1e-3), options);
+    await checkOp(([x, w, b]) => layerNorm(x, w, b, 1e-2), [x, w, b], layerReference(20, 1e-2), options);
+  });
 });
 
 function gradOfWeight(x: Float32Array, dy: Float32Array, rows: number, cols: number) {
