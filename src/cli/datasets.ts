@@ -1,6 +1,7 @@
 /** Datasets as options name them, down to token ids. */
 import {
   type PrepareOptions,
+  PromptTooLongError,
   preferenceExample,
   prepareAll,
   promptExample,
@@ -157,7 +158,17 @@ async function readAll(
 
 function prepared<R, E>(records: readonly R[], prepare: (record: R) => E, choice: DataChoice, terminal: Terminal): E[] {
   if (records.length === 0) return [];
-  const { examples, skipped } = prepareAll(records, prepare, choice.long_prompts);
+  const { examples, skipped } = withHint(() => prepareAll(records, prepare, choice.long_prompts));
   if (skipped > 0) terminal.line(`${skipped} of ${records.length} records left out: their prompts are too long`);
   return examples;
+}
+
+/** The reader of the message has this program before them, so it may name a flag. */
+function withHint<R>(work: () => R): R {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof PromptTooLongError)) throw error;
+    throw new UserError(`${error.message}, or leave such records out with --long_prompts skip`, { cause: error });
+  }
 }

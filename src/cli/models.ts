@@ -5,6 +5,7 @@ import { goldReward, worldTokenizer } from "../data/world.ts";
 import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
 import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
 import { modelReward, type Response, type RewardFunction } from "../rlhf/rollout.ts";
+import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
 
 /** The data, tokenizer and reward that need no file. */
@@ -14,6 +15,9 @@ export const WORLD = "builtin:world";
 export async function openTokenizer(files: Files, path: string): Promise<Tokenizer> {
   if (path === WORLD) return worldTokenizer();
   const file = basename(path) === "tokenizer.json" ? path : join(path, "tokenizer.json");
+  if ((await files.list(dirname(file))).length === 0) {
+    throw new UserError(`${dirname(file)}: there is no such folder, or it is empty; models are read from disk only`);
+  }
   const json = parseJson(await readNeeded(files, file, "a model's folder holds its tokenizer"), file);
   const configFile = join(dirname(file), "tokenizer_config.json");
   const config = await files.read(configFile);
