@@ -77,7 +77,7 @@ const table: Row[] = [
   },
   {
     when: (caps) => caps.kind === "cpu",
-    use: () => ({ family: "direct", rows: 8, cols: 4, lanes: 8 }),
+    use: () => ({ family: "direct", rows: 4, cols: 4, lanes: 8 }),
     why: "no subgroups (wgpu on lavapipe): 13.7 at 512^3, shared-memory tiles 4 to 5",
   },
   {

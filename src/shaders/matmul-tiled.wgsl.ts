@@ -2,7 +2,7 @@
  * Matrix product for GPUs: a workgroup owns BM x BN outputs and walks k in steps of BK through shared memory; each
  * invocation keeps 8 x 4 sums in registers, so it does 32 fma per 3 reads of shared memory. Both operands are stored
  * k-major, in vec4 along m or n, whatever their layout in memory: an invocation fetches a 4 x 4 block and transposes it in
- * registers if k is the contiguous dimension. The next block is fetched before the current one is consumed.
+ * registers if k is the contiguous dimension.
  *
  * Constants: BM, BN, BK (WG = BM * BN / 32 invocations, at least one per 4 x 4 block), A_ALONG_K, B_ALONG_K.
  * A grid layer z is (batch, split of k); with more than one split the output is a stack of partial sums.
@@ -67,12 +67,31 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid:
   let r4 = select(block % wide, block / STEPS, along);
   let k4 = select(block / wide, block % STEPS, along);
 
-  var next = mat4x4f();
-  if (fetchesA) { next = blockA(batch * u.sa, row0 + 4u * r4, first + 4u * k4); }
-  if (fetchesB) { next = blockB(batch * u.sb, col0 + 4u * r4, first + 4u * k4); }
   var c0 = vec4f(); var c1 = vec4f(); var c2 = vec4f(); var c3 = vec4f();
   var c4 = vec4f(); var c5 = vec4f(); var c6 = vec4f(); var c7 = vec4f();
-  for (var k = first; k < end; k += BK) {
+  for (var k = first; ; k += BK) {
+    // The next block is on its way while the current one is consumed.
+    var next = mat4x4f();
+    if (k < end) {
+      if (fetchesA) { next = blockA(batch * u.sa, row0 + 4u * r4, k + 4u * k4); }
+      if (fetchesB) { next = blockB(batch * u.sb, col0 + 4u * r4, k + 4u * k4); }
+    }
+    if (k > first) {
+      for (var q = 0u; q < BK; q += 1u) {
+        let upper = tileA[q * (ROWS4 + 1u) + 2u * y];
+        let lower = tileA[q * (ROWS4 + 1u) + 2u * y + 1u];
+        let b4 = tileB[q * (COLS4 + 1u) + x];
+        c0 = fma(vec4f(upper.x), b4, c0);
+        c1 = fma(vec4f(upper.y), b4, c1);
+        c2 = fma(vec4f(upper.z), b4, c2);
+        c3 = fma(vec4f(upper.w), b4, c3);
+        c4 = fma(vec4f(lower.x), b4, c4);
+        c5 = fma(vec4f(lower.y), b4, c5);
+        c6 = fma(vec4f(lower.z), b4, c6);
+        c7 = fma(vec4f(lower.w), b4, c7);
+      }
+    }
+    if (k >= end) { break; }
     workgroupBarrier();
     if (fetchesA) {
       let at = 4u * k4 * (ROWS4 + 1u) + r4;
@@ -89,23 +108,6 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid:
       tileB[at + 3u * (COLS4 + 1u)] = next[3];
     }
     workgroupBarrier();
-    if (k + BK < end) {
-      if (fetchesA) { next = blockA(batch * u.sa, row0 + 4u * r4, k + BK + 4u * k4); }
-      if (fetchesB) { next = blockB(batch * u.sb, col0 + 4u * r4, k + BK + 4u * k4); }
-    }
-    for (var q = 0u; q < BK; q += 1u) {
-      let upper = tileA[q * (ROWS4 + 1u) + 2u * y];
-      let lower = tileA[q * (ROWS4 + 1u) + 2u * y + 1u];
-      let b4 = tileB[q * (COLS4 + 1u) + x];
-      c0 = fma(vec4f(upper.x), b4, c0);
-      c1 = fma(vec4f(upper.y), b4, c1);
-      c2 = fma(vec4f(upper.z), b4, c2);
-      c3 = fma(vec4f(upper.w), b4, c3);
-      c4 = fma(vec4f(lower.x), b4, c4);
-      c5 = fma(vec4f(lower.y), b4, c5);
-      c6 = fma(vec4f(lower.z), b4, c6);
-      c7 = fma(vec4f(lower.w), b4, c7);
-    }
   }
   let row = row0 + 8u * y;
   let col = col0 + 4u * x;
