@@ -32,14 +32,14 @@ export interface WorldPreference extends Preference {
 }
 
 export interface PreferenceOptions {
-  /** The judge prefers a over b with probability sigmoid((gold(a) - gold(b)) / temperature); default 0.5. */
+  /** The judge prefers a over b with probability sigmoid((gold(a) - gold(b)) / temperature); default 0.25. */
   temperature?: number;
   split?: WorldSplit;
 }
 
 /** n pairs of different stories of the generator, judged with Bradley-Terry noise. */
 export function worldPreferences(n: number, seed: number, options: PreferenceOptions = {}): WorldPreference[] {
-  const { temperature = 0.5, split = "train" } = options;
+  const { temperature = 0.25, split = "train" } = options;
   return worldPrompts(n, seed, split).map((prompt, i) => {
     const first = worldCompletion(prompt, seed, undefined, 2 * i);
     let second = first;

@@ -43,6 +43,8 @@ interface Open {
 let current: Open | null = null;
 let opening: Promise<Caps> | null = null;
 let sticky: Error | null = null;
+let cause: Error | null = null; // explains the sticky error, e.g. the shader that did not compile
+const checks = new Set<Promise<void>>(); // error scopes that have not answered yet
 let lost: Promise<GPUDeviceLostInfo> | null = null;
 const closers = new Set<() => void>();
 
@@ -153,16 +155,32 @@ export function stickError(error: Error): void {
   sticky ??= error;
 }
 
+/**
+ * Remembers the error that a check finds, if any. Unlike what follows from it ("invalid command buffer"), it says what
+ * went wrong, so it is the one that is thrown. Reads wait for checks under way.
+ */
+export function watchError(check: Promise<Error | null>): void {
+  const watched = check.then(
+    (error) => {
+      cause ??= error;
+    },
+    () => {}, // the device is gone; its loss is reported on its own
+  );
+  checks.add(watched);
+  watched.then(() => checks.delete(watched));
+}
+
 /** Throws the remembered error, if any. Errors stay: everything enqueued after one is suspect. */
-export function throwStickyError(): void {
-  if (sticky) throw sticky;
+export async function throwDeviceError(): Promise<void> {
+  if (checks.size > 0) await Promise.all(checks);
+  const error = cause ?? sticky;
+  if (error) throw error;
 }
 
 /** For tests that provoke errors on purpose. */
-export function clearStickyError(): Error | null {
-  const error = sticky;
+export function clearDeviceError(): void {
   sticky = null;
-  return error;
+  cause = null;
 }
 
 /** Registers a function that drops caches bound to the device when it closes. */
@@ -177,6 +195,6 @@ export function closeDevice(): void {
   for (const fn of closers) fn();
   current = null;
   opening = null;
-  sticky = null;
+  clearDeviceError();
   device.destroy();
 }

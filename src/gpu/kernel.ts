@@ -3,7 +3,7 @@
  * binding declarations, the scalar struct and the bind-group layout, so TypeScript and WGSL cannot disagree. Sizes and
  * types that specialise a body arrive as prepended `const` and `alias` lines; the body stays plain WGSL.
  */
-import { caps, device, onClose, stickError } from "./device.ts";
+import { caps, device, onClose, watchError } from "./device.ts";
 import type { BufferView } from "./pool.ts";
 import { scalarDeclaration, scalarLayouts } from "./scalars.ts";
 
@@ -107,12 +107,7 @@ function compile(kernel: Kernel, consts: Consts, key: string): Variant {
     layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout.layout, ...scalarLayouts()], ...immediateSize() }),
     compute: { module, entryPoint: "main" },
   });
-  gpu.popErrorScope().then(
-    async (error) => {
-      if (error) stickError(new Error(await explain(label, code, module, error)));
-    },
-    () => {},
-  );
+  watchError(gpu.popErrorScope().then((error) => error && explain(label, code, module, error)));
   const variant = { kernel, pipeline, layout };
   kernel.variants.set(key, variant);
   return variant;
@@ -121,11 +116,11 @@ function compile(kernel: Kernel, consts: Consts, key: string): Variant {
 // 64 bytes for every pipeline, so that immediates survive a change of pipeline.
 const immediateSize = () => (caps().immediates ? { immediateSize: 64 } : {});
 
-async function explain(label: string, code: string, module: GPUShaderModule, error: GPUError): Promise<string> {
+async function explain(label: string, code: string, module: GPUShaderModule, error: GPUError): Promise<Error> {
   const info = await module.getCompilationInfo?.().catch(() => null);
   const messages = (info?.messages ?? []).map((m) => `  ${m.lineNum}:${m.linePos} ${m.type}: ${m.message}`);
   const numbered = code.split("\n").map((line, i) => `${String(i + 1).padStart(4)} ${line}`);
-  return [`kernel ${label} did not compile: ${error.message}`, ...messages, ...numbered].join("\n");
+  return new Error([`kernel ${label} did not compile: ${error.message}`, ...messages, ...numbered].join("\n"));
 }
 
 function splitBinding(spec: string): [access: string, element: string] {

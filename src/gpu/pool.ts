@@ -4,7 +4,7 @@
  * the bind-group cache hits. Reuse needs no fence: everything runs on one queue, in order.
  */
 import { UserError } from "../runtime/errors.ts";
-import { caps, device, onClose, stickError } from "./device.ts";
+import { caps, device, onClose, watchError } from "./device.ts";
 
 /** A range of a GPU buffer that kernels can bind. `id` is unique per (buffer, offset, size). */
 export interface BufferView {
@@ -63,13 +63,13 @@ export function createBuffer(bytes: number, what: string): BufferView {
     size,
     usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
   });
-  gpu.popErrorScope().then(
-    (error) => {
-      if (!error) return;
-      const message = `out of GPU memory: ${what} (${mib(size)}, after ${mib(poolBytes)} already held)`;
-      stickError(new UserError(`${message}: use a smaller batch, a shorter context or a smaller model`));
-    },
-    () => {}, // the device is gone; its loss is reported on its own
+  const held = poolBytes;
+  watchError(
+    gpu.popErrorScope().then((error) => {
+      if (!error) return null;
+      const message = `out of GPU memory: ${what} (${mib(size)}, after ${mib(held)} already held)`;
+      return new UserError(`${message}: use a smaller batch, a shorter context or a smaller model`);
+    }),
   );
   poolBytes += size;
   buffersCreated += 1;

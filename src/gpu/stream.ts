@@ -3,7 +3,7 @@
  * only asynchronous call. Uploads are copies inside the encoder, because `queue.writeBuffer` would overtake work that is
  * encoded but not yet submitted.
  */
-import { caps, device, onClose, throwStickyError } from "./device.ts";
+import { caps, device, onClose, throwDeviceError } from "./device.ts";
 import {
   bindGroup,
   type Consts,
@@ -184,7 +184,7 @@ function padToWord(data: Float32Array | Uint32Array | Uint16Array): Uint8Array<A
 
 /** Reads `bytes` back. Everything enqueued before is submitted; device errors so far are thrown here. */
 export async function download(view: BufferView, bytes: number): Promise<ArrayBuffer> {
-  throwStickyError();
+  await throwDeviceError();
   reads += 1;
   const padded = Math.ceil(bytes / 4) * 4;
   const size = sizeClass(padded);
@@ -198,13 +198,13 @@ export async function download(view: BufferView, bytes: number): Promise<ArrayBu
   try {
     await reader.mapAsync(GPUMapMode.READ, 0, padded);
   } catch (error) {
-    throwStickyError();
+    await throwDeviceError();
     throw new Error(`reading back failed: ${(error as Error).message}`);
   }
   const data = reader.getMappedRange(0, padded).slice(0, bytes);
   reader.unmap();
   idle.push(reader);
-  throwStickyError();
+  await throwDeviceError();
   return data;
 }
 
@@ -212,7 +212,7 @@ export async function download(view: BufferView, bytes: number): Promise<ArrayBu
 export async function finish(): Promise<void> {
   flush();
   await device().queue.onSubmittedWorkDone();
-  throwStickyError();
+  await throwDeviceError();
 }
 
 /** Gives free pooled buffers back to the driver. */
