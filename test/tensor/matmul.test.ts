@@ -1,0 +1,301 @@
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { caps } from "../../src/gpu/device.ts";
+import { type MatmulVariant, matmulVariant } from "../../src/gpu/variants.ts";
+import { noGrad } from "../../src/tensor/autograd.ts";
+import { gemm, linear, matmul } from "../../src/tensor/ops/matmul.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { type DType, tensor } from "../../src/tensor/tensor.ts";
+import { expectClose, gpuReady } from "../helpers.ts";
+import { checkOp, input, values } from "./check.ts";
+
+beforeAll(gpuReady);
+
+type Mode = "NN" | "NT" | "TN";
+const modes: Mode[] = ["NN", "NT", "TN"];
+
+/** The definition, in float64. */
+function reference(mode: Mode, a: ArrayLike<number>, b: ArrayLike<number>, m: number, n: number, k: number, batch = 1) {
+  const c = new Float64Array(batch * m * n);
+  const strideA = a.length > m * k ? m * k : 0;
+  const strideB = b.length > n * k ? n * k : 0;
+  for (let z = 0; z < batch; z++)
+    for (let i = 0; i < m; i++)
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let p = 0; p < k; p++) {
+          const left = a[z * strideA + (mode === "TN" ? p * m + i : i * k + p)];
+          sum += left * b[z * strideB + (mode === "NT" ? j * k + p : p * n + j)];
+        }
+        c[(z * m + i) * n + j] = sum;
+      }
+  return c;
+}
+
+interface Case {
+  mode: Mode;
+  m: number;
+  n: number;
+  k: number;
+  batch?: number;
+  shareA?: boolean;
+  shareB?: boolean;
+  bias?: boolean;
+  add?: boolean;
+  accumulate?: boolean;
+  variant?: MatmulVariant;
+  dtype?: DType;
+}
+
+async function check(c: Case): Promise<void> {
+  const { mode, m, n, k, batch = 1, variant, dtype = "f32" } = c;
+  const round = dtype === "f16" ? (v: Float32Array) => v.map((x) => Math.round(x * 64) / 64) : (v: Float32Array) => v;
+  const a = round(values(m * k * (c.shareA ? 1 : batch), 1));
+  const b = round(values(n * k * (c.shareB ? 1 : batch), 2));
+  const bias = round(values(n, 3));
+  const add = round(values(batch * m * n, 4));
+  const old = round(values(batch * m * n, 5));
+  const expected = reference(mode, a, b, m, n, k, batch).map(
+    (v, i) => v + (c.bias ? bias[i % n] : 0) + (c.add ? add[i] : 0) + (c.accumulate ? old[i] : 0),
+  );
+  const y = scope(() =>
+    gemm(tensor(a, [a.length], dtype), tensor(b, [b.length], dtype), mode, m, n, k, {
+      batch,
+      variant,
+      bias: c.bias ? tensor(bias, [n], dtype) : undefined,
+      add: c.add ? tensor(add, [add.length], dtype) : undefined,
+      out: c.accumulate ? tensor(old, [old.length], dtype) : undefined,
+      accumulate: c.accumulate,
+    }),
+  );
+  const { variant: _, ...shown } = c;
+  const tolerance = dtype === "f16" ? 2e-3 : 1e-6 * Math.max(4, Math.sqrt(k));
+  const what = `${JSON.stringify(shown)} by ${JSON.stringify(variant ?? "the table's choice")}`;
+  expectClose(await y.read(), expected, tolerance, 1e-6, what);
+  y.free("test");
+}
+
+/** All families this adapter can run, with tiles as small as they go: compiling them is what takes time. */
+function families(): MatmulVariant[] {
+  const { kind, subgroups, subgroupSize, subgroupSizeMax } = caps();
+  const all: MatmulVariant[] = [
+    { family: "direct", rows: 4, cols: 4, lanes: 8 },
+    { family: "tiled", bm: 64, bn: 32, bk: 4, splits: 1 },
+  ];
+  if (kind === "cpu" && subgroups && subgroupSize === subgroupSizeMax) {
+    all.push({ family: "subgroup", rows: 4, cols: 32 / subgroupSize, lanes: subgroupSize });
+  }
+  return all;
+}
+
+const edges = [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 36, 63, 64, 65];
+const size = fc.constantFrom(...edges);
+
+describe("gemm", () => {
+  it("agrees with float64 for random shapes and batches", { timeout: 120_000 }, async () => {
+    const shape = fc.record({
+      mode: fc.constantFrom(...modes),
+      m: size,
+      n: size,
+      k: size,
+      batch: fc.constantFrom(1, 1, 2, 3),
+      shareA: fc.boolean(),
+      shareB: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(shape, (c) => check(c)),
+      { numRuns: 16, seed: 7 },
+    );
+  });
+
+  it("agrees in every family, one past a tile, with and without vec4 access", { timeout: 120_000 }, async () => {
+    for (const variant of families()) {
+      for (const mode of modes) await check({ mode, m: 68, n: 36, k: 40, variant });
+      await check({ mode: "NT", m: 65, n: 33, k: 35, variant, bias: true, batch: 2 });
+      await check({ mode: "TN", m: 65, n: 33, k: 7, variant, accumulate: true });
+      await check({ mode: "NN", m: 65, n: 36, k: 9, variant, bias: true, add: true });
+    }
+  });
+
+  it("agrees in the kernel for few rows", async () => {
+    await check({ mode: "NT", m: 1, n: 17, k: 132, variant: { family: "skinny", rows: 1 } });
+    await check({
+      mode: "NT",
+      m: 3,
+      n: 9,
+      k: 67,
+      variant: { family: "skinny", rows: 4 },
+      bias: true,
+      batch: 2,
+      shareB: true,
+    });
+  });
+
+  it("splits long sums and adds them up in a fixed order", async () => {
+    const variant: MatmulVariant = { family: "tiled", bm: 64, bn: 32, bk: 4, splits: 5 };
+    await check({ mode: "TN", m: 12, n: 20, k: 503, variant, accumulate: true });
+    await check({ mode: "TN", m: 12, n: 20, k: 503, variant, bias: true, add: true, batch: 2 });
+  });
+
+  it("treats one column as one row of the transposed product", async () => {
+    await check({ mode: "NT", m: 70, n: 1, k: 6 });
+    await check({ mode: "NT", m: 70, n: 1, k: 96 });
+    await check({ mode: "NT", m: 5, n: 1, k: 96, bias: true });
+    await check({ mode: "NT", m: 5, n: 1, k: 6, batch: 2, shareB: true });
+  });
+
+  it("gives the addend where there is nothing to sum", async () => {
+    await check({ mode: "NT", m: 3, n: 5, k: 0, add: true });
+    await check({ mode: "TN", m: 4, n: 5, k: 0, variant: { family: "tiled", bm: 64, bn: 32, bk: 4, splits: 1 } });
+  });
+
+  it("sums in f32 when the operands are f16", async ({ skip }) => {
+    if (!caps().f16) skip("the adapter has no f16");
+    for (const mode of modes) {
+      await check({ mode, m: 33, n: 36, k: 40, dtype: "f16", bias: true });
+      await check({ mode, m: 20, n: 33, k: 31, dtype: "f16", accumulate: true });
+    }
+  });
+
+  it("gives the same bits every time", async () => {
+    const a = tensor(values(200 * 64, 1), [200, 64]);
+    const b = tensor(values(200 * 48, 2), [200, 48]);
+    const first = await scope(() => gemm(a, b, "TN", 64, 48, 200)).read();
+    const second = await scope(() => gemm(a, b, "TN", 64, 48, 200)).read();
+    expect(second).toEqual(first);
+  });
+
+  it("names what does not fit", () => {
+    scope(() => {
+      const a = tensor(values(12, 1), [3, 4]);
+      expect(() => gemm(a, a, "NN", 3, 4, 4)).toThrow(/B has shape \[3,4\], not 16 elements/);
+      expect(() => gemm(a, a, "NT", 3, 3, 4, { bias: tensor([1, 2]) })).toThrow(/the bias has shape \[2\]/);
+      expect(() => gemm(a, a, "NT", 3, 3, 4, { accumulate: true })).toThrow(/needs an output/);
+      expect(() => gemm(a, tensor(new Uint32Array(12)), "NT", 3, 3, 4)).toThrow(/cannot multiply f32 with u32/);
+    });
+  });
+});
+
+describe("linear", () => {
+  const shapes: [number, number, number][] = [
+    [5, 7, 3],
+    [33, 16, 1],
+  ];
+
+  it("and its gradients agree with float64", async () => {
+    for (const [rows, inSize, outSize] of shapes) {
+      const x = input([rows, inSize], 1);
+      const w = input([outSize, inSize], 2);
+      const bias = input([outSize], 3);
+      const residual = input([rows, outSize], 4);
+      const product = (a: Float64Array, b: Float64Array) => reference("NT", a, b, rows, outSize, inSize);
+      await checkOp(
+        ([a, b]) => linear(a, b),
+        [x, w],
+        ([a, b]) => product(a, b),
+      );
+      await checkOp(
+        ([a, b, c, d]) => linear(a, b, { bias: c, residual: d }),
+        [x, w, bias, residual],
+        ([a, b, c, d]) => product(a, b).map((v, i) => v + c[i % outSize] + d[i]),
+      );
+    }
+  });
+
+  it("adds the gradients of an input that is also the residual", async () => {
+    await checkOp(
+      ([a, w]) => linear(a, w, { residual: a }),
+      [input([5, 6], 1), input([6, 6], 2)],
+      ([a, w]) => reference("NT", a, w, 5, 6, 6).map((v, i) => v + a[i]),
+    );
+  });
+
+  it("skips what is frozen", async () => {
+    await checkOp(
+      ([a, w]) => linear(a, w),
+      [input([5, 6], 1), input([4, 6], 2)],
+      ([a, w]) => reference("NT", a, w, 5, 4, 6),
+      { wrt: [0] },
+    );
+  });
+
+  it("keeps leading dimensions and refuses rows of another width", () => {
+    noGrad(() =>
+      scope(() => {
+        const w = tensor(values(12, 1), [3, 4]);
+        expect(linear(tensor(values(24, 2), [2, 3, 4]), w).shape).toEqual([2, 3, 3]);
+        expect(() => linear(tensor(values(10, 2), [2, 5]), w)).toThrow(/rows of \[2,5\]/);
+      }),
+    );
+  });
+});
+
+describe("matmul", () => {
+  const cases = [
+    { mode: "NN", options: {} },
+    { mode: "NT", options: { transB: true } },
+    { mode: "TN", options: { transA: true } },
+  ] as const;
+  const [batch, m, n, k] = [2, 5, 6, 3];
+
+  it("and its gradients agree with float64 in batches, also with a shared operand", async () => {
+    for (const { mode, options } of cases) {
+      const a = mode === "TN" ? [k, m] : [m, k];
+      const b = mode === "NT" ? [n, k] : [k, n];
+      for (const [leadA, leadB] of [
+        [[], []],
+        [[batch], [batch]],
+        [[batch], []],
+        [[], [1, batch]],
+      ]) {
+        const count = [...leadA, ...leadB].length > 0 ? batch : 1;
+        await checkOp(
+          ([x, y]) => matmul(x, y, options),
+          [input([...leadA, ...a], 1), input([...leadB, ...b], 2)],
+          ([x, y]) => reference(mode, x, y, m, n, k, count),
+        );
+      }
+    }
+  });
+
+  it("refuses shapes that do not fit", () => {
+    scope(() => {
+      const a = tensor(values(12, 1), [3, 4]);
+      expect(() => matmul(a, a)).toThrow(/inner dimensions differ/);
+      expect(() => matmul(a, a, { transA: true, transB: true })).toThrow(/at most one/);
+      expect(() => matmul(a, tensor([1, 2, 3, 4]))).toThrow(/two dimensions/);
+    });
+  });
+});
+
+describe("the table of variants", () => {
+  const gpu = { ...{ kind: "hardware" as const, name: "", subgroups: true, subgroupSize: 32, subgroupSizeMax: 32 } };
+  const rest = { f16: true, immediates: true, timestamps: true, maxInvocations: 256, maxWorkgroupStorage: 16384 };
+  const big = { ...gpu, ...rest, maxBinding: 1 << 27, maxBuffer: 1 << 28 };
+  const pick = (over: object, mode: Mode, m: number, n: number, k: number) =>
+    matmulVariant({ ...big, ...over }, { mode, m, n, k, batch: 1 });
+
+  it("keeps subgroup kernels to adapters whose subgroup size is fixed", () => {
+    const cpu = { kind: "cpu", subgroupSize: 8, subgroupSizeMax: 8 };
+    expect(pick(cpu, "NT", 512, 512, 512)).toEqual({ family: "subgroup", rows: 32, cols: 4, lanes: 8 });
+    expect(pick({ ...cpu, subgroupSizeMax: 16 }, "NT", 512, 512, 512).family).toBe("direct");
+    expect(pick({ ...cpu, subgroups: false }, "NT", 512, 512, 512).family).toBe("direct");
+    expect(pick({ subgroupSize: 8 }, "NT", 512, 512, 512).family).toBe("tiled");
+  });
+
+  it("fits the default limits and gives every 4 x 4 block an invocation", () => {
+    for (const [m, n, k] of [
+      [8192, 8192, 512],
+      [512, 512, 512],
+      [64, 64, 64],
+      [96, 96, 16384],
+    ]) {
+      const v = pick({}, "TN", m, n, k);
+      if (v.family !== "tiled") throw new Error("a GPU takes the tiled kernel");
+      const invocations = (v.bm * v.bn) / 32;
+      expect(invocations).toBeLessThanOrEqual(256);
+      expect(((v.bm + v.bn) * v.bk) / 16).toBeLessThanOrEqual(invocations);
+      expect((v.bm + v.bn + 8) * v.bk * 4).toBeLessThanOrEqual(16384);
+    }
+  });
+});
