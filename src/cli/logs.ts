@@ -52,6 +52,8 @@ export class RunLog {
         this.#step = event.step;
         await this.#cutBack(event.step);
         this.#started = true;
+        // The kill may have come between the checkpoint and this log's part of it.
+        if (event.step > 0) await this.#writeState(`checkpoint-${event.step}`);
         return;
       case "step": {
         this.#step = event.step;

@@ -107,6 +107,21 @@ describe("the run log", () => {
     expect(await text(files, "metrics.jsonl")).toBe(await text(expected, "metrics.jsonl"));
   });
 
+  it("completes the state of a checkpoint that the kill left without its history", async () => {
+    const own = { "trainer_state.json": '{"global_step":2,"state":{}}' };
+    const expected = memoryFiles();
+    const whole = [start(0), step(1), step(2)];
+    await expected.writeFolder("out/checkpoint-2", own);
+    await log(expected, [...whole, checkpoint(2)]);
+    const files = memoryFiles();
+    await log(files, whole);
+    await files.writeFolder("out/checkpoint-2", own);
+    await log(files, [start(2)]);
+    expect(await text(files, "checkpoint-2/trainer_state.json")).toBe(
+      await text(expected, "checkpoint-2/trainer_state.json"),
+    );
+  });
+
   it("drops an earlier run's lines at a fresh start", async () => {
     const files = memoryFiles();
     await log(files, whole);
