@@ -1,0 +1,27 @@
+import { describe, expect, it } from "vitest";
+import { runSuite } from "../../src/cli/bench/suite.ts";
+import { runtimeFigures } from "../../src/cli/bench/training.ts";
+import { openDevice } from "../../src/gpu/device.ts";
+
+describe("bench on a device", () => {
+  it("checks and times a case, and records what it ran on", async () => {
+    const lines: string[] = [];
+    const report = await runSuite({ only: "matmul 256x", quick: true, print: (line) => lines.push(line) });
+    expect(report.adapter).not.toBe("");
+    expect(report.cases.map(({ name }) => name)).toEqual(["matmul 256x256x256 NN"]);
+    const [ours] = report.cases[0].arms;
+    expect(ours.failed).toBeUndefined();
+    expect(ours.median).toBeGreaterThan(0);
+    expect(lines).toHaveLength(1);
+  });
+
+  it("finds training in a steady state: cached bind groups, no new buffers, flat memory", {
+    timeout: 180_000,
+  }, async () => {
+    await openDevice();
+    const figures = await runtimeFigures(8);
+    expect(figures.bindGroupHitRate).toBeGreaterThanOrEqual(0.99);
+    expect(figures.buffersCreatedAfterStep3).toBe(0);
+    expect(figures.poolBytesAtEnd).toBe(figures.poolBytesAtStep3);
+  });
+});
