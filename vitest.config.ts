@@ -6,7 +6,7 @@ import { embeddedChromium } from "./src/runtime/embedded.ts";
 const portable = ["test/{gpu,tensor,nn,rlhf}/**/*.test.ts"];
 
 // One process and one device for many files: opening devices and compiling shaders is what costs time.
-const shared = { testTimeout: 60_000, hookTimeout: 60_000 };
+const shared = { testTimeout: 120_000, hookTimeout: 120_000 };
 
 const node: TestProjectConfiguration = {
   test: { ...shared, name: "node", include: ["test/**/*.test.ts"], pool: "forks", maxWorkers: 2, isolate: false },
