@@ -105,17 +105,23 @@ export class Progress {
     this.#lineOpen = false;
   }
 
-  #rate(event: TrainEvent & { type: "step" }): { perSecond: number; left: number } {
+  /** Steps per second, and the seconds left once more than the first step has been timed. */
+  #rate(event: TrainEvent & { type: "step" }): { perSecond: number; left: number | null } {
     const warm = this.#warm !== null && event.step > this.#warm.step ? this.#warm : null;
     const since = warm ?? { step: this.#firstStep, at: this.#started };
     const perSecond = (event.step - since.step) / Math.max(1e-9, this.#now() - since.at);
-    return { perSecond, left: (event.maxSteps - event.step) / perSecond };
+    return { perSecond, left: warm && (event.maxSteps - event.step) / perSecond };
   }
 
   #plain(event: TrainEvent & { type: "step" }): string {
     const { perSecond, left } = this.#rate(event);
     const speed = perSecond >= 1 ? `${short(perSecond)} steps/s` : `${short(1 / perSecond)} s/step`;
-    const eta = event.step < event.maxSteps ? `  eta ${clock(left)}` : `  ${clock(this.#now() - this.#started)}`;
+    const eta =
+      event.step >= event.maxSteps
+        ? `  ${clock(this.#now() - this.#started)}`
+        : left === null
+          ? ""
+          : `  eta ${clock(left)}`;
     return `step ${event.step}/${event.maxSteps}  ${headline(event.metrics)}  ${speed}${eta}`;
   }
 

@@ -84,7 +84,9 @@ async function runStage(files: Files, { stage, order, hash, resume }: Job, verbs
   if (!resume) await clean(files, stage.outputDir);
   await writeJson(files, join(stage.outputDir, "stage.json"), record);
   const started = performance.now();
-  await verb.run(options, { ...context, label: name, resume });
+  await verb.run(options, { ...context, label: name, resume }).catch((error: unknown) => {
+    throw error instanceof Interrupted ? new Interrupted("stopped; the same command goes on from here") : error;
+  });
   const seconds = Math.round(performance.now() - started) / 1000;
   await writeJson(files, join(stage.outputDir, "done.json"), { ...record, seconds });
 }

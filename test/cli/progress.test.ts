@@ -33,7 +33,7 @@ describe("progress", () => {
   it("prints the first, every tenth and the last step as plain lines into a pipe", () => {
     expect(show(false)).toEqual([
       "ppo: 1,234,567 parameters, 20 steps\n",
-      "ppo: step 1/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s  eta 10s\n",
+      "ppo: step 1/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s\n",
       "ppo: step 10/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s  eta 5s\n",
       "ppo: step 20/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s  10s\n",
       "ppo: eval at step 20: reward 3.000\n",
