@@ -139,6 +139,13 @@ const shown = logging.int(4, "Responses per step to keep in samples.jsonl", {
 
 export const ppoOptions = {
   ...alignment,
+  value_model_path: model.path(
+    null,
+    "Critic to start from; default: the reward model, or the policy if there is none",
+    {
+      aliases: ["critic_model_name_or_path"],
+    },
+  ),
   max_steps: rollout.int(50, "Rollouts in all; each is one step", { min: 1 }),
   rollout_batch_size: rollout.int(64, "Prompts in one rollout", { min: 1, aliases: ["per_device_prompt_batch_size"] }),
   num_return_sequences: rollout.int(1, "Responses per prompt", { min: 1 }),

@@ -1,11 +1,10 @@
 import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
 import { dialects, type PpoOptions, ppoDefaults, trainPpo } from "../rlhf/ppo.ts";
-import { UserError } from "../runtime/errors.ts";
 import { diskFiles } from "../runtime/files.ts";
 import { consume } from "./consume.ts";
 import { promptData } from "./datasets.ts";
 import { openGpu } from "./gpu.ts";
-import { goldOf, openPolicy, openReward, tokenizerFiles, WORLD, withModels } from "./models.ts";
+import { goldOf, openPolicy, openReward, tokenizerFiles, withModels } from "./models.ts";
 import type { Values } from "./option.ts";
 import { ppoOptions } from "./options.ts";
 import { trainingOptions } from "./train.ts";
@@ -20,15 +19,14 @@ export const ppoVerb = defineVerb({
     "webrlhf ppo --config ppo.yaml --kl_coef 0.1 --dialect trl",
   ],
   async run(o, context) {
-    if (o.reward_model_path === WORLD)
-      throw new UserError("PPO's critic starts from the reward model, so --reward_model_path must be a folder");
     const files = await diskFiles();
     const { terminal } = context;
     await openGpu(terminal);
     const { model: actor, tokenizer } = await openPolicy(files, o.model_name_or_path!);
     const reference = await loadCausalLM(files, o.model_name_or_path!, "reference");
     const { reward, model: rewardModel } = await openReward(files, o.reward_model_path!);
-    const critic = await loadScoreModel(files, o.reward_model_path!, "critic");
+    const value = o.value_model_path ?? (rewardModel ? o.reward_model_path! : o.model_name_or_path!);
+    const critic = await loadScoreModel(files, value, "critic", o.seed);
     await withModels([actor, reference, rewardModel, critic], async () => {
       const room = { context: actor.config.maxPositions, response: o.response_length };
       const inputs = {
