@@ -1,0 +1,16 @@
+/**
+ * Makes demo/src/recorded.json, the run that the page shows before one is started:
+ *   node demo/record.mjs [model folder]
+ * The same program as in the page's worker, on this machine's adapter.
+ */
+import fs from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { createServer } from "vite";
+
+const path = (name) => fileURLToPath(new URL(name, import.meta.url));
+const options = { configFile: false, root: path(".."), logLevel: "warn", optimizeDeps: { noDiscovery: true } };
+const server = await createServer({ ...options, server: { middlewareMode: true, hmr: false, ws: false, watch: null } });
+const { record } = await server.ssrLoadModule("/demo/src/record.ts");
+const run = await record(process.argv[2] ?? path("../models/world-sft"), console.error);
+await fs.writeFile(path("src/recorded.json"), `${JSON.stringify(run)}\n`);
+process.exit(0);

@@ -1,0 +1,107 @@
+/** The page's longer texts. */
+import { defaultKnobs, knobsToHash } from "../knobs.ts";
+import type { Knobs } from "../protocol.ts";
+import { el } from "./dom.ts";
+
+export const intro = (): HTMLElement =>
+  el(
+    "header",
+    {},
+    el("h1", {}, "Learning from preferences, live"),
+    el(
+      "p",
+      {},
+      "This page trains a small language model from preferences, here in this tab, on your graphics card. " +
+        "First a reward model learns from pairs of stories which one is liked better. " +
+        "Then the language model learns to write what the reward model likes. " +
+        "The stories come from a made-up world, so the truth is known: watch whether the two agree.",
+    ),
+  );
+
+const exhibits: readonly { name: string; question: string; knobs: Partial<Knobs> }[] = [
+  { name: "The ordinary case", question: "Do both rewards rise?", knobs: {} },
+  {
+    name: "No KL penalty",
+    question: "What happens to the truth when nothing holds the policy back?",
+    knobs: { klCoef: 0, learningRate: 2e-3, steps: 80 },
+  },
+  { name: "A poor judge", question: "What does a reward model of 64 pairs teach?", knobs: { rewardPairs: 64 } },
+  {
+    name: "RAFT instead",
+    question: "Is it enough to imitate one's own best stories?",
+    knobs: { algorithm: "raft", rolloutSize: 128, steps: 20 },
+  },
+];
+
+/** Links that set all knobs. */
+export const exhibitList = (): HTMLElement =>
+  el(
+    "section",
+    { "aria-labelledby": "exhibits" },
+    el("h2", { id: "exhibits" }, "Try"),
+    el(
+      "ul",
+      { class: "exhibits" },
+      ...exhibits.map(({ name, question, knobs }) =>
+        el("li", {}, el("a", { href: knobsToHash({ ...defaultKnobs, ...knobs }) }, name), ` ${question}`),
+      ),
+    ),
+    el("p", { class: "soft" }, "Every knob stands in this page's address: a copied link restores what you see."),
+  );
+
+/** For browsers without WebGPU: what is missing, and where to find it. */
+export const noWebGpu = (reason: string): HTMLElement =>
+  el(
+    "section",
+    { class: "notice", "aria-labelledby": "no-webgpu" },
+    el("h2", { id: "no-webgpu" }, "This browser cannot train here"),
+    el("p", {}, reason),
+    el(
+      "p",
+      {},
+      "WebGPU lets a page compute on the graphics card; all training on this page runs on it. Browsers that have it:",
+    ),
+    el(
+      "ul",
+      {},
+      el("li", {}, "Chrome and Edge 113 or newer on Windows and macOS, Chrome 121 or newer on Android"),
+      el("li", {}, "Safari 26 or newer on macOS, iOS and iPadOS"),
+      el("li", {}, "Firefox 141 or newer on Windows, 145 or newer on Macs with Apple silicon"),
+      el(
+        "li",
+        {},
+        "Chrome on Linux: on by itself only with recent drivers; otherwise open ",
+        el("code", {}, "chrome://flags/#enable-unsafe-webgpu"),
+        ", enable it and start the browser anew. Without a graphics card Chrome then computes on the CPU: slow, but it works",
+      ),
+    ),
+    el(
+      "p",
+      {},
+      "The page must come from https:// or localhost. The same training runs without any browser: ",
+      el("code", {}, "npm install && npm start"),
+      " in the project's folder.",
+    ),
+    el("p", {}, "Below is a recorded run, so that you see what this page does."),
+  );
+
+export const background = (): HTMLElement =>
+  el(
+    "details",
+    { class: "background" },
+    el("summary", {}, "What the words mean"),
+    el(
+      "dl",
+      {},
+      ...Object.entries({
+        "Reward model":
+          "a copy of the language model that gives a story one number. It learns to give the preferred story of a pair the higher one. It is only a stand-in for the truth, learned from few and noisy choices.",
+        Truth:
+          "the world's own rules: name the hero, get the wished thing, use it sensibly, be kind, end well, do not repeat. Never shown to the training, only plotted.",
+        PPO: "samples stories, scores them with the reward model, and makes the better ones more likely, in small clipped steps, with a penalty for leaving the start.",
+        RAFT: "samples eight stories to each prompt, keeps the best by the reward model, and learns to write like them.",
+        KL: "how far the policy has moved from the language model it started as, in nats per response. Far away, the reward model has never seen such stories, and its judgement is worth little.",
+        sd: "standard deviation of the stories before training. +1 sd: the average story is now as good as a clearly good one was before.",
+      }).flatMap(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]),
+    ),
+  );

@@ -1,0 +1,90 @@
+/** Carries out the page's commands: one run at a time, held at a gate. */
+import { Gate } from "./gate.ts";
+import { type LessonReply, lesson, type Start } from "./lesson.ts";
+import type { Command, Knobs, Phase, Reply, Stage } from "./protocol.ts";
+
+interface Run {
+  gate: Gate;
+  abort: AbortController;
+  ended: Promise<void>;
+}
+
+export class Runner {
+  private run: Run | null = null;
+  private phase: Phase = "idle";
+  private stage: Stage = "load";
+  private queue: Promise<void> = Promise.resolve();
+  private readonly open: () => Promise<Start>;
+  private readonly post: (reply: Reply) => void;
+
+  /** @param open fetches the model that runs start from */
+  constructor(open: () => Promise<Start>, post: (reply: Reply) => void) {
+    this.open = open;
+    this.post = post;
+  }
+
+  /** Resolves when the command has taken effect. Start and reset wait for each other. */
+  handle(command: Command): Promise<void> {
+    const gate = this.run?.gate;
+    if (command.type === "start" || command.type === "reset") {
+      this.run?.abort.abort(); // at once, also while an earlier reset still waits
+      gate?.resume();
+      this.queue = this.queue.then(() => (command.type === "start" ? this.start(command) : this.reset()));
+      return this.queue;
+    }
+    if (!gate || this.phase === "done") return Promise.resolve();
+    if (command.type === "pause") {
+      gate.pause();
+      if (!gate.waiting) this.say("pausing");
+    } else {
+      gate[command.type]();
+      this.say("running");
+    }
+    return Promise.resolve();
+  }
+
+  private async start({ knobs, mode }: { knobs: Knobs; mode: "run" | "step" }): Promise<void> {
+    await this.run?.ended;
+    const run: Run = { gate: new Gate(mode), abort: new AbortController(), ended: Promise.resolve() };
+    this.run = run;
+    this.stage = "load";
+    this.say("running");
+    run.ended = this.drive(run, knobs);
+  }
+
+  private async reset(): Promise<void> {
+    await this.run?.ended;
+    this.run = null;
+    this.stage = "load";
+    this.say("idle");
+  }
+
+  private async drive({ gate, abort }: Run, knobs: Knobs): Promise<void> {
+    const { signal } = abort;
+    try {
+      for await (const reply of lesson(await this.open(), knobs, signal)) {
+        if (signal.aborted) continue; // to the lesson's own end, where it frees its models
+        this.enter(reply);
+        this.post(reply);
+        await gate.pass(endsStep(reply), () => this.say("paused"));
+      }
+      if (!signal.aborted) this.say("done");
+    } catch (error) {
+      this.post({ type: "error", about: "run", message: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  private enter(reply: LessonReply): void {
+    const stage = reply.type === "event" ? reply.stage : this.stage;
+    if (stage === this.stage) return;
+    this.stage = stage;
+    this.say(this.phase);
+  }
+
+  private say(phase: Phase): void {
+    this.phase = phase;
+    this.post({ type: "state", phase, stage: this.stage });
+  }
+}
+
+const endsStep = (reply: LessonReply) => reply.type === "event" && reply.event.type === "step";

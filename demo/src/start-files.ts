@@ -1,0 +1,32 @@
+/** The shipped language model, fetched as static files of the page. */
+import config from "../../models/world-sft/config.json?url";
+import weights from "../../models/world-sft/model.safetensors?url";
+import tokenizer from "../../models/world-sft/tokenizer.json?url";
+import tokenizerConfig from "../../models/world-sft/tokenizer_config.json?url";
+import { UserError } from "../../src/runtime/errors.ts";
+import { memoryFiles } from "../../src/runtime/files.ts";
+import type { Start } from "./lesson.ts";
+
+const urls: Record<string, string> = {
+  "config.json": config,
+  "model.safetensors": weights,
+  "tokenizer.json": tokenizer,
+  "tokenizer_config.json": tokenizerConfig,
+};
+
+export async function fetchStart(): Promise<Start> {
+  const files = memoryFiles();
+  const folder = "world-sft";
+  await Promise.all(
+    Object.entries(urls).map(async ([name, url]) => {
+      const response = await fetch(url).catch(() => null);
+      if (!response?.ok) {
+        throw new UserError(
+          `The page's file ${name} did not load (${response?.status ?? "no connection"}). Try again.`,
+        );
+      }
+      await files.writeFile(`${folder}/${name}`, new Uint8Array(await response.arrayBuffer()));
+    }),
+  );
+  return { files, folder };
+}

@@ -1,0 +1,120 @@
+/** What the page knows of a run: a fold over the worker's replies. */
+import type { Point } from "../../src/report/chart.ts";
+import type { Sample } from "../../src/rlhf/events.ts";
+import type { DeviceInfo, Phase, Reply, Stage } from "./protocol.ts";
+
+export type Metrics = Record<string, number>;
+
+export interface Row {
+  readonly step: number;
+  readonly metrics: Metrics;
+}
+
+export interface View {
+  device: DeviceInfo | null;
+  phase: Phase;
+  stage: Stage;
+  /** Parameters of the policy (0: not known yet). */
+  parameters: number;
+  reward: Row[];
+  rewardSteps: number;
+  /** The share of held-out pairs that the reward model calls right, and that a perfect judge would. */
+  accuracy: number | null;
+  ceiling: number | null;
+  policy: Row[];
+  policySteps: number;
+  before: Metrics | null;
+  after: Metrics | null;
+  samplesBefore: Sample[];
+  samplesAfter: Sample[];
+  /** Policy steps behind `samplesAfter`. */
+  samplesStep: number;
+  tokens: number;
+  seconds: number;
+}
+
+export const emptyView = (device: DeviceInfo | null = null): View => ({
+  device,
+  phase: "idle",
+  stage: "load",
+  parameters: 0,
+  reward: [],
+  rewardSteps: 0,
+  accuracy: null,
+  ceiling: null,
+  policy: [],
+  policySteps: 0,
+  before: null,
+  after: null,
+  samplesBefore: [],
+  samplesAfter: [],
+  samplesStep: 0,
+  tokens: 0,
+  seconds: 0,
+});
+
+/** Adds one reply to the view. */
+export function applyReply(view: View, reply: Reply): void {
+  switch (reply.type) {
+    case "ready":
+      view.device = reply.device;
+      return;
+    case "state":
+      view.phase = reply.phase;
+      view.stage = reply.stage;
+      return;
+    case "samples":
+      if (reply.when === "before") {
+        view.samplesBefore = reply.samples;
+      } else {
+        view.samplesAfter = reply.samples;
+        view.samplesStep = reply.step;
+      }
+      return;
+    case "event":
+      view.stage = reply.stage;
+      applyEvent(view, reply);
+      return;
+  }
+}
+
+function applyEvent(view: View, { stage, event }: Extract<Reply, { type: "event" }>): void {
+  if (event.type === "start") {
+    view.parameters = event.parameters;
+    if (stage === "reward") view.rewardSteps = event.maxSteps;
+    else view.policySteps = event.maxSteps;
+  } else if (event.type === "step") {
+    (stage === "reward" ? view.reward : view.policy).push({ step: event.step, metrics: event.metrics });
+    view.tokens += event.tokens;
+    view.seconds += event.seconds;
+  } else if (event.type === "eval") {
+    const { metrics } = event;
+    if (stage === "before") view.before = metrics;
+    if (stage === "after") view.after = metrics;
+    view.accuracy = metrics.eval_accuracy ?? view.accuracy;
+    view.ceiling = metrics.noise_ceiling ?? view.ceiling;
+  }
+}
+
+/** One metric over the steps. */
+export const curve = (rows: readonly Row[], name: string): Point[] =>
+  rows.flatMap(({ step, metrics }): Point[] => (Number.isFinite(metrics[name]) ? [[step, metrics[name]]] : []));
+
+/**
+ * Puts the learned and the true reward, which have different units, on one axis: standard deviations of the responses
+ * before training, counted from their mean.
+ */
+export function gain(view: View, name: "reward" | "gold", value: number | undefined): number | null {
+  const { before } = view;
+  const spread = before?.[`${name}_std`];
+  if (!before || !spread || value === undefined) return null;
+  return (value - before[name]) / spread;
+}
+
+/** How much of the whole run is done, 0 to 1. The policy's steps weigh more: each takes longer. */
+export function progress(view: View): number {
+  if (view.phase === "done") return 1;
+  const reward = view.reward.length / (view.rewardSteps || 1);
+  const policy = view.policy.length / (view.policySteps || 1);
+  return 0.25 * Math.min(1, reward) + 0.75 * Math.min(1, policy);
+}

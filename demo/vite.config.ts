@@ -1,0 +1,27 @@
+import { fileURLToPath } from "node:url";
+import { defineConfig, type Plugin } from "vite";
+
+/** Files of `src` that only Node and Deno reach, through a lazy import, and with them Node's own modules. */
+const elsewhere = /\/src\/(gpu\/(adapter-node|software)|runtime\/embedded)\.ts$/;
+
+/** Leaves out of the page what it never loads. */
+const browserOnly: Plugin = {
+  name: "browser-only",
+  enforce: "pre",
+  resolveId: (id) => (id.startsWith("node:") ? { id: "\0node", moduleSideEffects: false } : null),
+  load: (id) => (id === "\0node" || elsewhere.test(id) ? "export {};" : null),
+};
+
+export default defineConfig({
+  root: fileURLToPath(new URL(".", import.meta.url)),
+  base: "./", // the built page works in any folder of any server
+  plugins: [browserOnly],
+  worker: { format: "es", plugins: () => [browserOnly] },
+  server: { fs: { allow: [".."] } },
+  build: {
+    target: "es2023",
+    outDir: "dist",
+    emptyOutDir: true,
+    assetsInlineLimit: 0, // the model's files stay files
+  },
+});

@@ -1,0 +1,110 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { defaultKnobs } from "../../demo/src/knobs.ts";
+import type { Start } from "../../demo/src/lesson.ts";
+import type { Knobs, Phase, Reply } from "../../demo/src/protocol.ts";
+import { Runner } from "../../demo/src/runner.ts";
+import { openDevice } from "../../src/gpu/device.ts";
+import { stats } from "../../src/gpu/stream.ts";
+import { CausalLM } from "../../src/nn/models.ts";
+import { modelFiles } from "../../src/nn/pretrained.ts";
+import { memoryFiles } from "../../src/runtime/files.ts";
+import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
+
+const knobs: Knobs = { ...defaultKnobs, rolloutSize: 4, steps: 2, rewardPairs: 32 };
+
+let start: Start;
+beforeAll(async () => {
+  await openDevice();
+  const model = new CausalLM(tinyConfig(), "start").initialize(1);
+  const files = memoryFiles();
+  const text = { "tokenizer.json": JSON.stringify(tokenizer.json) };
+  const config = { "tokenizer_config.json": JSON.stringify(tokenizer.configJson) };
+  await files.writeFolder("start", { ...(await modelFiles(model)), ...text, ...config });
+  model.destroy();
+  start = { files, folder: "start" };
+});
+
+/** A runner whose replies can be waited for. */
+function room() {
+  const replies: Reply[] = [];
+  let heard = () => {};
+  const runner = new Runner(
+    async () => start,
+    (reply) => {
+      replies.push(reply);
+      heard();
+    },
+  );
+  const phase = (): Phase | undefined => {
+    const error = replies.find((r) => r.type === "error");
+    if (error) throw new Error(error.message);
+    return replies.findLast((r) => r.type === "state")?.phase;
+  };
+  const until = async (wanted: Phase) => {
+    while (phase() !== wanted) {
+      await new Promise<void>((resolve) => {
+        heard = resolve;
+      });
+    }
+  };
+  const steps = () =>
+    replies.flatMap((r) =>
+      r.type === "event" && r.event.type === "step" ? [[r.stage, r.event.metrics] as const] : [],
+    );
+  return { runner, replies, until, steps };
+}
+
+describe("the worker's runner", { timeout: 180_000 }, () => {
+  it("steps, resumes and ends; the same knobs give the same numbers", async () => {
+    const one = room();
+    await one.runner.handle({ type: "start", knobs, mode: "step" });
+    await one.until("paused");
+    expect(one.steps()).toHaveLength(1);
+    await one.runner.handle({ type: "step" });
+    await one.until("paused");
+    expect(one.steps()).toHaveLength(2);
+    await one.runner.handle({ type: "resume" });
+    await one.until("done");
+    expect(one.steps().map(([stage]) => stage)).toEqual(["reward", "policy", "policy"]);
+    const samples = one.replies.filter((r) => r.type === "samples");
+    expect(samples.map(({ when, step }) => [when, step])).toEqual([
+      ["before", 0],
+      ["after", 2],
+    ]);
+    expect(samples[0].samples.map((s) => s.prompt)).toEqual(samples[1].samples.map((s) => s.prompt));
+
+    const two = room();
+    await two.runner.handle({ type: "start", knobs, mode: "run" });
+    await two.until("done");
+    expect(two.steps()).toEqual(one.steps());
+  });
+
+  it("drops a run when it is reset, with its memory, and starts another", async () => {
+    const { runner, replies, until, steps } = room();
+    await runner.handle({ type: "start", knobs, mode: "step" });
+    await until("paused");
+    await runner.handle({ type: "reset" });
+    expect(replies.at(-1)).toEqual({ type: "state", phase: "idle", stage: "load" });
+    const before = stats().poolBytes;
+    for (let i = 0; i < 3; i++) {
+      await runner.handle({ type: "start", knobs: { ...knobs, algorithm: "raft", steps: 1 }, mode: "step" });
+      await until("paused");
+      await runner.handle({ type: "reset" });
+    }
+    expect(stats().poolBytes).toBe(before);
+    replies.length = 0;
+    await runner.handle({ type: "start", knobs: { ...knobs, algorithm: "raft", steps: 1 }, mode: "run" });
+    await until("done");
+    expect(steps().map(([stage]) => stage)).toEqual(["reward", "policy"]);
+  });
+
+  it("reports why a run broke off", async () => {
+    const replies: Reply[] = [];
+    const runner = new Runner(
+      () => Promise.reject(new Error("the model did not load")),
+      (reply) => replies.push(reply),
+    );
+    await runner.handle({ type: "start", knobs, mode: "run" });
+    await expect.poll(() => replies.at(-1)).toEqual({ type: "error", about: "run", message: "the model did not load" });
+  });
+});

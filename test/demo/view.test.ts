@@ -1,0 +1,72 @@
+import { describe, expect, it } from "vitest";
+import { defaultKnobs } from "../../demo/src/knobs.ts";
+import type { Reply, Stage } from "../../demo/src/protocol.ts";
+import { chartSpecs } from "../../demo/src/specs.ts";
+import { applyReply, emptyView, gain, progress } from "../../demo/src/view.ts";
+import { activity, honestLabel, outcome } from "../../demo/src/words.ts";
+import { lineChart } from "../../src/report/chart.ts";
+import type { TrainEvent } from "../../src/rlhf/events.ts";
+
+const event = (stage: Stage, event: TrainEvent): Reply => ({ type: "event", stage, event });
+const step = (stage: Stage, at: number, maxSteps: number, metrics: Record<string, number>): Reply =>
+  event(stage, { type: "step", step: at, maxSteps, epoch: 0, metrics, tokens: 100, seconds: 0.5 });
+
+const replies: Reply[] = [
+  { type: "ready", device: { name: "a card", kind: "hardware" } },
+  { type: "state", phase: "running", stage: "load" },
+  event("reward", { type: "eval", step: 0, metrics: { noise_ceiling: 0.9 } }),
+  event("reward", { type: "start", stage: "reward", step: 0, maxSteps: 2, parameters: 1000 }),
+  step("reward", 1, 2, { accuracy: 0.5, loss: 0.7 }),
+  step("reward", 2, 2, { accuracy: 0.75, loss: 0.6 }),
+  event("reward", { type: "eval", step: 2, metrics: { eval_accuracy: 0.7 } }),
+  event("before", { type: "eval", step: 0, metrics: { reward: 1, reward_std: 2, gold: 3, gold_std: 0.5, kl: 0 } }),
+  { type: "samples", when: "before", step: 0, samples: [{ prompt: "p", response: "r", reward: 1, gold: 2 }] },
+  event("policy", { type: "start", stage: "ppo", step: 0, maxSteps: 2, parameters: 900 }),
+  step("policy", 1, 2, { reward: 1, gold: 3, kl: 0 }),
+  step("policy", 2, 2, { reward: 5, gold: 3.5, kl: 4 }),
+];
+
+describe("the view", () => {
+  const view = emptyView();
+  for (const reply of replies) applyReply(view, reply);
+
+  it("is a fold over the worker's replies", () => {
+    expect(view.accuracy).toBe(0.7);
+    expect(view.ceiling).toBe(0.9);
+    expect(view.parameters).toBe(900);
+    expect(view.samplesBefore).toHaveLength(1);
+    expect(progress(view)).toBe(1);
+    expect(view.tokens / view.seconds).toBe(200);
+  });
+
+  it("measures both rewards in standard deviations of the start", () => {
+    expect(gain(view, "reward", 5)).toBe(2);
+    expect(gain(view, "gold", 3.5)).toBe(1);
+    expect(gain(emptyView(), "gold", 3.5)).toBeNull();
+  });
+
+  it("draws charts, also of nothing", () => {
+    const { rewards, kl, accuracy } = chartSpecs(view, defaultKnobs);
+    expect(rewards.series.map((s) => s.points)).toEqual([
+      [
+        [1, 0],
+        [2, 2],
+      ],
+      [
+        [1, 0],
+        [2, 1],
+      ],
+    ]);
+    expect(kl.series[0].points.at(-1)).toEqual([2, 4]);
+    expect(accuracy.references).toHaveLength(2);
+    for (const spec of Object.values(chartSpecs(emptyView(), defaultKnobs)))
+      expect(lineChart(spec)).toContain("no data");
+  });
+
+  it("is put into words", () => {
+    expect(activity(view, defaultKnobs)).toBe("PPO, step 2 of 2…");
+    expect(activity({ ...view, phase: "paused" }, defaultKnobs)).toBe("Paused. PPO, step 2 of 2.");
+    expect(outcome(view)).toBe("By the reward model +2 sd, in truth +1 sd, KL 4: the stories got truly better.");
+    expect(honestLabel(view)).toBe("Runs on your GPU: a card · toy model of 900 parameters · 200 tokens/s");
+  });
+});
