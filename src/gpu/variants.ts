@@ -107,3 +107,23 @@ export function matmulVariant(caps: Caps, shape: MatmulShape): MatmulVariant {
   const row = table.find(({ when }) => when(caps, shape)) as Row;
   return row.use(caps, shape);
 }
+
+export type AttentionVariant = "direct" | "shuffle" | "tile";
+
+const attentionTable: { when: (caps: Caps) => boolean; use: AttentionVariant; why: string }[] = [
+  {
+    when: (caps) => lanewise(caps) && caps.subgroupSize <= 16,
+    use: "shuffle",
+    why: "64 sequences of 32-95 tokens, 4 heads of 32, on lavapipe: forward 14 ms, gradient 27 ms; direct takes 3 times that",
+  },
+  {
+    when: (caps) => caps.kind === "cpu",
+    use: "direct",
+    why: "no subgroups: two rows per invocation share each load; staging K and V costs more than it saves",
+  },
+  { when: () => true, use: "tile", why: "64 rows share a tile of K and V within 16 KiB of workgroup memory" },
+];
+
+/** How the streamed side of attention reaches the invocations; see shaders/attention.wgsl.ts. */
+export const attentionVariant = (caps: Caps): AttentionVariant =>
+  (attentionTable.find(({ when }) => when(caps)) as (typeof attentionTable)[number]).use;

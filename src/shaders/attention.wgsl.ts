@@ -24,7 +24,7 @@ export interface AttentionShape {
   d4: number;
   /** token rows held by one thread */
   rows: number;
-  /** streamed items handled together (amortises the softmax rescale) */
+  /** keys that the forward pass handles together, which amortises rescaling the output; the backward pass takes 1 */
   step: number;
   source: AttentionSource;
 }
@@ -32,97 +32,118 @@ export interface AttentionShape {
 interface Streamed {
   name: string;
   buffer: string;
-  /** index of the item's first vec4 */
+  /** index of the first vec4 of item ITEM */
   at: string;
 }
 
-const lines = (n: number, f: (i: number) => string): string => Array.from({ length: n }, (_, i) => f(i)).join("\n");
-const sum4 = (v: string): string => `(${v}.x + ${v}.y + ${v}.z + ${v}.w)`;
+/** Expression for vector c of item j + k of the current group. */
+type Get = (name: string, c: number, k?: number) => string;
+
+const each = (n: number, f: (i: number) => string): string => Array.from({ length: n }, (_, i) => f(i)).join("\n");
+const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
 /**
- * The trip count of loops over the head dimension. GPUs must unroll them to keep arrays in registers; CPU adapters must
- * not (see `load`), which a count they cannot know prevents.
+ * The trip count of loops over the head dimension. GPUs must unroll them to keep arrays in registers. CPU adapters must
+ * not, which a count that they cannot know prevents: they compile every load statement into a branch per lane and
+ * component, so that loading one row of 64 columns without a loop takes seconds to compile.
  */
-const d4Of = ({ d4, source }: Pick<AttentionShape, "d4" | "source">): string => (source === "tile" ? `${d4}u` : "u.d4");
+const d4Of = ({ d4, source }: AttentionShape): string => (source === "tile" ? `${d4}u` : "u.d4");
+
+/** Reads the D vector at `at` of `buffer` into an array. */
+const load = (shape: AttentionShape, name: string, buffer: string, at: string, times = ""): string =>
+  `  var ${name}: array<A4, ${shape.d4}>;
+  for (var c = 0u; c < ${d4Of(shape)}; c++) { ${name}[c] = A4(${buffer}[${at} + c])${times}; }`;
+
+/** Writes an array to the D vector at `at` of `buffer`. */
+const store = (shape: AttentionShape, name: string, buffer: string, at: string, times: string): string =>
+  `    for (var c = 0u; c < ${d4Of(shape)}; c++) { ${buffer}[${at} + c] = T4(${name}[c]${times}); }`;
 
 /**
- * Reads the D vector at `at` of `buffer` into the array `name`. A loop, because CPU adapters compile every load
- * statement into a branch per lane and component: an unrolled load of 64 values costs seconds of compile time there.
+ * For every row i of the thread: name_i = dot(row{i}, item). Four partial sums until the end, and no variable is assigned
+ * twice: SwiftShader's compiler keeps those in memory.
  */
-const load = ({ d4, source }: AttentionShape, name: string, buffer: string, at: string, times = ""): string =>
-  `  var ${name}: array<A4, ${d4}>;
-  for (var c = 0u; c < ${d4Of({ d4, source })}; c++) { ${name}[c] = A4(${buffer}[${at} + c])${times}; }`;
+const dots = ({ d4, rows }: AttentionShape, name: string, row: string, item: (c: number) => string): string =>
+  `${each(
+    d4,
+    (c) => `      let ${name}x${c} = ${item(c)};
+${each(rows, (i) => {
+  const [a, b] = [`${row}${i}[${c}]`, `${name}x${c}`];
+  return `      let ${name}_${i}_${c} = ${c === 0 ? `${a} * ${b}` : `fma(${a}, ${b}, ${name}_${i}_${c - 1})`};`;
+})}`,
+  )}
+${each(rows, (i) => {
+  const v = `${name}_${i}_${d4 - 1}`;
+  return `      let ${name}_${i} = ${v}.x + ${v}.y + ${v}.z + ${v}.w;`;
+})}`;
 
-/** Loop over items lo..hi; `body(get)` sees the item index of its group as `j` and reads vector c of item j+jj by get(). */
-function stream(
-  shape: AttentionShape,
-  vectors: Streamed[],
-  body: (get: (name: string, c: number, jj: number) => string) => string,
-): string {
+/** For every row i: to{i} = to{i} * factor{i} + sum over k of weights[k]_i * item k. */
+const accumulate = (
+  { d4, rows }: AttentionShape,
+  to: string,
+  weights: string[],
+  item: (c: number, k: number) => string,
+  factor = "",
+): string =>
+  each(
+    d4,
+    (c) => `${weights.map((w, k) => `      let ${w}y${c} = ${item(c, k)};`).join("\n")}
+${each(rows, (i) => {
+  const start = `${to}${i}[${c}]${factor ? ` * ${factor}${i}` : ""}`;
+  return `      ${to}${i}[${c}] = ${weights.reduce((sum, w) => `fma(A4(${w}_${i}), ${w}y${c}, ${sum})`, start)};`;
+})}`,
+  );
+
+/** Loop over items lo..hi in groups of `step`, the first of which is `j`. Items past hi repeat the last one. */
+function stream(shape: AttentionShape, vectors: Streamed[], body: (get: Get) => string): string {
   const { d4, step, source } = shape;
-  const at = (v: Streamed, item: string): string => v.at.replaceAll("ITEM", item);
+  const offset = (v: Streamed): string => v.at.replaceAll("ITEM", "item");
+  const group = (text: string): string => `    for (var t = 0u; t < count; t += ${step}u) {
+      let j = base + t;
+${text}
+    }`;
   if (source === "direct") {
-    const group = vectors.map((v) => `    var ${v.name}: array<A4, ${d4 * step}>;`).join("\n");
-    const fill = vectors.map((v) => `      ${v.name}[e] = A4(${v.buffer}[${at(v, "item")} + e % ${d4}u]);`).join("\n");
     return `  for (var j = lo; j < hi; j += ${step}u) {
-${group}
+${vectors.map((v) => `    var ${v.name}: array<A4, ${d4 * step}>;`).join("\n")}
     for (var e = 0u; e < u.d4 * ${step}u; e++) {
       let item = min(j + e / ${d4}u, hi - 1u);
-${fill}
+${vectors.map((v) => `      ${v.name}[e] = A4(${v.buffer}[${offset(v)} + e % ${d4}u]);`).join("\n")}
     }
-${body((name, c, jj) => `${name}[${jj * d4 + c}]`)}
+${body((name, c, k = 0) => `${name}[${k * d4 + c}]`)}
   }`;
   }
   if (source === "shuffle") {
-    const mine = vectors
-      .map((v) => `    let ${v.name}_at = ${at(v, "item")};\n${load(shape, v.name, v.buffer, `${v.name}_at`)}`)
-      .join("\n");
     return `  for (var base = lo; base < hi; base += WG) {
     let item = min(base + lane, hi - 1u);
-${mine}
     let count = min(WG, hi - base);
-    for (var t = 0u; t < count; t += ${step}u) {
-      let j = base + t;
-${body((name, c, jj) => `subgroupShuffle(${name}[${c}], t + ${jj}u)`)}
-    }
+${vectors.map((v) => load(shape, v.name, v.buffer, offset(v))).join("\n")}
+${group(body((name, c, k = 0) => `subgroupShuffle(${name}[${c}], t + ${k}u)`))}
   }`;
   }
-  const fill = vectors
-    .map((v) => `      tile_${v.name}[e] = A4(${v.buffer}[${at(v, "item")} + e % ${d4}u]);`)
-    .join("\n");
   return `  for (var base = lo; base < hi; base += TILE) {
+    let count = min(TILE, hi - base);
     workgroupBarrier();
     for (var e = lane; e < TILE * ${d4}u; e += WG) {
       let item = min(base + e / ${d4}u, hi - 1u);
-${fill}
+${vectors.map((v) => `      tile_${v.name}[e] = A4(${v.buffer}[${offset(v)} + e % ${d4}u]);`).join("\n")}
     }
     workgroupBarrier();
-    let count = min(TILE, hi - base);
-    for (var t = 0u; t < count; t += ${step}u) {
-      let j = base + t;
-${body((name, c, jj) => `tile_${name}[(t + ${jj}u) * ${d4}u + ${c}u]`)}
-    }
+${group(body((name, c, k = 0) => `tile_${name}[(t + ${k}u) * ${d4}u + ${c}u]`))}
   }`;
 }
 
-function entry(
-  { d4, rows, source }: AttentionShape,
-  heads: "heads" | "kvHeads",
-  tiles: string[],
-  body: string,
-): string {
-  const memory = source === "tile" ? tiles.map((t) => `var<workgroup> tile_${t}: array<A4, TILE * ${d4}u>;\n`) : [];
-  const lane =
-    source === "shuffle" ? "@builtin(subgroup_invocation_id) lane: u32" : "@builtin(local_invocation_index) lane: u32";
-  return `${memory.join("")}@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, ${lane}) {
+function entry({ d4, rows, source }: AttentionShape, heads: "heads" | "kvHeads", streamed: Streamed[], body: string) {
+  const tiles = source === "tile" ? streamed : [];
+  const id = source === "shuffle" ? "subgroup_invocation_id" : "local_invocation_index";
+  return `${tiles.map((v) => `var<workgroup> tile_${v.name}: array<A4, TILE * ${d4}u>;\n`).join("")}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(${id}) lane: u32) {
   let task = linearId(wid, nwg);
   if (task >= u.tasks) { return; }
-  let W4 = (u.heads + 2u * u.kvHeads) * ${d4}u;
+  let width = (u.heads + 2u * u.kvHeads) * ${d4}u;
   let group = u.heads / u.kvHeads;
   let head = task % u.${heads};
   let block = blocks[task / u.${heads}];
-${lines(rows, (i) => `  let r${i} = min(block.x + lane + ${i}u * WG, block.y - 1u);`)}
+${each(rows, (i) => `  let r${i} = min(block.x + lane + ${i}u * WG, block.y - 1u);`)}
 ${body}
 }
 `;
@@ -131,184 +152,147 @@ ${body}
 /** A row past the block's end repeats the last row and must not be stored. */
 const guarded = (i: number, body: string): string => `  if (block.x + lane + ${i}u * WG < block.y) {\n${body}\n  }`;
 
-/** bindings: qkv, blocks -> out, stats; scalars: tasks (blocks x heads), scale2 = scale * log2 e. */
+/** What query rows stream past themselves: the keys and values of their KV head, up to the block's end. */
+function keysAndValues(d4: number): Streamed[] {
+  const column = `(u.heads + head / group) * ${d4}u`;
+  return [
+    { name: "k", buffer: "qkv", at: `ITEM * width + ${column}` },
+    { name: "v", buffer: "qkv", at: `ITEM * width + u.kvHeads * ${d4}u + ${column}` },
+  ];
+}
+const visibleKeys = `  let lo = block.z;
+  let hi = min(block.y, block.w);`;
+
+/** bindings: qkv, blocks -> out, stats; scalars: tasks (blocks x heads), d4, heads, kvHeads, scale2 = scale * log2 e. */
 export function attentionForward(shape: AttentionShape): string {
   const { d4, rows, step } = shape;
-  const kcol = `(u.heads + head / group) * ${d4}u`;
-  const keys: Streamed[] = [
-    { name: "k", buffer: "qkv", at: `ITEM * W4 + ${kcol}` },
-    { name: "v", buffer: "qkv", at: `ITEM * W4 + u.kvHeads * ${d4}u + ${kcol}` },
-  ];
-  const pairs = (f: (i: number, jj: number) => string): string => lines(step, (jj) => lines(rows, (i) => f(i, jj)));
-  const body = stream(
-    shape,
-    keys,
-    (get) => `${pairs((i, jj) => `      var a${i}_${jj} = A4(0.0);`)}
-${lines(d4, (c) =>
-  lines(
-    step,
-    (jj) =>
-      `      { let x = ${get("k", c, jj)}; ${lines(rows, (i) => `a${i}_${jj} = fma(q${i}[${c}], x, a${i}_${jj});`)} }`,
-  ),
-)}
-${pairs((i, jj) => `      var p${i}_${jj} = select(-1e30, ${sum4(`a${i}_${jj}`)}, j + ${jj}u <= r${i});`)}
-${lines(rows, (i) => {
-  const scores = Array.from({ length: step }, (_, jj) => `p${i}_${jj}`);
-  return `      let n${i} = ${scores.reduce((m, s) => `max(${m}, ${s})`, `m${i}`)};
+  const streamed = keysAndValues(d4);
+  const softmax = (
+    i: number,
+  ): string => `${each(step, (k) => `      let s${k}_${i} = select(-1e30, a${k}_${i}, j + ${k}u <= r${i});`)}
+      let n${i} = ${range(step).reduce((max, k) => `max(${max}, s${k}_${i})`, `m${i}`)};
+${each(step, (k) => `      let p${k}_${i} = select(0.0, exp2(s${k}_${i} - n${i}), j + ${k}u <= r${i});`)}
       let f${i} = exp2(m${i} - n${i});
-      m${i} = n${i};
-${scores.map((s, jj) => `      ${s} = select(0.0, exp2(${s} - n${i}), j + ${jj}u <= r${i});`).join("\n")}
-      l${i} = l${i} * f${i} + ${scores.join(" + ")};`;
-})}
-${lines(
-  d4,
-  (c) => `      {
-${lines(rows, (i) => `      var t${i} = o${i}[${c}] * f${i};`)}
-${lines(step, (jj) => `      { let x = ${get("v", c, jj)}; ${lines(rows, (i) => `t${i} = fma(A4(p${i}_${jj}), x, t${i});`)} }`)}
-${lines(rows, (i) => `      o${i}[${c}] = t${i};`)}
-      }`,
+      l${i} = l${i} * f${i} + ${range(step)
+        .map((k) => `p${k}_${i}`)
+        .join(" + ")};
+      m${i} = n${i};`;
+  const loop = stream(
+    shape,
+    streamed,
+    (get) => `${each(step, (k) => dots(shape, `a${k}`, "q", (c) => get("k", c, k)))}
+${each(rows, softmax)}
+${accumulate(
+  shape,
+  "o",
+  range(step).map((k) => `p${k}`),
+  (c, k) => get("v", c, k),
+  "f",
 )}`,
   );
-  return entry(
-    shape,
-    "heads",
-    ["k", "v"],
-    `${lines(rows, (i) => load(shape, `q${i}`, "qkv", `r${i} * W4 + head * ${d4}u`, " * u.scale2"))}
-${lines(rows, (i) => `  var m${i} = -1e30;\n  var l${i} = 0.0;\n  var o${i}: array<A4, ${d4}>;`)}
-  let lo = block.z;
-  let hi = min(block.y, block.w);
-${body}
-${lines(rows, (i) =>
+  const body = `${each(
+    rows,
+    (i) => `${load(shape, `q${i}`, "qkv", `r${i} * width + head * ${d4}u`, " * u.scale2")}
+  var o${i}: array<A4, ${d4}>;
+  var m${i} = -1e30;
+  var l${i} = 0.0;`,
+  )}
+${visibleKeys}
+${loop}
+${each(rows, (i) =>
   guarded(
     i,
-    `    let g = select(0.0, 1.0 / l${i}, l${i} > 0.0);
-    let at = (r${i} * u.heads + head) * ${d4}u;
-    for (var c = 0u; c < ${d4Of(shape)}; c++) { out[at + c] = T4(o${i}[c] * g); }
-    stats[r${i} * u.heads + head] = m${i} + log2(max(l${i}, 1e-30));`,
+    `    let at = r${i} * u.heads + head;
+    let g = select(0.0, 1.0 / l${i}, l${i} > 0.0);
+${store(shape, `o${i}`, "out", `at * ${d4}u`, " * g")}
+    stats[at] = m${i} + log2(max(l${i}, 1e-30));`,
   ),
-)}`,
-  );
+)}`;
+  return entry(shape, "heads", streamed, body);
 }
 
-/** bindings: qkv, out, dout, stats, blocks -> dqkv (query columns), delta; scalars: tasks (blocks x heads), scale2, scale. */
+/**
+ * bindings: qkv, out, dout, stats, blocks -> dqkv (query columns), delta = rowsum(out * dout), which dK/dV needs;
+ * scalars: tasks (blocks x heads), d4, heads, kvHeads, scale2, scale.
+ */
 export function attentionBackwardQuery(shape: AttentionShape): string {
-  const { d4, rows, step } = shape;
-  const kcol = `(u.heads + head / group) * ${d4}u`;
-  const keys: Streamed[] = [
-    { name: "k", buffer: "qkv", at: `ITEM * W4 + ${kcol}` },
-    { name: "v", buffer: "qkv", at: `ITEM * W4 + u.kvHeads * ${d4}u + ${kcol}` },
-  ];
-  const pairs = (f: (i: number, jj: number) => string): string => lines(step, (jj) => lines(rows, (i) => f(i, jj)));
-  const body = stream(
+  const { d4, rows } = shape;
+  const streamed = keysAndValues(d4);
+  const loop = stream(
     shape,
-    keys,
-    (get) => `${pairs((i, jj) => `      var a${i}_${jj} = A4(0.0);\n      var b${i}_${jj} = A4(0.0);`)}
-${lines(d4, (c) =>
-  lines(
-    step,
-    (jj) => `      { let x = ${get("k", c, jj)}; let y = ${get("v", c, jj)};
-${lines(rows, (i) => `        a${i}_${jj} = fma(q${i}[${c}], x, a${i}_${jj}); b${i}_${jj} = fma(g${i}[${c}], y, b${i}_${jj});`)} }`,
-  ),
-)}
-${pairs((i, jj) => {
-  const p = `select(0.0, exp2(min(${sum4(`a${i}_${jj}`)} - L${i}, 0.0)), j + ${jj}u <= r${i})`;
-  return `      let s${i}_${jj} = ${p} * (${sum4(`b${i}_${jj}`)} - delta${i});`;
-})}
-${lines(d4, (c) =>
-  lines(
-    step,
-    (jj) =>
-      `      { let x = ${get("k", c, jj)}; ${lines(rows, (i) => `d${i}[${c}] = fma(A4(s${i}_${jj}), x, d${i}[${c}]);`)} }`,
-  ),
-)}`,
+    streamed,
+    (get) => `${dots(shape, "a", "q", (c) => get("k", c))}
+${dots(shape, "b", "g", (c) => get("v", c))}
+${each(rows, (i) => `      let s_${i} = select(0.0, exp2(min(a_${i} - L${i}, 0.0)), j <= r${i}) * (b_${i} - delta${i});`)}
+${accumulate(shape, "d", ["s"], (c) => get("k", c))}`,
   );
-  return entry(
-    shape,
-    "heads",
-    ["k", "v"],
-    `${lines(
-      rows,
-      (i) => `  let at${i} = (r${i} * u.heads + head) * ${d4}u;
-${load(shape, `q${i}`, "qkv", `r${i} * W4 + head * ${d4}u`, " * u.scale2")}
-${load(shape, `g${i}`, "dout", `at${i}`)}
-  var e${i} = A4(0.0);
-  for (var c = 0u; c < ${d4Of(shape)}; c++) { e${i} = fma(g${i}[c], A4(out[at${i} + c]), e${i}); }
+  const body = `${each(
+    rows,
+    (i) => `  let at${i} = r${i} * u.heads + head;
+${load(shape, `q${i}`, "qkv", `r${i} * width + head * ${d4}u`, " * u.scale2")}
+${load(shape, `g${i}`, "dout", `at${i} * ${d4}u`)}
   var d${i}: array<A4, ${d4}>;
-  let delta${i} = ${sum4(`e${i}`)};
-  let L${i} = stats[r${i} * u.heads + head];`,
-    )}
-  let lo = block.z;
-  let hi = min(block.y, block.w);
-${body}
-${lines(rows, (i) =>
+  var e${i} = A4(0.0);
+  for (var c = 0u; c < ${d4Of(shape)}; c++) { e${i} = fma(g${i}[c], A4(out[at${i} * ${d4}u + c]), e${i}); }
+  let delta${i} = e${i}.x + e${i}.y + e${i}.z + e${i}.w;
+  let L${i} = stats[at${i}];`,
+  )}
+${visibleKeys}
+${loop}
+${each(rows, (i) =>
   guarded(
     i,
-    `    delta[r${i} * u.heads + head] = delta${i};
-    let at = r${i} * W4 + head * ${d4}u;
-    for (var c = 0u; c < ${d4Of(shape)}; c++) { dqkv[at + c] = T4(d${i}[c] * u.scale); }`,
+    `    delta[at${i}] = delta${i};
+${store(shape, `d${i}`, "dqkv", `r${i} * width + head * ${d4}u`, " * u.scale")}`,
   ),
-)}`,
-  );
+)}`;
+  return entry(shape, "heads", streamed, body);
 }
 
-/** bindings: qkv, dout, stats, delta, blocks -> dqkv (key and value columns); scalars: tasks (blocks x kvHeads), scale2, scale. */
+/**
+ * bindings: qkv, dout, stats, delta, blocks -> dqkv (key and value columns); scalars: tasks (blocks x kvHeads), d4, heads,
+ * kvHeads, scale2, scale. Rows are keys here; the gradients of all query heads on a KV head meet in one thread.
+ */
 export function attentionBackwardKeyValue(shape: AttentionShape): string {
-  const { d4, rows, step } = shape;
-  const queries: Streamed[] = [
-    { name: "q", buffer: "qkv", at: `ITEM * W4 + qhead * ${d4}u` },
-    { name: "g", buffer: "dout", at: `(ITEM * u.heads + qhead) * ${d4}u` },
+  const { d4, rows } = shape;
+  const streamed: Streamed[] = [
+    { name: "q", buffer: "qkv", at: `ITEM * width + query * ${d4}u` },
+    { name: "g", buffer: "dout", at: `(ITEM * u.heads + query) * ${d4}u` },
   ];
-  const pairs = (f: (i: number, jj: number) => string): string => lines(step, (jj) => lines(rows, (i) => f(i, jj)));
-  const body = stream(
+  const loop = stream(
     shape,
-    queries,
-    (get) => `${pairs((i, jj) => `      var a${i}_${jj} = A4(0.0);\n      var b${i}_${jj} = A4(0.0);`)}
-${lines(step, (jj) => `      let row${jj} = min(j + ${jj}u, hi - 1u) * u.heads + qhead;\n      let L${jj} = stats[row${jj}];\n      let e${jj} = delta[row${jj}];`)}
-${lines(d4, (c) =>
-  lines(
-    step,
-    (jj) => `      { let x = ${get("q", c, jj)}; let y = ${get("g", c, jj)};
-${lines(rows, (i) => `        a${i}_${jj} = fma(k${i}[${c}], x, a${i}_${jj}); b${i}_${jj} = fma(v${i}[${c}], y, b${i}_${jj});`)} }`,
-  ),
+    streamed,
+    (get) => `      let L = stats[j * u.heads + query];
+      let e = delta[j * u.heads + query];
+${dots(shape, "a", "k", (c) => get("q", c))}
+${dots(shape, "b", "v", (c) => get("g", c))}
+${each(
+  rows,
+  (i) => `      let p_${i} = select(0.0, exp2(min(a_${i} - L, 0.0)), j >= r${i});
+      let s_${i} = p_${i} * (b_${i} - e);`,
 )}
-${pairs((i, jj) => {
-  const seen = `j + ${jj}u >= r${i}${jj === 0 ? "" : ` && j + ${jj}u < hi`}`;
-  return `      let p${i}_${jj} = select(0.0, exp2(min(${sum4(`a${i}_${jj}`)} - L${jj}, 0.0)), ${seen});
-      let s${i}_${jj} = p${i}_${jj} * (${sum4(`b${i}_${jj}`)} - e${jj});`;
-})}
-${lines(d4, (c) =>
-  lines(
-    step,
-    (jj) => `      { let x = ${get("q", c, jj)}; let y = ${get("g", c, jj)};
-${lines(rows, (i) => `        dk${i}[${c}] = fma(A4(s${i}_${jj}), x, dk${i}[${c}]); dv${i}[${c}] = fma(A4(p${i}_${jj}), y, dv${i}[${c}]);`)} }`,
-  ),
-)}`,
+${accumulate(shape, "dk", ["s"], (c) => get("q", c))}
+${accumulate(shape, "dv", ["p"], (c) => get("g", c))}`,
   );
-  return entry(
-    shape,
-    "kvHeads",
-    ["q", "g"],
-    `${lines(
-      rows,
-      (i) => `  let at${i} = r${i} * W4 + (u.heads + head) * ${d4}u;
+  const body = `${each(
+    rows,
+    (i) => `  let at${i} = r${i} * width + (u.heads + head) * ${d4}u;
 ${load(shape, `k${i}`, "qkv", `at${i}`, " * u.scale2")}
 ${load(shape, `v${i}`, "qkv", `at${i} + u.kvHeads * ${d4}u`)}
   var dk${i}: array<A4, ${d4}>;
   var dv${i}: array<A4, ${d4}>;`,
-    )}
+  )}
   let lo = block.x;
   let hi = block.w;
-  for (var qhead = head * group; qhead < (head + 1u) * group; qhead++) {
-${body}
+  for (var query = head * group; query < (head + 1u) * group; query++) {
+${loop}
   }
-${lines(rows, (i) =>
+${each(rows, (i) =>
   guarded(
     i,
-    `    for (var c = 0u; c < ${d4Of(shape)}; c++) {
-      dqkv[at${i} + c] = T4(dk${i}[c] * u.scale);
-      dqkv[at${i} + u.kvHeads * ${d4}u + c] = T4(dv${i}[c]);
-    }`,
+    `${store(shape, `dk${i}`, "dqkv", `at${i}`, " * u.scale")}
+${store(shape, `dv${i}`, "dqkv", `at${i} + u.kvHeads * ${d4}u`, "")}`,
   ),
-)}`,
-  );
+)}`;
+  return entry(shape, "kvHeads", streamed, body);
 }

@@ -2,6 +2,7 @@
 import { caps } from "../../gpu/device.ts";
 import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { addWork, run } from "../../gpu/stream.ts";
+import { attentionVariant } from "../../gpu/variants.ts";
 import {
   type AttentionShape,
   type AttentionSource,
@@ -47,7 +48,7 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
   const rows = packing.rows;
   const d4 = headDim / 4;
   const work = packing.pairs * heads * headDim;
-  const source = options.variant ?? defaultSource();
+  const source = options.variant ?? attentionVariant(caps());
   const out = empty([rows, heads * headDim], qkv.dtype, "attention");
   const stats = empty([rows, heads], "f32", "attention");
   {
@@ -97,14 +98,9 @@ function checkShapes(qkv: Tensor, packing: Packing, { heads, kvHeads, headDim }:
   }
 }
 
-function defaultSource(): AttentionSource {
-  const { kind, subgroups, subgroupSize } = caps();
-  if (kind === "hardware") return "tile";
-  return subgroups && 16 % subgroupSize === 0 ? "shuffle" : "direct";
-}
-
 function plan(source: AttentionSource, d4: number, pass: "forward" | "backward"): Plan {
-  const step = pass === "forward" ? 4 : 1;
+  // Two keys at a time beyond 64 columns: the text is unrolled over both, and lavapipe takes seconds to compile more.
+  const step = pass === "backward" ? 1 : d4 > 16 ? 2 : 4;
   if (source === "tile") {
     // K and V tiles within 16 KiB, a whole number of steps.
     const TILE = Math.min(32, Math.floor(512 / d4 / 4) * 4);
