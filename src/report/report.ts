@@ -1,15 +1,7 @@
 import { quantity, type ReportData, type RunData } from "./data.ts";
 import { page } from "./page.ts";
-import {
-  alignmentPoints,
-  cards,
-  comparison,
-  goldGain,
-  header,
-  overoptimisation,
-  runSection,
-  samples,
-} from "./sections.ts";
+import { alignmentPoints, runSection } from "./runs.ts";
+import { cards, comparison, goldGain, header, overoptimisation, samples } from "./sections.ts";
 
 /** A self-contained HTML page: no script, no outside resource; all text from the data is escaped. */
 export function buildReport(data: ReportData): string {

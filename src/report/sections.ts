@@ -1,31 +1,9 @@
 /** The parts of the report, each data -> HTML; an empty string where there is nothing to show. */
-import { type ChartSpec, type Point, type Series, smooth } from "./chart.ts";
-import {
-  curve,
-  type Metrics,
-  type PolicyResult,
-  type Quantity,
-  quantity,
-  type ReportData,
-  type RunData,
-} from "./data.ts";
+import type { ChartSpec, Point, Series } from "./chart.ts";
+import type { PolicyResult, ReportData } from "./data.ts";
+import { alignmentPoints, smoothed, yardstickOf } from "./runs.ts";
 import { figure, table } from "./table.ts";
 import { escapeXml, showNumber } from "./text.ts";
-
-/** Puts scores of different scales on one axis: standard deviations of the starting model's samples above their mean. */
-export interface Yardstick {
-  readonly reward: (value: number) => number;
-  readonly gold: (value: number) => number;
-}
-
-export function yardstickOf(policies: readonly PolicyResult[]): Yardstick | null {
-  const start = policies[0];
-  if (!start?.reward_std || start.reward === null || !start.gold_std || start.gold === null) return null;
-  return {
-    reward: (value) => (value - start.reward!) / start.reward_std!,
-    gold: (value) => (value - start.gold!) / start.gold_std!,
-  };
-}
 
 export function header(data: ReportData): string {
   const facts = data.facts.map(([name, value]) => `<li>${escapeXml(name)} <b>${escapeXml(value)}</b></li>`).join("");
@@ -119,123 +97,6 @@ export function overoptimisation(data: ReportData): string {
 ${figure(spec)}</section>`;
 }
 
-/** One section per run, in the order they ran. */
-export function runSection(run: RunData, data: ReportData): string {
-  const charts =
-    run.verb === "reward" ? rewardCharts(run, data) : run.verb === "sft" ? sftCharts(run) : alignmentCharts(run, data);
-  const shown = charts.filter((spec) => spec.series.some((s) => s.points.length > 0));
-  if (shown.length === 0) return "";
-  return `<section><h2>${escapeXml(run.title)} <span class="tag">${escapeXml(run.verb)}${run.seconds === undefined ? "" : `, ${showNumber(run.seconds)} s`}</span></h2>
-<div class="grid">${shown.map(figure).join("\n")}</div></section>`;
-}
-
-function alignmentCharts(run: RunData, data: ReportData): ChartSpec[] {
-  const id = (part: string) => `${slug(run.name)}-${part}`;
-  const yardstick = yardstickOf(data.policies);
-  const has = (name: Quantity) => curve(run.steps, name).length > 0;
-  const xLabel = run.verb === "raft" ? "iteration" : "step";
-  const both: ChartSpec[] = [];
-  if (yardstick && has("gold")) {
-    const scaled = (name: "reward" | "gold") => curve(run.steps, name).map(([x, y]): Point => [x, yardstick[name](y)]);
-    const series = [...named("reward model", scaled("reward"), 0), ...named("truth", scaled("gold"), 1)];
-    both.push({
-      id: id("reward"),
-      title: "Reward: the model's and the true one",
-      xLabel,
-      yLabel: `sd above ${data.policies[0].label}`,
-      series,
-    });
-  } else {
-    both.push({
-      id: id("reward"),
-      title: "Reward model's score",
-      xLabel,
-      yLabel: "reward",
-      series: quantities(run, ["reward"]),
-    });
-    both.push({ id: id("gold"), title: "True reward", xLabel, yLabel: "reward", series: quantities(run, ["gold"]) });
-  }
-  return [
-    ...both,
-    {
-      id: id("kl"),
-      title: "Distance from the start",
-      xLabel,
-      yLabel: "KL, nats per response",
-      series: quantities(run, ["kl"]),
-      zero: true,
-    },
-    {
-      id: id("length"),
-      title: "Response length",
-      xLabel,
-      yLabel: "tokens",
-      series: quantities(run, ["length"]),
-      zero: true,
-    },
-    {
-      id: id("distinct"),
-      title: "Variety",
-      xLabel,
-      yLabel: "part of n-grams that differ",
-      series: quantities(run, ["distinct1", "distinct2"]),
-      zero: true,
-    },
-    {
-      id: id("entropy"),
-      title: "Entropy of the policy",
-      xLabel,
-      yLabel: "nats per token",
-      series: quantities(run, ["entropy"]),
-      zero: true,
-    },
-    { id: id("loss"), title: "Losses", xLabel, yLabel: "loss", series: quantities(run, ["loss", "valueLoss"]) },
-  ];
-}
-
-function rewardCharts(run: RunData, data: ReportData): ChartSpec[] {
-  const result = data.rewardModels[0];
-  const references = result?.noise_ceiling ? [{ name: "noise ceiling", y: result.noise_ceiling }] : [];
-  const heldOut = curve(run.evals, "accuracy");
-  return [
-    {
-      id: `${slug(run.name)}-accuracy`,
-      title: "Pairs ranked rightly",
-      xLabel: "step",
-      yLabel: "accuracy",
-      series: [
-        ...named("training", curve(run.steps, "accuracy"), 0),
-        ...(heldOut.length > 0 ? [{ name: "held out", points: heldOut, look: 1 }] : []),
-      ],
-      references,
-    },
-    { id: `${slug(run.name)}-loss`, title: "Loss", xLabel: "step", yLabel: "loss", series: quantities(run, ["loss"]) },
-  ];
-}
-
-function sftCharts(run: RunData): ChartSpec[] {
-  const heldOut = curve(run.evals, "loss");
-  return [
-    {
-      id: `${slug(run.name)}-loss`,
-      title: "Loss",
-      xLabel: "step",
-      yLabel: "nats per token",
-      series: [
-        ...named("training", curve(run.steps, "loss"), 0),
-        ...(heldOut.length > 0 ? [{ name: "held out", points: heldOut, look: 1 }] : []),
-      ],
-    },
-    {
-      id: `${slug(run.name)}-accuracy`,
-      title: "Tokens guessed rightly",
-      xLabel: "step",
-      yLabel: "accuracy",
-      series: quantities(run, ["accuracy"]),
-    },
-  ];
-}
-
 export function samples({ samples: groups }: ReportData): string {
   if (groups.length === 0) return "";
   const rows = groups.map((group) => {
@@ -249,46 +110,3 @@ export function samples({ samples: groups }: ReportData): string {
 <p>The same held-out prompts, before and after training; chosen by their place in the data, not by their looks.</p>
 <table><thead><tr><th scope="col">policy</th><th scope="col" class="text">response</th><th scope="col">reward model</th><th scope="col">truth</th></tr></thead>${rows.join("")}</table></section>`;
 }
-
-const labels: Partial<Record<Quantity, string>> = {
-  distinct1: "distinct‑1",
-  distinct2: "distinct‑2",
-  loss: "policy",
-  valueLoss: "value",
-};
-
-function quantities(run: RunData, names: readonly Quantity[]): Series[] {
-  return names.flatMap((name, i) => named(labels[name] ?? name, curve(run.steps, name), i));
-}
-
-/** Long noisy curves are smoothed, with the raw values pale behind. */
-function named(name: string, points: readonly Point[], look: number): Series[] {
-  if (points.length === 0) return [];
-  if (points.length < 40) return [{ name, points, look }];
-  return [
-    { name: `${name}, raw`, points, look, faint: true },
-    { name, points: smoothed(points), look },
-  ];
-}
-
-const smoothed = (points: readonly Point[]): readonly Point[] =>
-  points.length < 40 ? points : smooth(points, points.length / 40);
-
-interface AlignmentPoint {
-  readonly kl: number;
-  readonly reward: number | null;
-  readonly gold: number | null;
-}
-
-/** KL with both rewards, where a step's line (or else an evaluation's) has them. */
-export function alignmentPoints(run: RunData): AlignmentPoint[] {
-  const from = (rows: readonly Metrics[]) =>
-    rows.flatMap((row) => {
-      const kl = quantity(row, "kl");
-      return kl === null ? [] : [{ kl, reward: quantity(row, "reward"), gold: quantity(row, "gold") }];
-    });
-  const steps = from(run.steps);
-  return steps.some((p) => p.gold !== null) ? steps : from(run.evals);
-}
-
-const slug = (name: string) => name.replace(/[^A-Za-z0-9]+/g, "-");
