@@ -63,28 +63,37 @@ function denoExecutable() {
   return null;
 }
 
-function run(name, command, args) {
+/** Runs vitest's project `name`. With `later` its output is held back and printed at the end. */
+function run(name, command, args, later = false) {
   const report = path.join(results, `${name}.json`);
   const all = [...args, vitest, "run", "--project", name, "--passWithNoTests", ...argv];
   all.push("--reporter=default", "--reporter=json", `--outputFile.json=${report}`);
-  console.log(`\n=== ${name} ===`);
+  if (!later) console.log(`\n=== ${name} ===`);
   return new Promise((resolve) => {
     const started = Date.now();
-    const child = spawn(command, all, { cwd: root, env, stdio: ["ignore", "inherit", "inherit"] });
+    const output = later ? "pipe" : "inherit";
+    const colour = later && process.stdout.isTTY && !process.env.NO_COLOR ? { FORCE_COLOR: "1" } : {};
+    const child = spawn(command, all, { cwd: root, env: { ...env, ...colour }, stdio: ["ignore", output, output] });
+    const held = [];
+    for (const stream of [child.stdout, child.stderr]) stream?.on("data", (bytes) => held.push(bytes));
     const timer = setTimeout(() => child.kill("SIGKILL"), limit);
     child.on("error", (error) => resolve({ name, failure: error.message }));
-    child.on("exit", (code, signal) => {
+    child.on("close", (code, signal) => {
       clearTimeout(timer);
+      const text = Buffer.concat(held).toString();
       const seconds = (Date.now() - started) / 1000;
-      if (!existsSync(report)) return resolve({ name, seconds, failure: `ended without a report (${signal ?? code})` });
+      if (!existsSync(report)) {
+        return resolve({ name, seconds, text, failure: `ended without a report (${signal ?? code})` });
+      }
       const json = JSON.parse(readFileSync(report, "utf8"));
       const { numPassedTests: passed, numFailedTests, numPendingTests: pending, numTodoTests: todo } = json;
       // A file that cannot even be loaded has no tests to count: it counts as one failure.
       const broken = json.testResults.filter((file) => file.status === "failed" && file.assertionResults.length === 0);
       const failed = numFailedTests + broken.length;
+      const files = json.testResults.length;
       const clean = code === 0 && json.success && failed === 0;
       const failure = clean || failed > 0 ? undefined : `exit code ${code ?? signal}`;
-      resolve({ name, seconds, passed, failed, skipped: pending + todo, failure });
+      resolve({ name, seconds, text, passed, failed, skipped: pending + todo, files, failure });
     });
   });
 }
@@ -92,30 +101,41 @@ function run(name, command, args) {
 const runs = [];
 try {
   await chooseAdapter();
-  if (only.includes("node")) runs.push(await run("node", process.execPath, []));
+  // Deno waits for each of its readbacks and hardly computes: it runs beside the others.
+  let beside = null;
   if (only.includes("deno")) {
     const deno = denoExecutable();
-    runs.push(
-      deno ? await run("deno", deno, ["run", "-A"]) : { name: "deno", absent: "npm has no Deno for this system" },
-    );
+    const absent = "npm has no Deno for this system";
+    beside = deno ? run("deno", deno, ["run", "-A"], true) : Promise.resolve({ name: "deno", absent });
   }
+  if (only.includes("node")) runs.push(await run("node", process.execPath, []));
   if (only.includes("browser")) {
     const available = process.env.WEBRLHF_CHROMIUM || (process.platform === "linux" && process.arch === "x64");
     const absent = "no embedded browser for this system; name a Chromium in WEBRLHF_CHROMIUM";
     runs.push(available ? await run("browser", process.execPath, []) : { name: "browser", absent });
+  }
+  if (beside) {
+    const result = await beside;
+    if (result.text) console.log(`\n=== deno ===\n${result.text}`);
+    runs.push(result);
   }
 } finally {
   rmSync(results, { recursive: true, force: true });
 }
 
 console.log("\n=== Summary ===");
-const total = { passed: 0, failed: 0, skipped: 0 };
-for (const { name, passed = 0, failed = 0, skipped = 0, seconds = 0, failure, absent } of runs) {
+const total = { passed: 0, failed: 0, skipped: 0, files: 0 };
+for (const { name, passed = 0, failed = 0, skipped = 0, files = 0, seconds = 0, failure, absent } of runs) {
   const counts = `${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds.toFixed(0)} s`;
   console.log(`${name.padEnd(8)} ${absent ? `not run: ${absent}` : counts}${failure ? `; ${failure}` : ""}`);
   total.passed += passed;
   total.failed += failed + (failure ? 1 : 0);
   total.skipped += skipped;
+  total.files += files;
 }
+const all = total.passed + total.failed + total.skipped;
+const parts = [`${total.failed} failed`, `${total.passed} passed`, `${total.skipped} skipped`];
+console.log(` Test Files  ${total.files} in ${runs.filter((run) => !run.absent).length} runtimes`);
+console.log(`      Tests  ${parts.filter((part) => !part.startsWith("0 ")).join(" | ")} (${all})`);
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exit(total.failed > 0 || total.passed === 0 ? 1 : 0);
