@@ -28,7 +28,7 @@ export function putFour({ bias, add, accumulate }: Epilogue, vec: boolean): stri
     const plus = [bias ? " + A4(bias[col / 4u])" : "", add ? " + A4(add[i])" : "", accumulate ? " + A4(c[i])" : ""];
     return `
 fn put(z: u32, row: u32, col: u32, value: vec4f) {
-  if (row >= u.m || col >= u.n) { return; }
+  if (col >= u.n) { return; }
   let i = (z * u.sc + row * u.n + col) / 4u;
   c[i] = vec4<OUT>(value${plus.join("")});
 }`;
@@ -40,7 +40,6 @@ fn put(z: u32, row: u32, col: u32, value: vec4f) {
   ];
   return `
 fn put(z: u32, row: u32, col: u32, value: vec4f) {
-  if (row >= u.m) { return; }
   let i = z * u.sc + row * u.n + col;
   for (var j = 0u; j < 4u; j += 1u) {
     if (col + j < u.n) { c[i + j] = OUT(value[j]${plus.join("")}); }

@@ -111,14 +111,9 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid:
   }
   let row = row0 + 8u * y;
   let col = col0 + 4u * x;
-  put(wid.z, row, col, c0);
-  put(wid.z, row + 1u, col, c1);
-  put(wid.z, row + 2u, col, c2);
-  put(wid.z, row + 3u, col, c3);
-  put(wid.z, row + 4u, col, c4);
-  put(wid.z, row + 5u, col, c5);
-  put(wid.z, row + 6u, col, c6);
-  put(wid.z, row + 7u, col, c7);
+  // Once per invocation, so short code is worth more here than registers.
+  var sums = array<vec4f, 8>(c0, c1, c2, c3, c4, c5, c6, c7);
+  for (var i = 0u; i < min(8u, max(u.m, row) - row); i += 1u) { put(wid.z, row + i, col, sums[i]); }
 }
 `;
 
