@@ -86,7 +86,9 @@ export async function promptData(
 ): Promise<Prompt[]> {
   const world = (n: number, split: "train" | "test") =>
     worldPrompts(n, choice.seed, split).map((prompt): PromptOnly => ({ kind: "prompt", prompt }));
-  const found = await parts<PromptOnly>(choice, world, (file, limit) => load(file, "prompt", choice, limit));
+  // Pairs repeat their prompts; a policy answers each once.
+  const read = async (file: string) => distinct(await load(file, "prompt", choice));
+  const found = await parts<PromptOnly>(choice, world, read);
   const maxLength = room.context - room.response + 1;
   if (maxLength < 2) {
     throw new UserError(
@@ -98,6 +100,10 @@ export async function promptData(
     ids: promptExample(record, tokenizer, { maxLength }).ids,
   });
   return prepared(found[part], prompt, choice, terminal);
+}
+
+function distinct(records: readonly PromptOnly[]): PromptOnly[] {
+  return [...new Map(records.map((record) => [record.prompt, record])).values()];
 }
 
 /** Texts to learn a tokenizer from. */

@@ -69,14 +69,14 @@ export function lineChart(spec: ChartSpec): string {
   const series = spec.series.map((s, i) => ({
     ...s,
     look: s.look ?? i,
-    points: s.points.filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y)),
+    points: s.points.filter((point) => point.every(isDrawable)),
   }));
   const named = series.filter((s) => !s.faint);
   const legend = layOutLegend(named, width);
   const box = { left: 56, right: width - 16, top: 40 + legend.rows * 18, bottom: height - 44 };
   const all = series.flatMap((s) => s.points);
-  const references = (spec.references ?? []).filter((r) => Number.isFinite(r.y));
-  const x = scaleLinear(extent(all.map((p) => p[0])), [box.left, box.right]);
+  const references = (spec.references ?? []).filter((r) => isDrawable(r.y));
+  const x = scaleLinear(padded(extent(all.map((p) => p[0]))), [box.left, box.right]);
   const ys = [...all.map((p) => p[1]), ...references.map((r) => r.y), ...(spec.zero ? [0] : [])];
   const y = scaleLinear(padded(extent(ys)), [box.bottom, box.top]).nice(5);
   const label = `${spec.id}-title`;
@@ -221,10 +221,14 @@ function extent(values: readonly number[]): [number, number] {
   return low <= high ? [low, high] : [0, 1];
 }
 
-/** A flat line still gets an axis. */
+/** Finite, and so far from the largest number that differences are finite, too. */
+const isDrawable = (value: number) => Math.abs(value) < 1e150;
+
+/** A flat line still gets an axis, and so does one that is flat but for rounding. */
 function padded([low, high]: [number, number]): [number, number] {
-  if (high > low) return [low, high];
-  const room = Math.abs(low) * 0.1 || 1;
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  if (high - low > size * 1e-9 && high - low > 1e-150) return [low, high];
+  const room = size > 1e-150 ? size * 0.1 : 1;
   return [low - room, high + room];
 }
 
