@@ -1,5 +1,6 @@
 import type { TrainEvent } from "../rlhf/events.ts";
 import { diskFiles } from "../runtime/files.ts";
+import { lockFolder } from "./lock.ts";
 import { RunLog, type StateSettings } from "./logs.ts";
 import { Progress } from "./progress.ts";
 import { type Context, Interrupted } from "./verb.ts";
@@ -18,7 +19,9 @@ export async function consume(
   settings: RunSettings,
   context: Context,
 ): Promise<Record<string, number>> {
-  const log = new RunLog(await diskFiles(), settings.output_dir, settings);
+  const files = await diskFiles();
+  const unlock = await lockFolder(files, settings.output_dir);
+  const log = new RunLog(files, settings.output_dir, settings);
   const progress = new Progress(context.terminal, context.label, settings.logging_steps ?? 1);
   let ended: Record<string, number> | null = null;
   try {
@@ -33,6 +36,7 @@ export async function consume(
     throw error;
   } finally {
     progress.clear();
+    await unlock();
   }
   if (ended === null) throw new Interrupted(`stopped; go on with --resume --output_dir ${settings.output_dir}`);
   return ended;

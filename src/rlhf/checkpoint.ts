@@ -77,6 +77,36 @@ export async function checkpointSteps(files: Files, path: string): Promise<numbe
 }
 
 /**
+ * How a run begins: from the newest checkpoint where `resume` says so, else from the start (null). A fresh start refuses a
+ * folder with checkpoints, since a later resume could not tell which of them are its own.
+ */
+export async function begin(
+  run: RunFolder | undefined,
+  resume: boolean | undefined,
+  trainees: Record<string, Trainee>,
+): Promise<{ step: number; state: Record<string, unknown> } | null> {
+  if (!run) return null;
+  if (resume) return restoreCheckpoint(run, trainees);
+  const step = (await checkpointSteps(run.files, run.path)).at(-1);
+  if (step !== undefined) {
+    throw new UserError(
+      `${run.path} holds checkpoint-${step} of an earlier run: resume from it, choose another output folder, or delete it`,
+    );
+  }
+  await removeLeftovers(run, []);
+  return null;
+}
+
+/** Removes what interrupted writes left: in the output folder, in its models' folders and in its checkpoints. */
+async function removeLeftovers({ files, path }: RunFolder, models: readonly string[]): Promise<void> {
+  const checkpoints = (await checkpointSteps(files, path)).map((step) => `${path}/checkpoint-${step}`);
+  const folders = [path, ...checkpoints].flatMap((folder) => [folder, ...models.map((name) => `${folder}/${name}`)]);
+  for (const folder of new Set(folders)) {
+    for (const name of await files.list(folder)) if (isPartial(name)) await files.remove(`${folder}/${name}`);
+  }
+}
+
+/**
  * Restores the newest checkpoint into the trainees and returns its step and state, or null when there is none.
  * Leftovers of interrupted writes are removed.
  */
@@ -84,9 +114,7 @@ export async function restoreCheckpoint(
   run: RunFolder,
   trainees: Record<string, Trainee>,
 ): Promise<{ step: number; state: Record<string, unknown> } | null> {
-  for (const name of await run.files.list(run.path)) {
-    if (isPartial(name)) await run.files.remove(`${run.path}/${name}`);
-  }
+  await removeLeftovers(run, Object.keys(trainees).filter(Boolean));
   const step = (await checkpointSteps(run.files, run.path)).at(-1);
   if (step === undefined) return null;
   const folder = `${run.path}/checkpoint-${step}`;

@@ -19,7 +19,7 @@ import { concat } from "../tensor/ops/shape.ts";
 import { scope } from "../tensor/scope.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { pack, predictions } from "./batch.ts";
-import { type RunFolder, restoreCheckpoint, saveModels, type Trainee } from "./checkpoint.ts";
+import { begin, type RunFolder, saveModels, type Trainee } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { policyLoss, valueLoss } from "./losses.ts";
 import { PromptOrder } from "./prompts.ts";
@@ -206,7 +206,7 @@ export async function* trainPpo(inputs: PpoInputs, options: PpoOptions): AsyncGe
     policy: { model: actor, optimizer: new AdamW(actor.store, options) },
     value: { model: critic, optimizer: new AdamW(critic.store, { ...options, weightDecay: 0 }) },
   };
-  const restored = inputs.resume && run ? await restoreCheckpoint(run, trainees) : null;
+  const restored = await begin(run, inputs.resume, trainees);
   const first = restored?.step ?? 0;
   const state = (restored?.state as unknown as PpoState) ?? { klCoef: options.klCoef, normalizer: freshNormalizer() };
   const order = new PromptOrder(prompts.length, options.seed);

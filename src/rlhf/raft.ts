@@ -11,7 +11,7 @@ import { permutation } from "../runtime/rng.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Sequence } from "./batch.ts";
-import { type RunFolder, restoreCheckpoint, saveModels } from "./checkpoint.ts";
+import { begin, type RunFolder, saveModels } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { PromptOrder } from "./prompts.ts";
 import { type Prompt, type Response, type RewardFunction, rewardsOf, sampledKl, sampleResponses } from "./rollout.ts";
@@ -98,7 +98,7 @@ export async function* trainRaft(inputs: RaftInputs, options: RaftOptions): Asyn
   const promptsPerStep = collectionStrategy === "local" ? raftBatchSize : Math.round(raftBatchSize / alpha);
   const optimizer = new AdamW(model.store, options);
   const trainees = { "": { model, optimizer } };
-  const restored = inputs.resume && run ? await restoreCheckpoint(run, trainees) : null;
+  const restored = await begin(run, inputs.resume, trainees);
   const first = restored?.step ?? 0;
   const order = new PromptOrder(prompts.length, options.seed);
   yield { type: "start", stage: "raft", step: first, maxSteps, parameters: model.store.count };

@@ -11,7 +11,7 @@ import { concat, reshape } from "../tensor/ops/shape.ts";
 import { scope } from "../tensor/scope.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { byTokens, endRows, pack, SCORING_TOKENS, type Sequence } from "./batch.ts";
-import { type RunFolder, restoreCheckpoint, saveModels } from "./checkpoint.ts";
+import { begin, type RunFolder, saveModels } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { type PairLossOptions, pairLoss } from "./losses.ts";
 import { average, standardDeviation } from "./stats.ts";
@@ -40,7 +40,7 @@ export async function* trainReward(model: ScoreModel, options: RewardOptions): A
   const { maxSteps } = plan;
   const optimizer = new AdamW(model.store, options);
   const trainees = { "": { model, optimizer } };
-  const restored = options.resume && options.run ? await restoreCheckpoint(options.run, trainees) : null;
+  const restored = await begin(options.run, options.resume, trainees);
   const first = restored?.step ?? 0;
   yield { type: "start", stage: "reward", step: first, maxSteps, parameters: model.store.count };
 

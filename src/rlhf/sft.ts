@@ -10,7 +10,7 @@ import { concat } from "../tensor/ops/shape.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { byTokens, pack, predictions, SCORING_TOKENS, type Sequence } from "./batch.ts";
-import { type RunFolder, restoreCheckpoint, saveModels } from "./checkpoint.ts";
+import { begin, type RunFolder, saveModels } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { nllLoss } from "./losses.ts";
 import {
@@ -42,7 +42,7 @@ export async function* trainSft(model: CausalLM, options: SftOptions): AsyncGene
   const { maxSteps } = plan;
   const optimizer = new AdamW(model.store, options);
   const trainees = { "": { model, optimizer } };
-  const restored = options.resume && options.run ? await restoreCheckpoint(options.run, trainees) : null;
+  const restored = await begin(options.run, options.resume, trainees);
   const first = restored?.step ?? 0;
   yield { type: "start", stage: "sft", step: first, maxSteps, parameters: model.store.count };
 
