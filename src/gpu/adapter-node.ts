@@ -1,7 +1,8 @@
 import { UserError } from "../runtime/errors.ts";
 import { withoutNoise } from "../runtime/stderr.ts";
-import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter } from "./adapter.ts";
+import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter, isSoftware } from "./adapter.ts";
 import { chosenDriver, hasVulkanLoader, useEmbeddedVulkan } from "./software.ts";
+import { calmly } from "./ticks.ts";
 
 // Dawn hides these behind toggles: f16 on NVIDIA, and features still called unsafe. They change nothing elsewhere.
 const FLAGS = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model"];
@@ -27,7 +28,9 @@ export async function requestDawnAdapter({ software = false }: AdapterOptions): 
       ? { forceFallbackAdapter: true }
       : { powerPreference: "high-performance" };
     const adapter = await withoutNoise(NOISE, () => instance.requestAdapter(wanted));
-    return adapter && { adapter, gpu: instance, note: describeAdapter(adapter) };
+    if (!adapter) return null;
+    const wait = isSoftware(adapter) ? calmly : undefined;
+    return { adapter, gpu: instance, note: describeAdapter(adapter), wait };
   };
 
   const hasLoader = hasVulkanLoader();

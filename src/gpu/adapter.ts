@@ -11,6 +11,8 @@ export interface FoundAdapter {
   gpu: GPU;
   /** One line: which adapter runs and, for a slow one, how to get a faster one. */
   note: string;
+  /** Wraps the start of a call that is waited for, where waiting costs something. */
+  wait?: <R>(call: () => R) => R;
 }
 
 /**

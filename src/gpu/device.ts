@@ -38,6 +38,7 @@ interface Open {
   adapter: GPUAdapter;
   caps: Caps;
   note: string;
+  wait?: <R>(call: () => R) => R;
 }
 
 let current: Open | null = null;
@@ -58,7 +59,7 @@ export function openDevice(options: OpenOptions = {}): Promise<Caps> {
 }
 
 async function open(options: OpenOptions): Promise<Caps> {
-  const { adapter, gpu, note } = await requestAdapter({ software: options.software });
+  const { adapter, gpu, note, wait } = await requestAdapter({ software: options.software });
   const device = await requestDevice(adapter);
   device.addEventListener("uncapturederror", (event) => {
     stickError(new Error(`WebGPU: ${(event as GPUUncapturedErrorEvent).error.message}`));
@@ -70,7 +71,7 @@ async function open(options: OpenOptions): Promise<Caps> {
       `the GPU device was lost (${info.message || "no reason given"}): resume from the last checkpoint on a new device`,
     );
   });
-  current = { device, adapter, caps: describe(adapter, gpu, device, options), note };
+  current = { device, adapter, caps: describe(adapter, gpu, device, options), note, wait };
   return current.caps;
 }
 
@@ -147,6 +148,11 @@ export const adapter = (): GPUAdapter => need().adapter;
 export const caps = (): Caps => need().caps;
 /** One line for people: which adapter runs and how to get a faster one. */
 export const adapterNote = (): string => need().note;
+/** Starts a call that is waited for, in the way that suits the adapter. */
+export const startWait = <R>(call: () => R): R => {
+  const { wait } = need();
+  return wait ? wait(call) : call();
+};
 /** Resolves when the device is lost. */
 export const deviceLost = (): Promise<GPUDeviceLostInfo> | null => lost;
 

@@ -3,7 +3,7 @@
  * only asynchronous call. Uploads are copies inside the encoder, because `queue.writeBuffer` would overtake work that is
  * encoded but not yet submitted.
  */
-import { caps, device, onClose, throwDeviceError } from "./device.ts";
+import { caps, device, onClose, startWait, throwDeviceError } from "./device.ts";
 import {
   bindGroup,
   type Consts,
@@ -196,7 +196,7 @@ export async function download(view: BufferView, bytes: number): Promise<ArrayBu
   endPass().copyBufferToBuffer(view.buffer, view.offset, reader, 0, padded);
   flush();
   try {
-    await reader.mapAsync(GPUMapMode.READ, 0, padded);
+    await startWait(() => reader.mapAsync(GPUMapMode.READ, 0, padded));
   } catch (error) {
     await throwDeviceError();
     throw new Error(`reading back failed: ${(error as Error).message}`);
@@ -211,7 +211,7 @@ export async function download(view: BufferView, bytes: number): Promise<ArrayBu
 /** Submits everything and waits until the GPU has finished it. */
 export async function finish(): Promise<void> {
   flush();
-  await device().queue.onSubmittedWorkDone();
+  await startWait(() => device().queue.onSubmittedWorkDone());
   await throwDeviceError();
 }
 
