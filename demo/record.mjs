@@ -1,5 +1,5 @@
 /**
- * Makes demo/src/recorded.json, the run that the page shows before one is started:
+ * Makes demo/fixtures/recorded.json, the run that the page shows before one is started:
  *   node demo/record.mjs [model folder]
  * The same program as in the page's worker, on this machine's adapter.
  */
@@ -12,5 +12,5 @@ const options = { configFile: false, root: path(".."), logLevel: "warn", optimiz
 const server = await createServer({ ...options, server: { middlewareMode: true, hmr: false, ws: false, watch: null } });
 const { record } = await server.ssrLoadModule("/demo/src/record.ts");
 const run = await record(process.argv[2] ?? path("../models/world-sft"), console.error);
-await fs.writeFile(path("src/recorded.json"), `${JSON.stringify(run)}\n`);
+await fs.writeFile(path("fixtures/recorded.json"), `${JSON.stringify(run)}\n`);
 process.exit(0);

@@ -5,7 +5,7 @@
 import { preferenceExample } from "../../src/data/batches.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";
 import { bayesAccuracy, goldReward, worldPreferences, worldPrompts } from "../../src/data/world.ts";
-import type { CausalLM, Model } from "../../src/nn/models.ts";
+import type { Model } from "../../src/nn/models.ts";
 import { loadCausalLM, loadScoreModel } from "../../src/nn/pretrained.ts";
 import { evaluatePolicy } from "../../src/rlhf/evaluate.ts";
 import type { TrainEvent } from "../../src/rlhf/events.ts";
@@ -23,12 +23,15 @@ export interface Start {
   folder: string;
 }
 
-export type LessonReply = Extract<Reply, { type: "event" | "samples" }>;
+export type LessonReply =
+  | Extract<Reply, { type: "event" | "samples" }>
+  /** Said before a stage's work begins. */
+  | { type: "enter"; stage: Stage };
 
 /** Response tokens at most: the longest stories of the world are shorter. */
 const RESPONSE_LENGTH = 40;
 const SHOWN_PROMPTS = 4;
-/** Policy steps between two looks at the shown prompts. */
+/** Policy steps between two looks at the held-out prompts. */
 const SAMPLE_EVERY = 5;
 /** RAFT keeps the best of so many responses to a prompt. */
 const RAFT_SAMPLES = 8;
@@ -56,15 +59,14 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
     const reward = modelReward(scorer);
     const gold = (r: Response) => goldReward(r.promptText, r.text);
     const heldOut = promptsOf(worldPrompts(evaluationSize(knobs), seed, "test"), tokenizer);
-    const look = async function* (stage: "before" | "after", prompts: Prompt[], step: number, policy: CausalLM) {
-      const inputs = { policy, tokenizer, prompts, reward, reference, gold };
+    const look = async function* (stage: "before" | "after", step: number): AsyncGenerator<LessonReply> {
+      yield { type: "enter", stage };
+      const inputs = { policy: actor, tokenizer, prompts: heldOut, reward, reference, gold };
       const found = await evaluatePolicy(inputs, { seed, responseLength: RESPONSE_LENGTH, showSamples: SHOWN_PROMPTS });
-      const samples: LessonReply = { type: "samples", when: stage, step, samples: found.samples };
-      if (prompts.length > SHOWN_PROMPTS)
-        yield { type: "event", stage, event: evaluation(step, found.metrics) } as const;
-      yield samples;
+      yield { type: "event", stage, event: evaluation(step, found.metrics) };
+      yield { type: "samples", when: stage, step, samples: found.samples };
     };
-    yield* look("before", heldOut, 0, actor);
+    yield* look("before", 0);
     if (signal.aborted) return;
 
     const critic = knobs.algorithm === "ppo" ? keep(await loadScoreModel(files, "reward", "critic")) : null;
@@ -75,27 +77,32 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
       : trainRaft({ model: actor, ...shared }, raftOptions(knobs, signal));
     for await (const reply of during("policy", policyRun, signal)) {
       yield reply;
-      const { event } = reply;
-      if (signal.aborted || event.type !== "step") continue;
-      if (event.step % SAMPLE_EVERY === 0 && event.step < event.maxSteps) {
-        yield* look("after", heldOut.slice(0, SHOWN_PROMPTS), event.step, actor);
-      }
+      if (signal.aborted || reply.type !== "event" || reply.event.type !== "step") continue;
+      const { step, maxSteps } = reply.event;
+      if (step % SAMPLE_EVERY !== 0 || step === maxSteps) continue;
+      yield* look("after", step);
+      yield { type: "enter", stage: "policy" };
     }
     if (signal.aborted) return;
-    yield* look("after", heldOut, knobs.steps, actor);
+    yield* look("after", knobs.steps);
   } finally {
     for (const model of models) model.destroy();
   }
 }
 
 /** Enough held-out prompts for a mean that can be trusted, in proportion to what a step costs. */
-const evaluationSize = ({ rolloutSize }: Knobs) => Math.min(64, Math.max(SHOWN_PROMPTS + 1, rolloutSize));
+const evaluationSize = ({ rolloutSize }: Knobs) => Math.min(64, Math.max(SHOWN_PROMPTS, rolloutSize));
 
 const evaluation = (step: number, metrics: Record<string, number>): TrainEvent => ({ type: "eval", step, metrics });
 
 async function* during(stage: Stage, trainer: AsyncGenerator<TrainEvent>, signal: AbortSignal) {
+  const enter: LessonReply = { type: "enter", stage };
+  yield enter;
   // Not left early: a trainer that is asked to stop finishes its step and gives its memory back.
-  for await (const event of trainer) if (!signal.aborted) yield { type: "event", stage, event } as const;
+  for await (const event of trainer) {
+    const reply: LessonReply = { type: "event", stage, event };
+    if (!signal.aborted) yield reply;
+  }
 }
 
 /** Trains the reward model on noisy preferences; announces first how good a judge could be. */

@@ -1,6 +1,6 @@
 import { chartStyle } from "../../src/report/chart.ts";
+import recordedRun from "../fixtures/recorded.json?url";
 import { App, type Recording } from "./page/app.ts";
-import recordedRun from "./recorded.json?url";
 import "./style.css";
 
 document.head.append(Object.assign(document.createElement("style"), { textContent: chartStyle }));

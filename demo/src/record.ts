@@ -18,6 +18,7 @@ export async function record(folder: string, log: (line: string) => void) {
   }
   const replies: Reply[] = [{ type: "ready", device: { name, kind } }];
   for await (const reply of lesson({ files, folder: "start" }, defaultKnobs, new AbortController().signal)) {
+    if (reply.type === "enter") continue;
     if (reply.type === "event" && reply.event.type === "step") {
       const { event } = reply;
       log(`${reply.stage} ${event.step}/${event.maxSteps}`);

@@ -1,6 +1,6 @@
 /** Carries out the page's commands: one run at a time, held at a gate. */
 import { Gate } from "./gate.ts";
-import { type LessonReply, lesson, type Start } from "./lesson.ts";
+import { lesson, type Start } from "./lesson.ts";
 import type { Command, Knobs, Phase, Reply, Stage } from "./protocol.ts";
 
 interface Run {
@@ -64,7 +64,11 @@ export class Runner {
     try {
       for await (const reply of lesson(await this.open(), knobs, signal)) {
         if (signal.aborted) continue; // to the lesson's own end, where it frees its models
-        this.enter(reply);
+        if (reply.type === "enter") {
+          this.stage = reply.stage;
+          this.say(this.phase);
+          continue;
+        }
         this.post(reply);
         await gate.pass(endsStep(reply), () => this.say("paused"));
       }
@@ -74,17 +78,10 @@ export class Runner {
     }
   }
 
-  private enter(reply: LessonReply): void {
-    const stage = reply.type === "event" ? reply.stage : this.stage;
-    if (stage === this.stage) return;
-    this.stage = stage;
-    this.say(this.phase);
-  }
-
   private say(phase: Phase): void {
     this.phase = phase;
     this.post({ type: "state", phase, stage: this.stage });
   }
 }
 
-const endsStep = (reply: LessonReply) => reply.type === "event" && reply.event.type === "step";
+const endsStep = (reply: Reply) => reply.type === "event" && reply.event.type === "step";

@@ -35,7 +35,7 @@ export const chartSpecs = (view: View, knobs: Knobs): Record<ChartId, ChartSpec>
     xLabel: `step of ${algorithmName(knobs.algorithm)}`,
     yLabel: "KL, nats per response",
     zero: true,
-    series: [{ name: "KL", points: curve(view.policy, "kl"), look: 4 }],
+    series: [{ name: "KL", points: curve(view.policy, "kl"), look: 2, dashed: false }],
   },
 });
 

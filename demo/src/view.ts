@@ -24,6 +24,7 @@ export interface View {
   policy: Row[];
   policySteps: number;
   before: Metrics | null;
+  /** Held-out responses after the latest step, when they have been sampled. */
   after: Metrics | null;
   samplesBefore: Sample[];
   samplesAfter: Sample[];
@@ -72,7 +73,6 @@ export function applyReply(view: View, reply: Reply): void {
       }
       return;
     case "event":
-      view.stage = reply.stage;
       applyEvent(view, reply);
       return;
   }
@@ -84,6 +84,7 @@ function applyEvent(view: View, { stage, event }: Extract<Reply, { type: "event"
     if (stage === "reward") view.rewardSteps = event.maxSteps;
     else view.policySteps = event.maxSteps;
   } else if (event.type === "step") {
+    if (stage === "policy") view.after = null; // older than this step
     (stage === "reward" ? view.reward : view.policy).push({ step: event.step, metrics: event.metrics });
     view.tokens += event.tokens;
     view.seconds += event.seconds;

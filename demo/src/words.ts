@@ -23,9 +23,9 @@ export function activity(view: View, knobs: Knobs): string {
   const doing = {
     load: "Loading the language model",
     reward: `Reward model, step ${view.reward.length} of ${view.rewardSteps}`,
-    before: "Sampling the responses before training",
+    before: "Answering the held-out prompts before training",
     policy: `${algorithmName(knobs.algorithm)}, step ${view.policy.length} of ${view.policySteps}`,
-    after: "Sampling the responses after training",
+    after: `Answering the held-out prompts after step ${view.policy.length}`,
   }[stage];
   if (phase === "paused") return `Paused. ${doing}.`;
   if (phase === "pausing") return `Pausing when this step is done. ${doing}.`;

@@ -27,6 +27,8 @@ export class App {
   private runKnobs: Knobs;
   private failure = "";
   private pausedByHiding = false;
+  /** Resets that the worker has not confirmed; until then it speaks of the dropped run. */
+  private resets = 0;
   private timer: ReturnType<typeof setTimeout> | null = null;
 
   private readonly root: HTMLElement;
@@ -98,6 +100,7 @@ export class App {
   /** Starts a worker; it opens the device and says so. */
   private hire(): void {
     this.worker?.terminate();
+    this.resets = 0;
     this.worker = new Worker(new URL("../worker.ts", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }: MessageEvent<Reply>) => this.hear(data);
     this.worker.onerror = (event) =>
@@ -113,7 +116,8 @@ export class App {
       if (reply.about === "webgpu") this.withoutWebGpu(reply.message);
       else this.fail(`The run broke off: ${reply.message}`);
     } else {
-      applyReply(this.view, reply);
+      if (this.resets === 0 || reply.type === "ready") applyReply(this.view, reply);
+      else if (reply.type === "state" && reply.phase === "idle") this.resets--;
     }
     this.schedule();
   }
@@ -157,6 +161,7 @@ export class App {
     this.failure = "";
     this.runKnobs = this.knobs;
     this.view = emptyView(this.view.device);
+    this.resets++;
     this.tell({ type: "reset" });
     this.render();
   }

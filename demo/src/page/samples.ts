@@ -41,8 +41,10 @@ const answer = (title: string, { response, reward, gold }: Sample): HTMLElement 
     {},
     el("h4", {}, title),
     el("p", { class: "story" }, response.trim() || "(an empty response)"),
-    el("p", { class: "scores" }, `reward model ${showNumber(reward)} · truth ${showNumber(gold)}`),
+    el("p", { class: "scores" }, `reward model ${score(reward)} · truth ${score(gold)}`),
   );
+
+const score = (value: number | undefined) => (value === undefined ? "–" : showNumber(Math.round(value * 100) / 100));
 
 const waiting = (): HTMLElement =>
   el("div", { class: "soft" }, el("h4", {}, "After"), el("p", {}, "The policy has not learned long enough yet."));
