@@ -58,6 +58,13 @@ export const goldOf = (dataset: string): ((response: Response) => number) | unde
 
 const worldGold = ({ promptText, text }: Response) => goldReward(promptText, text);
 
+/** The longest sequence to train on, in tokens: what was asked for, or all that the model can see. */
+export function contextOf(model: Model, maxLength: number | null): number {
+  const { maxPositions } = model.config;
+  if (maxLength === null || maxLength <= maxPositions) return maxLength ?? maxPositions;
+  throw new UserError(`max_length ${maxLength} is more than the model's context of ${maxPositions} tokens`);
+}
+
 /** Gives the models' memory back, whatever happened. */
 export async function withModels<R>(models: readonly (Model | null)[], work: () => Promise<R>): Promise<R> {
   try {

@@ -5,7 +5,7 @@ import { diskFiles } from "../runtime/files.ts";
 import { consume } from "./consume.ts";
 import { pairData } from "./datasets.ts";
 import { openGpu } from "./gpu.ts";
-import { openTokenizer, tokenizerFiles, withModels } from "./models.ts";
+import { contextOf, openTokenizer, tokenizerFiles, withModels } from "./models.ts";
 import { rewardOptions } from "./options.ts";
 import { trainingOptions } from "./train.ts";
 import { defineVerb } from "./verb.ts";
@@ -27,7 +27,7 @@ export const rewardVerb = defineVerb({
     const model = await loadScoreModel(files, start, "reward model", o.seed);
     await withModels([model], async () => {
       tokenizer.checkFits(model.config.vocabSize);
-      const maxLength = o.max_length ?? model.config.maxPositions;
+      const maxLength = contextOf(model, o.max_length);
       const data = await pairData(o, tokenizer, { maxLength }, terminal);
       const options = {
         ...trainingDefaults,

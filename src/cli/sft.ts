@@ -8,7 +8,7 @@ import { diskFiles, type Files } from "../runtime/files.ts";
 import { consume } from "./consume.ts";
 import { sftData } from "./datasets.ts";
 import { openGpu } from "./gpu.ts";
-import { openPolicy, openTokenizer, tokenizerFiles, WORLD, withModels } from "./models.ts";
+import { contextOf, openPolicy, openTokenizer, tokenizerFiles, WORLD, withModels } from "./models.ts";
 import type { Values } from "./option.ts";
 import { sftOptions } from "./options.ts";
 import { trainingOptions } from "./train.ts";
@@ -30,7 +30,7 @@ export const sftVerb = defineVerb({
     await openGpu(terminal);
     const { model, tokenizer } = await startingPoint(files, o);
     await withModels([model], async () => {
-      const maxLength = o.max_length ?? model.config.maxPositions;
+      const maxLength = contextOf(model, o.max_length);
       const data = await sftData(o, tokenizer, { maxLength, all: !o.completion_only_loss }, terminal);
       const options = {
         ...trainingDefaults,

@@ -49,6 +49,9 @@ export function decoderConfig(shape: DecoderShape): DecoderConfig {
 }
 
 function checkConfig(c: DecoderConfig): void {
+  if (c.headDim === c.hiddenSize / c.heads && !Number.isInteger(c.headDim)) {
+    throw new UserError(`model config: hiddenSize (${c.hiddenSize}) must be a multiple of heads (${c.heads})`);
+  }
   const counts = [
     "vocabSize",
     "hiddenSize",

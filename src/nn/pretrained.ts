@@ -13,6 +13,7 @@ const headOf = (model: Model): HeadKind => (model instanceof ScoreModel ? "score
 /**
  * The files of a model folder, without a tokenizer; write them with `Files.writeFolder`.
  * The weights are stored as f32; a tied LM head is left out, as transformers does.
+ * Throws `UserError` naming the tensor when a weight is not finite.
  */
 export async function modelFiles(model: Model): Promise<Record<string, Uint8Array | string>> {
   const { config } = model;
@@ -25,6 +26,9 @@ export async function modelFiles(model: Model): Promise<Record<string, Uint8Arra
     const all = values.get(parameter) as Float32Array;
     const [first, last] = rows ?? [0, shape[0]];
     const data = all.subarray(first * width, last * width);
+    if (!data.every(Number.isFinite)) {
+      throw new UserError(`tensor ${name} is not finite any more, so it is not saved: lower learning_rate`);
+    }
     const kept = [last - first, ...shape.slice(1)];
     tensors[name] = transposed
       ? { shape: kept.toReversed(), data: transpose(data, kept[0], kept[1]) }

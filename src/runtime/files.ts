@@ -72,7 +72,7 @@ export async function diskFiles(): Promise<Files> {
       try {
         return await fs.readFile(path);
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+        if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return null;
         throw explain(error, "read", path);
       }
     },
