@@ -26,7 +26,7 @@ describe("gold reward", () => {
     // hero 0.5, object 0.8, detail 0.2, sense 0.4, two happy words 1
     [" Tim ran to the park. He played with the red ball. He was happy and smiled.", 2.9],
     // the same with a kind deed: nothing is left to wish for
-    [" Tim found the red ball. He played with it. He shared it with a friend and was happy and smiled.", 3.4],
+    [" Tim found the red ball. He played with it. He shared it with a friend and was happy and smiled.", 3.9],
     // two names: 0.25 instead of 0.5
     [" Tim ran to the park. Tim played with the red ball. He was happy and smiled.", 2.65],
     // wrong name -0.5, wrong object -0.5, ate a kite -0.6, one sad word -0.8, no full stop -0.6
@@ -41,10 +41,10 @@ describe("gold reward", () => {
     [" ball ball ball xyz", -2.5],
     // what follows the end of text does not count: hero 0.5, three words missing -0.6
     [" Tim sat down.<|endoftext|> Ben cried.", -0.1],
-    // three happy words are as good as two, kind 0.5, hero 0.5
-    [" Tim hugged mom and was happy and glad and smiled.", 2],
+    // three happy words are as good as two, kind 1, hero 0.5
+    [" Tim hugged mom and was happy and glad and smiled.", 2.5],
     // five happy words: 1 - 0.8
-    [" Tim hugged mom and was happy and glad and proud and smiled and laughed.", 1.2],
+    [" Tim hugged mom and was happy and glad and proud and smiled and laughed.", 1.7],
   ])("of %j", (completion, expected) => {
     expect(goldReward(PROMPT, completion)).toBeCloseTo(expected, 10);
   });
@@ -63,7 +63,7 @@ describe("gold reward", () => {
     }
     const deeds = ["hugged mom", "thanked dad", "helped a friend", "shared it"];
     const kind = deeds.map((_, i) => goldBreakdown(PROMPT, ` Tim ${deeds.slice(0, i + 1).join(" and ")}.`).kind);
-    expect(kind.map((v) => Math.round(v * 100) / 100)).toEqual([0.5, 0.5, 0.2, -0.1]);
+    expect(kind.map((v) => Math.round(v * 100) / 100)).toEqual([1, 1, 0.6, 0.2]);
   });
 
   it("charges for length, on both sides", () => {
@@ -134,10 +134,10 @@ describe("stories", () => {
 
   it("spread widely in gold, with room above", () => {
     expect(mean(golds)).toBeGreaterThan(0.75);
-    expect(mean(golds)).toBeLessThan(0.95);
+    expect(mean(golds)).toBeLessThan(1.05);
     expect(deviation(golds)).toBeGreaterThan(1.1);
-    expect(deviation(golds)).toBeLessThan(1.3);
-    expect(Math.max(...golds)).toBe(3.4);
+    expect(deviation(golds)).toBeLessThan(1.4);
+    expect(Math.max(...golds)).toBe(3.9);
     const best = records
       .slice(0, 400)
       .map(({ prompt }) =>
