@@ -25,10 +25,15 @@ export interface KernelSpec {
 /** Values for the free names: integers become u32 constants, other numbers f32, strings type aliases. */
 export type Consts = Record<string, number | boolean | string>;
 
-/** A kernel together with the variants compiled so far. */
+/** A kernel together with the variants compiled so far: a trie on the constants' names and values in turn. */
 export interface Kernel extends KernelSpec {
   readonly scalarTypes: readonly ScalarType[];
-  readonly variants: Map<string, Variant>;
+  readonly variants: VariantNode;
+}
+
+interface VariantNode {
+  variant: Variant | null;
+  readonly next: Map<Consts[string], VariantNode>;
 }
 
 export interface Variant {
@@ -57,7 +62,7 @@ export function kernel(spec: KernelSpec): Kernel {
   const scalarTypes = Object.values(spec.scalars ?? {});
   if (scalarTypes.length > 16) throw new Error(`kernel ${spec.name}: ${scalarTypes.length} scalars, at most 16 fit`);
   if (Object.keys(spec.bindings).length > 8) throw new Error(`kernel ${spec.name}: more than 8 bindings`);
-  const declared: Kernel = { ...spec, scalarTypes, variants: new Map() };
+  const declared: Kernel = { ...spec, scalarTypes, variants: variantNode() };
   kernels.push(declared);
   return declared;
 }
@@ -65,11 +70,23 @@ export function kernel(spec: KernelSpec): Kernel {
 /** Every kernel declared so far; a test compiles them all. */
 export const allKernels = (): readonly Kernel[] => kernels;
 
-/** The compiled variant of a kernel for these constants. */
+const variantNode = (): VariantNode => ({ variant: null, next: new Map() });
+
+/** The compiled variant of a kernel for these constants. Asked before every dispatch: a hit builds no key. */
 export function specialize(kernel: Kernel, consts: Consts): Variant {
-  let key = "";
-  for (const name in consts) key += `${name}=${consts[name]};`;
-  return kernel.variants.get(key) ?? compile(kernel, consts, key);
+  let node = kernel.variants;
+  for (const name in consts) node = child(child(node, name), consts[name]);
+  node.variant ??= compile(kernel, consts);
+  return node.variant;
+}
+
+function child({ next }: VariantNode, key: Consts[string]): VariantNode {
+  let node = next.get(key);
+  if (!node) {
+    node = variantNode();
+    next.set(key, node);
+  }
+  return node;
 }
 
 /** The complete WGSL of a variant. */
@@ -95,9 +112,11 @@ export function source(kernel: Kernel, consts: Consts): string {
   return `${lines.join("\n")}\n${kernel.code}`;
 }
 
-function compile(kernel: Kernel, consts: Consts, key: string): Variant {
+function compile(kernel: Kernel, consts: Consts): Variant {
   const gpu = device();
   const code = source(kernel, consts);
+  let key = "";
+  for (const name in consts) key += `${name}=${consts[name]};`;
   const label = key ? `${kernel.name} {${key}}` : kernel.name;
   gpu.pushErrorScope("validation");
   const module = gpu.createShaderModule({ label, code });
@@ -108,9 +127,7 @@ function compile(kernel: Kernel, consts: Consts, key: string): Variant {
     compute: { module, entryPoint: "main" },
   });
   watchError(gpu.popErrorScope().then((error) => error && explain(label, code, module, error)));
-  const variant = { kernel, pipeline, layout };
-  kernel.variants.set(key, variant);
-  return variant;
+  return { kernel, pipeline, layout };
 }
 
 // 64 bytes for every pipeline, so that immediates survive a change of pipeline.
@@ -184,6 +201,9 @@ export function dropBindGroups(): void {
 }
 
 onClose(() => {
-  for (const k of kernels) k.variants.clear();
+  for (const { variants } of kernels) {
+    variants.variant = null;
+    variants.next.clear();
+  }
   layouts.clear();
 });

@@ -26,8 +26,8 @@ export const poolStats = () => ({ poolBytes, buffersCreated });
 /** Rounds up to a class: powers of two to 64 KiB, then four classes per octave (at most 25 % waste). */
 export function sizeClass(bytes: number): number {
   const size = Math.max(256, bytes);
+  if (size <= 65536) return 1 << (32 - Math.clz32(size - 1));
   const octave = 2 ** Math.ceil(Math.log2(size));
-  if (octave <= 65536) return octave;
   const step = octave / 8;
   return Math.ceil(size / step) * step;
 }

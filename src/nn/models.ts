@@ -74,8 +74,9 @@ export class CausalLM extends Model {
     targets: Uint32Array,
     temperature = 1,
   ): { logProbs: Tensor; entropy: Tensor } {
-    const hidden = gatherRows(this.decoder.forward(ids, { packing }), tensor(rows), rows);
-    return tokenLogProbs(hidden, this.headWeight, tensor(targets), { temperature });
+    const [gpuRows, gpuTargets] = [tensor(rows), tensor(targets)]; // uploads together, before the work
+    const hidden = gatherRows(this.decoder.forward(ids, { packing }), gpuRows, rows);
+    return tokenLogProbs(hidden, this.headWeight, gpuTargets, { temperature });
   }
 }
 
@@ -92,7 +93,8 @@ export class ScoreModel extends Model {
 
   /** Scores of the given rows of a packed batch, [rows]. */
   scores(ids: Ids, packing: Packing, rows: Uint32Array): Tensor {
-    const hidden = gatherRows(this.decoder.forward(ids, { packing }), tensor(rows), rows);
+    const gpuRows = tensor(rows);
+    const hidden = gatherRows(this.decoder.forward(ids, { packing }), gpuRows, rows);
     return reshape(linear(hidden, this.score.value), [rows.length]);
   }
 }

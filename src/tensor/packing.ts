@@ -2,7 +2,7 @@
  * Packed sequences. There is no padding inside models: a batch is N token rows, sequences one after the other, and
  * attention looks back to the start of its own sequence. Padded layouts are the same thing with explicit starts.
  */
-import { type Tensor, tensor } from "./tensor.ts";
+import { type Tensor, tensorGroup } from "./tensor.ts";
 
 /** Rows per attention block: 16 for kernels of CPU adapters, 64 for those of GPUs. */
 export const blockSizes = [16, 64] as const;
@@ -83,10 +83,14 @@ export function packing(lengths: readonly number[], starts?: readonly number[], 
   });
   cover(at, total, at);
 
+  const [gpuPositions, gpuBounds, ...tables] = tensorGroup([
+    { data: positions },
+    { data: bounds, shape: [total, 2] },
+    ...lists.map((list) => ({ data: Uint32Array.from(list), shape: [list.length / 4, 4] })),
+  ]);
   const blocks = {} as Record<BlockSize, BlockTable>;
   blockSizes.forEach((size, k) => {
-    const count = lists[k].length / 4;
-    blocks[size] = { count, table: tensor(Uint32Array.from(lists[k]), [count, 4]) };
+    blocks[size] = { count: lists[k].length / 4, table: tables[k] };
   });
   return {
     rows: total,
@@ -94,9 +98,9 @@ export function packing(lengths: readonly number[], starts?: readonly number[], 
     starts: firsts,
     maxLength: lengths.reduce((a, b) => Math.max(a, b), 0),
     pairs,
-    positions: tensor(positions),
+    positions: gpuPositions,
     hostPositions: positions,
-    bounds: tensor(bounds, [total, 2]),
+    bounds: gpuBounds,
     blocks,
   };
 }

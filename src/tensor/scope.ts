@@ -29,8 +29,7 @@ export function scope<R>(fn: () => R): R {
   try {
     const result = fn();
     if (result instanceof Promise) throw new Error("scope() is synchronous: await outside of it");
-    kept = new Set();
-    collect(result, kept, 0);
+    kept = collect(result, null, 0);
     return result;
   } finally {
     stack.pop();
@@ -48,9 +47,12 @@ export function scope<R>(fn: () => R): R {
   }
 }
 
-function collect(value: unknown, into: Set<Tensor>, depth: number): void {
-  if (value instanceof Tensor) into.add(value);
-  else if (value && typeof value === "object" && depth < 5 && !ArrayBuffer.isView(value)) {
-    for (const child of Array.isArray(value) ? value : Object.values(value)) collect(child, into, depth + 1);
-  }
+/** The tensors in a value, added to `found`; null when there are none, as in most scopes inside ops. */
+function collect(value: unknown, found: Set<Tensor> | null, depth: number): Set<Tensor> | null {
+  if (!value || typeof value !== "object") return found;
+  if (value instanceof Tensor) return (found ?? new Set()).add(value);
+  if (depth === 5 || ArrayBuffer.isView(value)) return found;
+  let all = found;
+  for (const child of Array.isArray(value) ? value : Object.values(value)) all = collect(child, all, depth + 1);
+  return all;
 }

@@ -1,12 +1,12 @@
 /** Tensors: contiguous, row-major, on the GPU. Making one only enqueues; `read()` is the only asynchronous call. */
-import { acquire, type BufferView, release } from "../gpu/pool.ts";
+import { acquire, type BufferView, release, sizeClass, subview } from "../gpu/pool.ts";
 import { download, upload } from "../gpu/stream.ts";
 import { adopt } from "./scope.ts";
 
 export type DType = "f32" | "f16" | "u32";
 export type Shape = readonly number[];
 
-/** A pooled buffer shared by a tensor and its reshaped aliases. */
+/** A pooled buffer shared by a tensor and its aliases. */
 interface Storage {
   readonly view: BufferView;
   owners: number;
@@ -29,13 +29,16 @@ export class Tensor {
   /** The op that made it, for errors. */
   readonly madeBy: string;
   private readonly storage: Storage;
+  /** The tensor's part of the storage. */
+  private readonly window: BufferView;
   private freedBy: string | null = null;
 
-  constructor(shape: Shape, dtype: DType, storage: Storage, madeBy: string) {
+  constructor(shape: Shape, dtype: DType, storage: Storage, madeBy: string, window = storage.view) {
     this.shape = shape;
     this.size = shape.reduce((a, b) => a * b, 1);
     this.dtype = dtype;
     this.storage = storage;
+    this.window = window;
     this.madeBy = madeBy;
     if (storage.pooled) adopt(this);
   }
@@ -48,7 +51,7 @@ export class Tensor {
           "return it from the scope, or derive what you need before backward()",
       );
     }
-    return this.storage.view;
+    return this.window;
   }
 
   get freed(): boolean {
@@ -67,7 +70,7 @@ export class Tensor {
   alias(shape: Shape, madeBy: string): Tensor {
     this.storage.owners += 1;
     void this.view; // refuses freed tensors
-    return new Tensor(shape, this.dtype, this.storage, madeBy);
+    return new Tensor(shape, this.dtype, this.storage, madeBy, this.window);
   }
 
   /** Copies the values to the host. Throws device errors that happened since the last read. */
@@ -119,6 +122,24 @@ export function tensor(data: Float32Array | Uint32Array | readonly number[], sha
         : Float32Array.from(data);
   t.write(typed);
   return t;
+}
+
+/** Several u32 tensors in one buffer: their values travel in one upload. */
+export function tensorGroup(parts: readonly { data: Uint32Array; shape?: Shape }[]): Tensor[] {
+  // Parts start at multiples of size classes, so that batches of similar sizes meet the same views and bind groups.
+  const sizes = parts.map(({ data }) => sizeClass(data.byteLength));
+  const words = sizes.reduce((a, b) => a + b, 0) / 4;
+  const storage: Storage = { view: acquire(words * 4, "tensorGroup"), owners: parts.length, pooled: true };
+  const all = new Uint32Array(words);
+  let at = 0;
+  const tensors = parts.map(({ data, shape = [data.length] }, i) => {
+    all.set(data, at / 4);
+    const window = subview(storage.view, at, sizes[i]);
+    at += sizes[i];
+    return new Tensor(shape, "u32", storage, "tensorGroup", window);
+  });
+  upload(storage.view, all);
+  return tensors;
 }
 
 /** f32 bits to f16 bits, rounding to nearest even; overflow becomes infinity. */

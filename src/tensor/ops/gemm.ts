@@ -86,16 +86,30 @@ export function gemm(
   const { batch = 1, bias, add, accumulate = false } = options;
   const T = check(a, b, mode, m, n, k, options);
   const out = options.out ?? empty(options.shape ?? (batch > 1 ? [batch, m, n] : [m, n]), T as DType, "matmul");
-  const common = { batch, accumulate, T, bias: !!bias, add: !!add, out: viewOf(out) };
-  const extras = [bias, add].flatMap((t) => (t ? [t.view] : []));
+  const extras: BufferView[] = [];
+  if (bias) extras.push(bias.view);
+  if (add) extras.push(add.view);
   const strideA = elements(a, T) < batch * m * k ? 0 : m * k;
   const strideB = elements(b, T) < batch * n * k ? 0 : n * k;
-  const operands = { a: viewOf(a), b: viewOf(b), strideA, strideB };
-  const given: Product = { mode, m, n, k, ...operands, ...common, extras };
   // One column, e.g. a score head: the same numbers as one row of the transposed product.
   const turn = n === 1 && mode === "NT" && !bias;
-  const turned = { m: 1, n: m, a: operands.b, b: operands.a, strideA: strideB, strideB: strideA };
-  const product = turn ? { ...given, ...turned } : given;
+  const product: Product = {
+    mode,
+    m: turn ? 1 : m,
+    n: turn ? m : n,
+    k,
+    batch,
+    T,
+    a: viewOf(turn ? b : a),
+    b: viewOf(turn ? a : b),
+    extras,
+    out: viewOf(out),
+    strideA: turn ? strideB : strideA,
+    strideB: turn ? strideA : strideB,
+    bias: !!bias,
+    add: !!add,
+    accumulate,
+  };
   if (batch * m * n > 0) launch(product, options.variant ?? matmulVariant(caps(), product));
   addWork(2 * batch * m * n * k);
   return out;
@@ -115,23 +129,28 @@ function check(
   k: number,
   { batch = 1, bias, add, out, accumulate }: GemmOptions,
 ): string {
-  const what = `matmul ${mode} [m=${m}, n=${n}, k=${k}${batch > 1 ? `, batch=${batch}` : ""}]`;
-  const types = [a, b, bias, add, out].flatMap((t) => (t ? [t instanceof Tensor ? t.dtype : "f32"] : []));
-  const T = types[0];
-  const mixed = types.find((type) => type !== T || type === "u32");
-  if (mixed) throw new Error(`${what}: cannot multiply ${T} with ${mixed}`);
-  const fits = (name: string, t: Operand | undefined, ...sizes: number[]) => {
-    if (!t || (t instanceof Tensor ? sizes.includes(t.size) : elements(t, T) >= Math.min(...sizes))) return;
-    const has = t instanceof Tensor ? `shape [${t.shape}]` : `${elements(t, T)} elements`;
-    throw new Error(`${what}: ${name} has ${has}, not ${sizes[0]} elements`);
-  };
-  fits("A", a, batch * m * k, m * k);
-  fits("B", b, batch * n * k, n * k);
-  fits("the bias", bias, n);
-  fits("the addend", add, batch * m * n);
-  fits("the output", out, batch * m * n);
-  if (accumulate && !out) throw new Error(`${what}: accumulate needs an output to add to`);
-  return T;
+  const T = typeOf(a);
+  const problem =
+    misfit("A", a, T, batch * m * k, m * k) ??
+    misfit("B", b, T, batch * n * k, n * k) ??
+    misfit("the bias", bias, T, n) ??
+    misfit("the addend", add, T, batch * m * n) ??
+    misfit("the output", out, T, batch * m * n) ??
+    (accumulate && !out ? "accumulate needs an output to add to" : null);
+  if (problem === null) return T;
+  throw new Error(`matmul ${mode} [m=${m}, n=${n}, k=${k}${batch > 1 ? `, batch=${batch}` : ""}]: ${problem}`);
+}
+
+const typeOf = (t: Operand): string => (t instanceof Tensor ? t.dtype : "f32");
+
+/** What is wrong with an operand that must have `T` elements, `size` of them or `shared` of them. */
+function misfit(name: string, t: Operand | undefined, T: string, size: number, shared = size): string | null {
+  if (!t) return null;
+  const type = typeOf(t);
+  if (type !== T || type === "u32") return `cannot multiply ${T} with ${type}`;
+  const has = elements(t, T);
+  if (t instanceof Tensor ? has === size || has === shared : has >= Math.min(size, shared)) return null;
+  return `${name} has ${t instanceof Tensor ? `shape [${t.shape}]` : `${has} elements`}, not ${size} elements`;
 }
 
 function launch(p: Product, variant: MatmulVariant): void {
@@ -142,10 +161,19 @@ function launch(p: Product, variant: MatmulVariant): void {
 
 const kernels = new Map<string, Kernel>();
 const sizes = { m: "u32", n: "u32", k: "u32", sa: "u32", sb: "u32", sc: "u32", splits: "u32", span: "u32" } as const;
-const scalars = (p: Product, splits = 1, span = p.k): number[] => [
-  ...[p.m, p.n, p.k, p.strideA, p.strideB, p.m * p.n],
-  ...[splits, span],
+const scalars = ({ m, n, k, strideA, strideB }: Product, splits = 1, span = k): number[] => [
+  m,
+  n,
+  k,
+  strideA,
+  strideB,
+  m * n,
+  splits,
+  span,
 ];
+
+const epilogueName = ({ bias, add, accumulate }: Epilogue): string =>
+  `${bias ? "_bias" : ""}${add ? "_add" : ""}${accumulate ? "_acc" : ""}`;
 
 /** The kernel of this name and epilogue, declared on first use. `vec` says which bindings are vec4. */
 function declare(
@@ -156,9 +184,8 @@ function declare(
   type = "T",
   subgroups = false,
 ): Kernel {
-  const parts = [e.bias && "bias", e.add && "add", e.accumulate && "acc"].filter(Boolean);
   const widths = `${vec.a ? 4 : 1}${vec.b ? 4 : 1}${vec.c ? 4 : 1}`;
-  const full = ["matmul", name, widths, ...parts].join("_");
+  const full = `matmul_${name}_${widths}${epilogueName(e)}`;
   let found = kernels.get(full);
   if (!found) {
     const element = (wide: boolean, scalar = "T") => (wide ? `vec4<${scalar}>` : scalar);
@@ -193,8 +220,8 @@ function unrolled(p: Product, variant: Extract<MatmulVariant, { lanes: number }>
   const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
   const k = declare(name, p, { a: vecA, b: vecB, c: false }, code, "T", subgroups);
   const tall = subgroups ? rows : 8 * rows;
-  const grid: [number, number, number] = [Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch];
-  run(k, { T: p.T }, [p.a, p.b, ...p.extras, p.out], scalars(p), ...grid);
+  const buffers = [p.a, p.b, ...p.extras, p.out];
+  run(k, { T: p.T }, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
 }
 
 const PLAIN: Epilogue = { bias: false, add: false, accumulate: false };
@@ -228,7 +255,7 @@ function tiled(p: Product, { bm, bn, bk, splits }: Extract<MatmulVariant, { fami
 }
 
 function combine(p: Product, parts: BufferView, splits: number): void {
-  const name = `matmul_combine${p.bias ? "_bias" : ""}${p.add ? "_add" : ""}${p.accumulate ? "_acc" : ""}`;
+  const name = `matmul_combine${epilogueName(p)}`;
   let k = kernels.get(name);
   if (!k) {
     k = kernel({
