@@ -8,6 +8,7 @@ import { UserError } from "../runtime/errors.ts";
 import { diskFiles, type Files } from "../runtime/files.ts";
 import { readYaml } from "./command.ts";
 import { hashFile, readJson, writeJson } from "./disk.ts";
+import { lockFolder } from "./lock.ts";
 import { clock } from "./progress.ts";
 import { type Overrides, parseRecipe, resolveRecipe, type Stage } from "./recipe.ts";
 import { type Context, Interrupted, type Verb } from "./verb.ts";
@@ -81,7 +82,11 @@ async function runStage(files: Files, { stage, order, hash, resume }: Job, verbs
   terminal.line(`${terminal.style("bold", stage.title)}${resume ? " (going on where it stopped)" : ""}`);
   const { name, title, options, inputs } = stage;
   const record: StageRecord = { name, verb: stage.verb, title, hash, options, inputs, order };
-  if (!resume) await clean(files, stage.outputDir);
+  if (!resume) {
+    const unlock = await lockFolder(files, stage.outputDir); // nothing of a run that is still going on is removed
+    await clean(files, stage.outputDir);
+    await unlock();
+  }
   await writeJson(files, join(stage.outputDir, "stage.json"), record);
   const started = performance.now();
   await verb.run(options, { ...context, label: name, resume }).catch((error: unknown) => {
