@@ -19,15 +19,15 @@ export interface NumberSpec {
 export const defaultKnobs: Knobs = {
   algorithm: "ppo",
   seed: 42,
-  klCoef: 0.05,
-  learningRate: 1e-3,
+  klCoef: 0.1,
+  learningRate: 1.2e-3,
   rolloutSize: 64,
-  steps: 30,
+  steps: 16,
   rewardPairs: 1024,
 };
 
 /** For adapters that compute on the CPU. */
-export const smallKnobs: Knobs = { ...defaultKnobs, rolloutSize: 16, steps: 20, rewardPairs: 256 };
+export const smallKnobs: Knobs = { ...defaultKnobs, rolloutSize: 16, steps: 12, rewardPairs: 256 };
 
 export const numberSpecs: readonly NumberSpec[] = [
   {

@@ -29,10 +29,10 @@ export type LessonReply =
   | { type: "enter"; stage: Stage };
 
 /** Response tokens at most: the longest stories of the world are shorter. */
-const RESPONSE_LENGTH = 40;
+const RESPONSE_LENGTH = 32;
 const SHOWN_PROMPTS = 4;
 /** Policy steps between two looks at the held-out prompts. */
-const SAMPLE_EVERY = 5;
+const SAMPLE_EVERY = 4;
 /** RAFT keeps the best of so many responses to a prompt. */
 const RAFT_SAMPLES = 8;
 const TRAIN_PROMPTS = 4096;
@@ -122,10 +122,12 @@ async function* rewardRun(
     train: examples(worldPreferences(rewardPairs, seed)),
     eval: examples(test),
     epochs: 1,
-    batchSize: 32,
-    learningRate: 1e-3,
+    batchSize: 16,
+    learningRate: 2e-3,
     schedule: "cosine",
     warmup: 0.1,
+    betas: [0.9, 0.98],
+    weightDecay: 0.1,
     seed,
     run: { files, path: "reward" }, // PPO's critic starts from it
     signal,
@@ -140,8 +142,7 @@ function ppoOptions({ seed, klCoef, learningRate, rolloutSize, steps }: Knobs, s
     learningRate,
     criticLearningRate: learningRate,
     promptsPerRollout: rolloutSize,
-    batchSize: Math.min(64, rolloutSize),
-    epochs: 2,
+    batchSize: Math.ceil(rolloutSize / 4), // four optimizer steps on each rollout
     maxSteps: steps,
     responseLength: RESPONSE_LENGTH,
     showSamples: 0,
@@ -157,11 +158,11 @@ function raftOptions({ seed, learningRate, rolloutSize, steps }: Knobs, signal: 
     learningRate,
     raftBatchSize: kept,
     topRewardPercentage: 1 / RAFT_SAMPLES,
-    batchSize: Math.min(32, kept),
-    epochs: 2,
+    batchSize: Math.ceil(kept / 2),
+    epochs: 3,
     maxSteps: steps,
     responseLength: RESPONSE_LENGTH,
-    temperature: 1,
+    temperature: 0.85,
     maskPrompt: true,
     appendEos: true,
     showSamples: 0,

@@ -23,13 +23,13 @@ const exhibits: readonly { name: string; question: string; knobs: Partial<Knobs>
   {
     name: "No KL penalty",
     question: "What happens to the truth when nothing holds the policy back?",
-    knobs: { klCoef: 0, learningRate: 2e-3, steps: 80 },
+    knobs: { klCoef: 0, learningRate: 2.5e-3, steps: 40 },
   },
   { name: "A poor judge", question: "What does a reward model of 64 pairs teach?", knobs: { rewardPairs: 64 } },
   {
     name: "RAFT instead",
     question: "Is it enough to imitate one's own best stories?",
-    knobs: { algorithm: "raft", rolloutSize: 128, steps: 20 },
+    knobs: { algorithm: "raft", rolloutSize: 128, steps: 12 },
   },
 ];
 
