@@ -96,7 +96,7 @@ export function rowKernel({ name, code, bindings, scalars, reduces = true }: Row
   };
 }
 
-/** Runs a row kernel over `rows` rows. */
+/** Runs a row kernel over `rows` rows; the plan's sizes are added to `consts`. */
 export function runRows(
   k: RowKernel,
   plan: RowPlan,
@@ -106,7 +106,9 @@ export function runRows(
   rows: number,
 ): void {
   const { WG, LANES } = plan;
-  run(k(plan), { ...consts, WG, LANES }, buffers, scalars, Math.ceil((rows * LANES) / WG));
+  consts.WG = WG;
+  consts.LANES = LANES;
+  run(k(plan), consts, buffers, scalars, Math.ceil((rows * LANES) / WG));
 }
 
 /** Rows and columns of a tensor seen as a matrix: the last axis is the row. */
