@@ -1,5 +1,6 @@
 import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
-import { dialects, type PpoOptions, ppoDefaults, trainPpo } from "../rlhf/ppo.ts";
+import { trainPpo } from "../rlhf/ppo.ts";
+import { dialects, type PpoOptions, ppoDefaults } from "../rlhf/ppo-options.ts";
 import { diskFiles } from "../runtime/files.ts";
 import { consume } from "./consume.ts";
 import { promptData } from "./datasets.ts";

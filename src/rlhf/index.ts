@@ -4,7 +4,8 @@ export { checkpointSteps, type RunFolder, restoreCheckpoint, saveCheckpoint, sav
 export { bestOfKl, type Evaluation, evaluatePolicy } from "./evaluate.ts";
 export type { Sample, TrainEvent } from "./events.ts";
 export { nllLoss, type PairLossOptions, pairLoss, policyLoss, valueLoss } from "./losses.ts";
-export { type Dialect, dialects, type PpoInputs, type PpoOptions, ppoDefaults, trainPpo } from "./ppo.ts";
+export { type PpoInputs, trainPpo } from "./ppo.ts";
+export { type Dialect, dialects, type PpoOptions, ppoDefaults } from "./ppo-options.ts";
 export { type RaftInputs, type RaftOptions, raftDefaults, trainRaft } from "./raft.ts";
 export { evaluateReward, type RewardOptions, scoreSequences, trainReward } from "./reward.ts";
 export { modelReward, type Prompt, type Response, type RewardFunction, sampleResponses } from "./rollout.ts";

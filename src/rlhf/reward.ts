@@ -4,77 +4,37 @@
  */
 import type { PreferenceExample } from "../data/batches.ts";
 import type { ScoreModel } from "../nn/models.ts";
-import { AdamW, readControl } from "../nn/optimizer.ts";
+import { type AdamW, readControl } from "../nn/optimizer.ts";
 import { backward, noGrad } from "../tensor/autograd.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { concat, reshape } from "../tensor/ops/shape.ts";
 import { scope } from "../tensor/scope.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { byTokens, endRows, pack, SCORING_TOKENS, type Sequence } from "./batch.ts";
-import { begin, type RunFolder, saveModels } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { type PairLossOptions, pairLoss } from "./losses.ts";
 import { average, standardDeviation } from "./stats.ts";
-import {
-  BatchPlan,
-  checkFinite,
-  checkpoint,
-  evalDue,
-  now,
-  rateAt,
-  saveDue,
-  stopping,
-  type TrainingOptions,
-} from "./training.ts";
+import { type SupervisedOptions, trainOnExamples } from "./supervised.ts";
 
-export interface RewardOptions extends TrainingOptions, PairLossOptions {
-  train: readonly PreferenceExample[];
-  eval?: readonly PreferenceExample[];
-  run?: RunFolder;
-  resume?: boolean;
-}
+/** `batchSize` counts pairs. */
+export type RewardOptions = SupervisedOptions<PreferenceExample> & PairLossOptions;
 
-/** Trains `model` in place. `batchSize` counts pairs. */
-export async function* trainReward(model: ScoreModel, options: RewardOptions): AsyncGenerator<TrainEvent> {
-  const plan = new BatchPlan(options.train.length, options);
-  const { maxSteps } = plan;
-  const optimizer = new AdamW(model.store, options);
-  const trainees = { "": { model, optimizer } };
-  const restored = await begin(options.run, options.resume, trainees);
-  const first = restored?.step ?? 0;
-  yield { type: "start", stage: "reward", step: first, maxSteps, parameters: model.store.count };
-
-  let pending: Promise<TrainEvent> | null = null; // metrics are read one step late
-  let last: Record<string, number> = {};
-  for (let step = first; step < maxSteps; step++) {
-    const started = now();
-    const batches = plan.batches(step).map((batch) => batch.map((i) => options.train[i]));
-    const lr = rateAt(options, maxSteps, step);
-    const { watch, tokens } = scope(() => rewardStep(model, optimizer, batches, lr, options));
-    const pairs = batches.map((b) => b.length);
-    const event = report(watch, pairs, tokens, { step: step + 1, maxSteps, epoch: plan.epoch(step + 1), lr, started });
-    event.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
-    if (pending) yield await pending;
-    pending = event;
-    const done = step + 1;
-    const stop = stopping(options);
-    if (stop || saveDue(options, done) || evalDue(options, done, maxSteps) || done === maxSteps) {
-      const settled = await pending;
-      pending = null;
-      last = settled.type === "step" ? settled.metrics : last;
-      yield settled;
-      if (options.eval?.length && (evalDue(options, done, maxSteps) || done === maxSteps)) {
-        const evaluated = await evaluateReward(model, options.eval);
-        last = { ...last, ...evaluated };
-        yield { type: "eval", step: done, metrics: evaluated };
-      }
-      if (options.run && (stop || saveDue(options, done))) yield await checkpoint(options.run, done, trainees, {});
-      if (stop) return optimizer.destroy();
-    }
-  }
-  if (options.run) await saveModels(options.run, { "": model });
-  optimizer.destroy();
-  yield { type: "end", step: maxSteps, metrics: last };
+/** Trains `model` in place. Throws `UserError` when there is nothing to learn from or the loss is not finite. */
+export function trainReward(model: ScoreModel, options: RewardOptions): AsyncGenerator<TrainEvent> {
+  return trainOnExamples(model, options, {
+    stage: "reward",
+    step(optimizer, batches, lr) {
+      const { watch, tokens } = scope(() => rewardStep(model, optimizer, batches, lr, options));
+      return {
+        metrics: readMetrics(
+          watch,
+          batches.map((b) => b.length),
+        ),
+        tokens,
+      };
+    },
+    evaluate: (examples) => evaluateReward(model, examples),
+  });
 }
 
 /** One optimizer step; the loss is the mean over all pairs of all micro-batches. */
@@ -119,12 +79,7 @@ function halves(x: Tensor): [Tensor, Tensor] {
   return [part(0), part(n)];
 }
 
-async function report(
-  watch: Tensor,
-  pairs: readonly number[],
-  tokens: number,
-  at: { step: number; maxSteps: number; epoch: number; lr: number; started: number },
-): Promise<TrainEvent> {
+async function readMetrics(watch: Tensor, pairs: readonly number[]): Promise<Record<string, number>> {
   const values = await watch.read();
   watch.free("the metrics reader");
   const { gradNorm, skipped } = readControl(values);
@@ -139,16 +94,7 @@ async function report(
     rejected.push(...values.subarray(offset + 1 + n, offset + 1 + 2 * n));
     offset += 1 + 2 * n;
   }
-  const { step, maxSteps, epoch, lr, started } = at;
-  const metrics = {
-    loss,
-    ...pairMetrics(chosen, rejected),
-    grad_norm: gradNorm,
-    learning_rate: lr,
-    skipped_steps: skipped,
-  };
-  checkFinite(step, metrics, ["loss"]);
-  return { type: "step", step, maxSteps, epoch, metrics, tokens, seconds: now() - started };
+  return { loss, ...pairMetrics(chosen, rejected), grad_norm: gradNorm, skipped_steps: skipped };
 }
 
 /** Accuracy is strict: a tie counts as wrong. */

@@ -3,79 +3,35 @@
  * packing across examples (sequences are packed into one batch, but never attend to each other).
  */
 import type { CausalLM } from "../nn/models.ts";
-import { AdamW, readControl } from "../nn/optimizer.ts";
+import { type AdamW, readControl } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { backward, noGrad } from "../tensor/autograd.ts";
 import { concat } from "../tensor/ops/shape.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { byTokens, pack, predictions, SCORING_TOKENS, type Sequence } from "./batch.ts";
-import { begin, type RunFolder, saveModels } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { nllLoss } from "./losses.ts";
-import {
-  BatchPlan,
-  checkFinite,
-  checkpoint,
-  evalDue,
-  now,
-  rateAt,
-  saveDue,
-  stopping,
-  type TrainingOptions,
-} from "./training.ts";
+import { type SupervisedOptions, trainOnExamples } from "./supervised.ts";
 
-export interface SftOptions extends TrainingOptions {
-  /** Examples: the loss is on everything after `promptLength` (0: on everything). */
-  train: readonly Sequence[];
-  eval?: readonly Sequence[];
-  /** Where to save; without it nothing is saved. */
-  run?: RunFolder;
-  /** Continue from the newest checkpoint of `run`. */
-  resume?: boolean;
-}
+/** The loss is on everything after a sequence's `promptLength` (0: on everything). */
+export type SftOptions = SupervisedOptions<Sequence>;
 
 /** Trains `model` in place. Throws `UserError` when there is nothing to learn from or the loss is not finite. */
-export async function* trainSft(model: CausalLM, options: SftOptions): AsyncGenerator<TrainEvent> {
-  const examples = options.train.filter(({ ids, promptLength }) => ids.length > Math.max(1, promptLength));
-  const plan = new BatchPlan(examples.length, options);
-  const { maxSteps } = plan;
-  const optimizer = new AdamW(model.store, options);
-  const trainees = { "": { model, optimizer } };
-  const restored = await begin(options.run, options.resume, trainees);
-  const first = restored?.step ?? 0;
-  yield { type: "start", stage: "sft", step: first, maxSteps, parameters: model.store.count };
-
-  let pending: Promise<TrainEvent> | null = null; // metrics are read one step late, so that the GPU never waits
-  let last: Record<string, number> = {};
-  for (let step = first; step < maxSteps; step++) {
-    const started = now();
-    const batches = plan.batches(step).map((batch) => batch.map((i) => examples[i]));
-    const lr = rateAt(options, maxSteps, step);
-    const { watch, tokens } = scope(() => sftStep(model, optimizer, batches, lr));
-    const event = report(watch, tokens, { step: step + 1, maxSteps, epoch: plan.epoch(step + 1), lr, started });
-    event.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
-    if (pending) yield await pending;
-    pending = event;
-    const done = step + 1;
-    const stop = stopping(options);
-    if (stop || saveDue(options, done) || evalDue(options, done, maxSteps) || done === maxSteps) {
-      const settled = await pending;
-      pending = null;
-      last = settled.type === "step" ? settled.metrics : last;
-      yield settled;
-      if (options.eval?.length && (evalDue(options, done, maxSteps) || done === maxSteps)) {
-        const evaluated = await evaluateSft(model, options.eval);
-        last = { ...last, ...evaluated };
-        yield { type: "eval", step: done, metrics: evaluated };
-      }
-      if (options.run && (stop || saveDue(options, done))) yield await checkpoint(options.run, done, trainees, {});
-      if (stop) return optimizer.destroy();
-    }
-  }
-  if (options.run) await saveModels(options.run, { "": model });
-  optimizer.destroy();
-  yield { type: "end", step: maxSteps, metrics: last };
+export function trainSft(model: CausalLM, options: SftOptions): AsyncGenerator<TrainEvent> {
+  const train = options.train.filter(({ ids, promptLength }) => ids.length > Math.max(1, promptLength));
+  return trainOnExamples(
+    model,
+    { ...options, train },
+    {
+      stage: "sft",
+      step(optimizer, batches, lr) {
+        const { watch, tokens } = scope(() => sftStep(model, optimizer, batches, lr));
+        return { metrics: readMetrics(watch), tokens };
+      },
+      evaluate: (examples) => evaluateSft(model, examples),
+    },
+  );
 }
 
 /** One optimizer step over micro-batches; the loss is the mean over all their response tokens. */
@@ -104,11 +60,7 @@ export function sftStep(
   return { watch: concat([optimizer.control, ...losses]), tokens };
 }
 
-async function report(
-  watch: Tensor,
-  tokens: number,
-  at: { step: number; maxSteps: number; epoch: number; lr: number; started: number },
-): Promise<TrainEvent> {
+async function readMetrics(watch: Tensor): Promise<Record<string, number>> {
   const values = await watch.read();
   watch.free("the metrics reader");
   const { gradNorm, skipped } = readControl(values);
@@ -118,10 +70,7 @@ async function report(
     loss += values[i];
     entropy += values[i + 1];
   }
-  const { step, maxSteps, epoch, lr, started } = at;
-  const metrics = { loss, entropy, grad_norm: gradNorm, learning_rate: lr, skipped_steps: skipped };
-  checkFinite(step, metrics, ["loss"]);
-  return { type: "step", step, maxSteps, epoch, metrics, tokens, seconds: now() - started };
+  return { loss, entropy, grad_norm: gradNorm, skipped_steps: skipped };
 }
 
 /** Mean loss per response token, perplexity and mean entropy on held-out sequences. */

@@ -1,0 +1,92 @@
+/** The loop of trainers that learn from a fixed list of examples: SFT and reward models. */
+import type { Model } from "../nn/models.ts";
+import { AdamW } from "../nn/optimizer.ts";
+import { begin, type RunFolder, saveModels } from "./checkpoint.ts";
+import type { TrainEvent } from "./events.ts";
+import {
+  BatchPlan,
+  checkFinite,
+  checkpoint,
+  evalDue,
+  now,
+  rateAt,
+  saveDue,
+  stopping,
+  type TrainingOptions,
+} from "./training.ts";
+
+export interface SupervisedOptions<Example> extends TrainingOptions {
+  train: readonly Example[];
+  /** Held-out examples, evaluated every `evalSteps` steps and at the end. */
+  eval?: readonly Example[];
+  /** Where to save; without it nothing is saved. */
+  run?: RunFolder;
+  /** Continue from the newest checkpoint of `run`. */
+  resume?: boolean;
+}
+
+/** What is special about a trainer. */
+export interface Recipe<Example> {
+  stage: "sft" | "reward";
+  /** Enqueues one optimizer step over micro-batches; `metrics` (with a finite `loss`) may arrive later. */
+  step(
+    optimizer: AdamW,
+    batches: readonly (readonly Example[])[],
+    lr: number,
+  ): { metrics: Promise<Record<string, number>>; tokens: number };
+  evaluate(examples: readonly Example[]): Promise<Record<string, number>>;
+}
+
+/** Trains `model` in place. Throws `UserError` when there is nothing to learn from or a loss is not finite. */
+export async function* trainOnExamples<Example>(
+  model: Model,
+  options: SupervisedOptions<Example>,
+  recipe: Recipe<Example>,
+): AsyncGenerator<TrainEvent> {
+  const plan = new BatchPlan(options.train.length, options);
+  const { maxSteps } = plan;
+  const optimizer = new AdamW(model.store, options);
+  const trainees = { "": { model, optimizer } };
+  const restored = await begin(options.run, options.resume, trainees);
+  const first = restored?.step ?? 0;
+  yield { type: "start", stage: recipe.stage, step: first, maxSteps, parameters: model.store.count };
+
+  const takeStep = async (step: number): Promise<TrainEvent & { type: "step" }> => {
+    const started = now();
+    const batches = plan.batches(step).map((batch) => batch.map((i) => options.train[i]));
+    const lr = rateAt(options, maxSteps, step);
+    const { metrics: reading, tokens } = recipe.step(optimizer, batches, lr);
+    const metrics = { ...(await reading), learning_rate: lr };
+    const done = step + 1;
+    checkFinite(done, metrics, ["loss"]);
+    return { type: "step", step: done, maxSteps, epoch: plan.epoch(done), metrics, tokens, seconds: now() - started };
+  };
+
+  let pending: ReturnType<typeof takeStep> | null = null; // metrics are read one step late, so that the GPU never waits
+  let last: Record<string, number> = {};
+  for (let step = first; step < maxSteps; step++) {
+    const event = takeStep(step);
+    event.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
+    if (pending) yield await pending;
+    pending = event;
+    const done = step + 1;
+    const stop = stopping(options);
+    const evaluate = options.eval?.length && (evalDue(options, done, maxSteps) || done === maxSteps);
+    if (!stop && !evaluate && !saveDue(options, done) && done < maxSteps) continue;
+
+    const settled = await pending;
+    pending = null;
+    last = settled.metrics;
+    yield settled;
+    if (evaluate) {
+      const metrics = await recipe.evaluate(options.eval as readonly Example[]);
+      last = { ...last, ...metrics };
+      yield { type: "eval", step: done, metrics };
+    }
+    if (options.run && (stop || saveDue(options, done))) yield await checkpoint(options.run, done, trainees, {});
+    if (stop) return optimizer.destroy();
+  }
+  if (options.run) await saveModels(options.run, { "": model });
+  optimizer.destroy();
+  yield { type: "end", step: maxSteps, metrics: last };
+}
