@@ -22,8 +22,8 @@ export const defaultKnobs: Knobs = {
   klCoef: 0.1,
   learningRate: 1.2e-3,
   rolloutSize: 64,
-  steps: 16,
-  rewardPairs: 1024,
+  steps: 12,
+  rewardPairs: 2048,
 };
 
 /** For adapters that compute on the CPU. */

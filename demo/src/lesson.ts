@@ -123,7 +123,7 @@ async function* rewardRun(
     train: examples(worldPreferences(rewardPairs, seed)),
     eval: examples(test),
     epochs: 1,
-    batchSize: 16,
+    batchSize: 8,
     learningRate: 2e-3,
     schedule: "cosine",
     warmup: 0.1,

@@ -10,7 +10,7 @@ import { modelFiles } from "../../src/nn/pretrained.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 
-const knobs: Knobs = { ...defaultKnobs, rolloutSize: 4, steps: 2, rewardPairs: 32 };
+const knobs: Knobs = { ...defaultKnobs, rolloutSize: 4, steps: 2, rewardPairs: 8 };
 
 let start: Start;
 beforeAll(async () => {
