@@ -21,6 +21,7 @@ const replies: Reply[] = [
   event("reward", { type: "eval", step: 2, metrics: { eval_accuracy: 0.7 } }),
   event("before", { type: "eval", step: 0, metrics: { reward: 1, reward_std: 2, gold: 3, gold_std: 0.5, kl: 0 } }),
   { type: "samples", when: "before", step: 0, samples: [{ prompt: "p", response: "r", reward: 1, gold: 2 }] },
+  { type: "state", phase: "running", stage: "policy" },
   event("policy", { type: "start", stage: "ppo", step: 0, maxSteps: 2, parameters: 900 }),
   step("policy", 1, 2, { reward: 1, gold: 3, kl: 0 }),
   step("policy", 2, 2, { reward: 5, gold: 3.5, kl: 4 }),
