@@ -23,28 +23,28 @@ const deviation = (values: number[]) => Math.sqrt(mean(values.map((v) => (v - me
 describe("gold reward", () => {
   // Added up by hand from the rules.
   it.each([
-    // hero 0.5, object 0.8, detail 0.2, sense 0.4, two happy words 1
-    [" Tim ran to the park. He played with the red ball. He was happy and smiled.", 2.9],
+    // hero 0.4, object 0.5, detail 0.2, sense 0.4, two happy words 1
+    [" Tim ran to the park. He played with the red ball. He was happy and smiled.", 2.5],
     // the same with a kind deed: nothing is left to wish for
-    [" Tim found the red ball. He played with it. He shared it with a friend and was happy and smiled.", 3.9],
-    // two names: 0.25 instead of 0.5
-    [" Tim ran to the park. Tim played with the red ball. He was happy and smiled.", 2.65],
-    // wrong name -0.5, wrong object -0.5, ate a kite -0.6, one sad word -0.8, no full stop -0.6
-    [" Ben ate the blue kite. He cried", -3],
+    [" Tim found the red ball. He played with it. He shared it with a friend and was happy and smiled.", 3.5],
+    // two names: 0 instead of 0.4
+    [" Tim ran to the park. Tim played with the red ball. He was happy and smiled.", 2.1],
+    // wrong name -0.3, wrong object -0.3, ate a kite -0.6, one sad word -0.8, no full stop -0.6
+    [" Ben ate the blue kite. He cried", -2.6],
     // another adjective -0.2
-    [" Tim saw the blue ball. He sat down.", 0.5 + 0.8 - 0.2],
+    [" Tim saw the blue ball. He sat down.", 0.4 + 0.5 - 0.2],
     // nothing said: no full stop -0.6, six words missing -1.2
     ["", -1.8],
-    // hero twice 0.25, object twice 0.4, detail 0.2, "found" and "red" again -0.6
-    [" Tim found the red ball. Tim found the red ball.", 0.25],
-    // object three times 0, no full stop -0.6, five stumbles -1.5, two words missing -0.4
-    [" ball ball ball xyz", -2.5],
-    // what follows the end of text does not count: hero 0.5, three words missing -0.6
-    [" Tim sat down.<|endoftext|> Ben cried.", -0.1],
-    // three happy words are as good as two, kind 1, hero 0.5
-    [" Tim hugged mom and was happy and glad and smiled.", 2.5],
+    // hero twice 0, object twice 0.1, detail 0.2, "found" and "red" again -0.6
+    [" Tim found the red ball. Tim found the red ball.", -0.3],
+    // object three times -0.3, no full stop -0.6, five stumbles -1.5, two words missing -0.4
+    [" ball ball ball xyz", -2.8],
+    // what follows the end of text does not count: hero 0.4, three words missing -0.6
+    [" Tim sat down.<|endoftext|> Ben cried.", -0.2],
+    // three happy words are as good as two, kind 1, hero 0.4
+    [" Tim hugged mom and was happy and glad and smiled.", 2.4],
     // five happy words: 1 - 0.8
-    [" Tim hugged mom and was happy and glad and proud and smiled and laughed.", 1.7],
+    [" Tim hugged mom and was happy and glad and proud and smiled and laughed.", 1.6],
   ])("of %j", (completion, expected) => {
     expect(goldReward(PROMPT, completion)).toBeCloseTo(expected, 10);
   });
@@ -137,7 +137,7 @@ describe("stories", () => {
     expect(mean(golds)).toBeLessThan(1.05);
     expect(deviation(golds)).toBeGreaterThan(1.1);
     expect(deviation(golds)).toBeLessThan(1.4);
-    expect(Math.max(...golds)).toBe(3.9);
+    expect(Math.max(...golds)).toBe(3.5);
     const best = records
       .slice(0, 400)
       .map(({ prompt }) =>
