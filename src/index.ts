@@ -1,4 +1,5 @@
 /** webrlhf: reinforcement learning from human feedback on WebGPU. Models are in `webrlhf/nn`, trainers in `webrlhf/rlhf`. */
+export { preferenceExample, promptExample, sftExample } from "./data/batches.ts";
 export { trainBpe } from "./data/bpe.ts";
 export { Tokenizer } from "./data/tokenizer.ts";
 export * from "./data/world.ts";

@@ -104,6 +104,3 @@ export function curve(rows: readonly Metrics[], name: Quantity): [number, number
   }
   return points;
 }
-
-/** KL of best-of-n against the model it samples from: ln n - (n - 1) / n (an upper bound, exact without ties). */
-export const bestOfKl = (n: number): number => Math.log(n) - (n - 1) / n;

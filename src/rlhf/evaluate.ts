@@ -3,7 +3,7 @@ import type { Tokenizer } from "../data/tokenizer.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { Sample } from "./events.ts";
 import { type Prompt, type Response, type RewardFunction, rewardsOf, sampledKl, sampleResponses } from "./rollout.ts";
-import { average, distinctN, standardDeviation } from "./stats.ts";
+import { average, bestOfKl, distinctN, standardDeviation } from "./stats.ts";
 
 export interface EvaluateOptions {
   seed: number;
@@ -30,9 +30,6 @@ export interface Evaluation {
   metrics: Record<string, number>;
   samples: Sample[];
 }
-
-/** The KL divergence of best-of-n sampling from its base policy, at most: log n - (n - 1) / n. */
-export const bestOfKl = (n: number): number => Math.log(n) - (n - 1) / n;
 
 /** Samples one response to every prompt (or the best of n) and measures it. */
 export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOptions): Promise<Evaluation> {

@@ -1,7 +1,7 @@
 /** Trainers and what they are made of. */
 export { type Batch, pack, predictions, type Sequence } from "./batch.ts";
 export { checkpointSteps, type RunFolder, restoreCheckpoint, saveCheckpoint, saveModels } from "./checkpoint.ts";
-export { bestOfKl, type Evaluation, evaluatePolicy } from "./evaluate.ts";
+export { type Evaluation, evaluatePolicy } from "./evaluate.ts";
 export type { Sample, TrainEvent } from "./events.ts";
 export { nllLoss, type PairLossOptions, pairLoss, policyLoss, valueLoss } from "./losses.ts";
 export { type PpoInputs, trainPpo } from "./ppo.ts";

@@ -145,3 +145,6 @@ export const average = (values: ArrayLike<number>): number => {
 };
 
 export const standardDeviation = (values: ArrayLike<number>): number => Math.sqrt(moments([values], true).variance);
+
+/** The KL divergence of best-of-n sampling from its base policy, at most: log n - (n - 1) / n. */
+export const bestOfKl = (n: number): number => Math.log(n) - (n - 1) / n;

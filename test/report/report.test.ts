@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { chartStyle, describe as describeChart, lineChart, smooth, thin } from "../../src/report/chart.ts";
-import { bestOfKl, curve, quantity, type ReportData } from "../../src/report/data.ts";
+import { curve, quantity, type ReportData } from "../../src/report/data.ts";
 import { buildReport, summarise } from "../../src/report/report.ts";
 import { escapeXml, showNumber } from "../../src/report/text.ts";
 import { checkXml } from "./xml.ts";
@@ -144,8 +144,6 @@ describe("helpers", () => {
     expect(quantity({ step: 1, "objective/kl": 2 }, "kl")).toBe(2);
     expect(quantity({ step: 1, eval_kl: 3 }, "kl")).toBe(3);
     expect(curve([{ step: 1, kl: 1 }, { step: 2 }], "kl")).toEqual([[1, 1]]);
-    expect(bestOfKl(1)).toBe(0);
-    expect(bestOfKl(8)).toBeCloseTo(1.2044, 4);
   });
 });
 

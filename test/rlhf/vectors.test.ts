@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { pairLoss, policyLoss, valueLoss } from "../../src/rlhf/losses.ts";
 import {
   adaptKlCoef,
+  bestOfKl,
   freshNormalizer,
   gae,
   type KlEstimator,
@@ -172,6 +173,11 @@ describe("statistics", () => {
     for (const c of fixtures.adaptiveKl) {
       expect(adaptKlCoef(c.coef, c.kl, c.target, c.steps, c.horizon)).toBeCloseTo(c.next, 9);
     }
+  });
+
+  it("KL bound of best-of-n", () => {
+    expect(bestOfKl(1)).toBe(0);
+    expect(bestOfKl(8)).toBeCloseTo(Math.log(8) - 0.875, 12);
   });
 
   it("running normaliser of scores", () => {

@@ -3,7 +3,7 @@ import { kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import * as elementwise from "../../shaders/elementwise.wgsl.ts";
 import { sumChunks } from "../../shaders/reduce.wgsl.ts";
-import { bytesOf, empty, type Shape, type Tensor } from "../tensor.ts";
+import { empty, type Shape, type Tensor } from "../tensor.ts";
 
 /** Threads per workgroup and vectors per thread of elementwise kernels (4 per thread: 1.8x over 1 on lavapipe). */
 export const WG = 64;
@@ -114,6 +114,3 @@ export function sumTo(grad: Tensor, shape: Shape): Tensor {
   }
   return current === grad && rank === shape.length ? grad : current.alias(shape, "sumTo");
 }
-
-/** Bytes of a tensor, unpadded. */
-export const byteLength = (t: Tensor): number => t.size * bytesOf(t.dtype);
