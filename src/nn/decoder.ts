@@ -10,7 +10,8 @@ import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { KvCache } from "./cache.ts";
 import type { DecoderConfig } from "./config.ts";
-import { Embedding, type Ids, Linear, Norm } from "./layers.ts";
+import { Embedding, type Ids, Norm } from "./layers.ts";
+import { Linear } from "./linear.ts";
 import { Module } from "./module.ts";
 
 /** Which rows attend to which. */

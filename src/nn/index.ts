@@ -3,7 +3,8 @@ export { type DecoderConfig, type DecoderShape, decoderConfig } from "./config.t
 export { Decoder } from "./decoder.ts";
 export { type Completion, type GenerateOptions, generate } from "./generate.ts";
 export { fromHfConfig, type HeadKind, toHfConfig } from "./huggingface.ts";
-export { Embedding, type Ids, Linear, Norm } from "./layers.ts";
+export { Embedding, type Ids, Norm } from "./layers.ts";
+export { Linear } from "./linear.ts";
 export { CausalLM, Model, ScoreModel } from "./models.ts";
 export { Module } from "./module.ts";
 export {

@@ -1,7 +1,6 @@
 /** The layers decoders are made of. */
 
 import { embedding } from "../tensor/ops/embedding.ts";
-import { linear } from "../tensor/ops/matmul.ts";
 import { layerNorm, rmsNorm } from "../tensor/ops/norm.ts";
 import { Parameter } from "../tensor/params.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -11,22 +10,6 @@ import { Module } from "./module.ts";
 export interface Ids {
   readonly gpu: Tensor;
   readonly host: Uint32Array;
-}
-
-/** y = x W^T + b (+ residual), W [out, in]. */
-export class Linear extends Module {
-  readonly weight: Parameter;
-  readonly bias: Parameter | null;
-
-  constructor(inputs: number, outputs: number, { bias = false, std = 0.02 } = {}) {
-    super();
-    this.weight = new Parameter([outputs, inputs], { normal: std });
-    this.bias = bias ? new Parameter([outputs], { constant: 0 }) : null;
-  }
-
-  forward(x: Tensor, residual?: Tensor): Tensor {
-    return linear(x, this.weight.value, { bias: this.bias?.value, residual });
-  }
 }
 
 /** RMSNorm, or LayerNorm where there is a bias. */
