@@ -12,8 +12,9 @@ export interface MatmulShape {
   batch: number;
 }
 
+/** `turn`: operands that are contiguous along k are transposed first. */
 export type MatmulVariant =
-  | { family: "subgroup" | "direct"; rows: number; cols: number; lanes: number }
+  | { family: "subgroup" | "direct"; rows: number; cols: number; lanes: number; turn?: boolean }
   | { family: "tiled"; bm: number; bn: number; bk: number; splits: number }
   | { family: "skinny"; rows: number };
 
@@ -39,6 +40,9 @@ const lanes = (rows: number, caps: Caps): MatmulVariant => ({
   cols: colsPerLane(caps),
   lanes: caps.subgroupSize,
 });
+
+/** Large in every direction, so that a transpose is cheap beside the product, but not so large that it takes much memory. */
+const square = ({ m, n, k }: MatmulShape): boolean => Math.min(m, n, k) >= 256 && Math.max(m, n) * k <= 4e6;
 
 /** Workgroups that keep a large GPU busy: about two for each of 130 cores. */
 const SATURATING = 256;
@@ -69,6 +73,13 @@ const table: Row[] = [
     when: (caps, s) => lanewise(caps) && (s.m <= 16 || caps.subgroupSize < 8),
     use: (caps) => lanes(16, caps),
     why: "SwiftShader (4 lanes): 16 x (4*8) reaches 3.6; 32 rows gain a tenth or two for twice the text to compile",
+  },
+  {
+    when: (caps, s) => lanewise(caps) && s.mode !== "TN" && s.k % 4 === 0 && square(s),
+    use: (caps) => ({ ...lanes(32, caps), turn: true }),
+    why:
+      "lavapipe: operands that are contiguous along k, with long rows, evict each other from the cache. Transposed first, " +
+      "for one part in n or m of the work, they run at TN's rate: NN 512^3 25 -> 32, NT 1024^3 28 -> 36",
   },
   {
     when: (caps) => lanewise(caps),

@@ -118,6 +118,15 @@ describe("gemm", () => {
     });
   }
 
+  it("agrees when operands are transposed first", async () => {
+    const unrolled = families().filter((v) => v.family === "direct" || v.family === "subgroup");
+    const variant = { ...(unrolled.at(-1) as MatmulVariant), turn: true } as MatmulVariant;
+    for (const mode of ["NN", "NT"] as const) {
+      await check({ mode, m: 67, n: 36, k: 84, variant, bias: true });
+      await check({ mode, m: 5, n: 33, k: 4, variant, batch: 2, shareB: true });
+    }
+  });
+
   it("agrees in the kernel for few rows", async () => {
     await check({ mode: "NT", m: 1, n: 17, k: 132, variant: { family: "skinny", rows: 1 } });
     await check({
@@ -278,7 +287,10 @@ describe("the table of variants", () => {
 
   it("keeps subgroup kernels to adapters whose subgroup size is fixed", () => {
     const cpu = { kind: "cpu", subgroupSize: 8, subgroupSizeMax: 8 };
-    expect(pick(cpu, "NT", 512, 512, 512)).toEqual({ family: "subgroup", rows: 32, cols: 4, lanes: 8 });
+    const lanes = { family: "subgroup", rows: 32, cols: 4, lanes: 8 };
+    expect(pick(cpu, "TN", 512, 512, 512)).toEqual(lanes);
+    expect(pick(cpu, "NT", 512, 512, 512)).toEqual({ ...lanes, turn: true });
+    expect(pick(cpu, "NT", 512, 512, 510)).toEqual(lanes);
     expect(pick({ ...cpu, subgroupSizeMax: 16 }, "NT", 512, 512, 512).family).toBe("direct");
     expect(pick({ ...cpu, subgroups: false }, "NT", 512, 512, 512).family).toBe("direct");
     expect(pick({ subgroupSize: 8 }, "NT", 512, 512, 512).family).toBe("tiled");

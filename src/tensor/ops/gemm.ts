@@ -14,6 +14,7 @@ import {
   vectorCols,
   vectorRows,
 } from "../../shaders/matmul-unrolled.wgsl.ts";
+import { TRANSPOSE } from "../../shaders/transpose.wgsl.ts";
 import { bytesOf, type DType, empty, type Shape, Tensor } from "../tensor.ts";
 
 /** A whole tensor, or part of one by its memory (then f32). */
@@ -156,6 +157,7 @@ function misfit(name: string, t: Operand | undefined, T: string, size: number, s
 function launch(p: Product, variant: MatmulVariant): void {
   if (variant.family === "tiled") tiled(p, variant);
   else if (variant.family === "skinny") skinny(p, variant);
+  else if (variant.turn) turned(p, variant);
   else unrolled(p, variant);
 }
 
@@ -222,6 +224,29 @@ function unrolled(p: Product, variant: Extract<MatmulVariant, { lanes: number }>
   const tall = subgroups ? rows : 8 * rows;
   const buffers = [p.a, p.b, ...p.extras, p.out];
   run(k, { T: p.T }, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
+}
+
+/** Transposes what is contiguous along k and multiplies in mode TN, whose loads are contiguous. */
+function turned(p: Product, variant: Extract<MatmulVariant, { lanes: number }>): void {
+  const a = transposed(p.a, p.m, p.k, p.strideA > 0 ? p.batch : 1, p.T);
+  const b = p.mode === "NT" ? transposed(p.b, p.n, p.k, p.strideB > 0 ? p.batch : 1, p.T) : null;
+  unrolled({ ...p, mode: "TN", a, b: b ?? p.b }, variant);
+  release(a);
+  if (b) release(b);
+}
+
+const transpose = kernel({
+  name: "transpose",
+  code: TRANSPOSE,
+  bindings: { x: "read vec4<T>", y: "write T" },
+  scalars: { rows: "u32", cols4: "u32" },
+});
+
+function transposed(x: BufferView, rows: number, cols: number, batch: number, T: string): BufferView {
+  const y = acquire(batch * rows * cols * bytesOf(T as DType), "a transposed operand");
+  const [WG, SPAN, cols4] = [64, 16, cols / 4];
+  run(transpose, { T, WG, SPAN }, [x, y], [rows, cols4], Math.ceil(rows / WG), Math.ceil(cols4 / SPAN), batch);
+  return y;
 }
 
 const PLAIN: Epilogue = { bias: false, add: false, accumulate: false };
