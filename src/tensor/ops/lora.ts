@@ -1,0 +1,211 @@
+/**
+ * The linear layer with low-rank adapters (Hu et al. 2021): y = x W^T + s (drop(x) A^T) B^T, where each B may act on some
+ * of the output columns only, because projections that read the same input are one matrix here. The update of the weight
+ * is never formed: the extra work and memory are those of [N, rank] matrices, plus one [N, columns] product for a B that
+ * does not span the output.
+ */
+import { kernel } from "../../gpu/kernel.ts";
+import type { BufferView } from "../../gpu/pool.ts";
+import { run } from "../../gpu/stream.ts";
+import { COLUMNS, DROPOUT } from "../../shaders/lora.wgsl.ts";
+import { record, type Sink } from "../autograd.ts";
+import { empty, type Tensor } from "../tensor.ts";
+import { gemm, type LinearOptions } from "./matmul.ts";
+import { PER, sumMiddle, WG } from "./raw.ts";
+
+/** One adapter's update of some output columns. */
+export interface LoraPart {
+  /** [columns, rank]. */
+  b: Tensor;
+  /** First row of the layer's A that belongs to this part; it has as many as B has columns. */
+  rankOffset: number;
+  /** First output column. */
+  first: number;
+  /** alpha / rank, or alpha / sqrt(rank). */
+  scale: number;
+}
+
+/** What a mask is a function of. The same key gives the same mask, in the backward pass and in every runtime. */
+export interface DropoutKey {
+  seed: number;
+  /** Optimizer step, micro-batch of the step, and layer: u32 each. */
+  step: number;
+  pass: number;
+  layer: number;
+  /** Part of the elements that is dropped, in [0, 1). */
+  rate: number;
+}
+
+/**
+ * A linear layer with adapters.
+ * @param x [N, in]
+ * @param weight [out, in]; needs no gradient (though it may have one)
+ * @param a [R, in]: the A matrices of all parts, one below the other
+ * @param parts disjoint ranges of rows of `a` and of output columns
+ * @param dropout on what the adapters see of x; the parts share one mask
+ */
+export function loraLinear(
+  x: Tensor,
+  weight: Tensor,
+  a: Tensor,
+  parts: readonly LoraPart[],
+  { bias, residual }: LinearOptions = {},
+  dropout: DropoutKey | null = null,
+): Tensor {
+  const [outSize, inSize] = weight.shape;
+  const rank = a.shape[0];
+  if (x.shape[x.shape.length - 1] !== inSize || a.shape[1] !== inSize) {
+    throw new Error(`lora: rows of [${x.shape}] and A [${a.shape}] do not fit a weight [${weight.shape}] = [out, in]`);
+  }
+  for (const { b, rankOffset, first } of parts) {
+    if (rankOffset + b.shape[1] <= rank && first + b.shape[0] <= outSize) continue;
+    throw new Error(
+      `lora: B [${b.shape}] at rank ${rankOffset}, column ${first} passes A [${a.shape}] or y [${outSize}]`,
+    );
+  }
+  const rows = x.size / inSize;
+  const drop = dropout && dropout.rate > 0 ? dropout : null;
+  const seen = () => (drop ? applyDropout(x, drop) : x);
+
+  const y = gemm(x, weight, "NT", rows, outSize, inSize, {
+    bias,
+    add: residual,
+    shape: [...x.shape.slice(0, -1), outSize],
+  });
+  const visible = seen();
+  const low = gemm(visible, a, "NT", rows, rank, inSize);
+  if (visible !== x) visible.free("lora");
+  for (const part of parts) {
+    const scaled = lowPart(low, part, rows);
+    const columns = part.b.shape[0];
+    const whole = columns === outSize;
+    const delta = gemm(scaled, part.b, "NT", rows, columns, scaled.shape[1], whole ? { out: y, accumulate: true } : {});
+    if (!whole) {
+      putColumns(y, delta, rows, part.first, 1, true);
+      delta.free("lora");
+    }
+    scaled.free("lora");
+  }
+
+  const bs = parts.map((p) => p.b);
+  const inputs = [x, weight, a, ...bs, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
+  return record(
+    "lora",
+    inputs,
+    y,
+    (dy, sinks) => {
+      const [sx, sw, sa] = sinks;
+      const dLow = empty([rows, rank], "f32", "lora_grad");
+      const db = parts.map((part, i) => {
+        const [columns, r] = part.b.shape;
+        const dPart = columns === outSize ? dy : takeColumns(dy, rows, part.first, columns, 1);
+        const own = into(sinks[3 + i], part.b, (o) => gemm(dPart, lowPart(low, part, rows), "TN", columns, r, rows, o));
+        putColumns(dLow, gemm(dPart, part.b, "NN", rows, r, columns), rows, part.rankOffset, part.scale, false);
+        return own;
+      });
+      const da = into(sa, a, (o) => gemm(dLow, seen(), "TN", rank, inSize, rows, o));
+      const dw = into(sw, weight, (o) => gemm(dy, x, "TN", outSize, inSize, rows, o));
+      let dx: Tensor | null = null;
+      if (sx !== false) {
+        dx = into(sx, x, (o) => gemm(dy, weight, "NN", rows, inSize, outSize, o)) as Tensor;
+        if (drop) applyDropout(gemm(dLow, a, "NN", rows, inSize, rank), drop, dx);
+        else gemm(dLow, a, "NN", rows, inSize, rank, { out: dx, accumulate: true });
+      }
+      const grads: (Tensor | null)[] = [dx, dw, da, ...db];
+      if (bias) {
+        const sink = sinks[3 + parts.length];
+        const target = typeof sink === "object" ? sink : undefined;
+        grads.push(sink === false ? null : sumMiddle(dy, 1, rows, outSize, bias.shape, target));
+      }
+      if (residual) grads.push(dy);
+      return grads;
+    },
+    [low],
+  );
+}
+
+/** weight rows [first, first + rows of b) += factor B A, in place. */
+export function addLowRank(weight: Tensor, a: Tensor, { b, rankOffset, first, scale }: LoraPart, sign = 1): void {
+  const [columns, r] = b.shape;
+  const width = weight.shape[1];
+  const own = takeColumns(a, 1, rankOffset * width, r * width, 1); // its rows of A
+  const delta = gemm(b, own, "NN", columns, width, r);
+  putColumns(weight, delta, 1, first * width, sign * scale, true);
+  own.free("lora");
+  delta.free("lora");
+}
+
+const columnsKernel = kernel({
+  name: "lora_columns",
+  code: COLUMNS,
+  bindings: { x: "read S", y: "write S" },
+  scalars: { n: "u32", width: "u32", columns: "u32", first: "u32", factor: "f32" },
+});
+
+function copyColumns(
+  from: BufferView,
+  to: BufferView,
+  rows: number,
+  [width, columns, first]: [number, number, number],
+  factor: number,
+  consts: { INTO: boolean; ACC: boolean },
+): void {
+  const step = width % 4 === 0 && columns % 4 === 0 && first % 4 === 0 ? 4 : 1;
+  const n = (rows * columns) / step;
+  const S = step === 4 ? "vec4<f32>" : "f32";
+  const scalars = [n, width / step, columns / step, first / step, factor];
+  run(columnsKernel, { S, WG, PER, ...consts }, [from, to], scalars, Math.ceil(n / (WG * PER)));
+}
+
+/** factor * columns [first, first + columns) of a matrix of `rows` rows, as a matrix of their own. */
+function takeColumns(x: Tensor, rows: number, first: number, columns: number, factor: number): Tensor {
+  const out = empty([rows, columns], "f32", "lora");
+  copyColumns(x.view, out.view, rows, [x.size / rows, columns, first], factor, { INTO: false, ACC: false });
+  return out;
+}
+
+/** Writes factor * x into columns of y, or adds it to them. */
+function putColumns(y: Tensor, x: Tensor, rows: number, first: number, factor: number, add: boolean): void {
+  copyColumns(x.view, y.view, rows, [y.size / rows, x.size / rows, first], factor, { INTO: true, ACC: add });
+}
+
+/** A part's columns of x A^T, scaled. */
+const lowPart = (low: Tensor, { rankOffset, b, scale }: LoraPart, rows: number): Tensor =>
+  takeColumns(low, rows, rankOffset, b.shape[1], scale);
+
+const dropoutKernel = kernel({
+  name: "dropout",
+  code: DROPOUT,
+  bindings: { x: "read f32", y: "write f32" },
+  scalars: {
+    n: "u32",
+    seed0: "u32",
+    seed1: "u32",
+    layer: "u32",
+    step: "u32",
+    pass_: "u32",
+    least: "u32",
+    factor: "f32",
+  },
+});
+
+/** x with elements dropped and the rest scaled up, as a new tensor or added into `into`. Not recorded. */
+export function applyDropout(x: Tensor, { seed, step, pass, layer, rate }: DropoutKey, into?: Tensor): Tensor {
+  const y = into ?? empty(x.shape, "f32", "dropout");
+  const least = Math.min(2 ** 32 - 1, Math.round(rate * 2 ** 32));
+  const scalars = [x.size, seed >>> 0, Math.floor(seed / 2 ** 32), layer, step, pass, least, 1 / (1 - rate)];
+  run(dropoutKernel, { WG, ACC: into !== undefined }, [x.view, y.view], scalars, Math.ceil(x.size / 4 / WG));
+  return y;
+}
+
+/** A gradient written where the sink says. */
+function into(
+  sink: Sink,
+  like: Tensor,
+  compute: (o: { out?: Tensor; accumulate?: boolean; shape?: readonly number[] }) => Tensor,
+): Tensor | null {
+  if (sink === false) return null;
+  if (sink === true) return compute({ shape: like.shape });
+  compute({ out: sink, accumulate: true });
+  return sink;
+}
