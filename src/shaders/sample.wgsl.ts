@@ -6,16 +6,17 @@
 /** What depends on the vector width: noise of the columns i WIDTH .. i WIDTH + WIDTH - 1, and which of them equals m. */
 export const SAMPLE_WIDTH = {
   1: `
-fn exponentials(stream: u32, step: u32, i: u32) -> F { return exponential(randomBits(stream, step, i / 4u))[i % 4u]; }
+fn exponentials(key: vec2u, stream: u32, step: u32, i: u32) -> F { return exponential(randomBits(key, stream, step, i / 4u))[i % 4u]; }
 fn firstEqual(v: F, m: f32) -> u32 { return 0u; }
 `,
   4: `
-fn exponentials(stream: u32, step: u32, i: u32) -> F { return exponential(randomBits(stream, step, i)); }
+fn exponentials(key: vec2u, stream: u32, step: u32, i: u32) -> F { return exponential(randomBits(key, stream, step, i)); }
 fn firstEqual(v: F, m: f32) -> u32 { return select(select(select(3u, 2u, v.z == m), 1u, v.y == m), 0u, v.x == m); }
 `,
 } as const;
 
-export const SAMPLE = `
+/** Random numbers of a token, and logits as levels that thresholds can be searched among. */
+export const SAMPLE_COMMON = `
 fn mulHigh(a: u32, b: u32) -> u32 {
   let a0 = a & 0xffffu;
   let a1 = a >> 16u;
@@ -27,8 +28,8 @@ fn mulHigh(a: u32, b: u32) -> u32 {
 }
 
 // Philox4x32-10, as src/runtime/rng.ts: key = seed, counter = (stream, step, column / 4, DOMAIN), one word per column.
-fn randomBits(stream: u32, step: u32, quad: u32) -> vec4u {
-  var k = vec2u(u.seed0, u.seed1);
+fn randomBits(key: vec2u, stream: u32, step: u32, quad: u32) -> vec4u {
+  var k = key;
   var x = vec4u(stream, step, quad, DOMAIN);
   for (var round = 0u; round < 10u; round += 1u) {
     let hi0 = mulHigh(0xd2511f53u, x.x);
@@ -52,6 +53,9 @@ fn exponential(bits: vec4u) -> vec4f {
 // log-probability, far below what f32 logits mean, so thresholds are found in 12 digits of 2 bits.
 fn level(d: F) -> U { return U(0xffffffu) - U(min(-d, F(63.99999)) * 262144.0); }
 
+`;
+
+export const SAMPLE = `${SAMPLE_COMMON}
 fn isEos(token: u32) -> bool { return token == u.eos0 || token == u.eos1 || token == u.eos2 || token == u.eos3; }
 
 fn masked(v: F, i: u32, suppress: bool) -> F {
@@ -126,7 +130,7 @@ fn masked(v: F, i: u32, suppress: bool) -> F {
       let d = (z - m) * u.it;
       let keep = level(d) >= U(threshold);
       sum += select(F(0.0), exp(d), keep);
-      score = select(F(LOWEST), d - log(exponentials(info.x, info.z, i)), keep);
+      score = select(F(LOWEST), d - log(exponentials(vec2u(u.seed0, u.seed1), info.x, info.z, i)), keep);
     }
     let high = hmax(score);
     if (high > best) {

@@ -1,0 +1,390 @@
+/**
+ * Sampling for a batch whose rows come and go ("slots"), each with options of its own. As in `sample.ts` all state lives on
+ * the GPU; the host admits sequences to slots, runs steps, and reads the steps' results when it wants to.
+ */
+import { kernel } from "../../gpu/kernel.ts";
+import { subview } from "../../gpu/pool.ts";
+import { run } from "../../gpu/stream.ts";
+import { SAMPLE_WIDTH } from "../../shaders/sample.wgsl.ts";
+import {
+  SLOT_ADMIT,
+  SLOT_BIASES,
+  SLOT_CLEAR,
+  SLOT_ENDS,
+  SLOT_FIELDS,
+  SLOT_MARK,
+  SLOT_PENALTIES,
+  SLOT_SAMPLE,
+  SLOT_TOP,
+  SLOT_WORDS,
+} from "../../shaders/sample-slots.wgsl.ts";
+import { borrow, empty, type Tensor, tensor } from "../tensor.ts";
+import { matrixShape, rowKernel, rowPlan, runRows } from "./rows.ts";
+import { SAMPLE_DOMAIN } from "./sample.ts";
+
+const WG = 64;
+/** In the place of a token: the row had ended before this step. */
+export const NO_TOKEN = 0xffffffff;
+/** End tokens a sequence may have. */
+export const MAX_ENDS = SLOT_ENDS;
+
+const admitKernel = kernel({
+  name: "slot_admit",
+  code: SLOT_ADMIT,
+  bindings: { list: "read u32", state: "write u32", feed: "write u32" },
+  scalars: { n: "u32", slots: "u32" },
+});
+const clearKernel = kernel({
+  name: "slot_clear",
+  code: SLOT_CLEAR,
+  bindings: { list: "read u32", counts: "write u32" },
+  scalars: { n: "u32", vocab: "u32" },
+});
+const markKernel = kernel({
+  name: "slot_mark",
+  code: SLOT_MARK,
+  bindings: { list: "read u32", counts: "write u32" },
+  scalars: { n: "u32", vocab: "u32" },
+});
+const adjusting = { raw: "read f32", slots: "read u32", state: "read u32", counts: "read u32", out: "write f32" };
+const penaltyKernel = kernel({
+  name: "slot_penalties",
+  code: SLOT_PENALTIES,
+  bindings: adjusting,
+  scalars: { n: "u32", vocab: "u32" },
+});
+const biasKernel = kernel({
+  name: "slot_biases",
+  code: SLOT_BIASES,
+  bindings: { entries: "read vec4u", ...adjusting },
+  scalars: { n: "u32", vocab: "u32" },
+});
+const topKernel = rowKernel({
+  name: "slot_top",
+  code: SLOT_TOP,
+  bindings: { logits: "read F", slots: "read u32", state: "read u32", out: "write u32" },
+  scalars: { rows: "u32", n: "u32", step: "u32", stride: "u32" },
+});
+const sampleKernels = ([1, 4] as const).map((width) =>
+  rowKernel({
+    name: "slot_sample",
+    code: SLOT_SAMPLE + SAMPLE_WIDTH[width],
+    bindings: {
+      logits: "read F",
+      raw: "read F",
+      slots: "read u32",
+      state: "write u32",
+      feed: "write u32",
+      out: "write u32",
+      counts: "write u32",
+    },
+    scalars: { rows: "u32", n: "u32", step: "u32", stride: "u32", slots: "u32" },
+  }),
+);
+
+/** How one sequence is sampled. Numbers are checked where requests come in, not here. */
+export interface SlotOptions {
+  /** An integer of up to 53 bits; with `stream` it names the random numbers. */
+  seed: number;
+  stream: number;
+  /** 0 is greedy. */
+  temperature: number;
+  /** 0 keeps all. */
+  topK: number;
+  topP: number;
+  /** Tokens must have this share of the most probable one's probability; 0 keeps all. */
+  minP: number;
+  /** Divides positive and multiplies negative logits of tokens in the prompt or the response; 1 is neutral. */
+  repetitionPenalty: number;
+  /** Taken off the logits of tokens in the response, once, and per occurrence; 0 is neutral. */
+  presencePenalty: number;
+  frequencyPenalty: number;
+  minNewTokens: number;
+  maxNewTokens: number;
+  /** At most MAX_ENDS. */
+  endIds: readonly number[];
+  /** Added to the logits of single tokens. */
+  logitBias?: ReadonlyMap<number, number>;
+}
+
+/** A sequence that takes (or, with `options` null, leaves) a slot. */
+export interface SlotEntry {
+  slot: number;
+  options: SlotOptions | null;
+  promptLength: number;
+  /** Needed for the repetition penalty only. */
+  prompt?: ArrayLike<number>;
+}
+
+export const isPenalised = (o: SlotOptions): boolean =>
+  o.repetitionPenalty !== 1 || o.presencePenalty !== 0 || o.frequencyPenalty !== 0;
+
+/** Results of one step. */
+export interface SlotStep {
+  /** Per row; NO_TOKEN where the row had ended before. */
+  tokens: Uint32Array;
+  logProbs: Float32Array;
+  rawLogProbs: Float32Array;
+  done: boolean[];
+}
+
+/** What a batch needs beyond the plain softmax, over all of its rows; results do not depend on what other rows need. */
+export interface SlotNeeds {
+  sampled: boolean;
+  topK: boolean;
+  topP: boolean;
+  penalty: boolean;
+  /** u32 [M, 4] from `slotBiases`, or null. */
+  biases: Tensor | null;
+}
+
+/** The GPU's side of a number of slots. */
+export class Slots {
+  readonly count: number;
+  readonly vocab: number;
+  /** Steps between reads, at most. */
+  readonly maxSteps: number;
+  /** Distance of the three parts of `feed`, which are bound on their own. */
+  private readonly stride: number;
+  private readonly state: Tensor;
+  private readonly feed: Tensor;
+  private readonly out: Tensor;
+  private readonly identity: Tensor;
+  private counts: Tensor | null = null;
+  private tops: Tensor | null = null;
+  private readonly nothing: Tensor;
+
+  constructor(count: number, vocab: number, maxSteps: number) {
+    this.count = count;
+    this.vocab = vocab;
+    this.maxSteps = maxSteps;
+    this.stride = Math.ceil(count / 64) * 64;
+    const state = new Uint32Array(count * SLOT_WORDS);
+    for (let s = 0; s < count; s++) state[s * SLOT_WORDS + SLOT_FIELDS.indexOf("done")] = 1;
+    this.state = tensor(state);
+    this.feed = tensor(new Uint32Array(3 * this.stride));
+    this.out = empty([maxSteps * count * 4], "u32", "sampled steps");
+    this.identity = tensor(Uint32Array.from({ length: count }, (_, i) => i));
+    this.nothing = tensor(new Uint32Array(SLOT_WORDS));
+  }
+
+  /** What the first `rows` slots feed into a decode step: tokens, positions, cached lengths, slot numbers; u32 [rows]. */
+  inputs(rows: number): { next: Tensor; positions: Tensor; lengths: Tensor; slots: Tensor } {
+    const [next, positions, lengths] = [0, 1, 2].map((part) =>
+      borrow(subview(this.feed.view, part * this.stride * 4, this.stride * 4), [rows], "u32", "slot inputs"),
+    );
+    return { next, positions, lengths, slots: borrow(this.identity.view, [rows], "u32", "slot numbers") };
+  }
+
+  /** Makes room for the penalties' counts and for `top` most probable tokens per step. Outside of any scope. */
+  prepare(penalty: boolean, top: number): void {
+    if (penalty && !this.counts) this.counts = empty([this.count, this.vocab], "u32", "token counts of the penalties");
+    if (top > 0 && (this.tops?.size ?? 0) < this.topSize(top)) {
+      this.tops?.free("room for more top tokens");
+      this.tops = empty([this.topSize(top)], "u32", "top tokens");
+    }
+  }
+
+  private topSize(top: number): number {
+    return this.maxSteps * this.count * top * 2;
+  }
+
+  /** Sequences take and leave slots, after all that was enqueued before; call within a scope, as `sample`. */
+  admit(entries: readonly SlotEntry[]): void {
+    if (entries.length === 0) return;
+    const width = SLOT_WORDS + 3;
+    const list = new Uint32Array(entries.length * width);
+    entries.forEach(({ slot, options, promptLength }, i) => {
+      list.set(stateWords(options), i * width);
+      // The first sampling step moves the row on to its first token.
+      list.set([slot, Math.max(0, promptLength - 1), 0], i * width + SLOT_WORDS);
+    });
+    const n = entries.length;
+    run(admitKernel, { WG }, [tensor(list).view, this.state.view, this.feed.view], [n, this.stride], Math.ceil(n / WG));
+    this.countPrompts(entries.filter(({ options }) => options && isPenalised(options)));
+  }
+
+  private countPrompts(entries: readonly SlotEntry[]): void {
+    if (entries.length === 0) return;
+    if (!this.counts) throw new Error("penalties need prepare(true)");
+    const view = this.counts.view;
+    const cleared = entries.length * this.vocab;
+    const slots = tensor(Uint32Array.from(entries, ({ slot }) => slot));
+    run(clearKernel, { WG }, [slots.view, view], [cleared, this.vocab], Math.ceil(cleared / WG));
+    const marks = entries.flatMap(({ slot, prompt, options }) =>
+      prompt && options?.repetitionPenalty !== 1 ? [...new Set(Array.from(prompt))].flatMap((id) => [slot, id]) : [],
+    );
+    const n = marks.length / 2;
+    const list = Uint32Array.from(marks);
+    if (n > 0) run(markKernel, { WG }, [tensor(list).view, view], [n, this.vocab], Math.ceil(n / WG));
+  }
+
+  /**
+   * Samples one token for each row of logits and moves its slot on; call within a scope.
+   * @param logits f32 [B, vocab], V below 2^24
+   * @param slots u32 [B], which slot each row belongs to
+   * @param step where the results go: 0 .. maxSteps - 1, read by `read`
+   * @param top how many of the most probable tokens to keep too, read by `readTop`
+   */
+  sample(logits: Tensor, slots: Tensor, step: number, needs: SlotNeeds, top = 0): void {
+    const [rows, vocab] = matrixShape(logits.shape);
+    if (vocab !== this.vocab || rows !== slots.size || rows > this.count || step >= this.maxSteps) {
+      throw new Error(`sampling [${logits.shape}] at step ${step} in ${this.count} slots of vocabulary ${this.vocab}`);
+    }
+    if (top > 0) {
+      if (!this.tops || this.tops.size < this.topSize(top)) throw new Error(`${top} top tokens need prepare`);
+      topTokens(logits, slots, this.state, this.tops, top, step, this.count);
+    }
+    const adjusted = this.adjust(logits, slots, needs);
+    const plan = rowPlan(vocab);
+    const consts = {
+      SAMPLED: needs.sampled,
+      TOP_K: needs.sampled && needs.topK,
+      TOP_P: needs.sampled && needs.topP,
+      PENALTY: needs.penalty,
+      ADJUSTED: adjusted !== logits,
+      DOMAIN: SAMPLE_DOMAIN,
+    };
+    const counts = this.counts ?? this.nothing;
+    const buffers = [adjusted, logits, slots, this.state, this.feed, this.out, counts].map((t) => t.view);
+    const scalars = [rows, vocab / plan.width, step, this.count, this.stride];
+    runRows(sampleKernels[plan.width === 4 ? 1 : 0], plan, consts, buffers, scalars, rows);
+  }
+
+  private adjust(logits: Tensor, slots: Tensor, { penalty, biases }: SlotNeeds): Tensor {
+    if (!penalty && !biases) return logits;
+    const out = empty(logits.shape, "f32", "adjusted logits");
+    const consts = { PENALTY: penalty, WG };
+    const buffers = [logits, slots, this.state, this.counts ?? this.nothing, out].map((t) => t.view);
+    run(penaltyKernel, consts, buffers, [logits.size, this.vocab], Math.ceil(logits.size / WG));
+    if (biases) {
+      const n = biases.size / 4;
+      run(biasKernel, consts, [biases.view, ...buffers], [n, this.vocab], Math.ceil(n / WG));
+    }
+    return out;
+  }
+
+  /** Results of steps 0 .. steps - 1 for rows 0 .. rows - 1, as they stand when everything enqueued so far has run. */
+  async read(steps: number, rows: number): Promise<SlotStep[]> {
+    const words = await this.out.readIds();
+    const floats = new Float32Array(words.buffer);
+    return Array.from({ length: steps }, (_, s) => {
+      const at = (r: number) => (s * this.count + r) * 4;
+      const all = Array.from({ length: rows }, (_, r) => at(r));
+      return {
+        tokens: Uint32Array.from(all, (i) => words[i]),
+        logProbs: Float32Array.from(all, (i) => floats[i + 1]),
+        rawLogProbs: Float32Array.from(all, (i) => floats[i + 2]),
+        done: all.map((i) => words[i + 3] === 1),
+      };
+    });
+  }
+
+  /** The most probable tokens of the same steps; a function of step and row. */
+  async readTop(top: number): Promise<(step: number, row: number) => TopTokens> {
+    const words = this.tops ? await this.tops.readIds() : new Uint32Array();
+    return (step, row) => topAt(words, (step * this.count + row) * top, top, this.vocab);
+  }
+
+  free(): void {
+    for (const t of [this.state, this.feed, this.out, this.identity, this.nothing, this.counts, this.tops]) {
+      t?.free("the end of generation");
+    }
+  }
+}
+
+/** Entries of single logits to change, for logits rows 0, 1, ... with the given options; null if there are none. */
+export function slotBiases(rows: readonly (SlotOptions | null)[]): Tensor | null {
+  const words: number[] = [];
+  rows.forEach((options, row) => {
+    if (!options) return;
+    const early = options.minNewTokens > 0 ? new Set(options.endIds) : new Set<number>();
+    const bias = options.logitBias ?? new Map<number, number>();
+    for (const id of new Set([...early, ...bias.keys()])) {
+      words.push(row, id, floatBits(bias.get(id) ?? 0), early.has(id) ? 1 : 0);
+    }
+  });
+  return words.length === 0 ? null : tensor(Uint32Array.from(words), [words.length / 4, 4]);
+}
+
+/** The most probable tokens at one place, most probable first. */
+export interface TopTokens {
+  ids: Uint32Array;
+  logProbs: Float32Array;
+}
+
+/**
+ * The `top` most probable tokens of each row under the plain softmax, on the host.
+ * @param logits f32 [N, V]
+ */
+export async function topLogProbs(logits: Tensor, top: number): Promise<TopTokens[]> {
+  const [rows, vocab] = matrixShape(logits.shape);
+  const none = tensor(new Uint32Array(Math.max(rows, SLOT_WORDS)));
+  const out = empty([rows, top, 2], "u32", "top log-probabilities");
+  topTokens(logits, none, none, out, top, 0, rows);
+  const words = await out.readIds();
+  none.free("topLogProbs");
+  out.free("topLogProbs");
+  return Array.from({ length: rows }, (_, r) => topAt(words, r * top, top, vocab));
+}
+
+function topTokens(
+  logits: Tensor,
+  slots: Tensor,
+  state: Tensor,
+  out: Tensor,
+  TOP: number,
+  step: number,
+  stride: number,
+): void {
+  const [rows, vocab] = matrixShape(logits.shape);
+  const plan = rowPlan(vocab);
+  const buffers = [logits, slots, state, out].map((t) => t.view);
+  runRows(topKernel, plan, { TOP }, buffers, [rows, vocab / plan.width, step, stride], rows);
+}
+
+function topAt(words: Uint32Array, first: number, top: number, vocab: number): TopTokens {
+  const floats = new Float32Array(words.buffer);
+  const count = Math.min(top, vocab);
+  return {
+    ids: Uint32Array.from({ length: count }, (_, k) => words[2 * (first + k)]),
+    logProbs: Float32Array.from({ length: count }, (_, k) => floats[2 * (first + k) + 1]),
+  };
+}
+
+/** A slot's state as the kernels read it. */
+function stateWords(options: SlotOptions | null): Uint32Array {
+  const words = new Uint32Array(SLOT_WORDS);
+  const floats = new Float32Array(words.buffer);
+  const at = (name: (typeof SLOT_FIELDS)[number]) => SLOT_FIELDS.indexOf(name);
+  words.fill(NO_TOKEN, SLOT_FIELDS.length);
+  if (!options) {
+    words[at("done")] = 1;
+    return words;
+  }
+  const { seed, temperature, endIds } = options;
+  const greedy = temperature === 0;
+  words[at("stream")] = options.stream;
+  words[at("minNew")] = options.minNewTokens;
+  words[at("maxNew")] = options.maxNewTokens;
+  words[at("seed0")] = seed >>> 0;
+  words[at("seed1")] = Math.floor(seed / 2 ** 32) >>> 0;
+  words[at("greedy")] = greedy ? 1 : 0;
+  words[at("penalised")] = isPenalised(options) ? 1 : 0;
+  floats[at("it")] = greedy ? 1 : 1 / temperature;
+  floats[at("topK")] = options.topK;
+  floats[at("topP")] = options.topP;
+  floats[at("logMinP")] = options.minP > 0 ? Math.log(options.minP) : -1e30;
+  floats[at("repetition")] = options.repetitionPenalty;
+  floats[at("presence")] = options.presencePenalty;
+  floats[at("frequency")] = options.frequencyPenalty;
+  if (endIds.length > SLOT_ENDS) throw new Error(`at most ${SLOT_ENDS} end tokens, got ${endIds.length}`);
+  words.set(endIds, SLOT_FIELDS.length);
+  return words;
+}
+
+const scratch = new Float32Array(1);
+function floatBits(value: number): number {
+  scratch[0] = value;
+  return new Uint32Array(scratch.buffer)[0];
+}
