@@ -46,3 +46,40 @@ export function f32ToBf16(x: number): number {
   if ((u & 0x7fffffff) > 0x7f800000) return (u >>> 16) | 0x40;
   return ((u + 0x7fff + ((u >>> 16) & 1)) >>> 16) & 0xffff;
 }
+
+let table: Float32Array | null = null;
+
+/** Every binary16 pattern's value, for converting many. */
+export function f16Table(): Float32Array {
+  table ??= Float32Array.from({ length: 65536 }, (_, h) => f16ToF32(h));
+  return table;
+}
+
+/** Values of binary16 patterns. */
+export function f16sToF32(halves: Uint16Array): Float32Array<ArrayBuffer> {
+  const values = f16Table();
+  const out = new Float32Array(halves.length);
+  for (let i = 0; i < out.length; i++) out[i] = values[halves[i]];
+  return out;
+}
+
+/** Values of bfloat16 patterns. */
+export function bf16sToF32(halves: Uint16Array): Float32Array<ArrayBuffer> {
+  const out = new Uint32Array(halves.length);
+  for (let i = 0; i < out.length; i++) out[i] = halves[i] << 16;
+  return new Float32Array(out.buffer);
+}
+
+/** The binary16 patterns nearest to some values. */
+export function f32sToF16(values: Float32Array): Uint16Array<ArrayBuffer> {
+  const out = new Uint16Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = f32ToF16(values[i]);
+  return out;
+}
+
+/** The bfloat16 patterns nearest to some values. */
+export function f32sToBf16(values: Float32Array): Uint16Array<ArrayBuffer> {
+  const out = new Uint16Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = f32ToBf16(values[i]);
+  return out;
+}

@@ -5,10 +5,13 @@
  * complaint names the file and the tensor.
  */
 import { UserError } from "../runtime/errors.ts";
-import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "./half.ts";
+import { bf16sToF32, f16sToF32 } from "./half.ts";
 import { findDuplicateKey } from "./json-keys.ts";
 
-const BYTES = {
+export { type WriteOptions, writeSafetensors } from "./safetensors-write.ts";
+
+/** Bytes of one item. */
+export const BYTES = {
   F64: 8,
   I64: 8,
   U64: 8,
@@ -83,6 +86,8 @@ export interface SafeTensors extends Header {
 export interface LazySafeTensors extends Header {
   get(name: string): Promise<FloatTensor>;
   getRaw(name: string): Promise<RawTensor>;
+  /** Entries first .. last - 1 of the first dimension, as `get` gives them. */
+  getRows(name: string, first: number, last: number): Promise<FloatTensor>;
 }
 
 /** The largest header that is read, as in the reference implementation. */
@@ -108,66 +113,30 @@ export function parseSafetensors(bytes: Uint8Array, file: string): SafeTensors {
 export async function openSafetensors(reader: RangeReader, file: string): Promise<LazySafeTensors> {
   const length = headerLength(await reader.read(0, Math.min(8, reader.size)), reader.size, file);
   const header = parseHeader(await reader.read(8, length), reader.size, file);
-  const raw = async (name: string) => {
-    const info = lookUp(header, name, file);
-    const bytes = await reader.read(info.begin, info.end - info.begin);
-    if (bytes.length !== info.end - info.begin)
-      throw new UserError(`${file}: tensor "${name}": the file ends inside it`);
+  const part = async (name: string, info: TensorInfo, begin: number, end: number) => {
+    const bytes = await reader.read(begin, end - begin);
+    if (bytes.length !== end - begin) throw new UserError(`${file}: tensor "${name}": the file ends inside it`);
     return decode(info, bytes);
   };
-  return { ...header, getRaw: raw, get: async (name) => toFloat(await raw(name), name, file) };
-}
-
-export interface WriteOptions {
-  /** How Float32Arrays are stored; default F32. Uint32Arrays are always U32. */
-  dtype?: "F32" | "F16" | "BF16";
-}
-
-/**
- * The bytes of a safetensors file. Tensors are ordered by item size, then name, and the header is padded to
- * 8 bytes, so that equal tensors give equal bytes and every tensor is aligned to its item size.
- * @param metadata defaults to `{format: "pt"}`, without which older transformers refuse a file
- */
-export function writeSafetensors(
-  tensors: Record<string, { shape: readonly number[]; data: Float32Array | Uint32Array }>,
-  metadata: Record<string, string> = { format: "pt" },
-  options: WriteOptions = {},
-): Uint8Array<ArrayBuffer> {
-  const entries = Object.entries(tensors).map(([name, { shape, data }]) => {
-    const dtype: DType = data instanceof Uint32Array ? "U32" : (options.dtype ?? "F32");
-    if (name === "__metadata__") throw new Error("a tensor cannot be called __metadata__");
-    if (product(shape) !== data.length) {
-      throw new Error(`tensor "${name}": shape [${shape}] needs ${product(shape)} values, data has ${data.length}`);
-    }
-    return { name, dtype, shape, data };
-  });
-  entries.sort((a, b) => BYTES[b.dtype] - BYTES[a.dtype] || (a.name < b.name ? -1 : 1));
-  const parts = [`"__metadata__":${JSON.stringify(metadata)}`];
-  let size = 0;
-  for (const { name, dtype, shape, data } of entries) {
-    const end = size + data.length * BYTES[dtype];
-    parts.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [size, end] })}`);
-    size = end;
-  }
-  let header = new TextEncoder().encode(`{${parts.join(",")}}`);
-  const padded = Math.ceil(header.length / 8) * 8;
-  if (padded > header.length)
-    header = new TextEncoder().encode(`{${parts.join(",")}}${" ".repeat(padded - header.length)}`);
-  const out = new Uint8Array(8 + padded + size);
-  new DataView(out.buffer).setBigUint64(0, BigInt(padded), true);
-  out.set(header, 8);
-  let at = 8 + padded;
-  for (const { dtype, data } of entries) {
-    if (dtype === "F16" || dtype === "BF16") {
-      const encode = dtype === "F16" ? f32ToF16 : f32ToBf16;
-      const half = new Uint16Array(out.buffer, at, data.length);
-      for (let i = 0; i < data.length; i++) half[i] = encode(data[i]);
-    } else {
-      out.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
-    }
-    at += data.length * BYTES[dtype];
-  }
-  return out;
+  const raw = (name: string) => {
+    const info = lookUp(header, name, file);
+    return part(name, info, info.begin, info.end);
+  };
+  return {
+    ...header,
+    getRaw: async (name) => raw(name),
+    get: async (name) => toFloat(await raw(name), name, file),
+    async getRows(name, first, last) {
+      const info = lookUp(header, name, file);
+      const [rows, ...rest] = info.shape;
+      if (!(first >= 0 && first <= last && last <= (rows ?? 0))) {
+        throw new Error(`${file}: tensor "${name}" [${info.shape}] has no rows ${first} to ${last}`);
+      }
+      const bytes = product(rest) * BYTES[info.dtype];
+      const some = { ...info, shape: [last - first, ...rest] };
+      return toFloat(await part(name, some, info.begin + first * bytes, info.begin + last * bytes), name, file);
+    },
+  };
 }
 
 function headerLength(start: Uint8Array, size: number, file: string): number {
@@ -308,11 +277,7 @@ function toFloat(raw: RawTensor, name: string, file: string): FloatTensor {
   if (data instanceof Float64Array) return { dtype, shape, data: Float32Array.from(data) };
   if (dtype !== "F16" && dtype !== "BF16")
     throw new UserError(`${file}: tensor "${name}" has dtype ${dtype}, a float type is needed`);
-  const half = data as Uint16Array;
-  const out = new Float32Array(half.length);
-  const convert = dtype === "F16" ? f16ToF32 : bf16ToF32;
-  for (let i = 0; i < half.length; i++) out[i] = convert(half[i]);
-  return { dtype, shape, data: out };
+  return { dtype, shape, data: dtype === "F16" ? f16sToF32(data as Uint16Array) : bf16sToF32(data as Uint16Array) };
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
@@ -324,7 +289,7 @@ function isSize(value: unknown): value is number {
 }
 
 /** The number of items; infinite or inexact products cannot equal a byte count, so they need no check of their own. */
-function product(shape: readonly number[]): number {
+export function product(shape: readonly number[]): number {
   return shape.reduce((a, b) => a * b, 1);
 }
 

@@ -3,14 +3,20 @@
  * and Deno use the disk; a browser page keeps them in memory.
  */
 import { UserError } from "./errors.ts";
+import { bytesFile, type OpenFile, openFile } from "./open.ts";
 
-export type FileContent = Uint8Array | string;
+/** What a file holds: all of it, or its pieces as they come, for files that should not be in memory at once. */
+export type FileContent = Uint8Array | string | AsyncIterable<Uint8Array>;
 
 export interface Files {
   /** The file's bytes, or null if there is no such file. */
   read(path: string): Promise<Uint8Array | null>;
+  /** Opens a file for reading at any offset, or gives null if there is no such file. The caller closes it. */
+  open(path: string): Promise<OpenFile | null>;
   /** Replaces a file: written under a temporary name, synced, renamed. */
   writeFile(path: string, content: FileContent): Promise<void>;
+  /** Replaces these files of a folder and leaves its other ones; none is replaced before all are written. */
+  writeFiles(path: string, files: Record<string, FileContent>): Promise<void>;
   /** Replaces a folder by one with exactly these files ("name" or "subfolder/name"), likewise. */
   writeFolder(path: string, files: Record<string, FileContent>): Promise<void>;
   /** Adds to the end of a file. */
@@ -33,7 +39,8 @@ export async function diskFiles(): Promise<Files> {
   const writeSynced = async (path: string, content: FileContent) => {
     const handle = await fs.open(path, "w");
     try {
-      await handle.writeFile(content);
+      if (typeof content === "string" || content instanceof Uint8Array) await handle.writeFile(content);
+      else for await (const piece of content) await handle.appendFile(piece);
       await handle.sync();
     } finally {
       await handle.close();
@@ -43,6 +50,10 @@ export async function diskFiles(): Promise<Files> {
     const handle = await fs.open(path, "r").catch(() => null); // some platforms cannot open folders
     await handle?.sync().catch(() => {});
     await handle?.close();
+  };
+  const failed = async (error: unknown, path: string, temporary: string): Promise<Error> => {
+    await fs.rm(temporary, { recursive: true, force: true }).catch(() => {});
+    return explain(error, "write", path);
   };
   /** Runs `write` on a temporary name and renames it into place; leaves nothing behind on failure. */
   const replace = async (path: string, write: (temporary: string) => Promise<void>) => {
@@ -62,8 +73,16 @@ export async function diskFiles(): Promise<Files> {
       }
       await syncFolder(dirname(path));
     } catch (error) {
-      await fs.rm(temporary, { recursive: true, force: true }).catch(() => {});
-      throw explain(error, "write", path);
+      throw await failed(error, path, temporary);
+    }
+  };
+  const writeInto = async (folder: string, files: Record<string, FileContent>) => {
+    await fs.rm(folder, { recursive: true, force: true });
+    await fs.mkdir(folder, { recursive: true });
+    for (const [name, content] of Object.entries(files)) {
+      checkName(name);
+      await fs.mkdir(dirname(join(folder, name)), { recursive: true });
+      await writeSynced(join(folder, name), content);
     }
   };
 
@@ -76,18 +95,28 @@ export async function diskFiles(): Promise<Files> {
         throw explain(error, "read", path);
       }
     },
+    async open(path) {
+      const there = await fs.stat(path).catch(() => null);
+      return there ? openFile(path) : null;
+    },
     writeFile: (path, content) => replace(path, (temporary) => writeSynced(temporary, content)),
+    async writeFiles(path, files) {
+      const temporary = join(path, `${PARTIAL}${process.pid}`);
+      try {
+        await writeInto(temporary, files);
+        for (const name of Object.keys(files)) {
+          await fs.mkdir(dirname(join(path, name)), { recursive: true });
+          await fs.rename(join(temporary, name), join(path, name));
+        }
+        await fs.rm(temporary, { recursive: true });
+        await syncFolder(path);
+      } catch (error) {
+        throw await failed(error, path, temporary);
+      }
+    },
     writeFolder: (path, files) =>
       replace(path, async (temporary) => {
-        await fs.rm(temporary, { recursive: true, force: true });
-        await fs.mkdir(temporary);
-        for (const [name, content] of Object.entries(files)) {
-          if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(name)) {
-            throw new Error(`a file in a folder cannot be called ${JSON.stringify(name)}`);
-          }
-          await fs.mkdir(dirname(join(temporary, name)), { recursive: true });
-          await writeSynced(join(temporary, name), content);
-        }
+        await writeInto(temporary, files);
         await syncFolder(temporary);
       }),
     async append(path, text) {
@@ -110,32 +139,70 @@ export async function diskFiles(): Promise<Files> {
 /** Files in memory, for browsers and tests. */
 export function memoryFiles(): Files {
   const store = new Map<string, Uint8Array>();
-  const bytes = (content: FileContent) =>
-    typeof content === "string" ? new TextEncoder().encode(content) : content.slice();
+  const collect = async (path: string, files: Record<string, FileContent>) => {
+    const written: [string, Uint8Array][] = [];
+    for (const [name, content] of Object.entries(files)) {
+      checkName(name);
+      written.push([`${path}/${name}`, await bytesOf(content)]);
+    }
+    return written;
+  };
   const remove = (path: string) => {
     for (const name of store.keys()) if (name === path || name.startsWith(`${path}/`)) store.delete(name);
   };
   return {
     read: async (path) => store.get(path) ?? null,
-    writeFile: async (path, content) => void store.set(path, bytes(content)),
+    open: async (path) => {
+      const content = store.get(path);
+      return content ? bytesFile(content) : null;
+    },
+    writeFile: async (path, content) => void store.set(path, await bytesOf(content)),
+    writeFiles: async (path, files) => {
+      for (const [name, content] of await collect(path, files)) store.set(name, content);
+    },
     writeFolder: async (path, files) => {
+      const written = await collect(path, files);
       remove(path);
-      for (const [name, content] of Object.entries(files)) store.set(`${path}/${name}`, bytes(content));
+      for (const [name, content] of written) store.set(name, content);
     },
     append: async (path, text) => {
       const before = store.get(path) ?? new Uint8Array();
-      const more = bytes(text);
-      const joined = new Uint8Array(before.length + more.length);
-      joined.set(before);
-      joined.set(more, before.length);
-      store.set(path, joined);
+      store.set(path, join([before, await bytesOf(text)]));
     },
-    list: async (path) => {
-      const inside = [...store.keys()].filter((name) => name.startsWith(`${path}/`));
-      return [...new Set(inside.map((name) => name.slice(path.length + 1).split("/")[0]))].sort();
-    },
+    list: async (path) => namesIn(path, store.keys()),
     remove: async (path) => remove(path),
   };
+}
+
+/** Names of the files and folders directly in a folder, sorted, when these are all files. */
+export function namesIn(path: string, all: Iterable<string>): string[] {
+  const inside = [...all].filter((name) => name.startsWith(`${path}/`));
+  return [...new Set(inside.map((name) => name.slice(path.length + 1).split("/")[0]))].sort();
+}
+
+function checkName(name: string): void {
+  if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(name)) {
+    throw new Error(`a file in a folder cannot be called ${JSON.stringify(name)}`);
+  }
+}
+
+/** A copy of the content, in one piece. */
+async function bytesOf(content: FileContent): Promise<Uint8Array> {
+  if (typeof content === "string") return new TextEncoder().encode(content);
+  if (content instanceof Uint8Array) return content.slice();
+  const pieces: Uint8Array[] = [];
+  for await (const piece of content) pieces.push(piece);
+  return join(pieces);
+}
+
+function join(pieces: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(pieces.reduce((n, piece) => n + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
 }
 
 /** Reads a file that must be there. */

@@ -12,6 +12,53 @@ export interface OpenFile {
   close(): Promise<void>;
 }
 
+/** Bytes in memory as a file. */
+export const bytesFile = (bytes: Uint8Array): OpenFile => ({
+  size: bytes.length,
+  read: async (offset, length) => bytes.subarray(offset, offset + length),
+  close: async () => {},
+});
+
+/** A blob as a file: what a page gets from a file picker or the origin's private file system. */
+export const blobFile = (blob: Blob): OpenFile => ({
+  size: blob.size,
+  read: async (offset, length) => new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer()),
+  close: async () => {},
+});
+
+/**
+ * A file on a web server, read in ranges; null where the server has no such file. A server that knows no ranges sends
+ * the whole file once.
+ * @param request instead of `fetch`, e.g. with a token
+ */
+export async function urlFile(url: string, request: typeof fetch = fetch): Promise<OpenFile | null> {
+  const get = async (first: number, last: number) => {
+    const response = await request(url, { headers: { Range: `bytes=${first}-${last}` } });
+    if (response.ok || response.status === 404 || response.status === 416) return response;
+    throw new UserError(`cannot read ${url}: HTTP status ${response.status}`);
+  };
+  const bytes = async (response: Response) => new Uint8Array(await response.arrayBuffer());
+  const start = await get(0, 0);
+  if (start.status === 404) return null;
+  if (start.status === 416) return bytesFile(new Uint8Array());
+  const total = /\/(\d+)$/.exec(start.headers.get("content-range") ?? "");
+  if (start.status !== 206 || !total) return bytesFile(await bytes(start.status === 206 ? await request(url) : start));
+  const size = Number(total[1]);
+  await start.body?.cancel();
+  return {
+    size,
+    async read(offset, length) {
+      const end = Math.min(offset + length, size);
+      if (end <= offset) return new Uint8Array();
+      const response = await get(offset, end - 1);
+      const part = response.status === 206 ? await bytes(response) : null;
+      if (part?.length !== end - offset) throw new UserError(`cannot read ${url}: the server sent another range`);
+      return part;
+    },
+    close: async () => {},
+  };
+}
+
 const hasDisk = "process" in globalThis || "Deno" in globalThis;
 
 /** The file's bytes as a stream. */
