@@ -78,12 +78,50 @@ export function backward(loss: Tensor, seed = 1): void {
   tape = [];
   noGrad(() => {
     setGrad(loss, fill(empty(loss.shape, "f32", "backward"), seed));
-    for (let i = entries.length - 1; i >= 0; i--) {
-      const entry = entries[i];
-      if (entry.outputs.some((t) => t.pendingGrad)) propagate(entry);
-      releaseEntry(entry, loss);
-    }
+    differentiate(entries, loss);
   });
+}
+
+/** Takes the gradients that stand at the outputs back to the inputs, and frees all else that was recorded but `keep`. */
+function differentiate(entries: readonly Entry[], keep: Tensor | null): void {
+  for (let i = entries.length - 1; i >= 0; i--) {
+    const entry = entries[i];
+    if (entry.outputs.some((t) => t.pendingGrad)) propagate(entry);
+    releaseEntry(entry, keep);
+  }
+}
+
+/**
+ * fn(x), without keeping what its gradient needs: that is computed again when the gradient is asked for (Chen et al. 2016,
+ * arXiv 1604.06174). A third more work for a memory of one call of `fn` instead of all of them. What `fn` reads besides x
+ * must still be there then, and must give the same result.
+ */
+export function checkpoint(fn: (x: Tensor) => Tensor, x: Tensor): Tensor {
+  const y = noGrad(() => scope(() => fn(x)));
+  if (!recording) return y;
+  y.requiresGrad = true; // parameters inside may want a gradient even where x does not
+  for (const t of [x, y]) t.held += 1;
+  tape.push({ name: "checkpoint", inputs: [x], outputs: [y], saved: [], vjp: ([dy]) => [replay(fn, x, dy as Tensor)] });
+  return y;
+}
+
+/** Runs `fn` again, now recorded, and takes `dy` back through it; returns the gradient of x, if x wants one. */
+function replay(fn: (x: Tensor) => Tensor, x: Tensor, dy: Tensor): Tensor | null {
+  const leaf = x.alias(x.shape, "checkpoint");
+  leaf.requiresGrad = x.requiresGrad;
+  const outer = tape;
+  tape = [];
+  recording = true;
+  const y = fn(leaf);
+  recording = false;
+  const entries = tape;
+  tape = outer;
+  setGrad(y, dy);
+  differentiate(entries, null);
+  const dx = leaf.pendingGrad;
+  leaf.pendingGrad = null;
+  if (dx) dx.gradSlots -= 1;
+  return dx;
 }
 
 function propagate({ name, inputs, outputs, vjp }: Entry): void {

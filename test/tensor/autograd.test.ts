@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "../../src/gpu/device.ts";
 import { stats } from "../../src/gpu/stream.ts";
-import { backward, noGrad } from "../../src/tensor/autograd.ts";
+import { backward, checkpoint, noGrad } from "../../src/tensor/autograd.ts";
 import * as elementwise from "../../src/tensor/ops/elementwise.ts";
 import { add, binaryTable, exp, mul, scale, square, sub, unaryTable } from "../../src/tensor/ops/elementwise.ts";
 import { mean, sum } from "../../src/tensor/ops/reduce.ts";
@@ -182,5 +182,63 @@ describe("the op table", () => {
     const n = 65_536 * 64 * 4 + 5; // one element per thread group beyond the limit at scalar width
     const y = await sum(scale(elementwise.addScalar(tensor(new Float32Array(n)), 1), 0.5)).read();
     expect(Math.abs(y[0] / (n / 2) - 1)).toBeLessThan(1e-5);
+  });
+});
+
+describe("checkpoint", () => {
+  /** Four layers x -> (x w_i + x)^2 / 4 with the loss's gradients, and how much memory was held before backward. */
+  async function run(wrap: (fn: (x: Tensor) => Tensor, x: Tensor) => Tensor, frozenInput: boolean) {
+    const size = 1024;
+    const [x0, ...ws] = leaves(
+      ...[1, 2, 3, 4, 5].map((seed) => ({
+        data: Array.from({ length: size }, (_, i) => Math.sin(seed * 7 + i)),
+        shape: [size],
+      })),
+    );
+    if (frozenInput) x0.requiresGrad = false;
+    scope(() => {
+      let x = x0;
+      for (const w of ws) x = wrap((h) => scale(square(add(mul(h, w), h)), 0.25), x);
+      backward(mean(x));
+    });
+    const all = frozenInput ? ws : [x0, ...ws];
+    return Promise.all(all.map(async (t) => [...(await (t.grad as Tensor).read())]));
+  }
+
+  for (const frozen of [false, true]) {
+    it(`gives the same gradients to the bit${frozen ? ", also when only the parameters inside want them" : ""}`, async () => {
+      expect(await run(checkpoint, frozen)).toEqual(await run((fn, x) => fn(x), frozen));
+    });
+  }
+
+  it("adds to a gradient that is there already", async () => {
+    const [x] = leaves({ data: [1, 2], shape: [2] });
+    scope(() => backward(sum(add(checkpoint(exp, x), mul(x, checkpoint(exp, x))))));
+    const grad = await (x.grad as Tensor).read();
+    [1, 2].forEach((v, i) => {
+      expect(grad[i]).toBeCloseTo((2 + v) * Math.exp(v), 4);
+    });
+  });
+
+  it("holds one layer instead of all of them", () => {
+    const held = (wrap: (fn: (x: Tensor) => Tensor, x: Tensor) => Tensor) => {
+      const [x, w] = leaves({ data: [1], shape: [1] }, { data: [1], shape: [1] });
+      return scope(() => {
+        const made: Tensor[] = [];
+        let h = x;
+        for (let i = 0; i < 5; i++) {
+          h = wrap((t) => {
+            for (let k = 0; k < 4; k++) {
+              t = exp(mul(t, w));
+              made.push(t);
+            }
+            return t;
+          }, h);
+        }
+        return made.filter((t) => !t.freed).length;
+      });
+    };
+    expect(held((fn, x) => fn(x))).toBe(20);
+    expect(held(checkpoint)).toBe(5);
   });
 });
