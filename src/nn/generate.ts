@@ -9,20 +9,12 @@ import { packing } from "../tensor/packing.ts";
 import { scope } from "../tensor/scope.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { KvCache } from "./cache.ts";
+import { Engine } from "./engine.ts";
+import type { Generation } from "./generation.ts";
 import type { CausalLM } from "./models.ts";
+import { needsSlots, type SamplingParams } from "./sampling.ts";
 
-export interface GenerateOptions {
-  /** Tokens per response, the end token included. */
-  maxNewTokens: number;
-  /** Until a response has this many tokens, it cannot end. Default 0. */
-  minNewTokens?: number;
-  /** 0 is greedy. Default 1. */
-  temperature?: number;
-  /** Keep the k most probable tokens; 0 keeps all. Default 0. */
-  topK?: number;
-  /** Keep the smallest set of tokens with this much probability. Default 1. */
-  topP?: number;
-  seed: number;
+export interface GenerateOptions extends SamplingParams {
   /** Responses per prompt; they share its prefill. Default 1. */
   samples?: number;
   /**
@@ -30,8 +22,6 @@ export interface GenerateOptions {
    * One per response, prompt by prompt; by default 0, 1, 2, ...
    */
   streams?: ArrayLike<number>;
-  /** Tokens that end a response; by default the model's end token. */
-  eosIds?: readonly number[];
   /** Responses decoded at once. Default 256. */
   batchSize?: number;
 }
@@ -71,6 +61,7 @@ export async function generate(
       );
     }
   });
+  if (needsSlots(options)) return generateInSlots(model, prompts, options);
   const perBatch = Math.max(1, Math.floor(batchSize / samples));
   const completions: Completion[] = [];
   for (let first = 0; first < prompts.length; first += perBatch) {
@@ -84,6 +75,53 @@ export async function generate(
     }
   }
   return completions;
+}
+
+/** The same with options that only slots know; a response that has ended makes room for the next. */
+async function generateInSlots(
+  model: CausalLM,
+  prompts: readonly Uint32Array[],
+  options: GenerateOptions,
+): Promise<Completion[]> {
+  const { samples = 1, batchSize = 256 } = options;
+  const longest = prompts.reduce((most, p) => Math.max(most, p.length), 0);
+  const engine = new Engine(model, {
+    slots: Math.max(1, Math.min(batchSize, prompts.length * samples)),
+    capacity: longest + options.maxNewTokens,
+    stepsPerRead: STEPS_PER_LOOK,
+    fixedRows: true,
+  });
+  try {
+    const requests = prompts.map((ids, i) => {
+      const streams = Array.from({ length: samples }, (_, k) => options.streams?.[i * samples + k] ?? i * samples + k);
+      return engine.submit({ ids, params: options, samples, streams });
+    });
+    const completions = await Promise.all(requests.map((request, prompt) => collect(request, prompt, samples)));
+    return completions.flat();
+  } finally {
+    await engine.close();
+  }
+}
+
+/** All that a request gives, by sample. */
+async function collect(request: Generation, prompt: number, samples: number): Promise<Completion[]> {
+  const parts = Array.from({ length: samples }, () => ({
+    ids: [] as number[],
+    logProbs: [] as number[],
+    ended: false,
+  }));
+  for await (const { sample, ids, logProbs, finish } of request) {
+    const part = parts[sample];
+    part.ids.push(...ids);
+    part.logProbs.push(...logProbs);
+    part.ended ||= finish === "stop";
+  }
+  return parts.map(({ ids, logProbs, ended }) => ({
+    prompt,
+    ids: Uint32Array.from(ids),
+    ended,
+    logProbs: Float32Array.from(logProbs),
+  }));
 }
 
 async function generateBatch(

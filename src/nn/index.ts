@@ -1,7 +1,9 @@
 /** Models: decoders with heads, generation, optimizers, Hugging Face folders. */
 export { type DecoderConfig, type DecoderShape, decoderConfig } from "./config.ts";
 export { Decoder } from "./decoder.ts";
+export { Engine, EngineBusyError, type EngineOptions } from "./engine.ts";
 export { type Completion, type GenerateOptions, generate } from "./generate.ts";
+export { Generation, type GenerationRequest, type Piece } from "./generation.ts";
 export { fromHfConfig, type HeadKind, toHfConfig } from "./huggingface.ts";
 export { Embedding, type Ids, Norm } from "./layers.ts";
 export { Linear } from "./linear.ts";
@@ -16,3 +18,5 @@ export {
   type ScheduleName,
 } from "./optimizer.ts";
 export { loadCausalLM, loadConfig, loadScoreModel, loadWeights, modelFiles } from "./pretrained.ts";
+export { type PromptLogProbs, promptLogProbs } from "./prompt-logprobs.ts";
+export type { SamplingParams } from "./sampling.ts";

@@ -92,7 +92,7 @@ async function draw(
   const vocab = logits[0].length;
   const slots = new Slots(Math.max(...rows.map((r) => r.slot)) + 1, vocab, steps);
   const any = (test: (o: SlotOptions) => boolean) => rows.some(({ options }) => test(options));
-  slots.prepare(any(isPenalised), top);
+  slots.begin(any(isPenalised), top);
   scope(() => {
     slots.admit(rows.map(({ options, prompt, slot }) => ({ options, prompt, slot, promptLength: prompt.length })));
     const which = tensor(Uint32Array.from(rows, (r) => r.slot));
@@ -232,7 +232,7 @@ describe("sampling in slots", () => {
     const wanted = { ...plain, repetitionPenalty: 1.5, presencePenalty: 1, frequencyPenalty: 0.5, maxNewTokens: 3 };
     const fresh = await draw([logits], [{ options: wanted, prompt: [1, 2], slot: 0 }], 3);
     const slots = new Slots(1, vocab, 3);
-    slots.prepare(true, 0);
+    slots.begin(true, 0);
     const needs = { sampled: true, topK: false, topP: false, penalty: true, biases: null };
     const turn = (prompt: number[], options: SlotOptions) =>
       scope(() => {

@@ -148,10 +148,13 @@ export class Slots {
   private readonly stride: number;
   private readonly state: Tensor;
   private readonly feed: Tensor;
-  private readonly out: Tensor;
+  /** Results go to two buffers in turn: one may still be on its way to the host while the other is written. */
+  private readonly outs: readonly Tensor[];
+  private readonly tops: (Tensor | null)[] = [null, null];
+  private side = 0;
+  private readonly retired: Tensor[] = [];
   private readonly identity: Tensor;
   private counts: Tensor | null = null;
-  private tops: Tensor | null = null;
   private readonly nothing: Tensor;
 
   constructor(count: number, vocab: number, maxSteps: number) {
@@ -163,7 +166,7 @@ export class Slots {
     for (let s = 0; s < count; s++) state[s * SLOT_WORDS + SLOT_FIELDS.indexOf("done")] = 1;
     this.state = tensor(state);
     this.feed = tensor(new Uint32Array(3 * this.stride));
-    this.out = empty([maxSteps * count * 4], "u32", "sampled steps");
+    this.outs = [0, 1].map(() => empty([maxSteps * count * 4], "u32", "sampled steps"));
     this.identity = tensor(Uint32Array.from({ length: count }, (_, i) => i));
     this.nothing = tensor(new Uint32Array(SLOT_WORDS));
   }
@@ -176,13 +179,18 @@ export class Slots {
     return { next, positions, lengths, slots: borrow(this.identity.view, [rows], "u32", "slot numbers") };
   }
 
-  /** Makes room for the penalties' counts and for `top` most probable tokens per step. Outside of any scope. */
-  prepare(penalty: boolean, top: number): void {
+  /**
+   * Begins a turn: later steps write where the turn before the last one wrote, which must have been read by then. Makes
+   * room for the penalties' counts and for `top` most probable tokens per step. Call outside of any scope.
+   */
+  begin(penalty: boolean, top: number): void {
+    this.side = 1 - this.side;
     if (penalty && !this.counts) this.counts = empty([this.count, this.vocab], "u32", "token counts of the penalties");
-    if (top > 0 && (this.tops?.size ?? 0) < this.topSize(top)) {
-      this.tops?.free("room for more top tokens");
-      this.tops = empty([this.topSize(top)], "u32", "top tokens");
-    }
+    const { tops, side } = this;
+    const old = tops[side];
+    if (top === 0 || (old && old.size >= this.topSize(top))) return;
+    if (old) this.retired.push(old); // may still be read
+    tops[side] = empty([this.topSize(top)], "u32", "top tokens");
   }
 
   private topSize(top: number): number {
@@ -206,7 +214,7 @@ export class Slots {
 
   private countPrompts(entries: readonly SlotEntry[]): void {
     if (entries.length === 0) return;
-    if (!this.counts) throw new Error("penalties need prepare(true)");
+    if (!this.counts) throw new Error("penalties were not announced to begin()");
     const view = this.counts.view;
     const cleared = entries.length * this.vocab;
     const slots = tensor(Uint32Array.from(entries, ({ slot }) => slot));
@@ -232,8 +240,9 @@ export class Slots {
       throw new Error(`sampling [${logits.shape}] at step ${step} in ${this.count} slots of vocabulary ${this.vocab}`);
     }
     if (top > 0) {
-      if (!this.tops || this.tops.size < this.topSize(top)) throw new Error(`${top} top tokens need prepare`);
-      topTokens(logits, slots, this.state, this.tops, top, step, this.count);
+      const out = this.tops[this.side];
+      if (!out || out.size < this.topSize(top)) throw new Error(`${top} top tokens were not announced to begin()`);
+      topTokens(logits, slots, this.state, out, top, step, this.count);
     }
     const adjusted = this.adjust(logits, slots, needs);
     const plan = rowPlan(vocab);
@@ -246,7 +255,7 @@ export class Slots {
       DOMAIN: SAMPLE_DOMAIN,
     };
     const counts = this.counts ?? this.nothing;
-    const buffers = [adjusted, logits, slots, this.state, this.feed, this.out, counts].map((t) => t.view);
+    const buffers = [adjusted, logits, slots, this.state, this.feed, this.outs[this.side], counts].map((t) => t.view);
     const scalars = [rows, vocab / plan.width, step, this.count, this.stride];
     runRows(sampleKernels[plan.width === 4 ? 1 : 0], plan, consts, buffers, scalars, rows);
   }
@@ -264,9 +273,9 @@ export class Slots {
     return out;
   }
 
-  /** Results of steps 0 .. steps - 1 for rows 0 .. rows - 1, as they stand when everything enqueued so far has run. */
+  /** Results of this turn's steps 0 .. steps - 1 for rows 0 .. rows - 1. The next turn may begin before they are here. */
   async read(steps: number, rows: number): Promise<SlotStep[]> {
-    const words = await this.out.readIds();
+    const words = await this.outs[this.side].readIds();
     const floats = new Float32Array(words.buffer);
     return Array.from({ length: steps }, (_, s) => {
       const at = (r: number) => (s * this.count + r) * 4;
@@ -282,12 +291,14 @@ export class Slots {
 
   /** The most probable tokens of the same steps; a function of step and row. */
   async readTop(top: number): Promise<(step: number, row: number) => TopTokens> {
-    const words = this.tops ? await this.tops.readIds() : new Uint32Array();
+    const tops = this.tops[this.side];
+    const words = top > 0 && tops ? await tops.readIds() : new Uint32Array();
     return (step, row) => topAt(words, (step * this.count + row) * top, top, this.vocab);
   }
 
   free(): void {
-    for (const t of [this.state, this.feed, this.out, this.identity, this.nothing, this.counts, this.tops]) {
+    const { state, feed, outs, identity, nothing, counts, tops, retired } = this;
+    for (const t of [state, feed, ...outs, identity, nothing, counts, ...tops, ...retired]) {
       t?.free("the end of generation");
     }
   }
