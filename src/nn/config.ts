@@ -1,9 +1,38 @@
 import { UserError } from "../runtime/errors.ts";
+import { ConfigReader } from "./families/reader.ts";
+import { type Family, families, isFamily } from "./families/table.ts";
 
-/** One decoder, described by a record. The two families differ in norm, positions, activation and biases. */
+/** The function between the two projections of the MLP; "gelu" is exact, "gelu_tanh" its usual approximation. */
+export type Activation = "gelu" | "gelu_tanh" | "silu" | "relu";
+
+/** How rotary frequencies are stretched beyond the context that a model was first trained with. */
+export type RopeScaling =
+  | { type: "linear"; factor: number }
+  /** Frequencies grow only beyond `maxPositions`, where models here do not go: within the context nothing is scaled. */
+  | { type: "dynamic"; factor: number }
+  | {
+      type: "llama3";
+      factor: number;
+      lowFreqFactor: number;
+      highFreqFactor: number;
+      originalMaxPositions: number;
+    }
+  | {
+      type: "yarn";
+      factor: number;
+      originalMaxPositions: number;
+      betaFast: number;
+      betaSlow: number;
+      /** Factor on the rotated queries and keys. */
+      attentionFactor: number;
+      /** The range of interpolated dimensions is rounded outwards to whole ones. */
+      truncate: boolean;
+    };
+
+/** One decoder, described by a record: every field but `family` says what is computed. */
 export interface DecoderConfig {
-  /** "gpt2": LayerNorm, learned positions, GELU, biases. "llama": RMSNorm, rotary positions, SwiGLU, no biases. */
-  family: "gpt2" | "llama";
+  /** Hugging Face's `model_type`: names and layout of files, and the defaults of this record. */
+  family: Family;
   vocabSize: number;
   hiddenSize: number;
   layers: number;
@@ -15,12 +44,57 @@ export interface DecoderConfig {
   intermediateSize: number;
   /** Longest sequence, in tokens. */
   maxPositions: number;
-  ropeTheta: number;
+
+  /** LayerNorm (with biases) or RMSNorm (without). */
+  norm: "layer" | "rms";
   normEps: number;
+  /** Norm weights are stored less 1, as Gemma does. */
+  normOffset: boolean;
+  /** Attention and MLP are followed by a norm of their own, too, before they join the residual stream. */
+  sandwichNorms: boolean;
+  /** Attention and MLP read the same residual stream instead of one after the other. */
+  parallelResidual: boolean;
+
+  activation: Activation;
+  /** The MLP multiplies activation(gate) with a second projection. */
+  gated: boolean;
+  mlpBias: boolean;
+
+  /** Biases of the query, key and value projections, and of the projection after attention. */
+  qkvBias: boolean;
+  outBias: boolean;
+  /** RMSNorm of each query and key head before rotation. */
+  qkNorm: boolean;
+  /** Factor on the attention scores. */
+  attentionScale: number;
+  /** Scores s become cap * tanh(s / cap). */
+  attentionSoftcap: number | null;
+  /** In sliding layers a token sees this many tokens, itself included. */
+  slidingWindow: number | null;
+  /** Which layers slide, one entry per layer. */
+  slidingLayers: readonly boolean[];
+
+  positions: "learned" | "rotary";
+  ropeTheta: number;
+  ropeScaling: RopeScaling | null;
+  /** Part of each head's columns that is rotated. */
+  ropeFraction: number;
+  /** Base of the sliding layers where it differs; they are not scaled then. */
+  localRopeTheta: number | null;
+  /** Which layers rotate, one entry per layer; the others have no positions. */
+  ropeLayers: readonly boolean[];
+
+  /** Factor on the embeddings. */
+  embedScale: number;
   /** The LM head shares the embedding matrix. */
   tieEmbeddings: boolean;
+  /** Logits z become cap * tanh(z / cap). */
+  logitSoftcap: number | null;
   bosId: number | null;
+  /** The token that ends a text; the first of `eosIds`. */
   eosId: number | null;
+  /** Every token that ends a text. */
+  eosIds: readonly number[];
   padId: number | null;
 }
 
@@ -28,55 +102,129 @@ export interface DecoderConfig {
 export type DecoderShape = Pick<DecoderConfig, "family" | "vocabSize" | "hiddenSize" | "layers" | "heads"> &
   Partial<DecoderConfig>;
 
-/** Completes a config with the family's defaults. Throws `UserError` naming the field that does not fit. */
+/**
+ * Completes a config with the family's defaults. Throws `UserError` naming the field that does not fit, or that the
+ * family's files could not say.
+ */
 export function decoderConfig(shape: DecoderShape): DecoderConfig {
-  const llama = shape.family === "llama";
-  const config: DecoderConfig = {
-    kvHeads: shape.heads,
-    headDim: shape.hiddenSize / shape.heads,
-    intermediateSize: llama ? Math.ceil((shape.hiddenSize * 8) / 3 / 32) * 32 : 4 * shape.hiddenSize,
-    maxPositions: 1024,
-    ropeTheta: 10000,
-    normEps: llama ? 1e-6 : 1e-5,
-    tieEmbeddings: true,
-    bosId: null,
-    eosId: null,
-    padId: null,
-    ...shape,
-  };
+  if (!isFamily(shape.family)) {
+    const known = Object.keys(families).join(", ");
+    throw new UserError(`model config: family ${JSON.stringify(shape.family)} is unknown; these are known: ${known}`);
+  }
+  const config = complete(shape);
   checkConfig(config);
+  checkFile(config);
   return config;
 }
 
-function checkConfig(c: DecoderConfig): void {
-  if (c.headDim === c.hiddenSize / c.heads && !Number.isInteger(c.headDim)) {
-    throw new UserError(`model config: hiddenSize (${c.hiddenSize}) must be a multiple of heads (${c.heads})`);
-  }
-  const counts = [
-    "vocabSize",
-    "hiddenSize",
-    "layers",
-    "heads",
-    "kvHeads",
-    "headDim",
-    "intermediateSize",
-    "maxPositions",
-  ];
-  for (const key of counts as (keyof DecoderConfig)[]) {
-    const value = c[key];
-    if (!Number.isInteger(value) || (value as number) < 1) {
-      throw new UserError(`model config: ${key} must be a positive whole number, not ${value}`);
+function complete(shape: DecoderShape): DecoderConfig {
+  const headDim = shape.headDim ?? shape.hiddenSize / shape.heads;
+  const own = families[shape.family].defaults({ ...shape, headDim });
+  const everywhere = (value: boolean): boolean[] => new Array(shape.layers).fill(value);
+  const { slidingWindow = own.slidingWindow ?? null, slidingLayers = own.slidingLayers ?? everywhere(true) } = shape;
+  const eosId = shape.eosId ?? shape.eosIds?.[0] ?? null;
+  return {
+    kvHeads: shape.heads,
+    intermediateSize: 4 * shape.hiddenSize,
+    maxPositions: 1024,
+    norm: "rms",
+    normEps: 1e-6,
+    normOffset: false,
+    sandwichNorms: false,
+    parallelResidual: false,
+    activation: "silu",
+    gated: false,
+    mlpBias: false,
+    qkvBias: false,
+    outBias: false,
+    qkNorm: false,
+    attentionScale: 1 / Math.sqrt(headDim),
+    attentionSoftcap: null,
+    positions: "rotary",
+    ropeTheta: 10000,
+    ropeScaling: null,
+    ropeFraction: 1,
+    localRopeTheta: null,
+    ropeLayers: everywhere(true),
+    embedScale: 1,
+    tieEmbeddings: true,
+    logitSoftcap: null,
+    bosId: null,
+    padId: null,
+    ...own,
+    ...shape,
+    headDim,
+    slidingWindow,
+    slidingLayers: slidingWindow === null ? everywhere(false) : slidingLayers,
+    eosId,
+    eosIds: shape.eosIds ?? (eosId === null ? [] : [eosId]),
+  };
+}
+
+/** A model that could be trained but not saved would be a trap: what the family's config.json loses is refused. */
+function checkFile(c: DecoderConfig): void {
+  const { family, bosId, eosId, eosIds, padId } = c;
+  const json = { vocab_size: c.vocabSize, tie_word_embeddings: c.tieEmbeddings, ...families[family].write(c) };
+  const read = families[family].read(new ConfigReader(json, "model config"));
+  const back = complete({ family, bosId, eosId, eosIds, padId, ...read });
+  for (const key of Object.keys(c) as (keyof DecoderConfig)[]) {
+    const [is, was] = [back[key], c[key]];
+    const same = typeof is === "number" && typeof was === "number" && Math.abs(is - was) <= 1e-12 * Math.abs(was);
+    if (!same && canonical(is) !== canonical(was)) {
+      throw new UserError(
+        `model config: ${family} models have ${key} = ${JSON.stringify(is)}, not ${JSON.stringify(was)}; ` +
+          "another family may have it",
+      );
     }
   }
-  if (c.heads % c.kvHeads !== 0) {
-    throw new UserError(`model config: heads (${c.heads}) must be a multiple of kvHeads (${c.kvHeads})`);
+}
+
+const canonical = (value: unknown): string =>
+  JSON.stringify(value && typeof value === "object" ? Object.entries(value).sort() : value);
+
+const counts = [
+  "vocabSize",
+  "hiddenSize",
+  "layers",
+  "heads",
+  "kvHeads",
+  "headDim",
+  "intermediateSize",
+  "maxPositions",
+] as const;
+
+function checkConfig(c: DecoderConfig): void {
+  const wrong = (what: string): never => {
+    throw new UserError(`model config: ${what}`);
+  };
+  if (c.headDim === c.hiddenSize / c.heads && !Number.isInteger(c.headDim)) {
+    wrong(`hiddenSize (${c.hiddenSize}) must be a multiple of heads (${c.heads})`);
   }
-  if (c.family === "gpt2" && c.headDim * c.heads !== c.hiddenSize) {
-    throw new UserError(
-      `model config: hiddenSize (${c.hiddenSize}) must be heads (${c.heads}) x headDim (${c.headDim})`,
-    );
+  for (const key of counts) {
+    if (!Number.isInteger(c[key]) || c[key] < 1) wrong(`${key} must be a positive whole number, not ${c[key]}`);
   }
-  if (c.headDim % 4 !== 0 || c.headDim > 128) {
-    throw new UserError(`model config: headDim must be a multiple of 4 up to 128, not ${c.headDim}`);
+  if (c.heads % c.kvHeads !== 0) wrong(`heads (${c.heads}) must be a multiple of kvHeads (${c.kvHeads})`);
+  if (families[c.family].squareAttention && c.headDim * c.heads !== c.hiddenSize) {
+    wrong(`hiddenSize (${c.hiddenSize}) must be heads (${c.heads}) x headDim (${c.headDim})`);
+  }
+  if (c.headDim % 4 !== 0 || c.headDim > 256) wrong(`headDim must be a multiple of 4 up to 256, not ${c.headDim}`);
+  const window = c.slidingWindow;
+  if (window !== null && (!Number.isInteger(window) || window < 1)) {
+    wrong(`slidingWindow must be a positive whole number, not ${window}`);
+  }
+  for (const key of ["slidingLayers", "ropeLayers"] as const) {
+    if (c[key].length !== c.layers) wrong(`${key} has ${c[key].length} entries for ${c.layers} layers`);
+  }
+  const rotated = rotaryDim(c);
+  if (c.positions === "rotary" && (rotated < 2 || rotated > c.headDim || rotated % 2 !== 0)) {
+    wrong(`ropeFraction ${c.ropeFraction} of headDim ${c.headDim} is ${rotated} columns, which must be even`);
+  }
+  for (const key of ["attentionSoftcap", "logitSoftcap"] as const) {
+    const cap = c[key];
+    if (cap !== null && !(cap > 0)) wrong(`${key} must be positive, not ${cap}`);
   }
 }
+
+/** Columns of each query and key head that are rotated. */
+export const rotaryDim = ({ headDim, ropeFraction }: Pick<DecoderConfig, "headDim" | "ropeFraction">): number =>
+  Math.floor(headDim * ropeFraction);

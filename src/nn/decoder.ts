@@ -1,8 +1,8 @@
-/** The transformer decoder: embedding, blocks of attention and MLP with pre-norm residuals, final norm. */
+/** The transformer decoder: embedding, blocks of attention and MLP around a residual stream, final norm. */
 import { willRecord } from "../tensor/autograd.ts";
-import { swiglu } from "../tensor/ops/activation.ts";
+import { glu } from "../tensor/ops/activation.ts";
 import { attention } from "../tensor/ops/attention.ts";
-import { add, gelu } from "../tensor/ops/elementwise.ts";
+import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise.ts";
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
 import { rope } from "../tensor/ops/rope.ts";
 import type { Packing } from "../tensor/packing.ts";
@@ -10,9 +10,10 @@ import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { KvCache } from "./cache.ts";
 import type { DecoderConfig } from "./config.ts";
-import { Embedding, type Ids, Norm } from "./layers.ts";
+import { Embedding, type Ids, Norm, QkNorm } from "./layers.ts";
 import { Linear } from "./linear.ts";
 import { Module } from "./module.ts";
+import { type Rotary, rotaryOf } from "./rotary.ts";
 
 /** Which rows attend to which. */
 export type Sequences =
@@ -27,81 +28,99 @@ const positionsOf = (at: Sequences): Tensor => ("packing" in at ? at.packing.pos
 class Attention extends Module {
   /** Query, key and value projections in one matrix: [(heads + 2 kvHeads) headDim, hidden]. */
   readonly qkv: Linear;
+  /** Weights of the norms of query heads and of key heads, one after the other. */
+  readonly qkNorm: QkNorm | null;
   readonly out: Linear;
   private readonly config: DecoderConfig;
   private readonly layer: number;
+  private readonly rotary: Rotary | null;
 
   constructor(config: DecoderConfig, layer: number) {
     super();
     const { hiddenSize, heads, kvHeads, headDim, layers } = config;
-    const bias = config.family === "gpt2";
-    this.qkv = new Linear(hiddenSize, (heads + 2 * kvHeads) * headDim, { bias });
-    this.out = new Linear(heads * headDim, hiddenSize, { bias, std: 0.02 / Math.sqrt(2 * layers) });
+    this.qkv = new Linear(hiddenSize, (heads + 2 * kvHeads) * headDim, { bias: config.qkvBias });
+    this.qkNorm = config.qkNorm ? new QkNorm(config) : null;
+    this.out = new Linear(heads * headDim, hiddenSize, { bias: config.outBias, std: 0.02 / Math.sqrt(2 * layers) });
     this.config = config;
     this.layer = layer;
+    this.rotary = rotaryOf(config, layer);
   }
 
-  forward(x: Tensor, at: Sequences, residual: Tensor): Tensor {
-    const { heads, kvHeads, headDim, family, ropeTheta } = this.config;
+  forward(x: Tensor, at: Sequences, residual?: Tensor): Tensor {
+    const { heads, kvHeads, headDim, attentionScale: scale, attentionSoftcap, slidingWindow } = this.config;
     const shape = { heads, kvHeads, headDim };
     let qkv = this.qkv.forward(x);
-    if (family === "llama") qkv = rope(qkv, positionsOf(at), { ...shape, theta: ropeTheta });
+    if (this.qkNorm) qkv = this.qkNorm.forward(qkv);
+    if (this.rotary) qkv = rope(qkv, positionsOf(at), { ...shape, ...this.rotary });
     if (at.cache) {
       const { keys, values } = at.cache.layer(this.layer);
       kvCacheWrite(qkv, keys, values, at.slots as Tensor, positionsOf(at), shape);
     }
-    const scale = 1 / Math.sqrt(headDim);
-    if ("packing" in at) return this.out.forward(attention(qkv, at.packing, { ...shape, scale }), residual);
+    const window = this.config.slidingLayers[this.layer] ? slidingWindow : null;
+    const options = { ...shape, scale, softcap: attentionSoftcap, window };
+    if ("packing" in at) return this.out.forward(attention(qkv, at.packing, options), residual);
     const { keys, values } = at.cache.layer(this.layer);
-    return this.out.forward(cachedAttention(qkv, keys, values, at.lengths, { ...shape, scale }), residual);
+    return this.out.forward(cachedAttention(qkv, keys, values, at.lengths, options), residual);
   }
 }
 
+const plain = { gelu: geluErf, gelu_tanh: gelu, silu, relu } as const;
+
 class Mlp extends Module {
-  /** GPT-2: the first projection. Llama: gate and up projections in one matrix, gate first. */
+  /** The first projection; where the MLP is gated, gate and up projections in one matrix, gate first. */
   readonly up: Linear;
   readonly down: Linear;
-  private readonly family: DecoderConfig["family"];
+  private readonly activate: (up: Tensor) => Tensor;
 
-  constructor({ family, hiddenSize, intermediateSize, layers }: DecoderConfig) {
+  constructor({ gated, activation, mlpBias: bias, hiddenSize, intermediateSize, layers }: DecoderConfig) {
     super();
-    const bias = family === "gpt2";
-    this.up = new Linear(hiddenSize, family === "llama" ? 2 * intermediateSize : intermediateSize, { bias });
+    this.up = new Linear(hiddenSize, gated ? 2 * intermediateSize : intermediateSize, { bias });
     this.down = new Linear(intermediateSize, hiddenSize, { bias, std: 0.02 / Math.sqrt(2 * layers) });
-    this.family = family;
+    this.activate = gated ? (up) => glu(up, activation) : plain[activation];
   }
 
-  forward(x: Tensor, residual: Tensor): Tensor {
-    const up = this.up.forward(x);
-    return this.down.forward(this.family === "llama" ? swiglu(up) : gelu(up), residual);
+  forward(x: Tensor, residual?: Tensor): Tensor {
+    return this.down.forward(this.activate(this.up.forward(x)), residual);
   }
 }
 
 class Block extends Module {
   readonly norm1: Norm;
   readonly attention: Attention;
+  /** Norms of what attention and MLP give. */
+  readonly postNorm1: Norm | null;
   readonly norm2: Norm;
   readonly mlp: Mlp;
+  readonly postNorm2: Norm | null;
+  private readonly parallel: boolean;
 
   constructor(config: DecoderConfig, layer: number) {
     super();
-    const norm = () => new Norm(config.hiddenSize, config.normEps, config.family === "gpt2" ? "layer" : "rms");
+    const norm = () => new Norm(config.hiddenSize, config);
     this.norm1 = norm();
     this.attention = new Attention(config, layer);
+    this.postNorm1 = config.sandwichNorms ? norm() : null;
     this.norm2 = norm();
     this.mlp = new Mlp(config);
+    this.postNorm2 = config.sandwichNorms ? norm() : null;
+    this.parallel = config.parallelResidual;
   }
 
   forward(x: Tensor, at: Sequences): Tensor {
-    const h = this.attention.forward(this.norm1.forward(x), at, x);
-    return this.mlp.forward(this.norm2.forward(h), h);
+    const { postNorm1, postNorm2 } = this;
+    const read = this.norm1.forward(x);
+    const h = postNorm1
+      ? add(x, postNorm1.forward(this.attention.forward(read, at)))
+      : this.attention.forward(read, at, x);
+    const again = this.norm2.forward(this.parallel ? x : h);
+    return postNorm2 ? add(h, postNorm2.forward(this.mlp.forward(again))) : this.mlp.forward(again, h);
   }
 }
 
 export class Decoder extends Module {
   readonly config: DecoderConfig;
   readonly embed: Embedding;
-  /** Learned positions (GPT-2 only). */
+  /** Learned positions; null where positions are rotary. */
   readonly positions: Embedding | null;
   readonly blocks: Block[];
   readonly norm: Norm;
@@ -110,14 +129,15 @@ export class Decoder extends Module {
     super();
     this.config = config;
     this.embed = new Embedding(config.vocabSize, config.hiddenSize);
-    this.positions = config.family === "gpt2" ? new Embedding(config.maxPositions, config.hiddenSize) : null;
+    this.positions = config.positions === "learned" ? new Embedding(config.maxPositions, config.hiddenSize) : null;
     this.blocks = Array.from({ length: config.layers }, (_, i) => new Block(config, i));
-    this.norm = new Norm(config.hiddenSize, config.normEps, config.family === "gpt2" ? "layer" : "rms");
+    this.norm = new Norm(config.hiddenSize, config);
   }
 
   /** Hidden states after the final norm, [N, hidden], for N token rows. */
   forward(ids: Ids | { gpu: Tensor; host?: undefined }, at: Sequences): Tensor {
     let x = this.embed.forward(ids.gpu, ids.host);
+    if (this.config.embedScale !== 1) x = scale(x, this.config.embedScale);
     if (this.positions) {
       const host = "packing" in at ? at.packing.hostPositions : undefined;
       x = add(x, this.positions.forward(positionsOf(at), host));

@@ -2,8 +2,10 @@
 
 import { embedding } from "../tensor/ops/embedding.ts";
 import { layerNorm, rmsNorm } from "../tensor/ops/norm.ts";
+import { type QkNormOptions, qkNorm } from "../tensor/ops/qk-norm.ts";
 import { Parameter } from "../tensor/params.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { DecoderConfig } from "./config.ts";
 import { Module } from "./module.ts";
 
 /** Token ids on the GPU, with the host's copy that the embedding gradient needs. */
@@ -17,17 +19,36 @@ export class Norm extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
   private readonly eps: number;
+  private readonly offset: boolean;
 
-  constructor(size: number, eps: number, kind: "rms" | "layer") {
+  constructor(size: number, { norm, normEps, normOffset }: Pick<DecoderConfig, "norm" | "normEps" | "normOffset">) {
     super();
-    this.weight = new Parameter([size], { constant: 1 });
-    this.bias = kind === "layer" ? new Parameter([size], { constant: 0 }) : null;
-    this.eps = eps;
+    this.weight = new Parameter([size], { constant: normOffset ? 0 : 1 });
+    this.bias = norm === "layer" ? new Parameter([size], { constant: 0 }) : null;
+    this.eps = normEps;
+    this.offset = normOffset;
   }
 
   forward(x: Tensor): Tensor {
-    const { weight, bias, eps } = this;
-    return bias ? layerNorm(x, weight.value, bias.value, eps) : rmsNorm(x, weight.value, eps);
+    const { weight, bias, eps, offset } = this;
+    return bias ? layerNorm(x, weight.value, bias.value, eps) : rmsNorm(x, weight.value, eps, { offset });
+  }
+}
+
+/** RMSNorm of every query and key head. */
+export class QkNorm extends Module {
+  /** Of the queries, then of the keys: [2 headDim]. */
+  readonly weight: Parameter;
+  private readonly options: QkNormOptions;
+
+  constructor({ heads, kvHeads, headDim, normEps: eps, normOffset: offset }: DecoderConfig) {
+    super();
+    this.weight = new Parameter([2 * headDim], { constant: offset ? 0 : 1 });
+    this.options = { heads, kvHeads, headDim, eps, offset };
+  }
+
+  forward(qkv: Tensor): Tensor {
+    return qkNorm(qkv, this.weight.value, this.options);
   }
 }
 

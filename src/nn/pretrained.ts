@@ -3,7 +3,7 @@ import { parseSafetensors, type SafeTensors, writeSafetensors } from "../io/safe
 import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
 import type { DecoderConfig } from "./config.ts";
-import { fileTensors, fromHfConfig, type HeadKind, isBuffer, toHfConfig } from "./huggingface.ts";
+import { fileTensors, fromHfConfig, type HeadKind, isExtra, nameIn, toHfConfig } from "./huggingface.ts";
 import { CausalLM, type Model, ScoreModel } from "./models.ts";
 
 export const WEIGHTS = "model.safetensors";
@@ -20,12 +20,12 @@ export async function modelFiles(model: Model): Promise<Record<string, Uint8Arra
   const head = headOf(model);
   const values = await model.store.read();
   const tensors: Record<string, { shape: number[]; data: Float32Array }> = {};
-  for (const { name, parameter, rows, transposed } of fileTensors(config, head)) {
+  for (const { name, parameter, rows, transposed, order } of fileTensors(config, head)) {
     const { shape } = parameterOf(model, parameter);
     const width = shape.slice(1).reduce((a, b) => a * b, 1);
     const all = values.get(parameter) as Float32Array;
     const [first, last] = rows ?? [0, shape[0]];
-    const data = all.subarray(first * width, last * width);
+    const data = order ? gatherRows(all, order, width) : all.subarray(first * width, last * width);
     if (!data.every(Number.isFinite)) {
       throw new UserError(`tensor ${name} is not finite any more, so it is not saved: lower learning_rate`);
     }
@@ -86,21 +86,22 @@ async function loadInto<M extends Model>(model: M, files: Files, folder: string)
 /** Copies a file's tensors into a model after checking every name and shape. */
 export function loadWeights(model: Model, weights: SafeTensors, path: string): void {
   const wanted = fileTensors(model.config, headOf(model));
-  const names = new Set(wanted.map((t) => t.name));
-  const optional = new Set(["lm_head.weight", "score.weight"]); // the other kind of head, or a tied one
+  const present = new Set(weights.names);
+  const names = new Set(wanted.map((t) => nameIn(t, present)));
   for (const name of weights.names) {
-    if (names.has(name) || optional.has(name) || isBuffer(name)) continue;
+    if (names.has(name) || isExtra(name)) continue;
     throw new UserError(
       `${path}: tensor ${name} does not belong to a ${model.config.family} model as config.json describes it`,
     );
   }
-  const present = new Set(weights.names);
   const parts = new Map<string, Float32Array>();
-  for (const { name, parameter, rows, transposed } of wanted) {
+  for (const tensor of wanted) {
+    const { parameter, rows, transposed, order } = tensor;
     const target = parameterOf(model, parameter);
-    if (!present.has(name)) {
-      if (name === "score.weight") continue; // a language model becomes a scorer with a fresh head
-      throw new UserError(`${path}: tensor ${name} is missing`);
+    const name = nameIn(tensor, present);
+    if (name === null) {
+      if (tensor.name === "score.weight") continue; // a language model becomes a scorer with a fresh head
+      throw new UserError(`${path}: tensor ${tensor.name} is missing`);
     }
     const [first, last] = rows ?? [0, target.shape[0]];
     const kept = [last - first, ...target.shape.slice(1)];
@@ -111,7 +112,9 @@ export function loadWeights(model: Model, weights: SafeTensors, path: string): v
     }
     const whole = parts.get(parameter) ?? new Float32Array(target.size);
     parts.set(parameter, whole);
-    whole.set(transposed ? transpose(data, kept[1], kept[0]) : data, (first * target.size) / target.shape[0]);
+    const width = target.size / target.shape[0];
+    if (order) scatterRows(data, order, width, whole);
+    else whole.set(transposed ? transpose(data, kept[1], kept[0]) : data, first * width);
   }
   for (const [parameter, data] of parts) parameterOf(model, parameter).value.write(data);
 }
@@ -120,6 +123,18 @@ function parameterOf(model: Model, name: string) {
   const found = model.store.parameters.find((p) => p.name === name);
   if (!found) throw new Error(`no parameter ${name}`);
   return found;
+}
+
+/** Rows order[0], order[1], ... of a matrix. */
+function gatherRows(data: Float32Array, order: readonly number[], width: number): Float32Array {
+  const out = new Float32Array(order.length * width);
+  for (const [i, row] of order.entries()) out.set(data.subarray(row * width, (row + 1) * width), i * width);
+  return out;
+}
+
+/** The reverse: row i of `data` becomes row order[i] of `out`. */
+function scatterRows(data: Float32Array, order: readonly number[], width: number, out: Float32Array): void {
+  for (const [i, row] of order.entries()) out.set(data.subarray(i * width, (i + 1) * width), row * width);
 }
 
 /** A row-major [rows, columns] matrix as [columns, rows]. */

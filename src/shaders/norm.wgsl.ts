@@ -1,6 +1,15 @@
-/** RMSNorm and LayerNorm. Statistics and sums are f32 whatever T is. `n` = row length in vectors, `d` in elements. */
+/**
+ * RMSNorm and LayerNorm. Statistics and sums are f32 whatever T is. `n` = row length in vectors, `d` in elements.
+ * OFFSET: RMSNorm's weights are stored less 1.
+ */
+const WEIGHT = `
+fn weight(i: u32) -> F {
+  if (OFFSET) { return 1.0 + w[i]; }
+  return w[i];
+}
+`;
 
-export const RMSNORM_FWD = `
+export const RMSNORM_FWD = `${WEIGHT}
 @compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let lane = lid % LANES;
   let row = rowIndex(linearId(wid, nwg), lid);
@@ -12,25 +21,25 @@ export const RMSNORM_FWD = `
   }
   let r = inverseSqrt(rowSum(hsum(squares), lid) / u.d + u.eps);
   if (row < u.rows) {
-    for (var i = lane; i < u.n; i += LANES) { y[base + i] = V(F(x[base + i]) * r * w[i]); }
+    for (var i = lane; i < u.n; i += LANES) { y[base + i] = V(F(x[base + i]) * r * weight(i)); }
     if (lane == 0u) { rstd[row] = r; }
   }
 }`;
 
 // dx = rstd * (w dy - xhat mean(xhat w dy)), xhat = x rstd
-export const RMSNORM_DX = `
+export const RMSNORM_DX = `${WEIGHT}
 @compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let lane = lid % LANES;
   let row = rowIndex(linearId(wid, nwg), lid);
   let safe = min(row, u.rows - 1u);
   let base = safe * u.n;
   var dots = F(0.0);
-  for (var i = lane; i < u.n; i += LANES) { dots = fma(F(x[base + i]), F(dy[base + i]) * w[i], dots); }
+  for (var i = lane; i < u.n; i += LANES) { dots = fma(F(x[base + i]), F(dy[base + i]) * weight(i), dots); }
   let r = rstd[safe];
   let c = rowSum(hsum(dots), lid) * r * r / u.d;
   if (row < u.rows) {
     for (var i = lane; i < u.n; i += LANES) {
-      var g = r * (F(dy[base + i]) * w[i] - F(x[base + i]) * c);
+      var g = r * (F(dy[base + i]) * weight(i) - F(x[base + i]) * c);
       if (ACC) { g += F(dx[base + i]); }
       dx[base + i] = V(g);
     }

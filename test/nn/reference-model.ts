@@ -65,8 +65,9 @@ export async function fileGradients(model: Model, head: HeadKind): Promise<Map<s
   return new Map(entries);
 }
 
-function cut(all: Float32Array, shape: readonly number[], { rows, transposed }: FileTensor): Float32Array {
+function cut(all: Float32Array, shape: readonly number[], { rows, transposed, order }: FileTensor): Float32Array {
   const width = all.length / shape[0];
+  if (order) return Float32Array.from(order.flatMap((row) => Array.from(all.subarray(row * width, (row + 1) * width))));
   const [first, last] = rows ?? [0, shape[0]];
   const part = all.slice(first * width, last * width);
   if (!transposed) return part;

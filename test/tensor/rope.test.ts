@@ -66,6 +66,6 @@ describe("rope", () => {
     const heads = { heads: 1, kvHeads: 1 };
     expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 6 }))).toThrow("multiple of 4");
     expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 8 }))).toThrow("[2, 24]");
-    expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 4, maxPositions: 1e6 }))).toThrow("65536");
+    expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 4, maxPositions: 1e6 }))).toThrow("131072");
   });
 });

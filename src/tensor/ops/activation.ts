@@ -1,39 +1,49 @@
 /** Gated activations. */
-import { SWIGLU_BWD, SWIGLU_FWD } from "../../shaders/activation.wgsl.ts";
+import { type Gate, gluBackward, gluForward } from "../../shaders/activation.wgsl.ts";
 import { record } from "../autograd.ts";
 import { empty, type Tensor } from "../tensor.ts";
-import { matrixShape, rowKernel, runRows, target, walkPlan } from "./rows.ts";
+import { matrixShape, type RowKernel, rowKernel, runRows, target, walkPlan } from "./rows.ts";
 
-const forward = rowKernel({
-  name: "swiglu_fwd",
-  code: SWIGLU_FWD,
-  bindings: { x: "read V", h: "write V" },
-  scalars: { rows: "u32", n: "u32" },
-  reduces: false,
+const kernels = (gate: Gate): { forward: RowKernel; backward: RowKernel } => ({
+  forward: rowKernel({
+    name: `${gate}_glu_fwd`,
+    code: gluForward(gate),
+    bindings: { x: "read V", h: "write V" },
+    scalars: { rows: "u32", n: "u32" },
+    reduces: false,
+  }),
+  backward: rowKernel({
+    name: `${gate}_glu_bwd`,
+    code: gluBackward(gate),
+    bindings: { x: "read V", dh: "read V", dx: "write V" },
+    scalars: { rows: "u32", n: "u32" },
+    reduces: false,
+  }),
 });
-const backward = rowKernel({
-  name: "swiglu_bwd",
-  code: SWIGLU_BWD,
-  bindings: { x: "read V", dh: "read V", dx: "write V" },
-  scalars: { rows: "u32", n: "u32" },
-  reduces: false,
-});
+
+const table: Readonly<Record<Gate, ReturnType<typeof kernels>>> = {
+  silu: kernels("silu"),
+  gelu_tanh: kernels("gelu_tanh"),
+  gelu: kernels("gelu"),
+  relu: kernels("relu"),
+};
 
 /**
- * silu(gate) * up.
+ * activation(gate) * up: SwiGLU ("silu"), GeGLU ("gelu" exact, "gelu_tanh" approximated), ReGLU ("relu").
  * @param gateUp [..., 2F]: the first F columns are the gate, the last F the other factor
  * @returns [..., F]
  */
-export function swiglu(gateUp: Tensor): Tensor {
+export function glu(gateUp: Tensor, activation: Gate): Tensor {
+  const { forward, backward } = table[activation];
   const [rows, cols] = matrixShape(gateUp.shape);
-  if (cols % 2 !== 0) throw new Error(`swiglu: the last axis must be even, not ${cols}`);
+  if (cols % 2 !== 0) throw new Error(`glu: the last axis must be even, not ${cols}`);
   const half = cols / 2;
   const plan = walkPlan(half);
   const T = gateUp.dtype;
   const n = half / plan.width;
   const h = empty([...gateUp.shape.slice(0, -1), half], gateUp.dtype);
   runRows(forward, plan, { T }, [gateUp.view, h.view], [rows, n], rows);
-  return record("swiglu", [gateUp], h, (dh, [sink]) => {
+  return record("glu", [gateUp], h, (dh, [sink]) => {
     const dx = target(sink, gateUp.shape, gateUp.dtype);
     if (dx) {
       runRows(backward, plan, { T, ACC: sink !== true }, [gateUp.view, dh.view, dx.view], [rows, n], rows);
@@ -41,3 +51,6 @@ export function swiglu(gateUp: Tensor): Tensor {
     return [dx];
   });
 }
+
+/** silu(gate) * up, as `glu` with "silu". */
+export const swiglu = (gateUp: Tensor): Tensor => glu(gateUp, "silu");

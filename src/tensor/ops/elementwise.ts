@@ -30,6 +30,8 @@ export const unaryTable = {
     "0.5 * x * (1.0 + geluTanh(x))",
     "dy * (0.5 * (1.0 + geluTanh(x)) + 0.5 * x * (1.0 - geluTanh(x) * geluTanh(x)) * 0.7978845608028654 * (1.0 + 0.134145 * x * x))",
   ],
+  geluErf: ["x * normalCdf(x)", "dy * (normalCdf(x) + x * normalPdf(x))"],
+  softCap: ["u.p * preciseTanh(x / u.p)", "dy * (1.0 - (y / u.p) * (y / u.p))"],
   scale: ["x * u.p", "dy * u.p"],
   addScalar: ["x + u.p", "dy"],
   clamp: ["select(select(x, V(u.p), x < V(u.p)), V(u.q), x > V(u.q))", "dy * when(x >= V(u.p)) * when(x <= V(u.q))"],
@@ -191,6 +193,10 @@ export const tanh = (x: Tensor): Tensor => unary("tanh", x);
 export const silu = (x: Tensor): Tensor => unary("silu", x);
 /** GELU with the tanh approximation ("gelu_new"). */
 export const gelu = (x: Tensor): Tensor => unary("gelu", x);
+/** GELU without approximation ("gelu"). */
+export const geluErf = (x: Tensor): Tensor => unary("geluErf", x);
+/** cap * tanh(x / cap): nearly x for small |x|, never beyond the cap. */
+export const softCap = (x: Tensor, cap: number): Tensor => unary("softCap", x, cap);
 /** x * factor */
 export const scale = (x: Tensor, factor: number): Tensor => unary("scale", x, factor);
 /** x + term */

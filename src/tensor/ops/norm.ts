@@ -66,8 +66,9 @@ const foldChunks = rowKernel({
  * y = x / sqrt(mean(x^2) + eps) * weight, over the last axis.
  * @param x [..., D]
  * @param weight [D], f32
+ * @param offset the weights are stored less 1
  */
-export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6): Tensor {
+export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET = false } = {}): Tensor {
   const [rows, cols] = matrixShape(x.shape);
   checkParam("rmsNorm", "weight", weight, cols);
   const plan = rowPlan(cols);
@@ -75,7 +76,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6): Tensor {
   const n = cols / plan.width;
   const y = empty(x.shape, x.dtype);
   const rstd = empty([rows]);
-  runRows(rmsFwd, plan, { T }, [x.view, weight.view, y.view, rstd.view], [rows, n, cols, eps], rows);
+  runRows(rmsFwd, plan, { T, OFFSET }, [x.view, weight.view, y.view, rstd.view], [rows, n, cols, eps], rows);
   return record(
     "rmsNorm",
     [x, weight],
@@ -84,7 +85,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6): Tensor {
       const dx = target(sinkX, x.shape, x.dtype);
       if (dx) {
         const buffers = [x.view, weight.view, dy.view, rstd.view, dx.view];
-        runRows(rmsDx, plan, { T, ACC: sinkX !== true }, buffers, [rows, n, cols], rows);
+        runRows(rmsDx, plan, { T, OFFSET, ACC: sinkX !== true }, buffers, [rows, n, cols], rows);
       }
       const [dw] = paramGradients(rmsDw, [x.view, dy.view, rstd.view], T, rows, cols, ["ACC"], [sinkW]);
       return [dx, dw];
@@ -140,7 +141,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps = 1e-5): 
  * Column sums over rows, in a fixed order: chunks of rows in parallel, then the chunks one after the other. With one
  * chunk the first kernel writes straight to the sinks.
  */
-function paramGradients(
+export function paramGradients(
   k: RowKernel,
   reads: BufferView[],
   T: string,
@@ -148,6 +149,7 @@ function paramGradients(
   cols: number,
   flags: string[],
   sinks: Sink[],
+  more: Record<string, number> = {},
 ): (Tensor | null)[] {
   if (sinks.every((s) => s === false)) return sinks.map(() => null);
   const cpu = caps().kind === "cpu";
@@ -163,7 +165,7 @@ function paramGradients(
   scope(() => {
     const direct = chunks === 1;
     const targets = outputs.map((out) => (direct && out ? out : empty([chunks, cols])));
-    const consts: Record<string, number | boolean | string> = { T, WG };
+    const consts: Record<string, number | boolean | string> = { T, WG, ...more };
     flags.forEach((flag, i) => {
       consts[flag] = direct && sinks[i] !== true && sinks[i] !== false;
     });

@@ -12,14 +12,25 @@ export interface RopeOptions {
   kvHeads: number;
   /** D, a multiple of 4. */
   headDim: number;
-  /** Base of the wavelengths. Default 10000. */
+  /** Base of the wavelengths where `frequencies` are not given. Default 10000. */
   theta?: number;
-  /** Where the positions end, if known: refused beyond 65,536 instead of computed wrongly. */
+  /**
+   * Radians per position of each pair, at most D/2: columns i and i + length turn together, those beyond stay. The angles
+   * are tabled once per array object. Default theta^(-2i/D) for all D/2 pairs.
+   */
+  frequencies?: Float32Array;
+  /** Factor on the rotated columns. Default 1. */
+  magnitude?: number;
+  /** Where the positions end, if known: refused beyond 131,072 instead of computed wrongly. */
   maxPositions?: number;
 }
 
-const LOW = 256; // positions reach LOW * LOW
+const LOW = 256; // positions reach LOW * HIGH
+const HIGH = 512;
 const WG = 64;
+
+/** The longest sequence whose positions can be rotated. */
+export const MAX_ROPE_POSITIONS: number = LOW * HIGH;
 
 const ropeKernel = kernel({
   name: "rope",
@@ -29,62 +40,87 @@ const ropeKernel = kernel({
 });
 
 /**
- * Turns each pair (i, i + D/2) of every query and key head by position * theta^(-2i/D); values pass unchanged.
+ * Turns each pair (i, i + D/2) of every query and key head by position * theta^(-2i/D); values pass unchanged. With
+ * `frequencies`, only their columns turn, at their speeds.
  * @param qkv [N, (heads + 2 kvHeads) * D]
- * @param positions u32 [N], below 65,536
+ * @param positions u32 [N], below 131,072
  */
 export function rope(qkv: Tensor, positions: Tensor, options: RopeOptions): Tensor {
-  const { heads, kvHeads, headDim, theta = 10000 } = options;
+  const { heads, kvHeads, headDim, frequencies = powers(headDim, options.theta ?? 10000) } = options;
   const width = (heads + 2 * kvHeads) * headDim;
   if (headDim % 4 !== 0) throw new Error(`rope: head dimension ${headDim} is not a multiple of 4`);
+  if (frequencies.length < 1 || frequencies.length > headDim / 2) {
+    throw new Error(`rope: ${frequencies.length} frequencies for heads of ${headDim} columns`);
+  }
   if (positions.dtype !== "u32" || qkv.size !== positions.size * width) {
     throw new Error(`rope: qkv must be [${positions.size}, ${width}] for u32 positions, not [${qkv.shape}]`);
   }
-  if ((options.maxPositions ?? 0) > LOW * LOW) {
-    throw new Error(`rope: angles are tabled for ${LOW * LOW} positions, not ${options.maxPositions}`);
+  if ((options.maxPositions ?? 0) > MAX_ROPE_POSITIONS) {
+    throw new Error(`rope: angles are tabled for ${MAX_ROPE_POSITIONS} positions, not ${options.maxPositions}`);
   }
-  const y = turn(qkv, positions, options, theta, 1);
-  return record("rope", [qkv], y, (dy) => [turn(dy, positions, options, theta, -1)]);
+  const table = angles(frequencies, options.magnitude ?? 1);
+  const y = turn(qkv, positions, options, table, 1);
+  return record("rope", [qkv], y, (dy) => [turn(dy, positions, options, table, -1)]);
 }
 
 function turn(
   x: Tensor,
   positions: Tensor,
   { heads, kvHeads, headDim }: RopeOptions,
-  theta: number,
+  table: Tensor,
   sign: number,
 ): Tensor {
-  const lanes = headDim % 8 === 0 ? 4 : 2;
-  const HALF = headDim / 2 / lanes;
+  const half = table.shape[1] / 2;
+  // As many columns at once as divide both the rotated half and the rest.
+  const lanes = [4, 2, 1].find((n) => half % n === 0 && (headDim - 2 * half) % n === 0) as number;
+  const HALF = half / lanes;
+  const WIDTH = headDim / lanes;
+  const vector = (type: string) => (lanes === 1 ? type : `vec${lanes}<${type}>`);
   const y = empty(x.shape, x.dtype, "rope");
-  const n = positions.size * HALF;
-  const consts = { T: x.dtype, V: `vec${lanes}<${x.dtype}>`, F: `vec${lanes}<f32>`, HALF, LOW, WG };
-  const buffers = [x.view, positions.view, angles(headDim, theta).view, y.view];
+  const n = positions.size * (WIDTH - HALF);
+  const consts = { T: x.dtype, V: vector(x.dtype), F: vector("f32"), HALF, WIDTH, LOW, HIGH, WG };
+  const buffers = [x.view, positions.view, table.view, y.view];
   run(ropeKernel, consts, buffers, [n, heads + kvHeads, heads + 2 * kvHeads, sign], Math.ceil(n / WG));
   return y;
 }
 
-const tables = new Map<string, Tensor>();
+const known = new Map<string, Float32Array>();
+
+/** theta^(-2i/D), the same object for the same arguments. Transformers keeps the frequencies in f32. */
+function powers(headDim: number, theta: number): Float32Array {
+  const key = `${headDim} ${theta}`;
+  const half = headDim / 2;
+  const found = known.get(key) ?? Float32Array.from({ length: half }, (_, i) => theta ** (-i / half));
+  known.set(key, found);
+  return found;
+}
+
+const tables = new Map<Float32Array, Map<number, Tensor>>();
 onClose(() => tables.clear());
 
-/** cos and sin of positions 0..LOW-1, then of the multiples of LOW: f32 [2 LOW, 2, D/2], computed in float64. */
-function angles(headDim: number, theta: number): Tensor {
-  const key = `${headDim} ${theta}`;
-  const known = tables.get(key);
-  if (known) return known;
-  const half = headDim / 2;
-  const data = new Float32Array(2 * LOW * headDim);
-  for (let e = 0; e < 2 * LOW; e++) {
+/**
+ * cos and sin of positions 0..LOW-1 times `magnitude`, then of the multiples of LOW: f32 [LOW + HIGH, 2 half], computed
+ * in float64.
+ */
+function angles(frequencies: Float32Array, magnitude: number): Tensor {
+  const mine = tables.get(frequencies) ?? new Map<number, Tensor>();
+  tables.set(frequencies, mine);
+  const found = mine.get(magnitude);
+  if (found) return found;
+  const half = frequencies.length;
+  const data = new Float32Array((LOW + HIGH) * 2 * half);
+  for (let e = 0; e < LOW + HIGH; e++) {
     const position = e < LOW ? e : (e - LOW) * LOW;
+    const factor = e < LOW ? magnitude : 1;
     for (let i = 0; i < half; i++) {
-      // Transformers keeps the frequencies in f32; starting from the same ones keeps long contexts comparable.
-      const angle = position * Math.fround(theta ** (-i / half));
-      data[e * headDim + i] = Math.cos(angle);
-      data[e * headDim + half + i] = Math.sin(angle);
+      const angle = position * frequencies[i];
+      data[e * 2 * half + i] = factor * Math.cos(angle);
+      data[e * 2 * half + half + i] = factor * Math.sin(angle);
     }
   }
-  const table = borrow(createBuffer(data.byteLength, "rope angles"), [2 * LOW, headDim], "f32", "rope angles");
+  const buffer = createBuffer(data.byteLength, "rope angles");
+  const table = borrow(buffer, [LOW + HIGH, 2 * half], "f32", "rope angles");
   table.write(data);
-  tables.set(key, table);
+  mine.set(magnitude, table);
   return table;
 }

@@ -1,0 +1,163 @@
+/** Gemma 1, 2 and 3 (text): RMSNorm around 1, scaled embeddings, GeGLU; later ones cap scores and mix two kinds of layers. */
+import type { DecoderConfig } from "../config.ts";
+import type { FamilyMapping } from "./family.ts";
+import { layerTypes, llamaTensors, readCommon, writeCommon } from "./llama.ts";
+import type { ConfigReader } from "./reader.ts";
+import { readScaling, readWholeRope, writeRope, writeScaling } from "./rope.ts";
+
+const own = (hiddenSize: number): Partial<DecoderConfig> => ({
+  gated: true,
+  activation: "gelu_tanh",
+  normOffset: true,
+  embedScale: Math.sqrt(hiddenSize),
+});
+
+const mapping = (name: string, score: string, rest: Pick<FamilyMapping, "defaults" | "read" | "write">) => ({
+  classes: { lm: `${name}ForCausalLM`, score },
+  prefix: "model.",
+  tensors: llamaTensors,
+  ...rest,
+});
+
+function readGemma(json: ConfigReader) {
+  json.only("use_bidirectional_attention", false);
+  // The first releases say "gelu" in `hidden_act` and mean its approximation; `hidden_activation` came later.
+  const key = json.has("hidden_activation") ? "hidden_activation" : "hidden_act";
+  const common = readCommon(json, { headDim: 256, activationKey: json.has(key) ? key : "hidden_activation" });
+  const bias = json.flag("attention_bias", false);
+  const approximate = !json.has(key) || (key === "hidden_act" && json.json[key] === "gelu");
+  return {
+    ...common,
+    activation: approximate ? ("gelu_tanh" as const) : common.activation,
+    kvHeads: json.has("num_key_value_heads") ? common.kvHeads : json.fail("num_key_value_heads is missing"),
+    qkvBias: bias,
+    outBias: bias,
+    tieEmbeddings: json.flag("tie_word_embeddings", true),
+  };
+}
+
+const writeGemma = (c: DecoderConfig): Record<string, unknown> => ({
+  ...writeCommon(c, "hidden_activation"),
+  hidden_act: writeCommon(c).hidden_act,
+  attention_bias: c.qkvBias,
+});
+
+/** Scores are divided by the root of a number of its own; absent it is 256. */
+const scaleOf = (json: ConfigReader): number => json.optional("query_pre_attn_scalar", 256) ** -0.5;
+const queryScalar = ({ attentionScale }: DecoderConfig): number => {
+  const exact = attentionScale ** -2;
+  const whole = Math.round(exact);
+  return Math.abs(exact - whole) < 1e-6 * exact ? whole : exact;
+};
+
+export const gemma: FamilyMapping = mapping("Gemma", "GemmaForSequenceClassification", {
+  defaults: ({ hiddenSize }) => own(hiddenSize),
+  read(json) {
+    const common = readGemma(json);
+    return { ...common, ...readWholeRope(json, { theta: 10000, maxPositions: common.maxPositions }) };
+  },
+  write: (c) => ({ ...writeGemma(c), ...writeRope(c) }),
+});
+
+/** Window and layers of Gemma 2 and 3; `full` says which layers see everything where `layer_types` does not. */
+function readWindow(json: ConfigReader, layers: number, full: (layer: number) => boolean) {
+  const window = json.optional("sliding_window", 4096);
+  const slidingLayers = json.slidingLayers(layers, (i) => !full(i));
+  return { slidingWindow: slidingLayers.includes(true) ? window : null, slidingLayers };
+}
+
+export const gemma2: FamilyMapping = mapping("Gemma2", "Gemma2ForSequenceClassification", {
+  defaults: ({ hiddenSize, layers }) => ({
+    ...own(hiddenSize),
+    sandwichNorms: true,
+    attentionSoftcap: 50,
+    logitSoftcap: 30,
+    slidingWindow: 4096,
+    slidingLayers: Array.from({ length: layers }, (_, i) => i % 2 === 0),
+  }),
+  read(json) {
+    const common = readGemma(json);
+    const cap = (key: string, absent: number) =>
+      json.json[key] === undefined ? absent : json.optional<number | null>(key, null);
+    return {
+      ...common,
+      ...readWholeRope(json, { theta: 10000, maxPositions: common.maxPositions }),
+      ...readWindow(json, common.layers, (i) => i % 2 === 1),
+      attentionScale: scaleOf(json),
+      attentionSoftcap: cap("attn_logit_softcapping", 50),
+      logitSoftcap: cap("final_logit_softcapping", 30),
+    };
+  },
+  write: (c) => ({
+    ...writeGemma(c),
+    ...writeRope(c),
+    query_pre_attn_scalar: queryScalar(c),
+    attn_logit_softcapping: c.attentionSoftcap,
+    final_logit_softcapping: c.logitSoftcap,
+    sliding_window: c.slidingWindow ?? 4096,
+    layer_types: layerTypes(c),
+  }),
+});
+
+export const gemma3: FamilyMapping = mapping("Gemma3", "Gemma3TextForSequenceClassification", {
+  defaults: ({ hiddenSize, layers }) => ({
+    ...own(hiddenSize),
+    sandwichNorms: true,
+    qkNorm: true,
+    slidingWindow: 4096,
+    slidingLayers: Array.from({ length: layers }, (_, i) => (i + 1) % 6 !== 0),
+    ropeTheta: 1e6,
+    localRopeTheta: 10000,
+  }),
+  read(json) {
+    json.only("attn_logit_softcapping");
+    const common = readGemma(json);
+    const patternKey = json.has("sliding_window_pattern") ? "sliding_window_pattern" : "_sliding_window_pattern";
+    const pattern = json.optional(patternKey, 6);
+    return {
+      ...common,
+      ...readTwoRopes(json, common.maxPositions),
+      ...readWindow(json, common.layers, (i) => (i + 1) % pattern === 0),
+      attentionScale: scaleOf(json),
+      logitSoftcap: json.optional<number | null>("final_logit_softcapping", null),
+    };
+  },
+  write: (c) => {
+    const full = { ...writeScaling(c.ropeScaling), rope_theta: c.ropeTheta };
+    const local = c.localRopeTheta ?? c.ropeTheta;
+    return {
+      ...writeGemma(c),
+      rope_theta: c.ropeTheta,
+      rope_local_base_freq: local,
+      ...(c.ropeScaling && { rope_scaling: writeScaling(c.ropeScaling) }),
+      rope_parameters: { full_attention: full, sliding_attention: { rope_type: "default", rope_theta: local } },
+      query_pre_attn_scalar: queryScalar(c),
+      attn_logit_softcapping: null,
+      final_logit_softcapping: c.logitSoftcap,
+      sliding_window: c.slidingWindow ?? 4096,
+      layer_types: layerTypes(c),
+      use_bidirectional_attention: false,
+    };
+  },
+});
+
+/** Full layers have one base and may be scaled; sliding layers have another base. */
+function readTwoRopes(
+  json: ConfigReader,
+  maxPositions: number,
+): Pick<DecoderConfig, "ropeTheta" | "ropeScaling" | "localRopeTheta"> {
+  const both = json.object("rope_parameters") ?? {};
+  const part = (key: string) => {
+    const value = json.inside("rope_parameters", both).object(key);
+    return json.inside(`rope_parameters.${key}`, value ?? {});
+  };
+  const [full, local] = [part("full_attention"), part("sliding_attention")];
+  const older = json.inside("rope_scaling", json.object("rope_scaling") ?? {});
+  for (const p of [full, local, older]) p.only("partial_rotary_factor", 1);
+  if (readScaling(local, maxPositions)) local.fail("scaled rotary positions of sliding layers are not supported");
+  return {
+    ropeTheta: full.optional("rope_theta", json.optional("rope_theta", 1e6)),
+    ropeScaling: readScaling(full.json.rope_type === undefined ? older : full, maxPositions),
+    localRopeTheta: local.optional("rope_theta", json.optional("rope_local_base_freq", 10000)),
+  };
+}

@@ -1,0 +1,116 @@
+/** Reads config.json strictly: what is missing, mistyped or not supported is an error that names the field. */
+import { UserError } from "../../runtime/errors.ts";
+import type { Activation } from "../config.ts";
+
+const activations: Record<string, Activation> = {
+  gelu: "gelu",
+  gelu_new: "gelu_tanh",
+  gelu_pytorch_tanh: "gelu_tanh",
+  gelu_fast: "gelu_tanh",
+  silu: "silu",
+  swish: "silu",
+  relu: "relu",
+};
+
+/** The name of an activation in config.json. */
+export const activationName = (activation: Activation): string =>
+  activation === "gelu_tanh" ? "gelu_pytorch_tanh" : activation;
+
+export class ConfigReader {
+  readonly json: Readonly<Record<string, unknown>>;
+  private readonly file: string;
+
+  constructor(json: Readonly<Record<string, unknown>>, file: string) {
+    this.json = json;
+    this.file = file;
+  }
+
+  fail(what: string): never {
+    throw new UserError(`${this.file}: ${what}`);
+  }
+
+  has(key: string): boolean {
+    return this.json[key] !== undefined && this.json[key] !== null;
+  }
+
+  /** The first of the keys that is there. */
+  number(...keys: string[]): number {
+    const key = keys.find((k) => this.has(k));
+    if (key === undefined) this.fail(`${keys[0]} is missing`);
+    const value = this.json[key];
+    if (typeof value !== "number" || !Number.isFinite(value)) this.fail(`${key} must be a number`);
+    return value;
+  }
+
+  optional<T>(key: string, fallback: T): number | T {
+    return this.has(key) ? this.number(key) : fallback;
+  }
+
+  flag(key: string, fallback: boolean): boolean {
+    if (!this.has(key)) return fallback;
+    const value = this.json[key];
+    if (typeof value !== "boolean") this.fail(`${key} must be true or false`);
+    return value;
+  }
+
+  /** A list with one entry per layer, or null. */
+  list(key: string, layers: number): readonly unknown[] | null {
+    if (!this.has(key)) return null;
+    const value = this.json[key];
+    if (!Array.isArray(value)) this.fail(`${key} must be a list`);
+    if (value.length < layers) this.fail(`${key} has ${value.length} entries for ${layers} layers`);
+    return value.slice(0, layers);
+  }
+
+  object(key: string): Readonly<Record<string, unknown>> | null {
+    if (!this.has(key)) return null;
+    const value = this.json[key];
+    if (typeof value !== "object" || Array.isArray(value)) this.fail(`${key} must be an object`);
+    return value as Record<string, unknown>;
+  }
+
+  /** Another object of the same file, for messages that name its place. */
+  inside(key: string, json: Readonly<Record<string, unknown>>): ConfigReader {
+    return new ConfigReader(json, `${this.file}: ${key}`);
+  }
+
+  /** Refuses a field whose value is none of those that are computed here; absent is fine. */
+  only(key: string, ...allowed: unknown[]): void {
+    const value = this.json[key];
+    if (value === undefined || value === null || allowed.includes(value)) return;
+    const list = allowed.length === 0 ? "null" : allowed.map((a) => JSON.stringify(a)).join(", ");
+    this.fail(`${key} = ${JSON.stringify(value)} is not supported (only ${list})`);
+  }
+
+  activation(key: string, fallback: string): Activation {
+    const value = this.has(key) ? this.json[key] : fallback;
+    const known = typeof value === "string" && Object.hasOwn(activations, value) ? activations[value] : null;
+    if (known) return known;
+    this.fail(
+      `${key} = ${JSON.stringify(value)} is not supported (only ${Object.keys(activations)
+        .map((a) => JSON.stringify(a))
+        .join(", ")})`,
+    );
+  }
+
+  /** Which layers slide: `layer_types` where it is given, else `fallback` by layer. */
+  slidingLayers(layers: number, fallback: (layer: number) => boolean): boolean[] {
+    const types = this.list("layer_types", layers);
+    if (!types) return Array.from({ length: layers }, (_, i) => fallback(i));
+    return types.map((type) => {
+      if (type === "sliding_attention") return true;
+      if (type === "full_attention") return false;
+      return this.fail(
+        `layer_types has ${JSON.stringify(type)}, which is not supported (only "full_attention", "sliding_attention")`,
+      );
+    });
+  }
+
+  /** Token ids; old files write -1 for none. */
+  ids(key: string): number[] {
+    const value = this.json[key];
+    const list = Array.isArray(value) ? value : value === undefined || value === null ? [] : [value];
+    for (const id of list) if (!Number.isInteger(id)) this.fail(`${key} must be a token id`);
+    return (list as number[]).filter((id) => id >= 0);
+  }
+}

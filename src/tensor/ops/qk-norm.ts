@@ -1,0 +1,76 @@
+/** RMSNorm inside attention: each query and key head by itself. */
+import { QK_NORM_DW, QK_NORM_DX, QK_NORM_FWD } from "../../shaders/qk-norm.wgsl.ts";
+import { record } from "../autograd.ts";
+import { empty, type Tensor } from "../tensor.ts";
+import { paramGradients } from "./norm.ts";
+import { rowKernel, rowPlan, runRows, target } from "./rows.ts";
+
+const forward = rowKernel({
+  name: "qk_norm_fwd",
+  code: QK_NORM_FWD,
+  bindings: { x: "read V", w: "read F", y: "write V", rstd: "write f32" },
+  scalars: { rows: "u32", n: "u32", d: "f32", eps: "f32" },
+});
+const backward = rowKernel({
+  name: "qk_norm_dx",
+  code: QK_NORM_DX,
+  bindings: { x: "read V", w: "read F", dy: "read V", rstd: "read f32", dx: "write V" },
+  scalars: { rows: "u32", n: "u32", d: "f32" },
+});
+const weightGradient = rowKernel({
+  name: "qk_norm_dw",
+  code: QK_NORM_DW,
+  bindings: { x: "read V", dy: "read V", rstd: "read f32", dw: "write F" },
+  scalars: { rows: "u32", n: "u32", chunk: "u32" },
+  reduces: false,
+});
+
+export interface QkNormOptions {
+  heads: number;
+  kvHeads: number;
+  /** D */
+  headDim: number;
+  eps: number;
+  /** The weights are stored less 1. Default false. */
+  offset?: boolean;
+}
+
+/**
+ * Every query and key head x becomes x / sqrt(mean(x^2) + eps) * weight; values pass unchanged.
+ * @param qkv [N, (heads + 2 kvHeads) * D]
+ * @param weight [2 D], f32: of the queries, then of the keys
+ */
+export function qkNorm(qkv: Tensor, weight: Tensor, options: QkNormOptions): Tensor {
+  const { heads: HEADS, kvHeads: KV_HEADS, headDim, eps, offset: OFFSET = false } = options;
+  const all = HEADS + 2 * KV_HEADS;
+  const tokens = qkv.size / (all * headDim);
+  if (!Number.isInteger(tokens)) throw new Error(`qkNorm: [${qkv.shape}] is not rows of ${all} heads of ${headDim}`);
+  if (weight.size !== 2 * headDim || weight.dtype !== "f32") {
+    throw new Error(`qkNorm: weight must be f32 [${2 * headDim}], not ${weight.dtype} [${weight.shape}]`);
+  }
+  const rows = tokens * all;
+  const plan = rowPlan(headDim);
+  const T = qkv.dtype;
+  const n = headDim / plan.width;
+  const sizes = { HEADS, KV_HEADS };
+  const y = empty(qkv.shape, qkv.dtype, "qkNorm");
+  const rstd = empty([rows], "f32", "qkNorm");
+  const consts = { T, OFFSET, ...sizes };
+  runRows(forward, plan, { ...consts }, [qkv.view, weight.view, y.view, rstd.view], [rows, n, headDim, eps], rows);
+  return record(
+    "qkNorm",
+    [qkv, weight],
+    y,
+    (dy, [sinkX, sinkW]) => {
+      const dx = target(sinkX, qkv.shape, qkv.dtype);
+      if (dx) {
+        const buffers = [qkv.view, weight.view, dy.view, rstd.view, dx.view];
+        runRows(backward, plan, { ...consts, ACC: sinkX !== true }, buffers, [rows, n, headDim], rows);
+      }
+      const reads = [qkv.view, dy.view, rstd.view];
+      const [dw] = paramGradients(weightGradient, reads, T, tokens, 2 * headDim, ["ACC"], [sinkW], sizes);
+      return [dx, dw];
+    },
+    [rstd],
+  );
+}
