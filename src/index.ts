@@ -1,6 +1,7 @@
 /** webrlhf: reinforcement learning from human feedback on WebGPU. Models are in `webrlhf/nn`, trainers in `webrlhf/rlhf`. */
 export { preferenceExample, promptExample, sftExample } from "./data/batches.ts";
 export { trainBpe } from "./data/bpe.ts";
+export { StreamDecoder } from "./data/stream-decoder.ts";
 export { Tokenizer } from "./data/tokenizer.ts";
 export * from "./data/world.ts";
 export { adapterNote, type Caps, caps, closeDevice, type OpenOptions, openDevice } from "./gpu/device.ts";

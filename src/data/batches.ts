@@ -113,7 +113,7 @@ function promptIds(record: { prompt: string; where?: string }, tokenizer: Tokeni
 }
 
 function answerIds(prompt: number[], answer: string, tokenizer: Tokenizer, options: PrepareOptions): Uint32Array {
-  const ids = [...prompt, ...tokenizer.encode(answer), ...eosIds(tokenizer, options)];
+  const ids = [...prompt, ...tokenizer.encode(answer, { continued: true }), ...eosIds(tokenizer, options)];
   return Uint32Array.from(ids.slice(0, options.maxLength));
 }
 

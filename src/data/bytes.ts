@@ -20,3 +20,16 @@ export function toByteChars(text: string): string {
   for (const byte of encoder.encode(text)) out += BYTE_TO_CHAR[byte];
   return out;
 }
+
+const CHAR_TO_BYTE = new Map(BYTE_TO_CHAR.map((char, byte) => [char, byte]));
+
+/** The bytes a token in that alphabet stands for; a token with other characters (an added one) is its own UTF-8. */
+export function fromByteChars(token: string): Uint8Array {
+  const bytes: number[] = [];
+  for (const char of token) {
+    const byte = CHAR_TO_BYTE.get(char);
+    if (byte === undefined) return encoder.encode(token);
+    bytes.push(byte);
+  }
+  return Uint8Array.from(bytes);
+}

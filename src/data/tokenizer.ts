@@ -1,16 +1,24 @@
 /** Text to token ids and back, by the standard files tokenizer.json and tokenizer_config.json. */
-import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
-import { UserError } from "../runtime/errors.ts";
+import { isUserError, UserError } from "../runtime/errors.ts";
 import type { TokenizerJson, TrainedTokenizer } from "./bpe.ts";
+import { tokenizerGraph } from "./tokenizer-graph.ts";
+import { TokenizerPipeline } from "./tokenizer-pipeline.ts";
 
 export interface EncodeOptions {
   /** Whether the tokenizer may add its own tokens (a beginning-of-text token, mostly); default false. */
   addSpecialTokens?: boolean;
+  /**
+   * Whether the text goes on from other text; default false. SentencePiece tokenizers put a space before a text, and
+   * must not do so in the middle of one.
+   */
+  continued?: boolean;
 }
 
 export interface DecodeOptions {
   /** Whether special tokens are left out of the text; default true. */
   skipSpecialTokens?: boolean;
+  /** Whether the ids go on from others, as a response from its prompt; default false. Then a space that comes first stays. */
+  continued?: boolean;
 }
 
 export class Tokenizer {
@@ -26,34 +34,29 @@ export class Tokenizer {
   /** The files' contents, for writing them beside a model. */
   readonly json: Readonly<TokenizerJson>;
   readonly configJson: Readonly<Record<string, unknown>>;
-  private readonly inner: HuggingFaceTokenizer;
+  private readonly pipeline: TokenizerPipeline;
   private readonly file: string;
 
   private constructor(
-    inner: HuggingFaceTokenizer,
+    pipeline: TokenizerPipeline,
     json: TokenizerJson,
     configJson: Record<string, unknown>,
     file: string,
   ) {
-    this.inner = inner;
+    this.pipeline = pipeline;
     this.json = json;
     this.configJson = configJson;
     this.file = file;
-    let largest = -1;
-    for (const id of inner.get_vocab(true).values()) largest = Math.max(largest, id);
-    this.vocabSize = largest + 1;
+    this.vocabSize = pipeline.size;
+    this.prefixIds = pipeline.prefix;
     const special = (key: string) => {
       const token = contentOf(configJson[key]);
-      return token === undefined ? undefined : inner.token_to_id(token);
+      return token === undefined ? undefined : pipeline.idOf(token);
     };
     this.eosId = special("eos_token");
     this.bosId = special("bos_token");
     this.padId = special("pad_token");
     this.unkId = special("unk_token");
-    const marked: number[] = inner.encode("a", { add_special_tokens: true }).ids;
-    const plain: number[] = inner.encode("a", { add_special_tokens: false }).ids;
-    const at = marked.findIndex((_, i) => plain.every((id, k) => marked[i + k] === id));
-    this.prefixIds = marked.slice(0, Math.max(0, at));
   }
 
   /**
@@ -63,15 +66,16 @@ export class Tokenizer {
    * @throws UserError when they describe no tokenizer this library can run
    */
   static fromJson(tokenizerJson: unknown, configJson: unknown = {}, file = "tokenizer.json"): Tokenizer {
-    const model = isObject(tokenizerJson) ? tokenizerJson.model : undefined;
-    if (!isObject(model) || (!isObject(model.vocab) && !Array.isArray(model.vocab))) {
-      throw new UserError(`${file}: not a tokenizer.json: it has no "model" with a "vocab"`);
-    }
     if (!isObject(configJson)) throw new UserError(`${file}: its tokenizer_config.json is not an object`);
     try {
-      const inner = new HuggingFaceTokenizer(tokenizerJson as object, configJson);
-      return new Tokenizer(inner, tokenizerJson as unknown as TokenizerJson, configJson, file);
+      return new Tokenizer(
+        new TokenizerPipeline(tokenizerGraph(tokenizerJson, file)),
+        tokenizerJson as TokenizerJson,
+        configJson,
+        file,
+      );
     } catch (error) {
+      if (isUserError(error)) throw error;
       throw new UserError(`${file}: cannot use this tokenizer: ${(error as Error).message}`, { cause: error });
     }
   }
@@ -82,30 +86,52 @@ export class Tokenizer {
 
   /** The ids of a text. Special tokens written out in the text become their ids. */
   encode(text: string, options: EncodeOptions = {}): number[] {
-    if (text === "" && !options.addSpecialTokens) return [];
-    return this.inner.encode(text, { add_special_tokens: options.addSpecialTokens ?? false }).ids;
+    // Half a surrogate pair is no text; everywhere else it becomes this mark as well.
+    const ids = this.pipeline.encode(text.replace(/\p{Surrogate}/gu, "\ufffd"), options.continued ?? false);
+    return options.addSpecialTokens ? [...this.pipeline.prefix, ...ids, ...this.pipeline.suffix] : ids;
   }
 
-  /** The text of some ids, exactly: spaces are not tidied up. */
+  /** The text of some ids, exactly: spaces are not tidied up. Ids for which there is no token have no text. */
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
-    if (ids.length === 0) return "";
+    const skip = options.skipSpecialTokens ?? true;
+    const tokens: string[] = [];
     for (let i = 0; i < ids.length; i++) {
-      if (this.inner.id_to_token(ids[i]) === undefined) {
-        throw new UserError(`${this.file}: cannot decode id ${ids[i]}, the vocabulary has ${this.vocabSize} entries`);
-      }
+      const token = this.idToToken(ids[i]);
+      if (token !== undefined && !(skip && this.isSpecial(ids[i]))) tokens.push(token);
     }
-    return this.inner.decode(Array.from(ids), {
-      skip_special_tokens: options.skipSpecialTokens ?? true,
-      clean_up_tokenization_spaces: false,
-    });
+    if (tokens.length === 0) return "";
+    const { decoder } = this.pipeline;
+    return options.continued ? decoder.decode(["x", ...tokens]).slice(1) : decoder.decode(tokens);
+  }
+
+  /** Whether the text of ids is the bytes of each in a row, so that ids can be decoded one at a time. */
+  get isByteLevel(): boolean {
+    return this.pipeline.decoder.bytes !== undefined;
+  }
+
+  /** The bytes of one id: of a byte-level tokenizer any id's, otherwise those of a byte to fall back on. */
+  bytesOf(id: number): Uint8Array<ArrayBuffer> {
+    const token = this.idToToken(id) ?? "";
+    const { bytes } = this.pipeline.decoder;
+    if (bytes) return bytes(token) as Uint8Array<ArrayBuffer>;
+    const hex = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
+    return Uint8Array.from(hex ? [Number.parseInt(hex[1], 16)] : []);
+  }
+
+  /** Whether it is one of the tokens that are no text, such as the end-of-text token. */
+  isSpecial(id: number): boolean {
+    return this.pipeline.added.get(id)?.special === true;
   }
 
   tokenToId(token: string): number | undefined {
-    return this.inner.token_to_id(token);
+    return this.pipeline.idOf(token);
   }
 
+  /** Undefined beyond the vocabulary: a model's table may have more rows than there are tokens. */
   idToToken(id: number): string | undefined {
-    return this.inner.id_to_token(id);
+    if (!Number.isInteger(id) || id < 0)
+      throw new UserError(`${this.file}: cannot decode ${id}, ids are whole numbers`);
+    return this.pipeline.tokenOf(id);
   }
 
   /**
@@ -114,7 +140,7 @@ export class Tokenizer {
    */
   checkFits(modelVocabSize: number): void {
     if (this.vocabSize <= modelVocabSize) return;
-    const token = this.inner.id_to_token(this.vocabSize - 1);
+    const token = this.idToToken(this.vocabSize - 1);
     throw new UserError(
       `${this.file}: the tokenizer's ids go up to ${this.vocabSize - 1} (${JSON.stringify(token)}), but the model's ` +
         `vocabulary has only ${modelVocabSize} entries; use the tokenizer that the model was trained with`,
