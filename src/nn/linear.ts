@@ -1,14 +1,29 @@
 /** The linear layer, where adapters hang. */
 
+import { loraLinear } from "../tensor/ops/lora.ts";
 import { linear } from "../tensor/ops/matmul.ts";
 import { Parameter } from "../tensor/params.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { dropoutScope } from "./dropout.ts";
 import { Module } from "./module.ts";
 
-/** y = x W^T + b (+ residual), W [out, in]. */
+/** What an adapter adds to one linear layer. */
+export interface LowRank {
+  /** The A matrices of all parts, one below the other: [sum of ranks, in]. */
+  readonly a: Parameter;
+  /** For each part its B [columns, rank], its first row of A, its first output column and its factor. */
+  readonly parts: readonly { b: Parameter; rankOffset: number; first: number; scale: number }[];
+  /** Number of the layer in its adapter, and how much of the input drops out in training. */
+  readonly layer: number;
+  readonly dropout: number;
+}
+
+/** y = x W^T + b (+ residual), W [out, in]; with an adapter also + s (drop(x) A^T) B^T. */
 export class Linear extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
+  /** Set by an adapter for as long as it is applied. */
+  adapter: LowRank | null = null;
 
   constructor(inputs: number, outputs: number, { bias = false, std = 0.02 } = {}) {
     super();
@@ -17,6 +32,12 @@ export class Linear extends Module {
   }
 
   forward(x: Tensor, residual?: Tensor): Tensor {
-    return linear(x, this.weight.value, { bias: this.bias?.value, residual });
+    const { weight, adapter } = this;
+    const options = { bias: this.bias?.value, residual };
+    if (!adapter) return linear(x, weight.value, options);
+    const parts = adapter.parts.map((part) => ({ ...part, b: part.b.value }));
+    const scope = dropoutScope();
+    const key = scope && { ...scope, layer: adapter.layer, rate: adapter.dropout };
+    return loraLinear(x, weight.value, adapter.a.value, parts, options, key);
   }
 }

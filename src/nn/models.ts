@@ -8,18 +8,34 @@ import { Parameter, ParameterStore } from "../tensor/params.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
 import type { DecoderConfig } from "./config.ts";
 import { Decoder } from "./decoder.ts";
+import type { HeadKind } from "./huggingface.ts";
 import type { Ids } from "./layers.ts";
+import { AdaptedDecoder, Adapter, copyValues, type LoraOptions, savesHead } from "./lora.ts";
 import { Module } from "./module.ts";
 
-/** A model and the one store its parameters live in. */
+/** What a model stands on: weights of its own, or an adapter on those of another model, which it does not change. */
+export type Footing = DecoderConfig | { base: Model; lora: LoraOptions };
+
+const isAdapted = (on: Footing): on is { base: Model; lora: LoraOptions } => "base" in on;
+
+/** A model and the one store that its own parameters live in. */
 export abstract class Model extends Module {
-  readonly decoder: Decoder;
-  /** All parameters, packed. Not part of the module tree. */
+  readonly decoder: Decoder | AdaptedDecoder;
+  /** What is trained of a model that stands on another one's weights. Not part of the module tree, nor is the base. */
+  readonly adapter: Adapter | null = null;
+  /** The model's own parameters, packed: all of them, or the adapter's and the heads that it trains. */
   store!: ParameterStore;
 
-  constructor(config: DecoderConfig) {
+  constructor(on: Footing, head: HeadKind) {
     super();
-    this.decoder = new Decoder(config);
+    if (!isAdapted(on)) {
+      this.decoder = new Decoder(on);
+      return;
+    }
+    const { decoder } = on.base;
+    if (!(decoder instanceof Decoder)) throw new Error("an adapter needs a base with weights of its own");
+    this.adapter = new Adapter(on.base.config, head, decoder, on.lora);
+    this.decoder = new AdaptedDecoder(decoder, this.adapter);
   }
 
   get config(): DecoderConfig {
@@ -28,32 +44,55 @@ export abstract class Model extends Module {
 
   /** Allocates the parameters; `label` names the model in memory errors ("actor", "reward model"). */
   protected allocate(label: string): void {
-    this.store = new ParameterStore(this.parameters(), label);
+    this.store = new ParameterStore([...this.parameters(), ...(this.adapter?.parameters ?? [])], label);
   }
 
-  /** Fills the parameters with fresh random values: the same for the same seed in every runtime. */
+  /**
+   * Fills the parameters with fresh random values: the same for the same seed in every runtime. With an adapter, copies
+   * of the base's modules start as those are, and the model computes exactly what its base computes.
+   */
   initialize(seed: number): this {
     this.store.initialize(seed);
+    this.adapter?.copyFromBase();
     return this;
   }
 
+  /** Frees the model's own memory; a base that it stands on stays. */
   destroy(): void {
     this.store.destroy();
   }
 }
 
 export class CausalLM extends Model {
-  /** The LM head [vocab, hidden]; null when it is the embedding matrix. */
+  /** The LM head [vocab, hidden]; null when it is the embedding matrix, or the base's. */
   readonly head: Parameter | null;
+  private readonly baseHead: () => Tensor;
 
-  constructor(config: DecoderConfig, label = "model") {
-    super(config);
-    this.head = config.tieEmbeddings ? null : new Parameter([config.vocabSize, config.hiddenSize], { normal: 0.02 });
+  constructor(on: Footing, label = "model") {
+    super(on, "lm");
+    const { vocabSize, hiddenSize, tieEmbeddings } = this.config;
+    const own = isAdapted(on) ? savesHead(this.config, on.lora, "head") : !tieEmbeddings;
+    this.head = own ? new Parameter([vocabSize, hiddenSize], { normal: 0.02 }) : null;
+    if (isAdapted(on)) {
+      const { base } = on;
+      if (!(base instanceof CausalLM)) throw new Error("a language model's adapter needs a language model as its base");
+      this.baseHead = () => base.headWeight;
+    } else {
+      const { embed } = this.decoder as Decoder;
+      this.baseHead = () => embed.weight.value;
+    }
     this.allocate(label);
   }
 
+  /** Tied embeddings stay the base's, whatever copy an adapter has of them: so does PEFT. */
   get headWeight(): Tensor {
-    return (this.head ?? this.decoder.embed.weight).value;
+    return this.head ? this.head.value : this.baseHead();
+  }
+
+  override initialize(seed: number): this {
+    super.initialize(seed);
+    if (this.adapter && this.head) copyValues(this.baseHead(), this.head.value);
+    return this;
   }
 
   /** Next-token logits, [N, vocab], for the given hidden rows. For a few rows: training uses `logProbs`. */
@@ -82,13 +121,23 @@ export class CausalLM extends Model {
 
 /** One score per token: a reward model reads it at the last token, a critic at every token. */
 export class ScoreModel extends Model {
-  /** [1, hidden], no bias. */
+  /** [1, hidden], no bias. A model with an adapter has its own. */
   readonly score: Parameter;
+  private readonly baseScore: () => Tensor | null;
 
-  constructor(config: DecoderConfig, label = "scorer") {
-    super(config);
-    this.score = new Parameter([1, config.hiddenSize], { normal: 0.02 });
+  constructor(on: Footing, label = "scorer") {
+    super(on, "score");
+    this.score = new Parameter([1, this.config.hiddenSize], { normal: 0.02 });
+    const base = isAdapted(on) ? on.base : null;
+    this.baseScore = () => (base instanceof ScoreModel ? base.score.value : null);
     this.allocate(label);
+  }
+
+  override initialize(seed: number): this {
+    super.initialize(seed);
+    const from = this.baseScore();
+    if (from) copyValues(from, this.score.value);
+    return this;
   }
 
   /** Scores of the given rows of a packed batch, [rows]. */

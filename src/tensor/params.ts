@@ -6,13 +6,13 @@
 import { caps } from "../gpu/device.ts";
 import { type BufferView, createBuffer, subview } from "../gpu/pool.ts";
 import { clear, copy, destroyBuffers, download, upload } from "../gpu/stream.ts";
-import { normal } from "../runtime/rng.ts";
+import { normal, uniform } from "../runtime/rng.ts";
 import { borrow, type Shape, type Tensor } from "./tensor.ts";
 
 const ALIGN = 64; // floats: bindings start at multiples of 256 bytes
 
-/** How a parameter starts: normal with this standard deviation, or a constant. */
-export type Init = { normal: number } | { constant: number };
+/** How a parameter starts: normal with this standard deviation, uniform in plus or minus this bound, or a constant. */
+export type Init = { normal: number } | { uniform: number } | { constant: number };
 
 /** A named tensor that is trained. It has no memory until a `ParameterStore` is built from it. */
 export class Parameter {
@@ -112,8 +112,10 @@ export class ParameterStore {
   initialize(seed: number): void {
     this.places.forEach(({ parameter }, index) => {
       const data = new Float32Array(parameter.size);
-      if ("constant" in parameter.init) data.fill(parameter.init.constant);
-      else for (let i = 0; i < data.length; i++) data[i] = parameter.init.normal * normal(seed, index, i);
+      const { init } = parameter;
+      if ("constant" in init) data.fill(init.constant);
+      else if ("normal" in init) for (let i = 0; i < data.length; i++) data[i] = init.normal * normal(seed, index, i);
+      else for (let i = 0; i < data.length; i++) data[i] = init.uniform * (2 * uniform(seed, index, i) - 1);
       parameter.value.write(data);
     });
   }

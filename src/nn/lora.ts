@@ -1,0 +1,285 @@
+/**
+ * Low-rank adapters (LoRA, Hu et al. 2021). An adapter owns its small matrices, and copies of the modules that it trains
+ * whole; the base model's weights are shared and frozen. It changes the base only while it is applied, so several
+ * adapters (actor, critic, reward model) stand on one base, and the base itself is the model with its adapter off.
+ *
+ * Targets are the modules of Hugging Face's models: where several of them are one matrix here (q_proj, k_proj and v_proj),
+ * each gets its own rows.
+ */
+import { copy } from "../gpu/stream.ts";
+import { UserError } from "../runtime/errors.ts";
+import { addLowRank } from "../tensor/ops/lora.ts";
+import { Parameter } from "../tensor/params.ts";
+import { scope } from "../tensor/scope.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { DecoderConfig } from "./config.ts";
+import type { Decoder, Sequences } from "./decoder.ts";
+import { dropoutScope, withDropout } from "./dropout.ts";
+import { type FileTensor, fileTensors, type HeadKind } from "./huggingface.ts";
+import type { Ids } from "./layers.ts";
+import { Linear, type LowRank } from "./linear.ts";
+
+export interface LoraOptions {
+  rank: number;
+  alpha: number;
+  /** Part of the adapters' input that drops out in training. Default 0. */
+  dropout?: number;
+  /** Scales by alpha / sqrt(rank) instead of alpha / rank. Default false. */
+  rsLora?: boolean;
+  /** Ends of module names ("q_proj", "attn.c_attn"), or every linear layer but the head. */
+  targets: readonly string[] | "all-linear";
+  /** Ends of names of modules that are trained whole, as copies ("score", "lm_head", "embed_tokens"). Default none. */
+  modulesToSave?: readonly string[];
+  /** How A starts, B being zero: uniform in +-1/sqrt(in), or normal with deviation 1/rank. Default "kaiming". */
+  init?: "kaiming" | "gaussian";
+  /** Rank and alpha of single modules, by their whole names, where they differ. */
+  exceptions?: ReadonlyMap<string, { rank: number; alpha: number }>;
+}
+
+/** One adapted module of the Hugging Face model. */
+export interface AdaptedModule {
+  /** "model.layers.0.self_attn.q_proj". */
+  readonly name: string;
+  readonly rank: number;
+  /** Holds this module's A in rows [rankOffset, rankOffset + rank). */
+  readonly a: Parameter;
+  readonly rankOffset: number;
+  /** [rows, rank]; row i of the file's B is row order[i], where there is an order. */
+  readonly b: Parameter;
+  readonly order?: readonly number[];
+}
+
+/** A parameter of the base that the adapter has a trained copy of. */
+export interface SavedParameter {
+  readonly file: FileTensor;
+  readonly original: Parameter;
+  readonly copy: Parameter;
+}
+
+/** Does a module go by one of these names, as PEFT matches them? */
+export const matches = (module: string, names: readonly string[]): boolean =>
+  names.some((name) => module === name || module.endsWith(`.${name}`));
+
+/** "a.b.weight" -> "a.b". */
+export const moduleOf = (tensor: string): string => tensor.replace(/\.(weight|bias)$/, "");
+
+export class Adapter {
+  readonly options: LoraOptions;
+  /** The path of the base model, for adapter_config.json. */
+  basePath = "";
+  readonly modules: readonly AdaptedModule[];
+  readonly saved: readonly SavedParameter[];
+  private readonly layers: readonly { linear: Linear; lowRank: LowRank }[];
+  private merged = false;
+
+  /** Throws `UserError` when a name fits no module. */
+  constructor(config: DecoderConfig, head: HeadKind, decoder: Decoder, options: LoraOptions) {
+    this.options = options;
+    const targets = linearModules(config, head, decoder).filter(
+      ({ name }) => options.targets === "all-linear" || matches(name, options.targets),
+    );
+    refuseUnknown(config, head, decoder, options);
+    const byLinear = new Map<Linear, LinearModule[]>();
+    for (const target of targets) byLinear.set(target.linear, [...(byLinear.get(target.linear) ?? []), target]);
+    const modules: AdaptedModule[] = [];
+    this.layers = [...byLinear].map(([linear, parts], layer) => {
+      const sized = parts.map((part) => ({ ...part, ...sizeOf(part.name, options) }));
+      const total = sized.reduce((sum, { rank }) => sum + rank, 0);
+      const inputs = linear.weight.shape[1];
+      const a = new Parameter([total, inputs], initOf(options, inputs));
+      a.name = `${sized.map((p) => p.name).join("+")}.lora_A`;
+      let rankOffset = 0;
+      const lowRank = sized.map(({ name, rank, scale, rows: [first, last], order }) => {
+        const b = new Parameter([last - first, rank], { constant: 0 });
+        b.name = `${name}.lora_B`;
+        modules.push({ name, rank, a, rankOffset, b, order });
+        const part = { b, rankOffset, first, scale };
+        rankOffset += rank;
+        return part;
+      });
+      return { linear, lowRank: { a, parts: lowRank, layer, dropout: options.dropout ?? 0 } };
+    });
+    this.modules = modules;
+    this.saved = savedParameters(config, decoder, options.modulesToSave ?? []);
+  }
+
+  /** Everything that is trained, the head apart (which the model owns). */
+  get parameters(): Parameter[] {
+    const lows = this.layers.flatMap(({ lowRank }) => [lowRank.a, ...lowRank.parts.map((p) => p.b)]);
+    return [...lows, ...this.saved.map((s) => s.copy)];
+  }
+
+  /** Starts the copies from the base's values. */
+  copyFromBase(): void {
+    for (const { original, copy: own } of this.saved) copyValues(original.value, own.value);
+  }
+
+  /** Runs `fn` with the adapter on: the base's layers and saved modules are the adapter's as long as it runs. */
+  apply<R>(fn: () => R): R {
+    const before = this.layers.map(({ linear }) => linear.adapter);
+    const values = this.saved.map(({ original }) => original.value);
+    const outer = active;
+    active = this;
+    if (!this.merged) for (const { linear, lowRank } of this.layers) linear.adapter = lowRank;
+    for (const { original, copy: own } of this.saved) original.attach(own.value);
+    try {
+      return fn();
+    } finally {
+      active = outer;
+      this.layers.forEach(({ linear }, i) => {
+        linear.adapter = before[i];
+      });
+      this.saved.forEach(({ original }, i) => {
+        original.attach(values[i]);
+      });
+    }
+  }
+
+  /** Adds the update into the base's weights; the adapter then costs nothing, and the base is no reference any more. */
+  merge(): void {
+    this.addTo(1);
+    this.merged = true;
+  }
+
+  /** Takes the update out of the base's weights again: they are what they were, within f32 rounding. */
+  unmerge(): void {
+    this.addTo(-1);
+    this.merged = false;
+  }
+
+  private addTo(sign: 1 | -1): void {
+    if (this.merged === sign > 0) throw new Error(`the adapter is ${this.merged ? "merged already" : "not merged"}`);
+    scope(() => {
+      for (const { linear, lowRank } of this.layers) {
+        for (const part of lowRank.parts) {
+          addLowRank(linear.weight.value, lowRank.a.value, { ...part, b: part.b.value }, sign);
+        }
+      }
+    });
+  }
+}
+
+let active: Adapter | null = null;
+
+/** `fn` as a function that can run later under the adapter and the dropout of now; for recomputing a forward pass. */
+export function rerunnable<R>(fn: () => R): () => R {
+  const [adapter, drops] = [active, dropoutScope()];
+  const run = () => withDropout(drops, fn);
+  return adapter ? () => adapter.apply(run) : run;
+}
+
+/** A decoder with an adapter on. */
+export class AdaptedDecoder {
+  readonly base: Decoder;
+  private readonly adapter: Adapter;
+
+  constructor(base: Decoder, adapter: Adapter) {
+    this.base = base;
+    this.adapter = adapter;
+  }
+
+  get config(): DecoderConfig {
+    return this.base.config;
+  }
+
+  forward(ids: Ids | { gpu: Tensor; host?: undefined }, at: Sequences): Tensor {
+    return this.adapter.apply(() => this.base.forward(ids, at));
+  }
+}
+
+/** Copies a parameter's values on the GPU. */
+export const copyValues = (from: Tensor, to: Tensor): void => copy(from.view, to.view, from.size * 4);
+
+interface LinearModule {
+  name: string;
+  linear: Linear;
+  rows: readonly [number, number];
+  order?: readonly number[];
+}
+
+/** Every linear layer of the Hugging Face model but its head, with the rows that it has of ours. */
+function linearModules(config: DecoderConfig, head: HeadKind, decoder: Decoder): LinearModule[] {
+  return fileTensors(config, head).flatMap(({ name, parameter, rows, order }) => {
+    if (!parameter.startsWith("decoder.") || !parameter.endsWith(".weight")) return [];
+    const linear = ownerOf(decoder, parameter);
+    if (!(linear instanceof Linear)) return [];
+    return [{ name: moduleOf(name), linear, rows: rows ?? [0, linear.weight.shape[0]], order }];
+  });
+}
+
+/** Names of the modules that can be adapted. */
+export const adaptableModules = (config: DecoderConfig, decoder: Decoder): string[] =>
+  linearModules(config, "lm", decoder).map((m) => m.name);
+
+/** The module that holds a parameter ("decoder.blocks.0.mlp.up.weight"). */
+function ownerOf(decoder: Decoder, parameter: string): unknown {
+  const path = parameter.split(".").slice(1, -1);
+  return path.reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], decoder);
+}
+
+const isHead = (parameter: string): boolean => parameter === "head" || parameter === "score";
+
+/** The file tensors of a model with both heads, so that a tied LM head has a name, too. */
+export const allTensors = (config: DecoderConfig): FileTensor[] => {
+  const lm = fileTensors({ ...config, tieEmbeddings: false }, "lm");
+  return [...lm, ...fileTensors(config, "score").filter((t) => isHead(t.parameter))];
+};
+
+/** True when a model with these options has a head of its own. */
+export const savesHead = (
+  config: DecoderConfig,
+  { modulesToSave = [] }: LoraOptions,
+  head: "head" | "score",
+): boolean => allTensors(config).some((t) => t.parameter === head && matches(moduleOf(t.name), modulesToSave));
+
+function savedParameters(config: DecoderConfig, decoder: Decoder, names: readonly string[]): SavedParameter[] {
+  return allTensors(config).flatMap((file) => {
+    if (isHead(file.parameter) || !matches(moduleOf(file.name), names)) return [];
+    if (file.rows || file.order) {
+      throw new UserError(
+        `lora_modules_to_save: ${moduleOf(file.name)} shares its matrix with others here and cannot be trained whole; ` +
+          "take it as a lora_target_modules instead",
+      );
+    }
+    const owner = ownerOf(decoder, file.parameter) as Record<string, Parameter>;
+    const original = owner[file.parameter.split(".").at(-1) as string];
+    const own = new Parameter(original.shape, { constant: 0 }, original.decay);
+    own.name = file.parameter;
+    return [{ file, original, copy: own }];
+  });
+}
+
+/** PEFT's own list of heads; a name on it that a model does not have is no mistake. */
+const usualHeads = ["score", "classifier", "lm_head"];
+
+function refuseUnknown(config: DecoderConfig, head: HeadKind, decoder: Decoder, options: LoraOptions): void {
+  const { targets, modulesToSave = [] } = options;
+  const modules = linearModules(config, head, decoder).map((m) => m.name);
+  const ends = [...new Set(modules.map((m) => m.split(".").at(-1) as string))];
+  if (targets !== "all-linear") {
+    for (const target of targets) {
+      if (modules.some((m) => matches(m, [target]))) continue;
+      throw new UserError(
+        `lora_target_modules: no linear layer of this ${config.family} model is called ${JSON.stringify(target)}; ` +
+          `its layers are ${ends.join(", ")} (or all-linear)`,
+      );
+    }
+  }
+  const all = allTensors(config).map((t) => moduleOf(t.name));
+  for (const name of modulesToSave) {
+    if (usualHeads.includes(name) || all.some((m) => matches(m, [name]))) continue;
+    throw new UserError(
+      `lora_modules_to_save: no module of this ${config.family} model is called ${JSON.stringify(name)}`,
+    );
+  }
+}
+
+function sizeOf(name: string, { rank, alpha, rsLora, exceptions }: LoraOptions): { rank: number; scale: number } {
+  const own = exceptions?.get(name) ?? { rank, alpha };
+  if (!Number.isInteger(own.rank) || own.rank < 1) throw new UserError(`lora_r must be at least 1, not ${own.rank}`);
+  return { rank: own.rank, scale: own.alpha / (rsLora ? Math.sqrt(own.rank) : own.rank) };
+}
+
+// PEFT: kaiming_uniform with a = sqrt(5), i.e. a bound of sqrt(6 / (1 + 5) / in).
+const initOf = ({ init, rank }: LoraOptions, inputs: number) =>
+  init === "gaussian" ? { normal: 1 / rank } : { uniform: 1 / Math.sqrt(inputs) };
