@@ -182,8 +182,8 @@ function padToWord(data: Float32Array | Uint32Array | Uint16Array): Uint8Array<A
   return padded;
 }
 
-/** Reads `bytes` back. Everything enqueued before is submitted; device errors so far are thrown here. */
-export async function download(view: BufferView, bytes: number): Promise<ArrayBuffer> {
+/** Reads `bytes` from `offset` back. Everything enqueued before is submitted; device errors so far are thrown here. */
+export async function download(view: BufferView, bytes: number, offset = 0): Promise<ArrayBuffer> {
   await throwDeviceError();
   reads += 1;
   const padded = Math.ceil(bytes / 4) * 4;
@@ -193,7 +193,7 @@ export async function download(view: BufferView, bytes: number): Promise<ArrayBu
   const reader =
     idle.pop() ??
     device().createBuffer({ label: "readback", size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
-  endPass().copyBufferToBuffer(view.buffer, view.offset, reader, 0, padded);
+  endPass().copyBufferToBuffer(view.buffer, view.offset + offset, reader, 0, padded);
   flush();
   try {
     await startWait(() => reader.mapAsync(GPUMapMode.READ, 0, padded));

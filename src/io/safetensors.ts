@@ -52,7 +52,7 @@ export interface TensorInfo {
 export interface FloatTensor {
   dtype: DType;
   shape: number[];
-  data: Float32Array;
+  data: Float32Array<ArrayBuffer>;
 }
 
 export interface RawTensor {
@@ -273,7 +273,7 @@ function decode(info: TensorInfo, bytes: Uint8Array): RawTensor {
 
 function toFloat(raw: RawTensor, name: string, file: string): FloatTensor {
   const { dtype, shape, data } = raw;
-  if (data instanceof Float32Array) return { dtype, shape, data };
+  if (data instanceof Float32Array) return { dtype, shape, data: data as Float32Array<ArrayBuffer> };
   if (data instanceof Float64Array) return { dtype, shape, data: Float32Array.from(data) };
   if (dtype !== "F16" && dtype !== "BF16")
     throw new UserError(`${file}: tensor "${name}" has dtype ${dtype}, a float type is needed`);

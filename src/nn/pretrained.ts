@@ -1,125 +1,226 @@
-/** Models in Hugging Face folders: config.json, model.safetensors, generation_config.json and the tokenizer's files. */
-import { parseSafetensors, type SafeTensors, writeSafetensors } from "../io/safetensors.ts";
+/** Models in Hugging Face folders and GGUF files: weights travel between file and GPU a few tensors at a time. */
+import { finish } from "../gpu/stream.ts";
+import { type DtypeName, FLOAT_TYPES, MAX_SHARD_SIZE, openModel, readConfig, weightFiles } from "../io/model-files.ts";
+import type { TensorToWrite } from "../io/safetensors-write.ts";
+import { WEIGHTS_FILE, type WeightSource } from "../io/weights.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
+import type { FileContent, Files } from "../runtime/files.ts";
+import type { Parameter } from "../tensor/params.ts";
 import type { DecoderConfig } from "./config.ts";
-import { fileTensors, fromHfConfig, type HeadKind, isExtra, nameIn, toHfConfig } from "./huggingface.ts";
+import {
+  type FileTensor,
+  fileTensors,
+  fromHfConfig,
+  type HeadKind,
+  isExtra,
+  nameIn,
+  toHfConfig,
+} from "./huggingface.ts";
 import { CausalLM, type Model, ScoreModel } from "./models.ts";
 
-export const WEIGHTS = "model.safetensors";
+export const WEIGHTS = WEIGHTS_FILE;
+
+/** Bytes that are read, or uploaded without waiting, at once. */
+const BLOCK = 16 << 20;
+const IN_FLIGHT = 64 << 20;
 
 const headOf = (model: Model): HeadKind => (model instanceof ScoreModel ? "score" : "lm");
 
+export interface SaveOptions {
+  /** How the weights are stored; default float32, which loses nothing. */
+  dtype?: DtypeName;
+  /** Bytes of the largest file of weights; default 5 GB. */
+  maxShardSize?: number;
+}
+
 /**
- * The files of a model folder, without a tokenizer; write them with `Files.writeFolder`.
- * The weights are stored as f32; a tied LM head is left out, as transformers does.
- * Throws `UserError` naming the tensor when a weight is not finite.
+ * The files of a model folder, without a tokenizer; write them with `Files.writeFolder` or `Files.writeFiles`.
+ * The weights are read from the GPU while they are written, so write them before training goes on, and once.
+ * A tied LM head is left out, as transformers does. Writing throws `UserError` naming the tensor that is not finite.
  */
-export async function modelFiles(model: Model): Promise<Record<string, Uint8Array | string>> {
+export async function modelFiles(model: Model, options: SaveOptions = {}): Promise<Record<string, FileContent>> {
+  const { dtype = "float32", maxShardSize = MAX_SHARD_SIZE } = options;
   const { config } = model;
   const head = headOf(model);
-  const values = await model.store.read();
-  const tensors: Record<string, { shape: number[]; data: Float32Array }> = {};
-  for (const { name, parameter, rows, transposed, order } of fileTensors(config, head)) {
-    const { shape } = parameterOf(model, parameter);
-    const width = shape.slice(1).reduce((a, b) => a * b, 1);
-    const all = values.get(parameter) as Float32Array;
-    const [first, last] = rows ?? [0, shape[0]];
-    const data = order ? gatherRows(all, order, width) : all.subarray(first * width, last * width);
-    if (!data.every(Number.isFinite)) {
-      throw new UserError(`tensor ${name} is not finite any more, so it is not saved: lower learning_rate`);
-    }
-    const kept = [last - first, ...shape.slice(1)];
-    tensors[name] = transposed
-      ? { shape: kept.toReversed(), data: transpose(data, kept[0], kept[1]) }
-      : { shape: kept, data };
-  }
-  const { bosId, eosId, padId } = config;
-  const generation = { bos_token_id: bosId, eos_token_id: eosId, pad_token_id: padId, do_sample: true };
+  const tensors = fileTensors(config, head).map((tensor) => toWrite(model, tensor, dtype));
+  const eos = config.eosIds.length > 1 ? [...config.eosIds] : config.eosId;
+  const generation = { bos_token_id: config.bosId, eos_token_id: eos, pad_token_id: config.padId, do_sample: true };
   return {
-    "config.json": json(toHfConfig(config, head)),
-    [WEIGHTS]: writeSafetensors(tensors),
+    ...weightFiles(tensors, maxShardSize),
+    "config.json": json({ ...toHfConfig(config, head), dtype, torch_dtype: dtype }),
     ...(head === "lm" && { "generation_config.json": json(generation) }),
   };
 }
 
 const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
 
-/** Reads a folder's config.json. */
-export async function loadConfig(files: Files, folder: string): Promise<DecoderConfig> {
-  const path = `${folder}/config.json`;
-  const content = await readNeeded(
-    files,
-    path,
-    "a model folder holds config.json, model.safetensors and tokenizer.json",
-  );
-  return fromHfConfig(parseJson(content, path), path);
+function toWrite(model: Model, tensor: FileTensor, dtype: DtypeName): TensorToWrite {
+  const parameter = parameterOf(model, tensor.parameter);
+  const type = FLOAT_TYPES[dtype];
+  const shape = shapeInFile(tensor, parameter);
+  const read = async () => {
+    const { first, width } = place(tensor, parameter);
+    const all = await readValues(
+      parameter,
+      first * width,
+      shape.reduce((a, b) => a * b, 1),
+    );
+    checkFinite(all, tensor.name, dtype);
+    if (tensor.transposed) return transpose(all, shape[1], shape[0]);
+    return tensor.order ? gatherRows(all, tensor.order, width) : all;
+  };
+  return { name: tensor.name, shape, dtype: type, read };
+}
+
+async function readValues({ value }: Parameter, first: number, count: number): Promise<Float32Array> {
+  const step = BLOCK / 4;
+  if (count <= step) return value.readPart(first, count);
+  const all = new Float32Array(count);
+  for (let at = 0; at < count; at += step) {
+    all.set(await value.readPart(first + at, Math.min(step, count - at)), at);
+  }
+  return all;
+}
+
+function checkFinite(data: Float32Array, name: string, dtype: DtypeName): void {
+  const most = dtype === "float16" ? 65520 : Number.POSITIVE_INFINITY; // from there on f16 rounds to infinity
+  for (let i = 0; i < data.length; i++) {
+    if (Math.abs(data[i]) < most) continue;
+    if (Number.isFinite(data[i])) {
+      throw new UserError(`tensor ${name} holds ${data[i]}, too large for float16: save it as bfloat16 or float32`);
+    }
+    throw new UserError(`tensor ${name} is not finite any more, so it is not saved: lower learning_rate`);
+  }
+}
+
+/** Reads the config of a model folder or GGUF file. */
+export async function loadConfig(files: Files, path: string): Promise<DecoderConfig> {
+  const { config, configFile } = await readConfig(files, path);
+  return fromHfConfig(config, configFile);
 }
 
 /** Opens a language model. Throws `UserError` naming the file, field or tensor that is wrong. */
-export async function loadCausalLM(files: Files, folder: string, label = "model"): Promise<CausalLM> {
-  return loadInto(new CausalLM(await loadConfig(files, folder), label), files, folder);
+export async function loadCausalLM(files: Files, path: string, label = "model"): Promise<CausalLM> {
+  return open(files, path, (config) => new CausalLM(config, label));
 }
 
 /**
  * Opens a scorer. A folder that holds a language model gives its decoder with a fresh score head
  * (normal, standard deviation 1 / (hidden + 1), drawn from `seed`); otherwise the folder's score head is used.
  */
-export async function loadScoreModel(files: Files, folder: string, label = "scorer", seed = 0): Promise<ScoreModel> {
-  const model = new ScoreModel(await loadConfig(files, folder), label);
-  model.initialize(seed);
-  return loadInto(model, files, folder);
+export async function loadScoreModel(files: Files, path: string, label = "scorer", seed = 0): Promise<ScoreModel> {
+  return open(files, path, (config) => new ScoreModel(config, label), seed);
 }
 
-async function loadInto<M extends Model>(model: M, files: Files, folder: string): Promise<M> {
+async function open<M extends Model>(
+  files: Files,
+  path: string,
+  build: (config: DecoderConfig) => M,
+  seed = 0,
+): Promise<M> {
+  const { config, configFile, weights } = await openModel(files, path);
   try {
-    const path = `${folder}/${WEIGHTS}`;
-    const weights = parseSafetensors(await readNeeded(files, path, "the weights of the model"), path);
-    loadWeights(model, weights, path);
-    return model;
-  } catch (error) {
-    model.destroy();
-    throw error;
+    const model = build(fromHfConfig(config, configFile));
+    try {
+      await loadWeights(model, weights, seed);
+      return model;
+    } catch (error) {
+      model.destroy();
+      throw error;
+    }
+  } finally {
+    await weights.close();
   }
 }
 
-/** Copies a file's tensors into a model after checking every name and shape. */
-export function loadWeights(model: Model, weights: SafeTensors, path: string): void {
-  const wanted = fileTensors(model.config, headOf(model));
-  const present = new Set(weights.names);
-  const names = new Set(wanted.map((t) => nameIn(t, present)));
-  for (const name of weights.names) {
+/**
+ * Copies a file's tensors into a model after checking every name and shape.
+ * @param seed for a score head that the file does not have
+ */
+export async function loadWeights(model: Model, source: WeightSource, seed = 0): Promise<void> {
+  const present = new Set(source.names);
+  const wanted = fileTensors(model.config, headOf(model)).map((tensor) => ({ tensor, name: nameIn(tensor, present) }));
+  const names = new Set(wanted.map(({ name }) => name));
+  for (const name of source.names) {
     if (names.has(name) || isExtra(name)) continue;
     throw new UserError(
-      `${path}: tensor ${name} does not belong to a ${model.config.family} model as config.json describes it`,
+      `${source.label}: tensor ${name} does not belong to a ${model.config.family} model as config.json describes it`,
     );
   }
-  const parts = new Map<string, Float32Array>();
-  for (const tensor of wanted) {
-    const { parameter, rows, transposed, order } = tensor;
-    const target = parameterOf(model, parameter);
-    const name = nameIn(tensor, present);
-    if (name === null) {
-      if (tensor.name === "score.weight") continue; // a language model becomes a scorer with a fresh head
-      throw new UserError(`${path}: tensor ${tensor.name} is missing`);
-    }
-    const [first, last] = rows ?? [0, target.shape[0]];
-    const kept = [last - first, ...target.shape.slice(1)];
-    const expected = transposed ? kept.toReversed() : kept;
-    const { shape, data } = weights.get(name);
-    if (shape.length !== expected.length || shape.some((n, i) => n !== expected[i])) {
-      throw new UserError(`${path}: tensor ${name} has shape [${shape}], but config.json asks for [${expected}]`);
-    }
-    const whole = parts.get(parameter) ?? new Float32Array(target.size);
-    parts.set(parameter, whole);
-    const width = target.size / target.shape[0];
-    if (order) scatterRows(data, order, width, whole);
-    else whole.set(transposed ? transpose(data, kept[1], kept[0]) : data, first * width);
+  for (const { tensor, name } of wanted) {
+    if (name !== null) checkShape(source, name, shapeInFile(tensor, parameterOf(model, tensor.parameter)));
+    // A language model becomes a scorer with a fresh head.
+    else if (tensor.name === "score.weight") model.initialize(seed);
+    else throw new UserError(`${source.label}: tensor ${tensor.name} is missing`);
   }
-  for (const [parameter, data] of parts) parameterOf(model, parameter).value.write(data);
+  const upload = uploader();
+  for (const { tensor, name } of wanted) {
+    if (name !== null) await copyTensor(source, name, tensor, parameterOf(model, tensor.parameter), upload);
+  }
 }
 
-function parameterOf(model: Model, name: string) {
+function checkShape(source: WeightSource, name: string, expected: readonly number[]): void {
+  const { shape } = source.info(name);
+  if (shape.length === expected.length && shape.every((n, i) => n === expected[i])) return;
+  throw new UserError(`${source.label}: tensor ${name} has shape [${shape}], but config.json asks for [${expected}]`);
+}
+
+type Upload = (parameter: Parameter, first: number, data: Float32Array) => Promise<void>;
+
+/** Uploads, and waits now and then: a queue keeps a copy of everything it has not yet written. */
+function uploader(): Upload {
+  let bytes = 0;
+  return async (parameter, first, data) => {
+    parameter.value.writePart(first, data);
+    bytes += data.byteLength;
+    if (bytes < IN_FLIGHT) return;
+    bytes = 0;
+    await finish();
+  };
+}
+
+async function copyTensor(
+  source: WeightSource,
+  name: string,
+  tensor: FileTensor,
+  parameter: Parameter,
+  upload: Upload,
+): Promise<void> {
+  const { first, last, width } = place(tensor, parameter);
+  if (tensor.transposed) {
+    const data = await source.read(name);
+    return upload(parameter, first * width, transpose(data, width, last - first));
+  }
+  const most = Math.max(1, Math.floor(BLOCK / 4 / width));
+  for (const { from, to, rows } of runs(tensor.order, last - first, most)) {
+    await upload(parameter, (first + to) * width, await source.readRows(name, from, from + rows));
+  }
+}
+
+/** Runs of at most `most` rows that follow one another both in the file (`from`) and in the parameter (`to`). */
+function* runs(order: readonly number[] | undefined, count: number, most: number) {
+  for (let from = 0; from < count; ) {
+    const to = order ? order[from] : from;
+    let rows = 1;
+    while (rows < most && from + rows < count && (!order || order[from + rows] === to + rows)) rows += 1;
+    yield { from, to, rows };
+    from += rows;
+  }
+}
+
+/** Which rows of the parameter a tensor is, and how wide they are. A vector's rows are its values. */
+function place({ rows }: FileTensor, { shape, size }: Parameter) {
+  const [first, last] = rows ?? [0, shape[0]];
+  return { first, last, width: size / shape[0] };
+}
+
+function shapeInFile(tensor: FileTensor, parameter: Parameter): number[] {
+  const { first, last } = place(tensor, parameter);
+  const shape = [last - first, ...parameter.shape.slice(1)];
+  return tensor.transposed ? shape.toReversed() : shape;
+}
+
+function parameterOf(model: Model, name: string): Parameter {
   const found = model.store.parameters.find((p) => p.name === name);
   if (!found) throw new Error(`no parameter ${name}`);
   return found;
@@ -130,11 +231,6 @@ function gatherRows(data: Float32Array, order: readonly number[], width: number)
   const out = new Float32Array(order.length * width);
   for (const [i, row] of order.entries()) out.set(data.subarray(row * width, (row + 1) * width), i * width);
   return out;
-}
-
-/** The reverse: row i of `data` becomes row order[i] of `out`. */
-function scatterRows(data: Float32Array, order: readonly number[], width: number, out: Float32Array): void {
-  for (const [i, row] of order.entries()) out.set(data.subarray(i * width, (i + 1) * width), row * width);
 }
 
 /** A row-major [rows, columns] matrix as [columns, rows]. */

@@ -3,10 +3,12 @@
  * training_state.safetensors, and the rest of the trainer's state in trainer_state.json. A folder is written under a
  * temporary name, synced and renamed, so a checkpoint that exists is whole.
  */
-import { parseSafetensors, writeSafetensors } from "../io/safetensors.ts";
+import { openSafetensors } from "../io/safetensors.ts";
+import { streamSafetensors, type TensorToWrite } from "../io/safetensors-write.ts";
+import { openWeights } from "../io/weights.ts";
 import type { Model } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
-import { loadWeights, modelFiles, WEIGHTS } from "../nn/pretrained.ts";
+import { loadWeights, modelFiles } from "../nn/pretrained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type FileContent, type Files, isPartial, parseJson, readNeeded } from "../runtime/files.ts";
 
@@ -39,7 +41,7 @@ export async function saveCheckpoint(
   state: Record<string, unknown>,
 ): Promise<string> {
   const folder: Record<string, FileContent> = {};
-  const moments: Record<string, { shape: number[]; data: Float32Array }> = {};
+  const moments: TensorToWrite[] = [];
   for (const [name, { model, optimizer }] of Object.entries(trainees)) {
     const prefix = name ? `${name}/` : "";
     for (const [file, content] of Object.entries({ ...(await modelFiles(model)), ...run.besides })) {
@@ -47,13 +49,13 @@ export async function saveCheckpoint(
     }
     const { m, v, control } = await optimizer.state();
     const put = (key: string, data: Float32Array) => {
-      moments[`${name || "model"}.${key}`] = { shape: [data.length], data };
+      moments.push({ name: `${name || "model"}.${key}`, shape: [data.length], dtype: "F32", read: async () => data });
     };
     for (const [i, data] of m.entries()) put(`m.${i}`, data);
     for (const [i, data] of v.entries()) put(`v.${i}`, data);
     put("control", control);
   }
-  folder[STATE] = writeSafetensors(moments);
+  folder[STATE] = streamSafetensors(moments);
   folder[INFO] = `${JSON.stringify({ global_step: step, state }, null, 2)}\n`;
   const name = `checkpoint-${step}`;
   await run.files.writeFolder(`${run.path}/${name}`, folder);
@@ -120,18 +122,11 @@ export async function restoreCheckpoint(
   const folder = `${run.path}/checkpoint-${step}`;
   const needed = (file: string) =>
     readNeeded(run.files, `${folder}/${file}`, "the checkpoint is not whole; delete its folder");
-  const moments = parseSafetensors(await needed(STATE), `${folder}/${STATE}`);
-  for (const [name, { model, optimizer }] of Object.entries(trainees)) {
-    const weights = `${name ? `${name}/` : ""}${WEIGHTS}`;
-    loadWeights(model, parseSafetensors(await needed(weights), `${folder}/${weights}`), `${folder}/${weights}`);
-    const get = (key: string) => Float32Array.from(moments.get(`${name || "model"}.${key}`).data);
-    const chunks = model.store.chunks.map((_, i) => i);
-    optimizer.load({
-      m: chunks.map((i) => get(`m.${i}`)),
-      v: chunks.map((i) => get(`v.${i}`)),
-      control: get("control"),
-    });
+  for (const [name, { model }] of Object.entries(trainees)) {
+    const weights = await openWeights(run.files, name ? `${folder}/${name}` : folder);
+    await loadWeights(model, weights).finally(() => weights.close());
   }
+  await restoreMoments(run.files, `${folder}/${STATE}`, trainees);
   const info = parseJson<{ global_step?: unknown; state?: unknown }>(await needed(INFO), `${folder}/${INFO}`);
   if (info.global_step !== step || typeof info.state !== "object" || info.state === null) {
     throw new UserError(`${folder}/${INFO} does not describe step ${step}: delete the checkpoint's folder`);
@@ -139,12 +134,25 @@ export async function restoreCheckpoint(
   return { step, state: info.state as Record<string, unknown> };
 }
 
+async function restoreMoments(files: Files, path: string, trainees: Record<string, Trainee>): Promise<void> {
+  const file = await files.open(path);
+  if (!file) throw new UserError(`${path} is missing: the checkpoint is not whole; delete its folder`);
+  try {
+    const moments = await openSafetensors(file, path);
+    for (const [name, { model, optimizer }] of Object.entries(trainees)) {
+      const get = async (key: string) => (await moments.get(`${name || "model"}.${key}`)).data;
+      const all = (key: string) => Promise.all(model.store.chunks.map((_, i) => get(`${key}.${i}`)));
+      optimizer.load({ m: await all("m"), v: await all("v"), control: await get("control") });
+    }
+  } finally {
+    await file.close();
+  }
+}
+
 /** Saves the finished models beside the checkpoints: "" into the output folder itself, others into subfolders. */
 export async function saveModels(run: RunFolder, models: Record<string, Model>): Promise<void> {
   for (const [name, model] of Object.entries(models)) {
     const folder = name ? `${run.path}/${name}` : run.path;
-    for (const [file, content] of Object.entries({ ...(await modelFiles(model)), ...run.besides })) {
-      await run.files.writeFile(`${folder}/${file}`, content);
-    }
+    await run.files.writeFiles(folder, { ...(await modelFiles(model)), ...run.besides });
   }
 }

@@ -40,7 +40,7 @@ export async function diskFiles(): Promise<Files> {
     const handle = await fs.open(path, "w");
     try {
       if (typeof content === "string" || content instanceof Uint8Array) await handle.writeFile(content);
-      else for await (const piece of content) await handle.appendFile(piece);
+      else for await (const piece of content) await handle.writeFile(piece); // goes on where the last one ended
       await handle.sync();
     } finally {
       await handle.close();

@@ -81,6 +81,25 @@ export class Tensor {
     throw new Error("read() is for floats: use readIds() for u32 tensors");
   }
 
+  /** Copies `count` values of an f32 tensor from index `first` to the host. */
+  async readPart(first: number, count: number): Promise<Float32Array<ArrayBuffer>> {
+    this.checkPart(first, count, "readPart");
+    return new Float32Array(await download(this.view, count * 4, first * 4));
+  }
+
+  /** Overwrites the values of an f32 tensor from index `first`, in stream order. */
+  writePart(first: number, data: Float32Array): void {
+    this.checkPart(first, data.length, "writePart");
+    upload(this.view, data, first * 4);
+  }
+
+  private checkPart(first: number, count: number, what: string): void {
+    if (this.dtype !== "f32") throw new Error(`${what} is for f32 tensors, this one is ${this.dtype}`);
+    if (!(first >= 0 && first + count <= this.size)) {
+      throw new Error(`${what}: values ${first} to ${first + count} of a tensor of ${this.size}`);
+    }
+  }
+
   /** Copies a u32 tensor's values to the host. */
   async readIds(): Promise<Uint32Array<ArrayBuffer>> {
     if (this.dtype !== "u32") throw new Error(`readIds() is for u32 tensors, this one is ${this.dtype}`);
