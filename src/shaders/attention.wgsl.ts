@@ -16,7 +16,10 @@
  * blocks[i] = (first row, end row, segment start, segment end); a block never crosses a segment. Blocks of rows that
  * belong to no segment have an empty segment, so their loops do not run and they come out as zero.
  * Scores are kept in base 2 (scale * log2 e folded into q or k); stats = max + log2(sum) per (row, head).
+ * With a window, row r sees keys r - window + 1 .. r; with a soft cap, scores a become cap2 * tanh(a / cap2).
  */
+import { TANH } from "./elementwise.wgsl.ts";
+
 export type AttentionSource = "direct" | "shuffle" | "tile";
 
 export interface AttentionShape {
@@ -27,6 +30,10 @@ export interface AttentionShape {
   /** keys that the forward pass handles together, which amortises rescaling the output; the backward pass takes 1 */
   step: number;
   source: AttentionSource;
+  /** rows see only the last `u.window` keys */
+  window: boolean;
+  /** scores are capped at `u.cap2`, in base 2 */
+  softcap: boolean;
 }
 
 interface Streamed {
@@ -36,8 +43,9 @@ interface Streamed {
   at: string;
 }
 
-/** Expression for vector c of item j + k of the current group. */
-type Get = (name: string, c: number, k?: number) => string;
+/** Expression for vector c of item j + k of the current group; "c" is the variable of a loop. */
+type Get = (name: string, c: Column, k?: number) => string;
+type Column = number | "c";
 
 const each = (n: number, f: (i: number) => string): string => Array.from({ length: n }, (_, i) => f(i)).join("\n");
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
@@ -48,6 +56,12 @@ const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
  * component, so that loading one row of 64 columns without a loop takes seconds to compile.
  */
 const d4Of = ({ d4, source }: AttentionShape): string => (source === "tile" ? `${d4}u` : "u.d4");
+
+/**
+ * Heads wider than this are walked in loops on every adapter: their rows do not fit into registers anyway, and the unrolled
+ * text takes tens of seconds to compile.
+ */
+const UNROLLED = 32;
 
 /** Reads the D vector at `at` of `buffer` into an array. */
 const load = (shape: AttentionShape, name: string, buffer: string, at: string, times = ""): string =>
@@ -62,8 +76,18 @@ const store = (shape: AttentionShape, name: string, buffer: string, at: string, 
  * For every row i of the thread: name_i = dot(row{i}, item). Four partial sums until the end, and no variable is assigned
  * twice: SwiftShader's compiler keeps those in memory.
  */
-const dots = ({ d4, rows }: AttentionShape, name: string, row: string, item: (c: number) => string): string =>
-  `${each(
+const dots = (shape: AttentionShape, name: string, row: string, item: (c: Column) => string): string => {
+  const { d4, rows } = shape;
+  const total = (v: string) => `${v}.x + ${v}.y + ${v}.z + ${v}.w`;
+  if (d4 > UNROLLED) {
+    return `${each(rows, (i) => `      var ${name}v${i} = A4(0.0);`)}
+      for (var c = 0u; c < ${d4Of(shape)}; c++) {
+        let x = ${item("c")};
+${each(rows, (i) => `        ${name}v${i} = fma(${row}${i}[c], x, ${name}v${i});`)}
+      }
+${each(rows, (i) => `      let ${name}_${i} = ${total(`${name}v${i}`)};`)}`;
+  }
+  return `${each(
     d4,
     (c) => `      let ${name}x${c} = ${item(c)};
 ${each(rows, (i) => {
@@ -71,27 +95,34 @@ ${each(rows, (i) => {
   return `      let ${name}_${i}_${c} = ${c === 0 ? `${a} * ${b}` : `fma(${a}, ${b}, ${name}_${i}_${c - 1})`};`;
 })}`,
   )}
-${each(rows, (i) => {
-  const v = `${name}_${i}_${d4 - 1}`;
-  return `      let ${name}_${i} = ${v}.x + ${v}.y + ${v}.z + ${v}.w;`;
-})}`;
+${each(rows, (i) => `      let ${name}_${i} = ${total(`${name}_${i}_${d4 - 1}`)};`)}`;
+};
 
 /** For every row i: to{i} = to{i} * factor{i} + sum over k of weights[k]_i * item k. */
 const accumulate = (
-  { d4, rows }: AttentionShape,
+  shape: AttentionShape,
   to: string,
   weights: string[],
-  item: (c: number, k: number) => string,
+  item: (c: Column, k: number) => string,
   factor = "",
-): string =>
-  each(
-    d4,
-    (c) => `${weights.map((w, k) => `      let ${w}y${c} = ${item(c, k)};`).join("\n")}
+): string => {
+  const { d4, rows } = shape;
+  const column = (c: Column) => `${weights.map((w, k) => `      let ${w}y${c} = ${item(c, k)};`).join("\n")}
 ${each(rows, (i) => {
   const start = `${to}${i}[${c}]${factor ? ` * ${factor}${i}` : ""}`;
   return `      ${to}${i}[${c}] = ${weights.reduce((sum, w) => `fma(A4(${w}_${i}), ${w}y${c}, ${sum})`, start)};`;
-})}`,
-  );
+})}`;
+  if (d4 > UNROLLED) return `      for (var c = 0u; c < ${d4Of(shape)}; c++) {\n${column("c")}\n      }`;
+  return each(d4, column);
+};
+
+/** The capped score of row i, and what its gradient is multiplied with. Without a cap: the score itself, and nothing. */
+const capped = ({ softcap }: AttentionShape, name: string, i: number): string =>
+  softcap ? `      let ${name}t_${i} = preciseTanh(${name}_${i} / u.cap2);\n` : "";
+const scoreOf = ({ softcap }: AttentionShape, name: string, i: number): string =>
+  softcap ? `u.cap2 * ${name}t_${i}` : `${name}_${i}`;
+const slopeOf = ({ softcap }: AttentionShape, name: string, i: number): string =>
+  softcap ? ` * (1.0 - ${name}t_${i} * ${name}t_${i})` : "";
 
 /** Loop over items lo..hi in groups of `step`, the first of which is `j`. Items past hi repeat the last one. */
 function stream(shape: AttentionShape, vectors: Streamed[], body: (get: Get) => string): string {
@@ -108,7 +139,7 @@ ${vectors.map((v) => `    var ${v.name}: array<A4, ${d4 * step}>;`).join("\n")}
       let item = min(j + e / ${d4}u, hi - 1u);
 ${vectors.map((v) => `      ${v.name}[e] = A4(${v.buffer}[${offset(v)} + e % ${d4}u]);`).join("\n")}
     }
-${body((name, c, k = 0) => `${name}[${k * d4 + c}]`)}
+${body((name, c, k = 0) => (c === "c" ? `${name}[${k * d4}u + c]` : `${name}[${k * d4 + c}]`))}
   }`;
   }
   if (source === "shuffle") {
@@ -127,14 +158,19 @@ ${group(body((name, c, k = 0) => `subgroupShuffle(${name}[${c}], t + ${k}u)`))}
 ${vectors.map((v) => `      tile_${v.name}[e] = A4(${v.buffer}[${offset(v)} + e % ${d4}u]);`).join("\n")}
     }
     workgroupBarrier();
-${group(body((name, c, k = 0) => `tile_${name}[(t + ${k}u) * ${d4}u + ${c}u]`))}
+${group(body((name, c, k = 0) => `tile_${name}[(t + ${k}u) * ${d4}u + ${c === "c" ? c : `${c}u`}]`))}
   }`;
 }
 
-function entry({ d4, rows, source }: AttentionShape, heads: "heads" | "kvHeads", streamed: Streamed[], body: string) {
+function entry(
+  { d4, rows, source, softcap }: AttentionShape,
+  heads: "heads" | "kvHeads",
+  streamed: Streamed[],
+  body: string,
+) {
   const tiles = source === "tile" ? streamed : [];
   const id = source === "shuffle" ? "subgroup_invocation_id" : "local_invocation_index";
-  return `${tiles.map((v) => `var<workgroup> tile_${v.name}: array<A4, TILE * ${d4}u>;\n`).join("")}
+  return `${softcap ? TANH.replaceAll("D", "f32") : ""}${tiles.map((v) => `var<workgroup> tile_${v.name}: array<A4, TILE * ${d4}u>;\n`).join("")}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(${id}) lane: u32) {
   let task = linearId(wid, nwg);
@@ -160,18 +196,31 @@ function keysAndValues(d4: number): Streamed[] {
     { name: "v", buffer: "qkv", at: `ITEM * width + u.kvHeads * ${d4}u + ${column}` },
   ];
 }
-const visibleKeys = `  let lo = block.z;
+/** The keys that any row of the block sees: from the first one's window on. */
+const visibleKeys = ({ window }: AttentionShape): string => `  let lo = ${
+  window ? "max(block.z, select(0u, block.x + 1u - u.window, block.x + 1u > u.window))" : "block.z"
+};
   let hi = min(block.y, block.w);`;
 
-/** bindings: qkv, blocks -> out, stats; scalars: tasks (blocks x heads), d4, heads, kvHeads, scale2 = scale * log2 e. */
+/** Query row `query` sees key row `key`. */
+const sees = ({ window }: AttentionShape, query: string, key: string): string =>
+  window ? `(${key} <= ${query} && ${key} + u.window > ${query})` : `${key} <= ${query}`;
+
+/**
+ * bindings: qkv, blocks -> out, stats; scalars: tasks (blocks x heads), d4, heads, kvHeads, scale2 = scale * log2 e, and for
+ * all three kernels window and cap2 = cap * log2 e where the shape has them.
+ */
 export function attentionForward(shape: AttentionShape): string {
   const { d4, rows, step } = shape;
   const streamed = keysAndValues(d4);
-  const softmax = (
-    i: number,
-  ): string => `${each(step, (k) => `      let s${k}_${i} = select(-1e30, a${k}_${i}, j + ${k}u <= r${i});`)}
+  const seen = (i: number, k: number) => sees(shape, `r${i}`, `j + ${k}u`);
+  const softmax = (i: number): string => `${each(
+    step,
+    (k) =>
+      `${capped(shape, `a${k}`, i)}      let s${k}_${i} = select(-1e30, ${scoreOf(shape, `a${k}`, i)}, ${seen(i, k)});`,
+  )}
       let n${i} = ${range(step).reduce((max, k) => `max(${max}, s${k}_${i})`, `m${i}`)};
-${each(step, (k) => `      let p${k}_${i} = select(0.0, exp2(s${k}_${i} - n${i}), j + ${k}u <= r${i});`)}
+${each(step, (k) => `      let p${k}_${i} = select(0.0, exp2(s${k}_${i} - n${i}), ${seen(i, k)});`)}
       let f${i} = exp2(m${i} - n${i});
       l${i} = l${i} * f${i} + ${range(step)
         .map((k) => `p${k}_${i}`)
@@ -197,7 +246,7 @@ ${accumulate(
   var m${i} = -1e30;
   var l${i} = 0.0;`,
   )}
-${visibleKeys}
+${visibleKeys(shape)}
 ${loop}
 ${each(rows, (i) =>
   guarded(
@@ -223,7 +272,15 @@ export function attentionBackwardQuery(shape: AttentionShape): string {
     streamed,
     (get) => `${dots(shape, "a", "q", (c) => get("k", c))}
 ${dots(shape, "b", "g", (c) => get("v", c))}
-${each(rows, (i) => `      let s_${i} = select(0.0, exp2(min(a_${i} - L${i}, 0.0)), j <= r${i}) * (b_${i} - delta${i});`)}
+${each(
+  rows,
+  (i) =>
+    `${capped(shape, "a", i)}      let s_${i} = select(0.0, exp2(min(${scoreOf(shape, "a", i)} - L${i}, 0.0)), ${sees(
+      shape,
+      `r${i}`,
+      "j",
+    )}) * (b_${i} - delta${i})${slopeOf(shape, "a", i)};`,
+)}
 ${accumulate(shape, "d", ["s"], (c) => get("k", c))}`,
   );
   const body = `${each(
@@ -237,7 +294,7 @@ ${load(shape, `g${i}`, "dout", `at${i} * ${d4}u`)}
   let delta${i} = e${i}.x + e${i}.y + e${i}.z + e${i}.w;
   let L${i} = stats[at${i}];`,
   )}
-${visibleKeys}
+${visibleKeys(shape)}
 ${loop}
 ${each(rows, (i) =>
   guarded(
@@ -254,7 +311,8 @@ ${store(shape, `d${i}`, "dqkv", `r${i} * width + head * ${d4}u`, " * u.scale")}`
  * kvHeads, scale2, scale. Rows are keys here; the gradients of all query heads on a KV head meet in one thread.
  */
 export function attentionBackwardKeyValue(shape: AttentionShape): string {
-  const { d4, rows } = shape;
+  const { d4, rows, window } = shape;
+  const seen = (i: number) => (window ? `(j >= r${i} && j < r${i} + u.window)` : `j >= r${i}`);
   const streamed: Streamed[] = [
     { name: "q", buffer: "qkv", at: `ITEM * width + query * ${d4}u` },
     { name: "g", buffer: "dout", at: `(ITEM * u.heads + query) * ${d4}u` },
@@ -268,8 +326,10 @@ ${dots(shape, "a", "k", (c) => get("q", c))}
 ${dots(shape, "b", "v", (c) => get("g", c))}
 ${each(
   rows,
-  (i) => `      let p_${i} = select(0.0, exp2(min(a_${i} - L, 0.0)), j >= r${i});
-      let s_${i} = p_${i} * (b_${i} - e);`,
+  (
+    i,
+  ) => `${capped(shape, "a", i)}      let p_${i} = select(0.0, exp2(min(${scoreOf(shape, "a", i)} - L, 0.0)), ${seen(i)});
+      let s_${i} = p_${i} * (b_${i} - e)${slopeOf(shape, "a", i)};`,
 )}
 ${accumulate(shape, "dk", ["s"], (c) => get("q", c))}
 ${accumulate(shape, "dv", ["p"], (c) => get("g", c))}`,
@@ -283,7 +343,7 @@ ${load(shape, `v${i}`, "qkv", `at${i} + u.kvHeads * ${d4}u`)}
   var dv${i}: array<A4, ${d4}>;`,
   )}
   let lo = block.x;
-  let hi = block.w;
+  let hi = ${window ? "min(block.w, block.y - 1u + u.window)" : "block.w"};
   for (var query = head * group; query < (head + 1u) * group; query++) {
 ${loop}
   }

@@ -1,7 +1,21 @@
 /**
  * Decoding against a key/value cache [slots, CAPACITY, C], C = kvHeads * D / 4 vectors wide. Rows of qkv hold H query
  * heads, then the keys, then the values. All widths are counted in vec4.
+ *
+ * Attention: WINDOW limits rows to the last u.window keys, SOFTCAP turns scores a into cap2 * tanh(a / cap2), both in base 2.
  */
+import { TANH } from "./elementwise.wgsl.ts";
+
+const FEATURES = `${TANH.replaceAll("D", "f32")}
+fn firstKey(count: u32) -> u32 {
+  if (WINDOW) { return select(0u, count - u.window, count > u.window); }
+  return 0u;
+}
+fn score(a: f32) -> f32 {
+  if (SOFTCAP) { return u.cap2 * preciseTanh(a / u.cap2); }
+  return a;
+}
+`;
 
 /** Row n's keys and values go to cache[slots[n], positions[n]]; rows that point outside of the cache are dropped. */
 export const KV_WRITE = /* wgsl */ `
@@ -47,7 +61,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
  * One invocation per (row, head), for CPU adapters: every load serves one product whatever the layout, so nothing is
  * gained by sharing. Two keys at a time halve the traffic of q and the output in memory.
  */
-export const CACHED_ATTENTION_SERIAL = /* wgsl */ `
+export const CACHED_ATTENTION_SERIAL = /* wgsl */ `${FEATURES}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let i = linearId(wid, nwg) * WG + lid;
@@ -61,7 +75,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   let base = row * u.capacity * u.stride + head / u.group * D4;
   var m = -1e30;
   var l = 0.0;
-  for (var j = 0u; j < count; j += 2u) {
+  for (var j = firstKey(count); j < count; j += 2u) {
     let at0 = base + j * u.stride;
     let at1 = base + min(j + 1u, count - 1u) * u.stride;
     var a = A4(0.0);
@@ -70,8 +84,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
       a = fma(q[c], A4(keys[at0 + c]), a);
       b = fma(q[c], A4(keys[at1 + c]), b);
     }
-    let s0 = a.x + a.y + a.z + a.w;
-    let s1 = select(-1e30, b.x + b.y + b.z + b.w, j + 1u < count);
+    let s0 = score(a.x + a.y + a.z + a.w);
+    let s1 = select(-1e30, score(b.x + b.y + b.z + b.w), j + 1u < count);
     let top = max(m, max(s0, s1));
     let f = exp2(m - top);
     let p0 = exp2(s0 - top);
@@ -91,7 +105,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
  * One workgroup per (row, head), for GPUs: invocations are keys while scores are computed, and (group of keys, column)
  * while values are summed. SPLIT = WG / D4 groups of keys, added at the end.
  */
-export const CACHED_ATTENTION_WORKGROUP = /* wgsl */ `
+export const CACHED_ATTENTION_WORKGROUP = /* wgsl */ `${FEATURES}
 var<workgroup> query: array<A4, D4>;
 var<workgroup> scores: array<f32, WG>;
 var<workgroup> sums: array<A4, WG>;
@@ -110,7 +124,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   var m = -1e30;
   var l = 0.0;
   var o = A4(0.0);
-  for (var first = 0u; first < count; first += WG) {
+  for (var first = firstKey(count); first < count; first += WG) {
     workgroupBarrier();
     let size = min(WG, count - first);
     var s = A4(0.0);
@@ -118,7 +132,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
       let at = base + (first + lid) * u.stride;
       for (var k = 0u; k < D4; k++) { s = fma(query[k], A4(keys[at + k]), s); }
     }
-    scores[lid] = select(-1e30, s.x + s.y + s.z + s.w, lid < size);
+    scores[lid] = select(-1e30, score(s.x + s.y + s.z + s.w), lid < size);
     workgroupBarrier();
     var top = m;
     for (var j = 0u; j < size; j++) { top = max(top, scores[j]); }

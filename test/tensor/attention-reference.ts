@@ -6,6 +6,10 @@ export interface AttentionCase {
   kvHeads: number;
   headDim: number;
   scale?: number;
+  /** Scores s become softcap * tanh(s / softcap). */
+  softcap?: number;
+  /** Rows see this many rows, themselves included. */
+  window?: number;
 }
 
 /** Causal attention over packed sequences and its gradient, row by row in float64. */
@@ -23,14 +27,18 @@ export function attentionReference(qkv: Float32Array, dout: Float32Array, c: Att
       const key = (row: number) => row * W + (H + kv) * D;
       const value = (row: number) => row * W + (H + K + kv) * D;
       for (let r = c.starts[s]; r < c.starts[s] + length; r++) {
-        const seen = Array.from({ length: r - c.starts[s] + 1 }, (_, i) => c.starts[s] + i);
+        const first = Math.max(c.starts[s], r + 1 - (c.window ?? Number.POSITIVE_INFINITY));
+        const seen = Array.from({ length: r - first + 1 }, (_, i) => first + i);
         const at = (r * H + h) * D;
         const dot = (a: ArrayLike<number>, i: number, j: number) => {
           let sum = 0;
           for (let d = 0; d < D; d++) sum += a[i + d] * qkv[j + d];
           return sum;
         };
-        const scores = seen.map((j) => scale * dot(qkv, query(r), key(j)));
+        const raw = seen.map((j) => scale * dot(qkv, query(r), key(j)));
+        const cap = c.softcap;
+        const scores = cap ? raw.map((x) => cap * Math.tanh(x / cap)) : raw;
+        const slopes = cap ? scores.map((x) => 1 - (x / cap) ** 2) : scores.map(() => 1);
         const max = Math.max(...scores);
         const total = scores.reduce((sum, x) => sum + Math.exp(x - max), 0);
         stats[r * H + h] = max + Math.log(total);
@@ -41,7 +49,7 @@ export function attentionReference(qkv: Float32Array, dout: Float32Array, c: Att
         const dp = seen.map((j) => dot(dout, at, value(j)));
         const delta = p.reduce((sum, x, i) => sum + x * dp[i], 0);
         seen.forEach((j, i) => {
-          const ds = p[i] * (dp[i] - delta) * scale;
+          const ds = p[i] * (dp[i] - delta) * slopes[i] * scale;
           for (let d = 0; d < D; d++) {
             dqkv[query(r) + d] += ds * qkv[key(j) + d];
             dqkv[key(j) + d] += ds * qkv[query(r) + d];

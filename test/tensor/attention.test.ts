@@ -26,7 +26,15 @@ async function check(c: AttentionCase, seed: number, variant?: AttentionSource):
     x.requiresGrad = true;
     x.grad = tensor(new Float32Array(rows * width), [rows, width]);
     const p = packing(c.lengths, c.starts, rows);
-    const y = attention(x, p, { heads, kvHeads, headDim, scale: c.scale, variant });
+    const y = attention(x, p, {
+      heads,
+      kvHeads,
+      headDim,
+      scale: c.scale,
+      softcap: c.softcap,
+      window: c.window,
+      variant,
+    });
     const copy = y.alias(y.shape, "copy");
     const loss = empty([1]);
     recordMany("loss", [y], [loss], () => [tensor(dout, y.shape)]);
@@ -86,6 +94,33 @@ describe("attention", () => {
     const y = scope(() => attention(tensor(qkv, [29, 384]), packing(c.lengths), c));
     expectClose(await y.read(), attentionReference(qkv, values(29 * 128, 1), c).out, 2e-6);
     y.free("test");
+  });
+
+  // A window wider than a vector of lanes, and one narrower; a scale that makes few scores count.
+  it.each([
+    ["slides", { window: 5 }, ["default"]],
+    ["caps", { softcap: 0.5, scale: 1 }, ["default"]],
+    ["slides and caps", { window: 17, softcap: 3, scale: 2 }, ["default", "direct"]],
+  ] as const)("%s, gradients included", async (_, feature, variants) => {
+    const list = { lengths: [50, 1, 33, 18], starts: [0, 51, 52, 90], rows: 110 };
+    for (const variant of variants) {
+      const c = { ...list, ...feature, heads: 2, kvHeads: 1, headDim: 8 };
+      await check(c, 3, variant === "default" ? undefined : variant);
+    }
+  });
+
+  it("sees only itself through a window of one", async () => {
+    await check({ lengths: [20], starts: [0], rows: 20, heads: 2, kvHeads: 1, headDim: 8, window: 1 }, 3);
+  });
+
+  it("slides and caps in tiles", async () => {
+    const c = { lengths: [150, 3, 64], starts: [2, 152, 155], rows: 220, heads: 2, kvHeads: 1, headDim: 8 };
+    await check({ ...c, window: 20, softcap: 2, scale: 2 }, 5, "tile");
+  });
+
+  it("handles head dimension 256", async () => {
+    const c = { lengths: [9, 20], starts: [0, 9], rows: 29, heads: 1, kvHeads: 1, headDim: 256 };
+    await check({ ...c, window: 7, softcap: 5 }, 8);
   });
 
   it("stages tiles in workgroup memory on GPUs", async () => {

@@ -36,7 +36,7 @@ async function lastRows(lengths: number[], options: CachedAttentionOptions, seed
     kvCacheWrite(qkv, k, v, slots, p.positions, options);
     const rowsOfLast = tensor(last, [lengths.length, width]);
     return {
-      full: attention(qkv, p, { heads, kvHeads, headDim }),
+      full: attention(qkv, p, { heads, kvHeads, headDim, window: options.window, softcap: options.softcap }),
       decoded: cachedAttention(rowsOfLast, k, v, ids(lengths), options),
     };
   });
@@ -64,7 +64,17 @@ describe("cachedAttention", () => {
     );
   });
 
-  it.each([24, 128])("handles head dimension %d", async (headDim) => {
+  it("slides and caps as full attention does", async () => {
+    for (const variant of ["serial", "workgroup"] as const) {
+      for (const window of [5, 66]) {
+        const options = { heads: 4, kvHeads: 2, headDim: 8, variant, window, softcap: 2 };
+        const { expected, actual } = await lastRows([1, 5, 6, 66, 67, 130], options, 7);
+        expectClose(actual, expected, 3e-6, 1e-7, `${variant}, window ${window}`);
+      }
+    }
+  });
+
+  it.each([24, 128, 256])("handles head dimension %d", async (headDim) => {
     // The kernel for GPUs takes seconds to compile on a CPU at 128.
     for (const variant of headDim > 64 ? (["serial"] as const) : (["serial", "workgroup"] as const)) {
       const { expected, actual } = await lastRows([5, 70], { heads: 2, kvHeads: 1, headDim, variant }, headDim);

@@ -12,7 +12,7 @@ beforeAll(gpuReady);
 
 /** Float64 reference: [log-probabilities, entropies]. */
 const reference =
-  (width: number, targets: ArrayLike<number>, temperature = 1) =>
+  (width: number, targets: ArrayLike<number>, temperature = 1, cap = 0) =>
   ([hidden, head]: Float64Array[]) => {
     const rows = hidden.length / width;
     const vocab = head.length / width;
@@ -22,6 +22,7 @@ const reference =
       const z = new Float64Array(vocab);
       for (let j = 0; j < vocab; j++) {
         for (let i = 0; i < width; i++) z[j] += hidden[r * width + i] * head[j * width + i];
+        if (cap) z[j] = cap * Math.tanh(z[j] / cap);
         z[j] /= temperature;
       }
       const top = z.reduce((a, b) => Math.max(a, b));
@@ -57,6 +58,19 @@ describe("tokenLogProbs", () => {
         },
       ),
       { numRuns: 8, seed: 8 },
+    );
+  });
+
+  it.each([1, 0.7])("caps logits before the temperature of %f, gradients included", async (temperature) => {
+    const targets = draw(6, 8, 3);
+    await checkOp(
+      ([hidden, head]) => {
+        const out = tokenLogProbs(hidden, head, tensor(targets), { temperature, softcap: 1.5 });
+        return [out.logProbs, out.entropy];
+      },
+      [input([6, 4], 1, 2), input([8, 4], 2, 2)],
+      reference(4, targets, temperature, 1.5),
+      { rtol: 3e-6, gradRtol: 3e-5, inner: false },
     );
   });
 

@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { caps } from "../../src/gpu/device.ts";
 import { backward, recordMany } from "../../src/tensor/autograd.ts";
 import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
+import { qkNorm } from "../../src/tensor/ops/qk-norm.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { empty, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -40,6 +41,16 @@ describe("rmsNorm", () => {
     );
   });
 
+  it("takes weights stored less 1", async () => {
+    const inputs = [input([5, 12], 4), input([12], 5)];
+    await checkOp(
+      ([x, w]) => rmsNorm(x, w, 1e-3, { offset: true }),
+      inputs,
+      ([x, w]) => rmsReference(12, 1e-3)([x, w.map((v) => 1 + v)]),
+      { gradRtol: 5e-5 },
+    );
+  });
+
   it("adds parameter gradients over many row chunks in a fixed order", async () => {
     const [rows, cols] = [700, 4];
     const x = values(rows * cols, 3);
@@ -54,6 +65,36 @@ describe("rmsNorm", () => {
     const first = await run();
     expectClose(first, expected, 1e-5);
     expect(Array.from(await run())).toEqual(Array.from(first));
+  });
+});
+
+describe("qkNorm", () => {
+  it.each([
+    [8, false],
+    [12, true],
+    [36, true],
+  ])("norms each query and key head of %i columns, gradients included", async (D, offset) => {
+    const [heads, kvHeads] = [3, 1];
+    const width = (heads + 2 * kvHeads) * D;
+    await checkOp(
+      ([x, w]) => qkNorm(x, w, { heads, kvHeads, headDim: D, eps: 1e-3, offset }),
+      [input([4, width], D), input([2 * D], D + 1)],
+      ([x, w]) =>
+        byRow(x, D, (row, r) => {
+          const head = r % (heads + 2 * kvHeads);
+          if (head >= heads + kvHeads) return row;
+          const own = w.subarray(head < heads ? 0 : D).map((v) => v + Number(offset));
+          return rmsReference(D, 1e-3)([row, own]);
+        }),
+      { gradRtol: 5e-5 },
+    );
+  });
+
+  it("refuses shapes that do not fit", () => {
+    const options = { heads: 1, kvHeads: 1, headDim: 4, eps: 1e-5 };
+    const x = () => tensor(new Float32Array(12), [1, 12]);
+    expect(() => scope(() => qkNorm(x(), tensor([1, 1, 1, 1]), options))).toThrow("weight must be f32 [8]");
+    expect(() => scope(() => qkNorm(tensor([1, 2]), tensor([1]), options))).toThrow("not rows of 3 heads of 4");
   });
 });
 

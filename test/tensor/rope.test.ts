@@ -51,8 +51,37 @@ describe("rope", () => {
     );
   });
 
+  it.each([
+    [16, 2], // lanes of 1, 2 and 4 columns
+    [16, 4],
+    [24, 6],
+    [32, 8],
+    [96, 12],
+  ])("turns only part of heads of %i columns where %i pairs have a frequency", async (headDim, half) => {
+    const frequencies = Float32Array.from({ length: half }, (_, i) => 0.9 / (i + 1));
+    const positions = [0, 1, 7, 300];
+    const heads = { heads: 2, kvHeads: 1, headDim };
+    const magnitude = 1.25;
+    const op = ([x]: Parameters<typeof rope>[0][]) =>
+      rope(x, tensor(Uint32Array.from(positions)), { ...heads, frequencies, magnitude });
+    await checkOp(op, [input([positions.length, 4 * headDim], 5)], ([x]) =>
+      byRow(x, 4 * headDim, (row, r) => {
+        const y = row.slice();
+        for (let h = 0; h < 3; h++) {
+          for (let i = 0; i < half; i++) {
+            const at = h * headDim + i;
+            const [c, s] = [Math.cos, Math.sin].map((f) => magnitude * f(positions[r] * frequencies[i]));
+            y[at] = row[at] * c - row[at + half] * s;
+            y[at + half] = row[at + half] * c + row[at] * s;
+          }
+        }
+        return y;
+      }),
+    );
+  });
+
   it("keeps f32 precision at positions in the thousands", async () => {
-    const positions = [0, 255, 256, 257, 2047, 8191, 8192, 65535];
+    const positions = [0, 255, 256, 257, 2047, 8191, 8192, 65535, 131071];
     const shape = { heads: 1, kvHeads: 1, headDim: 64, theta: 10000 };
     const x = values(positions.length * 192, 3);
     const y = scope(() => rope(tensor(x, [positions.length, 192]), tensor(Uint32Array.from(positions)), shape));

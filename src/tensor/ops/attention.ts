@@ -19,10 +19,14 @@ export interface AttentionOptions {
   heads: number;
   /** Key/value heads; divides H. */
   kvHeads: number;
-  /** D, a multiple of 4 up to 128. */
+  /** D, a multiple of 4 up to 256. */
   headDim: number;
   /** Factor on the scores; default 1/sqrt(D). */
   scale?: number;
+  /** Scores s become softcap * tanh(s / softcap); default null, no cap. */
+  softcap?: number | null;
+  /** A row sees this many rows, itself included; default null, all before it. */
+  window?: number | null;
   /** Overrides the adapter's kernel variant; for tests and benches. */
   variant?: AttentionSource;
 }
@@ -33,6 +37,9 @@ interface Plan {
   consts: Record<string, number>;
   block: BlockSize;
 }
+
+/** Widest heads of the attention kernels. */
+export const MAX_HEAD_DIM = 256;
 
 /**
  * softmax(scale * q k^T) v with every row seeing the rows of its own sequence up to itself. Rows outside of any sequence
@@ -49,15 +56,20 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
   const d4 = headDim / 4;
   const work = packing.pairs * heads * headDim;
   const source = options.variant ?? attentionVariant(caps());
+  const cap = options.softcap ?? 0;
+  // A window that no sequence outgrows is none.
+  const window = options.window && options.window < packing.maxLength ? options.window : 0;
+  const features = { window: window > 0, softcap: cap > 0 };
+  const limits = [window, cap * Math.LOG2E];
   const out = empty([rows, heads * headDim], qkv.dtype, "attention");
   const stats = empty([rows, heads], "f32", "attention");
   {
-    const { shape, consts, block } = plan(source, d4, "forward");
+    const { shape, consts, block } = plan(source, d4, "forward", features);
     const { table, count } = packing.blocks[block];
     const tasks = count * heads;
     const buffers = [qkv.view, table.view, out.view, stats.view];
     const all = { T: qkv.dtype, ...consts };
-    run(forward(shape), all, buffers, [tasks, d4, heads, kvHeads, scale2], tasks);
+    run(forward(shape), all, buffers, [tasks, d4, heads, kvHeads, scale2, ...limits], tasks);
     addWork(4 * work);
   }
   return record(
@@ -65,21 +77,16 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
     [qkv],
     out,
     (dout) => {
-      const { shape, consts, block } = plan(source, d4, "backward");
+      const { shape, consts, block } = plan(source, d4, "backward", features);
       const { table, count } = packing.blocks[block];
       const dqkv = empty(qkv.shape, qkv.dtype, "attention_grad");
       const delta = empty([rows, heads], "f32", "attention_grad");
       const all = { T: qkv.dtype, ...consts };
       const forQuery = [qkv.view, out.view, dout.view, stats.view, table.view, dqkv.view, delta.view];
-      run(backwardQuery(shape), all, forQuery, [count * heads, d4, heads, kvHeads, scale2, scale], count * heads);
+      const scalars = [d4, heads, kvHeads, scale2, scale, ...limits];
+      run(backwardQuery(shape), all, forQuery, [count * heads, ...scalars], count * heads);
       const forKeyValue = [qkv.view, dout.view, stats.view, delta.view, table.view, dqkv.view];
-      run(
-        backwardKeyValue(shape),
-        all,
-        forKeyValue,
-        [count * kvHeads, d4, heads, kvHeads, scale2, scale],
-        count * kvHeads,
-      );
+      run(backwardKeyValue(shape), all, forKeyValue, [count * kvHeads, ...scalars], count * kvHeads);
       addWork(14 * work);
       return [dqkv];
     },
@@ -89,8 +96,8 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
 
 function checkShapes(qkv: Tensor, packing: Packing, { heads, kvHeads, headDim }: AttentionOptions): void {
   if (heads % kvHeads !== 0) throw new Error(`attention: ${kvHeads} KV heads do not divide ${heads} query heads`);
-  if (headDim % 4 !== 0 || headDim > 128) {
-    throw new Error(`attention: head dimension ${headDim} is not a multiple of 4 up to 128`);
+  if (headDim % 4 !== 0 || headDim > MAX_HEAD_DIM) {
+    throw new Error(`attention: head dimension ${headDim} is not a multiple of 4 up to ${MAX_HEAD_DIM}`);
   }
   const width = (heads + 2 * kvHeads) * headDim;
   if (qkv.size !== packing.rows * width) {
@@ -98,26 +105,35 @@ function checkShapes(qkv: Tensor, packing: Packing, { heads, kvHeads, headDim }:
   }
 }
 
-function plan(source: AttentionSource, d4: number, pass: "forward" | "backward"): Plan {
+function plan(
+  source: AttentionSource,
+  d4: number,
+  pass: "forward" | "backward",
+  features: Pick<AttentionShape, "window" | "softcap">,
+): Plan {
   // Two keys at a time beyond 64 columns: the text is unrolled over both, and lavapipe takes seconds to compile more.
   const step = pass === "backward" ? 1 : d4 > 16 ? 2 : 4;
   if (source === "tile") {
     // K and V tiles within 16 KiB, a whole number of steps.
     const TILE = Math.min(32, Math.floor(512 / d4 / 4) * 4);
-    return { shape: { d4, rows: 1, step, source }, consts: { WG: 64, TILE }, block: 64 };
+    return { shape: { d4, rows: 1, step, source, ...features }, consts: { WG: 64, TILE }, block: 64 };
   }
   const WG = source === "shuffle" ? caps().subgroupSize : 8;
-  return { shape: { d4, rows: 16 / WG, step, source }, consts: { WG }, block: 16 };
+  return { shape: { d4, rows: 16 / WG, step, source, ...features }, consts: { WG }, block: 16 };
 }
 
 const made = new Map<string, Kernel>();
 
 function variantOf(name: string, shape: AttentionShape, make: (label: string) => Kernel): Kernel {
-  const label = `${name}_${shape.source}_d${shape.d4 * 4}_r${shape.rows}`;
+  const features = `${shape.window ? "_window" : ""}${shape.softcap ? "_softcap" : ""}`;
+  const label = `${name}_${shape.source}_d${shape.d4 * 4}_r${shape.rows}${features}`;
   const found = made.get(label) ?? make(label);
   made.set(label, found);
   return found;
 }
+
+const shapeScalars = { tasks: "u32", d4: "u32", heads: "u32", kvHeads: "u32", scale2: "f32" } as const;
+const limitScalars = { window: "u32", cap2: "f32" } as const;
 
 const forward = (shape: AttentionShape): Kernel =>
   variantOf("attention_fwd", shape, (name) =>
@@ -125,7 +141,7 @@ const forward = (shape: AttentionShape): Kernel =>
       name,
       code: attentionForward(shape),
       bindings: { qkv: "read vec4<T>", blocks: "read vec4<u32>", out: "write vec4<T>", stats: "write f32" },
-      scalars: { tasks: "u32", d4: "u32", heads: "u32", kvHeads: "u32", scale2: "f32" },
+      scalars: { ...shapeScalars, ...limitScalars },
       subgroups: shape.source === "shuffle",
     }),
   );
@@ -144,7 +160,7 @@ const backwardQuery = (shape: AttentionShape): Kernel =>
         dqkv: "write vec4<T>",
         delta: "write f32",
       },
-      scalars: { tasks: "u32", d4: "u32", heads: "u32", kvHeads: "u32", scale2: "f32", scale: "f32" },
+      scalars: { ...shapeScalars, scale: "f32", ...limitScalars },
       subgroups: shape.source === "shuffle",
     }),
   );
@@ -162,7 +178,7 @@ const backwardKeyValue = (shape: AttentionShape): Kernel =>
         blocks: "read vec4<u32>",
         dqkv: "write vec4<T>",
       },
-      scalars: { tasks: "u32", d4: "u32", heads: "u32", kvHeads: "u32", scale2: "f32", scale: "f32" },
+      scalars: { ...shapeScalars, scale: "f32", ...limitScalars },
       subgroups: shape.source === "shuffle",
     }),
   );

@@ -4,7 +4,7 @@ import { kernel } from "../../gpu/kernel.ts";
 import { addWork, run } from "../../gpu/stream.ts";
 import { CACHED_ATTENTION_SERIAL, CACHED_ATTENTION_WORKGROUP, KV_FORK, KV_WRITE } from "../../shaders/kvcache.wgsl.ts";
 import { empty, type Tensor } from "../tensor.ts";
-import type { AttentionOptions } from "./attention.ts";
+import { type AttentionOptions, MAX_HEAD_DIM } from "./attention.ts";
 
 const WG = 64;
 
@@ -42,17 +42,18 @@ const bindings = {
   out: "write vec4<T>",
 };
 const shape = { n: "u32", capacity: "u32", heads: "u32", group: "u32", width: "u32", stride: "u32" } as const;
+const scores = { scale2: "f32", window: "u32", cap2: "f32" } as const;
 const serialKernel = kernel({
   name: "cached_attention_serial",
   code: CACHED_ATTENTION_SERIAL,
   bindings,
-  scalars: { ...shape, scale2: "f32", d4: "u32" },
+  scalars: { ...shape, ...scores, d4: "u32" },
 });
 const workgroupKernel = kernel({
   name: "cached_attention",
   code: CACHED_ATTENTION_WORKGROUP,
   bindings,
-  scalars: { ...shape, scale2: "f32" },
+  scalars: { ...shape, ...scores },
 });
 
 export interface CachedAttentionOptions extends Omit<AttentionOptions, "variant"> {
@@ -131,10 +132,13 @@ export function cachedAttention(
   const D4 = headDim / 4;
   const scale2 = (options.scale ?? 1 / Math.sqrt(headDim)) * Math.LOG2E;
   const out = empty([rows, H * headDim], qkv.dtype, "cachedAttention");
-  const consts = { T: qkv.dtype, D4 };
+  // A window that the cache does not outgrow is none.
+  const window = options.window && options.window < capacity ? options.window : 0;
+  const cap2 = (options.softcap ?? 0) * Math.LOG2E;
+  const consts = { T: qkv.dtype, D4, WINDOW: window > 0, SOFTCAP: cap2 > 0 };
   const buffers = [qkv.view, cacheK.view, cacheV.view, lengths.view, out.view];
   const n = rows * H;
-  const scalars = [n, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2];
+  const scalars = [n, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2, window, cap2];
   const variant = options.variant ?? (caps().kind === "cpu" ? "serial" : "workgroup");
   if (variant === "serial") {
     run(serialKernel, { ...consts, WG: 8 }, buffers, [...scalars, D4], Math.ceil(n / 8));
@@ -163,7 +167,7 @@ function checkWidth(
   { heads, kvHeads, headDim }: Pick<AttentionOptions, "heads" | "kvHeads" | "headDim">,
 ): void {
   const width = (heads + 2 * kvHeads) * headDim;
-  if (heads % kvHeads !== 0 || headDim % 4 !== 0 || headDim > 128) {
+  if (heads % kvHeads !== 0 || headDim % 4 !== 0 || headDim > MAX_HEAD_DIM) {
     throw new Error(`${op}: ${heads} heads on ${kvHeads} KV heads of dimension ${headDim} are not supported`);
   }
   if (qkv.size !== rows * width || cache.shape[2] !== kvHeads * headDim) {

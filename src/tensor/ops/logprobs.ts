@@ -22,7 +22,7 @@ const forward = rowKernel({
     entropies: "write f32",
     lses: "write f32",
   },
-  scalars: { rows: "u32", n: "u32", base: "u32", it: "f32" },
+  scalars: { rows: "u32", n: "u32", base: "u32", it: "f32", cap: "f32" },
 });
 const backward = rowKernel({
   name: "logprobs_bwd",
@@ -35,13 +35,15 @@ const backward = rowKernel({
     dLogProbs: "read f32",
     dEntropies: "read f32",
   },
-  scalars: { rows: "u32", n: "u32", base: "u32", it: "f32" },
+  scalars: { rows: "u32", n: "u32", base: "u32", it: "f32", cap: "f32" },
   reduces: false,
 });
 
 export interface LogProbOptions {
   /** Logits are divided by this. Default 1. */
   temperature?: number;
+  /** Logits z become softcap * tanh(z / softcap), before the temperature; default null, no cap. */
+  softcap?: number | null;
   /** Most logits held at once, in floats (default 8 Mi = 32 MiB). */
   budget?: number;
 }
@@ -79,6 +81,8 @@ export function tokenLogProbs(
   if (!(temperature > 0)) throw new Error(`tokenLogProbs: temperature must be positive, not ${temperature}`);
   const blocks = cut(rows, vocab, budget);
   const it = 1 / temperature;
+  const cap = options.softcap ?? 0;
+  const SOFTCAP = cap > 0;
   const logProbs = empty([rows], "f32", "tokenLogProbs");
   const entropy = empty([rows], "f32", "tokenLogProbs");
   const lse = empty([rows], "f32", "tokenLogProbs");
@@ -104,8 +108,8 @@ export function tokenLogProbs(
         one(entropy),
         one(lse),
       ];
-      const scalars = [block.rows, block.columns / plan.width, block.column, it];
-      const consts = { FIRST: block.column === 0, LAST: block.column + block.columns === vocab };
+      const scalars = [block.rows, block.columns / plan.width, block.column, it, cap];
+      const consts = { SOFTCAP, FIRST: block.column === 0, LAST: block.column + block.columns === vocab };
       runRows(forward, plan, consts, buffers, scalars, block.rows);
     }
   });
@@ -124,8 +128,8 @@ export function tokenLogProbs(
           const plan = walkPlan(block.columns);
           const one = (t: Tensor | null) => part(t ?? lse, block.row, block.rows);
           const buffers = [scratch.view, one(targets), one(lse), one(entropy), one(dLogProbs), one(dEntropies)];
-          const scalars = [block.rows, block.columns / plan.width, block.column, it];
-          runRows(backward, plan, { HAS_G: !!dLogProbs, HAS_H: !!dEntropies }, buffers, scalars, block.rows);
+          const scalars = [block.rows, block.columns / plan.width, block.column, it, cap];
+          runRows(backward, plan, { SOFTCAP, HAS_G: !!dLogProbs, HAS_H: !!dEntropies }, buffers, scalars, block.rows);
           if (dHidden) {
             const w = part(head, block.column, block.columns, width);
             const out = part(dHidden, block.row, block.rows, width);
