@@ -1,4 +1,5 @@
 /** A decoder with a head: language models and scorers (reward models, critics). */
+import { softCap } from "../tensor/ops/elementwise.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { tokenLogProbs } from "../tensor/ops/logprobs.ts";
 import { linear } from "../tensor/ops/matmul.ts";
@@ -97,7 +98,9 @@ export class CausalLM extends Model {
 
   /** Next-token logits, [N, vocab], for the given hidden rows. For a few rows: training uses `logProbs`. */
   logits(hidden: Tensor): Tensor {
-    return linear(hidden, this.headWeight);
+    const logits = linear(hidden, this.headWeight);
+    const { logitSoftcap } = this.config;
+    return logitSoftcap === null ? logits : softCap(logits, logitSoftcap);
   }
 
   /**
@@ -115,7 +118,8 @@ export class CausalLM extends Model {
   ): { logProbs: Tensor; entropy: Tensor } {
     const [gpuRows, gpuTargets] = [tensor(rows), tensor(targets)]; // uploads together, before the work
     const hidden = gatherRows(this.decoder.forward(ids, { packing }), gpuRows, rows);
-    return tokenLogProbs(hidden, this.headWeight, gpuTargets, { temperature });
+    const softcap = this.config.logitSoftcap;
+    return tokenLogProbs(hidden, this.headWeight, gpuTargets, { temperature, softcap });
   }
 }
 
