@@ -1,5 +1,5 @@
 /** The transformer decoder: embedding, blocks of attention and MLP around a residual stream, final norm. */
-import { willRecord } from "../tensor/autograd.ts";
+import { checkpoint, willRecord } from "../tensor/autograd.ts";
 import { glu } from "../tensor/ops/activation.ts";
 import { attention } from "../tensor/ops/attention.ts";
 import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise.ts";
@@ -12,6 +12,7 @@ import type { KvCache } from "./cache.ts";
 import type { DecoderConfig } from "./config.ts";
 import { Embedding, type Ids, Norm, QkNorm } from "./layers.ts";
 import { Linear } from "./linear.ts";
+import { rerunnable } from "./lora.ts";
 import { Module } from "./module.ts";
 import { type Rotary, rotaryOf } from "./rotary.ts";
 
@@ -124,6 +125,8 @@ export class Decoder extends Module {
   readonly positions: Embedding | null;
   readonly blocks: Block[];
   readonly norm: Norm;
+  /** Gradient checkpointing: keep only each block's input for the gradient, and compute the block again then. */
+  checkpointing = false;
 
   constructor(config: DecoderConfig) {
     super();
@@ -143,8 +146,9 @@ export class Decoder extends Module {
       x = add(x, this.positions.forward(positionsOf(at), host));
     }
     for (const block of this.blocks) {
+      const run = (h: Tensor) => block.forward(h, at);
       // Without a tape the intermediate results of a block die with it, and the residual stream with the next one.
-      x = willRecord([x]) ? block.forward(x, at) : scope(() => block.forward(x, at));
+      x = this.checkpointing ? checkpoint(rerunnable(run), x) : willRecord([x]) ? run(x) : scope(() => run(x));
     }
     return this.norm.forward(x);
   }
