@@ -1,6 +1,5 @@
-/** Records as token ids, and the order in which they are learned from. */
+/** Records as token ids. */
 import { UserError } from "../runtime/errors.ts";
-import { permutation, streamId } from "../runtime/rng.ts";
 import type { Preference, PromptCompletion, PromptOnly, TextRecord } from "./records.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -121,72 +120,4 @@ function eosIds(tokenizer: Tokenizer, options: PrepareOptions): number[] {
   if (options.appendEos === false) return [];
   if (tokenizer.eosId === undefined) throw new UserError("the tokenizer has no end-of-text token (eos_token)");
   return [tokenizer.eosId];
-}
-
-export interface OrderOptions {
-  seed: number;
-  /** Default true. */
-  shuffle?: boolean;
-  /** Whether an epoch's last, smaller batch is left out; default false. */
-  dropLast?: boolean;
-}
-
-export interface Batch {
-  /** Number of the batch since the start of training. */
-  step: number;
-  epoch: number;
-  /** Which items. */
-  indices: Uint32Array;
-  /** Whether the epoch ends with it. */
-  last: boolean;
-}
-
-/**
- * The order of n items in batches, epoch after epoch, each epoch in its own order. Batch k is a pure function of
- * (n, batchSize, options, k): a training that resumes at step k asks for batch k.
- */
-export class BatchOrder {
-  readonly n: number;
-  readonly batchSize: number;
-  /** Batches per epoch. */
-  readonly perEpoch: number;
-  private readonly options: OrderOptions;
-  private epoch = -1;
-  private order = new Uint32Array();
-
-  constructor(n: number, batchSize: number, options: OrderOptions) {
-    const count = options.dropLast ? Math.floor(n / batchSize) : Math.ceil(n / batchSize);
-    if (!Number.isInteger(batchSize) || batchSize < 1)
-      throw new UserError(`the batch size must be at least 1, not ${batchSize}`);
-    if (count < 1)
-      throw new UserError(
-        n === 0 ? "there is nothing to make batches of" : `${n} items do not fill one batch of ${batchSize}`,
-      );
-    this.n = n;
-    this.batchSize = batchSize;
-    this.perEpoch = count;
-    this.options = options;
-  }
-
-  batch(step: number): Batch {
-    const epoch = Math.floor(step / this.perEpoch);
-    const inEpoch = step % this.perEpoch;
-    if (epoch !== this.epoch) {
-      this.order = this.orderOf(epoch);
-      this.epoch = epoch;
-    }
-    const start = inEpoch * this.batchSize;
-    const indices = this.order.slice(start, Math.min(this.n, start + this.batchSize));
-    return { step, epoch, indices, last: inEpoch === this.perEpoch - 1 };
-  }
-
-  /** Batches from a step on, without end. */
-  *from(step = 0): Generator<Batch> {
-    for (let k = step; ; k++) yield this.batch(k);
-  }
-
-  private orderOf(epoch: number): Uint32Array<ArrayBuffer> {
-    if (this.options.shuffle === false) return Uint32Array.from({ length: this.n }, (_, i) => i);
-    return permutation(this.n, this.options.seed, streamId(`batches/${epoch}`)) as Uint32Array<ArrayBuffer>;
-  }
 }

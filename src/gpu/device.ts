@@ -46,7 +46,6 @@ let opening: Promise<Caps> | null = null;
 let sticky: Error | null = null;
 let cause: Error | null = null; // explains the sticky error, e.g. the shader that did not compile
 const checks = new Set<Promise<void>>(); // error scopes that have not answered yet
-let lost: Promise<GPUDeviceLostInfo> | null = null;
 const closers = new Set<() => void>();
 
 /** Opens the device once; later calls return the same capabilities. Throws `UserError` when no adapter works. */
@@ -64,7 +63,6 @@ async function open(options: OpenOptions): Promise<Caps> {
   device.addEventListener("uncapturederror", (event) => {
     stickError(new Error(`WebGPU: ${(event as GPUUncapturedErrorEvent).error.message}`));
   });
-  lost = device.lost;
   device.lost.then((info) => {
     if (current?.device !== device || info.reason === "destroyed") return;
     sticky = new Error(
@@ -153,8 +151,6 @@ export const startWait = <R>(call: () => R): R => {
   const { wait } = need();
   return wait ? wait(call) : call();
 };
-/** Resolves when the device is lost. */
-export const deviceLost = (): Promise<GPUDeviceLostInfo> | null => lost;
 
 /** Remembers the first error of the device; the next read throws it. */
 export function stickError(error: Error): void {

@@ -67,9 +67,6 @@ export function kernel(spec: KernelSpec): Kernel {
   return declared;
 }
 
-/** Every kernel declared so far; a test compiles them all. */
-export const allKernels = (): readonly Kernel[] => kernels;
-
 const variantNode = (): VariantNode => ({ variant: null, next: new Map() });
 
 /** The compiled variant of a kernel for these constants. Asked before every dispatch: a hit builds no key. */

@@ -28,8 +28,6 @@ export interface Packing {
   readonly positions: Tensor;
   /** The same on the host, for the gradient of learned positions. */
   readonly hostPositions: Uint32Array;
-  /** u32 [N, 2]: start and end row of the row's sequence; equal for rows outside of any. */
-  readonly bounds: Tensor;
   /** The work list of attention kernels, by block size. Rows outside of any sequence are blocks of empty segments. */
   readonly blocks: Readonly<Record<BlockSize, BlockTable>>;
 }
@@ -56,7 +54,6 @@ export function packing(lengths: readonly number[], starts?: readonly number[], 
   if (total < end) throw new Error(`packing: ${total} rows, but the last sequence ends at row ${end}`);
 
   const positions = new Uint32Array(total);
-  const bounds = new Uint32Array(total * 2);
   const lists = blockSizes.map((): number[] => []);
   const cover = (first: number, last: number, segmentEnd: number): void => {
     blockSizes.forEach((size, k) => {
@@ -75,17 +72,14 @@ export function packing(lengths: readonly number[], starts?: readonly number[], 
     cover(first, first + length, first + length);
     for (let p = 0; p < length; p++) {
       positions[first + p] = p;
-      bounds[2 * (first + p)] = first;
-      bounds[2 * (first + p) + 1] = first + length;
     }
     at = first + length;
     pairs += (length * (length + 1)) / 2;
   });
   cover(at, total, at);
 
-  const [gpuPositions, gpuBounds, ...tables] = tensorGroup([
+  const [gpuPositions, ...tables] = tensorGroup([
     { data: positions },
-    { data: bounds, shape: [total, 2] },
     ...lists.map((list) => ({ data: Uint32Array.from(list), shape: [list.length / 4, 4] })),
   ]);
   const blocks = {} as Record<BlockSize, BlockTable>;
@@ -100,14 +94,8 @@ export function packing(lengths: readonly number[], starts?: readonly number[], 
     pairs,
     positions: gpuPositions,
     hostPositions: positions,
-    bounds: gpuBounds,
     blocks,
   };
-}
-
-/** Gives the tables back before their scope ends; for packings made outside any scope. */
-export function freePacking(p: Packing): void {
-  for (const t of [p.positions, p.bounds, ...blockSizes.map((size) => p.blocks[size].table)]) t.free("freePacking");
 }
 
 function prefixSums(lengths: readonly number[]): number[] {

@@ -7,16 +7,11 @@ import { resetTape } from "./autograd.ts";
 import { Tensor } from "./tensor.ts";
 
 const stack: Tensor[][] = [];
-let unscoped = 0;
 
 /** Called by every new tensor. */
 export function adopt(t: Tensor): void {
   if (stack.length > 0) stack[stack.length - 1].push(t);
-  else unscoped += 1;
 }
-
-/** Tensors made outside any scope since the start: those are freed only by hand. A growing number is a leak. */
-export const unscopedTensors = (): number => unscoped;
 
 /**
  * Runs `fn` and frees every tensor made inside that is not part of its result. The result may be a tensor, or arrays
@@ -37,12 +32,8 @@ export function scope<R>(fn: () => R): R {
     if (!parent) resetTape();
     for (const t of made) {
       if (t.freed) continue;
-      if (kept?.has(t) || (parent && t.held > 0)) {
-        if (parent) parent.push(t);
-        else unscoped += 1;
-      } else {
-        t.free("the end of its scope");
-      }
+      if (kept?.has(t) || (parent && t.held > 0)) parent?.push(t);
+      else t.free("the end of its scope");
     }
   }
 }

@@ -1,12 +1,5 @@
 import { describe, expect, it } from "vitest";
-import {
-  BatchOrder,
-  preferenceExample,
-  prepareAll,
-  promptExample,
-  sftExample,
-  textExamples,
-} from "../../src/data/batches.ts";
+import { preferenceExample, prepareAll, promptExample, sftExample, textExamples } from "../../src/data/batches.ts";
 import { trainBpe } from "../../src/data/bpe.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";
 import { isUserError } from "../../src/runtime/errors.ts";
@@ -93,50 +86,5 @@ describe("examples", () => {
     expect([examples.length, kept.length, skipped]).toEqual([2, 2, 1]);
     expect(() => prepareAll(records as (typeof record)[], make)).toThrow(/the prompt has 4 tokens/);
     expect(() => prepareAll([records[1]] as (typeof record)[], make, "skip")).toThrow(/all 1 prompts are too long/);
-  });
-});
-
-describe("BatchOrder", () => {
-  it("shows every item once per epoch, each epoch in another order", () => {
-    const order = new BatchOrder(10, 4, { seed: 1 });
-    expect(order.perEpoch).toBe(3);
-    const batches = [0, 1, 2, 3, 4, 5].map((k) => order.batch(k));
-    expect(batches.map((b) => [b.epoch, b.indices.length, b.last])).toEqual([
-      [0, 4, false],
-      [0, 4, false],
-      [0, 2, true],
-      [1, 4, false],
-      [1, 4, false],
-      [1, 2, true],
-    ]);
-    const epoch = (e: number) => batches.filter((b) => b.epoch === e).flatMap((b) => [...b.indices]);
-    expect([...epoch(0)].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    expect(epoch(1)).not.toEqual(epoch(0));
-    expect([...epoch(1)].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-  });
-
-  it("resumed at any step continues as if never stopped", () => {
-    const straight = new BatchOrder(7, 3, { seed: 5 });
-    const expected = Array.from({ length: 9 }, (_, k) => straight.batch(k));
-    for (let k = 0; k < 9; k++) {
-      const resumed = new BatchOrder(7, 3, { seed: 5 }).from(k);
-      for (let j = k; j < 9; j++) expect(resumed.next().value).toEqual(expected[j]);
-    }
-  });
-
-  it("can keep the order and drop the rest", () => {
-    const order = new BatchOrder(5, 2, { seed: 1, shuffle: false, dropLast: true });
-    expect([0, 1, 2].map((k) => [...order.batch(k).indices])).toEqual([
-      [0, 1],
-      [2, 3],
-      [0, 1],
-    ]);
-    expect(order.batch(1).last).toBe(true);
-  });
-
-  it("refuses what makes no batch", () => {
-    expect(() => new BatchOrder(0, 2, { seed: 1 })).toThrow(/nothing to make batches of/);
-    expect(() => new BatchOrder(3, 4, { seed: 1, dropLast: true })).toThrow(/3 items do not fill one batch of 4/);
-    expect(() => new BatchOrder(3, 0, { seed: 1 })).toThrow(/batch size/);
   });
 });
