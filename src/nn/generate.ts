@@ -50,8 +50,8 @@ export async function generate(
   options: GenerateOptions,
 ): Promise<Completion[]> {
   const { samples = 1, batchSize = 256 } = options;
-  const { maxPositions, eosId } = model.config;
-  const settings = { ...options, eosIds: options.eosIds ?? (eosId === null ? [] : [eosId]) };
+  const { maxPositions } = model.config;
+  const settings = { ...options, eosIds: options.eosIds ?? model.config.eosIds };
   prompts.forEach((p, i) => {
     if (p.length === 0) throw new UserError(`prompt ${i} is empty: a model needs at least one token to go on from`);
     if (p.length + options.maxNewTokens > maxPositions) {
@@ -61,7 +61,7 @@ export async function generate(
       );
     }
   });
-  if (needsSlots(options)) return generateInSlots(model, prompts, options);
+  if (needsSlots(settings)) return generateInSlots(model, prompts, settings);
   const perBatch = Math.max(1, Math.floor(batchSize / samples));
   const completions: Completion[] = [];
   for (let first = 0; first < prompts.length; first += perBatch) {

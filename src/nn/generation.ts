@@ -39,7 +39,7 @@ export interface Sample {
 
 /** Pieces of a request's samples, as they come. Ends when all samples have finished or were stopped. */
 export class Generation implements AsyncIterable<Piece> {
-  private readonly pieces: Piece[] = [];
+  private pieces: Piece[] = [];
   /** Samples that take no more tokens. */
   private readonly over = new Set<number>();
   private readonly samples: number;
@@ -58,15 +58,17 @@ export class Generation implements AsyncIterable<Piece> {
     else signal?.addEventListener("abort", this.onAbort, { once: true });
   }
 
-  /** Ends one sample early: its slot goes to the next in the queue. */
+  /** Ends one sample early: its slot goes to the next in the queue, and what was not taken of it yet is dropped. */
   stop(sample: number): void {
     this.over.add(sample);
+    this.pieces = this.pieces.filter((piece) => piece.sample !== sample);
     this.changed();
   }
 
   /** Ends all samples. */
   cancel(): void {
     for (let s = 0; s < this.samples; s++) this.over.add(s);
+    this.pieces = [];
     this.changed();
   }
 

@@ -29,7 +29,7 @@ export interface SamplingParams {
   logitBias?: ReadonlyMap<number, number>;
   /** Names the random numbers: the same seed gives the same response whatever else is being sampled. */
   seed: number;
-  /** Tokens that end a response; by default the model's end token. */
+  /** Tokens that end a response; by default the model's. */
   eosIds?: readonly number[];
   /** Go on to `maxNewTokens` whatever is sampled. Default false. */
   ignoreEos?: boolean;
@@ -46,9 +46,8 @@ export const needsSlots = (p: Partial<SamplingParams>): boolean =>
   (p.eosIds?.length ?? 0) > 4;
 
 /** The tokens that end a response. */
-export function endIdsOf({ eosIds, ignoreEos }: SamplingParams, { eosId }: Pick<DecoderConfig, "eosId">): number[] {
-  if (ignoreEos) return [];
-  return [...new Set(eosIds ?? (eosId === null ? [] : [eosId]))];
+export function endIdsOf({ eosIds, ignoreEos }: SamplingParams, config: Pick<DecoderConfig, "eosIds">): number[] {
+  return ignoreEos ? [] : [...new Set(eosIds ?? config.eosIds)];
 }
 
 /** Checked options for one sequence. Throws `UserError` that names the option. */

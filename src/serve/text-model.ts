@@ -1,0 +1,76 @@
+import { HUMAN, type Message, renderTurn } from "../data/messages.ts";
+import { StreamDecoder } from "../data/stream-decoder.ts";
+import type { Tokenizer } from "../data/tokenizer.ts";
+import type { ChatMessage } from "../io/openai-types.ts";
+import { Engine, type EngineOptions } from "../nn/engine.ts";
+import type { CausalLM } from "../nn/models.ts";
+import { promptLogProbs } from "../nn/prompt-logprobs.ts";
+import type { SamplingParams } from "../nn/sampling.ts";
+import { UserError } from "../runtime/errors.ts";
+import type { TextModel } from "./model.ts";
+
+export interface TextModelOptions extends EngineOptions {
+  name: string;
+  /** A conversation as text, up to where the assistant speaks; default: a transcript of "Human" and "Assistant". */
+  renderChat?: ((messages: readonly ChatMessage[]) => string) | null;
+  /** The model's generation_config.json. */
+  generationConfig?: Readonly<Record<string, unknown>>;
+}
+
+/** A model and its tokenizer, ready to be asked in text. The caller closes `engine`, then destroys the model. */
+export function textModel(model: CausalLM, tokenizer: Tokenizer, options: TextModelOptions): TextModel {
+  const { name, renderChat, generationConfig = {} } = options;
+  const engine = new Engine(model, options);
+  // A character takes at least one byte of a token, and hardly any token is longer than this.
+  const longest = 256 * engine.capacity;
+  const encode = (text: string, raw = false): number[] => {
+    if (text.length > longest) {
+      throw new UserError(`the prompt has ${text.length} characters, far more than ${engine.capacity} tokens can hold`);
+    }
+    return [...(raw ? [] : tokenizer.prefixIds), ...tokenizer.encode(text)];
+  };
+  return {
+    name,
+    engine,
+    vocabSize: model.config.vocabSize,
+    endIds: [...new Set([...model.config.eosIds, ...idsIn(generationConfig.eos_token_id, model.config.vocabSize)])],
+    encode,
+    decode: (ids) => tokenizer.decode(ids),
+    decoder: (context) => new StreamDecoder(tokenizer, { context }),
+    token(id) {
+      const text = tokenizer.decode([id], { skipSpecialTokens: false, continued: true });
+      const bytes = tokenizer.isByteLevel && !tokenizer.isSpecial(id) ? tokenizer.bytesOf(id) : utf8(text);
+      return { text, bytes: Array.from(bytes) };
+    },
+    chat(messages) {
+      // A template writes the special tokens itself.
+      if (renderChat) return { ids: encode(renderChat(messages), true), stop: [] };
+      return { ids: encode(renderTurn(messages as readonly Message[], []).prompt), stop: [HUMAN] };
+    },
+    promptLogProbs: (ids, top) => promptLogProbs(model, ids, top),
+    defaults: samplingDefaults(generationConfig),
+  };
+}
+
+const utf8 = (text: string) => new TextEncoder().encode(text);
+
+function idsIn(value: unknown, vocabSize: number): number[] {
+  const list: unknown[] = Array.isArray(value) ? value : [value];
+  return list.filter((id): id is number => Number.isInteger(id) && Number(id) >= 0 && Number(id) < vocabSize);
+}
+
+/** The sampling options of a generation_config.json; what makes no sense there is left out. */
+export function samplingDefaults(config: Readonly<Record<string, unknown>>): Partial<SamplingParams> {
+  const number = (key: string, min: number, max: number): number | undefined => {
+    const value = config[key];
+    return typeof value === "number" && value >= min && value <= max ? value : undefined;
+  };
+  const values = {
+    temperature: number("temperature", 0, 100),
+    topK: number("top_k", 0, 1e9),
+    topP: number("top_p", 1e-6, 1),
+    minP: number("min_p", 0, 1),
+    repetitionPenalty: number("repetition_penalty", 1e-3, 1e3),
+  };
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+}
