@@ -2,6 +2,7 @@
 import { basename, dirname, join } from "node:path";
 import { Tokenizer } from "../data/tokenizer.ts";
 import { goldReward, worldTokenizer } from "../data/world.ts";
+import { isGguf, openGgufTokenizer } from "../io/gguf-model.ts";
 import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
 import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
 import { modelReward, type Response, type RewardFunction } from "../rlhf/rollout.ts";
@@ -11,9 +12,13 @@ import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
 /** The data, tokenizer and reward that need no file. */
 export const WORLD = "builtin:world";
 
-/** @param path a folder, its tokenizer.json, or builtin:world */
+/** @param path a folder, its tokenizer.json, a .gguf file, or builtin:world */
 export async function openTokenizer(files: Files, path: string): Promise<Tokenizer> {
   if (path === WORLD) return worldTokenizer();
+  if (isGguf(path)) {
+    const { json, config } = await openGgufTokenizer(files, path);
+    return Tokenizer.fromJson(json, config, path);
+  }
   const file = basename(path) === "tokenizer.json" ? path : join(path, "tokenizer.json");
   if ((await files.list(dirname(file))).length === 0) {
     throw new UserError(`${dirname(file)}: there is no such folder, or it is empty; models are read from disk only`);

@@ -234,6 +234,17 @@ export const generateOptions = {
   output_file: logging.path(null, "Write JSON lines to this file instead of text to the terminal"),
 } satisfies Table;
 
+export const convertOptions = {
+  model_name_or_path: model.path(null, "Model folder or .gguf file", { required: true }),
+  output_dir: logging.path("out/converted", "Folder to write, which must be new or empty"),
+  dtype: model.choice(
+    ["auto", "float32", "bfloat16", "float16"],
+    "auto",
+    "How to store the weights; auto keeps their type, and turns quantised ones into float32",
+  ),
+  max_shard_size: model.text("5GB", "Split the weights into files of at most this size"),
+} satisfies Table;
+
 export const evaluateOptions = {
   model_name_or_path: model.path(null, "Policy to sample from; without it the reward model is tested on pairs"),
   ref_model_name_or_path: model.path(null, "Model that the KL is measured against; default: no KL"),

@@ -1,3 +1,4 @@
+import { convertVerb } from "./convert.ts";
 import { evaluateVerb } from "./evaluate.ts";
 import { generateVerb } from "./generate.ts";
 import { ppoVerb } from "./ppo.ts";
@@ -18,4 +19,5 @@ export const verbs: readonly Verb[] = [
   evaluateVerb,
   reportVerb,
   tokenizerVerb,
+  convertVerb,
 ];

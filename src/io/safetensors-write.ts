@@ -78,6 +78,13 @@ export async function* streamSafetensors(
   }
 }
 
+/** The first value that is not finite, or would not be when stored so; undefined where all can be kept. */
+export function firstUnstorable(data: Float32Array, dtype: FloatType): number | undefined {
+  const most = dtype === "F16" ? 65520 : Number.POSITIVE_INFINITY; // from there on f16 rounds to infinity
+  for (let i = 0; i < data.length; i++) if (!(Math.abs(data[i]) < most)) return data[i];
+  return undefined;
+}
+
 /** Bytes that a tensor takes in a file. */
 export const sizeInFile = ({ shape, dtype }: Pick<TensorToWrite, "shape" | "dtype">): number =>
   product(shape) * BYTES[dtype];

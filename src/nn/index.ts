@@ -1,5 +1,6 @@
 /** Models: decoders with heads, generation, optimizers, Hugging Face folders. */
 export { type DecoderConfig, type DecoderShape, decoderConfig } from "./config.ts";
+export { type ConvertOptions, convertModel } from "./convert.ts";
 export { Decoder } from "./decoder.ts";
 export { Engine, EngineBusyError, type EngineOptions } from "./engine.ts";
 export { type Completion, type GenerateOptions, generate } from "./generate.ts";

@@ -1,7 +1,7 @@
 /** Models in Hugging Face folders and GGUF files: weights travel between file and GPU a few tensors at a time. */
 import { finish } from "../gpu/stream.ts";
 import { type DtypeName, FLOAT_TYPES, MAX_SHARD_SIZE, openModel, readConfig, weightFiles } from "../io/model-files.ts";
-import type { TensorToWrite } from "../io/safetensors-write.ts";
+import { type FloatType, firstUnstorable, type TensorToWrite } from "../io/safetensors-write.ts";
 import { WEIGHTS_FILE, type WeightSource } from "../io/weights.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { FileContent, Files } from "../runtime/files.ts";
@@ -65,7 +65,7 @@ function toWrite(model: Model, tensor: FileTensor, dtype: DtypeName): TensorToWr
       first * width,
       shape.reduce((a, b) => a * b, 1),
     );
-    checkFinite(all, tensor.name, dtype);
+    checkFinite(all, tensor.name, type);
     if (tensor.transposed) return transpose(all, shape[1], shape[0]);
     return tensor.order ? gatherRows(all, tensor.order, width) : all;
   };
@@ -82,15 +82,13 @@ async function readValues({ value }: Parameter, first: number, count: number): P
   return all;
 }
 
-function checkFinite(data: Float32Array, name: string, dtype: DtypeName): void {
-  const most = dtype === "float16" ? 65520 : Number.POSITIVE_INFINITY; // from there on f16 rounds to infinity
-  for (let i = 0; i < data.length; i++) {
-    if (Math.abs(data[i]) < most) continue;
-    if (Number.isFinite(data[i])) {
-      throw new UserError(`tensor ${name} holds ${data[i]}, too large for float16: save it as bfloat16 or float32`);
-    }
-    throw new UserError(`tensor ${name} is not finite any more, so it is not saved: lower learning_rate`);
+function checkFinite(data: Float32Array, name: string, type: FloatType): void {
+  const bad = firstUnstorable(data, type);
+  if (bad === undefined) return;
+  if (Number.isFinite(bad)) {
+    throw new UserError(`tensor ${name} holds ${bad}, too large for float16: save it as bfloat16 or float32`);
   }
+  throw new UserError(`tensor ${name} is not finite any more, so it is not saved: lower learning_rate`);
 }
 
 /** Reads the config of a model folder or GGUF file. */
