@@ -89,7 +89,10 @@ export function lineChart(spec: ChartSpec): string {
     `<text x="${box.left}" y="18" font-size="14" font-weight="600">${escapeXml(spec.title)}</text>`,
     legend.svg,
     axes(spec, x, y, box),
-    ...references.map((reference) => referenceLine(reference, y, box)),
+    ...references.map((reference, i) => {
+      const close = references.slice(0, i).some((other) => Math.abs(y(other.y) - y(reference.y)) < 16);
+      return referenceLine(reference, y, box, close ? "left" : "right");
+    }),
     ...series.filter((s) => s.faint).map((s) => drawSeries(s, x, y)),
     ...named.map((s) => drawSeries(s, x, y)),
     all.length === 0
@@ -136,7 +139,9 @@ function axes(spec: ChartSpec, x: Scale, y: Scale, box: Box): string {
     parts.push(`<path d="M${box.left} ${at}H${box.right}" stroke="currentColor" stroke-opacity=".15"/>`);
     parts.push(`<text x="${box.left - 6}" y="${at + 4}" text-anchor="end">${escapeXml(yFormat(tick))}</text>`);
   }
-  for (const tick of x.ticks(7)) {
+  // Between steps there is nothing to see.
+  const whole = spec.series.every((s) => s.points.every(([px]) => Number.isInteger(px)));
+  for (const tick of x.ticks(7).filter((tick) => !whole || Number.isInteger(tick))) {
     const at = round(x(tick));
     parts.push(`<path d="M${at} ${box.bottom}v4" stroke="currentColor" stroke-opacity=".6"/>`);
     parts.push(`<text x="${at}" y="${box.bottom + 17}" text-anchor="middle">${escapeXml(xFormat(tick))}</text>`);
@@ -152,13 +157,19 @@ function axes(spec: ChartSpec, x: Scale, y: Scale, box: Box): string {
   return parts.join("");
 }
 
-function referenceLine({ name, y: value }: { name: string; y: number }, y: Scale, box: Box): string {
+/** The name stands at the right end, or at the left one where another line is too close. */
+function referenceLine(
+  { name, y: value }: { name: string; y: number },
+  y: Scale,
+  box: Box,
+  side: "left" | "right",
+): string {
   const at = round(y(value));
   // Below the line when there is no room above it.
   const textAt = at - box.top < 16 ? at + 14 : at - 5;
   return (
     `<path d="M${box.left} ${at}H${box.right}" stroke="currentColor" stroke-dasharray="4 4" stroke-opacity=".7"/>` +
-    `<text x="${box.right}" y="${textAt}" text-anchor="end" font-style="italic">${escapeXml(name)} ${showNumber(value)}</text>`
+    `<text x="${box[side]}" y="${textAt}" text-anchor="${side === "left" ? "start" : "end"}" font-style="italic">${escapeXml(name)} ${showNumber(value)}</text>`
   );
 }
 
