@@ -132,7 +132,8 @@ type Drawn = Series & { readonly look: number };
 
 function axes(spec: ChartSpec, x: Scale, y: Scale, box: Box): string {
   const parts: string[] = [];
-  const xFormat = x.tickFormat(7);
+  const whole = spec.series.every((s) => s.points.every(([px]) => Number.isInteger(px)));
+  const xFormat = whole ? x.tickFormat(1, ",d") : x.tickFormat(7);
   const yFormat = y.tickFormat(5);
   for (const tick of y.ticks(5)) {
     const at = round(y(tick));
@@ -140,7 +141,6 @@ function axes(spec: ChartSpec, x: Scale, y: Scale, box: Box): string {
     parts.push(`<text x="${box.left - 6}" y="${at + 4}" text-anchor="end">${escapeXml(yFormat(tick))}</text>`);
   }
   // Between steps there is nothing to see.
-  const whole = spec.series.every((s) => s.points.every(([px]) => Number.isInteger(px)));
   for (const tick of x.ticks(7).filter((tick) => !whole || Number.isInteger(tick))) {
     const at = round(x(tick));
     parts.push(`<path d="M${at} ${box.bottom}v4" stroke="currentColor" stroke-opacity=".6"/>`);
