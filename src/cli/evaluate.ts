@@ -1,6 +1,5 @@
 import { basename, join } from "node:path";
 import { bayesAccuracy, type WorldPreference } from "../data/world.ts";
-import { loadCausalLM } from "../nn/pretrained.ts";
 import type { PolicyResult, RewardResult } from "../report/data.ts";
 import { evaluatePolicy } from "../rlhf/evaluate.ts";
 import { evaluateReward } from "../rlhf/reward.ts";
@@ -10,7 +9,8 @@ import type { Evaluation } from "./collect.ts";
 import { type DataChoice, pairData, promptData } from "./datasets.ts";
 import { writeJson } from "./disk.ts";
 import { openGpu } from "./gpu.ts";
-import { goldOf, openPolicy, openReward, openTokenizer, WORLD, withModels } from "./models.ts";
+import { goldOf, WORLD, withModels } from "./models.ts";
+import { ModelOpener, openReward } from "./opener.ts";
 import type { Values } from "./option.ts";
 import { evaluateOptions } from "./options.ts";
 import { short } from "./progress.ts";
@@ -45,11 +45,13 @@ const heldOut = (o: Options): { choice: DataChoice; part: "train" | "test" } => 
 });
 
 async function policyResult(files: Files, o: Options, path: string, { terminal, label }: Context) {
-  const { model: policy, tokenizer } = await openPolicy(files, path);
-  const { reward, model: rewardModel } = await openReward(files, o.reward_model_path!);
-  const reference =
-    o.ref_model_name_or_path === null ? null : await loadCausalLM(files, o.ref_model_name_or_path, "reference");
-  return withModels([policy, rewardModel, reference], async () => {
+  const opener = new ModelOpener(files, o);
+  const tokenizer = await opener.tokenizer(path);
+  const policy = await opener.frozenPolicy(path, basename(path));
+  tokenizer.checkFits(policy.config.vocabSize);
+  const reward = await openReward(opener, o.reward_model_path!);
+  const reference = o.ref_model_name_or_path === null ? null : await opener.frozenPolicy(o.ref_model_name_or_path);
+  return withModels(opener.opened, async () => {
     const { choice, part } = heldOut(o);
     const room = { context: policy.config.maxPositions, response: o.response_length };
     const prompts = await promptData(choice, part, tokenizer, room, terminal);
@@ -82,11 +84,12 @@ async function policyResult(files: Files, o: Options, path: string, { terminal, 
 
 async function rewardResult(files: Files, o: Options, { terminal, label }: Context): Promise<RewardResult> {
   const path = o.reward_model_path!;
-  const { model } = await openReward(files, path);
-  if (model === null)
+  if (path === WORLD)
     throw new UserError("--reward_model_path must be a folder here: there is nothing to test about the true reward");
-  return withModels([model], async () => {
-    const tokenizer = await openTokenizer(files, path);
+  const opener = new ModelOpener(files, o);
+  const tokenizer = await opener.tokenizer(path);
+  const model = await opener.frozenScorer(path);
+  return withModels(opener.opened, async () => {
     tokenizer.checkFits(model.config.vocabSize);
     const { choice, part } = heldOut(o);
     const data = await pairData(choice, tokenizer, { maxLength: o.max_length ?? model.config.maxPositions }, terminal);

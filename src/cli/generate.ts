@@ -17,7 +17,7 @@ export const generateVerb = defineVerb({
   async run(o, { terminal }) {
     const files = await diskFiles();
     await openGpu(terminal);
-    const { model, tokenizer } = await openPolicy(files, o.model_name_or_path!);
+    const { model, tokenizer } = await openPolicy(files, o.model_name_or_path!, null, o.base_model_name_or_path);
     await withModels([model], async () => {
       const room = { context: model.config.maxPositions, response: o.max_new_tokens };
       const prompts =

@@ -3,9 +3,10 @@ import { basename, dirname, join } from "node:path";
 import { Tokenizer } from "../data/tokenizer.ts";
 import { goldReward, worldTokenizer } from "../data/world.ts";
 import { isGguf, openGgufTokenizer } from "../io/gguf-model.ts";
-import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
-import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
-import { modelReward, type Response, type RewardFunction } from "../rlhf/rollout.ts";
+import type { CausalLM, Model } from "../nn/models.ts";
+import { type AdapterFolder, openAdapter, readAdapterFolder } from "../nn/peft.ts";
+import { loadCausalLM } from "../nn/pretrained.ts";
+import type { Response } from "../rlhf/rollout.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
 
@@ -35,33 +36,45 @@ export const tokenizerFiles = (tokenizer: Tokenizer): Record<string, string> => 
   "tokenizer_config.json": `${JSON.stringify(tokenizer.configJson, null, 2)}\n`,
 });
 
-/** A language model with its tokenizer, which is checked against the model's vocabulary. */
+/**
+ * A language model to sample from, with its tokenizer, which is checked against the model's vocabulary. An adapter's
+ * folder gives its base with the adapter merged into it, which costs nothing per token.
+ */
 export async function openPolicy(
   files: Files,
   path: string,
   tokenizerPath: string | null = null,
+  basePath: string | null = null,
 ): Promise<{ model: CausalLM; tokenizer: Tokenizer }> {
-  const tokenizer = await openTokenizer(files, tokenizerPath ?? path);
-  const model = await loadCausalLM(files, path, basename(path));
+  const adapter = await readAdapterFolder(files, path);
+  const start = adapter ? basePathOf(adapter, basePath) : path;
+  const own = !adapter || (await files.read(join(path, "tokenizer.json"))) !== null;
+  const tokenizer = await openTokenizer(files, tokenizerPath ?? (own ? path : start));
+  let model = await loadCausalLM(files, start, basename(path));
+  if (adapter) {
+    const base = model;
+    model = (await openAdapter(files, adapter, base, "lm", { label: basename(path) })).withBase(base);
+    model.adapter?.merge();
+  }
   tokenizer.checkFits(model.config.vocabSize);
   return { model, tokenizer };
 }
 
-/** A reward function and the model behind it, if there is one. */
-export async function openReward(
-  files: Files,
-  path: string,
-): Promise<{ reward: RewardFunction; model: ScoreModel | null }> {
-  if (path === WORLD) return { reward: async (responses) => responses.map(worldGold), model: null };
-  const model = await loadScoreModel(files, path, "reward model");
-  return { reward: modelReward(model), model };
+/** Where an adapter's base is: where the options say, or where its folder says. */
+export function basePathOf({ basePath, folder }: AdapterFolder, chosen: string | null = null): string {
+  const path = chosen ?? basePath;
+  if (path) return path;
+  throw new UserError(
+    `${folder}/adapter_config.json does not say which model the adapter belongs to: pass --base_model_name_or_path`,
+  );
 }
 
 /** The true reward, where the dataset has one. */
 export const goldOf = (dataset: string): ((response: Response) => number) | undefined =>
   dataset === WORLD ? worldGold : undefined;
 
-const worldGold = ({ promptText, text }: Response) => goldReward(promptText, text);
+/** The true reward of the built-in world. */
+export const worldGold = ({ promptText, text }: Response) => goldReward(promptText, text);
 
 /** The longest sequence to train on, in tokens: what was asked for, or all that the model can see. */
 export function contextOf(model: Model, maxLength: number | null): number {

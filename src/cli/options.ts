@@ -12,6 +12,7 @@ const logging = options("Output");
 const rollout = options("Rollout");
 const ppo = options("PPO");
 const raft = options("RAFT");
+const peft = options("Adapters (LoRA)");
 
 const probability = { min: 0, max: 1 };
 const positive = { min: 0, exclusiveMin: true };
@@ -85,6 +86,25 @@ const sampling = (temperature: number) => ({
 const base = model.path(null, "Model folder", { required: true });
 const tokenizer = model.path(null, "Folder or tokenizer.json, or builtin:world; default: the model's own");
 
+const adapterBase = {
+  base_model_name_or_path: peft.path(null, "Base of an adapter's folder; default: what its adapter_config.json names"),
+};
+
+const adapterOptions = (dropout: number) => ({
+  use_peft: peft.bool(false, "Train a low-rank adapter instead of the whole model"),
+  lora_r: peft.int(16, "Rank", { min: 1 }),
+  lora_alpha: peft.float(32, "The update is multiplied by alpha / rank"),
+  lora_dropout: peft.float(dropout, "Part of the adapter's input that drops out in training (never in PPO)", {
+    min: 0,
+    max: 0.99,
+  }),
+  lora_target_modules: peft.list(null, "Ends of names of linear layers, or all-linear; default: as PEFT, by family"),
+  lora_modules_to_save: peft.list(null, "Modules to train whole besides (lm_head, embed_tokens, ...)"),
+  use_rslora: peft.bool(false, "Multiply by alpha / sqrt(rank) instead"),
+  ...adapterBase,
+});
+export type AdapterOptions = ReturnType<typeof adapterOptions>;
+
 export const sftOptions = {
   model_name_or_path: model.path(null, "Model folder to start from; default: from scratch"),
   tokenizer_name_or_path: tokenizer,
@@ -102,6 +122,7 @@ export const sftOptions = {
   completion_only_loss: data.bool(true, "Learn completions only; false learns prompts too"),
   ...duration(3),
   ...optimiser(2e-5, "linear", 8),
+  ...adapterOptions(0.05),
   ...evalSteps,
   ...run,
 } satisfies Table;
@@ -116,6 +137,7 @@ export const rewardOptions = {
   center_rewards_coefficient: optim.float(0, "Weight of the squared sum of a pair's rewards", { min: 0 }),
   regularization: optim.float(0, "Weight of the mean squared reward (PaddleNLP, safe-rlhf)", { min: 0 }),
   ...optimiser(1e-4, "linear", 8),
+  ...adapterOptions(0),
   ...evalSteps,
   ...run,
 } satisfies Table;
@@ -182,6 +204,7 @@ export const ppoOptions = {
   normalize_reward: ppo.bool(false, "Normalise scores by their running mean and deviation"),
   critic_learning_rate: optim.float(null, "Learning rate of the critic; default: half of learning_rate", { min: 0 }),
   ...optimiser(1e-5, "constant", 16),
+  ...adapterOptions(0),
   show_samples: shown,
   ...run,
 } satisfies Table;
@@ -208,6 +231,7 @@ export const raftOptions = {
   output_min_length: rollout.int(0, "Shortest response in tokens", { min: 0 }),
   ...sampling(0.85),
   ...optimiser(2e-5, "constant", 8),
+  ...adapterOptions(0.05),
   show_samples: shown,
   ...run,
 } satisfies Table;
@@ -224,6 +248,7 @@ const prompts = {
 
 export const generateOptions = {
   model_name_or_path: base,
+  ...adapterBase,
   prompt: data.text(null, "One prompt; without it they come from dataset_name"),
   ...prompts,
   num_prompts: data.int(8, "Prompts to take from the dataset", { min: 1 }),
@@ -248,6 +273,7 @@ export const convertOptions = {
 export const evaluateOptions = {
   model_name_or_path: model.path(null, "Policy to sample from; without it the reward model is tested on pairs"),
   ref_model_name_or_path: model.path(null, "Model that the KL is measured against; default: no KL"),
+  ...adapterBase,
   reward_model_path: alignment.reward_model_path,
   ...prompts,
   num_prompts: data.int(256, "Prompts or pairs to use", { min: 1 }),
@@ -260,6 +286,14 @@ export const evaluateOptions = {
   label: logging.text(null, "Name of the result in reports; default: the model folder's name"),
   seed,
   output_dir: logging.path("out", "Folder for evaluation.json"),
+} satisfies Table;
+
+export const mergeOptions = {
+  adapter_path: model.path(null, "Adapter folder, as sft, reward, ppo, raft or PEFT write it", { required: true }),
+  model_name_or_path: model.path(null, "Base model; default: what the adapter names", {
+    aliases: ["base_model_name_or_path"],
+  }),
+  output_dir: logging.path(null, "Folder for the merged model", { required: true }),
 } satisfies Table;
 
 export const tokenizerOptions = {

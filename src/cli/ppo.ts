@@ -1,11 +1,11 @@
-import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
 import { trainPpo } from "../rlhf/ppo.ts";
 import { dialects, type PpoOptions, ppoDefaults } from "../rlhf/ppo-options.ts";
 import { diskFiles } from "../runtime/files.ts";
 import { consume } from "./consume.ts";
 import { promptData } from "./datasets.ts";
 import { openGpu } from "./gpu.ts";
-import { goldOf, openPolicy, openReward, tokenizerFiles, withModels } from "./models.ts";
+import { goldOf, tokenizerFiles, WORLD, withModels } from "./models.ts";
+import { ModelOpener, openReward } from "./opener.ts";
 import type { Values } from "./option.ts";
 import { ppoOptions } from "./options.ts";
 import { trainingOptions } from "./train.ts";
@@ -23,12 +23,15 @@ export const ppoVerb = defineVerb({
     const files = await diskFiles();
     const { terminal } = context;
     await openGpu(terminal);
-    const { model: actor, tokenizer } = await openPolicy(files, o.model_name_or_path!);
-    const reference = await loadCausalLM(files, o.model_name_or_path!, "reference");
-    const { reward, model: rewardModel } = await openReward(files, o.reward_model_path!);
-    const value = o.value_model_path ?? (rewardModel ? o.reward_model_path! : o.model_name_or_path!);
-    const critic = await loadScoreModel(files, value, "critic", o.seed);
-    await withModels([actor, reference, rewardModel, critic], async () => {
+    const opener = new ModelOpener(files, o);
+    const tokenizer = await opener.tokenizer(o.model_name_or_path!);
+    const actor = await opener.policy(o.model_name_or_path!, "actor");
+    tokenizer.checkFits(actor.config.vocabSize);
+    const reference = await opener.frozenPolicy(o.model_name_or_path!);
+    const reward = await openReward(opener, o.reward_model_path!);
+    const value = o.value_model_path ?? (o.reward_model_path === WORLD ? o.model_name_or_path! : o.reward_model_path!);
+    const critic = await opener.scorer(value, "critic");
+    await withModels(opener.opened, async () => {
       const room = { context: actor.config.maxPositions, response: o.response_length };
       const inputs = {
         actor,

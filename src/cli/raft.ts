@@ -1,10 +1,10 @@
-import { loadCausalLM } from "../nn/pretrained.ts";
 import { raftDefaults, trainRaft } from "../rlhf/raft.ts";
 import { diskFiles } from "../runtime/files.ts";
 import { consume } from "./consume.ts";
 import { promptData } from "./datasets.ts";
 import { openGpu } from "./gpu.ts";
-import { goldOf, openPolicy, openReward, tokenizerFiles, withModels } from "./models.ts";
+import { goldOf, tokenizerFiles, withModels } from "./models.ts";
+import { ModelOpener, openReward } from "./opener.ts";
 import { raftOptions } from "./options.ts";
 import { trainingOptions } from "./train.ts";
 import { defineVerb } from "./verb.ts";
@@ -21,10 +21,13 @@ export const raftVerb = defineVerb({
     const files = await diskFiles();
     const { terminal } = context;
     await openGpu(terminal);
-    const { model, tokenizer } = await openPolicy(files, o.model_name_or_path!);
-    const reference = await loadCausalLM(files, o.model_name_or_path!, "reference");
-    const { reward, model: rewardModel } = await openReward(files, o.reward_model_path!);
-    await withModels([model, reference, rewardModel], async () => {
+    const opener = new ModelOpener(files, o);
+    const tokenizer = await opener.tokenizer(o.model_name_or_path!);
+    const model = await opener.policy(o.model_name_or_path!);
+    tokenizer.checkFits(model.config.vocabSize);
+    const reference = await opener.frozenPolicy(o.model_name_or_path!);
+    const reward = await openReward(opener, o.reward_model_path!);
+    await withModels(opener.opened, async () => {
       const room = { context: model.config.maxPositions, response: o.output_max_length };
       const inputs = {
         model,

@@ -1,4 +1,3 @@
-import { loadScoreModel } from "../nn/pretrained.ts";
 import { trainReward } from "../rlhf/reward.ts";
 import { trainingDefaults } from "../rlhf/training.ts";
 import { diskFiles } from "../runtime/files.ts";
@@ -6,6 +5,7 @@ import { consume } from "./consume.ts";
 import { pairData } from "./datasets.ts";
 import { openGpu } from "./gpu.ts";
 import { contextOf, openTokenizer, tokenizerFiles, withModels } from "./models.ts";
+import { ModelOpener } from "./opener.ts";
 import { rewardOptions } from "./options.ts";
 import { trainingOptions } from "./train.ts";
 import { defineVerb } from "./verb.ts";
@@ -23,9 +23,12 @@ export const rewardVerb = defineVerb({
     const { terminal } = context;
     await openGpu(terminal);
     const start = o.model_name_or_path!;
-    const tokenizer = await openTokenizer(files, o.tokenizer_name_or_path ?? start);
-    const model = await loadScoreModel(files, start, "reward model", o.seed);
-    await withModels([model], async () => {
+    const opener = new ModelOpener(files, o);
+    const tokenizer = o.tokenizer_name_or_path
+      ? await openTokenizer(files, o.tokenizer_name_or_path)
+      : await opener.tokenizer(start);
+    const model = await opener.scorer(start);
+    await withModels(opener.opened, async () => {
       tokenizer.checkFits(model.config.vocabSize);
       const maxLength = contextOf(model, o.max_length);
       const data = await pairData(o, tokenizer, { maxLength }, terminal);

@@ -8,7 +8,8 @@ import { diskFiles, type Files } from "../runtime/files.ts";
 import { consume } from "./consume.ts";
 import { sftData } from "./datasets.ts";
 import { openGpu } from "./gpu.ts";
-import { contextOf, openPolicy, openTokenizer, tokenizerFiles, WORLD, withModels } from "./models.ts";
+import { contextOf, openTokenizer, tokenizerFiles, WORLD, withModels } from "./models.ts";
+import { ModelOpener } from "./opener.ts";
 import type { Values } from "./option.ts";
 import { sftOptions } from "./options.ts";
 import { trainingOptions } from "./train.ts";
@@ -28,8 +29,9 @@ export const sftVerb = defineVerb({
     const files = await diskFiles();
     const { terminal } = context;
     await openGpu(terminal);
-    const { model, tokenizer } = await startingPoint(files, o);
-    await withModels([model], async () => {
+    const opener = new ModelOpener(files, o);
+    const { model, tokenizer } = await startingPoint(files, o, opener);
+    await withModels([...opener.opened, model], async () => {
       const maxLength = contextOf(model, o.max_length);
       const data = await sftData(o, tokenizer, { maxLength, all: !o.completion_only_loss }, terminal);
       const options = {
@@ -46,8 +48,16 @@ export const sftVerb = defineVerb({
   },
 });
 
-async function startingPoint(files: Files, o: Options) {
-  if (o.model_name_or_path !== null) return openPolicy(files, o.model_name_or_path, o.tokenizer_name_or_path);
+async function startingPoint(files: Files, o: Options, opener: ModelOpener) {
+  if (o.model_name_or_path !== null) {
+    const tokenizer = o.tokenizer_name_or_path
+      ? await openTokenizer(files, o.tokenizer_name_or_path)
+      : await opener.tokenizer(o.model_name_or_path);
+    const model = await opener.policy(o.model_name_or_path);
+    tokenizer.checkFits(model.config.vocabSize);
+    return { model, tokenizer };
+  }
+  if (o.use_peft) throw new UserError("use_peft needs --model_name_or_path: an adapter stands on a trained model");
   const path = o.tokenizer_name_or_path ?? (o.dataset_name === WORLD ? WORLD : null);
   if (path === null) {
     throw new UserError("a model from scratch needs --tokenizer_name_or_path; make one with: webrlhf tokenizer train");

@@ -1,6 +1,7 @@
 import { convertVerb } from "./convert.ts";
 import { evaluateVerb } from "./evaluate.ts";
 import { generateVerb } from "./generate.ts";
+import { mergeVerb } from "./merge.ts";
 import { ppoVerb } from "./ppo.ts";
 import { raftVerb } from "./raft.ts";
 import { reportVerb } from "./report.ts";
@@ -17,6 +18,7 @@ export const verbs: readonly Verb[] = [
   raftVerb,
   generateVerb,
   evaluateVerb,
+  mergeVerb,
   reportVerb,
   tokenizerVerb,
   convertVerb,

@@ -11,6 +11,9 @@ export interface DropoutScope {
 
 let current: DropoutScope | null = null;
 
+/** The key of one optimizer step; its micro-batches are the passes. */
+export type DropoutStep = Omit<DropoutScope, "pass">;
+
 /** Runs `fn` with dropout as `scope` says, or without where it is null. */
 export function withDropout<R>(scope: DropoutScope | null, fn: () => R): R {
   const before = current;

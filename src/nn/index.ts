@@ -2,13 +2,16 @@
 export { type DecoderConfig, type DecoderShape, decoderConfig } from "./config.ts";
 export { type ConvertOptions, convertModel } from "./convert.ts";
 export { Decoder } from "./decoder.ts";
+export { type DropoutScope, withDropout } from "./dropout.ts";
 export { Engine, EngineBusyError, type EngineOptions } from "./engine.ts";
 export { type Completion, type GenerateOptions, generate } from "./generate.ts";
 export { Generation, type GenerationRequest, type Piece } from "./generation.ts";
 export { fromHfConfig, type HeadKind, toHfConfig } from "./huggingface.ts";
 export { Embedding, type Ids, Norm } from "./layers.ts";
 export { Linear } from "./linear.ts";
-export { CausalLM, Model, ScoreModel } from "./models.ts";
+export { Adapter, adaptableModules, type LoraOptions } from "./lora.ts";
+export { mergeAdapter } from "./merge.ts";
+export { CausalLM, type Footing, Model, ScoreModel } from "./models.ts";
 export { Module } from "./module.ts";
 export {
   AdamW,
@@ -18,6 +21,7 @@ export {
   type Schedule,
   type ScheduleName,
 } from "./optimizer.ts";
+export { type AdapterFolder, adapterFiles, openAdapter, readAdapterFolder } from "./peft.ts";
 export { loadCausalLM, loadConfig, loadScoreModel, loadWeights, modelFiles } from "./pretrained.ts";
 export { type PromptLogProbs, promptLogProbs } from "./prompt-logprobs.ts";
 export type { SamplingParams } from "./sampling.ts";

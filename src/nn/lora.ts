@@ -162,10 +162,12 @@ export class Adapter {
 let active: Adapter | null = null;
 
 /** `fn` as a function that can run later under the adapter and the dropout of now; for recomputing a forward pass. */
-export function rerunnable<R>(fn: () => R): () => R {
+export function rerunnable<A extends unknown[], R>(fn: (...args: A) => R): (...args: A) => R {
   const [adapter, drops] = [active, dropoutScope()];
-  const run = () => withDropout(drops, fn);
-  return adapter ? () => adapter.apply(run) : run;
+  return (...args) => {
+    const run = () => withDropout(drops, () => fn(...args));
+    return adapter ? adapter.apply(run) : run();
+  };
 }
 
 /** A decoder with an adapter on. */
@@ -207,9 +209,9 @@ function linearModules(config: DecoderConfig, head: HeadKind, decoder: Decoder):
   });
 }
 
-/** Names of the modules that can be adapted. */
-export const adaptableModules = (config: DecoderConfig, decoder: Decoder): string[] =>
-  linearModules(config, "lm", decoder).map((m) => m.name);
+/** Names of a model's modules that can be adapted. */
+export const adaptableModules = ({ decoder }: { decoder: Decoder | AdaptedDecoder }): string[] =>
+  linearModules(decoder.config, "lm", decoder instanceof AdaptedDecoder ? decoder.base : decoder).map((m) => m.name);
 
 /** The module that holds a parameter ("decoder.blocks.0.mlp.up.weight"). */
 function ownerOf(decoder: Decoder, parameter: string): unknown {

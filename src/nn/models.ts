@@ -26,6 +26,7 @@ export abstract class Model extends Module {
   readonly adapter: Adapter | null = null;
   /** The model's own parameters, packed: all of them, or the adapter's and the heads that it trains. */
   store!: ParameterStore;
+  private destroyBase: (() => void) | null = null;
 
   constructor(on: Footing, head: HeadKind) {
     super();
@@ -58,9 +59,16 @@ export abstract class Model extends Module {
     return this;
   }
 
-  /** Frees the model's own memory; a base that it stands on stays. */
+  /** Frees the model's own memory; a base that it stands on stays, unless `withBase` says that nobody else uses it. */
   destroy(): void {
     this.store.destroy();
+    this.destroyBase?.();
+  }
+
+  /** From now on `destroy` frees this base, too. */
+  withBase(base: Model): this {
+    this.destroyBase = () => base.destroy();
+    return this;
   }
 }
 

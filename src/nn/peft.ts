@@ -6,7 +6,6 @@ import { parseSafetensors, writeSafetensors } from "../io/safetensors.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
 import type { Parameter } from "../tensor/params.ts";
-import { Decoder } from "./decoder.ts";
 import type { FileTensor, HeadKind } from "./huggingface.ts";
 import { type Adapter, adaptableModules, allTensors, type LoraOptions, matches, moduleOf } from "./lora.ts";
 import { CausalLM, type Model, ScoreModel } from "./models.ts";
@@ -101,7 +100,7 @@ function configOf(model: Model, { options, modules, basePath }: Adapter): Record
 function targetNames(model: Model, modules: Adapter["modules"]): string[] {
   const names = modules.map((m) => m.name);
   const ends = [...new Set(names.map((name) => name.split(".").at(-1) as string))].sort();
-  const meant = adaptableModules(model.config, baseOf(model)).filter((name) => matches(name, ends));
+  const meant = adaptableModules(model).filter((name) => matches(name, ends));
   return meant.length === names.length ? ends : names;
 }
 
@@ -168,7 +167,7 @@ const LOW = /^base_model\.model\.(.+)\.lora_[AB]\.weight$/;
 /** What the file's tensors say beyond adapter_config.json: which modules there are, and their ranks. */
 function optionsOf(config: AdapterConfig, tensors: Tensors, base: Model, path: string): LoraOptions {
   const family = base.config.family;
-  const known = adaptableModules(base.config, baseOf(base));
+  const known = adaptableModules(base);
   const wholes = allTensors(base.config).map((t) => t.name);
   const modules = new Set<string>();
   const saved = new Set<string>();
@@ -236,8 +235,6 @@ function adapterOf(model: Model): Adapter {
   if (!model.adapter) throw new Error("the model has no adapter");
   return model.adapter;
 }
-
-const baseOf = ({ decoder }: Model): Decoder => (decoder instanceof Decoder ? decoder : decoder.base);
 
 /** Rows and the size of each. */
 const sizeOf = ({ shape, size }: Parameter): [number, number] => [shape[0], size / shape[0]];

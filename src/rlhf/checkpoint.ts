@@ -1,14 +1,13 @@
 /**
- * Checkpoints: `checkpoint-<step>/` folders that hold each model as a Hugging Face folder, the optimizers' moments in
- * training_state.safetensors, and the rest of the trainer's state in trainer_state.json. A folder is written under a
- * temporary name, synced and renamed, so a checkpoint that exists is whole.
+ * Checkpoints: `checkpoint-<step>/` folders that hold each model as a Hugging Face folder (of an adapter, PEFT's files),
+ * the optimizers' moments in training_state.safetensors, and the rest of the trainer's state in trainer_state.json. A
+ * folder is written under a temporary name, synced and renamed, so a checkpoint that exists is whole.
  */
 import { openSafetensors } from "../io/safetensors.ts";
 import { streamSafetensors, type TensorToWrite } from "../io/safetensors-write.ts";
-import { openWeights } from "../io/weights.ts";
 import type { Model } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
-import { loadWeights, modelFiles } from "../nn/pretrained.ts";
+import { restoreTrained, trainedFiles } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type FileContent, type Files, isPartial, parseJson, readNeeded } from "../runtime/files.ts";
 
@@ -44,7 +43,7 @@ export async function saveCheckpoint(
   const moments: TensorToWrite[] = [];
   for (const [name, { model, optimizer }] of Object.entries(trainees)) {
     const prefix = name ? `${name}/` : "";
-    for (const [file, content] of Object.entries({ ...(await modelFiles(model)), ...run.besides })) {
+    for (const [file, content] of Object.entries({ ...(await trainedFiles(model)), ...run.besides })) {
       folder[prefix + file] = content;
     }
     const { m, v, control } = await optimizer.state();
@@ -123,8 +122,7 @@ export async function restoreCheckpoint(
   const needed = (file: string) =>
     readNeeded(run.files, `${folder}/${file}`, "the checkpoint is not whole; delete its folder");
   for (const [name, { model }] of Object.entries(trainees)) {
-    const weights = await openWeights(run.files, name ? `${folder}/${name}` : folder);
-    await loadWeights(model, weights).finally(() => weights.close());
+    await restoreTrained(model, run.files, name ? `${folder}/${name}` : folder);
   }
   await restoreMoments(run.files, `${folder}/${STATE}`, trainees);
   const info = parseJson<{ global_step?: unknown; state?: unknown }>(await needed(INFO), `${folder}/${INFO}`);
@@ -153,6 +151,6 @@ async function restoreMoments(files: Files, path: string, trainees: Record<strin
 export async function saveModels(run: RunFolder, models: Record<string, Model>): Promise<void> {
   for (const [name, model] of Object.entries(models)) {
     const folder = name ? `${run.path}/${name}` : run.path;
-    await run.files.writeFiles(folder, { ...(await modelFiles(model)), ...run.besides });
+    await run.files.writeFiles(folder, { ...(await trainedFiles(model)), ...run.besides });
   }
 }

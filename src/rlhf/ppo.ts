@@ -49,7 +49,10 @@ import {
 } from "./stats.ts";
 import { checkFinite, checkpoint, now, rateAt, saveDue, stopping } from "./training.ts";
 
-/** The models and data of a run. The reference must not share its store with the actor. */
+/**
+ * The models and data of a run. The reference must not be trained with the actor: it is a copy, or the base that the
+ * actor's adapter stands on. All four may stand on one base.
+ */
 export interface PpoInputs {
   actor: CausalLM;
   reference: CausalLM;
@@ -230,8 +233,10 @@ async function update(
       const parts = Array.from({ length: Math.min(accumulation, micro - b) }, (_, i) =>
         [...order.slice((b + i) * batchSize, (b + i + 1) * batchSize)].map((at) => experience[at]),
       );
+      const weight = parts.reduce((sum, part) => sum + weightOf(part, options), 0);
       for (const part of parts) {
-        watched.push(scope(() => ppoMicroStep(actor, critic, part, 1 / parts.length, options)));
+        const share = weightOf(part, options) / weight;
+        watched.push(scope(() => ppoMicroStep(actor, critic, part, share, options)));
       }
       const lr = rateAt(options, total, taken);
       policy.optimizer.step(lr);
@@ -241,6 +246,10 @@ async function update(
   }
   return summarise(watched, policy, value, options);
 }
+
+/** What a micro-batch counts for in the average of its optimizer step: tokens or sequences, so that its size is no matter. */
+export const weightOf = (part: readonly Experience[], { average }: Pick<PpoOptions, "average">): number =>
+  average === "token" ? part.reduce((n, e) => n + e.logProbs.length, 0) : part.length;
 
 /** What a micro-step leaves to be read: actor loss, new log-probabilities, critic loss. */
 interface Watched {

@@ -7,7 +7,7 @@ import type { Tokenizer } from "../data/tokenizer.ts";
 import type { CausalLM } from "../nn/models.ts";
 import { AdamW, readControl } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { permutation } from "../runtime/rng.ts";
+import { permutation, uint32 } from "../runtime/rng.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Sequence } from "./batch.ts";
@@ -243,7 +243,8 @@ async function fineTune(
       }
       const total = maxSteps * epochs * perEpoch;
       const lr = rateAt(options, total, (iteration * epochs + epoch) * perEpoch + s);
-      const step = scope(() => sftStep(model, optimizer, batches, lr));
+      const dropout = { seed: uint32(seed, iteration, epoch, s), step: iteration };
+      const step = scope(() => sftStep(model, optimizer, batches, lr, dropout));
       watched.push(step.watch);
       tokens += step.tokens;
     }

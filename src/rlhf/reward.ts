@@ -3,6 +3,7 @@
  * EOS, learns to score the chosen answer above the rejected one. Chosen and rejected go through one forward pass.
  */
 import type { PreferenceExample } from "../data/batches.ts";
+import { type DropoutStep, withDropout } from "../nn/dropout.ts";
 import type { ScoreModel } from "../nn/models.ts";
 import { type AdamW, readControl } from "../nn/optimizer.ts";
 import { backward, noGrad } from "../tensor/autograd.ts";
@@ -23,8 +24,8 @@ export type RewardOptions = SupervisedOptions<PreferenceExample> & PairLossOptio
 export function trainReward(model: ScoreModel, options: RewardOptions): AsyncGenerator<TrainEvent> {
   return trainOnExamples(model, options, {
     stage: "reward",
-    step(optimizer, batches, lr) {
-      const { watch, tokens } = scope(() => rewardStep(model, optimizer, batches, lr, options));
+    step(optimizer, batches, lr, dropout) {
+      const { watch, tokens } = scope(() => rewardStep(model, optimizer, batches, lr, options, dropout));
       return {
         metrics: readMetrics(
           watch,
@@ -37,21 +38,24 @@ export function trainReward(model: ScoreModel, options: RewardOptions): AsyncGen
   });
 }
 
-/** One optimizer step; the loss is the mean over all pairs of all micro-batches. */
+/** One optimizer step; the loss is the mean over all pairs of all micro-batches. `dropout` as in `sftStep`. */
 export function rewardStep(
   model: ScoreModel,
   optimizer: AdamW,
   batches: readonly (readonly PreferenceExample[])[],
   lr: number,
   options: PairLossOptions = {},
+  dropout: DropoutStep | null = null,
 ): { watch: Tensor; tokens: number } {
   const total = batches.reduce((n, b) => n + b.length, 0);
   let tokens = 0;
-  const shown = batches.map((pairs) => {
+  const shown = batches.map((pairs, pass) => {
     const sequences = bothAnswers(pairs);
     for (const { ids } of sequences) tokens += ids.length;
     const { ids, packing, starts } = pack(sequences);
-    const scores = model.scores(ids, packing, endRows(sequences, starts));
+    const scores = withDropout(dropout && { ...dropout, pass }, () =>
+      model.scores(ids, packing, endRows(sequences, starts)),
+    );
     const [chosen, rejected] = halves(scores);
     const loss = pairLoss(chosen, rejected, options);
     const watch = noGrad(() => concat([loss, scores]));

@@ -1,7 +1,8 @@
 /**
- * Supervised fine-tuning: next-token cross entropy on the responses. Left out on purpose: dropout, label smoothing and
- * packing across examples (sequences are packed into one batch, but never attend to each other).
+ * Supervised fine-tuning: next-token cross entropy on the responses. Left out on purpose: dropout (except in adapters),
+ * label smoothing and packing across examples (sequences are packed into one batch, but never attend to each other).
  */
+import { type DropoutStep, withDropout } from "../nn/dropout.ts";
 import type { CausalLM } from "../nn/models.ts";
 import { type AdamW, readControl } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
@@ -25,8 +26,8 @@ export function trainSft(model: CausalLM, options: SftOptions): AsyncGenerator<T
     { ...options, train },
     {
       stage: "sft",
-      step(optimizer, batches, lr) {
-        const { watch, tokens } = scope(() => sftStep(model, optimizer, batches, lr));
+      step(optimizer, batches, lr, dropout) {
+        const { watch, tokens } = scope(() => sftStep(model, optimizer, batches, lr, dropout));
         return { metrics: readMetrics(watch), tokens };
       },
       evaluate: (examples) => evaluateSft(model, examples),
@@ -34,12 +35,16 @@ export function trainSft(model: CausalLM, options: SftOptions): AsyncGenerator<T
   );
 }
 
-/** One optimizer step over micro-batches; the loss is the mean over all their response tokens. */
+/**
+ * One optimizer step over micro-batches; the loss is the mean over all their response tokens.
+ * @param dropout the key of the step's masks, for adapters that drop out; without it they do not
+ */
 export function sftStep(
   model: CausalLM,
   optimizer: AdamW,
   batches: readonly (readonly Sequence[])[],
   lr: number,
+  dropout: DropoutStep | null = null,
 ): { watch: Tensor; tokens: number } {
   let predicted = 0;
   let tokens = 0;
@@ -47,10 +52,12 @@ export function sftStep(
     predicted += ids.length - Math.max(1, promptLength);
     tokens += ids.length;
   }
-  const losses = batches.map((sequences) => {
+  const losses = batches.map((sequences, pass) => {
     const { ids, packing, starts } = pack(sequences);
     const { rows, targets } = predictions(sequences, starts);
-    const { logProbs, entropy } = model.logProbs(ids, packing, rows, targets);
+    const { logProbs, entropy } = withDropout(dropout && { ...dropout, pass }, () =>
+      model.logProbs(ids, packing, rows, targets),
+    );
     const loss = nllLoss(logProbs, 1 / predicted);
     const shown = noGrad(() => concat([loss, nllLoss(entropy, -1 / predicted)]));
     backward(loss);

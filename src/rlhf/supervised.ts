@@ -1,4 +1,5 @@
 /** The loop of trainers that learn from a fixed list of examples: SFT and reward models. */
+import type { DropoutStep } from "../nn/dropout.ts";
 import type { Model } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { begin, type RunFolder, saveModels } from "./checkpoint.ts";
@@ -33,6 +34,7 @@ export interface Recipe<Example> {
     optimizer: AdamW,
     batches: readonly (readonly Example[])[],
     lr: number,
+    dropout: DropoutStep,
   ): { metrics: Promise<Record<string, number>>; tokens: number };
   evaluate(examples: readonly Example[]): Promise<Record<string, number>>;
 }
@@ -55,7 +57,7 @@ export async function* trainOnExamples<Example>(
     const started = now();
     const batches = plan.batches(step).map((batch) => batch.map((i) => options.train[i]));
     const lr = rateAt(options, maxSteps, step);
-    const { metrics: reading, tokens } = recipe.step(optimizer, batches, lr);
+    const { metrics: reading, tokens } = recipe.step(optimizer, batches, lr, { seed: options.seed, step });
     const metrics = { ...(await reading), learning_rate: lr };
     const done = step + 1;
     checkFinite(done, metrics, ["loss"]);

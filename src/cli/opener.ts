@@ -1,0 +1,140 @@
+/** Opens the models of a run. Those with the same base share one copy of its weights, and know it only by their adapters. */
+import { basename, join, resolve } from "node:path";
+import type { Tokenizer } from "../data/tokenizer.ts";
+import { adaptableModules, type LoraOptions } from "../nn/lora.ts";
+import { CausalLM, type Model, ScoreModel } from "../nn/models.ts";
+import { type AdapterFolder, openAdapter, readAdapterFolder } from "../nn/peft.ts";
+import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
+import { modelReward, type RewardFunction } from "../rlhf/rollout.ts";
+import { UserError } from "../runtime/errors.ts";
+import type { Files } from "../runtime/files.ts";
+import { basePathOf, openTokenizer, WORLD, worldGold } from "./models.ts";
+import type { Values } from "./option.ts";
+import type { AdapterOptions } from "./options.ts";
+
+/** The adapter options of a training verb; evaluation has the base's path only. */
+export type PeftChoice = Partial<Values<AdapterOptions>> & { seed?: number };
+
+export class ModelOpener {
+  /** Everything that was opened, to be destroyed in the end. */
+  readonly opened: Model[] = [];
+  private readonly files: Files;
+  private readonly choice: PeftChoice;
+  private readonly bases = new Map<string, CausalLM | ScoreModel>();
+
+  constructor(files: Files, choice: PeftChoice = {}) {
+    this.files = files;
+    this.choice = choice;
+  }
+
+  /** The tokenizer of a model, or of an adapter's base where its own folder has none. */
+  async tokenizer(path: string): Promise<Tokenizer> {
+    const adapter = await readAdapterFolder(this.files, path);
+    const own = !adapter || (await this.files.read(join(path, "tokenizer.json"))) !== null;
+    return openTokenizer(this.files, own ? path : this.basePath(adapter));
+  }
+
+  /** A language model to train: whole, or by an adapter where the options or the folder say so. */
+  async policy(path: string, label = basename(path)): Promise<CausalLM> {
+    const adapter = await readAdapterFolder(this.files, path);
+    if (adapter) {
+      if (this.choice.use_peft) throw twoAdapters(path);
+      return this.keep(await openAdapter(this.files, adapter, await this.base(adapter, "lm"), "lm", { label }));
+    }
+    if (!this.choice.use_peft) return this.keep(await loadCausalLM(this.files, path, label));
+    const base = await this.baseAt(path, "lm");
+    const model = new CausalLM({ base, lora: loraOptions(this.choice, base) }, label).initialize(this.choice.seed ?? 0);
+    return this.keep(named(model, path));
+  }
+
+  /** A scorer to train, likewise. A language model gives one with a fresh score head. */
+  async scorer(path: string, label = "reward model"): Promise<ScoreModel> {
+    const { seed = 0 } = this.choice;
+    const adapter = await readAdapterFolder(this.files, path);
+    if (adapter) {
+      return this.keep(
+        await openAdapter(this.files, adapter, await this.base(adapter, "score"), "score", { label, seed }),
+      );
+    }
+    if (!this.choice.use_peft) return this.keep(await loadScoreModel(this.files, path, label, seed));
+    const base = await this.baseAt(path, "score");
+    return this.keep(
+      named(new ScoreModel({ base, lora: loraOptions(this.choice, base) }, label).initialize(seed), path),
+    );
+  }
+
+  /** A language model that nobody trains: the base of an adapter that is trained, or a copy of its own. */
+  async frozenPolicy(path: string, label = "reference"): Promise<CausalLM> {
+    const adapter = await readAdapterFolder(this.files, path);
+    if (!adapter) return (await this.baseAt(path, "lm", label)) as CausalLM;
+    return this.keep(await openAdapter(this.files, adapter, await this.base(adapter, "lm"), "lm", { label }));
+  }
+
+  /** A scorer that nobody trains. */
+  async frozenScorer(path: string, label = "reward model"): Promise<ScoreModel> {
+    const adapter = await readAdapterFolder(this.files, path);
+    if (adapter) {
+      return this.keep(await openAdapter(this.files, adapter, await this.base(adapter, "score"), "score", { label }));
+    }
+    const base = await this.baseAt(path, "score", label);
+    if (base instanceof ScoreModel) return base;
+    throw new UserError(`${path} is the base of the policy here and has no trained score head: name a reward model`);
+  }
+
+  private base(adapter: AdapterFolder, kind: "lm" | "score"): Promise<Model> {
+    return this.baseAt(this.basePath(adapter), kind);
+  }
+
+  private basePath(adapter: AdapterFolder): string {
+    return basePathOf(adapter, this.choice.base_model_name_or_path);
+  }
+
+  /** The base at a path, opened once. A language model serves scorers, too, but not the other way round. */
+  private async baseAt(path: string, kind: "lm" | "score", label = "base model"): Promise<CausalLM | ScoreModel> {
+    const place = resolve(path);
+    const known = this.bases.get(`lm ${place}`) ?? this.bases.get(`${kind} ${place}`);
+    if (known) return known;
+    const open = kind === "lm" ? loadCausalLM : loadScoreModel;
+    const model = this.keep<CausalLM | ScoreModel>(await open(this.files, path, label));
+    this.bases.set(`${kind} ${place}`, model);
+    return model;
+  }
+
+  private keep<M extends Model>(model: M): M {
+    this.opened.push(model);
+    return model;
+  }
+}
+
+/** The reward function at a path: a model's, or the true one. */
+export async function openReward(opener: ModelOpener, path: string): Promise<RewardFunction> {
+  if (path === WORLD) return async (responses) => responses.map(worldGold);
+  return modelReward(await opener.frozenScorer(path));
+}
+
+function named<M extends Model>(model: M, basePath: string): M {
+  if (model.adapter) model.adapter.basePath = basePath;
+  return model;
+}
+
+const twoAdapters = (path: string): UserError =>
+  new UserError(
+    `${path} is an adapter already: leave out use_peft to train it further, or put it into its base first with: webrlhf merge`,
+  );
+
+/** What PEFT adapts where nothing is named: the query and value projections, by their names in the family. */
+const usualTargets = [["q_proj", "v_proj"], ["c_attn"], ["query_key_value"]];
+
+function loraOptions(o: PeftChoice, base: CausalLM | ScoreModel): LoraOptions {
+  const modules = adaptableModules(base);
+  const usual = usualTargets.find((names) => names.every((name) => modules.some((m) => m.endsWith(`.${name}`))));
+  const targets = o.lora_target_modules ?? usual ?? "all-linear";
+  return {
+    rank: o.lora_r ?? 16,
+    alpha: o.lora_alpha ?? 32,
+    dropout: o.lora_dropout ?? 0,
+    rsLora: o.use_rslora ?? false,
+    targets: targets.length === 1 && targets[0] === "all-linear" ? "all-linear" : targets,
+    modulesToSave: o.lora_modules_to_save ?? [],
+  };
+}

@@ -1,0 +1,223 @@
+/** Trainers with adapters on one base: they learn, leave the base alone, and resume bit for bit. */
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { withDropout } from "../../src/nn/dropout.ts";
+import type { LoraOptions } from "../../src/nn/lora.ts";
+import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
+import { AdamW } from "../../src/nn/optimizer.ts";
+import { ADAPTER_WEIGHTS } from "../../src/nn/peft.ts";
+import type { TrainEvent } from "../../src/rlhf/events.ts";
+import { type Experience, ppoMicroStep, trainPpo, weightOf } from "../../src/rlhf/ppo.ts";
+import { ppoDefaults } from "../../src/rlhf/ppo-options.ts";
+import { raftDefaults, trainRaft } from "../../src/rlhf/raft.ts";
+import { evaluateReward, rewardStep, trainReward } from "../../src/rlhf/reward.ts";
+import { modelReward, type Response } from "../../src/rlhf/rollout.ts";
+import { evaluateSft, sftStep, trainSft } from "../../src/rlhf/sft.ts";
+import { trainingDefaults } from "../../src/rlhf/training.ts";
+import { memoryFiles } from "../../src/runtime/files.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { gpuReady } from "../helpers.ts";
+import { collect, metricsOf, pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";
+
+beforeAll(gpuReady);
+
+const opened: Model[] = [];
+afterEach(() => {
+  for (const model of opened.splice(0)) model.destroy();
+});
+const keep = <M extends Model>(model: M): M => {
+  opened.push(model);
+  return model;
+};
+
+const lora: LoraOptions = { rank: 4, alpha: 16, targets: "all-linear", dropout: 0.1 };
+const newBase = () => keep(new CausalLM(tinyConfig(), "base").initialize(1));
+const actorOn = (base: CausalLM) => keep(new CausalLM({ base, lora }, "actor").initialize(2));
+const scorerOn = (base: Model, seed = 3) => keep(new ScoreModel({ base, lora }, "scorer").initialize(seed));
+
+const lengthReward = async (responses: readonly Response[]) => responses.map((r) => r.ids.length - r.promptLength);
+
+describe("training an adapter", () => {
+  it("lowers the loss and leaves the base as it was", async () => {
+    const base = newBase();
+    const before = await base.store.read();
+    // A random head says nothing, whatever the adapter tells it; so it is trained, too.
+    const model = keep(new CausalLM({ base, lora: { ...lora, modulesToSave: ["lm_head"] } }).initialize(2));
+    const train = sequences(32);
+    const start = (await evaluateSft(model, train)).eval_loss;
+    expect(start).toBe((await evaluateSft(base, train)).eval_loss);
+    const options = { ...trainingDefaults, train, eval: train, maxSteps: 10, batchSize: 16, learningRate: 2e-2 };
+    const events = await collect(trainSft(model, options));
+    expect(events[0]).toMatchObject({ parameters: model.store.count });
+    expect((events.at(-1) as TrainEvent & { type: "end" }).metrics.eval_loss).toBeLessThan(start - 0.3);
+    expect(await base.store.read()).toEqual(before);
+    expect((await evaluateSft(base, train)).eval_loss).toBe(start);
+  });
+
+  it("teaches a reward model", async () => {
+    const model = scorerOn(newBase());
+    const train = pairs(32);
+    const options = { ...trainingDefaults, train, eval: train, maxSteps: 12, batchSize: 16, learningRate: 2e-2 };
+    await collect(trainReward(model, options));
+    expect((await evaluateReward(model, train)).eval_accuracy).toBeGreaterThan(0.6);
+  });
+
+  it("runs PPO with actor, critic, reward model and reference on one base", async () => {
+    const base = newBase();
+    const before = await base.store.read();
+    const [actor, critic, judge] = [actorOn(base), scorerOn(base), scorerOn(base, 4)];
+    const inputs = { actor, reference: base, critic, reward: modelReward(judge), tokenizer, prompts: prompts(8) };
+    const sizes = { promptsPerRollout: 8, batchSize: 4, responseLength: 6, learningRate: 1e-2, maxSteps: 2 };
+    const [first, second] = metricsOf(await collect(trainPpo(inputs, { ...ppoDefaults("paddle"), ...sizes })));
+    expect(Math.abs(first.first_ratio - 1)).toBeLessThan(1e-6);
+    expect(first.kl).toBe(0);
+    expect(Math.abs(second.kl)).toBeGreaterThan(1e-6);
+    expect(await base.store.read()).toEqual(before);
+  });
+});
+
+describe("gradient accumulation equals the big batch", () => {
+  const worst = (a: Map<string, Float32Array>, b: Map<string, Float32Array>) =>
+    Math.max(...[...a].map(([name, v]) => v.reduce((most, x, i) => Math.max(most, Math.abs(x - b.get(name)![i])), 0)));
+
+  it("for pairs", async () => {
+    const data = pairs(6);
+    const updated = async (batches: (typeof data)[]) => {
+      const model = keep(new ScoreModel(tinyConfig(), "scorer").initialize(3));
+      const optimizer = new AdamW(model.store);
+      for (let i = 0; i < 3; i++) scope(() => rewardStep(model, optimizer, batches, 1e-2)).watch.free("test");
+      return model.store.read();
+    };
+    expect(worst(await updated([data]), await updated([data.slice(0, 1), data.slice(1)]))).toBeLessThan(1e-4);
+  });
+
+  it.each(["token", "sequence"] as const)("for PPO's losses averaged over each %s", async (average) => {
+    const experience: Experience[] = sequences(5).map(({ ids, promptLength }, i) => {
+      const n = ids.length - promptLength;
+      const flat = (v: number) => new Float32Array(n).fill(v);
+      const response = { ids, promptLength, prompt: i, sample: 0, promptText: "", text: "", ended: true };
+      return { response, logProbs: flat(-5.8), values: flat(0.1), advantages: flat(i - 2), returns: flat(i) };
+    });
+    const options = { ...ppoDefaults("paddle"), average };
+    const updated = async (parts: Experience[][]) => {
+      const actor = keep(new CausalLM(tinyConfig(), "actor").initialize(1));
+      const critic = keep(new ScoreModel(tinyConfig(), "critic").initialize(2));
+      const optimizers = [new AdamW(actor.store), new AdamW(critic.store)];
+      const total = parts.reduce((sum, part) => sum + weightOf(part, options), 0);
+      for (const part of parts) {
+        const share = weightOf(part, options) / total;
+        scope(() => ppoMicroStep(actor, critic, part, share, options)).watch.free("test");
+      }
+      for (const optimizer of optimizers) optimizer.step(1e-2);
+      return new Map([...(await actor.store.read()), ...(await critic.store.read())]);
+    };
+    const parts = [experience.slice(0, 1), experience.slice(1, 3), experience.slice(3)];
+    expect(worst(await updated([experience]), await updated(parts))).toBeLessThan(1e-4);
+  });
+});
+
+describe("dropout in training", () => {
+  it("differs by micro-batch, and does not depend on the clock", async () => {
+    const data = sequences(4);
+    const loss = async (dropout: { seed: number; step: number } | null) => {
+      const model = actorOn(newBase());
+      for (const p of model.store.parameters) {
+        p.value.write(Float32Array.from({ length: p.size }, (_, i) => Math.sin(i)));
+      }
+      const optimizer = new AdamW(model.store);
+      const { watch } = scope(() => sftStep(model, optimizer, [data, data], 0, dropout));
+      const read = await watch.read();
+      watch.free("test");
+      return [read[8], read[10]];
+    };
+    const [a, b] = await loss({ seed: 1, step: 2 });
+    expect(a).not.toBe(b);
+    expect(await loss({ seed: 1, step: 2 })).toEqual([a, b]);
+    expect((await loss({ seed: 1, step: 3 }))[0]).not.toBe(a);
+    const [c, d] = await loss(null);
+    expect(c).toBe(d);
+    expect(withDropout(null, () => 1)).toBe(1);
+  });
+
+  it("finds the same masks when a block is computed again for its gradient", async () => {
+    const data = sequences(4);
+    const updated = async (checkpointing: boolean) => {
+      const base = newBase();
+      const model = actorOn(base);
+      (base.decoder as { checkpointing: boolean }).checkpointing = checkpointing;
+      const optimizer = new AdamW(model.store);
+      for (let step = 0; step < 3; step++) {
+        scope(() => sftStep(model, optimizer, [data], 1e-2, { seed: 1, step })).watch.free("test");
+      }
+      return model.store.read();
+    };
+    const [plain, again] = [await updated(false), await updated(true)];
+    for (const [name, values] of plain) expect(again.get(name)).toEqual(values);
+  });
+});
+
+describe("resume", () => {
+  type Run = { files: ReturnType<typeof memoryFiles>; path: string };
+  type Start = (run: Run, signal?: AbortSignal, resume?: boolean) => AsyncGenerator<TrainEvent>;
+
+  /** Runs to the end once, and once with a stop; both must end with the same adapters, bit for bit. */
+  const compare = async (start: Start, adapters: string[]) => {
+    const whole = { files: memoryFiles(), path: "run" };
+    const straight = metricsOf(await collect(start(whole)));
+    const broken = { files: memoryFiles(), path: "run" };
+    const controller = new AbortController();
+    for await (const event of start(broken, controller.signal)) {
+      if (event.type === "step" && event.step === 2) controller.abort();
+    }
+    const rest = metricsOf(await collect(start(broken, undefined, true)));
+    expect(rest.length).toBeGreaterThan(0);
+    expect(rest.length).toBeLessThan(straight.length);
+    expect(rest).toEqual(straight.slice(-rest.length));
+    for (const name of adapters) {
+      const file = `run/${name}${ADAPTER_WEIGHTS}`;
+      expect(await whole.files.read(file)).not.toBeNull();
+      expect(await broken.files.read(file)).toEqual(await whole.files.read(file));
+      expect(await whole.files.read(`run/${name}model.safetensors`)).toBeNull();
+    }
+  };
+
+  it("sft with dropout", () =>
+    compare(
+      (run, signal, resume) => {
+        const options = { ...trainingDefaults, train: sequences(12), maxSteps: 5, batchSize: 2, accumulation: 2 };
+        return trainSft(actorOn(newBase()), { ...options, learningRate: 1e-2, run, signal, resume });
+      },
+      [""],
+    ));
+
+  it("reward", () =>
+    compare(
+      (run, signal, resume) => {
+        const options = { ...trainingDefaults, train: pairs(12), maxSteps: 5, batchSize: 4, learningRate: 1e-2 };
+        return trainReward(scorerOn(newBase()), { ...options, run, signal, resume });
+      },
+      [""],
+    ));
+
+  it("ppo", () =>
+    compare(
+      (run, signal, resume) => {
+        const base = newBase();
+        const inputs = { actor: actorOn(base), reference: base, critic: scorerOn(base), reward: lengthReward };
+        const sizes = { promptsPerRollout: 8, batchSize: 4, responseLength: 6, learningRate: 1e-3, maxSteps: 4 };
+        const options = { ...ppoDefaults("paddle"), ...sizes, signal };
+        return trainPpo({ ...inputs, tokenizer, prompts: prompts(8), run, resume }, options);
+      },
+      ["", "value/"],
+    ));
+
+  it("raft with dropout", () =>
+    compare(
+      (run, signal, resume) => {
+        const base = newBase();
+        const inputs = { model: actorOn(base), reference: base, reward: lengthReward, tokenizer, prompts: prompts(8) };
+        const sizes = { maxSteps: 4, raftBatchSize: 8, topRewardPercentage: 0.5, responseLength: 5, batchSize: 4 };
+        return trainRaft({ ...inputs, run, resume }, { ...raftDefaults, ...sizes, learningRate: 1e-3, signal });
+      },
+      [""],
+    ));
+});
