@@ -54,6 +54,13 @@ export function withoutPrefix(graph: Json): Json {
   };
 }
 
+/** NFC and the like, in the order in which a normalizer applies them. */
+export function unicodeForms(normalizer: unknown): string[] {
+  return parts(normalizer, "normalizers").flatMap(({ type }) =>
+    /^NFK?[CD]$/.test(String(type)) ? [String(type)] : [],
+  );
+}
+
 type Fail = (what: string) => never;
 
 function checkVocab(model: Json, fail: Fail): void {

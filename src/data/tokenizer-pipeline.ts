@@ -5,7 +5,7 @@
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { type AddedToken, TokenFinder } from "./added-tokens.ts";
 import { type TokenDecoder, tokenDecoder } from "./token-decoder.ts";
-import { withoutPrefix } from "./tokenizer-graph.ts";
+import { unicodeForms, withoutPrefix } from "./tokenizer-graph.ts";
 
 type Json = Record<string, unknown>;
 type Normalize = (text: string) => string;
@@ -24,6 +24,8 @@ export class TokenizerPipeline {
   /** What the post-processor puts before and after a text. */
   readonly prefix: readonly number[];
   readonly suffix: readonly number[];
+  /** The Unicode forms that the normalizer brings a text to, one after the other. */
+  readonly forms: readonly string[];
   private readonly library: HuggingFaceTokenizer;
   private readonly ids: ReadonlyMap<string, number>;
   private readonly rawTokens: TokenFinder;
@@ -52,6 +54,7 @@ export class TokenizerPipeline {
     let size = this.library.model.vocab.length;
     for (const id of this.added.keys()) size = Math.max(size, id + 1);
     this.size = size;
+    this.forms = unicodeForms(graph.normalizer);
     [this.prefix, this.suffix] = this.aroundText();
   }
 

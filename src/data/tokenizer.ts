@@ -1,6 +1,7 @@
 /** Text to token ids and back, by the standard files tokenizer.json and tokenizer_config.json. */
 import { isUserError, UserError } from "../runtime/errors.ts";
 import type { TokenizerJson, TrainedTokenizer } from "./bpe.ts";
+import type { ChatTemplate } from "./chat-template.ts";
 import { tokenizerGraph } from "./tokenizer-graph.ts";
 import { TokenizerPipeline } from "./tokenizer-pipeline.ts";
 
@@ -34,6 +35,8 @@ export class Tokenizer {
   /** The files' contents, for writing them beside a model. */
   readonly json: Readonly<TokenizerJson>;
   readonly configJson: Readonly<Record<string, unknown>>;
+  /** How this model writes conversations, where known; the opener of its folder sets it. */
+  chatTemplate: ChatTemplate | null = null;
   private readonly pipeline: TokenizerPipeline;
   private readonly file: string;
 
@@ -116,6 +119,19 @@ export class Tokenizer {
     if (bytes) return bytes(token) as Uint8Array<ArrayBuffer>;
     const hex = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
     return Uint8Array.from(hex ? [Number.parseInt(hex[1], 16)] : []);
+  }
+
+  /** The bytes of the text that an id stands for wherever it comes; of a special token those of its name. */
+  spelling(id: number): Uint8Array {
+    const added = this.pipeline.added.get(id);
+    const bytes = this.bytesOf(id);
+    if (bytes.length > 0 && !added) return bytes;
+    return new TextEncoder().encode(added?.content ?? (this.idToToken(id) ?? "").replaceAll("\u2581", " "));
+  }
+
+  /** The text in the Unicode form that the tokenizer brings it to. */
+  canonical(text: string): string {
+    return this.pipeline.forms.reduce((now, form) => now.normalize(form), text.replace(/\p{Surrogate}/gu, "\ufffd"));
   }
 
   /** Whether it is one of the tokens that are no text, such as the end-of-text token. */
