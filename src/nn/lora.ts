@@ -60,6 +60,10 @@ export interface SavedParameter {
 export const matches = (module: string, names: readonly string[]): boolean =>
   names.some((name) => module === name || module.endsWith(`.${name}`));
 
+/** The same for modules that are trained whole: "norm" is every module whose name ends so, with or without a dot before. */
+export const matchesWhole = (module: string, names: readonly string[]): boolean =>
+  names.some((name) => module.endsWith(name));
+
 /** "a.b.weight" -> "a.b". */
 export const moduleOf = (tensor: string): string => tensor.replace(/\.(weight|bias)$/, "");
 
@@ -232,11 +236,11 @@ export const savesHead = (
   config: DecoderConfig,
   { modulesToSave = [] }: LoraOptions,
   head: "head" | "score",
-): boolean => allTensors(config).some((t) => t.parameter === head && matches(moduleOf(t.name), modulesToSave));
+): boolean => allTensors(config).some((t) => t.parameter === head && matchesWhole(moduleOf(t.name), modulesToSave));
 
 function savedParameters(config: DecoderConfig, decoder: Decoder, names: readonly string[]): SavedParameter[] {
   return allTensors(config).flatMap((file) => {
-    if (isHead(file.parameter) || !matches(moduleOf(file.name), names)) return [];
+    if (isHead(file.parameter) || !matchesWhole(moduleOf(file.name), names)) return [];
     if (file.rows || file.order) {
       throw new UserError(
         `lora_modules_to_save: ${moduleOf(file.name)} shares its matrix with others here and cannot be trained whole; ` +
@@ -269,7 +273,7 @@ function refuseUnknown(config: DecoderConfig, head: HeadKind, decoder: Decoder, 
   }
   const all = allTensors(config).map((t) => moduleOf(t.name));
   for (const name of modulesToSave) {
-    if (usualHeads.includes(name) || all.some((m) => matches(m, [name]))) continue;
+    if (usualHeads.includes(name) || all.some((m) => matchesWhole(m, [name]))) continue;
     throw new UserError(
       `lora_modules_to_save: no module of this ${config.family} model is called ${JSON.stringify(name)}`,
     );

@@ -18,7 +18,7 @@ export function mergeAdapter(model: CausalLM | ScoreModel, base: Model): Model {
   if (model instanceof ScoreModel) {
     if (!(target instanceof ScoreModel)) throw new Error("a scorer is merged into a scorer");
     copyValues(model.score.value, target.score.value);
-  } else if (target instanceof CausalLM && target.head) {
+  } else if (target instanceof CausalLM && target.head && (model.head || target !== base)) {
     copyValues(model.headWeight, target.head.value);
   }
   return target;

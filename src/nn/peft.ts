@@ -7,7 +7,15 @@ import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
 import type { Parameter } from "../tensor/params.ts";
 import type { FileTensor, HeadKind } from "./huggingface.ts";
-import { type Adapter, adaptableModules, allTensors, type LoraOptions, matches, moduleOf } from "./lora.ts";
+import {
+  type Adapter,
+  adaptableModules,
+  allTensors,
+  type LoraOptions,
+  matches,
+  matchesWhole,
+  moduleOf,
+} from "./lora.ts";
 import { CausalLM, type Model, ScoreModel } from "./models.ts";
 import { type AdapterConfig, alphaOf, parseAdapterConfig } from "./peft-config.ts";
 
@@ -183,7 +191,7 @@ function optionsOf(config: AdapterConfig, tensors: Tensors, base: Model, path: s
     }
   }
   if (Array.isArray(config.targets)) for (const name of known) if (matches(name, config.targets)) modules.add(name);
-  for (const name of wholes) if (matches(moduleOf(name), config.modulesToSave)) saved.add(moduleOf(name));
+  for (const name of wholes) if (matchesWhole(moduleOf(name), config.modulesToSave)) saved.add(moduleOf(name));
   if (modules.size === 0) throw new UserError(`${path} holds no low-rank tensors`);
   const exceptions = new Map<string, { rank: number; alpha: number }>();
   for (const name of modules) {
