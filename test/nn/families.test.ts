@@ -1,0 +1,193 @@
+/** Every family against Hugging Face transformers: logits, gradients, greedy decoding, scores, and files both ways. */
+import { beforeAll, describe, expect, it } from "vitest";
+import { writeSafetensors } from "../../src/io/safetensors-write.ts";
+import { generate } from "../../src/nn/generate.ts";
+import { fromHfConfig, toHfConfig } from "../../src/nn/huggingface.ts";
+import type { Model } from "../../src/nn/models.ts";
+import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
+import { memoryFiles } from "../../src/runtime/files.ts";
+import { backward, noGrad } from "../../src/tensor/autograd.ts";
+import { scale } from "../../src/tensor/ops/elementwise.ts";
+import { sum } from "../../src/tensor/ops/reduce.ts";
+import { packing } from "../../src/tensor/packing.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
+import { type FixtureArray, values } from "../fixture.ts";
+import fixture from "../fixtures/families.json" with { type: "json" };
+import { expectClose, gpuReady } from "../helpers.ts";
+import { values as draw } from "../tensor/check.ts";
+import { fileGradients } from "./reference-model.ts";
+
+beforeAll(gpuReady);
+
+/** [name, shape, centre, scale]: how `draw` fills the tensor. */
+type Layout = [name: string, shape: number[], centre: number, scale: number][];
+
+interface Case {
+  name: string;
+  config: Record<string, unknown>;
+  seed: number;
+  tensors: Layout;
+  ids: number[][];
+  logits: FixtureArray[];
+  loss: number;
+  gradients: { norm: number; dots: number[] }[];
+  prompts: number[][];
+  greedy: number[][];
+  scorer?: { config: Record<string, unknown>; tensors: Layout; scores: number[] };
+}
+const cases = (fixture as unknown as { cases: Case[] }).cases.map((c): [string, Case] => [c.name, c]);
+
+function weightsOf(tensors: Layout, seed: number) {
+  const entries = tensors.map(([name, shape, centre, spread], i): [string, { shape: number[]; data: Float32Array }] => {
+    const drawn = draw(
+      shape.reduce((a, b) => a * b, 1),
+      seed + i,
+      spread,
+    );
+    return [name, { shape, data: drawn.map((v) => centre + v) }];
+  });
+  return Object.fromEntries(entries);
+}
+
+async function folder(config: Record<string, unknown>, weights: ReturnType<typeof weightsOf>) {
+  const files = memoryFiles();
+  await files.writeFolder("model", {
+    "config.json": JSON.stringify(config),
+    "model.safetensors": writeSafetensors(weights),
+  });
+  return files;
+}
+
+const open = async (c: Case) => loadCausalLM(await folder(c.config, weightsOf(c.tensors, c.seed)), "model");
+
+/** The sequences packed with a row of filler before each. */
+function pack(sequences: number[][]) {
+  const starts: number[] = [];
+  const rows: number[] = [];
+  for (const s of sequences) {
+    starts.push(rows.length + 1);
+    rows.push(1, ...s);
+  }
+  const host = Uint32Array.from(rows);
+  const lengths = sequences.map((s) => s.length);
+  return { ids: { gpu: tensor(host), host }, packing: packing(lengths, starts, rows.length), starts };
+}
+
+describe.each(cases)("%s", (_, reference) => {
+  it("gives the logits of transformers", async () => {
+    const model = await open(reference);
+    const { all, starts } = scope(() =>
+      noGrad(() => {
+        const batch = pack(reference.ids);
+        return { all: model.logits(model.decoder.forward(batch.ids, batch)), starts: batch.starts };
+      }),
+    );
+    const found = await all.read();
+    for (const [i, want] of reference.logits.entries()) {
+      const [rows, vocab] = want.shape;
+      const part = found.subarray(starts[i] * vocab, (starts[i] + rows) * vocab);
+      expectClose(part, values(want), 1e-5, 1e-6, `sequence ${i}`);
+    }
+    all.free("the test");
+    model.destroy();
+  });
+
+  it("gives the gradients of the mean loss", async () => {
+    const model = await open(reference);
+    model.store.trainable();
+    const loss = scope(() => {
+      const batch = pack(reference.ids);
+      const rows = reference.ids.flatMap((s, i) => s.slice(1).map((_, t) => batch.starts[i] + t));
+      const targets = Uint32Array.from(reference.ids.flatMap((s) => s.slice(1)));
+      const { logProbs } = model.logProbs(batch.ids, batch.packing, Uint32Array.from(rows), targets);
+      const mean = scale(sum(logProbs), -1 / rows.length);
+      backward(mean);
+      return mean;
+    });
+    expectClose(await loss.read(), [reference.loss], 1e-5);
+    const found = await fileGradients(model, "lm");
+    expect([...found.keys()].sort()).toEqual(reference.tensors.map(([name]) => name).sort());
+    const largest = Math.max(...reference.gradients.map((g) => g.norm));
+    for (const [i, [name]] of reference.tensors.entries()) {
+      const gradient = found.get(name) as Float32Array;
+      const { norm, dots } = reference.gradients[i];
+      const atol = 2e-5 * norm + 1e-7 * largest;
+      expectClose([Math.hypot(...gradient)], [norm], 0, atol, `norm of ${name}`);
+      const projections = dots.map((_, k) => {
+        const along = draw(gradient.length, 7 + k);
+        return gradient.reduce((dot, g, j) => dot + g * along[j], 0);
+      });
+      expectClose(projections, dots, 0, atol, name);
+    }
+    loss.free("the test");
+    model.destroy();
+  });
+
+  it("continues prompts through the cache as transformers does", async () => {
+    const model = await open(reference);
+    const prompts = reference.prompts.map((p) => Uint32Array.from(p));
+    const settings = { maxNewTokens: reference.greedy[0].length, temperature: 0, seed: 1, eosIds: [] };
+    const responses = await generate(model, prompts, settings);
+    expect(responses.map(({ ids }) => Array.from(ids))).toEqual(reference.greedy);
+    model.destroy();
+  });
+
+  it("saves what it opened", async () => {
+    const model = await open(reference);
+    const files = memoryFiles();
+    await files.writeFolder("saved", await modelFiles(model));
+    const again = await loadCausalLM(files, "saved");
+    expect(again.config).toEqual(model.config);
+    await expectSameWeights(again, model);
+    for (const m of [model, again]) m.destroy();
+  });
+
+  it("says in config.json what it read there", () => {
+    for (const [config, head] of [
+      [reference.config, "lm"],
+      [reference.scorer?.config ?? reference.config, "score"],
+    ] as const) {
+      const read = fromHfConfig(config, "config.json");
+      const written = toHfConfig(read, head);
+      expect(fromHfConfig(written, "config.json")).toEqual(read);
+      if (head === "lm" || reference.scorer) expect(written.architectures).toEqual(config.architectures);
+      // Every field of ours that transformers also writes says the same.
+      for (const [key, value] of Object.entries(written)) {
+        if (key in config && !saysTheSame(key, config[key])) expect([key, value]).toEqual([key, config[key]]);
+      }
+    }
+  });
+
+  it.runIf(reference.scorer)("scores as transformers does", async () => {
+    const { config, tensors, scores } = reference.scorer as NonNullable<Case["scorer"]>;
+    const model = await loadScoreModel(await folder(config, weightsOf(tensors, reference.seed)), "model");
+    const found = scope(() =>
+      noGrad(() => {
+        const batch = pack(reference.ids);
+        const last = Uint32Array.from(reference.ids, (s, i) => batch.starts[i] + s.length - 1);
+        return model.scores(batch.ids, batch.packing, last);
+      }),
+    );
+    expectClose(await found.read(), scores, 1e-5, 1e-6);
+    found.free("the test");
+    model.destroy();
+  });
+});
+
+/** Fields that say the same thing in another way, or nothing where no layer slides. */
+const unimportant = new Set([
+  "n_inner",
+  "intermediate_size",
+  "rope_parameters",
+  "attention_types",
+  "max_window_layers",
+]);
+const saysTheSame = (key: string, value: unknown): boolean =>
+  unimportant.has(key) || /pdrop|dropout|^architectures$/.test(key) || value === "gelu_new";
+
+async function expectSameWeights(a: Model, b: Model): Promise<void> {
+  const [x, y] = [await a.store.read(), await b.store.read()];
+  expect([...x.keys()]).toEqual([...y.keys()]);
+  for (const [name, data] of x) expectClose(data, y.get(name) as Float32Array, 0, 0, name);
+}
