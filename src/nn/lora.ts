@@ -9,6 +9,7 @@
 import { copy } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
 import { addLowRank } from "../tensor/ops/lora.ts";
+import { PackedWeight } from "../tensor/packed.ts";
 import { Parameter } from "../tensor/params.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -153,6 +154,11 @@ export class Adapter {
 
   private addTo(sign: 1 | -1): void {
     if (this.merged === sign > 0) throw new Error(`the adapter is ${this.merged ? "merged already" : "not merged"}`);
+    for (const { linear } of this.layers) {
+      const { value } = linear.weight;
+      if (!(value instanceof PackedWeight)) continue;
+      throw new UserError(`an adapter merges into float32 weights only, and the base is stored as ${value.format}`);
+    }
     scope(() => {
       for (const { linear, lowRank } of this.layers) {
         for (const part of lowRank.parts) {
@@ -194,7 +200,10 @@ export class AdaptedDecoder {
 }
 
 /** Copies a parameter's values on the GPU. */
-export const copyValues = (from: Tensor, to: Tensor): void => copy(from.view, to.view, from.size * 4);
+export function copyValues(from: Tensor, to: Tensor): void {
+  if (from instanceof PackedWeight) from.unpackInto(to);
+  else copy(from.view, to.view, from.size * 4);
+}
 
 interface LinearModule {
   name: string;

@@ -6,6 +6,7 @@ import { linear } from "../tensor/ops/matmul.ts";
 import { reshape } from "../tensor/ops/shape.ts";
 import type { Packing } from "../tensor/packing.ts";
 import { Parameter, ParameterStore } from "../tensor/params.ts";
+import type { WeightFormat } from "../tensor/quantize.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
 import type { DecoderConfig } from "./config.ts";
 import { Decoder } from "./decoder.ts";
@@ -45,8 +46,8 @@ export abstract class Model extends Module {
   }
 
   /** Allocates the parameters; `label` names the model in memory errors ("actor", "reward model"). */
-  protected allocate(label: string): void {
-    this.store = new ParameterStore([...this.parameters(), ...(this.adapter?.parameters ?? [])], label);
+  protected allocate(label: string, format: WeightFormat): void {
+    this.store = new ParameterStore([...this.parameters(), ...(this.adapter?.parameters ?? [])], label, format);
   }
 
   /**
@@ -77,7 +78,8 @@ export class CausalLM extends Model {
   readonly head: Parameter | null;
   private readonly baseHead: () => Tensor;
 
-  constructor(on: Footing, label = "model") {
+  /** @param format how the matrices are stored; in a format other than float32 the model is frozen */
+  constructor(on: Footing, label = "model", format: WeightFormat = "float32") {
     super(on, "lm");
     const { vocabSize, hiddenSize, tieEmbeddings } = this.config;
     const own = isAdapted(on) ? savesHead(this.config, on.lora, "head") : !tieEmbeddings;
@@ -90,7 +92,7 @@ export class CausalLM extends Model {
       const { embed } = this.decoder as Decoder;
       this.baseHead = () => embed.weight.value;
     }
-    this.allocate(label);
+    this.allocate(label, format);
   }
 
   /** Tied embeddings stay the base's, whatever copy an adapter has of them: so does PEFT. */
@@ -137,12 +139,13 @@ export class ScoreModel extends Model {
   readonly score: Parameter;
   private readonly baseScore: () => Tensor | null;
 
-  constructor(on: Footing, label = "scorer") {
+  /** @param format as of `CausalLM` */
+  constructor(on: Footing, label = "scorer", format: WeightFormat = "float32") {
     super(on, "score");
     this.score = new Parameter([1, this.config.hiddenSize], { normal: 0.02 });
     const base = isAdapted(on) ? on.base : null;
     this.baseScore = () => (base instanceof ScoreModel ? base.score.value : null);
-    this.allocate(label);
+    this.allocate(label, format);
   }
 
   override initialize(seed: number): this {

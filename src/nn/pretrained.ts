@@ -6,6 +6,7 @@ import { WEIGHTS_FILE, type WeightSource } from "../io/weights.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { FileContent, Files } from "../runtime/files.ts";
 import type { Parameter } from "../tensor/params.ts";
+import type { WeightFormat } from "../tensor/quantize.ts";
 import type { DecoderConfig } from "./config.ts";
 import {
   type FileTensor,
@@ -97,17 +98,31 @@ export async function loadConfig(files: Files, path: string): Promise<DecoderCon
   return fromHfConfig(config, configFile);
 }
 
-/** Opens a language model. Throws `UserError` naming the file, field or tensor that is wrong. */
-export async function loadCausalLM(files: Files, path: string, label = "model"): Promise<CausalLM> {
-  return open(files, path, (config) => new CausalLM(config, label));
+/**
+ * Opens a language model. Throws `UserError` naming the file, field or tensor that is wrong.
+ * @param format how its matrices are kept on the GPU; in a format other than float32 the model is frozen
+ */
+export async function loadCausalLM(
+  files: Files,
+  path: string,
+  label = "model",
+  format: WeightFormat = "float32",
+): Promise<CausalLM> {
+  return open(files, path, (config) => new CausalLM(config, label, format));
 }
 
 /**
  * Opens a scorer. A folder that holds a language model gives its decoder with a fresh score head
  * (normal, standard deviation 1 / (hidden + 1), drawn from `seed`); otherwise the folder's score head is used.
  */
-export async function loadScoreModel(files: Files, path: string, label = "scorer", seed = 0): Promise<ScoreModel> {
-  return open(files, path, (config) => new ScoreModel(config, label), seed);
+export async function loadScoreModel(
+  files: Files,
+  path: string,
+  label = "scorer",
+  seed = 0,
+  format: WeightFormat = "float32",
+): Promise<ScoreModel> {
+  return open(files, path, (config) => new ScoreModel(config, label, format), seed);
 }
 
 async function open<M extends Model>(
@@ -148,7 +163,7 @@ export async function loadWeights(model: Model, source: WeightSource, seed = 0):
   for (const { tensor, name } of wanted) {
     if (name !== null) checkShape(source, name, shapeInFile(tensor, parameterOf(model, tensor.parameter)));
     // A language model becomes a scorer with a fresh head.
-    else if (tensor.name === "score.weight") model.initialize(seed);
+    else if (tensor.name === "score.weight") model.store.initialize(seed, (p) => p.name === tensor.parameter);
     else throw new UserError(`${source.label}: tensor ${tensor.name} is missing`);
   }
   const upload = uploader();

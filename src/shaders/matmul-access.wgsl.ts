@@ -16,6 +16,10 @@ fn read${name}(i: u32, left: u32) -> vec4f {
 }`;
 }
 
+/** `readB` of a packed operand (see packed.wgsl.ts); i is a multiple of 4. What it gives past `left` is finite. */
+export const readPacked =
+  "fn readB(i: u32, left: u32) -> vec4f { return select(vec4f(), unpack4(i / 4u), left > 0u); }";
+
 /** `finish(i, value)`: one output at flat index i. */
 export function finishOne({ bias, add, accumulate }: Epilogue): string {
   const plus = [bias ? " + f32(bias[i % u.n])" : "", add ? " + f32(add[i])" : "", accumulate ? " + f32(c[i])" : ""];

@@ -11,7 +11,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid:
   let lane = lid % 16u;
   let col = wid.x * 8u + lid / 16u;
   let baseA = wid.z * u.sa;
-  let rowB = wid.z * u.sb + min(col, u.n - 1u) * u.k;
+  let rowB = wid.z * u.sb + min(col, u.n - 1u) * u.ldb;
   var sums: array<f32, ROWS>;
   for (var k = 4u * lane; k < u.k; k += 64u) {
     let b4 = readB(rowB + k, u.k - k);

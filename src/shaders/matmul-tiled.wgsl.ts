@@ -38,14 +38,14 @@ fn blockB(base: u32, r: u32, k: u32) -> mat4x4f {
     let last = u.n - 1u;
     let left = max(u.k, k) - k;
     return transpose(mat4x4f(
-      readB(base + min(r, last) * u.k + k, left), readB(base + min(r + 1u, last) * u.k + k, left),
-      readB(base + min(r + 2u, last) * u.k + k, left), readB(base + min(r + 3u, last) * u.k + k, left)));
+      readB(base + min(r, last) * u.ldb + k, left), readB(base + min(r + 1u, last) * u.ldb + k, left),
+      readB(base + min(r + 2u, last) * u.ldb + k, left), readB(base + min(r + 3u, last) * u.ldb + k, left)));
   }
   let left = max(u.n, r) - r;
-  let i = base + k * u.n + r;
+  let i = base + k * u.ldb + r;
   return mat4x4f(
-    readB(i, select(0u, left, k < u.k)), readB(i + u.n, select(0u, left, k + 1u < u.k)),
-    readB(i + 2u * u.n, select(0u, left, k + 2u < u.k)), readB(i + 3u * u.n, select(0u, left, k + 3u < u.k)));
+    readB(i, select(0u, left, k < u.k)), readB(i + u.ldb, select(0u, left, k + 1u < u.k)),
+    readB(i + 2u * u.ldb, select(0u, left, k + 2u < u.k)), readB(i + 3u * u.ldb, select(0u, left, k + 3u < u.k)));
 }
 
 @compute @workgroup_size(BM * BN / 32u)

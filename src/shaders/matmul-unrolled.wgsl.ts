@@ -29,6 +29,8 @@ export interface UnrolledTile extends Epilogue {
   /** The operand is bound as vec4 along its contiguous dimension, whose length is then a multiple of 4. */
   vecA: boolean;
   vecB: boolean;
+  /** B is read through `unpack4` and `unpack1` of packed.wgsl.ts; vecB then says which of them. */
+  packed: boolean;
 }
 
 /** Can op(A) be read four rows at a time (mode TN), or op(B) four columns at a time (NN, TN), with this tile? */
@@ -47,7 +49,7 @@ interface Operand {
 }
 
 export function unrolledMatmul(tile: UnrolledTile): string {
-  const { mode, rows, cols, lanes, vecA, vecB } = tile;
+  const { mode, rows, cols, lanes, vecA, vecB, packed } = tile;
   const alongA = mode !== "TN"; // A is contiguous along k
   const alongB = mode === "NT";
   const step = (alongA && vecA) || (alongB && vecB) ? 4 : 2;
@@ -55,8 +57,8 @@ export function unrolledMatmul(tile: UnrolledTile): string {
   const b = operandB(tile, alongB);
   const loop = (n: number) =>
     [
-      ...loads("a", "x", a.groups, n, alongA, vecA),
-      ...loads("b", "y", b.groups, n, alongB, vecB),
+      ...loads("a", "x", a.groups, n, alongA, vecA, false),
+      ...loads("b", "y", b.groups, n, alongB, vecB, packed),
       ...products(rows, cols, n, a, b),
     ].join("\n");
   const tail = step === 2 ? `  if (k < u.k) {\n${loop(1)}\n  }` : "";
@@ -65,7 +67,7 @@ export function unrolledMatmul(tile: UnrolledTile): string {
 fn main(@builtin(workgroup_id) wid: vec3u, ${invocation(tile)}) {
 ${origin(tile)}
   let lda = ${alongA ? "u.k" : "u.m"} / ${vecA ? 4 : 1}u;
-  let ldb = ${alongB ? "u.k" : "u.n"} / ${vecB ? 4 : 1}u;
+  let ldb = u.ldb / ${vecB ? 4 : 1}u;
 ${range(a.groups)
   .map((g) => `  var a${g} = wid.z * u.sa / ${vecA ? 4 : 1}u + ${a.start(g)};`)
   .join("\n")}
@@ -139,17 +141,25 @@ function operandB({ cols, lanes, vecB }: UnrolledTile, along: boolean): Operand 
 }
 
 /** Loads `n` steps of k of one operand and moves its pointers on. */
-function loads(name: string, to: string, groups: number, n: number, along: boolean, vec: boolean): string[] {
-  const type = vec ? "A4" : "f32";
+function loads(
+  name: string,
+  to: string,
+  groups: number,
+  n: number,
+  along: boolean,
+  vec: boolean,
+  packed: boolean,
+): string[] {
+  const fetch = (at: string) => (packed ? `unpack${vec ? 4 : 1}(${at})` : `${vec ? "A4" : "f32"}(${name}[${at}])`);
   const lines: string[] = [];
   for (const g of range(groups)) {
     const p = `${name}${g}`;
     if (along && vec) {
-      lines.push(`    let ${to}${g} = A4(${name}[${p}]); ${p} += 1u;`);
+      lines.push(`    let ${to}${g} = ${fetch(p)}; ${p} += 1u;`);
       continue;
     }
     const jump = along ? "1u" : `ld${name}`;
-    for (const q of range(n)) lines.push(`    let ${to}${g}_${q} = ${type}(${name}[${p} + ${q}u * ${jump}]);`);
+    for (const q of range(n)) lines.push(`    let ${to}${g}_${q} = ${fetch(`${p} + ${q}u * ${jump}`)};`);
     lines.push(`    ${p} += ${n}u * ${jump};`);
   }
   return lines;

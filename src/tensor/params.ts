@@ -1,12 +1,14 @@
 /**
  * Parameters live in flat stores: one buffer (or a few, at the binding limit) for all values, one for all gradients. Then
- * AdamW is one dispatch per chunk, the gradient norm one reduction, a reference policy one buffer copy, and a checkpoint
- * one read. Parameters with weight decay come first in each chunk, so decay is a range and not a mask.
+ * AdamW is one dispatch per chunk, the gradient norm one reduction, and a checkpoint one read. Parameters with weight decay come first in each chunk, so decay is a range and not a mask.
  */
 import { caps } from "../gpu/device.ts";
 import { type BufferView, createBuffer, subview } from "../gpu/pool.ts";
-import { clear, copy, destroyBuffers, download, upload } from "../gpu/stream.ts";
+import { clear, destroyBuffers, download, upload } from "../gpu/stream.ts";
+import { UserError } from "../runtime/errors.ts";
 import { normal, uniform } from "../runtime/rng.ts";
+import { PackedWeight } from "./packed.ts";
+import type { WeightFormat } from "./quantize.ts";
 import { borrow, type Shape, type Tensor } from "./tensor.ts";
 
 const ALIGN = 64; // floats: bindings start at multiples of 256 bytes
@@ -60,23 +62,35 @@ interface Place {
   readonly offset: number;
 }
 
-/** All parameters of a model, packed. Build it once per model; `destroy()` frees it. */
+/** Vectors (biases, norms, a score head's single row) are small and stay f32 in every format. */
+const isMatrix = ({ shape }: Parameter): boolean => shape.length === 2 && shape[0] > 1;
+
+/**
+ * All parameters of a model. Build it once per model; `destroy()` frees it. In a format other than float32 the matrices
+ * have buffers of their own, one each, and the store is frozen.
+ */
 export class ParameterStore {
   readonly label: string;
   readonly chunks: readonly Chunk[];
   /** Gradients, chunk by chunk; null while the store is frozen. */
   gradients: readonly BufferView[] | null = null;
+  readonly format: WeightFormat;
+  private readonly all: readonly Parameter[];
   private readonly places: readonly Place[];
+  private readonly packed: readonly PackedWeight[];
 
-  constructor(parameters: readonly Parameter[], label: string) {
+  constructor(parameters: readonly Parameter[], label: string, format: WeightFormat = "float32") {
     this.label = label;
+    this.format = format;
     const limit = Math.floor(caps().maxBinding / 4 / ALIGN) * ALIGN;
     const places: Place[] = [];
     const sizes: { size: number; decayed: number }[] = [];
     let size = 0;
     let decayed = 0;
     const ordered = [...parameters.filter((p) => p.decay), ...parameters.filter((p) => !p.decay)];
+    this.all = ordered;
     for (const parameter of ordered) {
+      if (format !== "float32" && isMatrix(parameter)) continue;
       const padded = Math.ceil(parameter.size / ALIGN) * ALIGN;
       if (size > 0 && size + padded > limit) {
         sizes.push({ size, decayed });
@@ -97,20 +111,28 @@ export class ParameterStore {
     for (const { parameter, chunk, offset } of places) {
       parameter.attach(this.part(this.chunks[chunk].values, offset, parameter));
     }
+    this.packed = format === "float32" ? [] : ordered.filter(isMatrix).map((p) => this.pack(p, format));
+  }
+
+  private pack(parameter: Parameter, format: Exclude<WeightFormat, "float32">): PackedWeight {
+    const weight = PackedWeight.allocate(parameter.shape, format, parameter.name);
+    parameter.attach(weight);
+    return weight;
   }
 
   get parameters(): Parameter[] {
-    return this.places.map((p) => p.parameter);
+    return [...this.all];
   }
 
-  /** Number of trained values, without padding. */
+  /** Number of values, without padding. */
   get count(): number {
-    return this.places.reduce((n, { parameter }) => n + parameter.size, 0);
+    return this.all.reduce((n, { size }) => n + size, 0);
   }
 
-  /** Fills every parameter as its `init` says: the same numbers for the same seed and names in every runtime. */
-  initialize(seed: number): void {
-    this.places.forEach(({ parameter }, index) => {
+  /** Fills parameters (all of them) as their `init` says: the same numbers for the same seed in every runtime. */
+  initialize(seed: number, which: (parameter: Parameter) => boolean = () => true): void {
+    this.all.forEach((parameter, index) => {
+      if (!which(parameter)) return;
       const data = new Float32Array(parameter.size);
       const { init } = parameter;
       if ("constant" in init) data.fill(init.constant);
@@ -123,6 +145,9 @@ export class ParameterStore {
   /** Makes the parameters trainable: allocates zeroed gradients that `backward()` adds into. */
   trainable(): this {
     if (this.gradients) return this;
+    if (this.format !== "float32") {
+      throw new UserError(`${this.label} is stored as ${this.format} and cannot be trained: train an adapter on it`);
+    }
     const gradients = this.chunks.map((c, i) => createBuffer(c.size * 4, this.describe("gradients", i, c.size)));
     this.gradients = gradients;
     this.zeroGrad();
@@ -138,18 +163,11 @@ export class ParameterStore {
     for (const view of this.gradients ?? []) clear(view);
   }
 
-  /** Makes this store's values equal another's with the same layout: one copy per chunk. */
-  copyFrom(other: ParameterStore): void {
-    this.chunks.forEach((chunk, i) => {
-      const from = other.chunks[i];
-      if (from?.size !== chunk.size) throw new Error(`${this.label} and ${other.label} have different layouts`);
-      copy(from.values, chunk.values, chunk.size * 4);
-    });
-  }
-
   /** All values on the host, by parameter name, as separate arrays. */
   async read(): Promise<Map<string, Float32Array<ArrayBuffer>>> {
-    return this.split(await readChunks(this.chunks.map((c) => c.values)));
+    const values = this.split(await readChunks(this.chunks.map((c) => c.values)));
+    for (const weight of this.packed) values.set(weight.madeBy, await weight.read());
+    return values;
   }
 
   /** Cuts flat host chunks (values, or optimizer moments of the same layout) into named arrays. */
@@ -163,7 +181,8 @@ export class ParameterStore {
   }
 
   destroy(): void {
-    destroyBuffers([...this.chunks.map((c) => c.values), ...(this.gradients ?? [])]);
+    const packed = this.packed.flatMap((w) => w.buffers);
+    destroyBuffers([...this.chunks.map((c) => c.values), ...packed, ...(this.gradients ?? [])]);
     this.gradients = null;
   }
 

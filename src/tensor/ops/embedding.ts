@@ -1,8 +1,10 @@
 /** Row gather (embedding tables, selecting token rows) with a deterministic gradient. */
 import { GATHER_ROWS, SEGMENT_SUM } from "../../shaders/embedding.wgsl.ts";
 import { record } from "../autograd.ts";
+import { PackedWeight } from "../packed.ts";
 import { scope } from "../scope.ts";
 import { empty, type Tensor, tensor } from "../tensor.ts";
+import { unpackRows } from "./packed.ts";
 import { fill } from "./raw.ts";
 import { matrixShape, rowKernel, runRows, walkPlan } from "./rows.ts";
 
@@ -23,7 +25,7 @@ const segmentSum = rowKernel({
 
 /**
  * Rows of a table: y[i] = table[ids[i]].
- * @param table [V, D]
+ * @param table [V, D]; a packed weight is unpacked row by row
  * @param ids u32 [N]
  * @param hostIds the same ids on the host, needed when the table is trained: the gradient adds, for each id, the rows of
  *   dy at the id's positions in a fixed order, and the lists of positions are made on the host
@@ -42,6 +44,7 @@ function gatherOp(op: string, table: Tensor, ids: Tensor, hostIds?: ArrayLike<nu
   const [tableRows, cols] = matrixShape(table.shape);
   if (ids.dtype !== "u32") throw new Error(`${op}: ids must be u32, not ${ids.dtype}`);
   if (hostIds) checkIds(op, hostIds, ids.size, tableRows);
+  if (table instanceof PackedWeight) return unpackRows(table, ids);
   const plan = walkPlan(cols);
   const T = table.dtype;
   const n = cols / plan.width;

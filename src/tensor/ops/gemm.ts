@@ -4,7 +4,7 @@ import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { acquire, type BufferView, release } from "../../gpu/pool.ts";
 import { addWork, run } from "../../gpu/stream.ts";
 import { type MatmulVariant, matmulVariant } from "../../gpu/variants.ts";
-import { finishOne, putFour, readFour } from "../../shaders/matmul-access.wgsl.ts";
+import { finishOne, putFour, readFour, readPacked } from "../../shaders/matmul-access.wgsl.ts";
 import { SKINNY_MATMUL } from "../../shaders/matmul-skinny.wgsl.ts";
 import { MATMUL_COMBINE, TILED_MATMUL } from "../../shaders/matmul-tiled.wgsl.ts";
 import {
@@ -14,10 +14,13 @@ import {
   vectorCols,
   vectorRows,
 } from "../../shaders/matmul-unrolled.wgsl.ts";
+import { packedAccess } from "../../shaders/packed.wgsl.ts";
 import { TRANSPOSE } from "../../shaders/transpose.wgsl.ts";
+import { PackedWeight } from "../packed.ts";
+import type { PackedFormat } from "../quantize.ts";
 import { bytesOf, type DType, empty, type Shape, Tensor } from "../tensor.ts";
 
-/** A whole tensor, or part of one by its memory (then f32). */
+/** A whole tensor, or part of one by its memory (then f32). The second operand may be a packed weight. */
 export type Operand = Tensor | BufferView;
 
 export interface GemmOptions<Out extends Operand = Operand> {
@@ -45,7 +48,11 @@ interface Product extends Epilogue {
   batch: number;
   T: string;
   a: BufferView;
-  b: BufferView;
+  /** The memory of B: values, and the scales of a packed weight. */
+  b: readonly BufferView[];
+  /** How B is stored where it is packed, and the elements from one of its rows to the next. */
+  packed: PackedFormat | null;
+  ldb: number;
   /** Bias and addend, those that there are. */
   extras: BufferView[];
   out: BufferView;
@@ -93,7 +100,8 @@ export function gemm(
   const strideA = elements(a, T) < batch * m * k ? 0 : m * k;
   const strideB = elements(b, T) < batch * n * k ? 0 : n * k;
   // One column, e.g. a score head: the same numbers as one row of the transposed product.
-  const turn = n === 1 && mode === "NT" && !bias;
+  const packed = b instanceof PackedWeight ? b : null;
+  const turn = n === 1 && mode === "NT" && !bias && !packed;
   const product: Product = {
     mode,
     m: turn ? 1 : m,
@@ -102,7 +110,9 @@ export function gemm(
     batch,
     T,
     a: viewOf(turn ? b : a),
-    b: viewOf(turn ? a : b),
+    b: packed ? packed.buffers : [viewOf(turn ? a : b)],
+    packed: packed?.format ?? null,
+    ldb: packed ? packed.stride : mode === "NT" ? k : n,
     extras,
     out: viewOf(out),
     strideA: turn ? strideB : strideA,
@@ -157,13 +167,23 @@ function misfit(name: string, t: Operand | undefined, T: string, size: number, s
 function launch(p: Product, variant: MatmulVariant): void {
   if (variant.family === "tiled") tiled(p, variant);
   else if (variant.family === "skinny") skinny(p, variant);
-  else if (variant.turn) turned(p, variant);
+  else if (variant.turn && !p.packed) turned(p, variant);
   else unrolled(p, variant);
 }
 
 const kernels = new Map<string, Kernel>();
-const sizes = { m: "u32", n: "u32", k: "u32", sa: "u32", sb: "u32", sc: "u32", splits: "u32", span: "u32" } as const;
-const scalars = ({ m, n, k, strideA, strideB }: Product, splits = 1, span = k): number[] => [
+const sizes = {
+  m: "u32",
+  n: "u32",
+  k: "u32",
+  sa: "u32",
+  sb: "u32",
+  sc: "u32",
+  splits: "u32",
+  span: "u32",
+  ldb: "u32",
+} as const;
+const scalars = ({ m, n, k, strideA, strideB, ldb }: Product, splits = 1, span = k): number[] => [
   m,
   n,
   k,
@@ -172,14 +192,16 @@ const scalars = ({ m, n, k, strideA, strideB }: Product, splits = 1, span = k): 
   m * n,
   splits,
   span,
+  ldb,
 ];
 
 const epilogueName = ({ bias, add, accumulate }: Epilogue): string =>
   `${bias ? "_bias" : ""}${add ? "_add" : ""}${accumulate ? "_acc" : ""}`;
 
-/** The kernel of this name and epilogue, declared on first use. `vec` says which bindings are vec4. */
+/** The kernel of this name, kind of B and epilogue, declared on first use. `vec` says which bindings are vec4. */
 function declare(
   name: string,
+  packed: PackedFormat | null,
   e: Epilogue,
   vec: { a: boolean; b: boolean; c: boolean },
   code: () => string,
@@ -187,16 +209,16 @@ function declare(
   subgroups = false,
 ): Kernel {
   const widths = `${vec.a ? 4 : 1}${vec.b ? 4 : 1}${vec.c ? 4 : 1}`;
-  const full = `matmul_${name}_${widths}${epilogueName(e)}`;
+  const full = `matmul_${name}${packed ? `_${packed}` : ""}_${widths}${epilogueName(e)}`;
   let found = kernels.get(full);
   if (!found) {
     const element = (wide: boolean, scalar = "T") => (wide ? `vec4<${scalar}>` : scalar);
     found = kernel({
       name: full,
-      code: code(),
+      code: packed ? packedAccess[packed].code + code() : code(),
       bindings: {
         a: `read ${element(vec.a)}`,
-        b: `read ${element(vec.b)}`,
+        ...(packed ? packedAccess[packed].bindings : { b: `read ${element(vec.b)}` }),
         ...(e.bias ? { bias: `read ${element(vec.c)}` } : {}),
         ...(e.add ? { add: `read ${element(vec.c)}` } : {}),
         c: `write ${element(vec.c, type)}`,
@@ -209,28 +231,31 @@ function declare(
   return found;
 }
 
+const readB = (p: Product, vec: boolean): string => (p.packed ? readPacked : readFour("B", vec));
+
 const alongK = (mode: MatmulMode) => ({ a: mode !== "TN", b: mode === "NT" });
 
 function unrolled(p: Product, variant: Extract<MatmulVariant, { lanes: number }>): void {
   const { family, rows, cols, lanes } = variant;
   const along = alongK(p.mode);
   const vecA = along.a ? p.k % 4 === 0 : p.m % 4 === 0 && vectorRows(family, rows, lanes);
-  const vecB = along.b ? p.k % 4 === 0 : p.n % 4 === 0 && vectorCols(cols);
   const { mode, bias, add, accumulate } = p;
-  const code = () => unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, bias, add, accumulate });
+  const packed = p.packed !== null;
+  const vecB = along.b ? p.k % 4 === 0 : (packed || p.n % 4 === 0) && vectorCols(cols);
+  const code = () => unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, packed, bias, add, accumulate });
   const subgroups = family === "subgroup";
   const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
-  const k = declare(name, p, { a: vecA, b: vecB, c: false }, code, "T", subgroups);
+  const k = declare(name, p.packed, p, { a: vecA, b: vecB, c: false }, code, "T", subgroups);
   const tall = subgroups ? rows : 8 * rows;
-  const buffers = [p.a, p.b, ...p.extras, p.out];
+  const buffers = [p.a, ...p.b, ...p.extras, p.out];
   run(k, { T: p.T }, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
 }
 
 /** Transposes what is contiguous along k and multiplies in mode TN, whose loads are contiguous. */
 function turned(p: Product, variant: Extract<MatmulVariant, { lanes: number }>): void {
   const a = transposed(p.a, p.m, p.k, p.strideA > 0 ? p.batch : 1, p.T);
-  const b = p.mode === "NT" ? transposed(p.b, p.n, p.k, p.strideB > 0 ? p.batch : 1, p.T) : null;
-  unrolled({ ...p, mode: "TN", a, b: b ?? p.b }, variant);
+  const b = p.mode === "NT" ? transposed(p.b[0], p.n, p.k, p.strideB > 0 ? p.batch : 1, p.T) : null;
+  unrolled({ ...p, mode: "TN", a, b: b ? [b] : p.b, ldb: p.n }, variant);
   release(a);
   if (b) release(b);
 }
@@ -255,7 +280,7 @@ function tiled(p: Product, { bm, bn, bk, splits }: Extract<MatmulVariant, { fami
   const along = alongK(p.mode);
   const vec = {
     a: (along.a ? p.k : p.m) % 4 === 0,
-    b: (along.b ? p.k : p.n) % 4 === 0,
+    b: p.packed !== null || (along.b ? p.k : p.n) % 4 === 0,
     c: p.n % 4 === 0,
   };
   const span = Math.max(1, Math.ceil(p.k / splits / bk)) * bk;
@@ -264,15 +289,16 @@ function tiled(p: Product, { bm, bn, bk, splits }: Extract<MatmulVariant, { fami
   const epilogue = split ? PLAIN : p;
   const k = declare(
     `tiled${split ? "_split" : ""}_${p.mode}`,
+    p.packed,
     epilogue,
     vec,
-    () => [readFour("A", vec.a), readFour("B", vec.b), putFour(epilogue, vec.c), TILED_MATMUL].join("\n"),
+    () => [readFour("A", vec.a), readB(p, vec.b), putFour(epilogue, vec.c), TILED_MATMUL].join("\n"),
     "OUT",
   );
   const out = split ? acquire(4 * used * p.batch * p.m * p.n, "matmul") : p.out;
   const consts = { T: p.T, OUT: split ? "f32" : p.T, BM: bm, BN: bn, BK: bk, A_ALONG_K: along.a, B_ALONG_K: along.b };
   const grid: [number, number, number] = [Math.ceil(p.n / bn), Math.ceil(p.m / bm), p.batch * used];
-  run(k, consts, [p.a, p.b, ...(split ? [] : p.extras), out], scalars(p, used, span), ...grid);
+  run(k, consts, [p.a, ...p.b, ...(split ? [] : p.extras), out], scalars(p, used, span), ...grid);
   if (split) {
     combine(p, out, used);
     release(out);
@@ -302,8 +328,8 @@ function combine(p: Product, parts: BufferView, splits: number): void {
 
 function skinny(p: Product, { rows }: Extract<MatmulVariant, { family: "skinny" }>): void {
   if (p.mode !== "NT" || p.m > rows) throw new Error(`the skinny kernel takes mode NT and at most ${rows} rows`);
-  const vec = { a: p.k % 4 === 0, b: p.k % 4 === 0, c: false };
-  const code = () => [readFour("A", vec.a), readFour("B", vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
-  const k = declare("skinny", p, vec, code);
-  run(k, { T: p.T, ROWS: rows }, [p.a, p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
+  const vec = { a: p.k % 4 === 0, b: p.packed !== null || p.k % 4 === 0, c: false };
+  const code = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
+  const k = declare("skinny", p.packed, p, vec, code);
+  run(k, { T: p.T, ROWS: rows }, [p.a, ...p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
 }

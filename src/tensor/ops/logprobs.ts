@@ -6,9 +6,10 @@ import type { BufferView } from "../../gpu/pool.ts";
 import { subview } from "../../gpu/pool.ts";
 import { LOGPROBS_BWD, LOGPROBS_FWD } from "../../shaders/logprobs.wgsl.ts";
 import { recordMany, type Sink, willRecord } from "../autograd.ts";
+import { PackedWeight } from "../packed.ts";
 import { scope } from "../scope.ts";
 import { empty, type Tensor } from "../tensor.ts";
-import { gemm } from "./matmul.ts";
+import { gemm, type Operand } from "./gemm.ts";
 import { matrixShape, rowKernel, rowPlan, runRows, target, walkPlan } from "./rows.ts";
 
 const forward = rowKernel({
@@ -62,7 +63,7 @@ const KEEP = 2 << 20; // small enough to keep for the backward pass instead of c
  * Log-probability of each row's target and entropy of its distribution, softmax(hidden head^T / temperature). Gradients
  * of both reach `hidden` and `head`; a head tied to the embedding table works, since gradients add up.
  * @param hidden [N, D], f32
- * @param head [V, D], f32
+ * @param head [V, D], f32 or packed
  * @param targets u32 [N], each below V
  */
 export function tokenLogProbs(
@@ -91,7 +92,7 @@ export function tokenLogProbs(
 
   const part = (t: Tensor, from: number, count: number, cols = 1) => slice(t, from, count, cols);
   const logitsOf = ({ row, rows, column, columns }: Block, out: BufferView) =>
-    gemm(part(hidden, row, rows, width), part(head, column, columns, width), "NT", rows, columns, width, { out });
+    gemm(part(hidden, row, rows, width), headRows(head, column, columns, width), "NT", rows, columns, width, { out });
 
   scope(() => {
     const state = empty([rows, 4]);
@@ -131,7 +132,7 @@ export function tokenLogProbs(
           const scalars = [block.rows, block.columns / plan.width, block.column, it, cap];
           runRows(backward, plan, { SOFTCAP, HAS_G: !!dLogProbs, HAS_H: !!dEntropies }, buffers, scalars, block.rows);
           if (dHidden) {
-            const w = part(head, block.column, block.columns, width);
+            const w = headRows(head, block.column, block.columns, width);
             const out = part(dHidden, block.row, block.rows, width);
             const accumulate = adds(sinkHidden) || block.column > 0;
             gemm(scratch.view, w, "NN", block.rows, width, block.columns, { out, accumulate });
@@ -179,6 +180,10 @@ function cut(rows: number, vocab: number, budget: number): Block[] {
 const largest = (blocks: readonly Block[]) => Math.max(...blocks.map((b) => b.rows * b.columns));
 
 const adds = (sink: Sink) => sink !== true;
+
+/** As `slice`, of a head that may be packed. */
+const headRows = (head: Tensor, from: number, count: number, cols: number): Operand =>
+  head instanceof PackedWeight ? head.rows(from, count) : slice(head, from, count, cols);
 
 /** Rows from .. from + count - 1 of a matrix with `cols` columns. */
 function slice(t: Tensor, from: number, count: number, cols: number): BufferView {

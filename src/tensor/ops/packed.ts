@@ -1,0 +1,38 @@
+/** Rows of packed weights as f32: those that follow one another, or those with given ids (an embedding table). */
+import { type Kernel, kernel } from "../../gpu/kernel.ts";
+import { run } from "../../gpu/stream.ts";
+import { packedAccess, unpackRowsCode } from "../../shaders/packed.wgsl.ts";
+import type { PackedWeight } from "../packed.ts";
+import { empty, type Tensor } from "../tensor.ts";
+import { walkPlan } from "./rows.ts";
+
+const kernels = new Map<string, Kernel>();
+
+function declare(format: PackedWeight["format"], width: 1 | 4, gather: boolean): Kernel {
+  const name = `${gather ? "gather" : "unpack"}_${format}_${width}`;
+  let found = kernels.get(name);
+  if (!found) {
+    const { bindings, code } = packedAccess[format];
+    found = kernel({
+      name,
+      code: code + unpackRowsCode(width, gather),
+      bindings: { ...bindings, ...(gather && { ids: "read u32" }), y: `write ${width === 4 ? "vec4<f32>" : "f32"}` },
+      scalars: { rows: "u32", n: "u32", stride: "u32", tableRows: "u32", first: "u32" },
+    });
+    kernels.set(name, found);
+  }
+  return found;
+}
+
+/** Rows ids[0], ids[1], ... of a weight as f32, or rows first .. first + count - 1. Not recorded: it is frozen. */
+export function unpackRows(weight: PackedWeight, which: Tensor | { first: number; count: number }): Tensor {
+  const [tableRows, cols] = weight.shape;
+  const ids = "first" in which ? null : which;
+  const [first, rows] = "first" in which ? [which.first, which.count] : [0, which.size];
+  const { WG, LANES, width } = walkPlan(cols);
+  const y = empty([rows, cols], "f32", "unpack");
+  const buffers = [...weight.buffers, ...(ids ? [ids.view] : []), y.view];
+  const scalars = [rows, cols / width, weight.stride / width, tableRows, first];
+  run(declare(weight.format, width, ids !== null), { WG, LANES }, buffers, scalars, Math.ceil((rows * LANES) / WG));
+  return y;
+}
