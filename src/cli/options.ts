@@ -1,6 +1,7 @@
 /**
- * Every option of every verb, once. Flags, YAML keys, checks, `--help` and the types that verbs see all come from here.
- * Names are those of TRL, Hugging Face's Trainer, LMFlow (RAFT) and PaddleNLP (the PPO dialects).
+ * Every option of every verb, once (those of sampling are in sampling-options.ts). Flags, YAML keys, checks, `--help` and
+ * the types that verbs see all come from here. Names are those of TRL, Hugging Face's Trainer, LMFlow (RAFT) and PaddleNLP
+ * (the PPO dialects).
  */
 import { options, type Table } from "./option.ts";
 
@@ -45,6 +46,10 @@ const optimiser = (rate: number, scheduler: Scheduler, batch: number) => ({
   }),
   per_device_train_batch_size: optim.int(batch, "Sequences (for reward: pairs) in one pass", { min: 1 }),
   gradient_accumulation_steps: optim.int(1, "Passes added up for one optimizer step", { min: 1 }),
+  gradient_checkpointing: optim.flag(
+    false,
+    "Compute each block again for its gradient: a third slower, far less memory",
+  ),
   weight_decay: optim.float(0, "AdamW's decoupled weight decay", { min: 0 }),
   adam_beta1: optim.float(null, "AdamW's beta1; default: 0.9", probability),
   adam_beta2: optim.float(null, "AdamW's beta2; default: 0.999, for PPO by dialect", probability),
@@ -83,7 +88,6 @@ const sampling = (temperature: number) => ({
   top_k: rollout.int(0, "Sample from this many likeliest tokens; 0 takes all", { min: 0 }),
 });
 
-const base = model.path(null, "Model folder", { required: true });
 const tokenizer = model.path(null, "Folder or tokenizer.json, or builtin:world; default: the model's own");
 
 const adapterBase = {
@@ -246,17 +250,13 @@ const prompts = {
   long_prompts: datasets.long_prompts,
 };
 
-export const generateOptions = {
-  model_name_or_path: base,
+/** Where `generate` takes prompts from; its other options are in sampling-options.ts. */
+export const promptOptions = {
   ...adapterBase,
   prompt: data.text(null, "One prompt; without it they come from dataset_name"),
   ...prompts,
   num_prompts: data.int(8, "Prompts to take from the dataset", { min: 1 }),
   num_return_sequences: rollout.int(1, "Responses per prompt", { min: 1 }),
-  max_new_tokens: rollout.int(64, "Longest response in tokens", { min: 1, aliases: ["response_length"] }),
-  ...sampling(1),
-  seed,
-  output_file: logging.path(null, "Write JSON lines to this file instead of text to the terminal"),
 } satisfies Table;
 
 export const convertOptions = {

@@ -10,12 +10,14 @@ import { processTerminal, type Terminal } from "./terminal.ts";
 import { type Context, Interrupted } from "./verb.ts";
 import { verbs } from "./verbs.ts";
 
+const CHECKPOINT_NOTE = "\nstopping after a checkpoint; Ctrl-C again stops at once";
+
 /** The first Ctrl-C asks for a clean end, the second one gets a rough one. */
-function interruptible(terminal: Terminal, label: string): Context {
+function interruptible(terminal: Terminal, label: string, note: string | null = CHECKPOINT_NOTE): Context {
   const controller = new AbortController();
   process.on("SIGINT", () => {
     if (controller.signal.aborted) process.exit(130);
-    terminal.line("\nstopping after a checkpoint; Ctrl-C again stops at once");
+    if (note !== null) terminal.line(note);
     controller.abort();
   });
   return { terminal, signal: controller.signal, label, resume: false };
@@ -38,7 +40,9 @@ function makeProgram(terminal: Terminal): Command {
       "\nStart here:\n  webrlhf run quickstart     a whole RLHF run on the built-in world, with a report",
     );
   for (const verb of verbs)
-    program.addCommand(commandOf(verb, () => context(verb.name)).copyInheritedSettings(program));
+    program.addCommand(
+      commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote)).copyInheritedSettings(program),
+    );
   registerRun(program, verbs, context);
   registerDoctor(program);
   registerBench(program);

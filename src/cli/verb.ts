@@ -19,6 +19,8 @@ interface TypedVerb<T extends Table, V> {
   /** A bare argument that sets this option (`webrlhf report <input_dir>`). */
   readonly argument?: string;
   readonly examples: readonly string[];
+  /** What the first Ctrl-C says; null says nothing. Default: that a checkpoint is written. */
+  readonly interruptNote?: string | null;
   /** Does the work; resolves when everything is on disk. Rejects with an Interrupted when the signal stopped it. */
   run(options: V, context: Context): Promise<void>;
 }

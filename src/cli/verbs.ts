@@ -1,3 +1,4 @@
+import { chatVerb } from "./chat.ts";
 import { convertVerb } from "./convert.ts";
 import { evaluateVerb } from "./evaluate.ts";
 import { generateVerb } from "./generate.ts";
@@ -6,6 +7,7 @@ import { ppoVerb } from "./ppo.ts";
 import { raftVerb } from "./raft.ts";
 import { reportVerb } from "./report.ts";
 import { rewardVerb } from "./reward.ts";
+import { serveVerb } from "./serve.ts";
 import { sftVerb } from "./sft.ts";
 import { tokenizerVerb } from "./tokenizer.ts";
 import type { Verb } from "./verb.ts";
@@ -17,6 +19,8 @@ export const verbs: readonly Verb[] = [
   ppoVerb,
   raftVerb,
   generateVerb,
+  chatVerb,
+  serveVerb,
   evaluateVerb,
   mergeVerb,
   reportVerb,

@@ -10,10 +10,8 @@ export interface IncrementalDecoder {
   end(): string;
 }
 
-export interface TextModel {
-  /** The name that clients ask for. */
-  readonly name: string;
-  readonly engine: Engine;
+/** A tokenizer, and how conversations are written. */
+export interface TextCodec {
   readonly vocabSize: number;
   /** Tokens that end a response. */
   readonly endIds: readonly number[];
@@ -26,6 +24,12 @@ export interface TextModel {
   token(id: number): { text: string; bytes: number[] };
   /** A conversation as the model wants it, up to where the assistant speaks. Throws `UserError` where it cannot be. */
   chat(messages: readonly ChatMessage[]): { ids: number[]; stop: readonly string[] };
+}
+
+export interface TextModel extends TextCodec {
+  /** The name that clients ask for. */
+  readonly name: string;
+  readonly engine: Engine;
   promptLogProbs(ids: Uint32Array, top: number): Promise<PromptLogProbs>;
   /** Options of requests that do not name them: the model's generation_config.json. */
   readonly defaults: Partial<SamplingParams>;

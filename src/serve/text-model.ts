@@ -2,38 +2,57 @@ import { HUMAN, type Message, renderTurn } from "../data/messages.ts";
 import { StreamDecoder } from "../data/stream-decoder.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import type { ChatMessage } from "../io/openai-types.ts";
+import type { DecoderConfig } from "../nn/config.ts";
 import { Engine, type EngineOptions } from "../nn/engine.ts";
 import type { CausalLM } from "../nn/models.ts";
 import { promptLogProbs } from "../nn/prompt-logprobs.ts";
 import type { SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
-import type { TextModel } from "./model.ts";
+import type { TextCodec, TextModel } from "./model.ts";
 
-export interface TextModelOptions extends EngineOptions {
-  name: string;
+export interface CodecOptions {
   /** A conversation as text, up to where the assistant speaks; default: a transcript of "Human" and "Assistant". */
   renderChat?: ((messages: readonly ChatMessage[]) => string) | null;
   /** The model's generation_config.json. */
   generationConfig?: Readonly<Record<string, unknown>>;
 }
 
+export interface TextModelOptions extends EngineOptions, CodecOptions {
+  name: string;
+}
+
 /** A model and its tokenizer, ready to be asked in text. The caller closes `engine`, then destroys the model. */
 export function textModel(model: CausalLM, tokenizer: Tokenizer, options: TextModelOptions): TextModel {
-  const { name, renderChat, generationConfig = {} } = options;
   const engine = new Engine(model, options);
-  // A character takes at least one byte of a token, and hardly any token is longer than this.
-  const longest = 256 * engine.capacity;
+  return {
+    ...textCodec(tokenizer, model.config, options, engine.capacity),
+    name: options.name,
+    engine,
+    promptLogProbs: (ids, top) => promptLogProbs(model, ids, top),
+    defaults: samplingDefaults(options.generationConfig ?? {}),
+  };
+}
+
+/**
+ * A tokenizer as generation needs it.
+ * @param capacity tokens that fit; texts that are far too long are refused before they are tokenised
+ */
+export function textCodec(
+  tokenizer: Tokenizer,
+  { vocabSize, eosIds }: Pick<DecoderConfig, "vocabSize" | "eosIds">,
+  { renderChat, generationConfig = {} }: CodecOptions,
+  capacity: number,
+): TextCodec {
+  const longest = 256 * capacity; // hardly any token has more characters
   const encode = (text: string, raw = false): number[] => {
     if (text.length > longest) {
-      throw new UserError(`the prompt has ${text.length} characters, far more than ${engine.capacity} tokens can hold`);
+      throw new UserError(`the prompt has ${text.length} characters, far more than ${capacity} tokens can hold`);
     }
     return [...(raw ? [] : tokenizer.prefixIds), ...tokenizer.encode(text)];
   };
   return {
-    name,
-    engine,
-    vocabSize: model.config.vocabSize,
-    endIds: [...new Set([...model.config.eosIds, ...idsIn(generationConfig.eos_token_id, model.config.vocabSize)])],
+    vocabSize,
+    endIds: [...new Set([...eosIds, ...idsIn(generationConfig.eos_token_id, vocabSize)])],
     encode,
     decode: (ids) => tokenizer.decode(ids),
     decoder: (context) => new StreamDecoder(tokenizer, { context }),
@@ -47,8 +66,6 @@ export function textModel(model: CausalLM, tokenizer: Tokenizer, options: TextMo
       if (renderChat) return { ids: encode(renderChat(messages), true), stop: [] };
       return { ids: encode(renderTurn(messages as readonly Message[], []).prompt), stop: [HUMAN] };
     },
-    promptLogProbs: (ids, top) => promptLogProbs(model, ids, top),
-    defaults: samplingDefaults(generationConfig),
   };
 }
 

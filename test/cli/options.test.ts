@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { commandOf, normaliseFlags, readYaml } from "../../src/cli/command.ts";
 import { nearest } from "../../src/cli/nearest.ts";
 import { expectation, options, resolveOptions, schemaOf, type Values } from "../../src/cli/option.ts";
-import * as tables from "../../src/cli/options.ts";
+import * as trainingTables from "../../src/cli/options.ts";
+import * as samplingTables from "../../src/cli/sampling-options.ts";
 import { type Context, defineVerb } from "../../src/cli/verb.ts";
 import { silentTerminal } from "./terminal.ts";
 
@@ -75,7 +76,7 @@ describe("option values", () => {
 });
 
 describe("the tables", () => {
-  for (const [name, entries] of Object.entries(tables)) {
+  for (const [name, entries] of Object.entries({ ...trainingTables, ...samplingTables })) {
     it(`${name} has good defaults, names and words`, () => {
       const seen = new Set<string>();
       for (const [key, option] of Object.entries(entries)) {
@@ -172,7 +173,7 @@ describe("a command", () => {
     const verb = defineVerb({
       name: "test",
       summary: "Test",
-      options: tables.ppoOptions,
+      options: trainingTables.ppoOptions,
       examples: ["webrlhf ppo"],
       run: async () => {},
     });

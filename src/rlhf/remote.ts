@@ -1,0 +1,105 @@
+/**
+ * Sampling on another machine: a server that speaks OpenAI's interface (vLLM, `webrlhf serve`) draws the responses.
+ *
+ * The server must hold the policy's weights and tokenizer. Where it returns token ids (`return_token_ids`), they are kept;
+ * otherwise its text is tokenised anew, which need not give the ids that were sampled: training then learns a text that is
+ * the same and a path to it that may not be. Its random numbers are its own: they are seeded, but not those of `generate`.
+ */
+import type { Tokenizer } from "../data/tokenizer.ts";
+import { HttpError, type OpenAIClient } from "../io/openai-client.ts";
+import type { CompletionChoice } from "../io/openai-types.ts";
+import type { SamplingParams } from "../nn/sampling.ts";
+import { uint32 } from "../runtime/rng.ts";
+import type { Prompt, Response, SamplingOptions } from "./rollout.ts";
+
+export interface RemoteSampler {
+  client: OpenAIClient;
+  /** The model's name on the server. */
+  model: string;
+  tokenizer: Tokenizer;
+  /** Requests under way at once. Default 16. */
+  concurrency?: number;
+  signal?: AbortSignal;
+}
+
+/** As `sampleResponses`, drawn by a server. */
+export async function sampleRemotely(
+  sampler: RemoteSampler,
+  prompts: readonly Prompt[],
+  promptIds: ArrayLike<number>,
+  options: SamplingOptions,
+): Promise<Response[]> {
+  const { concurrency = 16 } = sampler;
+  const responses: Response[][] = new Array(prompts.length);
+  let next = 0;
+  const work = async () => {
+    while (next < prompts.length) {
+      const i = next++;
+      const seed = uint32(options.seed, options.iteration, promptIds[i]);
+      const choices = await ask(sampler, prompts[i], { ...options, seed });
+      responses[i] = choices.map((choice, k) => response(sampler.tokenizer, prompts[i], i, k, choice, options));
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, prompts.length) }, work));
+  return responses.flat();
+}
+
+/** Sampling options as fields of a request: OpenAI's names, and vLLM's where OpenAI has none. Neutral ones are left out. */
+export function requestFields(o: Partial<SamplingParams>): Record<string, unknown> {
+  return {
+    ...(o.maxNewTokens !== undefined && { max_tokens: o.maxNewTokens }),
+    ...(o.seed !== undefined && { seed: o.seed }),
+    ...(o.temperature !== undefined && { temperature: o.temperature }),
+    ...((o.topP ?? 1) !== 1 && { top_p: o.topP }),
+    ...(o.presencePenalty ? { presence_penalty: o.presencePenalty } : {}),
+    ...(o.frequencyPenalty ? { frequency_penalty: o.frequencyPenalty } : {}),
+    ...(o.logitBias?.size ? { logit_bias: Object.fromEntries(o.logitBias) } : {}),
+    ...(o.topK ? { top_k: o.topK } : {}),
+    ...(o.minP ? { min_p: o.minP } : {}),
+    ...((o.repetitionPenalty ?? 1) !== 1 && { repetition_penalty: o.repetitionPenalty }),
+    ...(o.minNewTokens ? { min_tokens: o.minNewTokens } : {}),
+    ...(o.ignoreEos && { ignore_eos: true }),
+    ...(o.eosIds && { stop_token_ids: [...o.eosIds] }),
+  };
+}
+
+async function ask(sampler: RemoteSampler, prompt: Prompt, o: SamplingOptions): Promise<CompletionChoice[]> {
+  const { client, model, signal } = sampler;
+  const body = { model, prompt: Array.from(prompt.ids), n: o.samples ?? 1, ...requestFields(o) };
+  const answer = await client.completion({ ...body, return_token_ids: true }, signal).catch((error) => {
+    // Servers that know nothing of token ids refuse the field; everything else in the request still holds.
+    if (error instanceof HttpError && error.status === 400 && /return_token_ids/.test(error.message)) {
+      return client.completion(body, signal);
+    }
+    throw error;
+  });
+  return [...answer.choices].sort((a, b) => a.index - b.index);
+}
+
+function response(
+  tokenizer: Tokenizer,
+  prompt: Prompt,
+  index: number,
+  sample: number,
+  choice: CompletionChoice,
+  { maxNewTokens }: SamplingOptions,
+): Response {
+  const ended = choice.finish_reason === "stop";
+  const ids = choice.token_ids ?? retokenised(tokenizer, choice.text, ended, maxNewTokens);
+  return {
+    ids: Uint32Array.from([...prompt.ids, ...ids]),
+    promptLength: prompt.ids.length,
+    prompt: index,
+    sample,
+    promptText: prompt.text,
+    text: choice.text,
+    ended,
+  };
+}
+
+/** Ids of a text whose own ids are not known; at least one, at most as many as could have been sampled. */
+function retokenised(tokenizer: Tokenizer, text: string, ended: boolean, most: number): number[] {
+  const ids = tokenizer.encode(text, { continued: true });
+  if (ended && tokenizer.eosId !== undefined) ids.push(tokenizer.eosId);
+  return ids.slice(0, most);
+}
