@@ -105,15 +105,16 @@ export type DecoderShape = Pick<DecoderConfig, "family" | "vocabSize" | "hiddenS
 /**
  * Completes a config with the family's defaults. Throws `UserError` naming the field that does not fit, or that the
  * family's files could not say.
+ * @param where what messages start with
  */
-export function decoderConfig(shape: DecoderShape): DecoderConfig {
+export function decoderConfig(shape: DecoderShape, where = "model config"): DecoderConfig {
   if (!isFamily(shape.family)) {
     const known = Object.keys(families).join(", ");
-    throw new UserError(`model config: family ${JSON.stringify(shape.family)} is unknown; these are known: ${known}`);
+    throw new UserError(`${where}: family ${JSON.stringify(shape.family)} is unknown; these are known: ${known}`);
   }
   const config = complete(shape);
-  checkConfig(config);
-  checkFile(config);
+  checkConfig(config, where);
+  checkFile(config, where);
   return config;
 }
 
@@ -162,17 +163,17 @@ function complete(shape: DecoderShape): DecoderConfig {
 }
 
 /** A model that could be trained but not saved would be a trap: what the family's config.json loses is refused. */
-function checkFile(c: DecoderConfig): void {
+function checkFile(c: DecoderConfig, where: string): void {
   const { family, bosId, eosId, eosIds, padId } = c;
   const json = { vocab_size: c.vocabSize, tie_word_embeddings: c.tieEmbeddings, ...families[family].write(c) };
-  const read = families[family].read(new ConfigReader(json, "model config"));
+  const read = families[family].read(new ConfigReader(json, where));
   const back = complete({ family, bosId, eosId, eosIds, padId, ...read });
   for (const key of Object.keys(c) as (keyof DecoderConfig)[]) {
     const [is, was] = [back[key], c[key]];
     const same = typeof is === "number" && typeof was === "number" && Math.abs(is - was) <= 1e-12 * Math.abs(was);
     if (!same && canonical(is) !== canonical(was)) {
       throw new UserError(
-        `model config: ${family} models have ${key} = ${JSON.stringify(is)}, not ${JSON.stringify(was)}; ` +
+        `${where}: ${family} models have ${key} = ${JSON.stringify(is)}, not ${JSON.stringify(was)}; ` +
           "another family may have it",
       );
     }
@@ -193,9 +194,9 @@ const counts = [
   "maxPositions",
 ] as const;
 
-function checkConfig(c: DecoderConfig): void {
+function checkConfig(c: DecoderConfig, where: string): void {
   const wrong = (what: string): never => {
-    throw new UserError(`model config: ${what}`);
+    throw new UserError(`${where}: ${what}`);
   };
   if (c.headDim === c.hiddenSize / c.heads && !Number.isInteger(c.headDim)) {
     wrong(`hiddenSize (${c.hiddenSize}) must be a multiple of heads (${c.heads})`);

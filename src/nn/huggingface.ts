@@ -64,12 +64,13 @@ export function fromHfConfig(json: Record<string, unknown>, file: string): Decod
   }
   reader.only("quantization_config");
   const eosIds = reader.ids("eos_token_id");
-  return decoderConfig({
+  const shape = {
     family,
     bosId: reader.ids("bos_token_id")[0] ?? null,
     eosId: eosIds[0] ?? null,
     eosIds,
     padId: reader.ids("pad_token_id")[0] ?? null,
     ...families[family].read(reader),
-  });
+  };
+  return decoderConfig(shape, file);
 }

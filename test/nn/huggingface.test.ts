@@ -1,0 +1,182 @@
+/** What config.json may say, and what it may not: every refusal names the field. */
+import { describe, expect, it } from "vitest";
+import { type DecoderShape, decoderConfig } from "../../src/nn/config.ts";
+import { families } from "../../src/nn/families/table.ts";
+import { fileTensors, fromHfConfig, isExtra, nameIn, toHfConfig } from "../../src/nn/huggingface.ts";
+import { rotaryFrequencies, rotaryOf } from "../../src/nn/rotary.ts";
+
+type Json = Record<string, unknown>;
+
+const common = {
+  vocab_size: 64,
+  hidden_size: 32,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  intermediate_size: 48,
+  max_position_embeddings: 128,
+};
+const neo = { vocab_size: 64, hidden_size: 32, num_layers: 2, num_heads: 4, max_position_embeddings: 128 };
+const read = (model_type: string, more: Json = {}, base: Json = common) =>
+  fromHfConfig({ ...base, model_type, ...more }, "here/config.json");
+
+describe("config.json is refused by the name of the field", () => {
+  const cases: [type: string, fields: Json, message: string, base?: Json][] = [
+    ["t5", {}, 'model_type "t5" is not supported'],
+    ["gemma3", {}, "text-only sizes are gemma3_text"],
+    ["constructor", {}, 'model_type "constructor" is not supported'],
+    ["llama", { hidden_act: "quick_gelu" }, 'hidden_act = "quick_gelu" is not supported'],
+    ["llama", { hidden_act: "toString" }, 'hidden_act = "toString" is not supported'],
+    ["llama", { rope_scaling: { rope_type: "longrope" } }, 'rope_scaling: rope_type "longrope" is not supported'],
+    ["llama", { rope_scaling: { type: "linear" } }, "rope_scaling: factor is missing"],
+    ["llama", { rope_parameters: { partial_rotary_factor: 0.5 } }, "partial_rotary_factor = 0.5 is not supported"],
+    ["llama", { attention_bias: "yes" }, "attention_bias must be true or false"],
+    ["llama", { hidden_size: undefined }, "hidden_size is missing"],
+    ["llama", { hidden_size: "32" }, "hidden_size must be a number"],
+    ["llama", { eos_token_id: "</s>" }, "eos_token_id must be a token id"],
+    ["llama", { quantization_config: { bits: 4 } }, "quantization_config = "],
+    ["llama", { head_dim: 260 }, "headDim must be a multiple of 4 up to 256, not 260"],
+    ["llama", { num_key_value_heads: 3 }, "heads (4) must be a multiple of kvHeads (3)"],
+    ["qwen2", { layer_types: ["full_attention", "chunked_attention"] }, 'layer_types has "chunked_attention"'],
+    ["qwen2", { layer_types: ["full_attention"] }, "layer_types has 1 entries for 2 layers"],
+    ["mistral", { layer_types: ["full_attention", "sliding_attention"] }, "layer_types that differ"],
+    ["mistral", { sliding_window: 0 }, "slidingWindow must be a positive whole number, not 0"],
+    ["gemma2", { use_bidirectional_attention: true }, "use_bidirectional_attention = true is not supported"],
+    ["gemma3_text", { attn_logit_softcapping: 50 }, "attn_logit_softcapping = 50 is not supported"],
+    [
+      "gemma3_text",
+      { rope_parameters: { sliding_attention: { rope_type: "linear", factor: 2 } } },
+      "rope_parameters.sliding_attention: scaled rotary positions",
+    ],
+    ["gemma2", { final_logit_softcapping: -1 }, "logitSoftcap must be positive, not -1"],
+    ["gpt_neox", { rotary_pct: 0.375 }, "ropeFraction 0.375 of headDim 8 is 3 columns, which must be even"],
+    ["gpt_neo", { attention_types: [[["global", "sparse"], 1]] }, 'attention_types has "sparse"', neo],
+    ["gpt_neo", { attention_types: [[["global", "local"], 2]] }, "attention_types describes 4 of 2 layers", neo],
+    ["gpt2", { scale_attn_by_inverse_layer_idx: true }, "scale_attn_by_inverse_layer_idx = true is not supported"],
+  ];
+  it.each(cases)("%s %j", (type, fields, message, base) => {
+    expect(() => read(type, fields, base)).toThrow(message);
+    expect(() => read(type, fields, base)).toThrow("here/config.json: ");
+  });
+});
+
+describe("config.json as files in the wild have it", () => {
+  it("Gemma 1 says gelu and means its approximation", () => {
+    expect(read("gemma", { hidden_act: "gelu" }).activation).toBe("gelu_tanh");
+    expect(read("gemma", {}).activation).toBe("gelu_tanh");
+    expect(read("gemma", { hidden_activation: "gelu" }).activation).toBe("gelu");
+    expect(read("gemma", {}).headDim).toBe(256);
+  });
+
+  it("Gemma 3 with the fields of older releases", () => {
+    const c = read("gemma3_text", {
+      num_hidden_layers: 7,
+      rope_theta: 5e5,
+      rope_local_base_freq: 100,
+      rope_scaling: { rope_type: "linear", factor: 8 },
+      sliding_window_pattern: 3,
+      sliding_window: 16,
+      query_pre_attn_scalar: 64,
+    });
+    expect(c.slidingLayers).toEqual([true, true, false, true, true, false, true]);
+    expect([c.ropeTheta, c.localRopeTheta, c.slidingWindow, c.attentionScale]).toEqual([5e5, 100, 16, 1 / 8]);
+    expect(c.ropeScaling).toEqual({ type: "linear", factor: 8 });
+    expect(rotaryOf(c, 0)?.frequencies[1]).toBeCloseTo(100 ** (-2 / 256), 6);
+    expect(rotaryOf(c, 2)?.frequencies[0]).toBe(1 / 8);
+  });
+
+  it("Llama 3.1 under the old name and the new", () => {
+    const scaling = { factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
+    const old = read("llama", { rope_theta: 5e5, rope_scaling: { rope_type: "llama3", ...scaling } });
+    const now = read("llama", { rope_parameters: { rope_type: "llama3", rope_theta: 5e5, ...scaling } });
+    expect(old).toEqual(now);
+    expect(old.eosIds).toEqual([]);
+  });
+
+  it("several end tokens, and -1 for none", () => {
+    const c = read("llama", { eos_token_id: [7, 9], pad_token_id: -1 });
+    expect([c.eosId, c.eosIds, c.padId]).toEqual([7, [7, 9], null]);
+    expect(toHfConfig(c, "lm").eos_token_id).toEqual([7, 9]);
+  });
+
+  it("Qwen with a window that is not in use", () => {
+    const c = read("qwen2", { use_sliding_window: false, sliding_window: 4, max_window_layers: 1 });
+    expect([c.slidingWindow, c.slidingLayers]).toEqual([null, [false, false]]);
+  });
+
+  it("Mistral without a window, and its first release", () => {
+    expect(read("mistral", { sliding_window: null }).slidingWindow).toBe(null);
+    expect(read("mistral", {}).slidingWindow).toBe(4096);
+  });
+
+  it("GPT-Neo without its list of layers", () => {
+    expect(read("gpt_neo", {}, neo).slidingLayers).toEqual([false, true]);
+    expect(read("gpt_neo", {}, neo).attentionScale).toBe(1);
+  });
+
+  it("yarn computes its attention factor", () => {
+    const rope = { rope_type: "yarn", factor: 4, original_max_position_embeddings: 32 };
+    const { ropeScaling } = read("llama", { rope_parameters: rope });
+    expect(ropeScaling).toMatchObject({ attentionFactor: 0.1 * Math.log(4) + 1, betaFast: 32, betaSlow: 1 });
+    const { frequencies, magnitude } = rotaryFrequencies(8, 10000, ropeScaling);
+    expect([frequencies[0], magnitude]).toEqual([1, 0.1 * Math.log(4) + 1]);
+    expect(frequencies[3]).toBeCloseTo(0.001 / 4, 9);
+  });
+});
+
+describe("decoderConfig", () => {
+  const shape = { vocabSize: 64, hiddenSize: 32, layers: 4, heads: 4 };
+
+  it.each(Object.keys(families) as (keyof typeof families)[])("makes a %s that its files can describe", (family) => {
+    const config = decoderConfig({ ...shape, family });
+    expect(fromHfConfig(toHfConfig(config, "lm"), "config.json")).toEqual(config);
+    const parameters = fileTensors(config, "lm").map((t) => t.parameter);
+    expect(parameters).toContain("decoder.embed.weight");
+    expect(toHfConfig(config, "score").architectures).toEqual([families[family].classes.score]);
+  });
+
+  it("refuses what the family's files could not say", () => {
+    const refused = (more: Partial<DecoderShape>) => () => decoderConfig({ ...shape, family: "llama", ...more });
+    expect(refused({ qkNorm: true })).toThrow("llama models have qkNorm = false, not true");
+    expect(refused({ logitSoftcap: 30 })).toThrow("llama models have logitSoftcap = null, not 30");
+    expect(refused({ qkvBias: true, outBias: false })).toThrow("llama models have outBias = true, not false");
+    expect(refused({ family: "gptj" as never })).toThrow('family "gptj" is unknown; these are known: gpt2, ');
+    expect(refused({ ropeLayers: [true] })).toThrow("ropeLayers has 1 entries for 4 layers");
+  });
+});
+
+describe("names in files", () => {
+  const config = decoderConfig({ family: "llama", vocabSize: 64, hiddenSize: 32, layers: 1, heads: 4 });
+
+  it("of the bare model, and of other score heads, are found", () => {
+    const [embed] = fileTensors(config, "score");
+    const head = fileTensors(config, "score").at(-1) as ReturnType<typeof fileTensors>[number];
+    expect(nameIn(embed, new Set(["model.embed_tokens.weight"]))).toBe("model.embed_tokens.weight");
+    expect(nameIn(embed, new Set(["embed_tokens.weight"]))).toBe("embed_tokens.weight");
+    expect(nameIn(embed, new Set(["other.embed_tokens.weight"]))).toBe(null);
+    expect(nameIn(head, new Set(["score_head.weight"]))).toBe("score_head.weight");
+  });
+
+  it("of buffers and the other head are passed over", () => {
+    const extra = [
+      "transformer.h.0.attn.bias",
+      "h.11.attn.masked_bias",
+      "transformer.h.0.attn.attention.bias",
+      "transformer.h.0.attn.attention.masked_bias",
+      "gpt_neox.layers.0.attention.bias",
+      "gpt_neox.layers.0.attention.rotary_emb.inv_freq",
+      "model.layers.0.self_attn.rotary_emb.inv_freq",
+      "model.rotary_emb.inv_freq",
+      "lm_head.weight",
+      "embed_out.weight",
+      "score.weight",
+    ];
+    for (const name of extra) expect([name, isExtra(name)]).toEqual([name, true]);
+    const own = [
+      "model.layers.0.self_attn.q_proj.bias",
+      "gpt_neox.layers.0.attention.dense.bias",
+      "transformer.h.0.attn.c_attn.bias",
+    ];
+    for (const name of own) expect([name, isExtra(name)]).toEqual([name, false]);
+  });
+});
