@@ -13,7 +13,7 @@ import type { Values } from "./option.ts";
 import type { AdapterOptions } from "./options.ts";
 
 /** The adapter options of a training verb; evaluation has the base's path only. */
-export type PeftChoice = Partial<Values<AdapterOptions>> & { seed?: number };
+export type PeftChoice = Partial<Values<AdapterOptions>> & { seed?: number; gradient_checkpointing?: boolean };
 
 export class ModelOpener {
   /** Everything that was opened, to be destroyed in the end. */
@@ -102,6 +102,7 @@ export class ModelOpener {
 
   private keep<M extends Model>(model: M): M {
     this.opened.push(model);
+    model.gradientCheckpointing = this.choice.gradient_checkpointing ?? false;
     return model;
   }
 }

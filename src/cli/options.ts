@@ -46,7 +46,7 @@ const optimiser = (rate: number, scheduler: Scheduler, batch: number) => ({
   }),
   per_device_train_batch_size: optim.int(batch, "Sequences (for reward: pairs) in one pass", { min: 1 }),
   gradient_accumulation_steps: optim.int(1, "Passes added up for one optimizer step", { min: 1 }),
-  gradient_checkpointing: optim.flag(
+  gradient_checkpointing: optim.bool(
     false,
     "Compute each block again for its gradient: a third slower, far less memory",
   ),

@@ -80,5 +80,7 @@ async function startingPoint(files: Files, o: Options, opener: ModelOpener) {
     padId: tokenizer.padId ?? null,
     ...chosen,
   });
-  return { model: new CausalLM(config, basename(o.output_dir)).initialize(o.seed), tokenizer };
+  const model = new CausalLM(config, basename(o.output_dir)).initialize(o.seed);
+  model.gradientCheckpointing = o.gradient_checkpointing;
+  return { model, tokenizer };
 }

@@ -45,6 +45,12 @@ export abstract class Model extends Module {
     return this.decoder.config;
   }
 
+  /** Gradient checkpointing, of an adapter's base as of a whole model: see `Decoder.checkpointing`. Default off. */
+  set gradientCheckpointing(on: boolean) {
+    const { decoder } = this;
+    (decoder instanceof Decoder ? decoder : decoder.base).checkpointing = on;
+  }
+
   /** Allocates the parameters; `label` names the model in memory errors ("actor", "reward model"). */
   protected allocate(label: string, format: WeightFormat): void {
     this.store = new ParameterStore([...this.parameters(), ...(this.adapter?.parameters ?? [])], label, format);

@@ -1,7 +1,6 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { stats, trim } from "../../src/gpu/stream.ts";
 import { decoderConfig } from "../../src/nn/config.ts";
-import type { Decoder } from "../../src/nn/decoder.ts";
 import { withDropout } from "../../src/nn/dropout.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { backward } from "../../src/tensor/autograd.ts";
@@ -27,10 +26,6 @@ function open(family: "gpt2" | "llama"): CausalLM {
   return model;
 }
 
-const setCheckpointing = ({ decoder }: CausalLM, checkpointing: boolean): void => {
-  (decoder as Decoder).checkpointing = checkpointing;
-};
-
 /** One forward and backward pass over two sequences. */
 function step(model: CausalLM, length = 9): void {
   const host = Uint32Array.from({ length: 2 * length }, (_, i) => (i * 7) % shape.vocabSize);
@@ -47,7 +42,7 @@ describe("gradient checkpointing", () => {
     model.store.trainable();
     const gradients = async (checkpointing: boolean) => {
       model.store.zeroGrad();
-      setCheckpointing(model, checkpointing);
+      model.gradientCheckpointing = checkpointing;
       step(model);
       return Promise.all(model.store.parameters.map(async (p) => [p.name, ...(await (p.value.grad as Tensor).read())]));
     };
@@ -64,7 +59,7 @@ describe("gradient checkpointing", () => {
       if (name.endsWith("lora_B")) value.write(Float32Array.from({ length: value.size }, (_, i) => Math.sin(i)));
     }
     const gradients = async (checkpointing: boolean) => {
-      setCheckpointing(base, checkpointing);
+      base.gradientCheckpointing = checkpointing;
       adapted.store.zeroGrad();
       withDropout({ seed: 1, step: 2, pass: 0 }, () => step(adapted));
       return Promise.all(
@@ -80,7 +75,7 @@ describe("gradient checkpointing", () => {
     const peak = (checkpointing: boolean) => {
       trim();
       const before = stats().poolBytes;
-      setCheckpointing(model, checkpointing);
+      model.gradientCheckpointing = checkpointing;
       step(model, 256);
       return stats().poolBytes - before;
     };
