@@ -148,7 +148,7 @@ class Reader {
       const smooth = (original / wave - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);
       const kept = Math.min(1, Math.max(0, smooth));
       const expected = 1 / ((1 - kept) / scaling.factor + kept);
-      if (Math.abs(expected - factors[i]) > 1e-3 * expected) {
+      if (!(Math.abs(expected - factors[i]) <= 1e-3 * expected)) {
         this.meta.fail(
           `rope_freqs.weight is not the scaling of Llama 3: factor ${i} is ${factors[i]}, not ${expected}`,
         );
