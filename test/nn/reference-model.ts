@@ -5,6 +5,7 @@ import type { Model } from "../../src/nn/models.ts";
 import { loadCausalLM, loadScoreModel } from "../../src/nn/pretrained.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
 import { readChunks } from "../../src/tensor/params.ts";
+import type { WeightFormat } from "../../src/tensor/quantize.ts";
 import { type FixtureArray, values } from "../fixture.ts";
 
 export interface ReferenceModel {
@@ -51,7 +52,8 @@ async function folder({ config, weights }: ReferenceModel) {
   return files;
 }
 
-export const openLM = async (reference: ReferenceModel) => loadCausalLM(await folder(reference), "model");
+export const openLM = async (reference: ReferenceModel, format?: WeightFormat) =>
+  loadCausalLM(await folder(reference), "model", "model", format);
 export const openScorer = async (reference: ReferenceModel) => loadScoreModel(await folder(reference), "model");
 
 /** The accumulated gradients, cut and transposed as the tensors of the file are. */
