@@ -1,0 +1,84 @@
+/** Which files of a repository are needed. */
+import { UserError } from "../runtime/errors.ts";
+import { parseJson } from "../runtime/files.ts";
+import { chooseDataFiles } from "./dataset-card.ts";
+import { isSafeName } from "./hub-client.ts";
+
+/** The files, where to look within the folder ("" is the folder itself), or why there is nothing to take. */
+export type Wanted = { files: string[]; path: string; complete: boolean } | { reason: string };
+
+type Read = (name: string) => Promise<Uint8Array | null>;
+
+const TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"];
+const SETTINGS = ["config.json", "generation_config.json"];
+const INDEX = "model.safetensors.index.json";
+const ADAPTER = ["adapter_config.json", "adapter_model.safetensors"];
+
+/** "model": a full model, an adapter, or the one GGUF file of a repository that has nothing else. */
+export async function modelFiles(
+  names: readonly string[],
+  read: Read,
+  wanted: "model" | "tokenizer",
+  id: string,
+): Promise<Wanted> {
+  const there = (list: readonly string[]) => list.filter((name) => names.includes(name));
+  const files = [...there(TOKENIZER)];
+  if (wanted === "tokenizer" && files.includes("tokenizer.json")) return { files, path: "", complete: true };
+  const gguf = names.filter((name) => name.endsWith(".gguf"));
+  files.push(...there(SETTINGS));
+  if (names.includes("model.safetensors")) files.push("model.safetensors");
+  else if (names.includes(INDEX)) files.push(INDEX, ...(await shardsOf(names, read, id)));
+  else if (ADAPTER.every((name) => names.includes(name))) files.push(...ADAPTER);
+  else if (gguf.length === 1) return { files: gguf, path: gguf[0], complete: true };
+  else {
+    const others = names.filter((name) => /\.(gguf|bin|pt|pth|h5|onnx|msgpack)$/.test(name)).slice(0, 20);
+    const has = others.length > 0 ? others.join(", ") : names.slice(0, 20).join(", ");
+    const what =
+      wanted === "model"
+        ? "model.safetensors, no index of shards, no adapter and not one .gguf file alone"
+        : "tokenizer.json";
+    return { reason: `${id}: the repository has no ${what}; it has ${has || "no files"}` };
+  }
+  if (wanted === "tokenizer") return { reason: `${id}: the repository has no tokenizer.json` };
+  // A cached folder without one of these may only be half of the repository.
+  const complete = files.includes("tokenizer.json") && (files.includes("config.json") || files.includes(ADAPTER[0]));
+  return { files, path: "", complete };
+}
+
+async function shardsOf(names: readonly string[], read: Read, id: string): Promise<string[]> {
+  const bytes = await read(INDEX);
+  const map = bytes && parseJson<{ weight_map?: Record<string, unknown> }>(bytes, `${id}/${INDEX}`).weight_map;
+  if (!map || typeof map !== "object") throw new UserError(`${id}/${INDEX} has no "weight_map"`);
+  const shards = [...new Set(Object.values(map).map(String))];
+  for (const name of shards) {
+    if (!isSafeName(name))
+      throw new UserError(`${id}/${INDEX} names a shard ${JSON.stringify(name)} outside its folder`);
+    if (!names.includes(name)) throw new UserError(`${id}/${INDEX} needs ${name}, which is not there`);
+  }
+  return shards;
+}
+
+/** A dataset's card and the data files of a configuration's splits. */
+export async function datasetFiles(
+  names: readonly string[],
+  read: Read,
+  part: { config?: string | null; splits: readonly string[] },
+  id: string,
+): Promise<Wanted> {
+  const card = names.includes("README.md") ? await read("README.md") : null;
+  const text = card && new TextDecoder().decode(card);
+  const chosen: string[][] = [];
+  for (const split of part.splits) chosen.push(await chooseDataFiles(names, text, { config: part.config, split }, id));
+  const files = [...new Set([...(card ? ["README.md"] : []), ...chosen.flat()])];
+  // Of sharded files a cache may hold some only; names tell how many there are.
+  const complete = chosen.every((list) => list.length > 0 && list.every((name) => allShards(name, names)));
+  return { files, path: "", complete };
+}
+
+function allShards(name: string, names: readonly string[]): boolean {
+  const match = /^(.*)-(\d{5})-of-(\d{5})(.*)$/.exec(name);
+  if (!match) return true;
+  const pattern = (n: number) => `${match[1]}-${String(n).padStart(5, "0")}-of-${match[3]}${match[4]}`;
+  for (let n = 0; n < Number(match[3]); n++) if (!names.includes(pattern(n))) return false;
+  return true;
+}

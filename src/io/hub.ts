@@ -1,0 +1,173 @@
+/**
+ * Models and datasets by name, `org/name[@revision]`, as on the Hugging Face hub: first out of the standard cache, then over
+ * the network. Plain `fetch` and a cache of our own make in Python's layout, so that both programs share one download; the
+ * package @huggingface/hub would ask the network even for what is cached, resumes nothing and knows no browser storage.
+ *
+ * Every file is checked against the hash that the hub lists for it (sha256 of large files, git's sha1 of small ones) before
+ * it gets its name. What was loaded in part goes on where it stopped.
+ */
+import { UserError } from "../runtime/errors.ts";
+import { HubClient, type HubFile } from "./hub-client.ts";
+import { datasetFiles, modelFiles, type Wanted } from "./hub-wanted.ts";
+
+export interface Repo {
+  kind: "models" | "datasets";
+  /** "org/name", or a name alone. */
+  id: string;
+  revision: string;
+}
+
+/** A file on its way into the store. */
+export interface Download {
+  /** Bytes that are there already. */
+  readonly size: number;
+  write(bytes: Uint8Array): Promise<void>;
+  /** Throws away what is there. */
+  restart(): Promise<void>;
+  /** The hash of all bytes in hexadecimal; git's has the header "blob <size>\0" before them. */
+  hash(kind: "sha256" | "git-sha1"): Promise<string>;
+  /** Gives the file its name. */
+  finish(): Promise<void>;
+  /** Leaves it to be gone on with later. */
+  leave(): Promise<void>;
+}
+
+/** Where downloads are kept: the standard cache on disk, or a browser's private files. */
+export interface HubStore {
+  /** For messages. */
+  readonly where: string;
+  commitOf(repo: Repo): Promise<string | null>;
+  writeCommit(repo: Repo, commit: string): Promise<void>;
+  /** The path under which the files of a commit are found. */
+  folder(repo: Repo, commit: string): string;
+  /** Names of the files of a commit that are there, in subfolders too. */
+  names(repo: Repo, commit: string): Promise<string[]>;
+  read(repo: Repo, commit: string, name: string): Promise<Uint8Array | null>;
+  hasBlob(repo: Repo, etag: string): Promise<boolean>;
+  download(repo: Repo, etag: string): Promise<Download>;
+  /** Gives a stored blob a name within a commit. */
+  link(repo: Repo, commit: string, name: string, etag: string): Promise<void>;
+}
+
+export interface HubOptions {
+  store: HubStore;
+  /** Never use the network. */
+  offline?: boolean;
+  /** Default https://huggingface.co. */
+  endpoint?: string;
+  token?: string | null;
+  signal?: AbortSignal;
+  onProgress?: (file: string, received: number, total: number) => void;
+  fetch?: typeof fetch;
+  /** Milliseconds before the first repetition of a request that failed, three times as many before the next; default 300. */
+  retryMs?: number;
+}
+
+/** Whether a text can be the name of a repository, perhaps with "@revision". A path that exists comes first: ask before. */
+export function parseRepo(text: string, kind: Repo["kind"] = "models", revision?: string): Repo | null {
+  const match =
+    /^(?:hf:\/\/(?:datasets\/)?)?((?:[A-Za-z0-9][\w.-]{0,95}\/)?[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\w./-]*))?$/.exec(
+      text,
+    );
+  if (!match || /\.\.|--|\.git$/.test(match[1])) return null;
+  const asked = match[2] ?? revision ?? "main";
+  if (!/^\w[\w./-]*$/.test(asked) || /(^|\/)\.{1,2}(\/|$)|\/\/|\/$/.test(asked)) return null;
+  return { kind, id: match[1], revision: asked };
+}
+
+/**
+ * The folder with what is wanted of a model: "model" is configuration, tokenizer and weights, "tokenizer" the tokenizer only.
+ * Files of a cached commit are taken without asking the network.
+ * @throws UserError that names the ways to supply what is missing
+ */
+export function resolveModel(repo: Repo, wanted: "model" | "tokenizer", options: HubOptions): Promise<string> {
+  return resolve(repo, (names, read) => modelFiles(names, read, wanted, repo.id), options);
+}
+
+/** The folder with a dataset's README and the data files of a part of it. */
+export function resolveDataset(
+  repo: Repo,
+  part: { config?: string | null; splits: readonly string[] },
+  options: HubOptions,
+): Promise<string> {
+  return resolve(repo, (names, read) => datasetFiles(names, read, part, repo.id), options);
+}
+
+async function resolve(repo: Repo, choose: Choose, options: HubOptions): Promise<string> {
+  const { store } = options;
+  const cached = await store.commitOf(repo);
+  if (cached !== null) {
+    const names = await store.names(repo, cached);
+    const wanted = await choose(names, (name) => store.read(repo, cached, name)).catch(onlyUserError);
+    if (wanted && "files" in wanted && wanted.complete) return join(store.folder(repo, cached), wanted.path);
+  }
+  if (options.offline) throw missing(repo, store, "the network is not to be used (--offline or HF_HUB_OFFLINE)");
+  const client = new HubClient(options);
+  const commit = await client.commitOf(repo).catch((error: Error) => {
+    throw missing(repo, store, error.message, error);
+  });
+  const listed = new Map((await client.list(repo, commit)).map((file) => [file.name, file]));
+  const read = async (name: string) => {
+    const file = listed.get(name);
+    if (!file) return null;
+    await fetchFile(client, repo, commit, file, options);
+    return store.read(repo, commit, name);
+  };
+  const wanted = await choose([...listed.keys()], read);
+  if ("reason" in wanted) throw new UserError(wanted.reason);
+  for (const name of wanted.files) await fetchFile(client, repo, commit, listed.get(name) as HubFile, options);
+  await store.writeCommit(repo, commit);
+  return join(store.folder(repo, commit), wanted.path);
+}
+
+type Choose = (names: string[], read: (name: string) => Promise<Uint8Array | null>) => Promise<Wanted>;
+
+const join = (folder: string, path: string) => (path === "" ? folder : `${folder}/${path}`);
+
+function onlyUserError(error: Error): null {
+  if (error instanceof UserError) return null; // what is cached is not enough, or damaged
+  throw error;
+}
+
+/** Loads one file unless it is there, and gives it its name within the commit. */
+async function fetchFile(
+  client: HubClient,
+  repo: Repo,
+  commit: string,
+  file: HubFile,
+  { store, onProgress }: HubOptions,
+): Promise<void> {
+  if (!(await store.hasBlob(repo, file.hash))) {
+    const download = await store.download(repo, file.hash);
+    try {
+      await client.load(repo, commit, file, download, (received) => onProgress?.(file.name, received, file.size));
+      const found = await download.hash(file.large ? "sha256" : "git-sha1");
+      if (found !== file.hash) {
+        await download.restart();
+        throw new UserError(
+          `${repo.id}: ${file.name} is not what the hub lists: its ${file.large ? "sha256" : "git sha1"} is ${found}, not ` +
+            `${file.hash}; the download was thrown away, try again`,
+        );
+      }
+      await download.finish();
+    } catch (error) {
+      await download.leave();
+      throw error;
+    }
+  }
+  await store.link(repo, commit, file.name, file.hash);
+}
+
+function missing(repo: Repo, store: HubStore, reason: string, cause?: Error): UserError {
+  const what = repo.kind === "models" ? "model" : "dataset";
+  const folder =
+    repo.kind === "models" ? "a folder with config.json and weights, or a .gguf file" : "a file or a folder";
+  const type = repo.kind === "models" ? "" : " --repo-type dataset";
+  return new UserError(
+    `${repo.id}${repo.revision === "main" ? "" : `@${repo.revision}`}: there is no such ${what} here, and ${reason}. ` +
+      `There are three ways to supply it: the path of ${folder}; the cache in ${store.where}, which ` +
+      `"hf download ${repo.id}${type}" fills on a machine with a network; or org/name with the network allowed, ` +
+      "with HF_TOKEN set if it is private, or HF_ENDPOINT if you use a mirror",
+    { cause },
+  );
+}
