@@ -190,6 +190,26 @@ export function onClose(fn: () => void): void {
   closers.add(fn);
 }
 
+/**
+ * Runs `work` on a stand-in for the open device, with the same capabilities. What was made on the device before is
+ * forgotten, as when it closes; what was made on the stand-in is forgotten afterwards.
+ */
+export async function withStandIn<R>(device: GPUDevice, work: () => Promise<R>): Promise<R> {
+  const real = need();
+  const forget = () => {
+    for (const fn of closers) fn();
+    clearDeviceError();
+  };
+  forget();
+  current = { ...real, device, wait: undefined };
+  try {
+    return await work();
+  } finally {
+    forget();
+    current = real;
+  }
+}
+
 /** Destroys the device and forgets everything made on it; `openDevice` may be called again. */
 export function closeDevice(): void {
   if (!current) return;
