@@ -11,7 +11,7 @@ import {
 import { firstUnstorable, type TensorToWrite } from "../io/safetensors-write.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { FileContent, Files } from "../runtime/files.ts";
-import { fileTensors, fromHfConfig, isExtra, nameIn } from "./huggingface.ts";
+import { configText, fileTensors, fromHfConfig, isExtra, nameIn } from "./huggingface.ts";
 
 export interface ConvertOptions {
   /** Default: what the weights are stored in now, where that is one of these; else float32. */
@@ -45,7 +45,7 @@ export async function convertModel(
     const tensors = tensorsOf(model, dtype);
     const content: Record<string, FileContent> = {
       ...weightFiles(tensors, options.maxShardSize ?? MAX_SHARD_SIZE),
-      "config.json": json({ ...model.config, dtype, torch_dtype: dtype }),
+      "config.json": configText({ ...model.config, dtype, torch_dtype: dtype }),
       ...(await besides(files, path)),
     };
     await files.writeFolder(output, content);

@@ -51,6 +51,32 @@ export function toHfConfig(c: DecoderConfig, head: HeadKind): Record<string, unk
   };
 }
 
+/** Fields that transformers insists on being written as floats, which JSON.stringify does not do with 30. */
+const floats = new Set([
+  "attn_logit_softcapping",
+  "final_logit_softcapping",
+  "rms_norm_eps",
+  "layer_norm_eps",
+  "layer_norm_epsilon",
+  "rope_theta",
+  "rope_local_base_freq",
+  "rotary_pct",
+  "partial_rotary_factor",
+  "factor",
+  "low_freq_factor",
+  "high_freq_factor",
+  "beta_fast",
+  "beta_slow",
+  "attention_factor",
+]);
+
+/** The text of config.json. */
+export function configText(config: Record<string, unknown>): string {
+  const marked = (key: string, value: unknown) =>
+    floats.has(key) && Number.isInteger(value) ? `float ${value}` : value;
+  return `${JSON.stringify(config, marked, 2).replace(/"float (-?\d+)"/g, "$1.0")}\n`;
+}
+
 /** Reads config.json. Throws `UserError` naming the field that is missing or not supported. */
 export function fromHfConfig(json: Record<string, unknown>, file: string): DecoderConfig {
   const reader = new ConfigReader(json, file);

@@ -9,6 +9,7 @@ import type { Parameter } from "../tensor/params.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
 import type { DecoderConfig } from "./config.ts";
 import {
+  configText,
   type FileTensor,
   fileTensors,
   fromHfConfig,
@@ -48,7 +49,7 @@ export async function modelFiles(model: Model, options: SaveOptions = {}): Promi
   const generation = { bos_token_id: config.bosId, eos_token_id: eos, pad_token_id: config.padId, do_sample: true };
   return {
     ...weightFiles(tensors, maxShardSize),
-    "config.json": json({ ...toHfConfig(config, head), dtype, torch_dtype: dtype }),
+    "config.json": configText({ ...toHfConfig(config, head), dtype, torch_dtype: dtype }),
     ...(head === "lm" && { "generation_config.json": json(generation) }),
   };
 }

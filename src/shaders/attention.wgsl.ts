@@ -202,9 +202,12 @@ const visibleKeys = ({ window }: AttentionShape): string => `  let lo = ${
 };
   let hi = min(block.y, block.w);`;
 
-/** Query row `query` sees key row `key`. */
+/**
+ * Query row `query` sees key row `key`. With a window it is one comparison, since differences below 0 wrap around to large
+ * numbers: `&&` would be a branch for each pair, and SwiftShader takes minutes to compile those.
+ */
 const sees = ({ window }: AttentionShape, query: string, key: string): string =>
-  window ? `(${key} <= ${query} && ${key} + u.window > ${query})` : `${key} <= ${query}`;
+  window ? `${query} - (${key}) < u.window` : `${key} <= ${query}`;
 
 /**
  * bindings: qkv, blocks -> out, stats; scalars: tasks (blocks x heads), d4, heads, kvHeads, scale2 = scale * log2 e, and for
@@ -312,7 +315,7 @@ ${store(shape, `d${i}`, "dqkv", `r${i} * width + head * ${d4}u`, " * u.scale")}`
  */
 export function attentionBackwardKeyValue(shape: AttentionShape): string {
   const { d4, rows, window } = shape;
-  const seen = (i: number) => (window ? `(j >= r${i} && j < r${i} + u.window)` : `j >= r${i}`);
+  const seen = (i: number) => (window ? sees(shape, "j", `r${i}`) : `j >= r${i}`);
   const streamed: Streamed[] = [
     { name: "q", buffer: "qkv", at: `ITEM * width + query * ${d4}u` },
     { name: "g", buffer: "dout", at: `(ITEM * u.heads + query) * ${d4}u` },

@@ -12,6 +12,7 @@ import { trainBpe } from "../../src/data/bpe.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";
 import { type DecoderConfig, decoderConfig } from "../../src/nn/config.ts";
 import { generate } from "../../src/nn/generate.ts";
+import { toHfConfig } from "../../src/nn/huggingface.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
@@ -61,12 +62,35 @@ const shape = {
 const gpt2 = decoderConfig({ ...shape, family: "gpt2" });
 const llama = { ...shape, family: "llama", kvHeads: 2, headDim: 8, intermediateSize: 20, ropeTheta: 500 } as const;
 
+const grouped = { kvHeads: 2, headDim: 8, intermediateSize: 20, eosIds: [tokenizer.eosId as number, 5] };
+const sliding = { slidingWindow: 3 };
+const others = {
+  gpt_neo: sliding,
+  gpt_neox: { ropeFraction: 0.5 },
+  smollm3: { ...grouped, headDim: 4, ropeLayers: [false, true] },
+  mistral: { ...grouped, ...sliding },
+  qwen2: { ...grouped, headDim: 4, ...sliding, slidingLayers: [false, true], tieEmbeddings: false },
+  qwen3: grouped,
+  gemma: grouped,
+  gemma2: { ...grouped, ...sliding, attentionSoftcap: 2, logitSoftcap: 3, attentionScale: 0.5 },
+  gemma3_text: { ...grouped, ...sliding, slidingLayers: [true, false], ropeScaling: { type: "linear", factor: 2 } },
+} as const;
+
 const models: [folder: string, config: DecoderConfig, kind: typeof CausalLM | typeof ScoreModel][] = [
   ["gpt2", gpt2, CausalLM],
   ["llama", decoderConfig({ ...llama, tieEmbeddings: false }), CausalLM],
   ["llama-tied", decoderConfig({ ...llama, tieEmbeddings: true }), CausalLM],
   ["gpt2-score", gpt2, ScoreModel],
   ["llama-score", decoderConfig(llama), ScoreModel],
+  ...(Object.keys(others) as (keyof typeof others)[]).flatMap(
+    (family): [string, DecoderConfig, typeof CausalLM | typeof ScoreModel][] => {
+      const config = decoderConfig({ ...shape, family, ...others[family] });
+      return [
+        [family, config, CausalLM],
+        [`${family}-score`, config, ScoreModel],
+      ];
+    },
+  ),
 ];
 
 interface Answer {
@@ -75,7 +99,7 @@ interface Answer {
   parameters: number;
   logits: number[][] | number[][][];
   greedy?: number[][];
-  generation?: Record<string, number | null>;
+  generation?: Record<string, number | readonly number[] | null>;
   tokenizer: { length: number; specials: Record<string, string | null>; ids: number[][]; decoded: string[] };
 }
 
@@ -115,14 +139,13 @@ describe.skipIf(reason !== "")(`transformers${reason && ` (skipped: ${reason})`}
     const answer = answers.get(name) as Answer;
     const model = opened.get(name) as Model;
     await expectSame(model, answer);
-    const family = config.family === "gpt2" ? "GPT2" : "Llama";
-    const head =
-      model instanceof ScoreModel ? "ForSequenceClassification" : family === "GPT2" ? "LMHeadModel" : "ForCausalLM";
-    expect(answer.architecture).toBe(family + head);
+    const [architecture] = toHfConfig(config, model instanceof ScoreModel ? "score" : "lm").architectures as string[];
+    expect(answer.architecture).toBe(architecture);
     expect(answer.parameters).toBe(model.store.count);
     if (!(model instanceof CausalLM)) return;
     expect(answer.tied).toBe(config.tieEmbeddings);
-    expect(answer.generation).toEqual({ bos_token_id: null, eos_token_id: config.eosId, pad_token_id: config.padId });
+    const ends = config.eosIds.length > 1 ? config.eosIds : config.eosId;
+    expect(answer.generation).toEqual({ bos_token_id: null, eos_token_id: ends, pad_token_id: config.padId });
     const prompts = ids.map((p) => Uint32Array.from(p));
     const responses = await generate(model, prompts, { maxNewTokens: newTokens, temperature: 0, seed: 1, eosIds: [] });
     expect(responses.map((r) => Array.from(r.ids))).toEqual(answer.greedy);

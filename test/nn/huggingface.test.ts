@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { type DecoderShape, decoderConfig } from "../../src/nn/config.ts";
 import { families } from "../../src/nn/families/table.ts";
-import { fileTensors, fromHfConfig, isExtra, nameIn, toHfConfig } from "../../src/nn/huggingface.ts";
+import { configText, fileTensors, fromHfConfig, isExtra, nameIn, toHfConfig } from "../../src/nn/huggingface.ts";
 import { rotaryFrequencies, rotaryOf } from "../../src/nn/rotary.ts";
 
 type Json = Record<string, unknown>;
@@ -91,6 +91,15 @@ describe("config.json as files in the wild have it", () => {
     const now = read("llama", { rope_parameters: { rope_type: "llama3", rope_theta: 5e5, ...scaling } });
     expect(old).toEqual(now);
     expect(old.eosIds).toEqual([]);
+  });
+
+  it("writes floats as floats, for readers that mind", () => {
+    const config = decoderConfig({ family: "gemma2", vocabSize: 64, hiddenSize: 32, layers: 2, heads: 4 });
+    const text = configText(toHfConfig(config, "lm"));
+    expect(text).toContain('"final_logit_softcapping": 30.0,');
+    expect(text).toContain('"rope_theta": 10000.0');
+    expect(text).toContain('"query_pre_attn_scalar": 8,');
+    expect(JSON.parse(text)).toEqual(toHfConfig(config, "lm"));
   });
 
   it("several end tokens, and -1 for none", () => {
