@@ -14,7 +14,7 @@ import { openGpu } from "./gpu.ts";
 import { openPolicy, openTokenizer, withModels } from "./models.ts";
 import type { Values } from "./option.ts";
 import { generateTable } from "./sampling-options.ts";
-import { modelFolderOptions } from "./text-models.ts";
+import { generationConfig, takeTemplate } from "./text-models.ts";
 import { type Context, defineVerb, Interrupted } from "./verb.ts";
 
 type Choice = Values<typeof generateTable>;
@@ -56,7 +56,8 @@ export const generateVerb = defineVerb({
         const room = { context: model.config.maxPositions, response: o.max_new_tokens };
         return promptData(datasetChoice(o), datasetPart(o), tokenizer, room, context.terminal);
       });
-      const codecOptions = await modelFolderOptions(files, o);
+      await takeTemplate(files, tokenizer, o.chat_template_path);
+      const codecOptions = { generationConfig: await generationConfig(files, path) };
       const codec = textCodec(tokenizer, model.config, codecOptions, model.config.maxPositions);
       const prompts = jobs.map((job) => promptIds(codec, job));
       const samples = jobs.reduce((sum, job) => sum + job.samples, 0);

@@ -1,10 +1,12 @@
 /** Opens models that are asked in text, and turns sampling options into what the engine takes. */
 import { basename, join } from "node:path";
+import { ChatTemplate, specialTokens } from "../data/chat-template.ts";
+import type { Tokenizer } from "../data/tokenizer.ts";
 import type { SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type Files, parseJson } from "../runtime/files.ts";
+import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
 import type { TextModel } from "../serve/model.ts";
-import { type CodecOptions, type TextModelOptions, textModel } from "../serve/text-model.ts";
+import { type TextModelOptions, textModel } from "../serve/text-model.ts";
 import { openPolicy } from "./models.ts";
 import type { Values } from "./option.ts";
 import type { chatOptions } from "./sampling-options.ts";
@@ -93,11 +95,19 @@ export interface TextModelChoice {
   chat_template_path?: string | null;
 }
 
-/** What a model's folder says on generation: its generation_config.json, its chat template. */
-export async function modelFolderOptions(files: Files, choice: TextModelChoice): Promise<CodecOptions> {
-  const file = join(choice.model_name_or_path ?? "", "generation_config.json");
+/** What a model's folder says on generation, in its generation_config.json. */
+export async function generationConfig(files: Files, path: string): Promise<Record<string, unknown>> {
+  const file = join(path, "generation_config.json");
   const bytes = await files.read(file).catch(() => null);
-  return { generationConfig: bytes ? parseJson(bytes, file) : {} };
+  return bytes ? parseJson(bytes, file) : {};
+}
+
+/** Gives the tokenizer another chat template than its own, where the options name one. */
+export async function takeTemplate(files: Files, tokenizer: Tokenizer, path: string | null | undefined): Promise<void> {
+  if (!path) return;
+  const bytes = await readNeeded(files, path, "chat_template_path names a file with a Jinja template");
+  const source = new TextDecoder().decode(bytes);
+  tokenizer.chatTemplate = await ChatTemplate.compile(source, path, specialTokens(tokenizer.configJson));
 }
 
 /** A model to ask in text. The caller calls `close` in the end. */
@@ -109,8 +119,12 @@ export async function openTextModel(
   const path = choice.model_name_or_path!;
   const { model, tokenizer } = await openPolicy(files, path, null, choice.base_model_name_or_path ?? null);
   try {
-    const more = { ...(await modelFolderOptions(files, choice)), ...options(model.config.maxPositions) };
-    const text = textModel(model, tokenizer, { name: basename(path), ...more });
+    await takeTemplate(files, tokenizer, choice.chat_template_path);
+    const text = textModel(model, tokenizer, {
+      name: basename(path),
+      generationConfig: await generationConfig(files, path),
+      ...options(model.config.maxPositions),
+    });
     const close = async () => {
       await text.engine.close();
       model.destroy();

@@ -58,7 +58,7 @@ export async function startServer(model: TextModel, options: Partial<ServerOptio
   );
   server.headersTimeout = all.headersMs;
   server.requestTimeout = all.bodyMs;
-  server.maxConnections = 2 * all.maxRequests;
+  server.maxConnections = all.maxRequests + 256; // idle ones among them
   server.on("clientError", refuse);
   await listen(server, all);
   const { port } = server.address() as AddressInfo;

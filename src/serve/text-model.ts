@@ -1,7 +1,6 @@
 import { HUMAN, type Message, renderTurn } from "../data/messages.ts";
 import { StreamDecoder } from "../data/stream-decoder.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
-import type { ChatMessage } from "../io/openai-types.ts";
 import type { DecoderConfig } from "../nn/config.ts";
 import { Engine, type EngineOptions } from "../nn/engine.ts";
 import type { CausalLM } from "../nn/models.ts";
@@ -11,8 +10,6 @@ import { UserError } from "../runtime/errors.ts";
 import type { TextCodec, TextModel } from "./model.ts";
 
 export interface CodecOptions {
-  /** A conversation as text, up to where the assistant speaks; default: a transcript of "Human" and "Assistant". */
-  renderChat?: ((messages: readonly ChatMessage[]) => string) | null;
   /** The model's generation_config.json. */
   generationConfig?: Readonly<Record<string, unknown>>;
 }
@@ -34,13 +31,14 @@ export function textModel(model: CausalLM, tokenizer: Tokenizer, options: TextMo
 }
 
 /**
- * A tokenizer as generation needs it.
+ * A tokenizer as generation needs it. Conversations are written by its chat template, without one as a transcript of
+ * "Human" and "Assistant".
  * @param capacity tokens that fit; texts that are far too long are refused before they are tokenised
  */
 export function textCodec(
   tokenizer: Tokenizer,
   { vocabSize, eosIds }: Pick<DecoderConfig, "vocabSize" | "eosIds">,
-  { renderChat, generationConfig = {} }: CodecOptions,
+  { generationConfig = {} }: CodecOptions,
   capacity: number,
 ): TextCodec {
   const longest = 256 * capacity; // hardly any token has more characters
@@ -62,8 +60,11 @@ export function textCodec(
       return { text, bytes: Array.from(bytes) };
     },
     chat(messages) {
-      // A template writes the special tokens itself.
-      if (renderChat) return { ids: encode(renderChat(messages), true), stop: [] };
+      const { chatTemplate } = tokenizer;
+      if (chatTemplate) {
+        const text = chatTemplate.render(messages, { addGenerationPrompt: true });
+        return { ids: encode(text, true), stop: [] }; // the template writes the special tokens itself
+      }
       return { ids: encode(renderTurn(messages as readonly Message[], []).prompt), stop: [HUMAN] };
     },
   };
