@@ -9,6 +9,7 @@ import { loadCausalLM } from "../nn/pretrained.ts";
 import type { Response } from "../rlhf/rollout.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
+import type { WeightFormat } from "../tensor/quantize.ts";
 
 /** The data, tokenizer and reward that need no file. */
 export const WORLD = "builtin:world";
@@ -38,23 +39,25 @@ export const tokenizerFiles = (tokenizer: Tokenizer): Record<string, string> => 
 
 /**
  * A language model to sample from, with its tokenizer, which is checked against the model's vocabulary. An adapter's
- * folder gives its base with the adapter merged into it, which costs nothing per token.
+ * folder gives its base with the adapter merged into it, which costs nothing per token; in formats other than float32 the
+ * adapter stays beside its base, because its update would be rounded away.
  */
 export async function openPolicy(
   files: Files,
   path: string,
   tokenizerPath: string | null = null,
   basePath: string | null = null,
+  format: WeightFormat = "float32",
 ): Promise<{ model: CausalLM; tokenizer: Tokenizer }> {
   const adapter = await readAdapterFolder(files, path);
   const start = adapter ? basePathOf(adapter, basePath) : path;
   const own = !adapter || (await files.read(join(path, "tokenizer.json"))) !== null;
   const tokenizer = await openTokenizer(files, tokenizerPath ?? (own ? path : start));
-  let model = await loadCausalLM(files, start, basename(path));
+  let model = await loadCausalLM(files, start, basename(path), format);
   if (adapter) {
     const base = model;
     model = (await openAdapter(files, adapter, base, "lm", { label: basename(path) })).withBase(base);
-    model.adapter?.merge();
+    if (format === "float32") model.adapter?.merge();
   }
   tokenizer.checkFits(model.config.vocabSize);
   return { model, tokenizer };

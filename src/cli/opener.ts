@@ -8,18 +8,24 @@ import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
 import { modelReward, type RewardFunction } from "../rlhf/rollout.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
+import type { WeightFormat } from "../tensor/quantize.ts";
 import { basePathOf, openTokenizer, WORLD, worldGold } from "./models.ts";
 import type { Values } from "./option.ts";
 import type { AdapterOptions } from "./options.ts";
+import { refuseTraining, type WeightChoice, weightFormat } from "./weight-options.ts";
 
-/** The adapter options of a training verb; evaluation has the base's path only. */
-export type PeftChoice = Partial<Values<AdapterOptions>> & { seed?: number; gradient_checkpointing?: boolean };
+/** The adapter and precision options of a training verb; evaluation has fewer. */
+export type PeftChoice = Partial<Values<AdapterOptions>> &
+  WeightChoice & { seed?: number; gradient_checkpointing?: boolean };
+
+/** A format that one model is to have; auto is the one for all. */
+type AskedFormat = WeightFormat | "auto";
 
 export class ModelOpener {
   /** Everything that was opened, to be destroyed in the end. */
   readonly opened: Model[] = [];
   private readonly files: Files;
-  private readonly choice: PeftChoice;
+  readonly choice: PeftChoice;
   private readonly bases = new Map<string, CausalLM | ScoreModel>();
 
   constructor(files: Files, choice: PeftChoice = {}) {
@@ -41,7 +47,10 @@ export class ModelOpener {
       if (this.choice.use_peft) throw twoAdapters(path);
       return this.keep(await openAdapter(this.files, adapter, await this.base(adapter, "lm"), "lm", { label }));
     }
-    if (!this.choice.use_peft) return this.keep(await loadCausalLM(this.files, path, label));
+    if (!this.choice.use_peft) {
+      refuseTraining(this.choice, path);
+      return this.keep(await loadCausalLM(this.files, path, label));
+    }
     const base = await this.baseAt(path, "lm");
     const model = new CausalLM({ base, lora: loraOptions(this.choice, base) }, label).initialize(this.choice.seed ?? 0);
     return this.keep(named(model, path));
@@ -56,7 +65,10 @@ export class ModelOpener {
         await openAdapter(this.files, adapter, await this.base(adapter, "score"), "score", { label, seed }),
       );
     }
-    if (!this.choice.use_peft) return this.keep(await loadScoreModel(this.files, path, label, seed));
+    if (!this.choice.use_peft) {
+      refuseTraining(this.choice, path);
+      return this.keep(await loadScoreModel(this.files, path, label, seed));
+    }
     const base = await this.baseAt(path, "score");
     return this.keep(
       named(new ScoreModel({ base, lora: loraOptions(this.choice, base) }, label).initialize(seed), path),
@@ -66,23 +78,26 @@ export class ModelOpener {
   /** A language model that nobody trains: the base of an adapter that is trained, or a copy of its own. */
   async frozenPolicy(path: string, label = "reference"): Promise<CausalLM> {
     const adapter = await readAdapterFolder(this.files, path);
-    if (!adapter) return (await this.baseAt(path, "lm", label)) as CausalLM;
-    return this.keep(await openAdapter(this.files, adapter, await this.base(adapter, "lm"), "lm", { label }));
+    const format = this.choice.ref_model_dtype;
+    if (!adapter) return (await this.baseAt(path, "lm", label, format)) as CausalLM;
+    return this.keep(await openAdapter(this.files, adapter, await this.base(adapter, "lm", format), "lm", { label }));
   }
 
   /** A scorer that nobody trains. */
   async frozenScorer(path: string, label = "reward model"): Promise<ScoreModel> {
     const adapter = await readAdapterFolder(this.files, path);
+    const format = this.choice.reward_model_dtype;
     if (adapter) {
-      return this.keep(await openAdapter(this.files, adapter, await this.base(adapter, "score"), "score", { label }));
+      const base = await this.base(adapter, "score", format);
+      return this.keep(await openAdapter(this.files, adapter, base, "score", { label }));
     }
-    const base = await this.baseAt(path, "score", label);
+    const base = await this.baseAt(path, "score", label, format);
     if (base instanceof ScoreModel) return base;
     throw new UserError(`${path} is the base of the policy here and has no trained score head: name a reward model`);
   }
 
-  private base(adapter: AdapterFolder, kind: "lm" | "score"): Promise<Model> {
-    return this.baseAt(this.basePath(adapter), kind);
+  private base(adapter: AdapterFolder, kind: "lm" | "score", format?: AskedFormat): Promise<Model> {
+    return this.baseAt(this.basePath(adapter), kind, "base model", format);
   }
 
   private basePath(adapter: AdapterFolder): string {
@@ -90,12 +105,27 @@ export class ModelOpener {
   }
 
   /** The base at a path, opened once. A language model serves scorers, too, but not the other way round. */
-  private async baseAt(path: string, kind: "lm" | "score", label = "base model"): Promise<CausalLM | ScoreModel> {
+  private async baseAt(
+    path: string,
+    kind: "lm" | "score",
+    label = "base model",
+    asked: AskedFormat = "auto",
+  ): Promise<CausalLM | ScoreModel> {
     const place = resolve(path);
     const known = this.bases.get(`lm ${place}`) ?? this.bases.get(`${kind} ${place}`);
-    if (known) return known;
-    const open = kind === "lm" ? loadCausalLM : loadScoreModel;
-    const model = this.keep<CausalLM | ScoreModel>(await open(this.files, path, label));
+    if (known) {
+      if (asked === "auto" || asked === known.store.format) return known;
+      throw new UserError(
+        `${path} serves several models here and is kept as ${known.store.format}, so it cannot be ${asked} for one of ` +
+          "them: set --dtype for all",
+      );
+    }
+    const format = asked === "auto" ? weightFormat(this.choice) : asked;
+    const model = this.keep<CausalLM | ScoreModel>(
+      kind === "lm"
+        ? await loadCausalLM(this.files, path, label, format)
+        : await loadScoreModel(this.files, path, label, 0, format),
+    );
     this.bases.set(`${kind} ${place}`, model);
     return model;
   }
@@ -109,7 +139,10 @@ export class ModelOpener {
 
 /** The reward function at a path: a model's, or the true one. */
 export async function openReward(opener: ModelOpener, path: string): Promise<RewardFunction> {
-  if (path === WORLD) return async (responses) => responses.map(worldGold);
+  if (path === WORLD) {
+    if ((opener.choice.reward_model_dtype ?? "auto") === "auto") return async (responses) => responses.map(worldGold);
+    throw new UserError(`reward_model_dtype does not apply: ${WORLD} is a formula without weights`);
+  }
   return modelReward(await opener.frozenScorer(path));
 }
 

@@ -4,6 +4,7 @@
  * (the PPO dialects).
  */
 import { options, type Table } from "./option.ts";
+import { referenceWeights, rewardWeights, weightOptions } from "./weight-options.ts";
 
 const model = options("Model");
 const shape = options("Model from scratch");
@@ -106,6 +107,7 @@ const adapterOptions = (dropout: number) => ({
   lora_modules_to_save: peft.list(null, "Modules to train whole besides (lm_head, embed_tokens, ...)"),
   use_rslora: peft.bool(false, "Multiply by alpha / sqrt(rank) instead"),
   ...adapterBase,
+  ...weightOptions,
 });
 export type AdapterOptions = ReturnType<typeof adapterOptions>;
 
@@ -155,6 +157,8 @@ const alignment = {
     required: true,
     aliases: ["reward_model_name_or_path", "reward_model_or_path"],
   }),
+  ...referenceWeights,
+  ...rewardWeights,
   ...datasets,
 };
 
@@ -275,6 +279,8 @@ export const evaluateOptions = {
   ref_model_name_or_path: model.path(null, "Model that the KL is measured against; default: no KL"),
   ...adapterBase,
   reward_model_path: alignment.reward_model_path,
+  ...weightOptions,
+  ...rewardWeights,
   ...prompts,
   num_prompts: data.int(256, "Prompts or pairs to use", { min: 1 }),
   max_length: data.int(null, "Cut pairs to this many tokens; default: the model's context", { min: 2 }),

@@ -14,6 +14,7 @@ import type { Values } from "./option.ts";
 import { sftOptions } from "./options.ts";
 import { trainingOptions } from "./train.ts";
 import { defineVerb } from "./verb.ts";
+import { refuseTraining } from "./weight-options.ts";
 
 type Options = Values<typeof sftOptions>;
 
@@ -58,6 +59,7 @@ async function startingPoint(files: Files, o: Options, opener: ModelOpener) {
     return { model, tokenizer };
   }
   if (o.use_peft) throw new UserError("use_peft needs --model_name_or_path: an adapter stands on a trained model");
+  refuseTraining(o, "a model from scratch");
   const path = o.tokenizer_name_or_path ?? (o.dataset_name === WORLD ? WORLD : null);
   if (path === null) {
     throw new UserError("a model from scratch needs --tokenizer_name_or_path; make one with: webrlhf tokenizer train");
