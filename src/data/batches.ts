@@ -1,5 +1,6 @@
 /** Records as token ids. */
 import { UserError } from "../runtime/errors.ts";
+import { spanMask } from "./assistant-mask.ts";
 import type { Preference, PromptCompletion, PromptOnly, TextRecord } from "./records.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -7,6 +8,8 @@ import type { Tokenizer } from "./tokenizer.ts";
 export interface SftExample {
   ids: Uint32Array;
   promptLength: number;
+  /** Where given, of those only the tokens with a 1 here. */
+  learned?: Uint8Array;
 }
 
 /** Both answers of a preference behind the same prompt, as whole sequences. */
@@ -35,8 +38,28 @@ export interface PrepareOptions {
  * @throws UserError naming the record when its prompt leaves no room for an answer
  */
 export function sftExample(record: PromptCompletion, tokenizer: Tokenizer, options: PrepareOptions): SftExample {
+  if (record.answers) return answersExample(record, tokenizer, options);
   const prompt = promptIds(record, tokenizer, options.maxLength);
-  return { ids: answerIds(prompt, record.completion, tokenizer, options), promptLength: prompt.length };
+  return { ids: answerIds(prompt, record.completion, tokenizer, options, record), promptLength: prompt.length };
+}
+
+/** A whole conversation, of which parts are learned. It is tokenized as one text, as the template wrote it. */
+function answersExample(record: PromptCompletion, tokenizer: Tokenizer, options: PrepareOptions): SftExample {
+  const text = record.prompt + record.completion;
+  const spelled = tokenizer.encode(text);
+  const prefix = record.rendered ? [] : tokenizer.prefixIds;
+  const end = record.rendered ? [] : eosIds(tokenizer, options);
+  const mask = spanMask(tokenizer, text, spelled, record.answers ?? []);
+  const ids = Uint32Array.from([...prefix, ...spelled, ...end]).slice(0, options.maxLength);
+  const learned = Uint8Array.from([...prefix.map(() => 0), ...mask, ...end.map(() => 1)]).slice(0, options.maxLength);
+  const promptLength = learned.indexOf(1);
+  if (promptLength < 0) {
+    throw new PromptTooLongError(
+      `${record.where ?? "a conversation"}: the assistant says nothing within the first ${options.maxLength} tokens; ` +
+        "shorten or remove it, or use a longer maximum length",
+    );
+  }
+  return { ids, promptLength, learned };
 }
 
 export function preferenceExample(
@@ -46,8 +69,8 @@ export function preferenceExample(
 ): PreferenceExample {
   const prompt = promptIds(record, tokenizer, options.maxLength);
   return {
-    chosen: answerIds(prompt, record.chosen, tokenizer, options),
-    rejected: answerIds(prompt, record.rejected, tokenizer, options),
+    chosen: answerIds(prompt, record.chosen, tokenizer, options, record),
+    rejected: answerIds(prompt, record.rejected, tokenizer, options, record),
     promptLength: prompt.length,
   };
 }
@@ -98,8 +121,14 @@ export function prepareAll<R, E>(
   return { examples, kept, skipped: records.length - kept.length };
 }
 
-function promptIds(record: { prompt: string; where?: string }, tokenizer: Tokenizer, maxLength: number): number[] {
-  const ids = [...tokenizer.prefixIds, ...tokenizer.encode(record.prompt)];
+interface Given {
+  prompt: string;
+  rendered?: boolean;
+  where?: string;
+}
+
+function promptIds(record: Given, tokenizer: Tokenizer, maxLength: number): number[] {
+  const ids = [...(record.rendered ? [] : tokenizer.prefixIds), ...tokenizer.encode(record.prompt)];
   const name = record.where ?? `prompt ${JSON.stringify(record.prompt.slice(0, 40))}`;
   if (ids.length >= maxLength) {
     throw new PromptTooLongError(
@@ -111,8 +140,15 @@ function promptIds(record: { prompt: string; where?: string }, tokenizer: Tokeni
   return ids;
 }
 
-function answerIds(prompt: number[], answer: string, tokenizer: Tokenizer, options: PrepareOptions): Uint32Array {
-  const ids = [...prompt, ...tokenizer.encode(answer, { continued: true }), ...eosIds(tokenizer, options)];
+function answerIds(
+  prompt: number[],
+  answer: string,
+  tokenizer: Tokenizer,
+  options: PrepareOptions,
+  { rendered }: Given,
+): Uint32Array {
+  const end = rendered ? [] : eosIds(tokenizer, options);
+  const ids = [...prompt, ...tokenizer.encode(answer, { continued: true }), ...end];
   return Uint32Array.from(ids.slice(0, options.maxLength));
 }
 

@@ -2,6 +2,8 @@
  * File formats: how a stream of bytes becomes rows. The door for further ones is `registerFormat`.
  */
 import { UserError } from "../runtime/errors.ts";
+import type { OpenFile } from "../runtime/open.ts";
+import { parquetRows } from "./parquet.ts";
 
 /** One row of a dataset file and where it stands, e.g. "pairs.jsonl:12". */
 export interface Row {
@@ -19,7 +21,9 @@ export interface FileFormat {
   /** Endings of file names without ".gz", e.g. ".jsonl". */
   extensions: readonly string[];
   /** The rows of a file. `bytes` is already decompressed. */
-  rows(bytes: ReadableStream<Uint8Array>, file: string, options: RowOptions): AsyncIterable<Row>;
+  rows?(bytes: ReadableStream<Uint8Array>, file: string, options: RowOptions): AsyncIterable<Row>;
+  /** Instead, for formats that are read from several places. */
+  rowsOf?(opened: OpenFile, file: string, options: RowOptions): AsyncIterable<Row>;
 }
 
 const formats: FileFormat[] = [];
@@ -42,6 +46,7 @@ export function formatOf(file: string, name?: string): FileFormat {
 
 registerFormat({ name: "text", extensions: [".txt", ".text", ".md"], rows: textRows });
 registerFormat({ name: "json", extensions: [".json"], rows: jsonRows });
+registerFormat({ name: "parquet", extensions: [".parquet"], rowsOf: parquetRows });
 registerFormat({ name: "jsonl", extensions: [".jsonl", ".ndjson"], rows: jsonlRows });
 
 async function* jsonlRows(bytes: ReadableStream<Uint8Array>, file: string): AsyncGenerator<Row> {

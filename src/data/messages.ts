@@ -1,7 +1,8 @@
-/** Conversations as text. */
-import { UserError } from "../runtime/errors.ts";
+/** Conversations as text: by the model's chat template, or as a transcript. */
+import { isUserError, UserError } from "../runtime/errors.ts";
+import type { ChatMessage, ChatTemplate, RenderOptions, Span } from "./chat-template.ts";
 
-export interface Message {
+export interface Message extends ChatMessage {
   role: "system" | "user" | "assistant";
   content: string;
 }
@@ -32,18 +33,90 @@ export function renderTurn(
   return { prompt: given, completion: renderMessages([...prompt, ...answer]).slice(given.length) };
 }
 
-/** Checks a value from a file; `column` and `where` are for the message. */
-export function checkMessages(value: unknown, column: string, where: string): Message[] {
+/** How conversations become text. */
+export interface Style {
+  /** The model's template; without one a conversation becomes a transcript. */
+  chat?: ChatTemplate | null;
+  /** Tools, documents and further variables for it. */
+  render?: RenderOptions;
+}
+
+/** A turn of a conversation; `column` and `where` are for the message. */
+export function turnText(
+  prompt: readonly ChatMessage[],
+  answer: readonly ChatMessage[],
+  { chat, render = {} }: Style,
+  where: string,
+): { prompt: string; completion: string; rendered?: true } {
+  if (!chat) return renderTurn(plainMessages(prompt, where), plainMessages(answer, where));
+  return located(where, () => ({ ...chat.renderTurn(prompt, answer, render), rendered: true }));
+}
+
+/** A whole conversation, and where the assistant speaks in it. */
+export function conversationText(
+  messages: readonly ChatMessage[],
+  { chat, render = {} }: Style,
+  where: string,
+): { text: string; answers: Span[]; rendered?: true } {
+  if (chat) {
+    const { text, spans } = located(where, () => chat.renderAnswers(messages, render));
+    return { text, answers: spans, rendered: true };
+  }
+  const plain = plainMessages(messages, where);
+  const answers: Span[] = [];
+  plain.forEach(({ role }, i) => {
+    if (role !== "assistant") return;
+    const end = renderMessages(plain.slice(0, i + 1)).length;
+    answers.push([renderMessages(plain.slice(0, i)).length + ASSISTANT.length, end]);
+  });
+  return { text: renderMessages(plain), answers };
+}
+
+/** Checks a value from a file; `column` and `where` are for the message. Nulls, which Arrow writes for "not there", go. */
+export function checkMessages(value: unknown, column: string, where: string): ChatMessage[] {
   if (!Array.isArray(value)) throw new UserError(`${where}: "${column}" must be a list of messages`);
   return value.map((message, i) => {
-    const { role, content } = (message ?? {}) as { role?: unknown; content?: unknown };
+    const found = (withoutNulls(message) ?? {}) as { role?: unknown; content?: unknown };
+    if (typeof found.role !== "string") {
+      throw new UserError(`${where}: message ${i + 1} of "${column}" has no role`);
+    }
+    // A message may be a call of a tool, or parts; what a template does with them is its affair.
+    const said = found.content ?? (Object.keys(found).length > 1 ? "" : undefined);
+    if (typeof said !== "string" && !Array.isArray(said)) {
+      throw new UserError(`${where}: message ${i + 1} of "${column}" has no text content`);
+    }
+    return found as ChatMessage;
+  });
+}
+
+/** The value without the fields of objects that are null. */
+export function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== "object" || value === null) return value;
+  const fields = Object.entries(value).filter(([, field]) => field !== null && field !== undefined);
+  return Object.fromEntries(fields.map(([key, field]) => [key, withoutNulls(field)]));
+}
+
+/** A transcript knows three roles and text. */
+function plainMessages(messages: readonly ChatMessage[], where: string): Message[] {
+  return messages.map((message, i) => {
+    const { role, content } = message;
     if (role !== "system" && role !== "user" && role !== "assistant") {
       throw new UserError(
-        `${where}: message ${i + 1} of "${column}" has role ${JSON.stringify(role)}; known are system, user, assistant`,
+        `${where}: message ${i + 1} has role ${JSON.stringify(role)}; without a chat template the known ones are system, ` +
+          "user, assistant (chat_template_path)",
       );
     }
-    if (typeof content !== "string")
-      throw new UserError(`${where}: message ${i + 1} of "${column}" has no text content`);
+    if (typeof content !== "string") throw new UserError(`${where}: message ${i + 1} has no text content`);
     return { role, content };
   });
+}
+
+/** Puts the record's place before the template's complaint. */
+function located<R>(where: string, work: () => R): R {
+  try {
+    return work();
+  } catch (error) {
+    throw isUserError(error) ? new UserError(`${where}: ${error.message}`, { cause: error }) : error;
+  }
 }

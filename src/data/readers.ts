@@ -1,8 +1,8 @@
 /** Reading datasets: file formats (formats.ts) and row schemas (schemas.ts) put together. */
 import { UserError } from "../runtime/errors.ts";
-import { openStream } from "../runtime/open.ts";
+import { bytesFile, hasDisk, type OpenFile, openFile, openStream, urlFile } from "../runtime/open.ts";
 import { permutation, streamId } from "../runtime/rng.ts";
-import { decompressed, formatOf, type RowOptions } from "./formats.ts";
+import { decompressed, type FileFormat, formatOf, type Row, type RowOptions } from "./formats.ts";
 import type { DataRecord, RecordKind, RecordOf } from "./records.ts";
 import { type Columns, columnsOf, type RowSchema, type SchemaOptions, schemaOf } from "./schemas.ts";
 
@@ -28,12 +28,11 @@ export interface ReadOptions extends RowOptions, SchemaOptions {
 export async function* readRecords(source: DataSource, options: ReadOptions = {}): AsyncGenerator<DataRecord> {
   const name = typeof source === "string" ? source : source.name;
   const format = formatOf(name, options.format);
-  const bytes = await decompressed(typeof source === "string" ? await openStream(source) : source.stream(), name);
   const limit = options.limit ?? Number.POSITIVE_INFINITY;
   let schema: RowSchema | undefined;
   let rows = 0;
   let records = 0;
-  for await (const { value, where } of format.rows(bytes, name, options)) {
+  for await (const { value, where } of rowsOf(format, source, name, options)) {
     if (records >= limit) return;
     rows++;
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -57,6 +56,35 @@ export async function* readRecords(source: DataSource, options: ReadOptions = {}
   }
   if (rows === 0) throw new UserError(`${name}: the dataset is empty`);
   if (records === 0) throw new UserError(`${name}: none of its ${rows} rows can be used`);
+}
+
+async function* rowsOf(
+  format: FileFormat,
+  source: DataSource,
+  name: string,
+  options: ReadOptions,
+): AsyncGenerator<Row> {
+  if (format.rows) {
+    const stream = typeof source === "string" ? await openStream(source) : source.stream();
+    yield* format.rows(await decompressed(stream, name), name, options);
+  } else if (format.rowsOf) {
+    const opened = typeof source === "string" ? await openAt(source) : bytesFile(await collected(source.stream()));
+    try {
+      yield* format.rowsOf(opened, name, options);
+    } finally {
+      await opened.close();
+    }
+  }
+}
+
+async function openAt(path: string): Promise<OpenFile> {
+  const opened = hasDisk ? await openFile(path) : await urlFile(path);
+  if (!opened) throw new UserError(`cannot read ${path}: no such file`);
+  return opened;
+}
+
+async function collected(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> {
+  return new Uint8Array(await new Response(stream as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer());
 }
 
 /**
@@ -86,9 +114,20 @@ export function asKind<K extends RecordKind>(record: DataRecord, kind: K): Recor
     const { where } = record;
     if (record.kind === kind) return record;
     if (kind === "prompt")
-      return { kind: "prompt", prompt: record.kind === "text" ? record.text : record.prompt, where };
+      return {
+        kind: "prompt",
+        prompt: record.kind === "text" ? record.text : record.prompt,
+        ...rendered(record),
+        where,
+      };
     if (kind === "prompt_completion" && record.kind === "preference") {
-      return { kind: "prompt_completion", prompt: record.prompt, completion: record.chosen, where };
+      return {
+        kind: "prompt_completion",
+        prompt: record.prompt,
+        completion: record.chosen,
+        ...rendered(record),
+        where,
+      };
     }
     if (kind === "text" && record.kind === "prompt_completion") {
       return { kind: "text", text: record.prompt + record.completion, where };
@@ -99,6 +138,8 @@ export function asKind<K extends RecordKind>(record: DataRecord, kind: K): Recor
   };
   return convert() as RecordOf<K> | undefined;
 }
+
+const rendered = (record: DataRecord) => ("rendered" in record && record.rendered ? { rendered: true } : {});
 
 function label(kind: RecordKind): string {
   return {

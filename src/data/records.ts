@@ -1,4 +1,8 @@
-/** What the trainers read, whatever the file looked like. `where` says where a record came from ("pairs.jsonl:12"). */
+/**
+ * What the trainers read, whatever the file looked like. `where` says where a record came from ("pairs.jsonl:12").
+ * `rendered` says that a chat template wrote the text: the tokens that begin and end it stand in it, none are to be added.
+ */
+import type { Span } from "./chat-template.ts";
 
 /** Running text. */
 export interface TextRecord {
@@ -12,6 +16,9 @@ export interface PromptCompletion {
   kind: "prompt_completion";
   prompt: string;
   completion: string;
+  /** The parts of `prompt + completion` to learn, where that is not the completion as a whole. */
+  answers?: Span[];
+  rendered?: boolean;
   where?: string;
 }
 
@@ -21,6 +28,7 @@ export interface Preference {
   prompt: string;
   chosen: string;
   rejected: string;
+  rendered?: boolean;
   where?: string;
 }
 
@@ -28,6 +36,7 @@ export interface Preference {
 export interface PromptOnly {
   kind: "prompt";
   prompt: string;
+  rendered?: boolean;
   where?: string;
 }
 

@@ -3,14 +3,25 @@
  * other row must have the same columns. The door for further ones is `registerSchema`.
  */
 import { UserError } from "../runtime/errors.ts";
-import { ASSISTANT, checkMessages, type Message, renderTurn } from "./messages.ts";
+import type { ChatMessage, ChatTemplate } from "./chat-template.ts";
+import { ASSISTANT, checkMessages, conversationText, type Style, turnText, withoutNulls } from "./messages.ts";
 import type { DataRecord, Preference } from "./records.ts";
 
 export type Columns = Record<string, unknown>;
 
 export interface SchemaOptions {
-  /** "plain" (default) keeps strings as they are; "turns" makes a prompt a human turn and an answer an assistant's turn. */
-  template?: "plain" | "turns";
+  /**
+   * How strings and conversations become text:
+   * "auto" (default): strings as they are; conversations by `chat`, or where there is none as a transcript;
+   * "plain": strings as they are, conversations as a transcript;
+   * "turns": strings too are turns of a transcript;
+   * "chat": strings too are turns, written by `chat`.
+   */
+  template?: "auto" | "plain" | "turns" | "chat";
+  /** The model's chat template. */
+  chat?: ChatTemplate | null;
+  /** Of a conversation everything the assistant says is learned, not only its last message. */
+  allAnswers?: boolean;
 }
 
 export interface RowSchema {
@@ -53,19 +64,31 @@ registerSchema({
   name: "prompt",
   columns: ["prompt"],
   read(row, where, options) {
-    if (typeof row.prompt === "string" && options.template !== "turns")
+    if (typeof row.prompt === "string" && !stringsAreTurns(options))
       return { kind: "prompt", prompt: row.prompt, where };
-    return { kind: "prompt", prompt: renderTurn(turns(row, "prompt", "user", where), []).prompt, where };
+    const { completion: _, ...turn } = turnText(
+      turns(row, "prompt", "user", where),
+      [],
+      style(row, options, where),
+      where,
+    );
+    return { kind: "prompt", ...turn, where };
   },
 });
 
 registerSchema({
   name: "messages",
   columns: ["messages"],
-  read(row, where) {
+  read(row, where, options) {
     const messages = checkMessages(row.messages, "messages", where);
+    const how = style(row, options, where);
+    if (options.allAnswers) {
+      if (!messages.some(({ role }) => role === "assistant")) return { skip: "the assistant says nothing" };
+      const { text, ...rest } = conversationText(messages, how, where);
+      return { kind: "prompt_completion", prompt: "", completion: text, ...rest, where };
+    }
     if (messages.at(-1)?.role !== "assistant") return { skip: "its last message is not the assistant's" };
-    return { kind: "prompt_completion", ...renderTurn(messages.slice(0, -1), messages.slice(-1)), where };
+    return { kind: "prompt_completion", ...turnText(messages.slice(0, -1), messages.slice(-1), how, where), where };
   },
 });
 
@@ -81,26 +104,32 @@ registerSchema({
   read(row, where, options) {
     // Some sets repeat the question inside the answers.
     const full = [row.chosen, row.rejected].every((list) => Array.isArray(list) && list[0]?.role !== "assistant");
-    if (full) return implicitMessages(row, where);
+    if (full) return implicitMessages(row, where, options);
     const chosen = answer(row, "chosen", where, options);
-    const rejected = answer(row, "rejected", where, options);
-    return pair(chosen.prompt, chosen.completion, rejected.completion, where);
+    return pair(chosen, answer(row, "rejected", where, options).completion, where);
   },
 });
 
 registerSchema({
   name: "implicit_preference",
   columns: ["chosen", "rejected"],
-  read: (row, where) => (Array.isArray(row.chosen) ? implicitMessages(row, where) : transcripts(row, where)),
+  read: (row, where, options) =>
+    Array.isArray(row.chosen) ? implicitMessages(row, where, options) : transcripts(row, where),
 });
 
-function pair(prompt: string, chosen: string, rejected: string, where: string): Preference | { skip: string } {
-  if (chosen === rejected) return { skip: "both answers are the same" };
-  return { kind: "preference", prompt, chosen, rejected, where };
+interface Turn {
+  prompt: string;
+  completion: string;
+  rendered?: true;
+}
+
+function pair({ prompt, completion, rendered }: Turn, rejected: string, where: string): Preference | { skip: string } {
+  if (completion === rejected) return { skip: "both answers are the same" };
+  return { kind: "preference", prompt, chosen: completion, rejected, ...(rendered && { rendered }), where };
 }
 
 /** Two conversations: what they begin with alike is the prompt. */
-function implicitMessages(row: Columns, where: string): Preference | { skip: string } {
+function implicitMessages(row: Columns, where: string, options: SchemaOptions): Preference | { skip: string } {
   const chosen = checkMessages(row.chosen, "chosen", where);
   const rejected = checkMessages(row.rejected, "rejected", where);
   let common = 0;
@@ -110,8 +139,9 @@ function implicitMessages(row: Columns, where: string): Preference | { skip: str
     return { skip: "the conversations do not part at an assistant's message" };
   }
   const prompt = chosen.slice(0, common);
-  const better = renderTurn(prompt, chosen.slice(common));
-  return pair(better.prompt, better.completion, renderTurn(prompt, rejected.slice(common)).completion, where);
+  const how = style(row, options, where);
+  const worse = turnText(prompt, rejected.slice(common), how, where).completion;
+  return pair(turnText(prompt, chosen.slice(common), how, where), worse, where);
 }
 
 /**
@@ -131,25 +161,53 @@ function transcripts(row: Columns, where: string): Preference | { skip: string }
     );
   }
   const cut = mark + ASSISTANT.length;
-  return pair(chosen.slice(0, cut), chosen.slice(cut), rejected.slice(cut), where);
+  return pair({ prompt: chosen.slice(0, cut), completion: chosen.slice(cut) }, rejected.slice(cut), where);
 }
 
 /** A prompt with one of its answers; either may be a string or messages. */
-function answer(
-  row: Columns,
-  column: string,
-  where: string,
-  options: SchemaOptions,
-): { prompt: string; completion: string } {
+function answer(row: Columns, column: string, where: string, options: SchemaOptions): Turn {
   const { prompt, [column]: completion } = row;
-  if (typeof prompt === "string" && typeof completion === "string" && options.template !== "turns") {
+  if (typeof prompt === "string" && typeof completion === "string" && !stringsAreTurns(options)) {
     return { prompt, completion };
   }
-  return renderTurn(turns(row, "prompt", "user", where), turns(row, column, "assistant", where));
+  const given = turns(row, "prompt", "user", where);
+  return turnText(given, turns(row, column, "assistant", where), style(row, options, where), where);
+}
+
+const stringsAreTurns = ({ template }: SchemaOptions) => template === "turns" || template === "chat";
+
+/** What this row's conversations are written with; tools and template variables are columns, as TRL has them. */
+function style(row: Columns, { template = "auto", chat }: SchemaOptions, where: string): Style {
+  if (template === "plain" || template === "turns") return {};
+  if (template === "chat" && !chat) {
+    throw new UserError("template chat needs a model with a chat template; give one with chat_template_path");
+  }
+  if (!chat) return {};
+  const { chat_template_kwargs: variables, documents } = row;
+  const given = parsed(row.tools, "tools", where);
+  if (given !== null && !Array.isArray(given)) throw new UserError(`${where}: "tools" must be a list`);
+  return {
+    chat,
+    render: {
+      tools: given as unknown[] | null,
+      documents: Array.isArray(documents) ? documents : null,
+      ...(typeof variables === "object" && variables !== null && { variables: withoutNulls(variables) as Columns }),
+    },
+  };
+}
+
+/** Tools are nested as no two rows are, so many datasets keep them as JSON text. */
+function parsed(value: unknown, column: string, where: string): unknown {
+  if (typeof value !== "string") return withoutNulls(value ?? null);
+  try {
+    return JSON.parse(value);
+  } catch (error) {
+    throw new UserError(`${where}: "${column}" is not valid JSON: ${(error as Error).message}`);
+  }
 }
 
 /** The messages of a column; a string is one message of the given role. */
-function turns(row: Columns, column: string, role: Message["role"], where: string): Message[] {
+function turns(row: Columns, column: string, role: "user" | "assistant", where: string): ChatMessage[] {
   const value = row[column];
   if (typeof value === "string") return [{ role, content: value }];
   if (Array.isArray(value)) return checkMessages(value, column, where);
@@ -162,6 +220,6 @@ function text(row: Columns, column: string, where: string): string {
   return value;
 }
 
-function same(a: Message, b: Message): boolean {
-  return a.role === b.role && a.content === b.content;
+function same(a: ChatMessage, b: ChatMessage): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }

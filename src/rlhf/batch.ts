@@ -7,6 +7,15 @@ import { tensor } from "../tensor/tensor.ts";
 export interface Sequence {
   ids: Uint32Array;
   promptLength: number;
+  /** Where given, only the response's tokens with a 1 here are predicted (one entry per token of the sequence). */
+  learned?: Uint8Array;
+}
+
+/** How many of a sequence's tokens are predicted. */
+export function predictedTokens({ ids, promptLength, learned }: Sequence): number {
+  const first = Math.max(1, promptLength);
+  if (!learned) return Math.max(0, ids.length - first);
+  return learned.subarray(first, ids.length).reduce((sum, one) => sum + one, 0);
 }
 
 export interface Batch {
@@ -42,13 +51,14 @@ export interface Predictions {
 export function predictions(sequences: readonly Sequence[], starts: readonly number[]): Predictions {
   const rows: number[] = [];
   const targets: number[] = [];
-  const lengths = sequences.map(({ ids, promptLength }, i) => {
-    const first = Math.max(1, promptLength);
-    for (let t = first; t < ids.length; t++) {
+  const lengths = sequences.map((sequence, i) => {
+    const { ids, promptLength, learned } = sequence;
+    for (let t = Math.max(1, promptLength); t < ids.length; t++) {
+      if (learned?.[t] === 0) continue;
       rows.push(starts[i] + t - 1);
       targets.push(ids[t]);
     }
-    return Math.max(0, ids.length - first);
+    return predictedTokens(sequence);
   });
   return { rows: Uint32Array.from(rows), targets: Uint32Array.from(targets), lengths };
 }

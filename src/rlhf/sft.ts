@@ -10,7 +10,7 @@ import { backward, noGrad } from "../tensor/autograd.ts";
 import { concat } from "../tensor/ops/shape.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { byTokens, pack, predictions, SCORING_TOKENS, type Sequence } from "./batch.ts";
+import { byTokens, pack, predictedTokens, predictions, SCORING_TOKENS, type Sequence } from "./batch.ts";
 import type { TrainEvent } from "./events.ts";
 import { nllLoss } from "./losses.ts";
 import { type SupervisedOptions, trainOnExamples } from "./supervised.ts";
@@ -20,7 +20,7 @@ export type SftOptions = SupervisedOptions<Sequence>;
 
 /** Trains `model` in place. Throws `UserError` when there is nothing to learn from or the loss is not finite. */
 export function trainSft(model: CausalLM, options: SftOptions): AsyncGenerator<TrainEvent> {
-  const train = options.train.filter(({ ids, promptLength }) => ids.length > Math.max(1, promptLength));
+  const train = options.train.filter((sequence) => predictedTokens(sequence) > 0);
   return trainOnExamples(
     model,
     { ...options, train },
@@ -48,9 +48,9 @@ export function sftStep(
 ): { watch: Tensor; tokens: number } {
   let predicted = 0;
   let tokens = 0;
-  for (const { ids, promptLength } of batches.flat()) {
-    predicted += ids.length - Math.max(1, promptLength);
-    tokens += ids.length;
+  for (const sequence of batches.flat()) {
+    predicted += predictedTokens(sequence);
+    tokens += sequence.ids.length;
   }
   const losses = batches.map((sequences, pass) => {
     const { ids, packing, starts } = pack(sequences);

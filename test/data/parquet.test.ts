@@ -1,0 +1,70 @@
+import { readFileSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+import { parquetRows } from "../../src/data/parquet.ts";
+import { type DataSource, readRecords } from "../../src/data/readers.ts";
+import type { DataRecord } from "../../src/data/records.ts";
+import { isUserError } from "../../src/runtime/errors.ts";
+import { bytesFile } from "../../src/runtime/open.ts";
+
+const path = (name: string) => fileURLToPath(new URL(`./fixtures/parquet/${name}.parquet`, import.meta.url));
+const read = async (source: DataSource, limit?: number) => {
+  const records: DataRecord[] = [];
+  for await (const record of readRecords(source, { ...(limit && { limit }) })) records.push(record);
+  return records;
+};
+
+describe("Parquet files", () => {
+  it.each(["none", "snappy", "gzip", "brotli", "zstd"])("hold conversations: %s", async (codec) => {
+    const records = await read(path(codec));
+    expect(records).toHaveLength(60);
+    expect(records[33]).toEqual({
+      kind: "prompt_completion",
+      prompt: "\n\nHuman: Question 33? ü🙂\n\nAssistant:",
+      completion: ` ${"Answer 33.".repeat(6)}`,
+      where: `${path(codec)}, row 34`,
+    });
+    expect(await read(path(codec), 30)).toHaveLength(30);
+  });
+
+  it("hold numbers, lists and nulls", async () => {
+    const bytes = readFileSync(path("zstd"));
+    const rows = [];
+    for await (const row of parquetRows(bytesFile(bytes), "x")) rows.push(row.value);
+    expect(rows[3]).toMatchObject({ id: 3, score: 1.5, tags: [], tools: null });
+    expect(rows[59]).toMatchObject({ id: 59, tags: ["a", "a"] });
+  });
+
+  it("come from a page's file too; columns of nulls do not count", async () => {
+    const bytes = readFileSync(path("prompts"));
+    const source = { name: "x.parquet", stream: () => new Blob([bytes]).stream() };
+    expect(await read(source)).toMatchObject([
+      { kind: "prompt_completion", prompt: "a", completion: " one" },
+      { prompt: "b", completion: " two" },
+    ]);
+  });
+
+  it("are refused with a clear word when they are damaged", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "webrlhf-parquet-"));
+    const whole = readFileSync(path("snappy"));
+    let state = 1;
+    const random = () => {
+      state = (state * 48271) % 2147483647;
+      return state;
+    };
+    try {
+      for (let i = 0; i < 60; i++) {
+        const bytes = i % 2 ? Buffer.from(whole) : whole.subarray(0, random() % whole.length);
+        if (i % 2) for (let k = 0; k < 3; k++) bytes[random() % bytes.length] = random();
+        const file = join(folder, "x.parquet");
+        await writeFile(file, bytes);
+        await read(file).catch((error) => expect(error).toSatisfy(isUserError));
+      }
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+});
