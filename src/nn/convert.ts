@@ -11,7 +11,8 @@ import {
 import { firstUnstorable, type TensorToWrite } from "../io/safetensors-write.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { FileContent, Files } from "../runtime/files.ts";
-import { configText, fileTensors, fromHfConfig, isExtra, nameIn } from "./huggingface.ts";
+import { configText, fileTensors, fromHfConfig, type HeadKind, isExtra, nameIn, toHfConfig } from "./huggingface.ts";
+import { refuseScoreBias } from "./pretrained.ts";
 
 export interface ConvertOptions {
   /** Default: what the weights are stored in now, where that is one of these; else float32. */
@@ -42,10 +43,11 @@ export async function convertModel(
   const model = await openModel(files, path);
   try {
     const dtype = options.dtype ?? storedType(model);
+    await refuseScoreBias(model.weights);
     const tensors = tensorsOf(model, dtype);
     const content: Record<string, FileContent> = {
       ...weightFiles(tensors, options.maxShardSize ?? MAX_SHARD_SIZE),
-      "config.json": configText({ ...model.config, dtype, torch_dtype: dtype }),
+      "config.json": configText({ ...model.config, ...headFields(model), dtype, torch_dtype: dtype }),
       ...(await besides(files, path)),
     };
     await files.writeFolder(output, content);
@@ -64,10 +66,19 @@ function storedType({ weights }: ModelFiles): DtypeName {
   return (known?.[0] as DtypeName | undefined) ?? "float32";
 }
 
+const headOf = (names: readonly string[]): HeadKind =>
+  names.some((name) => name === "score.weight" || name === "score_head.weight") ? "score" : "lm";
+
+/** What config.json says of the head: scorers of other projects become sequence classifiers with one label. */
+function headFields({ config, configFile, weights }: ModelFiles): Record<string, unknown> {
+  const head = headOf(weights.names);
+  const { architectures, num_labels, id2label, label2id } = toHfConfig(fromHfConfig(config, configFile), head);
+  return { architectures, ...(head === "score" && { num_labels, id2label, label2id }) };
+}
+
 function tensorsOf({ config, configFile, weights }: ModelFiles, dtype: DtypeName): TensorToWrite[] {
   const present = new Set(weights.names);
-  const head = present.has("score.weight") || present.has("score_head.weight") ? "score" : "lm";
-  const wanted = fileTensors(fromHfConfig(config, configFile), head);
+  const wanted = fileTensors(fromHfConfig(config, configFile), headOf(weights.names));
   const tensors = wanted.map((tensor): TensorToWrite => {
     const name = nameIn(tensor, present);
     if (name === null) throw new UserError(`${weights.label}: tensor ${tensor.name} is missing`);

@@ -1,10 +1,11 @@
 /** The transformer decoder: embedding, blocks of attention and MLP around a residual stream, final norm. */
+import { UserError } from "../runtime/errors.ts";
 import { checkpoint, willRecord } from "../tensor/autograd.ts";
 import { glu } from "../tensor/ops/activation.ts";
 import { attention } from "../tensor/ops/attention.ts";
 import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise.ts";
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
-import { rope } from "../tensor/ops/rope.ts";
+import { MAX_ROPE_POSITIONS, rope } from "../tensor/ops/rope.ts";
 import type { Packing } from "../tensor/packing.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -139,6 +140,7 @@ export class Decoder extends Module {
 
   /** Hidden states after the final norm, [N, hidden], for N token rows. */
   forward(ids: Ids | { gpu: Tensor; host?: undefined }, at: Sequences): Tensor {
+    if ("packing" in at) checkLength(at.packing.maxLength, this.config);
     let x = this.embed.forward(ids.gpu, ids.host);
     if (this.config.embedScale !== 1) x = scale(x, this.config.embedScale);
     if (this.positions) {
@@ -152,4 +154,11 @@ export class Decoder extends Module {
     }
     return this.norm.forward(x);
   }
+}
+
+/** Refuses sequences whose positions do not exist: not learned, scaled otherwise beyond the context, or not tabled. */
+function checkLength(length: number, { positions, ropeScaling, maxPositions }: DecoderConfig): void {
+  const within = positions === "learned" || ropeScaling?.type === "dynamic";
+  const most = within ? maxPositions : MAX_ROPE_POSITIONS;
+  if (length > most) throw new UserError(`a sequence has ${length} tokens; this model has positions for ${most}`);
 }

@@ -28,7 +28,10 @@ export const nameIn = ({ name, aliases = [] }: FileTensor, file: { has(name: str
 
 /** Tensors that a file may carry besides: the other kind of head or a tied one, and buffers without weights. */
 export const isExtra = (name: string): boolean =>
-  heads.includes(name) || name === "score.weight" || name === "score_head.weight" || isBuffer(name);
+  heads.includes(name) || /^score(_head)?\.weight$/.test(name) || name === SCORE_BIAS || isBuffer(name);
+
+/** A tensor of safe-rlhf's score models, which is 0 as long as only differences of scores are trained. */
+export const SCORE_BIAS = "score_head.bias";
 
 const isBuffer = (name: string): boolean =>
   /(^|\.)(attn|attention)\.(attention\.)?((masked_)?bias|rotary_emb\.inv_freq)$|\.rotary_emb\.inv_freq$/.test(name);
@@ -89,6 +92,7 @@ export function fromHfConfig(json: Record<string, unknown>, file: string): Decod
     return reader.fail(`model_type ${JSON.stringify(family)} is not supported${hint}; these are: ${known}`);
   }
   reader.only("quantization_config");
+  reader.only("do_normalize", false); // scores of safe-rlhf, shifted and scaled
   const eosIds = reader.ids("eos_token_id");
   const shape = {
     family,

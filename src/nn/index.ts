@@ -1,9 +1,10 @@
 /** Models: decoders with heads, generation, optimizers, Hugging Face folders. */
-export { type DecoderConfig, type DecoderShape, decoderConfig } from "./config.ts";
+export { type Activation, type DecoderConfig, type DecoderShape, decoderConfig, type RopeScaling } from "./config.ts";
 export { type ConvertOptions, convertModel } from "./convert.ts";
 export { Decoder } from "./decoder.ts";
 export { type DropoutScope, withDropout } from "./dropout.ts";
 export { Engine, EngineBusyError, type EngineOptions } from "./engine.ts";
+export { type Family, families } from "./families/table.ts";
 export { type Completion, type GenerateOptions, generate } from "./generate.ts";
 export { Generation, type GenerationRequest, type Piece } from "./generation.ts";
 export { fromHfConfig, type HeadKind, toHfConfig } from "./huggingface.ts";

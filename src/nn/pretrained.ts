@@ -16,6 +16,7 @@ import {
   type HeadKind,
   isExtra,
   nameIn,
+  SCORE_BIAS,
   toHfConfig,
 } from "./huggingface.ts";
 import { CausalLM, type Model, ScoreModel } from "./models.ts";
@@ -161,6 +162,7 @@ export async function loadWeights(model: Model, source: WeightSource, seed = 0):
       `${source.label}: tensor ${name} does not belong to a ${model.config.family} model as config.json describes it`,
     );
   }
+  await refuseScoreBias(source);
   for (const { tensor, name } of wanted) {
     if (name !== null) checkShape(source, name, shapeInFile(tensor, parameterOf(model, tensor.parameter)));
     // A language model becomes a scorer with a fresh head.
@@ -171,6 +173,17 @@ export async function loadWeights(model: Model, source: WeightSource, seed = 0):
   for (const { tensor, name } of wanted) {
     if (name !== null) await copyTensor(source, name, tensor, parameterOf(model, tensor.parameter), upload);
   }
+}
+
+/** Score heads here, as in transformers, have no bias: one that matters must not get lost. */
+export async function refuseScoreBias(source: WeightSource): Promise<void> {
+  if (!source.names.includes(SCORE_BIAS)) return;
+  const bias = (await source.read(SCORE_BIAS)).find((v) => v !== 0);
+  if (bias === undefined) return;
+  throw new UserError(
+    `${source.label}: ${SCORE_BIAS} is ${bias}, but score heads have no bias here: set it to 0 where only differences of ` +
+      "scores matter",
+  );
 }
 
 function checkShape(source: WeightSource, name: string, expected: readonly number[]): void {

@@ -175,6 +175,46 @@ describe.each(cases)("%s", (_, reference) => {
   });
 });
 
+describe("files of other shapes", () => {
+  const scorerCases = cases.filter(([name]) => ["gpt_neox", "gpt2", "llama with biases, llama3 rope"].includes(name));
+
+  it.each(scorerCases)("%s: a scorer of safe-rlhf, without the prefix of its base model", async (_, reference) => {
+    const { config, tensors, scores } = reference.scorer as NonNullable<Case["scorer"]>;
+    const weights = weightsOf(tensors, reference.seed);
+    const renamed = (bias: number) =>
+      Object.fromEntries([
+        ...Object.entries(weights).map(([name, tensor]) => [
+          name.replace(/^(model|transformer|gpt_neox)\./, "").replace(/^score\./, "score_head."),
+          tensor,
+        ]),
+        ["score_head.bias", { shape: [1], data: Float32Array.of(bias) }],
+      ]);
+    const model = await loadScoreModel(await folder(config, renamed(0)), "model");
+    const found = scope(() =>
+      noGrad(() => {
+        const batch = pack(reference.ids);
+        const last = Uint32Array.from(reference.ids, (s, i) => batch.starts[i] + s.length - 1);
+        return model.scores(batch.ids, batch.packing, last);
+      }),
+    );
+    expectClose(await found.read(), scores, 1e-5, 1e-6);
+    found.free("the test");
+    model.destroy();
+    await expect(loadScoreModel(await folder(config, renamed(0.5)), "model")).rejects.toThrow(
+      "score_head.bias is 0.5, but score heads have no bias here",
+    );
+  });
+
+  it("refuses sequences that the model has no positions for", async () => {
+    const model = await open(cases[0][1]);
+    const long = new Uint32Array(65).fill(3);
+    expect(() =>
+      scope(() => noGrad(() => model.decoder.forward({ gpu: tensor(long), host: long }, { packing: packing([65]) }))),
+    ).toThrow("a sequence has 65 tokens; this model has positions for 64");
+    model.destroy();
+  });
+});
+
 /** Fields that say the same thing in another way, or nothing where no layer slides. */
 const unimportant = new Set([
   "n_inner",
