@@ -6,6 +6,7 @@ export { Tokenizer } from "./data/tokenizer.ts";
 export * from "./data/world.ts";
 export { adapterNote, type Caps, caps, closeDevice, type OpenOptions, openDevice } from "./gpu/device.ts";
 export { finish, type Stats, stats } from "./gpu/stream.ts";
+export { HttpError, OpenAIClient, type OpenAIClientOptions } from "./io/openai-client.ts";
 export { parseSafetensors, writeSafetensors } from "./io/safetensors.ts";
 export { isUserError, UserError } from "./runtime/errors.ts";
 export { diskFiles, type Files, memoryFiles } from "./runtime/files.ts";

@@ -7,8 +7,16 @@ export { nllLoss, type PairLossOptions, pairLoss, policyLoss, valueLoss } from "
 export { type PpoInputs, trainPpo } from "./ppo.ts";
 export { type Dialect, dialects, type PpoOptions, ppoDefaults } from "./ppo-options.ts";
 export { type RaftInputs, type RaftOptions, raftDefaults, trainRaft } from "./raft.ts";
+export { type RemoteSampler, remoteSampler, sampleRemotely } from "./remote.ts";
 export { evaluateReward, type RewardOptions, scoreSequences, trainReward } from "./reward.ts";
-export { modelReward, type Prompt, type Response, type RewardFunction, sampleResponses } from "./rollout.ts";
+export {
+  modelReward,
+  type Prompt,
+  type Response,
+  type RewardFunction,
+  type Sampler,
+  sampleResponses,
+} from "./rollout.ts";
 export { evaluateSft, type SftOptions, trainSft } from "./sft.ts";
 export * from "./stats.ts";
 export { type TrainingOptions, trainingDefaults } from "./training.ts";

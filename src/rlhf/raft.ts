@@ -14,7 +14,15 @@ import type { Sequence } from "./batch.ts";
 import { begin, type RunFolder, saveModels } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { PromptOrder } from "./prompts.ts";
-import { type Prompt, type Response, type RewardFunction, rewardsOf, sampledKl, sampleResponses } from "./rollout.ts";
+import {
+  type Prompt,
+  type Response,
+  type RewardFunction,
+  rewardsOf,
+  type Sampler,
+  sampledKl,
+  sampleResponses,
+} from "./rollout.ts";
 import { sftStep } from "./sft.ts";
 import { average, distinctN } from "./stats.ts";
 import {
@@ -75,6 +83,11 @@ export interface RaftInputs {
   reward: RewardFunction;
   tokenizer: Tokenizer;
   prompts: readonly Prompt[];
+  /**
+   * Draws the responses instead of the model: a server, for instance (see `remoteSampler`). It must have the weights that
+   * the model has at the beginning of the iteration, which `options.iteration` counts.
+   */
+  sampler?: Sampler;
   /** The true reward, where there is one: reported, never trained on. */
   gold?: (response: Response) => number;
   /** The model the run started from, to report the KL to it. */
@@ -103,13 +116,12 @@ export async function* trainRaft(inputs: RaftInputs, options: RaftOptions): Asyn
   const order = new PromptOrder(prompts.length, options.seed);
   yield { type: "start", stage: "raft", step: first, maxSteps, parameters: model.store.count };
 
+  const draw: Sampler = inputs.sampler ?? ((...request) => sampleResponses(model, inputs.tokenizer, ...request));
   let last: Record<string, number> = {};
   for (let step = first; step < maxSteps; step++) {
     const started = now();
     const chosen = order.take(step * promptsPerStep, promptsPerStep);
-    const sampled = await sampleResponses(
-      model,
-      inputs.tokenizer,
+    const sampled = await draw(
       chosen.map((i) => prompts[i]),
       chosen,
       {

@@ -10,7 +10,7 @@ import { HttpError, type OpenAIClient } from "../io/openai-client.ts";
 import type { CompletionChoice } from "../io/openai-types.ts";
 import type { SamplingParams } from "../nn/sampling.ts";
 import { uint32 } from "../runtime/rng.ts";
-import type { Prompt, Response, SamplingOptions } from "./rollout.ts";
+import type { Prompt, Response, Sampler, SamplingOptions } from "./rollout.ts";
 
 export interface RemoteSampler {
   client: OpenAIClient;
@@ -21,6 +21,12 @@ export interface RemoteSampler {
   concurrency?: number;
   signal?: AbortSignal;
 }
+
+/** For trainers that let somebody else sample. */
+export const remoteSampler =
+  (sampler: RemoteSampler): Sampler =>
+  (prompts, promptIds, options) =>
+    sampleRemotely(sampler, prompts, promptIds, options);
 
 /** As `sampleResponses`, drawn by a server. */
 export async function sampleRemotely(

@@ -35,6 +35,13 @@ export interface SamplingOptions extends Omit<GenerateOptions, "seed" | "streams
   iteration: number;
 }
 
+/** Draws `samples` responses to each prompt, prompt by prompt; `promptIds` are stable numbers of the prompts. */
+export type Sampler = (
+  prompts: readonly Prompt[],
+  promptIds: ArrayLike<number>,
+  options: SamplingOptions,
+) => Promise<Response[]>;
+
 /**
  * `samples` responses to each prompt, prompt by prompt. The random numbers are keyed by (seed, iteration, prompt id,
  * sample, token), so a response does not depend on what else is sampled with it.
@@ -67,7 +74,7 @@ export async function sampleResponses(
       prompt,
       sample: i % samples,
       promptText: prompts[prompt].text,
-      text: tokenizer.decode(ids),
+      text: tokenizer.decode(ids, { continued: true }),
       ended,
     };
   });

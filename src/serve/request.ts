@@ -59,6 +59,10 @@ export function commonFields(f: Fields, model: TextModel): Common {
 
 /** Submits requests to the engine: all of them or none. */
 export function submitAll(model: TextModel, requests: readonly GenerationRequest[]): Generation[] {
+  const { failed } = model.engine;
+  if (failed) {
+    throw new ApiError(503, `The engine has stopped: ${failed.message}`, { type: "service_unavailable_error" });
+  }
   const accepted: Generation[] = [];
   try {
     for (const request of requests) accepted.push(model.engine.submit(request));

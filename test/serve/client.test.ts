@@ -1,10 +1,13 @@
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { worldPrompts } from "../../src/data/world.ts";
 import { HttpError, OpenAIClient, type OpenAIClientOptions } from "../../src/io/openai-client.ts";
 import { serverSentEvents } from "../../src/io/sse.ts";
-import { sampleRemotely } from "../../src/rlhf/remote.ts";
-import { sampleResponses } from "../../src/rlhf/rollout.ts";
+import { raftDefaults, trainRaft } from "../../src/rlhf/raft.ts";
+import { remoteSampler, sampleRemotely } from "../../src/rlhf/remote.ts";
+import { type Response as Sampled, type Sampler, sampleResponses } from "../../src/rlhf/rollout.ts";
+import { expectClose } from "../helpers.ts";
 import { type TinyServer, tinyServer, tokenizer } from "./tiny-server.ts";
 
 describe("serverSentEvents", () => {
@@ -155,6 +158,31 @@ describe("a server that samples for a trainer", () => {
     const [one] = await sampleRemotely(sampler, prompts.slice(2), [9], options);
     expect(one.ids).toEqual(three[4].ids);
     expect(three[0].ids).not.toEqual(three[1].ids);
+  });
+
+  it("serves RAFT", async () => {
+    const prompts = worldPrompts(6, 1, "train").map((text) => ({
+      text,
+      ids: Uint32Array.from(tokenizer.encode(text)),
+    }));
+    const reward = async (responses: readonly Sampled[]) => responses.map((r) => r.text.length);
+    const options = { ...raftDefaults, maxSteps: 2, raftBatchSize: 3, topRewardPercentage: 0.5, responseLength: 8 };
+    const client = new OpenAIClient({ baseUrl: server.url });
+    const sampler = remoteSampler({ client, model: "tiny", tokenizer });
+    const losses = async (sampler?: Sampler) => {
+      const found: number[] = [];
+      server.lm.initialize(7);
+      // The server samples from the very weights that are being trained.
+      const trainer = trainRaft(
+        { model: server.lm, tokenizer, prompts, reward, sampler },
+        { ...options, temperature: 0, epochs: 1, learningRate: 1e-2, batchSize: 2 },
+      );
+      for await (const event of trainer) if (event.type === "step") found.push(event.metrics.loss);
+      return found;
+    };
+    const there = await losses(sampler);
+    expect(there.length).toBe(2);
+    expectClose(there, await losses(), 1e-4);
   });
 
   it("takes text where a server knows no token ids", async () => {
