@@ -1,7 +1,6 @@
 /** Opens the models of a run. Those with the same base share one copy of its weights, and know it only by their adapters. */
 import { basename, join, resolve } from "node:path";
 import type { Tokenizer } from "../data/tokenizer.ts";
-import { adaptableModules, type LoraOptions } from "../nn/lora.ts";
 import { CausalLM, type Model, ScoreModel } from "../nn/models.ts";
 import { type AdapterFolder, openAdapter, readAdapterFolder } from "../nn/peft.ts";
 import { loadCausalLM, loadScoreModel } from "../nn/pretrained.ts";
@@ -9,6 +8,7 @@ import { modelReward, type RewardFunction } from "../rlhf/rollout.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
+import { loraOptions } from "./lora-options.ts";
 import { basePathOf, openTokenizer, WORLD, worldGold } from "./models.ts";
 import type { Values } from "./option.ts";
 import type { AdapterOptions } from "./options.ts";
@@ -52,7 +52,7 @@ export class ModelOpener {
       return this.keep(await loadCausalLM(this.files, path, label));
     }
     const base = await this.baseAt(path, "lm");
-    const model = new CausalLM({ base, lora: loraOptions(this.choice, base) }, label).initialize(this.choice.seed ?? 0);
+    const model = new CausalLM({ base, lora: loraOptions(this.choice) }, label).initialize(this.choice.seed ?? 0);
     return this.keep(named(model, path));
   }
 
@@ -70,9 +70,7 @@ export class ModelOpener {
       return this.keep(await loadScoreModel(this.files, path, label, seed));
     }
     const base = await this.baseAt(path, "score");
-    return this.keep(
-      named(new ScoreModel({ base, lora: loraOptions(this.choice, base) }, label).initialize(seed), path),
-    );
+    return this.keep(named(new ScoreModel({ base, lora: loraOptions(this.choice) }, label).initialize(seed), path));
   }
 
   /** A language model that nobody trains: the base of an adapter that is trained, or a copy of its own. */
@@ -155,20 +153,3 @@ const twoAdapters = (path: string): UserError =>
   new UserError(
     `${path} is an adapter already: leave out use_peft to train it further, or put it into its base first with: webrlhf merge`,
   );
-
-/** What PEFT adapts where nothing is named: the query and value projections, by their names in the family. */
-const usualTargets = [["q_proj", "v_proj"], ["c_attn"], ["query_key_value"]];
-
-function loraOptions(o: PeftChoice, base: CausalLM | ScoreModel): LoraOptions {
-  const modules = adaptableModules(base);
-  const usual = usualTargets.find((names) => names.every((name) => modules.some((m) => m.endsWith(`.${name}`))));
-  const targets = o.lora_target_modules ?? usual ?? "all-linear";
-  return {
-    rank: o.lora_r ?? 16,
-    alpha: o.lora_alpha ?? 32,
-    dropout: o.lora_dropout ?? 0,
-    rsLora: o.use_rslora ?? false,
-    targets: targets.length === 1 && targets[0] === "all-linear" ? "all-linear" : targets,
-    modulesToSave: o.lora_modules_to_save ?? [],
-  };
-}

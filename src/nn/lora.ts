@@ -27,8 +27,8 @@ export interface LoraOptions {
   dropout?: number;
   /** Scales by alpha / sqrt(rank) instead of alpha / rank. Default false. */
   rsLora?: boolean;
-  /** Ends of module names ("q_proj", "attn.c_attn"), or every linear layer but the head. */
-  targets: readonly string[] | "all-linear";
+  /** Ends of module names ("q_proj", "attn.c_attn"), or every linear layer but the head. Default: as PEFT, by family. */
+  targets?: readonly string[] | "all-linear";
   /** Ends of names of modules that are trained whole, as copies ("score", "lm_head", "embed_tokens"). Default none. */
   modulesToSave?: readonly string[];
   /** How A starts, B being zero: uniform in +-1/sqrt(in), or normal with deviation 1/rank. Default "kaiming". */
@@ -68,6 +68,9 @@ export const matchesWhole = (module: string, names: readonly string[]): boolean 
 /** "a.b.weight" -> "a.b". */
 export const moduleOf = (tensor: string): string => tensor.replace(/\.(weight|bias)$/, "");
 
+/** What PEFT adapts where nothing is named: queries and values, by their names in the family. */
+const usualTargets = [["q_proj", "v_proj"], ["c_attn"], ["query_key_value"]];
+
 export class Adapter {
   readonly options: LoraOptions;
   /** The path of the base model, for adapter_config.json. */
@@ -80,9 +83,10 @@ export class Adapter {
   /** Throws `UserError` when a name fits no module. */
   constructor(config: DecoderConfig, head: HeadKind, decoder: Decoder, options: LoraOptions) {
     this.options = options;
-    const targets = linearModules(config, head, decoder).filter(
-      ({ name }) => options.targets === "all-linear" || matches(name, options.targets),
-    );
+    const all = linearModules(config, head, decoder);
+    const usual = usualTargets.find((names) => names.every((n) => all.some(({ name }) => matches(name, [n]))));
+    const chosen = options.targets ?? usual ?? "all-linear";
+    const targets = all.filter(({ name }) => chosen === "all-linear" || matches(name, chosen));
     refuseUnknown(config, head, decoder, options);
     const byLinear = new Map<Linear, LinearModule[]>();
     for (const target of targets) byLinear.set(target.linear, [...(byLinear.get(target.linear) ?? []), target]);
@@ -268,7 +272,7 @@ function savedParameters(config: DecoderConfig, decoder: Decoder, names: readonl
 const usualHeads = ["score", "classifier", "lm_head"];
 
 function refuseUnknown(config: DecoderConfig, head: HeadKind, decoder: Decoder, options: LoraOptions): void {
-  const { targets, modulesToSave = [] } = options;
+  const { targets = [], modulesToSave = [] } = options;
   const modules = linearModules(config, head, decoder).map((m) => m.name);
   const ends = [...new Set(modules.map((m) => m.split(".").at(-1) as string))];
   if (targets !== "all-linear") {

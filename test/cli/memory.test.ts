@@ -1,5 +1,6 @@
 /** The estimate of `webrlhf doctor` against what the same runs really hold. */
 import { beforeAll, describe, expect, it } from "vitest";
+import { looseOptions, planOf, whatWouldFit } from "../../src/cli/doctor/fit.ts";
 import { estimateMemory, type MemoryPlan } from "../../src/cli/doctor/memory.ts";
 import { closeDevice, openDevice } from "../../src/gpu/device.ts";
 import { stats } from "../../src/gpu/stream.ts";
@@ -31,6 +32,7 @@ const plan: MemoryPlan = {
   stage: "sft",
   config,
   lora: null,
+  format: "float32",
   rewardModel: true,
   checkpointing: false,
   batchSize: 6,
@@ -119,5 +121,42 @@ describe("the memory estimate", () => {
   it("says what cannot be bound here", async () => {
     const { refused } = await estimateMemory({ ...plan, config: { ...config, vocabSize: 2 ** 28 } });
     expect(refused).toMatch(/decoder\.embed\.weight.*needs .* but one binding of this adapter holds at most/);
+  });
+});
+
+describe("what would fit", () => {
+  const given = { per_device_train_batch_size: "12", max_length: "32", max_eval_samples: "1" };
+  const about = { promptLength: 8, adapter: null };
+
+  it("reads a trainer's options as the trainer does", () => {
+    expect(looseOptions(["--a", "1", "--use_peft", "--b=2", "--c"])).toEqual({
+      a: "1",
+      use_peft: "true",
+      b: "2",
+      c: "true",
+    });
+    expect(() => looseOptions(["x"])).toThrow('"x" is not an option');
+    expect(() => planOf("sft", { learning_rat: "1" }, config, about)).toThrow("learning_rat");
+    expect(planOf("sft", given, config, about)).toMatchObject({ batchSize: 12, length: 32, lora: null, prompts: 0 });
+    expect(planOf("ppo", { use_peft: "true", response_length: "16" }, config, about)).toMatchObject({
+      lora: { rank: 16, alpha: 32 },
+      length: 24,
+      responseLength: 16,
+      prompts: 64,
+      rewardModel: true,
+    });
+    expect(planOf("raft", { reward_model_path: "builtin:world" }, config, about)).toMatchObject({
+      samples: 5,
+      rewardModel: false,
+    });
+  });
+
+  it("names the cheapest change that is enough", async () => {
+    const chosen = planOf("sft", given, config, about);
+    const { total } = await estimateMemory(chosen);
+    const remedy = await whatWouldFit(chosen, total * 0.9);
+    expect(remedy?.flags).toBe("--per_device_train_batch_size 4 --gradient_accumulation_steps 3");
+    expect(remedy?.estimate.total).toBeLessThan(total * 0.9);
+    expect(await whatWouldFit(chosen, 1000)).toBeNull();
   });
 });

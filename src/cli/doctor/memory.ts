@@ -13,6 +13,7 @@ import { evaluateReward, rewardStep, scoreSequences } from "../../rlhf/reward.ts
 import { type Response, responseLogProbs, responseValues, sampleResponses } from "../../rlhf/rollout.ts";
 import { evaluateSft, sftStep } from "../../rlhf/sft.ts";
 import { isUserError } from "../../runtime/errors.ts";
+import type { WeightFormat } from "../../tensor/quantize.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 
@@ -24,6 +25,8 @@ export interface MemoryPlan {
   config: DecoderConfig;
   /** Adapters on one base instead of whole models. */
   lora: LoraOptions | null;
+  /** How weights that nobody trains are kept. */
+  format: WeightFormat;
   /** The reward is a model as large as the policy; false: it takes no memory. */
   rewardModel: boolean;
   /** Gradient checkpointing. */
@@ -80,8 +83,8 @@ function oneStep(plan: MemoryPlan): Promise<void> {
   return aligned(plan);
 }
 
-const policyOf = ({ config, lora }: MemoryPlan, label: string) => {
-  const base = new CausalLM(config, lora ? "base model" : label);
+const policyOf = ({ config, lora, format }: MemoryPlan, label: string) => {
+  const base = lora ? new CausalLM(config, "base model", format) : new CausalLM(config, label);
   return { base, model: lora ? new CausalLM({ base, lora }, label) : base };
 };
 
@@ -107,8 +110,8 @@ async function sft(plan: MemoryPlan): Promise<void> {
 }
 
 async function reward(plan: MemoryPlan): Promise<void> {
-  const { config, lora } = plan;
-  const base = new ScoreModel(config, lora ? "base model" : "model");
+  const { config, lora, format } = plan;
+  const base = lora ? new ScoreModel(config, "base model", format) : new ScoreModel(config, "model");
   base.gradientCheckpointing = plan.checkpointing;
   const model = lora ? new ScoreModel({ base, lora }, "model") : base;
   const optimizer = new AdamW(model.store);
@@ -122,17 +125,17 @@ async function reward(plan: MemoryPlan): Promise<void> {
 
 /** PPO and RAFT: sample, score, learn. */
 async function aligned(plan: MemoryPlan): Promise<void> {
-  const { config, lora, prompts, samples, length, responseLength, stage } = plan;
+  const { config, lora, format, prompts, samples, length, responseLength, stage } = plan;
   const { base, model: actor } = policyOf(plan, "actor");
   base.gradientCheckpointing = plan.checkpointing;
-  const reference = lora ? base : new CausalLM(config, "reference");
-  const scorer = (label: string) => {
-    const model = new ScoreModel(lora ? { base, lora } : config, label);
+  const reference = lora ? base : new CausalLM(config, "reference", format);
+  const scorer = (label: string, kept: WeightFormat) => {
+    const model = lora ? new ScoreModel({ base, lora }, label) : new ScoreModel(config, label, kept);
     model.gradientCheckpointing = plan.checkpointing;
     return model;
   };
-  const judge = plan.rewardModel ? scorer("reward model") : null;
-  const critic = stage === "ppo" ? scorer("critic") : null;
+  const judge = plan.rewardModel ? scorer("reward model", format) : null;
+  const critic = stage === "ppo" ? scorer("critic", "float32") : null;
   const optimizer = new AdamW(actor.store);
   const criticOptimizer = critic && new AdamW(critic.store);
 
