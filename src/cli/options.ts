@@ -3,6 +3,7 @@
  * the types that verbs see all come from here. Names are those of TRL, Hugging Face's Trainer, LMFlow (RAFT) and PaddleNLP
  * (the PPO dialects).
  */
+import { type Family, families } from "../nn/families/table.ts";
 import { options, type Table } from "./option.ts";
 import { referenceWeights, rewardWeights, weightOptions } from "./weight-options.ts";
 
@@ -114,7 +115,7 @@ export type AdapterOptions = ReturnType<typeof adapterOptions>;
 export const sftOptions = {
   model_name_or_path: model.path(null, "Model folder to start from; default: from scratch"),
   tokenizer_name_or_path: tokenizer,
-  model_type: shape.choice(["llama", "gpt2"], "llama", "Model family"),
+  model_type: shape.choice(Object.keys(families) as Family[], "llama", "Model family"),
   hidden_size: shape.int(128, "Width of the residual stream", { min: 1 }),
   num_hidden_layers: shape.int(4, "Transformer blocks", { min: 1 }),
   num_attention_heads: shape.int(4, "Attention heads", { min: 1 }),
