@@ -46,14 +46,18 @@ export function release(view: BufferView): void {
   push(heap, view);
 }
 
-/** Makes a buffer outside the classes (parameter stores, KV caches). Throws `UserError` beyond the device's limits. */
-export function createBuffer(bytes: number, what: string): BufferView {
-  const { maxBinding } = caps();
+/**
+ * Makes a buffer outside the classes (parameter stores, KV caches). Throws `UserError` beyond the device's limits.
+ * @param inParts it will be bound part by part, so it may be larger than one binding
+ */
+export function createBuffer(bytes: number, what: string, { inParts = false } = {}): BufferView {
+  const { maxBinding, maxBuffer } = caps();
   const size = Math.ceil(bytes / 4) * 4;
-  if (!(size <= maxBinding)) {
+  const most = inParts ? maxBuffer : maxBinding;
+  if (!(size <= most)) {
     throw new UserError(
-      `${what} needs ${mib(size)}, but one binding of this adapter holds at most ${mib(maxBinding)}: ` +
-        "use a smaller model, batch or context length",
+      `${what} needs ${mib(size)}, but one ${inParts ? "buffer" : "binding"} of this adapter holds at most ` +
+        `${mib(most)}: use a smaller model, batch or context length`,
     );
   }
   const gpu = device();

@@ -1,9 +1,14 @@
-/** Row gather and its deterministic transpose. `n` = row length in vectors. */
+/**
+ * Row gather and its deterministic transpose. `n` = row length in vectors. The table may be a part of one: then only the
+ * rows whose ids fall into it are written. Ids past the end get the last row.
+ */
 export const GATHER_ROWS = `
 @compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let row = linearId(wid, nwg) * (WG / LANES) + lid / LANES;
   if (row >= u.rows) { return; }
-  let src = min(ids[row], u.tableRows - 1u) * u.n;
+  let id = ids[row];
+  if (id < u.base || (!LAST && id - u.base >= u.tableRows)) { return; }
+  let src = min(id - u.base, u.tableRows - 1u) * u.n;
   let dst = row * u.n;
   for (var i = lid % LANES; i < u.n; i += LANES) { y[dst + i] = table[src + i]; }
 }`;

@@ -1,6 +1,8 @@
 /**
  * Parameters live in flat stores: one buffer (or a few, at the binding limit) for all values, one for all gradients. Then
- * AdamW is one dispatch per chunk, the gradient norm one reduction, and a checkpoint one read. Parameters with weight decay come first in each chunk, so decay is a range and not a mask.
+ * AdamW is one dispatch per chunk, the gradient norm one reduction, and a checkpoint one read. Parameters with weight
+ * decay come first in each chunk, so decay is a range and not a mask. A parameter that is larger than a binding has a
+ * buffer of its own, of several chunks: see ops/row-blocks.ts for the ops that bind it by rows.
  */
 import { caps } from "../gpu/device.ts";
 import { type BufferView, createBuffer, subview } from "../gpu/pool.ts";
@@ -46,7 +48,7 @@ export class Parameter {
   }
 }
 
-/** One buffer's worth of parameters. */
+/** What one binding holds of the parameters. */
 export interface Chunk {
   readonly values: BufferView;
   /** Number of floats, a multiple of 64, padding included (padding stays zero). */
@@ -57,9 +59,17 @@ export interface Chunk {
 
 interface Place {
   readonly parameter: Parameter;
+  /** Where it begins; one that is larger than a chunk goes on in the following ones. */
   readonly chunk: number;
   /** In floats. */
   readonly offset: number;
+}
+
+interface Size {
+  size: number;
+  decayed: number;
+  /** It is in the buffer of the chunk before. */
+  goesOn?: boolean;
 }
 
 /** Vectors (biases, norms, a score head's single row) are small and stay f32 in every format. */
@@ -77,6 +87,9 @@ export class ParameterStore {
   readonly format: WeightFormat;
   private readonly all: readonly Parameter[];
   private readonly places: readonly Place[];
+  private readonly sizes: readonly Size[];
+  /** What `destroy` frees. */
+  private readonly buffers: BufferView[] = [];
   private readonly packed: readonly PackedWeight[];
 
   constructor(parameters: readonly Parameter[], label: string, format: WeightFormat = "float32") {
@@ -84,7 +97,7 @@ export class ParameterStore {
     this.format = format;
     const limit = Math.floor(caps().maxBinding / 4 / ALIGN) * ALIGN;
     const places: Place[] = [];
-    const sizes: { size: number; decayed: number }[] = [];
+    const sizes: Size[] = [];
     let size = 0;
     let decayed = 0;
     const ordered = [...parameters.filter((p) => p.decay), ...parameters.filter((p) => !p.decay)];
@@ -98,18 +111,24 @@ export class ParameterStore {
         decayed = 0;
       }
       places.push({ parameter, chunk: sizes.length, offset: size });
+      if (padded > limit) {
+        for (let at = 0; at < padded; at += limit) {
+          const part = Math.min(limit, padded - at);
+          sizes.push({ size: part, decayed: parameter.decay ? part : 0, goesOn: at > 0 });
+        }
+        continue;
+      }
       size += padded;
       if (parameter.decay) decayed = size;
     }
-    sizes.push({ size, decayed });
+    if (size > 0 || sizes.length === 0) sizes.push({ size, decayed });
     this.places = places;
-    this.chunks = sizes.map((s, i) => ({
-      ...s,
-      values: createBuffer(s.size * 4, this.describe("parameters", i, s.size)),
-    }));
-    for (const chunk of this.chunks) clear(chunk.values);
+    this.sizes = sizes;
+    const values = this.allocate("parameters");
+    this.buffers.push(...new Set(values.buffers));
+    this.chunks = sizes.map(({ size, decayed }, i) => ({ size, decayed, values: values.chunks[i] }));
     for (const { parameter, chunk, offset } of places) {
-      parameter.attach(this.part(this.chunks[chunk].values, offset, parameter));
+      parameter.attach(this.part(values.buffers[chunk], offset, parameter));
     }
     this.packed = format === "float32" ? [] : ordered.filter(isMatrix).map((p) => this.pack(p, format));
   }
@@ -148,15 +167,36 @@ export class ParameterStore {
     if (this.format !== "float32") {
       throw new UserError(`${this.label} is stored as ${this.format} and cannot be trained: train an adapter on it`);
     }
-    const gradients = this.chunks.map((c, i) => createBuffer(c.size * 4, this.describe("gradients", i, c.size)));
-    this.gradients = gradients;
-    this.zeroGrad();
+    const gradients = this.allocate("gradients");
+    this.buffers.push(...new Set(gradients.buffers));
+    this.gradients = gradients.chunks;
     for (const { parameter, chunk, offset } of this.places) {
       const value = parameter.value;
       value.requiresGrad = true;
-      value.grad = this.part(gradients[chunk], offset, parameter);
+      value.grad = this.part(gradients.buffers[chunk], offset, parameter);
     }
     return this;
+  }
+
+  /** Zeroed memory: for every chunk its view, and the buffer that it is in. */
+  private allocate(what: string): { chunks: BufferView[]; buffers: BufferView[] } {
+    const chunks: BufferView[] = [];
+    const buffers: BufferView[] = [];
+    for (let i = 0; i < this.sizes.length; ) {
+      let end = i + 1;
+      while (this.sizes[end]?.goesOn) end += 1;
+      const bytes = this.sizes.slice(i, end).map(({ size }) => size * 4);
+      const total = bytes.reduce((a, b) => a + b, 0);
+      const buffer = createBuffer(total, this.describe(what, i, total / 4), { inParts: end > i + 1 });
+      clear(buffer);
+      for (let at = 0; i < end; i++) {
+        const size = this.sizes[i].size * 4;
+        chunks.push(subview(buffer, at, size));
+        buffers.push(buffer);
+        at += size;
+      }
+    }
+    return { chunks, buffers };
   }
 
   zeroGrad(): void {
@@ -173,16 +213,18 @@ export class ParameterStore {
   /** Cuts flat host chunks (values, or optimizer moments of the same layout) into named arrays. */
   split(chunks: readonly Float32Array<ArrayBuffer>[]): Map<string, Float32Array<ArrayBuffer>> {
     return new Map(
-      this.places.map(({ parameter, chunk, offset }) => [
-        parameter.name,
-        chunks[chunk].slice(offset, offset + parameter.size),
-      ]),
+      this.places.map(({ parameter: { name, size }, chunk, offset }) => {
+        if (offset + size <= chunks[chunk].length) return [name, chunks[chunk].slice(offset, offset + size)];
+        const all = new Float32Array(size);
+        for (let at = 0, i = chunk; at < size; at += chunks[i++].length) all.set(chunks[i].subarray(0, size - at), at);
+        return [name, all];
+      }),
     );
   }
 
   destroy(): void {
     const packed = this.packed.flatMap((w) => w.buffers);
-    destroyBuffers([...this.chunks.map((c) => c.values), ...packed, ...(this.gradients ?? [])]);
+    destroyBuffers([...this.buffers, ...packed]);
     this.gradients = null;
   }
 

@@ -199,7 +199,7 @@ describe("a dataset that is wrong", () => {
     ["is empty", "empty.jsonl", "", /empty\.jsonl: the dataset is empty/],
     ["is empty after decompression", "empty.jsonl.gz", gzipSync(""), /empty\.jsonl\.gz: the dataset is empty/],
     ["is cut off", "cut.jsonl.gz", gzipSync(pair("a").repeat(99)).subarray(0, 60), /cut\.jsonl\.gz: damaged or trunc/],
-    ["is of an unknown format", "data.parquet", "PAR1", /data\.parquet: unknown kind of file; known are jsonl/],
+    ["is of an unknown format", "data.csv", "PAR1", /data\.csv: unknown kind of file; known are jsonl/],
     [
       "has only prompts",
       "prompts.jsonl",
@@ -365,10 +365,10 @@ describe("a run that fails half-way", () => {
 });
 
 describe("a GPU that is too small", () => {
-  it("names the store over the binding limit, its size and the limit", async () => {
-    const rows = Math.ceil(caps().maxBinding / (2 * 16 * 4)) + 1; // gate and up, 16 floats each
+  it("names the store over the limit of a buffer, its size and the limit", async () => {
+    const rows = Math.ceil(caps().maxBuffer / (2 * 16 * 4)) + 1; // gate and up, 16 floats each
     expect(await failing(...sft("--max_steps", "1", "--intermediate_size", String(rows)))).toMatch(
-      /out parameters \(\d+ floats, decoder\.blocks\.0\.mlp\.up\.weight .*\) needs [\d.]+ MiB, but one binding of this adapter holds at most [\d.]+ MiB: use a smaller model/,
+      /out parameters \(\d+ floats, decoder\.blocks\.0\.mlp\.up\.weight .*\) needs [\d.]+ MiB, but one buffer of this adapter holds at most [\d.]+ MiB: use a smaller model/,
     );
     expect(await written()).toEqual([]);
   });

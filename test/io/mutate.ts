@@ -7,13 +7,13 @@ const EXTREMES = [0, 1, 7, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0
  * One to three of: a changed byte, a changed bit, a digit in place of a digit, an extreme 32- or 64-bit number, a cut, an
  * insertion, a removal, a piece copied over another one.
  */
-export function mutate(source: Uint8Array, random: RandomStream): Uint8Array {
-  let bytes = source.slice();
+export function mutate(source: Uint8Array, random: RandomStream): Uint8Array<ArrayBuffer> {
+  let bytes = new Uint8Array(source);
   for (let k = 1 + random.int(3); k > 0; k--) bytes = once(bytes, random);
   return bytes;
 }
 
-function once(bytes: Uint8Array, random: RandomStream): Uint8Array {
+function once(bytes: Uint8Array<ArrayBuffer>, random: RandomStream): Uint8Array<ArrayBuffer> {
   const at = random.int(bytes.length || 1);
   const some = Math.min(bytes.length - at, 1 + random.int(16));
   switch (random.int(9)) {
@@ -52,7 +52,7 @@ function once(bytes: Uint8Array, random: RandomStream): Uint8Array {
   }
 }
 
-function join(a: Uint8Array, b: Uint8Array): Uint8Array {
+function join(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array(a.length + b.length);
   out.set(a);
   out.set(b, a.length);

@@ -1,4 +1,5 @@
 /** Row gather (embedding tables, selecting token rows) with a deterministic gradient. */
+import type { BufferView } from "../../gpu/pool.ts";
 import { GATHER_ROWS, SEGMENT_SUM } from "../../shaders/embedding.wgsl.ts";
 import { record } from "../autograd.ts";
 import { PackedWeight } from "../packed.ts";
@@ -6,13 +7,14 @@ import { scope } from "../scope.ts";
 import { empty, type Tensor, tensor } from "../tensor.ts";
 import { unpackRows } from "./packed.ts";
 import { fill } from "./raw.ts";
+import { rowBlocks } from "./row-blocks.ts";
 import { matrixShape, rowKernel, runRows, walkPlan } from "./rows.ts";
 
 const gather = rowKernel({
   name: "gather_rows",
   code: GATHER_ROWS,
   bindings: { table: "read V", ids: "read u32", y: "write V" },
-  scalars: { rows: "u32", n: "u32", tableRows: "u32" },
+  scalars: { rows: "u32", n: "u32", tableRows: "u32", base: "u32" },
   reduces: false,
 });
 const segmentSum = rowKernel({
@@ -49,7 +51,10 @@ function gatherOp(op: string, table: Tensor, ids: Tensor, hostIds?: ArrayLike<nu
   const T = table.dtype;
   const n = cols / plan.width;
   const y = empty([ids.size, cols], table.dtype);
-  runRows(gather, plan, { T }, [table.view, ids.view, y.view], [ids.size, n, tableRows], ids.size);
+  for (const { first, count, view } of rowBlocks(table)) {
+    const consts = { T, LAST: first + count === tableRows };
+    runRows(gather, plan, consts, [view, ids.view, y.view], [ids.size, n, count, first], ids.size);
+  }
   return record(op, [table], y, (dy, [sink]) => {
     if (sink === false) return [null];
     if (!hostIds) throw new Error(`${op}: the gradient needs the ids on the host; pass them as the third argument`);
@@ -95,7 +100,7 @@ const PIECE = 128; // rows one invocation adds up before the work of a frequent 
 function addSegments(dy: Tensor, { ids, starts, order }: PositionLists, dx: Tensor, cols: number): void {
   const longest = ids.reduce((most, _, k) => Math.max(most, starts[k + 1] - starts[k]), 0);
   if (longest <= 2 * PIECE) {
-    sumInto(dy, ids, starts, order, dx, true, cols);
+    sumIntoTable(dy, ids, starts, order, dx, cols);
     return;
   }
   // Frequent ids: pieces in parallel, then the pieces of each id in order.
@@ -108,8 +113,28 @@ function addSegments(dy: Tensor, { ids, starts, order }: PositionLists, dx: Tens
   const pieces = pieceStarts.length - 1;
   const partial = empty([pieces, cols], dy.dtype);
   const straight = Uint32Array.from({ length: pieces }, (_, i) => i);
-  sumInto(dy, straight, new Uint32Array(pieceStarts), order, partial, false, cols);
-  sumInto(partial, ids, new Uint32Array(idStarts), straight, dx, true, cols);
+  sumInto(dy, straight, new Uint32Array(pieceStarts), order, partial.view, false, cols);
+  sumIntoTable(partial, ids, new Uint32Array(idStarts), straight, dx, cols);
+}
+
+/** Adds the sum of each segment to the row of its id, block by block of the table. */
+function sumIntoTable(
+  source: Tensor,
+  ids: Uint32Array,
+  starts: Uint32Array,
+  order: Uint32Array,
+  table: Tensor,
+  cols: number,
+): void {
+  let from = 0;
+  for (const { first, count, view } of rowBlocks(table)) {
+    let to = from;
+    while (to < ids.length && ids[to] < first + count) to += 1;
+    if (to === from) continue;
+    const rows = ids.slice(from, to).map((id) => id - first);
+    sumInto(source, rows, starts.subarray(from, to + 1), order, view, true, cols);
+    from = to;
+  }
 }
 
 function sumInto(
@@ -117,7 +142,7 @@ function sumInto(
   targets: Uint32Array,
   starts: Uint32Array,
   order: Uint32Array,
-  dx: Tensor,
+  dx: BufferView,
   ACC: boolean,
   cols: number,
 ): void {
@@ -129,7 +154,7 @@ function sumInto(
   const plan = walkPlan(cols);
   const scalars = [segments, cols / plan.width, starts.length, starts.length + segments];
   const consts = { T: source.dtype, ACC };
-  runRows(segmentSum, plan, consts, [source.view, tensor(lists).view, dx.view], scalars, segments);
+  runRows(segmentSum, plan, consts, [source.view, tensor(lists).view, dx], scalars, segments);
 }
 
 function checkIds(op: string, ids: ArrayLike<number>, count: number, tableRows: number): void {

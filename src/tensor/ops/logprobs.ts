@@ -10,6 +10,7 @@ import { PackedWeight } from "../packed.ts";
 import { scope } from "../scope.ts";
 import { empty, type Tensor } from "../tensor.ts";
 import { gemm, type Operand } from "./gemm.ts";
+import { rowsPerBinding } from "./row-blocks.ts";
 import { matrixShape, rowKernel, rowPlan, runRows, target, walkPlan } from "./rows.ts";
 
 const forward = rowKernel({
@@ -80,7 +81,7 @@ export function tokenLogProbs(
     throw new Error(`tokenLogProbs: targets must be u32 [${rows}], not ${targets.dtype} [${targets.shape}]`);
   }
   if (!(temperature > 0)) throw new Error(`tokenLogProbs: temperature must be positive, not ${temperature}`);
-  const blocks = cut(rows, vocab, budget);
+  const blocks = cut(rows, vocab, budget, rowsPerBinding(4 * width));
   const it = 1 / temperature;
   const cap = options.softcap ?? 0;
   const SOFTCAP = cap > 0;
@@ -161,13 +162,17 @@ interface Block {
 
 const ALIGN = 64; // rows of f32 start at multiples of 256 bytes, whatever their width
 
-/** Blocks of at most `budget` logits: all rows and a part of the vocabulary, unless there are very many rows. */
-function cut(rows: number, vocab: number, budget: number): Block[] {
+/**
+ * Blocks of at most `budget` logits: all rows and a part of the vocabulary, unless there are very many rows.
+ * @param widest most columns, i.e. rows of the head, that one binding holds
+ */
+function cut(rows: number, vocab: number, budget: number, widest: number): Block[] {
   const blocks: Block[] = [];
   const down = (n: number) => Math.max(ALIGN, Math.floor(n / ALIGN) * ALIGN);
   const narrowest = Math.min(vocab, 4096); // narrower chunks waste the matmul
   const perBlock = rows * narrowest <= budget ? rows : Math.min(rows, down(budget / narrowest));
-  const columnsPerBlock = perBlock * vocab <= budget ? vocab : Math.min(vocab, down(budget / perBlock));
+  const affordable = perBlock * vocab <= budget ? vocab : down(budget / perBlock);
+  const columnsPerBlock = Math.min(vocab, affordable, widest);
   for (let row = 0; row < rows; row += perBlock) {
     for (let column = 0; column < vocab; column += columnsPerBlock) {
       const columns = Math.min(columnsPerBlock, vocab - column);

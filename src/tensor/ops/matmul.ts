@@ -1,8 +1,12 @@
 /** Matrix products with gradients: `linear` for layers, `matmul` for everything else. */
 import { record, type Sink } from "../autograd.ts";
+import { PackedWeight } from "../packed.ts";
 import type { Shape, Tensor } from "../tensor.ts";
+import { add } from "./elementwise.ts";
 import { type GemmOptions, gemm } from "./gemm.ts";
+import { largeLinear } from "./large-linear.ts";
 import { sumMiddle } from "./raw.ts";
+import { isLarge } from "./row-blocks.ts";
 
 export { type GemmOptions, gemm };
 
@@ -25,6 +29,11 @@ export function linear(x: Tensor, weight: Tensor, { bias, residual }: LinearOpti
   }
   const rows = x.size / inSize;
   const shape = [...x.shape.slice(0, -1), outSize];
+  if (isLarge(weight) && !(weight instanceof PackedWeight)) {
+    const product = largeLinear(x, weight, shape);
+    const sum = bias ? add(product, bias) : product;
+    return residual ? add(sum, residual) : sum;
+  }
   const y = gemm(x, weight, "NT", rows, outSize, inSize, { bias, add: residual, shape });
   const inputs = [x, weight, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
   return record("linear", inputs, y, (dy, sinks) => {
