@@ -2,7 +2,8 @@
 import { basename, dirname, join } from "node:path";
 import { Tokenizer } from "../data/tokenizer.ts";
 import { goldReward, worldTokenizer } from "../data/world.ts";
-import { isGguf, openGgufTokenizer } from "../io/gguf-model.ts";
+import { openGgufTokenizer } from "../io/gguf-model.ts";
+import { isGguf } from "../io/model-files.ts";
 import type { CausalLM, Model } from "../nn/models.ts";
 import { type AdapterFolder, openAdapter, readAdapterFolder } from "../nn/peft.ts";
 import { loadCausalLM } from "../nn/pretrained.ts";

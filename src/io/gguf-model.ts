@@ -9,8 +9,6 @@ import { hfTensor, type Layout, rowInFile } from "./gguf-names.ts";
 import { ggufTokenizer } from "./gguf-tokenizer.ts";
 import type { WeightSource } from "./weights.ts";
 
-export const isGguf = (path: string): boolean => path.toLowerCase().endsWith(".gguf");
-
 export interface GgufModel {
   /** As config.json would hold it. */
   config: Record<string, unknown>;

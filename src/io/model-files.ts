@@ -1,7 +1,6 @@
 /** A model as files: what is read from a folder or a GGUF file, and what a folder is written from. */
 import type { FileContent, Files } from "../runtime/files.ts";
 import { parseJson, readNeeded } from "../runtime/files.ts";
-import { isGguf, openGguf } from "./gguf-model.ts";
 import { type FloatType, sizeInFile, streamSafetensors, type TensorToWrite } from "./safetensors-write.ts";
 import { shardName, shareOut } from "./shards.ts";
 import { INDEX_FILE, openWeights, WEIGHTS_FILE, type WeightSource } from "./weights.ts";
@@ -14,6 +13,11 @@ export interface ModelFiles {
   configFile: string;
   weights: WeightSource;
 }
+
+export const isGguf = (path: string): boolean => path.toLowerCase().endsWith(".gguf");
+
+/** Opens a GGUF file; its reader is loaded now, so that web pages without such files need not have it. */
+const openGguf = async (files: Files, path: string) => (await import("./gguf-model.ts")).openGguf(files, path);
 
 /** Opens a model folder, or a GGUF file as if it were one. The caller closes the weights. */
 export async function openModel(files: Files, path: string): Promise<ModelFiles> {

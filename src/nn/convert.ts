@@ -1,8 +1,9 @@
 /** Rewrites a model's files: another float type, shards of another size, a folder out of a GGUF file. Needs no GPU. */
-import { isGguf, openGguf, openGgufTokenizer } from "../io/gguf-model.ts";
+import { openGguf, openGgufTokenizer } from "../io/gguf-model.ts";
 import {
   type DtypeName,
   FLOAT_TYPES,
+  isGguf,
   MAX_SHARD_SIZE,
   type ModelFiles,
   openModel,
