@@ -1,6 +1,7 @@
 /** The linear layer, where adapters hang. */
 
-import { loraLinear } from "../tensor/ops/lora.ts";
+import { cast } from "../tensor/ops/cast.ts";
+import { addLora } from "../tensor/ops/lora.ts";
 import { linear } from "../tensor/ops/matmul.ts";
 import { Parameter } from "../tensor/params.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -18,7 +19,10 @@ export interface LowRank {
   readonly dropout: number;
 }
 
-/** y = x W^T + b (+ residual), W [out, in]; with an adapter also + s (drop(x) A^T) B^T. */
+/**
+ * y = x W^T + b (+ residual), W [out, in]; with an adapter also + s (drop(x) A^T) B^T. Rows in f16 (then without an
+ * adapter) meet a copy of the weights in f16, made for each pass.
+ */
 export class Linear extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
@@ -32,12 +36,13 @@ export class Linear extends Module {
   }
 
   forward(x: Tensor, residual?: Tensor): Tensor {
-    const { weight, adapter } = this;
-    const options = { bias: this.bias?.value, residual };
-    if (!adapter) return linear(x, weight.value, options);
+    const { weight, bias, adapter } = this;
+    const like = ({ value }: Parameter) => (x.dtype === "f16" ? cast(value, "f16") : value);
+    const y = linear(x, like(weight), { bias: bias ? like(bias) : undefined, residual });
+    if (!adapter) return y;
     const parts = adapter.parts.map((part) => ({ ...part, b: part.b.value }));
     const scope = dropoutScope();
     const key = scope && { ...scope, layer: adapter.layer, rate: adapter.dropout };
-    return loraLinear(x, weight.value, adapter.a.value, parts, options, key);
+    return addLora(y, x, adapter.a.value, parts, key);
   }
 }

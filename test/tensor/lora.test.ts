@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { philox, uint32 } from "../../src/runtime/rng.ts";
-import { addLowRank, applyDropout, type DropoutKey, type LoraPart, loraLinear } from "../../src/tensor/ops/lora.ts";
+import { addLora, addLowRank, applyDropout, type DropoutKey, type LoraPart } from "../../src/tensor/ops/lora.ts";
 import { linear } from "../../src/tensor/ops/matmul.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
@@ -68,12 +68,12 @@ const partsOf = (parts: Part[], bs: Tensor[]): LoraPart[] => {
 };
 
 const shapes = fc.record({
-  n: fc.constantFrom(1, 3, 5, 8),
-  k: fc.constantFrom(1, 4, 7, 12),
+  n: fc.constantFrom(1, 5),
+  k: fc.constantFrom(1, 7, 12),
   parts: fc.array(
     fc.record({
-      rank: fc.constantFrom(1, 2, 4, 5),
-      columns: fc.constantFrom(1, 3, 4, 8),
+      rank: fc.constantFrom(1, 3, 4),
+      columns: fc.constantFrom(1, 3, 8),
       gap: fc.constantFrom(0, 0, 1, 4),
       scale: fc.constantFrom(0.5, 1, 2),
     }),
@@ -92,7 +92,7 @@ describe("the linear layer with adapters", () => {
         const rank = parts.reduce<number>((sum, p) => sum + p.rank, 0);
         const key = { seed, step: 3, pass: 1, layer: 7, rate };
         const op = ([x, w, a, bias, residual, ...bs]: Tensor[]) =>
-          loraLinear(x, w, a, partsOf(parts, bs), { bias, residual }, key);
+          addLora(linear(x, w, { bias, residual }), x, a, partsOf(parts, bs), key);
         const inputs = [
           input([n, k], 1),
           input([out, k], 2),
@@ -103,14 +103,14 @@ describe("the linear layer with adapters", () => {
         ];
         await checkOp(op, inputs, reference(n, k, out, parts, keeps(key)));
       }),
-      { numRuns: 8, seed: 1 },
+      { numRuns: 6, seed: 1 },
     );
   });
 
   it("leaves the frozen weight alone and still passes gradients on", async () => {
     const parts = [{ rank: 2, columns: 4, gap: 2, scale: 0.5 }];
     const op = ([x, w, a, bias, residual, ...bs]: Tensor[]) =>
-      loraLinear(x, w, a, partsOf(parts, bs), { bias, residual });
+      addLora(linear(x, w, { bias, residual }), x, a, partsOf(parts, bs));
     const inputs = [
       input([5, 7], 1),
       input([6, 7], 2),
@@ -140,7 +140,7 @@ describe("the linear layer with adapters", () => {
         { b: tensor(new Float32Array(20), [10, 2]), rankOffset: 3, first: 8, scale: 2 },
       ];
       const key = { seed: 1, step: 0, pass: 0, layer: 0, rate };
-      return { plain: linear(x, w), adapted: loraLinear(x, w, a, parts, {}, key) };
+      return { plain: linear(x, w), adapted: addLora(linear(x, w), x, a, parts, key) };
     });
     expect(await adapted.read()).toEqual(await plain.read());
     for (const t of [plain, adapted]) t.free("test");
@@ -167,10 +167,10 @@ describe("the linear layer with adapters", () => {
   it("refuses parts that do not fit", () => {
     const t = (rows: number, columns: number) => tensor(new Float32Array(rows * columns), [rows, columns]);
     const call = (part: Partial<LoraPart>) =>
-      scope(() => loraLinear(t(2, 4), t(6, 4), t(3, 4), [{ b: t(4, 2), rankOffset: 0, first: 0, scale: 1, ...part }]));
+      scope(() => addLora(t(2, 6), t(2, 4), t(3, 4), [{ b: t(4, 2), rankOffset: 0, first: 0, scale: 1, ...part }]));
     expect(() => call({ rankOffset: 2 })).toThrow("passes A");
     expect(() => call({ first: 3 })).toThrow("passes A [3,4] or y [6]");
-    expect(() => scope(() => loraLinear(t(2, 5), t(6, 4), t(3, 4), []))).toThrow("do not fit");
+    expect(() => scope(() => addLora(t(2, 6), t(2, 5), t(3, 4), []))).toThrow("do not fit");
   });
 });
 

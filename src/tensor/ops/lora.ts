@@ -1,17 +1,19 @@
 /**
- * The linear layer with low-rank adapters (Hu et al. 2021): y = x W^T + s (drop(x) A^T) B^T, where each B may act on some
- * of the output columns only, because projections that read the same input are one matrix here. The update of the weight
- * is never formed: the extra work and memory are those of [N, rank] matrices, plus one [N, columns] product for a B that
- * does not span the output.
+ * Low-rank adapters of linear layers (Hu et al. 2021): y = x W^T + s (drop(x) A^T) B^T, where each B may act on some of the
+ * output columns only, because projections that read the same input are one matrix here. The update of the weight is never
+ * formed: the extra work and memory are those of [N, rank] matrices, plus one [N, columns] product for a B that does not
+ * span the output. How the weight itself is stored is of no concern here.
  */
 import { kernel } from "../../gpu/kernel.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
 import { COLUMNS, DROPOUT } from "../../shaders/lora.wgsl.ts";
-import { record, type Sink } from "../autograd.ts";
+import { record, type Sink, willRecord } from "../autograd.ts";
+import { scope } from "../scope.ts";
 import { empty, type Tensor } from "../tensor.ts";
-import { gemm, type LinearOptions } from "./matmul.ts";
-import { PER, sumMiddle, WG } from "./raw.ts";
+import { gemm } from "./gemm.ts";
+import { PER, WG } from "./raw.ts";
+import { rowBlocks } from "./row-blocks.ts";
 
 /** One adapter's update of some output columns. */
 export interface LoraPart {
@@ -37,25 +39,25 @@ export interface DropoutKey {
 }
 
 /**
- * A linear layer with adapters.
- * @param x [N, in]
- * @param weight [out, in]; needs no gradient (though it may have one)
+ * Adds the adapters' part to the output of a linear layer, in place; returns it.
+ * @param y [N, out], which nobody else reads
+ * @param x [N, in], the layer's input
  * @param a [R, in]: the A matrices of all parts, one below the other
  * @param parts disjoint ranges of rows of `a` and of output columns
  * @param dropout on what the adapters see of x; the parts share one mask
  */
-export function loraLinear(
+export function addLora(
+  y: Tensor,
   x: Tensor,
-  weight: Tensor,
   a: Tensor,
   parts: readonly LoraPart[],
-  { bias, residual }: LinearOptions = {},
   dropout: DropoutKey | null = null,
 ): Tensor {
-  const [outSize, inSize] = weight.shape;
-  const rank = a.shape[0];
-  if (x.shape[x.shape.length - 1] !== inSize || a.shape[1] !== inSize) {
-    throw new Error(`lora: rows of [${x.shape}] and A [${a.shape}] do not fit a weight [${weight.shape}] = [out, in]`);
+  const [rank, inSize] = a.shape;
+  const outSize = y.shape[y.shape.length - 1];
+  const rows = x.size / inSize;
+  if (x.shape[x.shape.length - 1] !== inSize || y.size !== rows * outSize) {
+    throw new Error(`lora: rows of [${x.shape}] and [${y.shape}] do not fit A [${a.shape}] = [rank, in]`);
   }
   for (const { b, rankOffset, first } of parts) {
     if (rankOffset + b.shape[1] <= rank && first + b.shape[0] <= outSize) continue;
@@ -63,15 +65,9 @@ export function loraLinear(
       `lora: B [${b.shape}] at rank ${rankOffset}, column ${first} passes A [${a.shape}] or y [${outSize}]`,
     );
   }
-  const rows = x.size / inSize;
   const drop = dropout && dropout.rate > 0 ? dropout : null;
   const seen = () => (drop ? applyDropout(x, drop) : x);
 
-  const y = gemm(x, weight, "NT", rows, outSize, inSize, {
-    bias,
-    add: residual,
-    shape: [...x.shape.slice(0, -1), outSize],
-  });
   const visible = seen();
   const low = gemm(visible, a, "NT", rows, rank, inSize);
   if (visible !== x) visible.free("lora");
@@ -81,58 +77,54 @@ export function loraLinear(
     const whole = columns === outSize;
     const delta = gemm(scaled, part.b, "NT", rows, columns, scaled.shape[1], whole ? { out: y, accumulate: true } : {});
     if (!whole) {
-      putColumns(y, delta, rows, part.first, 1, true);
+      putColumns(y.view, delta, rows, [outSize, part.first], 1, true);
       delta.free("lora");
     }
     scaled.free("lora");
   }
 
-  const bs = parts.map((p) => p.b);
-  const inputs = [x, weight, a, ...bs, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
+  const inputs = [y, x, a, ...parts.map((p) => p.b)];
+  if (!willRecord(inputs)) return y;
   return record(
     "lora",
     inputs,
-    y,
-    (dy, sinks) => {
-      const [sx, sw, sa] = sinks;
+    y.alias(y.shape, "lora"),
+    (dy, [, sx, sa, ...sbs]) => {
       const dLow = empty([rows, rank], "f32", "lora_grad");
       const db = parts.map((part, i) => {
         const [columns, r] = part.b.shape;
         const dPart = columns === outSize ? dy : takeColumns(dy, rows, part.first, columns, 1);
-        const own = into(sinks[3 + i], part.b, (o) => gemm(dPart, lowPart(low, part, rows), "TN", columns, r, rows, o));
-        putColumns(dLow, gemm(dPart, part.b, "NN", rows, r, columns), rows, part.rankOffset, part.scale, false);
+        const own = into(sbs[i], part.b, (o) => gemm(dPart, lowPart(low, part, rows), "TN", columns, r, rows, o));
+        const back = gemm(dPart, part.b, "NN", rows, r, columns);
+        putColumns(dLow.view, back, rows, [rank, part.rankOffset], part.scale, false);
         return own;
       });
       const da = into(sa, a, (o) => gemm(dLow, seen(), "TN", rank, inSize, rows, o));
-      const dw = into(sw, weight, (o) => gemm(dy, x, "TN", outSize, inSize, rows, o));
-      let dx: Tensor | null = null;
-      if (sx !== false) {
-        dx = into(sx, x, (o) => gemm(dy, weight, "NN", rows, inSize, outSize, o)) as Tensor;
-        if (drop) applyDropout(gemm(dLow, a, "NN", rows, inSize, rank), drop, dx);
-        else gemm(dLow, a, "NN", rows, inSize, rank, { out: dx, accumulate: true });
-      }
-      const grads: (Tensor | null)[] = [dx, dw, da, ...db];
-      if (bias) {
-        const sink = sinks[3 + parts.length];
-        const target = typeof sink === "object" ? sink : undefined;
-        grads.push(sink === false ? null : sumMiddle(dy, 1, rows, outSize, bias.shape, target));
-      }
-      if (residual) grads.push(dy);
-      return grads;
+      const dx = into(sx, x, (o) => {
+        if (!drop) return gemm(dLow, a, "NN", rows, inSize, rank, o);
+        return applyDropout(gemm(dLow, a, "NN", rows, inSize, rank, { shape: x.shape }), drop, o.out);
+      });
+      return [dy, dx, da, ...db];
     },
     [low],
   );
 }
 
-/** weight rows [first, first + rows of b) += factor B A, in place. */
+/** weight rows [first, first + rows of b) += sign * scale * B A, in place. */
 export function addLowRank(weight: Tensor, a: Tensor, { b, rankOffset, first, scale }: LoraPart, sign = 1): void {
   const [columns, r] = b.shape;
   const width = weight.shape[1];
-  const own = takeColumns(a, 1, rankOffset * width, r * width, 1); // its rows of A
-  const delta = gemm(b, own, "NN", columns, width, r);
-  putColumns(weight, delta, 1, first * width, sign * scale, true);
-  own.free("lora");
-  delta.free("lora");
+  scope(() => {
+    const own = takeColumns(a, 1, rankOffset * width, r * width, 1); // its rows of A
+    for (const block of rowBlocks(weight)) {
+      const from = Math.max(first, block.first);
+      const count = Math.min(first + columns, block.first + block.count) - from;
+      if (count <= 0) continue;
+      const rowsOfB = count === columns ? b : takeColumns(b, 1, (from - first) * r, count * r, 1);
+      const delta = gemm(rowsOfB, own, "NN", count, width, r);
+      putColumns(block.view, delta, 1, [block.count * width, (from - block.first) * width], sign * scale, true);
+    }
+  });
 }
 
 const columnsKernel = kernel({
@@ -164,9 +156,16 @@ function takeColumns(x: Tensor, rows: number, first: number, columns: number, fa
   return out;
 }
 
-/** Writes factor * x into columns of y, or adds it to them. */
-function putColumns(y: Tensor, x: Tensor, rows: number, first: number, factor: number, add: boolean): void {
-  copyColumns(x.view, y.view, rows, [y.size / rows, x.size / rows, first], factor, { INTO: true, ACC: add });
+/** Writes factor * x into columns of a matrix of rows of `width`, from `first` on, or adds it to them. */
+function putColumns(
+  to: BufferView,
+  x: Tensor,
+  rows: number,
+  [width, first]: [number, number],
+  factor: number,
+  add: boolean,
+): void {
+  copyColumns(x.view, to, rows, [width, x.size / rows, first], factor, { INTO: true, ACC: add });
 }
 
 /** A part's columns of x A^T, scaled. */
