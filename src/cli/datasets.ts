@@ -10,19 +10,23 @@ import {
 } from "../data/batches.ts";
 import { asKind, loadRecords, readRecords, splitRecords } from "../data/readers.ts";
 import type { DataRecord, Preference, PromptOnly, RecordKind, RecordOf } from "../data/records.ts";
+import type { SchemaOptions } from "../data/schemas.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { worldPreferences, worldPrompts, worldSftRecords } from "../data/world.ts";
 import type { Sequence } from "../rlhf/batch.ts";
 import type { Prompt } from "../rlhf/rollout.ts";
 import { UserError } from "../runtime/errors.ts";
+import { dataFiles, type SourceChoice } from "./dataset-source.ts";
 import { WORLD } from "./models.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** The part of the options that says which records to use. */
-export interface DataChoice {
+export interface DataChoice extends SourceChoice {
   readonly dataset_name: string;
+  readonly dataset_train_split?: string;
+  readonly dataset_test_split?: string | null;
   readonly test_size: number;
-  readonly template: "plain" | "turns";
+  readonly template: "auto" | "plain" | "turns" | "chat";
   readonly long_prompts: "error" | "skip";
   readonly seed: number;
   readonly max_train_samples?: number | null;
@@ -43,11 +47,12 @@ const SPLIT_SEED = 0;
 export async function sftData(
   choice: DataChoice,
   tokenizer: Tokenizer,
-  prepare: PrepareOptions & { all: boolean },
+  prepare: PrepareOptions & { all: boolean; allAnswers?: boolean },
   terminal: Terminal,
 ) {
+  const reader = new Reader(choice, tokenizer, terminal, prepare.allAnswers ?? false);
   const world = (n: number, split: "train" | "test") => worldSftRecords(n, choice.seed, split);
-  const { train, test } = await parts<DataRecord>(choice, world, (file, limit) => readAll(file, choice, limit));
+  const { train, test } = await parts<DataRecord>(choice, world, (source) => reader.all(source));
   const examples = (records: readonly DataRecord[]): Sequence[] =>
     prepared(
       records,
@@ -61,16 +66,15 @@ export async function sftData(
       terminal,
     )
       .flat()
-      .map((sequence) => (prepare.all ? { ...sequence, promptLength: 0 } : sequence));
+      .map((sequence) => (prepare.all ? { ids: sequence.ids, promptLength: 0 } : sequence));
   return { train: examples(train), eval: examples(test) };
 }
 
 /** Tokenised preference pairs, with the records they come from. */
 export async function pairData(choice: DataChoice, tokenizer: Tokenizer, prepare: PrepareOptions, terminal: Terminal) {
   const world = (n: number, split: "train" | "test") => worldPreferences(n, choice.seed, { split });
-  const { train, test } = await parts<Preference>(choice, world, (file, limit) =>
-    load(file, "preference", choice, limit),
-  );
+  const reader = new Reader(choice, tokenizer, terminal);
+  const { train, test } = await parts<Preference>(choice, world, (source) => reader.load(source, "preference"));
   const pair = (record: Preference) => ({ ...preferenceExample(record, tokenizer, prepare), record });
   const examples = (records: readonly Preference[]) => prepared(records, pair, choice, terminal);
   return { train: examples(train), eval: examples(test) };
@@ -87,7 +91,8 @@ export async function promptData(
   const world = (n: number, split: "train" | "test") =>
     worldPrompts(n, choice.seed, split).map((prompt): PromptOnly => ({ kind: "prompt", prompt }));
   // Pairs repeat their prompts; a policy answers each once.
-  const read = async (file: string) => distinct(await load(file, "prompt", choice));
+  const reader = new Reader(choice, tokenizer, terminal);
+  const read = async (source: Source) => distinct(await reader.load({ ...source, limit: undefined }, "prompt"));
   const found = await parts<PromptOnly>(choice, world, read);
   const maxLength = room.context - room.response + 1;
   if (maxLength < 2) {
@@ -108,10 +113,13 @@ function distinct(records: readonly PromptOnly[]): PromptOnly[] {
 
 /** Texts to learn a tokenizer from. */
 export async function textData(
-  choice: Pick<DataChoice, "test_size" | "template"> & { dataset_name: string; max_train_samples: number | null },
+  choice: Pick<DataChoice, "test_size" | "template" | "dataset_train_split"> &
+    SourceChoice & { dataset_name: string; max_train_samples: number | null },
+  terminal: Terminal,
 ): Promise<string[]> {
-  const { dataset_name: file, test_size: testSize, max_train_samples: limit } = choice;
-  const all = await readAll(file, choice, testSize > 0 || limit === null ? undefined : limit);
+  const { dataset_name: name, test_size: testSize, max_train_samples: limit, dataset_train_split: split } = choice;
+  const read = testSize > 0 || limit === null ? undefined : limit;
+  const all = await new Reader(choice, null, terminal).all({ name, split: split ?? "train", limit: read });
   const records = testSize > 0 ? splitRecords(all, testSize, SPLIT_SEED).train : all;
   return records.slice(0, limit ?? undefined).flatMap((record) => {
     if (record.kind === "text") return record.text;
@@ -121,45 +129,85 @@ export async function textData(
   });
 }
 
+/** A part of a dataset. */
+interface Source {
+  readonly name: string;
+  readonly split: string;
+  readonly limit?: number | undefined;
+}
+
 async function parts<R extends DataRecord>(
   choice: DataChoice,
   world: (n: number, split: "train" | "test") => R[],
-  read: (file: string, limit?: number) => Promise<R[]>,
+  read: (source: Source) => Promise<R[]>,
 ): Promise<Parts<R>> {
   const { dataset_name: name, eval_dataset_name: evalName, max_eval_samples: evalLimit = 256 } = choice;
+  const { dataset_train_split: split = "train", dataset_test_split: testSplit = null } = choice;
   const limit = choice.max_train_samples ?? undefined;
   const trained =
     name === WORLD
       ? { train: world(limit ?? WORLD_RECORDS, "train"), test: world(evalLimit, "test") }
       : choice.test_size > 0
-        ? splitRecords(await read(name), choice.test_size, SPLIT_SEED)
-        : { train: await read(name, limit), test: [] as R[] };
-  const test = evalName
-    ? evalName === WORLD
+        ? splitRecords(await read({ name, split }), choice.test_size, SPLIT_SEED)
+        : { train: await read({ name, split, limit }), test: [] as R[] };
+  const heldOut = evalName ?? (testSplit === null || name === WORLD ? null : name);
+  const test = !heldOut
+    ? trained.test
+    : heldOut === WORLD
       ? world(evalLimit, "test")
-      : await read(evalName, evalLimit)
-    : trained.test;
+      : await read({ name: heldOut, split: testSplit ?? (heldOut === name ? "test" : split), limit: evalLimit });
   return { train: trained.train.slice(0, limit), test: test.slice(0, evalLimit) };
 }
 
-function load<K extends RecordKind>(
-  file: string,
-  kind: K,
-  { template }: DataChoice,
-  limit?: number,
-): Promise<RecordOf<K>[]> {
-  return loadRecords(file, kind, { template, ...(limit !== undefined && { limit }) });
-}
+/** Reads records as the options and the model's tokenizer have them. */
+class Reader {
+  private readonly choice: SourceChoice;
+  private readonly options: SchemaOptions;
+  private readonly terminal: Terminal;
 
-async function readAll(
-  file: string,
-  { template }: Pick<DataChoice, "template">,
-  limit?: number,
-): Promise<DataRecord[]> {
-  const records: DataRecord[] = [];
-  for await (const record of readRecords(file, { template, ...(limit !== undefined && { limit }) }))
-    records.push(record);
-  return records;
+  constructor(
+    choice: SourceChoice & Pick<DataChoice, "template">,
+    tokenizer: Tokenizer | null,
+    terminal: Terminal,
+    allAnswers = false,
+  ) {
+    this.choice = choice;
+    this.terminal = terminal;
+    this.options = { template: choice.template, chat: tokenizer?.chatTemplate ?? null, allAnswers };
+  }
+
+  async load<K extends RecordKind>(source: Source, kind: K): Promise<RecordOf<K>[]> {
+    const records: RecordOf<K>[] = [];
+    await this.each(source, async (file, limit) => {
+      const more = await loadRecords(file, kind, { ...this.options, ...(limit !== undefined && { limit }) });
+      for (const record of more) records.push(record);
+      return more.length;
+    });
+    return records;
+  }
+
+  async all(source: Source): Promise<DataRecord[]> {
+    const records: DataRecord[] = [];
+    await this.each(source, async (file, limit) => {
+      const before = records.length;
+      for await (const record of readRecords(file, { ...this.options, ...(limit !== undefined && { limit }) })) {
+        records.push(record);
+      }
+      return records.length - before;
+    });
+    return records;
+  }
+
+  /** Goes over the files until there are as many records as are wanted. */
+  private async each(source: Source, read: (file: string, limit?: number) => Promise<number>): Promise<void> {
+    let left = source.limit;
+    for (const file of await dataFiles(source.name, source.split, this.choice, this.terminal)) {
+      const count = await read(file, left);
+      if (left === undefined) continue;
+      left -= count;
+      if (left <= 0) return;
+    }
+  }
 }
 
 function prepared<R, E>(records: readonly R[], prepare: (record: R) => E, choice: DataChoice, terminal: Terminal): E[] {

@@ -9,14 +9,14 @@ import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
 import { loraOptions } from "./lora-options.ts";
-import { basePathOf, openTokenizer, WORLD, worldGold } from "./models.ts";
+import { basePathOf, openTokenizer, takeTemplate, WORLD, worldGold } from "./models.ts";
 import type { Values } from "./option.ts";
 import type { AdapterOptions } from "./options.ts";
 import { refuseTraining, type WeightChoice, weightFormat } from "./weight-options.ts";
 
 /** The adapter and precision options of a training verb; evaluation has fewer. */
 export type PeftChoice = Partial<Values<AdapterOptions>> &
-  WeightChoice & { seed?: number; gradient_checkpointing?: boolean };
+  WeightChoice & { seed?: number; gradient_checkpointing?: boolean; chat_template_path?: string | null };
 
 /** A format that one model is to have; auto is the one for all. */
 type AskedFormat = WeightFormat | "auto";
@@ -37,7 +37,9 @@ export class ModelOpener {
   async tokenizer(path: string): Promise<Tokenizer> {
     const adapter = await readAdapterFolder(this.files, path);
     const own = !adapter || (await this.files.read(join(path, "tokenizer.json"))) !== null;
-    return openTokenizer(this.files, own ? path : this.basePath(adapter));
+    const tokenizer = await openTokenizer(this.files, own ? path : this.basePath(adapter));
+    await takeTemplate(this.files, tokenizer, this.choice.chat_template_path);
+    return tokenizer;
   }
 
   /** A language model to train: whole, or by an adapter where the options or the folder say so. */

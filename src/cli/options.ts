@@ -4,6 +4,7 @@
  * (the PPO dialects).
  */
 import { type Family, families } from "../nn/families/table.ts";
+import { hubOptions } from "./hub.ts";
 import { options, type Table } from "./option.ts";
 import { referenceWeights, rewardWeights, weightOptions } from "./weight-options.ts";
 
@@ -63,8 +64,17 @@ const duration = (epochs: number) => ({
   max_steps: optim.int(null, "Optimizer steps; wins over num_train_epochs", { min: 1 }),
 });
 
+const splits = {
+  dataset_config: data.text(null, "Configuration of a dataset folder; default: its only one, or default"),
+  dataset_train_split: data.text("train", "Split of a dataset folder to use"),
+};
+
 const datasets = {
-  dataset_name: data.text("builtin:world", "A .json, .jsonl or .txt file, also .gz, or builtin:world"),
+  dataset_name: data.text(
+    "builtin:world",
+    "A .parquet, .json, .jsonl or .txt file, also .gz; a dataset folder; org/name on the hub; or builtin:world",
+  ),
+  ...splits,
   test_size: data.float(0, "Part of the dataset's prompts that is held out, the same part for every verb and seed", {
     min: 0,
     max: 0.99,
@@ -72,13 +82,23 @@ const datasets = {
   max_train_samples: data.int(null, "Use this many records; builtin:world makes this many, 2048 by default", {
     min: 1,
   }),
-  template: data.choice(["plain", "turns"], "plain", "Prompts as they are, or as a Human's turn before an Assistant's"),
+  template: data.choice(
+    ["auto", "plain", "turns", "chat"],
+    "auto",
+    "Conversations by the model's chat template if it has one (auto), or as a transcript (plain); " +
+      "turns and chat do so and make turns of texts too",
+  ),
   long_prompts: data.choice(["error", "skip"], "error", "What to do with prompts that leave no room for an answer"),
 };
 
 const heldOut = {
   eval_dataset_name: data.text(null, "Held-out data; default: what test_size holds out, or builtin:world's test part"),
+  dataset_test_split: data.text(null, "Split of the held-out data, where it is a folder; default: none, or train"),
   max_eval_samples: data.int(256, "Use this many held-out records", { min: 1 }),
+};
+
+const chatTemplate = {
+  chat_template_path: model.path(null, "Jinja file to write conversations with; default: the model's own"),
 };
 
 const sampling = (temperature: number) => ({
@@ -126,7 +146,12 @@ export const sftOptions = {
   ...datasets,
   ...heldOut,
   max_length: data.int(null, "Cut sequences to this many tokens; default: the model's context", { min: 2 }),
+  ...chatTemplate,
   completion_only_loss: data.bool(true, "Learn completions only; false learns prompts too"),
+  assistant_only_loss: data.bool(
+    false,
+    "Of conversations learn all that the assistant says, not the last message only",
+  ),
   ...duration(3),
   ...optimiser(2e-5, "linear", 8),
   ...adapterOptions(0.05),
@@ -137,6 +162,7 @@ export const sftOptions = {
 export const rewardOptions = {
   model_name_or_path: model.path(null, "Model folder whose body the reward model starts from", { required: true }),
   tokenizer_name_or_path: tokenizer,
+  ...chatTemplate,
   ...datasets,
   ...heldOut,
   max_length: data.int(null, "Cut prompt plus answer to this many tokens; default: the model's context", { min: 2 }),
@@ -160,6 +186,7 @@ const alignment = {
   }),
   ...referenceWeights,
   ...rewardWeights,
+  ...chatTemplate,
   ...datasets,
 };
 
@@ -246,7 +273,11 @@ export const raftOptions = {
 } satisfies Table;
 
 const prompts = {
-  dataset_name: data.text("builtin:world", "Where prompts come from: a file, or builtin:world's test part"),
+  dataset_name: data.text(
+    "builtin:world",
+    "Where prompts come from: a file, a dataset folder, org/name on the hub, or builtin:world's test part",
+  ),
+  ...splits,
   test_size: data.float(0, "Take the prompts from this held-out part of the dataset; 0 takes the whole", {
     min: 0,
     max: 0.99,
@@ -280,6 +311,7 @@ export const evaluateOptions = {
   ref_model_name_or_path: model.path(null, "Model that the KL is measured against; default: no KL"),
   ...adapterBase,
   reward_model_path: alignment.reward_model_path,
+  ...chatTemplate,
   ...weightOptions,
   ...rewardWeights,
   ...prompts,
@@ -310,6 +342,8 @@ export const tokenizerOptions = {
   }),
   test_size: datasets.test_size,
   max_train_samples: data.int(null, "Learn from this many records only", { min: 1 }),
+  ...splits,
+  offline: hubOptions.offline,
   template: datasets.template,
   vocab_size: data.int(1024, "Size of the vocabulary, special tokens included", { min: 258 }),
   output_dir: logging.path("tokenizer", "Folder for tokenizer.json and tokenizer_config.json"),

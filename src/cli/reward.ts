@@ -25,7 +25,7 @@ export const rewardVerb = defineVerb({
     const start = o.model_name_or_path!;
     const opener = new ModelOpener(files, o);
     const tokenizer = o.tokenizer_name_or_path
-      ? await openTokenizer(files, o.tokenizer_name_or_path)
+      ? await openTokenizer(files, o.tokenizer_name_or_path, o.chat_template_path)
       : await opener.tokenizer(start);
     const model = await opener.scorer(start);
     await withModels(opener.opened, async () => {

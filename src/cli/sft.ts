@@ -34,7 +34,8 @@ export const sftVerb = defineVerb({
     const { model, tokenizer } = await startingPoint(files, o, opener);
     await withModels([...opener.opened, model], async () => {
       const maxLength = contextOf(model, o.max_length);
-      const data = await sftData(o, tokenizer, { maxLength, all: !o.completion_only_loss }, terminal);
+      const prepare = { maxLength, all: !o.completion_only_loss, allAnswers: o.assistant_only_loss };
+      const data = await sftData(o, tokenizer, prepare, terminal);
       const options = {
         ...trainingDefaults,
         ...trainingOptions(o, context),
@@ -52,7 +53,7 @@ export const sftVerb = defineVerb({
 async function startingPoint(files: Files, o: Options, opener: ModelOpener) {
   if (o.model_name_or_path !== null) {
     const tokenizer = o.tokenizer_name_or_path
-      ? await openTokenizer(files, o.tokenizer_name_or_path)
+      ? await openTokenizer(files, o.tokenizer_name_or_path, o.chat_template_path)
       : await opener.tokenizer(o.model_name_or_path);
     const model = await opener.policy(o.model_name_or_path);
     tokenizer.checkFits(model.config.vocabSize);
@@ -64,7 +65,7 @@ async function startingPoint(files: Files, o: Options, opener: ModelOpener) {
   if (path === null) {
     throw new UserError("a model from scratch needs --tokenizer_name_or_path; make one with: webrlhf tokenizer train");
   }
-  const tokenizer = await openTokenizer(files, path);
+  const tokenizer = await openTokenizer(files, path, o.chat_template_path);
   const chosen: Partial<DecoderConfig> = {
     ...(o.num_key_value_heads !== null && { kvHeads: o.num_key_value_heads }),
     ...(o.intermediate_size !== null && { intermediateSize: o.intermediate_size }),

@@ -19,7 +19,9 @@ export const tokenizerVerb = defineVerb({
     const tokenizer =
       dataset === WORLD
         ? worldTokenizer()
-        : Tokenizer.fromTrained(trainBpe(await textData({ ...o, dataset_name: dataset }), { vocabSize: o.vocab_size }));
+        : Tokenizer.fromTrained(
+            trainBpe(await textData({ ...o, dataset_name: dataset }, terminal), { vocabSize: o.vocab_size }),
+          );
     for (const [name, content] of Object.entries(tokenizerFiles(tokenizer))) {
       await files.writeFile(`${o.output_dir}/${name}`, content);
     }

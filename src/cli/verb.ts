@@ -1,3 +1,4 @@
+import { locateModels, withHubOptions } from "./hub.ts";
 import type { Table, Values } from "./option.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -28,9 +29,15 @@ interface TypedVerb<T extends Table, V> {
 /** One command of the program. */
 export type Verb = TypedVerb<Table, Record<string, unknown>>;
 
-/** Types a verb's `run` by its own options table; whoever calls it has checked the values against that table. */
+/**
+ * Types a verb's `run` by its own options table; whoever calls it has checked the values against that table. A verb that
+ * opens models takes them by name as well: it gets the paths.
+ */
 export function defineVerb<T extends Table>(verb: TypedVerb<T, Values<T>>): Verb {
-  return verb as unknown as Verb;
+  const options = withHubOptions(verb.options);
+  const run: Verb["run"] = async (values, context) =>
+    verb.run((await locateModels(options, values, context)) as Values<T>, context);
+  return { ...verb, options, run };
 }
 
 /** The work was stopped by Ctrl-C after its state was saved; exit code 130. */

@@ -30,19 +30,14 @@ export class ChatTemplate {
   readonly source: string;
   /** Where it came from, for error messages. */
   readonly file: string;
-  /** Whether the template itself says what the assistant wrote, by `{% generation %}`. */
-  readonly marksAnswers: boolean;
   private readonly engine: Engine;
-  private readonly program: Program;
+  private parsed: { program: Program; generation: boolean } | null = null;
   private readonly tokens: Readonly<Record<string, unknown>>;
 
   private constructor(engine: Engine, source: string, file: string, tokens: Readonly<Record<string, unknown>>) {
-    const { program, generation } = engine.parseTemplate(source);
     this.engine = engine;
     this.source = source;
     this.file = file;
-    this.program = program;
-    this.marksAnswers = generation;
     this.tokens = tokens;
   }
 
@@ -55,13 +50,32 @@ export class ChatTemplate {
     file: string,
     tokens: Readonly<Record<string, unknown>> = {},
   ): Promise<ChatTemplate> {
-    const engine = await import("./template-limits.ts");
+    const template = await ChatTemplate.load(source, file, tokens);
+    template.parse();
+    return template;
+  }
+
+  /** The same, but a template that cannot be used fails only where it is used: a model may never need its own. */
+  static async load(
+    source: string,
+    file: string,
+    tokens: Readonly<Record<string, unknown>> = {},
+  ): Promise<ChatTemplate> {
+    return new ChatTemplate(await import("./template-limits.ts"), source, file, tokens);
+  }
+
+  /** Whether the template itself says what the assistant wrote, by `{% generation %}`. */
+  get marksAnswers(): boolean {
+    return this.parse().generation;
+  }
+
+  private parse(): { program: Program; generation: boolean } {
     try {
-      return new ChatTemplate(engine, source, file, tokens);
+      this.parsed ??= this.engine.parseTemplate(this.source);
+      return this.parsed;
     } catch (error) {
-      throw new UserError(`${file}: not a chat template that can be used: ${(error as Error).message}`, {
-        cause: error,
-      });
+      const { message } = error as Error;
+      throw new UserError(`${this.file}: not a chat template that can be used: ${message}`, { cause: error });
     }
   }
 
@@ -140,8 +154,9 @@ export class ChatTemplate {
     options: RenderOptions,
     marks?: { start: string; end: string },
   ): string {
+    const { program } = this.parse();
     const render = (list: readonly ChatMessage[]) =>
-      this.engine.renderWithin(this.program, this.variables(list, options), marks);
+      this.engine.renderWithin(program, this.variables(list, options), marks);
     try {
       return render(messages);
     } catch (error) {

@@ -180,7 +180,7 @@ export class HubClient {
   private pause(failures: number): Promise<void> {
     const { signal } = this.options;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(resolve, (this.options.retryMs ?? 300) * 3 ** failures);
+      const timer = setTimeout(resolve, (this.options.retryMs ?? 200) * 3 ** (failures - 1));
       signal?.addEventListener("abort", () => {
         clearTimeout(timer);
         reject(signal.reason);

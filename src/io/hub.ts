@@ -59,7 +59,7 @@ export interface HubOptions {
   signal?: AbortSignal;
   onProgress?: (file: string, received: number, total: number) => void;
   fetch?: typeof fetch;
-  /** Milliseconds before the first repetition of a request that failed, three times as many before the next; default 300. */
+  /** Milliseconds before the first repetition of a request that failed, three times as many before the next; default 200. */
   retryMs?: number;
 }
 
