@@ -11,6 +11,8 @@ export interface TensorToWrite {
   shape: readonly number[];
   dtype: FloatType | "U32";
   read(): Promise<Float32Array | Uint32Array>;
+  /** Entries first .. last - 1 of the first dimension, for tensors too large to be held whole. */
+  readRows?(first: number, last: number): Promise<Float32Array | Uint32Array>;
 }
 
 export interface WriteOptions {
@@ -46,36 +48,48 @@ export function writeSafetensors(
   return out;
 }
 
-/** Bytes of tensors that may be read ahead of the one that is written: enough to keep a GPU's readback busy. */
+/** Bytes that may be read ahead of what is written: enough to keep a GPU's readback busy. */
 const AHEAD = 32 << 20;
+/** Larger tensors are read by rows. */
+const PIECE = 16 << 20;
 
-/** The same bytes, piece by piece; never holds much more than the largest tensor. */
+/** The same bytes, piece by piece; never holds much more than that, or the largest tensor that cannot be read by rows. */
 export async function* streamSafetensors(
   tensors: readonly TensorToWrite[],
   metadata: Record<string, string> = PYTORCH,
 ): AsyncGenerator<Uint8Array> {
   const { header, sorted } = layOut(tensors, metadata);
   yield header;
-  const reading: { bytes: number; data: Promise<Float32Array | Uint32Array> }[] = [];
+  const pieces = sorted.flatMap(cut);
+  const reading: Promise<Float32Array | Uint32Array>[] = [];
   let ahead = 0;
   let next = 0;
   try {
-    for (const { name, shape, dtype } of sorted) {
-      while (next < sorted.length && (reading.length === 0 || ahead < AHEAD)) {
-        const tensor = sorted[next++];
-        const bytes = 4 * product(tensor.shape);
-        reading.push({ bytes, data: tensor.read() });
-        ahead += bytes;
+    for (const { name, shape, dtype } of pieces) {
+      for (; next < pieces.length && (reading.length === 0 || ahead < AHEAD); next++) {
+        reading.push(pieces[next].read());
+        ahead += 4 * product(pieces[next].shape);
       }
-      const { bytes, data } = reading[0];
-      const values = await data;
+      const values = await reading[0];
       reading.shift();
-      ahead -= bytes;
+      ahead -= 4 * product(shape);
       yield encode(name, shape, dtype, values);
     }
   } finally {
-    await Promise.allSettled(reading.map(({ data }) => data)); // a reader that stops early leaves no loose rejection
+    await Promise.allSettled(reading); // a writer that stops early leaves no loose rejection
   }
+}
+
+/** A tensor as it is, or in pieces of whole rows. */
+function cut(tensor: TensorToWrite): TensorToWrite[] {
+  const { shape, readRows } = tensor;
+  const [rows, ...rest] = shape;
+  const most = Math.max(1, Math.floor(PIECE / (4 * product(rest))));
+  if (!readRows || !(rows > most)) return [tensor];
+  return Array.from({ length: Math.ceil(rows / most) }, (_, i) => {
+    const [first, last] = [i * most, Math.min(rows, (i + 1) * most)];
+    return { ...tensor, shape: [last - first, ...rest], read: () => readRows(first, last) };
+  });
 }
 
 /** The first value that is not finite, or would not be when stored so; undefined where all can be kept. */

@@ -83,14 +83,19 @@ function tensorsOf({ config, configFile, weights }: ModelFiles, dtype: DtypeName
   const tensors = wanted.map((tensor): TensorToWrite => {
     const name = nameIn(tensor, present);
     if (name === null) throw new UserError(`${weights.label}: tensor ${tensor.name} is missing`);
-    const read = async () => {
-      const data = await weights.read(name);
+    const check = (data: Float32Array) => {
       const bad = firstUnstorable(data, FLOAT_TYPES[dtype]);
       if (bad !== undefined)
         throw new UserError(`${weights.label}: tensor ${name} holds ${bad}, which ${dtype} cannot keep`);
       return data;
     };
-    return { name: tensor.name, shape: weights.info(name).shape, dtype: FLOAT_TYPES[dtype], read };
+    return {
+      name: tensor.name,
+      shape: weights.info(name).shape,
+      dtype: FLOAT_TYPES[dtype],
+      read: async () => check(await weights.read(name)),
+      readRows: async (first, last) => check(await weights.readRows(name, first, last)),
+    };
   });
   const used = new Set(wanted.map((tensor) => nameIn(tensor, present)));
   const extra = weights.names.find((name) => !used.has(name) && !isExtra(name));

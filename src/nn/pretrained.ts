@@ -61,28 +61,18 @@ function toWrite(model: Model, tensor: FileTensor, dtype: DtypeName): TensorToWr
   const parameter = parameterOf(model, tensor.parameter);
   const type = FLOAT_TYPES[dtype];
   const shape = shapeInFile(tensor, parameter);
-  const read = async () => {
-    const { first, width } = place(tensor, parameter);
-    const all = await readValues(
-      parameter,
-      first * width,
-      shape.reduce((a, b) => a * b, 1),
-    );
-    checkFinite(all, tensor.name, type);
-    if (tensor.transposed) return transpose(all, shape[1], shape[0]);
-    return tensor.order ? gatherRows(all, tensor.order, width) : all;
+  const { first, last, width } = place(tensor, parameter);
+  const readRows = async (from: number, to: number) => {
+    const data = await parameter.value.readPart((first + from) * width, (to - from) * width);
+    checkFinite(data, tensor.name, type);
+    return data;
   };
-  return { name: tensor.name, shape, dtype: type, read };
-}
-
-async function readValues({ value }: Parameter, first: number, count: number): Promise<Float32Array> {
-  const step = BLOCK / 4;
-  if (count <= step) return value.readPart(first, count);
-  const all = new Float32Array(count);
-  for (let at = 0; at < count; at += step) {
-    all.set(await value.readPart(first + at, Math.min(step, count - at)), at);
-  }
-  return all;
+  const described = { name: tensor.name, shape, dtype: type };
+  const all = () => readRows(0, last - first);
+  const { transposed, order } = tensor;
+  if (transposed) return { ...described, read: async () => transpose(await all(), shape[1], shape[0]) };
+  if (order) return { ...described, read: async () => gatherRows(await all(), order, width) };
+  return { ...described, read: all, readRows };
 }
 
 function checkFinite(data: Float32Array, name: string, type: FloatType): void {

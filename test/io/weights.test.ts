@@ -70,6 +70,32 @@ describe("writing", () => {
     expect(await files.read("x")).toEqual(writeSafetensors(tensors, undefined, { dtype: "BF16" }));
   });
 
+  it("reads large tensors by rows", async () => {
+    const [rows, width] = [5, 1 << 20]; // 4 MiB each
+    const data = Float32Array.from({ length: rows * width }, (_, i) => i % 1000);
+    const asked: [number, number][] = [];
+    const tensor: TensorToWrite = {
+      name: "w",
+      shape: [rows, width],
+      dtype: "BF16",
+      read: async () => {
+        throw new Error("all of it was read at once");
+      },
+      readRows: async (first, last) => {
+        asked.push([first, last]);
+        return data.subarray(first * width, last * width);
+      },
+    };
+    const files = memoryFiles();
+    await files.writeFile("x", streamSafetensors([tensor]));
+    expect(asked).toEqual([
+      [0, 4],
+      [4, 5],
+    ]);
+    const written = writeSafetensors({ w: { shape: [rows, width], data } }, undefined, { dtype: "BF16" });
+    expect(Buffer.compare((await files.read("x")) as Uint8Array, written)).toBe(0);
+  });
+
   it("writes one file where everything fits", async () => {
     expect(Object.keys(weightFiles(toWrite(), 100))).toEqual(["model.safetensors"]);
   });
