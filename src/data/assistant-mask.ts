@@ -23,12 +23,13 @@ export function spanMask(
 ): Uint8Array {
   const mask = new Uint8Array(ids.length);
   const bytes = encoder.encode(tokenizer.canonical(text));
+  const isLost = (byte: number, next: number) => tokenizer.drops(byte) || (next !== SPACE && isSpace(byte));
   const borders = spans.map(([start, end]) => [start, end].map((at) => byteAt(tokenizer, text, at)));
   let span = 0;
   let at = 0; // in the text's bytes
   for (const [i, id] of ids.entries()) {
     for (const byte of tokenizer.spelling(id)) {
-      while (at < bytes.length && bytes[at] !== byte && byte !== SPACE && isSpace(bytes[at])) at++;
+      while (at < bytes.length && bytes[at] !== byte && isLost(bytes[at], byte)) at++;
       if (bytes[at] !== byte) {
         if (byte === SPACE) continue;
         throw new UserError(

@@ -1,6 +1,7 @@
 /** Text to token ids and back, by the standard files tokenizer.json and tokenizer_config.json. */
 import { isUserError, UserError } from "../runtime/errors.ts";
 import type { TokenizerJson, TrainedTokenizer } from "./bpe.ts";
+import { BYTE_TO_CHAR } from "./bytes.ts";
 import type { ChatTemplate } from "./chat-template.ts";
 import { tokenizerGraph } from "./tokenizer-graph.ts";
 import { TokenizerPipeline } from "./tokenizer-pipeline.ts";
@@ -127,6 +128,11 @@ export class Tokenizer {
     const bytes = this.bytesOf(id);
     if (bytes.length > 0 && !added) return bytes;
     return new TextEncoder().encode(added?.content ?? (this.idToToken(id) ?? "").replaceAll("\u2581", " "));
+  }
+
+  /** Whether a byte is lost: a byte-level vocabulary learned from few texts may lack some. */
+  drops(byte: number): boolean {
+    return this.isByteLevel && this.tokenToId(BYTE_TO_CHAR[byte]) === undefined;
   }
 
   /** The text in the Unicode form that the tokenizer brings it to. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { spanMask } from "../../src/data/assistant-mask.ts";
+import { trainBpe } from "../../src/data/bpe.ts";
 import { type ChatMessage, ChatTemplate, specialTokens, templateInConfig } from "../../src/data/chat-template.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";
 import { isUserError } from "../../src/runtime/errors.ts";
@@ -264,6 +265,15 @@ describe("spanMask", () => {
       expect(tokenizer.decode(ids, { skipSpecialTokens: false, continued: true }).trim().normalize("NFC")).toBe("ét");
     });
   }
+
+  it("passes over characters that the vocabulary lacks", () => {
+    const tokenizer = Tokenizer.fromTrained(trainBpe(["abc abc bca"], { vocabSize: 20, alphabet: "seen" }));
+    const text = "xab 🙂 cab y";
+    const ids = tokenizer.encode(text);
+    const mask = spanMask(tokenizer, text, ids, [[4, text.length]]);
+    expect(tokenizer.decode(ids)).toBe("ab  cab ");
+    expect(tokenizer.decode(ids.filter((_, i) => mask[i]))).toBe(" cab ");
+  });
 
   it("says so when a tokenizer changes the text", () => {
     const json = structuredClone(qwen.tokenizer) as Record<string, unknown>;
