@@ -1,5 +1,5 @@
 /** A request to the engine and the stream of what it gives. */
-import type { TopTokens } from "../tensor/ops/sample-slots.ts";
+import type { TopTokens } from "../tensor/ops/top-tokens.ts";
 import type { SamplingParams } from "./sampling.ts";
 import type { Sequence } from "./slot-decoder.ts";
 

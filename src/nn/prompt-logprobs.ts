@@ -1,7 +1,7 @@
 /** How probable a given text is to a model, token by token. */
 import { noGrad } from "../tensor/autograd.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
-import { type TopTokens, topLogProbs } from "../tensor/ops/sample-slots.ts";
+import { type TopTokens, topLogProbs } from "../tensor/ops/top-tokens.ts";
 import { packing } from "../tensor/packing.ts";
 import { scope } from "../tensor/scope.ts";
 import { tensor } from "../tensor/tensor.ts";

@@ -1,6 +1,6 @@
 /** How responses are sampled, as callers say it: names, defaults and checks. */
 import { UserError } from "../runtime/errors.ts";
-import { MAX_ENDS, type SlotOptions } from "../tensor/ops/sample-slots.ts";
+import { MAX_ENDS, type SlotOptions } from "../tensor/ops/slot-options.ts";
 import type { DecoderConfig } from "./config.ts";
 
 export interface SamplingParams {

@@ -3,16 +3,9 @@ import { flush } from "../gpu/stream.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { kvCacheFork } from "../tensor/ops/kvcache.ts";
-import {
-  isPenalised,
-  type SlotEntry,
-  type SlotNeeds,
-  type SlotOptions,
-  type SlotStep,
-  Slots,
-  slotBiases,
-  type TopTokens,
-} from "../tensor/ops/sample-slots.ts";
+import { type SlotEntry, type SlotNeeds, type SlotStep, Slots } from "../tensor/ops/sample-slots.ts";
+import { isPenalised, type SlotOptions, slotBiases } from "../tensor/ops/slot-options.ts";
+import type { TopTokens } from "../tensor/ops/top-tokens.ts";
 import { packing } from "../tensor/packing.ts";
 import { scope } from "../tensor/scope.ts";
 import { tensor } from "../tensor/tensor.ts";

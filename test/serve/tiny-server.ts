@@ -2,7 +2,8 @@
 import { worldTokenizer } from "../../src/data/world.ts";
 import { decoderConfig } from "../../src/nn/config.ts";
 import { CausalLM } from "../../src/nn/models.ts";
-import { type RunningServer, type ServerOptions, startServer } from "../../src/serve/server.ts";
+import type { ServerOptions } from "../../src/serve/options.ts";
+import { type RunningServer, startServer } from "../../src/serve/server.ts";
 import { type TextModelOptions, textModel } from "../../src/serve/text-model.ts";
 import { gpuReady } from "../helpers.ts";
 

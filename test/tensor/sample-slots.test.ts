@@ -2,15 +2,9 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { philox } from "../../src/runtime/rng.ts";
 import { SAMPLE_DOMAIN } from "../../src/tensor/ops/sample.ts";
-import {
-  isPenalised,
-  NO_TOKEN,
-  type SlotOptions,
-  type SlotStep,
-  Slots,
-  slotBiases,
-  topLogProbs,
-} from "../../src/tensor/ops/sample-slots.ts";
+import { type SlotStep, Slots } from "../../src/tensor/ops/sample-slots.ts";
+import { isPenalised, NO_TOKEN, type SlotOptions, slotBiases } from "../../src/tensor/ops/slot-options.ts";
+import { topLogProbs } from "../../src/tensor/ops/top-tokens.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";

@@ -10,24 +10,19 @@ import {
   SLOT_ADMIT,
   SLOT_BIASES,
   SLOT_CLEAR,
-  SLOT_ENDS,
   SLOT_FIELDS,
   SLOT_MARK,
   SLOT_PENALTIES,
   SLOT_SAMPLE,
-  SLOT_TOP,
   SLOT_WORDS,
 } from "../../shaders/sample-slots.wgsl.ts";
 import { borrow, empty, type Tensor, tensor } from "../tensor.ts";
 import { matrixShape, rowKernel, rowPlan, runRows } from "./rows.ts";
 import { SAMPLE_DOMAIN } from "./sample.ts";
+import { isPenalised, type SlotOptions, stateWords } from "./slot-options.ts";
+import { type TopTokens, topAt, topTokens } from "./top-tokens.ts";
 
 const WG = 64;
-/** In the place of a token: the row had ended before this step. */
-export const NO_TOKEN = 0xffffffff;
-/** End tokens a sequence may have. */
-export const MAX_ENDS = SLOT_ENDS;
-
 const admitKernel = kernel({
   name: "slot_admit",
   code: SLOT_ADMIT,
@@ -59,12 +54,6 @@ const biasKernel = kernel({
   bindings: { entries: "read vec4u", ...adjusting },
   scalars: { n: "u32", vocab: "u32" },
 });
-const topKernel = rowKernel({
-  name: "slot_top",
-  code: SLOT_TOP,
-  bindings: { logits: "read F", slots: "read u32", state: "read u32", out: "write u32" },
-  scalars: { rows: "u32", n: "u32", step: "u32", stride: "u32" },
-});
 const sampleKernels = ([1, 4] as const).map((width) =>
   rowKernel({
     name: "slot_sample",
@@ -82,31 +71,6 @@ const sampleKernels = ([1, 4] as const).map((width) =>
   }),
 );
 
-/** How one sequence is sampled. Numbers are checked where requests come in, not here. */
-export interface SlotOptions {
-  /** An integer of up to 53 bits; with `stream` it names the random numbers. */
-  seed: number;
-  stream: number;
-  /** 0 is greedy. */
-  temperature: number;
-  /** 0 keeps all. */
-  topK: number;
-  topP: number;
-  /** Tokens must have this share of the most probable one's probability; 0 keeps all. */
-  minP: number;
-  /** Divides positive and multiplies negative logits of tokens in the prompt or the response; 1 is neutral. */
-  repetitionPenalty: number;
-  /** Taken off the logits of tokens in the response, once, and per occurrence; 0 is neutral. */
-  presencePenalty: number;
-  frequencyPenalty: number;
-  minNewTokens: number;
-  maxNewTokens: number;
-  /** At most MAX_ENDS. */
-  endIds: readonly number[];
-  /** Added to the logits of single tokens. */
-  logitBias?: ReadonlyMap<number, number>;
-}
-
 /** A sequence that takes (or, with `options` null, leaves) a slot. */
 export interface SlotEntry {
   slot: number;
@@ -115,9 +79,6 @@ export interface SlotEntry {
   /** Needed for the repetition penalty only. */
   prompt?: ArrayLike<number>;
 }
-
-export const isPenalised = (o: SlotOptions): boolean =>
-  o.repetitionPenalty !== 1 || o.presencePenalty !== 0 || o.frequencyPenalty !== 0;
 
 /** Results of one step. */
 export interface SlotStep {
@@ -302,100 +263,4 @@ export class Slots {
       t?.free("the end of generation");
     }
   }
-}
-
-/** Entries of single logits to change, for logits rows 0, 1, ... with the given options; null if there are none. */
-export function slotBiases(rows: readonly (SlotOptions | null)[]): Tensor | null {
-  const words: number[] = [];
-  rows.forEach((options, row) => {
-    if (!options) return;
-    const early = options.minNewTokens > 0 ? new Set(options.endIds) : new Set<number>();
-    const bias = options.logitBias ?? new Map<number, number>();
-    for (const id of new Set([...early, ...bias.keys()])) {
-      words.push(row, id, floatBits(bias.get(id) ?? 0), early.has(id) ? 1 : 0);
-    }
-  });
-  return words.length === 0 ? null : tensor(Uint32Array.from(words), [words.length / 4, 4]);
-}
-
-/** The most probable tokens at one place, most probable first. */
-export interface TopTokens {
-  ids: Uint32Array;
-  logProbs: Float32Array;
-}
-
-/**
- * The `top` most probable tokens of each row under the plain softmax, on the host.
- * @param logits f32 [N, V]
- */
-export async function topLogProbs(logits: Tensor, top: number): Promise<TopTokens[]> {
-  const [rows, vocab] = matrixShape(logits.shape);
-  const none = tensor(new Uint32Array(Math.max(rows, SLOT_WORDS)));
-  const out = empty([rows, top, 2], "u32", "top log-probabilities");
-  topTokens(logits, none, none, out, top, 0, rows);
-  const words = await out.readIds();
-  none.free("topLogProbs");
-  out.free("topLogProbs");
-  return Array.from({ length: rows }, (_, r) => topAt(words, r * top, top, vocab));
-}
-
-function topTokens(
-  logits: Tensor,
-  slots: Tensor,
-  state: Tensor,
-  out: Tensor,
-  TOP: number,
-  step: number,
-  stride: number,
-): void {
-  const [rows, vocab] = matrixShape(logits.shape);
-  const plan = rowPlan(vocab);
-  const buffers = [logits, slots, state, out].map((t) => t.view);
-  runRows(topKernel, plan, { TOP }, buffers, [rows, vocab / plan.width, step, stride], rows);
-}
-
-function topAt(words: Uint32Array, first: number, top: number, vocab: number): TopTokens {
-  const floats = new Float32Array(words.buffer);
-  const count = Math.min(top, vocab);
-  return {
-    ids: Uint32Array.from({ length: count }, (_, k) => words[2 * (first + k)]),
-    logProbs: Float32Array.from({ length: count }, (_, k) => floats[2 * (first + k) + 1]),
-  };
-}
-
-/** A slot's state as the kernels read it. */
-function stateWords(options: SlotOptions | null): Uint32Array {
-  const words = new Uint32Array(SLOT_WORDS);
-  const floats = new Float32Array(words.buffer);
-  const at = (name: (typeof SLOT_FIELDS)[number]) => SLOT_FIELDS.indexOf(name);
-  words.fill(NO_TOKEN, SLOT_FIELDS.length);
-  if (!options) {
-    words[at("done")] = 1;
-    return words;
-  }
-  const { seed, temperature, endIds } = options;
-  const greedy = temperature === 0;
-  words[at("stream")] = options.stream;
-  words[at("minNew")] = options.minNewTokens;
-  words[at("maxNew")] = options.maxNewTokens;
-  words[at("seed0")] = seed >>> 0;
-  words[at("seed1")] = Math.floor(seed / 2 ** 32) >>> 0;
-  words[at("greedy")] = greedy ? 1 : 0;
-  words[at("penalised")] = isPenalised(options) ? 1 : 0;
-  floats[at("it")] = greedy ? 1 : 1 / temperature;
-  floats[at("topK")] = options.topK;
-  floats[at("topP")] = options.topP;
-  floats[at("logMinP")] = options.minP > 0 ? Math.log(options.minP) : -1e30;
-  floats[at("repetition")] = options.repetitionPenalty;
-  floats[at("presence")] = options.presencePenalty;
-  floats[at("frequency")] = options.frequencyPenalty;
-  if (endIds.length > SLOT_ENDS) throw new Error(`at most ${SLOT_ENDS} end tokens, got ${endIds.length}`);
-  words.set(endIds, SLOT_FIELDS.length);
-  return words;
-}
-
-const scratch = new Float32Array(1);
-function floatBits(value: number): number {
-  scratch[0] = value;
-  return new Uint32Array(scratch.buffer)[0];
 }
