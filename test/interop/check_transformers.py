@@ -4,7 +4,7 @@ Usage: python check_transformers.py <folder> ... [request.json]
 
 The request (all fields optional) may hold `ids`: token id sequences to run, `texts`: strings to tokenize,
 `newTokens`: how many tokens to generate greedily after each sequence (EOS does not stop), and `resave`: a subfolder
-name under which transformers saves what it opened. Without `ids`, one short sequence of small ids is run. Weights that
+name under which transformers saves what it opened, in files of at most `maxShardSize`. Without `ids`, one short sequence of small ids is run. Weights that
 are missing, unexpected or of another shape are errors.
 """
 
@@ -42,7 +42,8 @@ def open_model(folder: Path):
 def check(folder: Path, request: dict) -> dict:
     model, scorer = open_model(folder)
     if request.get("resave"):
-        model.save_pretrained(folder / request["resave"])
+        limit = {"max_shard_size": request["maxShardSize"]} if request.get("maxShardSize") else {}
+        model.save_pretrained(folder / request["resave"], **limit)
     model = model.double().eval()
     sequences = request.get("ids") or [[i % model.config.vocab_size for i in (3, 5, 7, 4, 6)]]
     answer = {

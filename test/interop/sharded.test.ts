@@ -1,0 +1,119 @@
+/**
+ * Weights in several files and in 16 bits: real transformers opens what webrlhf writes and converts, and webrlhf opens the
+ * shards that transformers writes. Needs a Python as transformers.test.ts does; skipped, with the reason, without.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { decoderConfig } from "../../src/nn/config.ts";
+import { convertModel } from "../../src/nn/convert.ts";
+import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
+import { loadCausalLM, loadScoreModel, modelFiles, type SaveOptions } from "../../src/nn/pretrained.ts";
+import { diskFiles } from "../../src/runtime/files.ts";
+import { noGrad } from "../../src/tensor/autograd.ts";
+import { packing } from "../../src/tensor/packing.ts";
+import { scope } from "../../src/tensor/scope.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
+import { expectClose, gpuReady } from "../helpers.ts";
+
+const python = process.env.WEBRLHF_PYTHON ?? "python3";
+const script = fileURLToPath(new URL("check_transformers.py", import.meta.url));
+const probe = spawnSync(python, ["-c", "import torch, transformers"]);
+const reason = probe.status === 0 ? "" : `${python} has no torch and transformers; WEBRLHF_PYTHON can name another`;
+
+const shape = { vocabSize: 64, hiddenSize: 16, layers: 3, heads: 4, maxPositions: 32, eosId: 1, padId: 0 };
+const llama = decoderConfig({ ...shape, family: "llama", kvHeads: 2, headDim: 8, tieEmbeddings: false });
+const gpt2 = decoderConfig({ ...shape, family: "gpt2" });
+const ids = [[3, 5, 7, 4, 6, 40, 41], [9], [10, 10, 11, 60]];
+
+interface Case {
+  name: string;
+  config: typeof llama;
+  score?: boolean;
+  save: SaveOptions;
+  /** Written by converting a whole float32 folder, rather than from the GPU. */
+  convert?: boolean;
+}
+
+const cases: Case[] = [
+  { name: "whole-f32", config: llama, save: {} },
+  { name: "shards-f32", config: llama, save: { maxShardSize: 6000 } },
+  { name: "shards-bf16", config: llama, save: { maxShardSize: 3000, dtype: "bfloat16" } },
+  { name: "tied-gpt2-shards-f16", config: gpt2, save: { maxShardSize: 3000, dtype: "float16" } },
+  { name: "score-shards-f32", config: llama, score: true, save: { maxShardSize: 6000 } },
+  { name: "score-gpt2-shards-bf16", config: gpt2, score: true, save: { maxShardSize: 3000, dtype: "bfloat16" } },
+  { name: "converted-bf16", config: llama, save: { maxShardSize: 3000, dtype: "bfloat16" }, convert: true },
+];
+
+interface Answer {
+  logits: number[][] | number[][][];
+  parameters: number;
+}
+
+describe.skipIf(reason !== "")(`sharded weights in transformers${reason && ` (skipped: ${reason})`}`, () => {
+  let root = "";
+  const answers = new Map<string, Answer>();
+
+  beforeAll(async () => {
+    await gpuReady();
+    root = mkdtempSync(join(tmpdir(), "webrlhf-shards-"));
+    const files = await diskFiles();
+    for (const { name, config, score, save, convert } of cases) {
+      const model = score ? new ScoreModel(config, name) : new CausalLM(config, name);
+      for (const [i, parameter] of model.initialize(5).store.parameters.entries()) {
+        const data = (await parameter.value.read()).map((x, k) => x * 8 + ((i + k) % 7) / 50);
+        parameter.value.write(data);
+      }
+      const folder = join(root, name);
+      await files.writeFolder(convert ? `${folder}-source` : folder, await modelFiles(model, convert ? {} : save));
+      if (convert) await convertModel(files, `${folder}-source`, folder, save);
+      model.destroy();
+    }
+    const request = join(root, "request.json");
+    writeFileSync(request, JSON.stringify({ ids, resave: "again", maxShardSize: "5KB" }));
+    const run = spawnSync(python, [script, ...cases.map(({ name }) => join(root, name)), request], {
+      encoding: "utf8",
+    });
+    if (run.status !== 0) throw new Error(`transformers refused: ${run.stderr.slice(-4000)}`);
+    for (const [i, line] of run.stdout.trim().split("\n").entries()) answers.set(cases[i].name, JSON.parse(line));
+  }, 300_000);
+
+  afterAll(() => {
+    if (root) rmSync(root, { recursive: true, force: true });
+  });
+
+  it.each(cases)("$name: both see the same logits", async ({ name, score }) => {
+    const files = await diskFiles();
+    const folders = [name, join(name, "again")];
+    expect(shardsIn(join(root, name)), name).toBeGreaterThan(name.startsWith("whole") ? 0 : 2);
+    expect(shardsIn(join(root, name, "again"))).toBeGreaterThan(2);
+    for (const folder of folders) {
+      const load = score ? loadScoreModel : loadCausalLM;
+      const model: Model = await load(files, join(root, folder));
+      expect(model.store.count).toBe(answers.get(name)?.parameters);
+      await expectSame(model, answers.get(name) as Answer);
+      model.destroy();
+    }
+  });
+});
+
+const shardsIn = (folder: string) => readdirSync(folder).filter((file) => file.endsWith(".safetensors")).length;
+
+async function expectSame(model: Model, answer: Answer): Promise<void> {
+  const lengths = ids.map((s) => s.length);
+  const out = scope(() =>
+    noGrad(() => {
+      const host = Uint32Array.from(ids.flat());
+      const packed = packing(lengths);
+      const batch = { gpu: tensor(host), host };
+      if (model instanceof CausalLM) return model.logits(model.decoder.forward(batch, { packing: packed }));
+      const ends = packed.starts.map((start, i) => start + lengths[i] - 1);
+      return (model as ScoreModel).scores(batch, packed, Uint32Array.from(ends));
+    }),
+  );
+  expectClose(await out.read(), (answer.logits as number[][][]).flat(2), 2e-5, 1e-6, "logits");
+  out.free("the test");
+}
