@@ -40,9 +40,9 @@ export class Linear extends Module {
     const like = ({ value }: Parameter) => (x.dtype === "f16" ? cast(value, "f16") : value);
     const y = linear(x, like(weight), { bias: bias ? like(bias) : undefined, residual });
     if (!adapter) return y;
-    const parts = adapter.parts.map((part) => ({ ...part, b: part.b.value }));
+    const parts = adapter.parts.map((part) => ({ ...part, b: like(part.b) }));
     const scope = dropoutScope();
     const key = scope && { ...scope, layer: adapter.layer, rate: adapter.dropout };
-    return addLora(y, x, adapter.a.value, parts, key);
+    return addLora(y, x, like(adapter.a), parts, key);
   }
 }

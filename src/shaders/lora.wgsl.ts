@@ -1,8 +1,8 @@
 /** What low-rank adapters need besides matrix products: columns in and out of a wider matrix, and dropout. */
 
 /**
- * Between a matrix of WIDTH-column rows and a narrower one that is some of its columns; S is f32 or vec4<f32>, and all
- * column counts are in units of it. INTO: wide[.., first + c] (+)= factor * narrow[.., c]; otherwise narrow = factor * wide.
+ * Between a matrix of WIDTH-column rows and a narrower one that is some of its columns; S is the stored type (a scalar or
+ * vec4), V the f32 one, and all column counts are in units of it. INTO: wide[.., first + c] (+)= factor * narrow[.., c]; otherwise narrow = factor * wide.
  * scalars: n (elements of the narrow matrix), width (of the wide one), columns (of the narrow one), first, factor.
  */
 export const COLUMNS = /* wgsl */ `
@@ -14,11 +14,11 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
     if (i < u.n) {
       let at = (i / u.columns) * u.width + u.first + i % u.columns;
       if (INTO) {
-        var v = x[i] * u.factor;
-        if (ACC) { v += y[at]; }
-        y[at] = v;
+        var v = V(x[i]) * u.factor;
+        if (ACC) { v += V(y[at]); }
+        y[at] = S(v);
       } else {
-        y[i] = x[at] * u.factor;
+        y[i] = S(V(x[at]) * u.factor);
       }
     }
   }
@@ -61,9 +61,9 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   for (var j = 0u; j < 4u; j++) {
     let i = quad * 4u + j;
     if (i < u.n) {
-      var v = select(0.0, x[i] * u.factor, bits[j] >= u.least);
-      if (ACC) { v += y[i]; }
-      y[i] = v;
+      var v = select(0.0, f32(x[i]) * u.factor, bits[j] >= u.least);
+      if (ACC) { v += f32(y[i]); }
+      y[i] = T(v);
     }
   }
 }`;

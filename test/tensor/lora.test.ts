@@ -1,12 +1,13 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
+import { caps } from "../../src/gpu/device.ts";
 import { philox, uint32 } from "../../src/runtime/rng.ts";
 import { addLora, addLowRank, applyDropout, type DropoutKey, type LoraPart } from "../../src/tensor/ops/lora.ts";
 import { linear } from "../../src/tensor/ops/matmul.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
-import { checkOp, input, values } from "./check.ts";
+import { checkOp, type Input, input, values } from "./check.ts";
 
 beforeAll(gpuReady);
 
@@ -125,6 +126,24 @@ describe("the linear layer with adapters", () => {
       reference(5, 7, 6, parts, () => 1),
       { wrt: [0, 2, 5] },
     );
+  });
+
+  it("does so in f16, with sums in f32", async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    const parts = [
+      { rank: 3, columns: 4, gap: 0, scale: 0.5 },
+      { rank: 4, columns: 8, gap: 4, scale: 2 },
+    ];
+    const key = { seed: 1, step: 3, pass: 1, layer: 7, rate: 0.3 };
+    const op = ([x, w, a, bias, residual, ...bs]: Tensor[]) =>
+      addLora(linear(x, w, { bias, residual }), x, a, partsOf(parts, bs), key);
+    const sizes = [[5, 12], [16, 12], [7, 12], [16], [5, 16], [4, 3], [8, 4]];
+    const inputs = sizes.map((shape, i): Input => ({ ...input(shape, i + 1), dtype: "f16" }));
+    await checkOp(op, inputs, reference(5, 12, 16, parts, keeps(key)), {
+      rtol: 2e-3,
+      gradRtol: 4e-3,
+      wrt: [0, 2, 5, 6],
+    });
   });
 
   it.each([0, 0.4])("equals the plain layer bit for bit while B is zero (dropout %f)", async (rate) => {

@@ -10,7 +10,7 @@ import { run } from "../../gpu/stream.ts";
 import { COLUMNS, DROPOUT } from "../../shaders/lora.wgsl.ts";
 import { record, type Sink, willRecord } from "../autograd.ts";
 import { scope } from "../scope.ts";
-import { empty, type Tensor } from "../tensor.ts";
+import { type DType, empty, type Tensor } from "../tensor.ts";
 import { gemm } from "./gemm.ts";
 import { PER, WG } from "./raw.ts";
 import { rowBlocks } from "./row-blocks.ts";
@@ -41,7 +41,7 @@ export interface DropoutKey {
 /**
  * Adds the adapters' part to the output of a linear layer, in place; returns it.
  * @param y [N, out], which nobody else reads
- * @param x [N, in], the layer's input
+ * @param x [N, in], the layer's input; f32 or f16, as everything else then
  * @param a [R, in]: the A matrices of all parts, one below the other
  * @param parts disjoint ranges of rows of `a` and of output columns
  * @param dropout on what the adapters see of x; the parts share one mask
@@ -90,7 +90,7 @@ export function addLora(
     inputs,
     y.alias(y.shape, "lora"),
     (dy, [, sx, sa, ...sbs]) => {
-      const dLow = empty([rows, rank], "f32", "lora_grad");
+      const dLow = empty([rows, rank], y.dtype, "lora_grad");
       const db = parts.map((part, i) => {
         const [columns, r] = part.b.shape;
         const dPart = columns === outSize ? dy : takeColumns(dy, rows, part.first, columns, 1);
@@ -140,19 +140,20 @@ function copyColumns(
   rows: number,
   [width, columns, first]: [number, number, number],
   factor: number,
-  consts: { INTO: boolean; ACC: boolean },
+  { type, ...consts }: { type: DType; INTO: boolean; ACC: boolean },
 ): void {
   const step = width % 4 === 0 && columns % 4 === 0 && first % 4 === 0 ? 4 : 1;
   const n = (rows * columns) / step;
-  const S = step === 4 ? "vec4<f32>" : "f32";
+  const [S, V] = step === 4 ? [`vec4<${type}>`, "vec4<f32>"] : [type, "f32"];
   const scalars = [n, width / step, columns / step, first / step, factor];
-  run(columnsKernel, { S, WG, PER, ...consts }, [from, to], scalars, Math.ceil(n / (WG * PER)));
+  run(columnsKernel, { S, V, WG, PER, ...consts }, [from, to], scalars, Math.ceil(n / (WG * PER)));
 }
 
 /** factor * columns [first, first + columns) of a matrix of `rows` rows, as a matrix of their own. */
 function takeColumns(x: Tensor, rows: number, first: number, columns: number, factor: number): Tensor {
-  const out = empty([rows, columns], "f32", "lora");
-  copyColumns(x.view, out.view, rows, [x.size / rows, columns, first], factor, { INTO: false, ACC: false });
+  const out = empty([rows, columns], x.dtype, "lora");
+  const consts = { type: x.dtype, INTO: false, ACC: false };
+  copyColumns(x.view, out.view, rows, [x.size / rows, columns, first], factor, consts);
   return out;
 }
 
@@ -165,7 +166,7 @@ function putColumns(
   factor: number,
   add: boolean,
 ): void {
-  copyColumns(x.view, to, rows, [width, x.size / rows, first], factor, { INTO: true, ACC: add });
+  copyColumns(x.view, to, rows, [width, x.size / rows, first], factor, { type: x.dtype, INTO: true, ACC: add });
 }
 
 /** A part's columns of x A^T, scaled. */
@@ -175,7 +176,7 @@ const lowPart = (low: Tensor, { rankOffset, b, scale }: LoraPart, rows: number):
 const dropoutKernel = kernel({
   name: "dropout",
   code: DROPOUT,
-  bindings: { x: "read f32", y: "write f32" },
+  bindings: { x: "read T", y: "write T" },
   scalars: {
     n: "u32",
     seed0: "u32",
@@ -190,10 +191,16 @@ const dropoutKernel = kernel({
 
 /** x with elements dropped and the rest scaled up, as a new tensor or added into `into`. Not recorded. */
 export function applyDropout(x: Tensor, { seed, step, pass, layer, rate }: DropoutKey, into?: Tensor): Tensor {
-  const y = into ?? empty(x.shape, "f32", "dropout");
+  const y = into ?? empty(x.shape, x.dtype, "dropout");
   const least = Math.min(2 ** 32 - 1, Math.round(rate * 2 ** 32));
   const scalars = [x.size, seed >>> 0, Math.floor(seed / 2 ** 32), layer, step, pass, least, 1 / (1 - rate)];
-  run(dropoutKernel, { WG, ACC: into !== undefined }, [x.view, y.view], scalars, Math.ceil(x.size / 4 / WG));
+  run(
+    dropoutKernel,
+    { T: x.dtype, WG, ACC: into !== undefined },
+    [x.view, y.view],
+    scalars,
+    Math.ceil(x.size / 4 / WG),
+  );
   return y;
 }
 
