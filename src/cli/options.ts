@@ -59,6 +59,10 @@ const optimiser = (rate: number, scheduler: Scheduler, batch: number) => ({
   max_grad_norm: optim.float(1, "Clip the global gradient norm to this; 0 does not clip", { min: 0 }),
 });
 
+const half = {
+  fp16: optim.bool(false, "Compute in f16 with f32 master weights; the loss is scaled so that no gradient is lost"),
+};
+
 const duration = (epochs: number) => ({
   num_train_epochs: optim.float(epochs, "Passes over the data, when max_steps is not set", positive),
   max_steps: optim.int(null, "Optimizer steps; wins over num_train_epochs", { min: 1 }),
@@ -154,6 +158,7 @@ export const sftOptions = {
   ),
   ...duration(3),
   ...optimiser(2e-5, "linear", 8),
+  ...half,
   ...adapterOptions(0.05),
   ...evalSteps,
   ...run,
@@ -170,6 +175,7 @@ export const rewardOptions = {
   center_rewards_coefficient: optim.float(0, "Weight of the squared sum of a pair's rewards", { min: 0 }),
   regularization: optim.float(0, "Weight of the mean squared reward (PaddleNLP, safe-rlhf)", { min: 0 }),
   ...optimiser(1e-4, "linear", 8),
+  ...half,
   ...adapterOptions(0),
   ...evalSteps,
   ...run,

@@ -35,6 +35,7 @@ export const rewardVerb = defineVerb({
       const options = {
         ...trainingDefaults,
         ...trainingOptions(o, context),
+        fp16: o.fp16,
         epochs: o.num_train_epochs,
         maxSteps: o.max_steps ?? 0,
         centering: o.center_rewards_coefficient,

@@ -39,6 +39,7 @@ export const sftVerb = defineVerb({
       const options = {
         ...trainingDefaults,
         ...trainingOptions(o, context),
+        fp16: o.fp16,
         epochs: o.num_train_epochs,
         maxSteps: o.max_steps ?? 0,
         ...data,

@@ -90,7 +90,7 @@ function child({ next }: VariantNode, key: Consts[string]): VariantNode {
 export function source(kernel: Kernel, consts: Consts): string {
   const lines: string[] = [];
   const type = (consts.T as string | undefined) ?? "f32";
-  if (Object.values(consts).includes("f16")) lines.push("enable f16;");
+  if (Object.values(consts).some((v) => typeof v === "string" && /\bf16\b/.test(v))) lines.push("enable f16;");
   if (kernel.subgroups) lines.push("enable subgroups;");
   lines.push(`alias T = ${type};`, "alias T4 = vec4<T>;", "alias A4 = vec4<f32>;");
   for (const [name, value] of Object.entries(consts)) {

@@ -3,6 +3,7 @@ import { UserError } from "../runtime/errors.ts";
 import { checkpoint, willRecord } from "../tensor/autograd.ts";
 import { glu } from "../tensor/ops/activation.ts";
 import { attention } from "../tensor/ops/attention.ts";
+import { cast } from "../tensor/ops/cast.ts";
 import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise.ts";
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
 import { MAX_ROPE_POSITIONS, rope } from "../tensor/ops/rope.ts";
@@ -128,6 +129,11 @@ export class Decoder extends Module {
   readonly norm: Norm;
   /** Gradient checkpointing: keep only each block's input for the gradient, and compute the block again then. */
   checkpointing = false;
+  /**
+   * Whole sequences run through the blocks in f16, with copies of the weights in f16. What goes in and comes out, sums,
+   * and the statistics of norms and softmax stay f32.
+   */
+  half = false;
 
   constructor(config: DecoderConfig) {
     super();
@@ -147,12 +153,13 @@ export class Decoder extends Module {
       const host = "packing" in at ? at.packing.hostPositions : undefined;
       x = add(x, this.positions.forward(positionsOf(at), host));
     }
+    if (this.half && "packing" in at && !at.cache) x = cast(x, "f16");
     for (const block of this.blocks) {
       const run = (h: Tensor) => block.forward(h, at);
       // Without a tape the intermediate results of a block die with it, and the residual stream with the next one.
       x = this.checkpointing ? checkpoint(rerunnable(run), x) : willRecord([x]) ? run(x) : scope(() => run(x));
     }
-    return this.norm.forward(x);
+    return cast(this.norm.forward(x), "f32");
   }
 }
 

@@ -1,4 +1,6 @@
 /** A decoder with a head: language models and scorers (reward models, critics). */
+import { caps } from "../gpu/device.ts";
+import { UserError } from "../runtime/errors.ts";
 import { softCap } from "../tensor/ops/elementwise.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { tokenLogProbs } from "../tensor/ops/logprobs.ts";
@@ -49,6 +51,23 @@ export abstract class Model extends Module {
   set gradientCheckpointing(on: boolean) {
     const { decoder } = this;
     (decoder instanceof Decoder ? decoder : decoder.base).checkpointing = on;
+  }
+
+  /**
+   * Half precision, for training with `AdamWOptions.lossScaling`: see `Decoder.half`. Default off. Throws `UserError`
+   * where it cannot be.
+   */
+  set half(on: boolean) {
+    const { decoder } = this;
+    if (on) {
+      const { f16, name } = caps();
+      if (!f16) {
+        throw new UserError(`fp16 needs an adapter with the feature shader-f16, and ${name} has none: leave fp16 out`);
+      }
+      if (!(decoder instanceof Decoder))
+        throw new UserError("fp16 is for models that are trained whole, not by adapters");
+    }
+    if (decoder instanceof Decoder) decoder.half = on;
   }
 
   /** Allocates the parameters; `label` names the model in memory errors ("actor", "reward model"). */

@@ -2,7 +2,8 @@
 import type { BufferView } from "../gpu/pool.ts";
 import { createBuffer } from "../gpu/pool.ts";
 import { clear, destroyBuffers } from "../gpu/stream.ts";
-import { adamwStep, decideStep, optimizerControl, readControl } from "../tensor/ops/adamw.ts";
+import { UserError } from "../runtime/errors.ts";
+import { adamwStep, decideStep, lossSeed, optimizerControl, readControl } from "../tensor/ops/adamw.ts";
 import { type ParameterStore, readChunks, writeChunks } from "../tensor/params.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
@@ -15,6 +16,8 @@ export interface AdamWOptions {
   weightDecay?: number;
   /** Clips the global gradient norm; 0 does not clip. Default 1. */
   maxGradNorm?: number;
+  /** Losses are scaled up before their gradients pass through f16, as `lossSeed` says. Default false. */
+  lossScaling?: boolean;
 }
 
 /** The optimizer's memory on the host, for checkpoints. */
@@ -45,7 +48,12 @@ export class AdamW {
       });
     this.m = moments("first moments");
     this.v = moments("second moments");
-    this.control = optimizerControl();
+    this.control = optimizerControl(options.lossScaling);
+  }
+
+  /** What `backward` is to multiply a loss by. */
+  lossSeed(factor = 1): number | Tensor {
+    return lossSeed(this.control, factor);
   }
 
   /** One update from the accumulated gradients, which are multiplied by `gradScale` first and zeroed afterwards. */
@@ -70,6 +78,10 @@ export class AdamW {
   }
 
   load(state: OptimizerState): void {
+    if (state.control.length !== this.control.size) {
+      const [was, is] = this.options.lossScaling ? ["without", "with"] : ["with", "without"];
+      throw new UserError(`the checkpoint is of a run ${was} fp16, and this one is ${is}: resume it as it began`);
+    }
     writeChunks(this.m, state.m);
     writeChunks(this.v, state.v);
     this.control.write(state.control);

@@ -5,7 +5,7 @@
 import type { PreferenceExample } from "../data/batches.ts";
 import { type DropoutStep, withDropout } from "../nn/dropout.ts";
 import type { ScoreModel } from "../nn/models.ts";
-import { type AdamW, readControl } from "../nn/optimizer.ts";
+import type { AdamW } from "../nn/optimizer.ts";
 import { backward, noGrad } from "../tensor/autograd.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { concat, reshape } from "../tensor/ops/shape.ts";
@@ -15,7 +15,7 @@ import { byTokens, endRows, pack, SCORING_TOKENS, type Sequence } from "./batch.
 import type { TrainEvent } from "./events.ts";
 import { type PairLossOptions, pairLoss } from "./losses.ts";
 import { average, standardDeviation } from "./stats.ts";
-import { type SupervisedOptions, trainOnExamples } from "./supervised.ts";
+import { controlMetrics, type SupervisedOptions, trainOnExamples } from "./supervised.ts";
 
 /** `batchSize` counts pairs. */
 export type RewardOptions = SupervisedOptions<PreferenceExample> & PairLossOptions;
@@ -30,6 +30,7 @@ export function trainReward(model: ScoreModel, options: RewardOptions): AsyncGen
         metrics: readMetrics(
           watch,
           batches.map((b) => b.length),
+          optimizer.control.size,
         ),
         tokens,
       };
@@ -59,7 +60,7 @@ export function rewardStep(
     const [chosen, rejected] = halves(scores);
     const loss = pairLoss(chosen, rejected, options);
     const watch = noGrad(() => concat([loss, scores]));
-    backward(loss, pairs.length / total);
+    backward(loss, optimizer.lossSeed(pairs.length / total));
     return watch;
   });
   optimizer.step(lr);
@@ -83,22 +84,26 @@ function halves(x: Tensor): [Tensor, Tensor] {
   return [part(0), part(n)];
 }
 
-async function readMetrics(watch: Tensor, pairs: readonly number[]): Promise<Record<string, number>> {
+async function readMetrics(
+  watch: Tensor,
+  pairs: readonly number[],
+  controlSize: number,
+): Promise<Record<string, number>> {
   const values = await watch.read();
   watch.free("the metrics reader");
-  const { gradNorm, skipped } = readControl(values);
+  const control = controlMetrics(values, controlSize);
   const total = pairs.reduce((a, b) => a + b, 0);
   let loss = 0;
   const chosen: number[] = [];
   const rejected: number[] = [];
-  let offset = 8;
+  let offset = controlSize;
   for (const n of pairs) {
     loss += (values[offset] * n) / total;
     chosen.push(...values.subarray(offset + 1, offset + 1 + n));
     rejected.push(...values.subarray(offset + 1 + n, offset + 1 + 2 * n));
     offset += 1 + 2 * n;
   }
-  return { loss, ...pairMetrics(chosen, rejected), grad_norm: gradNorm, skipped_steps: skipped };
+  return { loss, ...pairMetrics(chosen, rejected), ...control };
 }
 
 /** Accuracy is strict: a tie counts as wrong. */

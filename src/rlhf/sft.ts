@@ -4,7 +4,7 @@
  */
 import { type DropoutStep, withDropout } from "../nn/dropout.ts";
 import type { CausalLM } from "../nn/models.ts";
-import { type AdamW, readControl } from "../nn/optimizer.ts";
+import type { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { backward, noGrad } from "../tensor/autograd.ts";
 import { concat } from "../tensor/ops/shape.ts";
@@ -13,7 +13,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { byTokens, pack, predictedTokens, predictions, SCORING_TOKENS, type Sequence } from "./batch.ts";
 import type { TrainEvent } from "./events.ts";
 import { nllLoss } from "./losses.ts";
-import { type SupervisedOptions, trainOnExamples } from "./supervised.ts";
+import { controlMetrics, type SupervisedOptions, trainOnExamples } from "./supervised.ts";
 
 /** The loss is on everything after a sequence's `promptLength` (0: on everything). */
 export type SftOptions = SupervisedOptions<Sequence>;
@@ -28,7 +28,7 @@ export function trainSft(model: CausalLM, options: SftOptions): AsyncGenerator<T
       stage: "sft",
       step(optimizer, batches, lr, dropout) {
         const { watch, tokens } = scope(() => sftStep(model, optimizer, batches, lr, dropout));
-        return { metrics: readMetrics(watch), tokens };
+        return { metrics: readMetrics(watch, optimizer.control.size), tokens };
       },
       evaluate: (examples) => evaluateSft(model, examples),
     },
@@ -60,24 +60,24 @@ export function sftStep(
     );
     const loss = nllLoss(logProbs, 1 / predicted);
     const shown = noGrad(() => concat([loss, nllLoss(entropy, -1 / predicted)]));
-    backward(loss);
+    backward(loss, optimizer.lossSeed());
     return shown;
   });
   optimizer.step(lr);
   return { watch: concat([optimizer.control, ...losses]), tokens };
 }
 
-async function readMetrics(watch: Tensor): Promise<Record<string, number>> {
+async function readMetrics(watch: Tensor, controlSize: number): Promise<Record<string, number>> {
   const values = await watch.read();
   watch.free("the metrics reader");
-  const { gradNorm, skipped } = readControl(values);
+  const control = controlMetrics(values, controlSize);
   let loss = 0;
   let entropy = 0;
-  for (let i = 8; i < values.length; i += 2) {
+  for (let i = controlSize; i < values.length; i += 2) {
     loss += values[i];
     entropy += values[i + 1];
   }
-  return { loss, entropy, grad_norm: gradNorm, skipped_steps: skipped };
+  return { loss, entropy, ...control };
 }
 
 /** Mean loss per response token, perplexity and mean entropy on held-out sequences. */

@@ -1,7 +1,7 @@
 /** The loop of trainers that learn from a fixed list of examples: SFT and reward models. */
 import type { DropoutStep } from "../nn/dropout.ts";
 import type { Model } from "../nn/models.ts";
-import { AdamW } from "../nn/optimizer.ts";
+import { AdamW, readControl } from "../nn/optimizer.ts";
 import { begin, type RunFolder, saveModels } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import {
@@ -24,6 +24,8 @@ export interface SupervisedOptions<Example> extends TrainingOptions {
   run?: RunFolder;
   /** Continue from the newest checkpoint of `run`. */
   resume?: boolean;
+  /** Compute in f16 with f32 master weights, and scale the loss as overflows demand. The adapter must have shader-f16. */
+  fp16?: boolean;
 }
 
 /** What is special about a trainer. */
@@ -47,7 +49,8 @@ export async function* trainOnExamples<Example>(
 ): AsyncGenerator<TrainEvent> {
   const plan = new BatchPlan(options.train.length, options);
   const { maxSteps } = plan;
-  const optimizer = new AdamW(model.store, options);
+  model.half = options.fp16 === true;
+  const optimizer = new AdamW(model.store, { ...options, lossScaling: options.fp16 });
   const trainees = { "": { model, optimizer } };
   const restored = await begin(options.run, options.resume, trainees);
   const first = restored?.step ?? 0;
@@ -62,6 +65,11 @@ export async function* trainOnExamples<Example>(
     const done = step + 1;
     checkFinite(done, metrics, ["loss"]);
     return { type: "step", step: done, maxSteps, epoch: plan.epoch(done), metrics, tokens, seconds: now() - started };
+  };
+
+  const close = () => {
+    optimizer.destroy();
+    model.half = false;
   };
 
   let pending: ReturnType<typeof takeStep> | null = null; // metrics are read one step late, so that the GPU never waits
@@ -86,9 +94,15 @@ export async function* trainOnExamples<Example>(
       yield { type: "eval", step: done, metrics };
     }
     if (options.run && (stop || saveDue(options, done))) yield await checkpoint(options.run, done, trainees, {});
-    if (stop) return optimizer.destroy();
+    if (stop) return close();
   }
   if (options.run) await saveModels(options.run, { "": model });
-  optimizer.destroy();
+  close();
   yield { type: "end", step: maxSteps, metrics: last };
+}
+
+/** What the optimizer's control record, the first `size` of some values that were read back, adds to a step's metrics. */
+export function controlMetrics(values: ArrayLike<number>, size: number): Record<string, number> {
+  const { gradNorm, skipped, lossScale } = readControl(values, size);
+  return { grad_norm: gradNorm, skipped_steps: skipped, ...(lossScale !== null && { loss_scale: lossScale }) };
 }

@@ -1,7 +1,8 @@
 /**
  * The optimizer step on flat stores. The control record (8 f32) stays on the GPU, so no step waits for a readback:
  * 0 gradient norm, 1 clip factor times gradient scale, 2 applied (1) or skipped (0), 3 steps applied so far,
- * 4 steps skipped so far, 5 and 6 bias corrections 1 - beta^t, 7 unused.
+ * 4 steps skipped so far, 5 and 6 bias corrections 1 - beta^t, 7 unused. With a loss scale (SCALED; for gradients that
+ * passed through f16) two more: 8 the scale that the gradients carry, 9 steps since it changed.
  */
 
 /** Stage 1: one row per piece of a gradient chunk: partials[at + row] = sum of squares. */
@@ -21,7 +22,8 @@ export const SQUARES = `
 /**
  * Stage 2: one row over all partials decides the clip factor and whether to skip, and counts. A gradient that is not
  * finite makes its sum of squares Inf or NaN. That is tested on the bits of the loaded sum, since shader compilers fold
- * x != x away.
+ * x != x away. A loss scale is halved by a skipped step and doubled after GROWTH steps without one; it stays a power of
+ * two, so dividing by it is exact.
  */
 export const DECIDE = `
 // 1 - exp(x) for x <= 0, without cancellation near 0
@@ -39,20 +41,33 @@ fn oneMinusExp(x: f32) -> f32 {
   }
   let total = rowSum4(vec4f(sum, bad, 0.0, 0.0), lid);
   if (row == 0u && lid % LANES == 0u) {
-    let norm = sqrt(total.x) * u.scale;
+    var scale = u.scale;
+    if (SCALED) { scale /= control[8]; }
+    let norm = sqrt(total.x) * scale;
     control[0] = norm;
     if (total.y > 0.0 || !(total.x < 3.0e38)) {
       control[2] = 0.0;
       control[4] += 1.0;
+      if (SCALED) {
+        control[8] = max(control[8] * 0.5, 1.0);
+        control[9] = 0.0;
+      }
     } else {
       var clip = 1.0;
       if (u.maxNorm > 0.0) { clip = min(1.0, u.maxNorm / (norm + 1e-6)); }
       let t = control[3] + 1.0;
-      control[1] = clip * u.scale;
+      control[1] = clip * scale;
       control[2] = 1.0;
       control[3] = t;
       control[5] = oneMinusExp(t * u.logBeta1);
       control[6] = oneMinusExp(t * u.logBeta2);
+      if (SCALED) {
+        control[9] += 1.0;
+        if (control[9] >= f32(GROWTH)) {
+          control[8] = min(control[8] * 2.0, 16777216.0);
+          control[9] = 0.0;
+        }
+      }
     }
   }
 }`;
@@ -76,3 +91,7 @@ export const ADAMW = `
     p[i] = p[i] * shrink - stepSize * mi / (sqrt(vi) / root2 + u.eps);
   }
 }`;
+
+/** What the backward pass starts from: the loss scale times a factor. */
+export const LOSS_SEED = `
+@compute @workgroup_size(1) fn main() { y[0] = control[8] * u.factor; }`;

@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   let first = chunk * u.chunkSize;
   let last = min(first + u.chunkSize, u.axis);
   var total = 0.0;
-  for (var k = first; k < last; k++) { total += x[(row * u.axis + k) * u.inner + column]; }
+  for (var k = first; k < last; k++) { total += f32(x[(row * u.axis + k) * u.inner + column]); }
   if (ACC) { total += y[i]; }
   y[i] = total;
 }`;

@@ -69,15 +69,15 @@ export function recordMany(
 /**
  * Adds d(loss)/d(parameter) into the `grad` of every parameter that requires it, and frees the intermediate results on
  * the way: whatever is needed of them must be derived before. `loss` must have one element; it stays readable.
- * `seed` scales the gradient (1 by default).
+ * `seed` scales the gradient (1 by default); one element where only the GPU knows it.
  */
-export function backward(loss: Tensor, seed = 1): void {
+export function backward(loss: Tensor, seed: number | Tensor = 1): void {
   if (loss.size !== 1) throw new Error(`backward() needs a scalar loss, got shape [${loss.shape}]`);
   if (!loss.requiresGrad) throw new Error("backward(): the loss depends on no parameter that requires a gradient");
   const entries = tape;
   tape = [];
   noGrad(() => {
-    setGrad(loss, fill(empty(loss.shape, "f32", "backward"), seed));
+    setGrad(loss, typeof seed === "number" ? fill(empty(loss.shape, "f32", "backward"), seed) : seed);
     differentiate(entries, loss);
   });
 }
@@ -148,7 +148,7 @@ function propagate({ name, inputs, outputs, vjp }: Entry): void {
       disposeGrad(fitted);
     } else if (input.pendingGrad) {
       // Shared with another slot, or this input appears twice: add into a copy of our own.
-      const sum = addInto(addInto(fill(empty(input.shape, "f32", name), 0), input.pendingGrad), fitted);
+      const sum = addInto(addInto(fill(empty(input.shape, input.dtype, name), 0), input.pendingGrad), fitted);
       disposeGrad(fitted);
       setGrad(input, sum);
     } else {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { adamwStep, decideStep, optimizerControl, readControl } from "../../src/tensor/ops/adamw.ts";
+import { adamwStep, decideStep, lossSeed, optimizerControl, readControl } from "../../src/tensor/ops/adamw.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { type FixtureArray, values as fixtureValues } from "../fixture.ts";
@@ -142,5 +142,48 @@ describe("adamwStep", () => {
     });
     const got = await s.params.read();
     expect([got[0], got[63], got[64], got[127]]).toEqual([0.75, 0.75, 1, 1]);
+  });
+});
+
+describe("the loss scale", () => {
+  it("doubles after a run of good steps, halves with a skipped one, and leaves the update as it was", async () => {
+    const control = scope(() => optimizerControl(true));
+    const one = slot(Float32Array.of(1, 2, 3, 4));
+    const plain = slot(Float32Array.of(1, 2, 3, 4));
+    const plainControl = scope(() => optimizerControl());
+    const gradient = [0.5, -1, 2, 0.25];
+    const scales: (number | null)[] = [];
+    for (const overflow of [false, false, false, true, false, false]) {
+      const { lossScale } = readControl(await control.read(), control.size);
+      scales.push(lossScale);
+      scope(() => {
+        const seed = lossSeed(control, 0.5) as Tensor;
+        const factor = overflow ? Number.POSITIVE_INFINITY : 2 * (lossScale as number) * 0.5;
+        const grads = tensor(gradient.map((g) => g * factor));
+        decideStep([{ view: grads.view, size: 4 }], control, { growthSteps: 2 });
+        adamwStep(views(one, grads), control, { lr: 0.1 });
+        if (overflow) return;
+        const same = tensor(gradient);
+        decideStep([{ view: same.view, size: 4 }], plainControl);
+        adamwStep(views(plain, same), plainControl, { lr: 0.1 });
+        return seed;
+      })?.free("test");
+    }
+    scales.push(readControl(await control.read(), control.size).lossScale);
+    expect(scales).toEqual([65536, 65536, 131072, 131072, 65536, 65536, 131072]);
+    expect(await one.params.read()).toEqual(await plain.params.read());
+    expect(readControl(await control.read(), control.size)).toMatchObject({ steps: 5, skipped: 1 });
+  });
+
+  it("reaches the gradient through the seed, times a factor", async () => {
+    const control = scope(() => optimizerControl(true));
+    const seed = scope(() => lossSeed(control, 0.25) as Tensor);
+    expect([...(await seed.read())]).toEqual([16384]);
+    expect(
+      lossSeed(
+        scope(() => optimizerControl()),
+        0.25,
+      ),
+    ).toBe(0.25);
   });
 });

@@ -3,9 +3,10 @@
  * GPU, so a step never waits for a readback.
  */
 import { caps } from "../../gpu/device.ts";
+import { kernel } from "../../gpu/kernel.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
-import { ADAMW, DECIDE, SQUARES } from "../../shaders/adamw.wgsl.ts";
+import { ADAMW, DECIDE, LOSS_SEED, SQUARES } from "../../shaders/adamw.wgsl.ts";
 import { scope } from "../scope.ts";
 import { empty, type Tensor } from "../tensor.ts";
 import { fill } from "./raw.ts";
@@ -36,6 +37,8 @@ export interface ClipOptions {
   gradScale?: number;
   /** Needed here because the bias corrections count applied steps only. Default [0.9, 0.999]. */
   betas?: readonly [number, number];
+  /** Steps without an overflow after which a loss scale doubles. Default 2000. */
+  growthSteps?: number;
 }
 
 export interface AdamOptions {
@@ -56,9 +59,15 @@ export interface ControlState {
   applied: boolean;
   steps: number;
   skipped: number;
+  /** The loss scale of the next step; null without one. */
+  lossScale: number | null;
 }
 
 const CONTROL = 8;
+const SCALED_CONTROL = 10;
+/** As torch.amp.GradScaler. */
+const FIRST_SCALE = 65536;
+const GROWTH = 2000;
 const DEFAULT_BETAS = [0.9, 0.999] as const;
 
 const squares = rowKernel({
@@ -81,15 +90,41 @@ const adamw = rowKernel({
   reduces: false,
 });
 
-/** A fresh control record (see `readControl`): zero steps. It is optimizer state and belongs into checkpoints. */
-export const optimizerControl = (): Tensor => fill(empty([CONTROL], "f32", "optimizerControl"), 0);
+/**
+ * A fresh control record (see `readControl`): zero steps. It is optimizer state and belongs into checkpoints.
+ * @param scaled with a loss scale, 65536 at first, that the GPU adapts
+ */
+export function optimizerControl(scaled = false): Tensor {
+  if (!scaled) return fill(empty([CONTROL], "f32", "optimizerControl"), 0);
+  const control = empty([SCALED_CONTROL], "f32", "optimizerControl");
+  control.write(Float32Array.from({ length: SCALED_CONTROL }, (_, i) => (i === CONTROL ? FIRST_SCALE : 0)));
+  return control;
+}
 
-/** Decodes the values of a control record that were read back. */
-export const readControl = (values: ArrayLike<number>): ControlState => ({
+const isScaled = (control: Tensor): boolean => control.size > CONTROL;
+
+const lossSeedKernel = kernel({
+  name: "loss_seed",
+  code: LOSS_SEED,
+  bindings: { control: "read f32", y: "write f32" },
+  scalars: { factor: "f32" },
+});
+
+/** What `backward` multiplies a loss by: `factor`, and the control record's loss scale if it has one. */
+export function lossSeed(control: Tensor, factor = 1): number | Tensor {
+  if (!isScaled(control)) return factor;
+  const seed = empty([], "f32", "lossSeed");
+  run(lossSeedKernel, {}, [control.view, seed.view], [factor], 1);
+  return seed;
+}
+
+/** Decodes the values of a control record that were read back; `size` is that of the record. */
+export const readControl = (values: ArrayLike<number>, size = CONTROL): ControlState => ({
   gradNorm: values[0],
   applied: values[2] !== 0,
   steps: values[3],
   skipped: values[4],
+  lossScale: size > CONTROL ? values[CONTROL] : null,
 });
 
 /**
@@ -98,7 +133,7 @@ export const readControl = (values: ArrayLike<number>): ControlState => ({
  * Call it once per step, before `adamwStep` on each range.
  */
 export function decideStep(grads: readonly FlatRange[], control: Tensor, options: ClipOptions = {}): void {
-  const { maxNorm = 1, gradScale = 1, betas = DEFAULT_BETAS } = options;
+  const { maxNorm = 1, gradScale = 1, betas = DEFAULT_BETAS, growthSteps = GROWTH } = options;
   scope(() => {
     const pieces = grads.map(({ size }) => Math.ceil(size / PIECE));
     const parts = pieces.reduce((a, b) => a + b, 0);
@@ -112,7 +147,14 @@ export function decideStep(grads: readonly FlatRange[], control: Tensor, options
     });
     const plan = rowPlan(Math.max(parts, 1));
     const scalars = [parts, gradScale, maxNorm, logOf(betas[0]), logOf(betas[1])];
-    runRows(decide, plan, {}, [partials.view, control.view], scalars, 1);
+    runRows(
+      decide,
+      plan,
+      { SCALED: isScaled(control), GROWTH: growthSteps },
+      [partials.view, control.view],
+      scalars,
+      1,
+    );
   });
 }
 

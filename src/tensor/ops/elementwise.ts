@@ -7,7 +7,7 @@ import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import * as wgsl from "../../shaders/elementwise.wgsl.ts";
 import { record, type Sink } from "../autograd.ts";
-import { empty, type Shape, type Tensor } from "../tensor.ts";
+import { type DType, empty, type Shape, type Tensor } from "../tensor.ts";
 import { PER, vectors, WG } from "./raw.ts";
 
 type Unary = readonly [value: string, gradient: string];
@@ -79,7 +79,7 @@ function unary(name: keyof typeof unaryTable, x: Tensor, p = 0, q = 0): Tensor {
   const y = empty(x.shape, x.dtype, name);
   run(forward, { S, V, B, WG, PER }, [x.view, y.view], [n, p, q], groups);
   return record(name, [x], y, (dy, [sink]) => {
-    const dx = sinkOr(sink, x.shape, name);
+    const dx = sinkOr(sink, x.shape, name, x.dtype);
     const consts = { S, V, B, WG, PER, ACC: dx === sink };
     run(gradient, consts, [x.view, y.view, dy.view, dx.view], [n, p, q], groups);
     return [dx];
@@ -87,8 +87,8 @@ function unary(name: keyof typeof unaryTable, x: Tensor, p = 0, q = 0): Tensor {
 }
 
 /** The tensor a rule writes its gradient to: the sink itself when it accumulates, else a new one. */
-export const sinkOr = (sink: Sink, shape: Shape, name: string): Tensor =>
-  typeof sink === "boolean" ? empty(shape, "f32", `${name}_grad`) : sink;
+export const sinkOr = (sink: Sink, shape: Shape, name: string, dtype: DType = "f32"): Tensor =>
+  typeof sink === "boolean" ? empty(shape, dtype, `${name}_grad`) : sink;
 
 interface BinaryKernels {
   same: Kernel;
@@ -150,7 +150,7 @@ function binary(name: keyof typeof binaryTable, a: Tensor, b: Tensor): Tensor {
     gradients.map((gradient, side) => {
       if (!sinks[side]) return null;
       if (typeof gradient === "string") return gradient === "dy" ? dy : neg(dy);
-      return runBinary(gradient, a, b, dy, empty(y.shape, "f32", name));
+      return runBinary(gradient, a, b, dy, empty(y.shape, y.dtype, name));
     }),
   );
 }

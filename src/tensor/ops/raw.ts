@@ -74,13 +74,13 @@ export function place(target: Tensor, source: Tensor, at: number): void {
 const sumKernel = kernel({
   name: "sum",
   code: sumChunks,
-  bindings: { x: "read f32", y: "write f32" },
+  bindings: { x: "read X", y: "write f32" },
   scalars: { outer: "u32", axis: "u32", inner: "u32", chunks: "u32", chunkSize: "u32" },
 });
 
 const CHUNK = 128; // elements one thread adds: long enough to amortise it, short enough to fill a GPU
 
-/** Sums the middle axis of x seen as [outer, axis, inner]; added to `into` when given. */
+/** Sums the middle axis of x seen as [outer, axis, inner], in f32; added to `into` when given. */
 export function sumMiddle(x: Tensor, outer: number, axis: number, inner: number, shape: Shape, into?: Tensor): Tensor {
   let source = x;
   let length = axis;
@@ -91,7 +91,13 @@ export function sumMiddle(x: Tensor, outer: number, axis: number, inner: number,
     if (length === 0) return into ? out : fill(out, 0);
     const ACC = last && into !== undefined;
     const groups = Math.ceil((outer * chunks * inner) / WG);
-    run(sumKernel, { WG, ACC }, [source.view, out.view], [outer, length, inner, chunks, CHUNK], groups);
+    run(
+      sumKernel,
+      { X: source.dtype, WG, ACC },
+      [source.view, out.view],
+      [outer, length, inner, chunks, CHUNK],
+      groups,
+    );
     if (source !== x) source.free("sum");
     if (last) return out;
     source = out;
