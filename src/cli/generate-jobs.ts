@@ -3,11 +3,15 @@ import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import type { ChatMessage } from "../io/openai-types.ts";
 import type { SamplingParams } from "../nn/sampling.ts";
+import type { Prompt } from "../rlhf/rollout.ts";
 import { UserError } from "../runtime/errors.ts";
+import type { DataChoice } from "./datasets.ts";
 import { didYouMean } from "./nearest.ts";
 import { canonicalName, resolveOptions, type Values } from "./option.ts";
-import { lineOptions } from "./sampling-options.ts";
+import { type generateTable, lineOptions } from "./sampling-options.ts";
 import { samplingParams, stopStrings } from "./text-models.ts";
+
+type JobChoice = Values<typeof generateTable>;
 
 /** One prompt to answer. */
 export interface Job {
@@ -16,6 +20,8 @@ export interface Job {
   /** What the line calls itself; handed back. */
   id?: unknown;
   given: { prompt: string | number[] } | { messages: ChatMessage[] };
+  /** The prompt's token ids, where they are known already. */
+  ids?: Uint32Array;
   params: SamplingParams;
   stop: string[];
   samples: number;
@@ -109,3 +115,16 @@ function given(prompt: unknown, messages: unknown, where: string): Job["given"] 
   }
   throw new UserError(`${where}: "messages" must be a list of {"role": system, user or assistant, "content": text}`);
 }
+
+/** The jobs that the options ask for: one prompt, a file of them, or a dataset's, which `open` brings. */
+export async function collectJobs(o: JobChoice, open: (choice: DataChoice) => Promise<Prompt[]>): Promise<Job[]> {
+  if (o.prompt !== null && o.input_file !== null) throw new UserError("pass either --prompt or --input_file, not both");
+  if (o.input_file !== null) return readJobs(o.input_file, o);
+  if (o.prompt !== null) return [makeJob("prompt 0", { prompt: o.prompt }, o)];
+  const prompts = await open({ ...o, max_eval_samples: o.num_prompts, max_train_samples: o.num_prompts });
+  return prompts.map(({ text, ids }, i) => ({ ...makeJob(`prompt ${i}`, { prompt: text }, o), ids }));
+}
+
+/** Which part of the dataset prompts come from: what no trainer has seen, where there is such a part. */
+export const datasetPart = (o: Pick<JobChoice, "dataset_name" | "test_size">): "train" | "test" =>
+  o.dataset_name === "builtin:world" || o.test_size > 0 ? "test" : "train";

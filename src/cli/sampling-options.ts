@@ -1,6 +1,7 @@
 /** Options of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
 import { options, type Table } from "./option.ts";
 import { promptOptions } from "./options.ts";
+import { weightOptions } from "./weight-options.ts";
 
 const model = options("Model");
 const data = options("Data");
@@ -58,6 +59,7 @@ export const generateTable = {
   ...promptOptions,
   model_name_or_path: model.path(null, "Model folder; not needed with --server"),
   ...template,
+  ...weightOptions,
   input_file: data.path(
     null,
     'JSON lines to answer, each with "prompt" or "messages", "id" and options; - reads stdin',
@@ -78,6 +80,7 @@ export const chatOptions = {
   model_name_or_path: model.path(null, "Model folder", { required: true }),
   base_model_name_or_path: model.path(null, "Base of an adapter's folder; default: what its adapter_config.json names"),
   ...template,
+  ...weightOptions,
   system: data.text(null, "System message to begin with"),
   ...sampling,
   max_new_tokens: rollout.int(256, "Longest answer in tokens", { min: 1, aliases: ["response_length", "max_tokens"] }),
@@ -89,6 +92,7 @@ export const serveOptions = {
   base_model_name_or_path: model.path(null, "Base of an adapter's folder; default: what its adapter_config.json names"),
   served_model_name: model.text(null, "Name that clients ask for; default: the folder's name"),
   ...template,
+  ...weightOptions,
   ...context,
   ...slots(8),
   max_waiting: engine.int(64, "Responses that may wait while all slots are taken; more get status 429", { min: 0 }),

@@ -1,15 +1,14 @@
 /** Opens models that are asked in text, and turns sampling options into what the engine takes. */
 import { basename, join } from "node:path";
-import { ChatTemplate, specialTokens } from "../data/chat-template.ts";
-import type { Tokenizer } from "../data/tokenizer.ts";
 import type { SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
+import { type Files, parseJson } from "../runtime/files.ts";
 import type { TextModel } from "../serve/model.ts";
 import { type TextModelOptions, textModel } from "../serve/text-model.ts";
-import { openPolicy } from "./models.ts";
+import { openPolicy, takeTemplate } from "./models.ts";
 import type { Values } from "./option.ts";
 import type { chatOptions } from "./sampling-options.ts";
+import { type WeightChoice, weightFormat } from "./weight-options.ts";
 
 /** The part of the options that says how to sample. */
 export type SamplingChoice = Pick<
@@ -89,7 +88,7 @@ export function stopStrings(value: unknown, where = "stop_strings"): string[] {
   throw new UserError(`${where} must be a text or a list of texts, not ${JSON.stringify(value)}`);
 }
 
-export interface TextModelChoice {
+export interface TextModelChoice extends WeightChoice {
   model_name_or_path: string | null;
   base_model_name_or_path?: string | null;
   chat_template_path?: string | null;
@@ -102,14 +101,6 @@ export async function generationConfig(files: Files, path: string): Promise<Reco
   return bytes ? parseJson(bytes, file) : {};
 }
 
-/** Gives the tokenizer another chat template than its own, where the options name one. */
-export async function takeTemplate(files: Files, tokenizer: Tokenizer, path: string | null | undefined): Promise<void> {
-  if (!path) return;
-  const bytes = await readNeeded(files, path, "chat_template_path names a file with a Jinja template");
-  const source = new TextDecoder().decode(bytes);
-  tokenizer.chatTemplate = await ChatTemplate.compile(source, path, specialTokens(tokenizer.configJson));
-}
-
 /** A model to ask in text. The caller calls `close` in the end. */
 export async function openTextModel(
   files: Files,
@@ -117,7 +108,13 @@ export async function openTextModel(
   options: (context: number) => Partial<TextModelOptions>,
 ): Promise<{ model: TextModel; close(): Promise<void> }> {
   const path = choice.model_name_or_path!;
-  const { model, tokenizer } = await openPolicy(files, path, null, choice.base_model_name_or_path ?? null);
+  const { model, tokenizer } = await openPolicy(
+    files,
+    path,
+    null,
+    choice.base_model_name_or_path ?? null,
+    weightFormat(choice),
+  );
   try {
     await takeTemplate(files, tokenizer, choice.chat_template_path);
     const text = textModel(model, tokenizer, {

@@ -1,0 +1,113 @@
+/** Answers a list of prompts, some at once, and puts the answers where they belong. */
+import type { TokenInfo } from "../serve/text.ts";
+import type { Job } from "./generate-jobs.ts";
+import { OrderedOutput } from "./generate-output.ts";
+import type { Values } from "./option.ts";
+import type { generateTable } from "./sampling-options.ts";
+import { type Context, Interrupted } from "./verb.ts";
+
+export type GenerateChoice = Values<typeof generateTable>;
+
+/** One response. */
+export interface Outcome {
+  text: string;
+  finish: "stop" | "length";
+  ids?: number[];
+  tokens?: TokenInfo[];
+}
+
+/** Answers one job; the results of its samples in their order. */
+export type Answerer = (job: Job, index: number, signal: AbortSignal) => Promise<Outcome[]>;
+
+/** Answers all jobs, some at once, and writes the answers in their order. */
+export async function answerAll(
+  o: GenerateChoice,
+  context: Context,
+  jobs: readonly Job[],
+  concurrency: number,
+  answer: Answerer,
+): Promise<void> {
+  const { terminal, signal } = context;
+  const { output_file: file, resume: _, config: __, ...rest } = o as GenerateChoice & { config?: unknown };
+  const output =
+    file === null
+      ? null
+      : await OrderedOutput.open(
+          file,
+          [rest, jobs],
+          jobs.map((job) => job.samples),
+          o.resume,
+        );
+  if (output && output.done > 0) terminal.line(`${output.done} of ${jobs.length} prompts were answered before`);
+  const early = new Map<number, string[]>();
+  let printed = 0;
+  const failed = new AbortController();
+  const stop = AbortSignal.any([signal, failed.signal]);
+  let next = output?.done ?? 0;
+  const work = async () => {
+    while (next < jobs.length && !stop.aborted) {
+      const index = next++;
+      const job = jobs[index];
+      const outcomes = await answer(job, index, stop);
+      if (output)
+        await output.put(
+          index,
+          outcomes.map((outcome, k) => line(job, outcome, k, o)),
+        );
+      else {
+        early.set(
+          index,
+          outcomes.map((outcome, k) => shown(job, outcome, k, o, context)),
+        );
+        for (let ready = early.get(printed); ready; ready = early.get(++printed)) {
+          early.delete(printed);
+          for (const text of ready) terminal.result(text);
+        }
+      }
+    }
+  };
+  try {
+    const workers = Array.from({ length: Math.min(concurrency, jobs.length) }, work);
+    await Promise.all(workers).catch((error) => {
+      failed.abort(error);
+      return Promise.allSettled(workers).then(() => Promise.reject(error));
+    });
+  } catch (error) {
+    if (output) await output.abandon();
+    if (!signal.aborted) throw error;
+  }
+  if (signal.aborted) {
+    const left =
+      output && output.unfinished.jobs > 0
+        ? `; ${output.unfinished.jobs} prompts are answered in ${output.unfinished.path}, and the same command goes on there`
+        : "";
+    throw new Interrupted(`stopped${left}`);
+  }
+  if (!output) return;
+  await output.finish();
+  const count = jobs.reduce((sum, job) => sum + job.samples, 0);
+  terminal.line(`${count} responses in ${file}`);
+}
+
+/** A response as a line of JSON. */
+function line(job: Job, { text, finish, ids, tokens }: Outcome, sample: number, o: GenerateChoice): string {
+  return JSON.stringify({
+    ...(job.id !== undefined && { id: job.id }),
+    ...job.given,
+    completion: text,
+    ended: finish === "stop",
+    ...(job.samples > 1 && { sample }),
+    ...(o.return_token_ids && { token_ids: ids ?? null }),
+    ...(job.logprobs !== null && tokens && { logprobs: tokens.map((t) => t.logProb) }),
+    ...(job.logprobs !== null &&
+      job.logprobs > 0 &&
+      tokens && { top_logprobs: tokens.map(({ top }) => top.map((t) => [t.id, t.logProb])) }),
+  });
+}
+
+/** A response for people; answers to JSON lines stay JSON lines. */
+function shown(job: Job, outcome: Outcome, sample: number, o: GenerateChoice, { terminal }: Context): string {
+  if (o.input_file !== null || o.logprobs !== null || o.return_token_ids) return line(job, outcome, sample, o);
+  const prompt = "prompt" in job.given ? String(job.given.prompt) : "";
+  return `${terminal.style("dim", prompt)}${outcome.text}\n`;
+}
