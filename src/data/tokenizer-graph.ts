@@ -152,7 +152,8 @@ function preTokenizer(description: unknown, fail: Fail): unknown {
 function splitAs(part: Json, fail: Fail): unknown {
   const { String: text, Regex } = checkPattern(part, fail);
   const regex = Regex === undefined ? undefined : folded(Regex);
-  const behavior = typeof part.behavior === "string" ? part.behavior.toLowerCase() : "isolated";
+  if (typeof part.behavior !== "string") return fail(`a Split's behavior must be a name, not ${brief(part.behavior)}`);
+  const behavior = part.behavior.toLowerCase();
   if (behavior === "isolated") return regex === undefined ? { ...part, invert: false } : split(regex);
   if (behavior === "removed") return part;
   const single = text !== undefined && [...text].length === 1 && part.invert !== true;

@@ -61,6 +61,8 @@ export class Tokenizer {
     this.bosId = special("bos_token");
     this.padId = special("pad_token");
     this.unkId = special("unk_token");
+    // What is of the wrong type shows itself at the latest when it is used, and that should be now.
+    for (const continued of [false, true]) this.decode(this.encode("A b'1. \u00e9\n", { continued }));
   }
 
   /**

@@ -2,6 +2,10 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { trainBpe } from "../../src/data/bpe.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";
+import { isUserError } from "../../src/runtime/errors.ts";
+import gemma from "./fixtures/tokenizers/gemma.json" with { type: "json" };
+import llama from "./fixtures/tokenizers/llama-normalizer.json" with { type: "json" };
+import smollm from "./fixtures/tokenizers/smollm.json" with { type: "json" };
 
 const trained = trainBpe(["the cat sat on the mat . The cats !"], { vocabSize: 270, minFrequency: 1 });
 const tokenizer = Tokenizer.fromTrained(trained);
@@ -67,4 +71,42 @@ describe("Tokenizer", () => {
       expect(() => Tokenizer.fromJson(json, {}, "t.json")).toThrow(/^t\.json: /);
     },
   );
+
+  it("refuses what is no tokenizer by a clear word, and at once", () => {
+    const kinds = [llama, gemma, smollm].map(({ tokenizer: json }) => json as Record<string, unknown>);
+    const odd = [null, true, -1, 1e9, 0.5, "", "x", [], {}, { type: "ByteLevel" }, [[]], "\ud800", 4_000_000];
+    /** Replaces, removes or moves one random part. */
+    const mutate = (value: unknown, random: (n: number) => number, depth = 0): unknown => {
+      if (typeof value !== "object" || value === null || (depth > 0 && random(4) === 0)) return odd[random(odd.length)];
+      const keys = Object.keys(value);
+      if (keys.length === 0) return odd[random(odd.length)];
+      const key = keys[random(keys.length)];
+      const copy: Record<string, unknown> = Array.isArray(value) ? ([...value] as never) : { ...value };
+      if (random(8) === 0) delete copy[key];
+      else copy[key] = mutate(copy[key], random, depth + 1);
+      return copy;
+    };
+    fc.assert(
+      fc.property(fc.nat(kinds.length - 1), fc.nat(), (kind, seed) => {
+        let state = seed + 1;
+        const random = (n: number) => {
+          state = (state * 48271) % 2147483647;
+          return state % n;
+        };
+        const { model, ...rest } = kinds[kind];
+        // The vocabulary is large, so that chance would seldom find the other parts.
+        const json =
+          random(3) === 0 ? { ...rest, model: mutate(model, random) } : { ...(mutate(rest, random) as object), model };
+        const start = performance.now();
+        try {
+          Tokenizer.fromJson(json, {}, "bad.json").encode("Hello <s> there 12\n");
+        } catch (error) {
+          expect(error).toSatisfy(isUserError);
+          expect((error as Error).message).toMatch(/^bad.json: /);
+        }
+        expect(performance.now() - start).toBeLessThan(5000);
+      }),
+      { numRuns: Number(process.env.WEBRLHF_FUZZ ?? 300) },
+    );
+  });
 });
