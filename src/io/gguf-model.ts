@@ -15,6 +15,7 @@ export interface GgufModel {
   /** As generation_config.json would hold it. */
   generation: Record<string, unknown>;
   weights: WeightSource;
+  hasTokenizer: boolean;
 }
 
 /** What tokenizer.json and tokenizer_config.json hold. */
@@ -41,7 +42,12 @@ export async function openGguf(files: Files, path: string): Promise<GgufModel> {
       const groups = /\.k_proj/.test(found.name) ? kvHeads : heads;
       tensors.set(found.name, new Tensor(tensor, file, path, ggml, found.layout, groups));
     }
-    return { config, generation: ggufGeneration(config), weights: source(tensors, file, path) };
+    return {
+      config,
+      generation: ggufGeneration(config),
+      weights: source(tensors, file, path),
+      hasTokenizer: meta.has("tokenizer.ggml.tokens"),
+    };
   } catch (error) {
     await file.close();
     throw error;

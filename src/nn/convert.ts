@@ -106,9 +106,10 @@ function tensorsOf({ config, configFile, weights }: ModelFiles, dtype: DtypeName
 /** The files that go beside weights and config: the tokenizer, its template, how to generate. */
 async function besides(files: Files, path: string): Promise<Record<string, FileContent>> {
   if (isGguf(path)) {
-    const tokenizer = await openGgufTokenizer(files, path);
-    const { generation, weights } = await openGguf(files, path);
+    const { generation, weights, hasTokenizer } = await openGguf(files, path);
     await weights.close();
+    if (!hasTokenizer) return { "generation_config.json": json(generation) };
+    const tokenizer = await openGgufTokenizer(files, path);
     return {
       "tokenizer.json": `${JSON.stringify(tokenizer.json)}\n`,
       "tokenizer_config.json": json(tokenizer.config),
