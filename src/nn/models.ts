@@ -54,20 +54,16 @@ export abstract class Model extends Module {
   }
 
   /**
-   * Half precision, for training with `AdamWOptions.lossScaling`: see `Decoder.half`. Default off. Throws `UserError`
-   * where it cannot be.
+   * Half precision, of an adapter's base as of a whole model: see `Decoder.half`. For training with
+   * `AdamWOptions.lossScaling`. Default off. Throws `UserError` where the GPU has no f16.
    */
   set half(on: boolean) {
     const { decoder } = this;
-    if (on) {
-      const { f16, name } = caps();
-      if (!f16) {
-        throw new UserError(`fp16 needs an adapter with the feature shader-f16, and ${name} has none: leave fp16 out`);
-      }
-      if (!(decoder instanceof Decoder))
-        throw new UserError("fp16 is for models that are trained whole, not by adapters");
+    const { f16, name } = caps();
+    if (on && !f16) {
+      throw new UserError(`fp16 needs the feature shader-f16, which ${name} does not have: leave fp16 out`);
     }
-    if (decoder instanceof Decoder) decoder.half = on;
+    (decoder instanceof Decoder ? decoder : decoder.base).half = on;
   }
 
   /** Allocates the parameters; `label` names the model in memory errors ("actor", "reward model"). */

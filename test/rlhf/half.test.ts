@@ -17,6 +17,12 @@ beforeAll(() => openDevice());
 const bits = async (model: Model): Promise<number[]> =>
   [...(await model.store.read()).values()].flatMap((v) => [...new Uint32Array(v.buffer, v.byteOffset, v.length)]);
 
+/** Relative distance of two vectors. */
+function distance(exact: Float32Array, rounded: Float32Array): number {
+  const norm = (v: Float32Array) => Math.hypot(...v);
+  return norm(exact.map((x, i) => x - rounded[i])) / norm(exact);
+}
+
 const options = (more: Partial<SftOptions> = {}): SftOptions => ({
   ...trainingDefaults,
   train: sequences(32),
@@ -31,19 +37,35 @@ const options = (more: Partial<SftOptions> = {}): SftOptions => ({
 const bounds = { sft: 8e-4, reward: 1e-2 };
 
 describe("half precision", () => {
-  it("is refused where the adapter has no f16, and for adapters", () => {
+  it("is refused where the adapter has no f16", ({ skip }) => {
+    if (caps().f16) return skip("it has f16");
     const model = new CausalLM(tinyConfig());
-    if (!caps().f16) {
-      expect(() => {
-        model.half = true;
-      }).toThrow(/feature shader-f16.*leave fp16 out/);
-      return;
-    }
-    const lora = new CausalLM({ base: model, lora: { rank: 2, alpha: 4, targets: "all-linear" } });
     expect(() => {
-      lora.half = true;
-    }).toThrow(/trained whole/);
+      model.half = true;
+    }).toThrow(/feature shader-f16.*leave fp16 out/);
+    model.destroy();
   });
+
+  for (const format of ["float32", "int4"] as const) {
+    it(`trains an adapter on a base in ${format} with the gradients of f32`, async ({ skip }) => {
+      if (!caps().f16) return skip("no shader-f16");
+      const base = new CausalLM(tinyConfig(), "base", format).initialize(3);
+      const gradients: Float32Array[] = [];
+      for (const half of [false, true]) {
+        const lora = { rank: 2, alpha: 4, targets: "all-linear" } as const;
+        const model = new CausalLM({ base, lora }, "adapted").initialize(5);
+        model.half = half;
+        const optimizer = new AdamW(model.store, { lossScaling: half });
+        scope(() => sftStep(model, optimizer, [sequences(6)], 0)).watch.free("test");
+        gradients.push((await optimizer.state()).m[0]);
+        optimizer.destroy();
+        model.destroy();
+      }
+      expect(distance(gradients[0], gradients[1])).toBeLessThan(2e-3);
+      expect(distance(gradients[0], gradients[1])).toBeGreaterThan(0);
+      base.destroy();
+    });
+  }
 
   for (const family of ["llama", "gpt2"] as const) {
     it(`gives the gradients of f32 within f16's rounding (${family})`, async ({ skip }) => {
@@ -61,9 +83,8 @@ describe("half precision", () => {
         optimizer.destroy();
         model.destroy();
       }
-      const [exact, rounded] = gradients.map((chunks) => chunks.flatMap((c) => [...c]));
-      const norm = (v: number[]) => Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
-      const error = norm(exact.map((x, i) => x - rounded[i])) / norm(exact);
+      const [exact, rounded] = gradients.map((chunks) => Float32Array.from(chunks.flatMap((c) => [...c])));
+      const error = distance(exact, rounded);
       expect(error).toBeLessThan(1e-3); // measured 3.1e-4 and 2.5e-4; f16 rounds by 2.4e-4 at random
       expect(error).toBeGreaterThan(0);
     });

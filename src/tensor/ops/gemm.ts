@@ -158,7 +158,8 @@ const typeOf = (t: Operand): string => (t instanceof Tensor ? t.dtype : "f32");
 function misfit(name: string, t: Operand | undefined, T: string, size: number, shared = size): string | null {
   if (!t) return null;
   const type = typeOf(t);
-  if (type !== T || type === "u32") return `cannot multiply ${T} with ${type}`;
+  const fits = type === T || t instanceof PackedWeight; // packed weights are unpacked to f32 as they are read
+  if (!fits || T === "u32") return `cannot multiply ${T} with ${type}`;
   const has = elements(t, T);
   if (t instanceof Tensor ? has === size || has === shared : has >= Math.min(size, shared)) return null;
   return `${name} has ${t instanceof Tensor ? `shape [${t.shape}]` : `${has} elements`}, not ${size} elements`;

@@ -1,0 +1,163 @@
+/** Models in fewer bits behind every verb that opens one, and the options that cannot apply. */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { tokenizerFiles } from "../../src/cli/models.ts";
+import { ModelOpener, openReward } from "../../src/cli/opener.ts";
+import { main } from "../../src/cli/program.ts";
+import { weightFormat } from "../../src/cli/weight-options.ts";
+import { caps } from "../../src/gpu/device.ts";
+import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
+import { modelFiles } from "../../src/nn/pretrained.ts";
+import { diskFiles } from "../../src/runtime/files.ts";
+import { gpuReady } from "../helpers.ts";
+import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
+import { silentTerminal } from "./terminal.ts";
+
+let dir: string;
+let policy: string;
+let judge: string;
+let out: string;
+
+beforeAll(async () => {
+  process.setMaxListeners(100);
+  await gpuReady();
+  dir = await mkdtemp(join(tmpdir(), "webrlhf-weights-"));
+  policy = join(dir, "policy");
+  judge = join(dir, "judge");
+  const files = await diskFiles();
+  const models = { [policy]: new CausalLM(tinyConfig()), [judge]: new ScoreModel(tinyConfig()) };
+  for (const [folder, model] of Object.entries(models)) {
+    model.initialize(3);
+    await files.writeFolder(folder, { ...(await modelFiles(model)), ...tokenizerFiles(tokenizer) });
+    model.destroy();
+  }
+});
+afterAll(() => rm(dir, { recursive: true }));
+beforeEach(async () => {
+  out = join(await mkdtemp(join(dir, "out-")), "run");
+});
+
+async function run(...words: string[]) {
+  const terminal = silentTerminal();
+  const code = await main(words, terminal);
+  return { code, text: terminal.written.join(""), results: terminal.results };
+}
+
+describe("weightFormat", () => {
+  it("takes dtype and its short forms, and refuses a contradiction", () => {
+    expect(weightFormat({})).toBe("float32");
+    expect(weightFormat({ dtype: "bfloat16" })).toBe("bfloat16");
+    expect(weightFormat({ dtype: "int8", load_in_8bit: true })).toBe("int8");
+    expect(weightFormat({ load_in_4bit: true })).toBe("int4");
+    expect(() => weightFormat({ dtype: "bfloat16", load_in_4bit: true })).toThrow(
+      /dtype bfloat16 and load_in_4bit contradict/,
+    );
+    expect(() => weightFormat({ load_in_8bit: true, load_in_4bit: true })).toThrow(/contradict/);
+  });
+});
+
+describe("ModelOpener", () => {
+  const opener = async (choice: ConstructorParameters<typeof ModelOpener>[1]) =>
+    new ModelOpener(await diskFiles(), choice);
+  const close = (o: ModelOpener) => {
+    for (const model of o.opened) model.destroy();
+  };
+
+  it("keeps bases, references and reward models as asked, and trains adapters in f32", async () => {
+    const o = await opener({ use_peft: true, load_in_4bit: true, reward_model_dtype: "int8" });
+    const actor = await o.policy(policy, "actor");
+    const reference = await o.frozenPolicy(policy);
+    const reward = await o.frozenScorer(judge);
+    const critic = await o.scorer(judge, "critic");
+    expect([actor, reference, reward, critic].map((m) => m.store.format)).toEqual([
+      "float32",
+      "int4",
+      "int8",
+      "float32",
+    ]);
+    expect(o.opened).toHaveLength(4); // the reference is the actor's base, the reward model the critic's
+    close(o);
+  });
+
+  it("keeps the reference of a policy that is trained whole as asked", async () => {
+    const o = await opener({ ref_model_dtype: "bfloat16" });
+    expect((await o.policy(policy)).store.format).toBe("float32");
+    expect((await o.frozenPolicy(policy)).store.format).toBe("bfloat16");
+    expect((await o.frozenScorer(judge)).store.format).toBe("float32");
+    close(o);
+  });
+
+  it("refuses formats that cannot apply", async () => {
+    const whole = await opener({ dtype: "int8" });
+    await expect(whole.policy(policy)).rejects.toThrow(/kept as int8, which cannot be trained.*--use_peft/);
+    await expect(whole.scorer(judge)).rejects.toThrow(/cannot be trained/);
+    const shared = await opener({ use_peft: true, dtype: "int8", ref_model_dtype: "float32" });
+    await shared.policy(policy);
+    await expect(shared.frozenPolicy(policy)).rejects.toThrow(/serves several models here and is kept as int8/);
+    await expect(openReward(await opener({ reward_model_dtype: "int4" }), "builtin:world")).rejects.toThrow(
+      /formula without weights/,
+    );
+    close(shared);
+  });
+});
+
+describe("the verbs", { timeout: 60_000 }, () => {
+  const world = ["--dataset_name", "builtin:world", "--max_train_samples", "16"];
+
+  it("train an adapter on a base in int8, and sample from it with the base in int8 again", async () => {
+    const sft = ["sft", "--model_name_or_path", policy, "--use_peft", "--load_in_8bit", ...world, "--max_steps", "2"];
+    const { code, text } = await run(...sft, "--output_dir", out, "--max_eval_samples", "4");
+    expect(code, text).toBe(0);
+    const config = JSON.parse(await readFile(join(out, "adapter_config.json"), "utf8"));
+    expect(config.base_model_name_or_path).toBe(policy);
+    const words = ["--model_name_or_path", out, "--load_in_8bit", "--num_prompts", "2", "--max_new_tokens", "4"];
+    const sampled = await run("generate", ...words);
+    expect(sampled.code, sampled.text).toBe(0);
+    expect(sampled.results).toHaveLength(2);
+  });
+
+  it("train in half precision, whole and by an adapter on an int8 base, and report the loss scale", async ({
+    skip,
+  }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    for (const more of [[], ["--use_peft", "--load_in_8bit"]]) {
+      const to = `${out}-${more.length}`;
+      const { code, text } = await run(
+        ...["reward", "--model_name_or_path", policy, "--fp16", ...more, ...world, "--max_steps", "2"],
+        ...["--output_dir", to, "--max_eval_samples", "4"],
+      );
+      expect(code, text).toBe(0);
+      const log = await readFile(join(to, "metrics.jsonl"), "utf8");
+      const steps = log
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+      expect(steps.filter((step) => step.loss_scale === 65536)).toHaveLength(2);
+    }
+  });
+
+  it("evaluate a policy and a reward model in few bits", async () => {
+    const models = ["--model_name_or_path", policy, "--reward_model_path", judge, "--ref_model_name_or_path", policy];
+    const { code, text } = await run(
+      ...["evaluate", ...models, "--dtype", "bfloat16", "--reward_model_dtype", "int8"],
+      ...["--num_prompts", "2", "--response_length", "4", "--output_dir", out],
+    );
+    expect(code, text).toBe(0);
+    const { policy: result } = JSON.parse(await readFile(join(out, "evaluation.json"), "utf8"));
+    expect(result.kl).toBeCloseTo(0, 5); // policy and reference are the same weights
+  });
+
+  it("refuse to train what is kept in few bits", async () => {
+    for (const words of [
+      ["sft", "--model_name_or_path", policy, "--dtype", "int8"],
+      ["sft", "--dtype", "bfloat16"],
+      ["reward", "--model_name_or_path", policy, "--load_in_4bit"],
+    ]) {
+      const { code, text } = await run(...words, ...world, "--output_dir", out);
+      expect(code).toBe(1);
+      expect(text).toMatch(/cannot be trained: train an adapter on it with --use_peft/);
+    }
+  });
+});
