@@ -1,9 +1,10 @@
 /** Every family against Hugging Face transformers: logits, gradients, greedy decoding, scores, and files both ways. */
 import { beforeAll, describe, expect, it } from "vitest";
+import { caps } from "../../src/gpu/device.ts";
 import { writeSafetensors } from "../../src/io/safetensors-write.ts";
 import { generate } from "../../src/nn/generate.ts";
 import { fromHfConfig, toHfConfig } from "../../src/nn/huggingface.ts";
-import type { Model } from "../../src/nn/models.ts";
+import type { CausalLM, Model } from "../../src/nn/models.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
 import { backward, noGrad } from "../../src/tensor/autograd.ts";
@@ -11,7 +12,7 @@ import { scale } from "../../src/tensor/ops/elementwise.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
 import { packing } from "../../src/tensor/packing.ts";
 import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { type FixtureArray, values } from "../fixture.ts";
 import fixture from "../fixtures/families.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -74,6 +75,15 @@ function pack(sequences: number[][]) {
   return { ids: { gpu: tensor(host), host }, packing: packing(lengths, starts, rows.length), starts };
 }
 
+/** Mean negative log-likelihood of every token but each sequence's first. */
+function meanLoss(model: CausalLM, { ids }: Case): Tensor {
+  const batch = pack(ids);
+  const rows = Uint32Array.from(ids.flatMap((s, i) => s.slice(1).map((_, t) => batch.starts[i] + t)));
+  const targets = Uint32Array.from(ids.flatMap((s) => s.slice(1)));
+  const { logProbs } = model.logProbs(batch.ids, batch.packing, rows, targets);
+  return scale(sum(logProbs), -1 / rows.length);
+}
+
 describe.each(cases)("%s", (_, reference) => {
   it("gives the logits of transformers", async () => {
     const model = await open(reference);
@@ -97,11 +107,7 @@ describe.each(cases)("%s", (_, reference) => {
     const model = await open(reference);
     model.store.trainable();
     const loss = scope(() => {
-      const batch = pack(reference.ids);
-      const rows = reference.ids.flatMap((s, i) => s.slice(1).map((_, t) => batch.starts[i] + t));
-      const targets = Uint32Array.from(reference.ids.flatMap((s) => s.slice(1)));
-      const { logProbs } = model.logProbs(batch.ids, batch.packing, Uint32Array.from(rows), targets);
-      const mean = scale(sum(logProbs), -1 / rows.length);
+      const mean = meanLoss(model, reference);
       backward(mean);
       return mean;
     });
@@ -120,6 +126,28 @@ describe.each(cases)("%s", (_, reference) => {
       });
       expectClose(projections, dots, 0, atol, name);
     }
+    loss.free("the test");
+    model.destroy();
+  });
+
+  it("computes nearly the same in half precision", async (context) => {
+    if (!caps().f16) return context.skip();
+    const model = await open(reference);
+    model.store.trainable();
+    model.half = true;
+    const loss = scope(() => {
+      const mean = meanLoss(model, reference);
+      backward(mean);
+      return mean;
+    });
+    expectClose(await loss.read(), [reference.loss], 5e-3);
+    const found = await fileGradients(model, "lm");
+    const norms = reference.tensors.map(([name]) => Math.hypot(...(found.get(name) as Float32Array)));
+    expectClose(
+      norms,
+      reference.gradients.map((g) => g.norm),
+      1e-2,
+    );
     loss.free("the test");
     model.destroy();
   });

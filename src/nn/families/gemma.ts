@@ -43,9 +43,9 @@ const writeGemma = (c: DecoderConfig): Record<string, unknown> => ({
 });
 
 /** Scores are divided by the root of a number of its own; absent it is 256. */
-const scaleOf = (json: ConfigReader): number => json.optional("query_pre_attn_scalar", 256) ** -0.5;
+const scaleOf = (json: ConfigReader): number => 1 / Math.sqrt(json.optional("query_pre_attn_scalar", 256));
 const queryScalar = ({ attentionScale }: DecoderConfig): number => {
-  const exact = attentionScale ** -2;
+  const exact = 1 / (attentionScale * attentionScale);
   const whole = Math.round(exact);
   return Math.abs(exact - whole) < 1e-6 * exact ? whole : exact;
 };
