@@ -60,7 +60,8 @@ export const unpackRowsCode = (width: 1 | 4, gather: boolean): string => `
 @compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let row = linearId(wid, nwg) * (WG / LANES) + lid / LANES;
   if (row >= u.rows) { return; }
-  let src = ${gather ? "min(ids[row], u.tableRows - 1u)" : "(u.first + row)"} * u.stride;
+  ${gather ? "let id = ids[row]; if (id < u.first || (!LAST && id - u.first >= u.tableRows)) { return; }" : ""}
+  let src = ${gather ? "min(id - u.first, u.tableRows - 1u)" : "(u.first + row)"} * u.stride;
   let dst = row * u.n;
   for (var i = lid % LANES; i < u.n; i += LANES) { y[dst + i] = unpack${width}(src + i); }
 }`;

@@ -36,7 +36,7 @@ export class PackedWeight extends Tensor {
     const { group, words, scaled } = layouts[format];
     const groups = rows * Math.ceil(cols / group);
     const memory = {
-      data: createBuffer(groups * words * 4, name),
+      data: createBuffer(groups * words * 4, name, { inParts: true }),
       scales: scaled ? createBuffer(groups * 4, `${name} scales`) : null,
     };
     return new PackedWeight([rows, cols], format, memory, name);

@@ -1,15 +1,17 @@
 /** Parameters that are larger than one binding: the same numbers as where one binding holds them. */
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { caps } from "../../src/gpu/device.ts";
+import { destroyBuffers } from "../../src/gpu/stream.ts";
 import { AdamW, readControl } from "../../src/nn/optimizer.ts";
 import { RandomStream } from "../../src/runtime/rng.ts";
-import { backward } from "../../src/tensor/autograd.ts";
+import { backward, noGrad } from "../../src/tensor/autograd.ts";
 import { mul } from "../../src/tensor/ops/elementwise.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
 import { linear } from "../../src/tensor/ops/matmul.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
-import { rowBlocks } from "../../src/tensor/ops/row-blocks.ts";
+import { packedBlocks, rowBlocks } from "../../src/tensor/ops/row-blocks.ts";
+import { PackedWeight } from "../../src/tensor/packed.ts";
 import { Parameter, ParameterStore } from "../../src/tensor/params.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -124,6 +126,28 @@ describe("a table larger than a binding", () => {
       optimizer.destroy();
       return [values, Float32Array.of(gradNorm)];
     }));
+
+  it.each(["bfloat16", "int8"] as const)("does the same when it is stored as %s", async (format) => {
+    const results: Float32Array[][] = [];
+    for (const bytes of [20_000, real]) {
+      limit(real);
+      const weight = PackedWeight.allocate([ROWS, WIDTH], format, "packed");
+      weight.write(table);
+      const [one, three] = [1, 2].map((rows) => tensor(hidden.slice(0, rows * WIDTH), [rows, WIDTH]));
+      const few = tensor(Uint32Array.from([5, 0, 127, 128, 4999, 50_000, 640]));
+      const targets = tensor(Uint32Array.of(4999, 200));
+      limit(bytes);
+      expect(packedBlocks(weight).length > 5).toBe(bytes !== real);
+      const outs = noGrad(() => [embedding(weight, few), tokenLogProbs(three, weight, targets).logProbs]);
+      limit(bytes * 3); // the logits are larger than the limit above
+      outs.push(...noGrad(() => [linear(one, weight), linear(three, weight)]));
+      expect(packedBlocks(weight).length > 1).toBe(bytes !== real);
+      results.push(await Promise.all(outs.map((t) => t.read())));
+      destroyBuffers(weight.buffers);
+    }
+    const [cut, whole] = results;
+    for (const [i, expected] of whole.entries()) expectClose(cut[i], expected, 1e-5, 1e-6, `result ${i}`);
+  });
 
   it("is refused beyond the largest buffer", () => {
     const most = caps().maxBuffer;

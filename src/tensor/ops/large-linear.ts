@@ -1,24 +1,25 @@
 /** `linear` for a weight that is larger than one binding, in blocks of its rows: the head of a large vocabulary. */
-import { subview } from "../../gpu/pool.ts";
+import { type BufferView, subview } from "../../gpu/pool.ts";
 import { copy } from "../../gpu/stream.ts";
 import { record } from "../autograd.ts";
+import { PackedWeight } from "../packed.ts";
 import { scope } from "../scope.ts";
 import { empty, type Shape, type Tensor } from "../tensor.ts";
 import { gemm } from "./gemm.ts";
-import { type RowBlock, rowBlocks } from "./row-blocks.ts";
+import { packedBlocks, rowBlocks } from "./row-blocks.ts";
 import { target } from "./rows.ts";
 
-/** y = x W^T for x [N, in] and W [out, in], both f32; `shape` is y's. */
+/** y = x W^T for x [N, in], f32, and W [out, in], f32 or packed; `shape` is y's. */
 export function largeLinear(x: Tensor, weight: Tensor, shape: Shape): Tensor {
   const [outSize, inSize] = weight.shape;
   const rows = x.size / inSize;
-  const blocks = rowBlocks(weight);
+  const blocks = weight instanceof PackedWeight ? packedBlocks(weight) : rowBlocks(weight);
   const y = empty(shape, "f32", "linear");
   scope(() => {
     for (const block of blocks) {
-      const { first, count, view } = block;
+      const { first, count } = block;
       const part = rows === 1 ? subview(y.view, first * 4, count * 4) : empty([rows, count], "f32", "linear").view;
-      gemm(x, view, "NT", rows, count, inSize, { out: part });
+      gemm(x, operand(block), "NT", rows, count, inSize, { out: part });
       if (rows > 1) forEachRow(rows, block, outSize, (at, bytes, row) => copy(part, y.view, bytes, row, at));
     }
   });
@@ -28,12 +29,12 @@ export function largeLinear(x: Tensor, weight: Tensor, shape: Shape): Tensor {
     const sinks = dw && rowBlocks(dw);
     scope(() => {
       blocks.forEach((block, i) => {
-        const { first, count, view } = block;
+        const { first, count } = block;
         const part = empty([rows, count], "f32", "linear").view;
         forEachRow(rows, block, outSize, (at, bytes, row) => copy(dy.view, part, bytes, at, row));
         if (dx) {
           const accumulate = sinkX !== true || first > 0;
-          gemm(part, view, "NN", rows, inSize, count, { out: dx.view, accumulate });
+          gemm(part, operand(block), "NN", rows, inSize, count, { out: dx.view, accumulate });
         }
         if (sinks) gemm(part, x, "TN", count, inSize, rows, { out: sinks[i].view, accumulate: sinkW !== true });
       });
@@ -42,10 +43,12 @@ export function largeLinear(x: Tensor, weight: Tensor, shape: Shape): Tensor {
   });
 }
 
+const operand = (block: { view: BufferView } | { rows: PackedWeight }) => ("view" in block ? block.view : block.rows);
+
 /** Where a row of a block stands in the whole, its length, and where it stands in the block, in bytes. */
 function forEachRow(
   rows: number,
-  { first, count }: RowBlock,
+  { first, count }: { first: number; count: number },
   columns: number,
   visit: (at: number, bytes: number, row: number) => void,
 ): void {

@@ -1,6 +1,5 @@
 /** Matrix products with gradients: `linear` for layers, `matmul` for everything else. */
 import { record, type Sink } from "../autograd.ts";
-import { PackedWeight } from "../packed.ts";
 import type { Shape, Tensor } from "../tensor.ts";
 import { add } from "./elementwise.ts";
 import { type GemmOptions, gemm } from "./gemm.ts";
@@ -29,7 +28,7 @@ export function linear(x: Tensor, weight: Tensor, { bias, residual }: LinearOpti
   }
   const rows = x.size / inSize;
   const shape = [...x.shape.slice(0, -1), outSize];
-  if (isLarge(weight) && !(weight instanceof PackedWeight)) {
+  if (isLarge(weight)) {
     const product = largeLinear(x, weight, shape);
     const sum = bias ? add(product, bias) : product;
     return residual ? add(sum, residual) : sum;

@@ -4,6 +4,7 @@ import { run } from "../../gpu/stream.ts";
 import { packedAccess, unpackRowsCode } from "../../shaders/packed.wgsl.ts";
 import type { PackedWeight } from "../packed.ts";
 import { empty, type Tensor } from "../tensor.ts";
+import { packedBlocks } from "./row-blocks.ts";
 import { walkPlan } from "./rows.ts";
 
 const kernels = new Map<string, Kernel>();
@@ -28,11 +29,20 @@ function declare(format: PackedWeight["format"], width: 1 | 4, gather: boolean):
 export function unpackRows(weight: PackedWeight, which: Tensor | { first: number; count: number }): Tensor {
   const [tableRows, cols] = weight.shape;
   const ids = "first" in which ? null : which;
-  const [first, rows] = "first" in which ? [which.first, which.count] : [0, which.size];
+  const rows = "first" in which ? which.count : which.size;
   const { WG, LANES, width } = walkPlan(cols);
   const y = empty([rows, cols], "f32", "unpack");
-  const buffers = [...weight.buffers, ...(ids ? [ids.view] : []), y.view];
-  const scalars = [rows, cols / width, weight.stride / width, tableRows, first];
-  run(declare(weight.format, width, ids !== null), { WG, LANES }, buffers, scalars, Math.ceil((rows * LANES) / WG));
+  const kernel = declare(weight.format, width, ids !== null);
+  const groups = Math.ceil((rows * LANES) / WG);
+  const scalars = (count: number, first: number) => [rows, cols / width, weight.stride / width, count, first];
+  if ("first" in which) {
+    run(kernel, { WG, LANES }, [...weight.buffers, y.view], scalars(tableRows, which.first), groups);
+    return y;
+  }
+  for (const block of packedBlocks(weight)) {
+    const consts = { WG, LANES, LAST: block.first + block.count === tableRows };
+    const buffers = [...block.rows.buffers, which.view, y.view];
+    run(kernel, consts, buffers, scalars(block.count, block.first), groups);
+  }
   return y;
 }

@@ -1,6 +1,7 @@
 /** Matrices that are larger than one binding: an op binds them in blocks of whole rows. */
 import { caps } from "../../gpu/device.ts";
 import { type BufferView, subview } from "../../gpu/pool.ts";
+import { PackedWeight } from "../packed.ts";
 import { bytesOf, type Tensor } from "../tensor.ts";
 import { matrixShape } from "./rows.ts";
 
@@ -14,7 +15,9 @@ export interface RowBlock {
 const ALIGN = 128; // rows start at multiples of 256 bytes, whatever their width and type
 
 /** Whether one binding cannot hold the tensor. */
-export const isLarge = ({ size, dtype }: Tensor): boolean => size * bytesOf(dtype) > caps().maxBinding;
+export const isLarge = (t: Tensor): boolean => memorySize(t) > caps().maxBinding;
+
+const memorySize = (t: Tensor): number => (t instanceof PackedWeight ? t.memory.data.size : t.size * bytesOf(t.dtype));
 
 /** Most rows of `bytes` bytes each that one binding holds; a multiple of 128. */
 export function rowsPerBinding(bytes: number): number {
@@ -34,4 +37,16 @@ export function rowBlocks(matrix: Tensor): RowBlock[] {
     blocks.push({ first, count, view: subview(view, first * bytes, count * bytes) });
   }
   return blocks;
+}
+
+/** The same of a packed weight, each block being one, too. */
+export function packedBlocks(weight: PackedWeight): { first: number; count: number; rows: PackedWeight }[] {
+  const rows = weight.shape[0];
+  if (!isLarge(weight)) return [{ first: 0, count: rows, rows: weight }];
+  const most = rowsPerBinding(memorySize(weight) / rows);
+  return Array.from({ length: Math.ceil(rows / most) }, (_, i) => {
+    const first = i * most;
+    const count = Math.min(most, rows - first);
+    return { first, count, rows: weight.rows(first, count) };
+  });
 }
