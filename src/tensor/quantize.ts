@@ -41,19 +41,19 @@ export function packRows(values: Float32Array, cols: number, format: PackedForma
   const rows = values.length / cols;
   const data = new Uint32Array(rows * groups * words);
   const scales = scaled ? new Uint32Array(rows * groups) : null;
-  const part = new Float32Array(group);
-  for (let at = 0; at < rows * groups; at++) {
-    const row = Math.floor(at / groups);
-    const first = (at % groups) * group;
-    const last = Math.min(first + group, cols);
-    const given = values.subarray(row * cols + first, row * cols + last);
-    part.set(given);
-    part.fill(0, given.length);
-    refuse(given, format, name);
-    const out = data.subarray(at * words, (at + 1) * words);
-    if (format === "bfloat16") packPairs(part, out, toBfloat16);
-    else if (format === "float16") packPairs(part, out, floatToHalf);
-    else if (scales) scales[at] = format === "int8" ? packInt8(part, out) : packInt4(part, given.length, out);
+  refuse(values, format, name);
+  for (let row = 0; row < rows; row++) {
+    const end = (row + 1) * cols;
+    if (!scales) {
+      packPairs(values, row * cols, end, data, row * groups * words, format === "bfloat16" ? toBfloat16 : floatToHalf);
+      continue;
+    }
+    const pack = format === "int8" ? packInt8 : packInt4;
+    for (let g = 0; g < groups; g++) {
+      const from = row * cols + g * group;
+      const at = row * groups + g;
+      scales[at] = pack(values, from, Math.min(from + group, end), data, at * words);
+    }
   }
   return { data, scales };
 }
@@ -61,36 +61,45 @@ export function packRows(values: Float32Array, cols: number, format: PackedForma
 const LARGEST = { bfloat16: 3.38e38, float16: 65504, int8: 3.4e38, int4: 1e38 };
 
 function refuse(values: Float32Array, format: PackedFormat, name: string): void {
+  const most = LARGEST[format];
   for (let i = 0; i < values.length; i++) {
-    if (Math.abs(values[i]) <= LARGEST[format]) continue;
+    if (Math.abs(values[i]) <= most) continue;
     const hint = format === "float16" && Number.isFinite(values[i]) ? "bfloat16 has a wider range" : "use float32";
     throw new UserError(`${name} holds ${values[i]}, which ${format} cannot represent: ${hint}`);
   }
 }
 
-function packPairs(values: Float32Array, out: Uint32Array, convert: (value: number) => number): void {
-  for (let i = 0; i < out.length; i++) out[i] = convert(values[2 * i]) | (convert(values[2 * i + 1]) << 16);
+function packPairs(
+  values: Float32Array,
+  from: number,
+  to: number,
+  out: Uint32Array,
+  word: number,
+  convert: (value: number) => number,
+): void {
+  for (let i = 0; from + i < to; i++) out[word + (i >> 1)] |= convert(values[from + i]) << (16 * (i & 1));
 }
 
-/** Symmetric around zero; returns the scale's bits. */
-function packInt8(values: Float32Array, out: Uint32Array): number {
+/** A group's values from .. to - 1, symmetric around zero; returns the scale's bits. */
+function packInt8(values: Float32Array, from: number, to: number, out: Uint32Array, word: number): number {
   let largest = 0;
-  for (const v of values) largest = Math.max(largest, Math.abs(v));
+  for (let i = from; i < to; i++) largest = Math.max(largest, Math.abs(values[i]));
   float[0] = largest / 127;
   const scale = float[0];
+  const scaleBits = bits[0];
   if (scale > 0) {
-    for (let i = 0; i < values.length; i++) {
-      const q = Math.max(-127, Math.min(127, Math.round(values[i] / scale)));
-      out[i >> 2] |= (q & 255) << (8 * (i & 3));
+    for (let i = 0; from + i < to; i++) {
+      const q = Math.max(-127, Math.min(127, Math.round(values[from + i] / scale)));
+      out[word + (i >> 2)] |= (q & 255) << (8 * (i & 3));
     }
   }
-  return bits[0];
+  return scaleBits;
 }
 
-/** From the smallest value to the largest in 15 steps; returns the bits of low and scale. Padding does not count. */
-function packInt4(values: Float32Array, count: number, out: Uint32Array): number {
-  let [least, most] = [values[0], values[0]];
-  for (let i = 1; i < count; i++) {
+/** From a group's smallest value to its largest in 15 steps; returns the bits of low and scale. */
+function packInt4(values: Float32Array, from: number, to: number, out: Uint32Array, word: number): number {
+  let [least, most] = [values[from], values[from]];
+  for (let i = from + 1; i < to; i++) {
     least = Math.min(least, values[i]);
     most = Math.max(most, values[i]);
   }
@@ -99,9 +108,9 @@ function packInt4(values: Float32Array, count: number, out: Uint32Array): number
   const scaleBits = toBfloat16(Math.max(0, most - low) / 15);
   const scale = fromBfloat16(scaleBits);
   if (scale > 0) {
-    for (let i = 0; i < count; i++) {
-      const q = Math.max(0, Math.min(15, Math.round((values[i] - low) / scale)));
-      out[i >> 3] |= q << (4 * (i & 7));
+    for (let i = 0; from + i < to; i++) {
+      const q = Math.max(0, Math.min(15, Math.round((values[from + i] - low) / scale)));
+      out[word + (i >> 3)] |= q << (4 * (i & 7));
     }
   }
   return lowBits | (scaleBits << 16);
