@@ -1,4 +1,4 @@
-/** What low-rank adapters need besides matrix products: columns in and out of a wider matrix, and dropout. */
+/** What low-rank adapters need besides matrix products: columns of wider matrices, all parts at once, and dropout. */
 
 /**
  * Between a matrix of WIDTH-column rows and a narrower one that is some of its columns; S is the stored type (a scalar or
@@ -23,6 +23,36 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
     }
   }
 }`;
+
+/**
+ * y += scale * low B^T for all parts of a layer in one dispatch: one invocation per output element, for few rows, where
+ * dispatches cost more than arithmetic. Bindings: low, b0 ..., y. consts: LOW and WIDTH (columns of low and y), TOTAL (of all
+ * parts), and for part p COLS, RANK, OFFSET (in low), FIRST (in y) and SCALE, each followed by p. scalars: n (elements).
+ */
+export const loraUp = (parts: number): string => {
+  const each = Array.from({ length: parts }, (_, p) => p);
+  return /* wgsl */ `
+${each
+  .map(
+    (p) => `
+fn part${p}(row: u32, c: u32) {
+  var sum = 0.0;
+  for (var k = 0u; k < RANK${p}; k++) { sum += f32(low[row * LOW + OFFSET${p} + k]) * f32(b${p}[c * RANK${p} + k]); }
+  let at = row * WIDTH + FIRST${p} + c;
+  y[at] = T(f32(y[at]) + f32(SCALE${p}) * sum);
+}`,
+  )
+  .join("")}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  let row = i / TOTAL;
+  var c = i % TOTAL;
+${each.map((p) => `  if (c < COLS${p}) { part${p}(row, c); return; }\n  c -= COLS${p};`).join("\n")}
+}`;
+};
 
 /**
  * y (+)= x where it is kept, times u.factor = 1 / (1 - p). Whether element e is kept depends on the seed and on the counter

@@ -4,10 +4,10 @@
  * formed: the extra work and memory are those of [N, rank] matrices, plus one [N, columns] product for a B that does not
  * span the output. How the weight itself is stored is of no concern here.
  */
-import { kernel } from "../../gpu/kernel.ts";
+import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
-import { COLUMNS, DROPOUT } from "../../shaders/lora.wgsl.ts";
+import { COLUMNS, DROPOUT, loraUp } from "../../shaders/lora.wgsl.ts";
 import { record, type Sink, willRecord } from "../autograd.ts";
 import { scope } from "../scope.ts";
 import { type DType, empty, type Tensor } from "../tensor.ts";
@@ -71,17 +71,8 @@ export function addLora(
   const visible = seen();
   const low = gemm(visible, a, "NT", rows, rank, inSize);
   if (visible !== x) visible.free("lora");
-  for (const part of parts) {
-    const scaled = lowPart(low, part, rows);
-    const columns = part.b.shape[0];
-    const whole = columns === outSize;
-    const delta = gemm(scaled, part.b, "NT", rows, columns, scaled.shape[1], whole ? { out: y, accumulate: true } : {});
-    if (!whole) {
-      putColumns(y.view, delta, rows, [outSize, part.first], 1, true);
-      delta.free("lora");
-    }
-    scaled.free("lora");
-  }
+  if (rows <= FEW_ROWS && parts.length <= MOST_PARTS) addParts(y, low, parts, rows);
+  else for (const part of parts) addPart(y, low, part, rows);
 
   const inputs = [y, x, a, ...parts.map((p) => p.b)];
   if (!willRecord(inputs)) return y;
@@ -108,6 +99,48 @@ export function addLora(
     },
     [low],
   );
+}
+
+/** y's columns of one part += its B times its columns of x A^T, by matrix products. */
+function addPart(y: Tensor, low: Tensor, part: LoraPart, rows: number): void {
+  const scaled = lowPart(low, part, rows);
+  const [columns, rank] = part.b.shape;
+  const width = y.size / rows;
+  const whole = columns === width;
+  const delta = gemm(scaled, part.b, "NT", rows, columns, rank, whole ? { out: y, accumulate: true } : {});
+  if (!whole) {
+    putColumns(y.view, delta, rows, [width, part.first], 1, true);
+    delta.free("lora");
+  }
+  scaled.free("lora");
+}
+
+/** Up to so many rows (decoding), three dispatches per part cost more than a plain kernel for all parts loses. */
+const FEW_ROWS = 32;
+/** With y and x A^T these are as many bindings as every adapter has. */
+const MOST_PARTS = 6;
+
+const upKernels = new Map<number, Kernel>();
+
+/** The same for all parts in one dispatch. */
+function addParts(y: Tensor, low: Tensor, parts: readonly LoraPart[], rows: number): void {
+  let up = upKernels.get(parts.length);
+  if (!up) {
+    const bs = Object.fromEntries(parts.map((_, p) => [`b${p}`, "read T"]));
+    const bindings = { low: "read T", ...bs, y: "write T" };
+    up = kernel({ name: `lora_up_${parts.length}`, code: loraUp(parts.length), bindings, scalars: { n: "u32" } });
+    upKernels.set(parts.length, up);
+  }
+  const consts: Record<string, number | string> = { T: y.dtype, WG, LOW: low.size / rows, WIDTH: y.size / rows };
+  let total = 0;
+  for (const [p, { b, rankOffset, first, scale }] of parts.entries()) {
+    Object.assign(consts, { [`COLS${p}`]: b.shape[0], [`RANK${p}`]: b.shape[1], [`OFFSET${p}`]: rankOffset });
+    Object.assign(consts, { [`FIRST${p}`]: first, [`SCALE${p}`]: scale });
+    total += b.shape[0];
+  }
+  const n = rows * total;
+  const views = [low.view, ...parts.map(({ b }) => b.view), y.view];
+  run(up, { ...consts, TOTAL: total }, views, [n], Math.ceil(n / WG));
 }
 
 /** weight rows [first, first + rows of b) += sign * scale * B A, in place. */
