@@ -1,4 +1,4 @@
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { bayesAccuracy, type WorldPreference } from "../data/world.ts";
 import type { PolicyResult, RewardResult } from "../report/data.ts";
 import { evaluatePolicy } from "../rlhf/evaluate.ts";
@@ -9,6 +9,7 @@ import type { Evaluation } from "./collect.ts";
 import { type DataChoice, pairData, promptData } from "./datasets.ts";
 import { writeJson } from "./disk.ts";
 import { openGpu } from "./gpu.ts";
+import { labelAt } from "./hub.ts";
 import { goldOf, WORLD, withModels } from "./models.ts";
 import { ModelOpener, openReward } from "./opener.ts";
 import type { Values } from "./option.ts";
@@ -47,7 +48,7 @@ const heldOut = (o: Options): { choice: DataChoice; part: "train" | "test" } => 
 async function policyResult(files: Files, o: Options, path: string, { terminal, label }: Context) {
   const opener = new ModelOpener(files, o);
   const tokenizer = await opener.tokenizer(path);
-  const policy = await opener.frozenPolicy(path, basename(path));
+  const policy = await opener.frozenPolicy(path, labelAt(path));
   tokenizer.checkFits(policy.config.vocabSize);
   const reward = await openReward(opener, o.reward_model_path!);
   const reference = o.ref_model_name_or_path === null ? null : await opener.frozenPolicy(o.ref_model_name_or_path);
@@ -61,7 +62,7 @@ async function policyResult(files: Files, o: Options, path: string, { terminal, 
       { seed: o.seed, responseLength: o.response_length, temperature: o.temperature, bestOf: o.best_of },
     );
     const result: PolicyResult = {
-      label: o.label ?? basename(path),
+      label: o.label ?? labelAt(path),
       n: metrics.prompts,
       reward: metrics.reward,
       reward_std: metrics.reward_std,
@@ -97,7 +98,7 @@ async function rewardResult(files: Files, o: Options, { terminal, label }: Conte
     const metrics = await evaluateReward(model, pairs);
     const records = pairs.map(({ record }) => record);
     const result: RewardResult = {
-      label: o.label ?? basename(path),
+      label: o.label ?? labelAt(path),
       pairs: pairs.length,
       accuracy: metrics.eval_accuracy,
       noise_ceiling: o.dataset_name === WORLD ? bayesAccuracy(records as WorldPreference[]) : null,

@@ -31,18 +31,19 @@ export function withHubOptions<T extends Table>(table: T): T {
 /** Names that were found, by the path they stand for, and the other way round. */
 const pathOf = new Map<string, string>();
 const nameOf = new Map<string, string>();
+const isMain = new Set<string>();
 
 /** Where a name was found; a path is itself. */
 export const locate = (name: string): string => pathOf.get(name) ?? name;
 
 /** What to call what is at a path: the last part of its name, not the hash of a commit. */
 export function labelAt(path: string): string {
-  const name = (nameOf.get(path) ?? path).replace(/@.*$/, "").replace(/[/\\]+$/, "");
+  const name = (nameOf.get(path) ?? path).replace(/[/\\]+$/, "");
   return name.split(/[/\\]/).at(-1) || name;
 }
 
-/** The name under which others find what is at a path, if it was found by name. */
-export const hubNameAt = (path: string): string | undefined => nameOf.get(path);
+/** The name under which others find what is at a path: none for a path, nor for a revision other than the main one. */
+export const hubNameAt = (path: string): string | undefined => (isMain.has(path) ? nameOf.get(path) : undefined);
 
 /** The options with the paths of what is named `org/name`, which are loaded where needed. */
 export async function locateModels(
@@ -56,7 +57,8 @@ export async function locateModels(
     if (!repo) return name;
     const path = await resolveModel(repo, wanted, await settings(values.offline === true, context));
     pathOf.set(name, path);
-    nameOf.set(path, name);
+    nameOf.set(path, repo.id);
+    if (repo.revision === "main") isMain.add(path);
     return path;
   };
   for (const name of Object.keys(table).filter(namesModel)) {

@@ -12,7 +12,7 @@ import type { Response } from "../rlhf/rollout.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
-import { locate } from "./hub.ts";
+import { labelAt, locate } from "./hub.ts";
 
 /** The data, tokenizer and reward that need no file. */
 export const WORLD = "builtin:world";
@@ -95,10 +95,10 @@ export async function openPolicy(
   const start = adapter ? basePathOf(adapter, basePath) : path;
   const own = !adapter || (await files.read(join(path, "tokenizer.json"))) !== null;
   const tokenizer = await openTokenizer(files, tokenizerPath ?? (own ? path : start));
-  let model = await loadCausalLM(files, start, basename(path), format);
+  let model = await loadCausalLM(files, start, labelAt(path), format);
   if (adapter) {
     const base = model;
-    model = (await openAdapter(files, adapter, base, "lm", { label: basename(path) })).withBase(base);
+    model = (await openAdapter(files, adapter, base, "lm", { label: labelAt(path) })).withBase(base);
     if (format === "float32") model.adapter?.merge();
   }
   tokenizer.checkFits(model.config.vocabSize);

@@ -1,5 +1,5 @@
 /** Opens the models of a run. Those with the same base share one copy of its weights, and know it only by their adapters. */
-import { basename, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { CausalLM, type Model, ScoreModel } from "../nn/models.ts";
 import { type AdapterFolder, openAdapter, readAdapterFolder } from "../nn/peft.ts";
@@ -8,6 +8,7 @@ import { modelReward, type RewardFunction } from "../rlhf/rollout.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
+import { hubNameAt, labelAt } from "./hub.ts";
 import { loraOptions } from "./lora-options.ts";
 import { basePathOf, openTokenizer, takeTemplate, WORLD, worldGold } from "./models.ts";
 import type { Values } from "./option.ts";
@@ -43,7 +44,7 @@ export class ModelOpener {
   }
 
   /** A language model to train: whole, or by an adapter where the options or the folder say so. */
-  async policy(path: string, label = basename(path)): Promise<CausalLM> {
+  async policy(path: string, label = labelAt(path)): Promise<CausalLM> {
     const adapter = await readAdapterFolder(this.files, path);
     if (adapter) {
       if (this.choice.use_peft) throw twoAdapters(path);
@@ -146,8 +147,9 @@ export async function openReward(opener: ModelOpener, path: string): Promise<Rew
   return modelReward(await opener.frozenScorer(path));
 }
 
-function named<M extends Model>(model: M, basePath: string): M {
-  if (model.adapter) model.adapter.basePath = basePath;
+/** An adapter names its base as others find it: by its name on the hub (a chosen revision of it has none), or by its path. */
+function named<M extends Model>(model: M, path: string): M {
+  if (model.adapter) model.adapter.basePath = hubNameAt(path) ?? path;
   return model;
 }
 

@@ -1,10 +1,11 @@
 /** Opens models that are asked in text, and turns sampling options into what the engine takes. */
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import type { SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson } from "../runtime/files.ts";
 import type { TextModel } from "../serve/model.ts";
 import { type TextModelOptions, textModel } from "../serve/text-model.ts";
+import { labelAt } from "./hub.ts";
 import { openPolicy, takeTemplate } from "./models.ts";
 import type { Values } from "./option.ts";
 import type { chatOptions } from "./sampling-options.ts";
@@ -118,7 +119,7 @@ export async function openTextModel(
   try {
     await takeTemplate(files, tokenizer, choice.chat_template_path);
     const text = textModel(model, tokenizer, {
-      name: basename(path),
+      name: labelAt(path),
       generationConfig: await generationConfig(files, path),
       ...options(model.config.maxPositions),
     });
