@@ -28,7 +28,7 @@ export async function answerAll(
   answer: Answerer,
 ): Promise<void> {
   const { terminal, signal } = context;
-  const { output_file: file, resume: _, config: __, ...rest } = o as GenerateChoice & { config?: unknown };
+  const { output_file: file, resume: _, api_key: __, ...rest } = o; // what the answers do not depend on is left out
   const output =
     file === null
       ? null

@@ -1,10 +1,11 @@
 /** `generate --server`: another program samples. */
-import { OpenAIClient } from "../io/openai-client.ts";
+import type { OpenAIClient } from "../io/openai-client.ts";
 import type { ChatMessage } from "../io/openai-types.ts";
 import { requestFields } from "../rlhf/remote.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { uint32 } from "../runtime/rng.ts";
+import { onlyModel, serverClient } from "./another-server.ts";
 import { promptData } from "./datasets.ts";
 import { answerAll, type GenerateChoice, type Outcome } from "./generate-answers.ts";
 import { collectJobs, datasetPart } from "./generate-jobs.ts";
@@ -12,7 +13,7 @@ import { openTokenizer } from "./models.ts";
 import type { Context } from "./verb.ts";
 
 export async function generateRemotely(o: GenerateChoice, files: Files, context: Context): Promise<void> {
-  const client = new OpenAIClient({ baseUrl: o.server!, apiKey: o.api_key ?? process.env.OPENAI_API_KEY ?? null });
+  const client = serverClient(o)!;
   const jobs = await collectJobs(o, async (choice) => {
     if (o.model_name_or_path === null) {
       throw new UserError("prompts of a dataset need a tokenizer: pass --model_name_or_path, --prompt or --input_file");
@@ -71,10 +72,4 @@ async function askChat(
       finish: c.finish_reason ?? "length",
       ...(c.token_ids && { ids: c.token_ids }),
     }));
-}
-
-async function onlyModel(client: OpenAIClient, signal: AbortSignal): Promise<string> {
-  const names = await client.models(signal);
-  if (names.length === 1) return names[0];
-  throw new UserError(`the server has ${names.length} models (${names.join(", ")}): choose with --server_model`);
 }

@@ -14,6 +14,7 @@ const data = options("Data");
 const optim = options("Optimisation");
 const logging = options("Output");
 const rollout = options("Rollout");
+const remote = options("Another server");
 const ppo = options("PPO");
 const raft = options("RAFT");
 const peft = options("Adapters (LoRA)");
@@ -135,6 +136,14 @@ const adapterOptions = (dropout: number) => ({
   ...weightOptions,
 });
 export type AdapterOptions = ReturnType<typeof adapterOptions>;
+
+/** A server that samples instead of this program. */
+export const serverOptions = {
+  server: remote.text(null, "Let a server with OpenAI's interface sample: http://host:port"),
+  server_model: remote.text(null, "Name of the model there; default: its only one"),
+  server_concurrency: remote.int(16, "Requests under way at once", { min: 1 }),
+  api_key: remote.text(null, "Key for the server; default: OPENAI_API_KEY"),
+};
 
 export const sftOptions = {
   model_name_or_path: model.path(null, "Model folder to start from; default: from scratch"),
@@ -272,6 +281,7 @@ export const raftOptions = {
   }),
   output_min_length: rollout.int(0, "Shortest response in tokens", { min: 0 }),
   ...sampling(0.85),
+  ...serverOptions,
   ...optimiser(2e-5, "constant", 8),
   ...adapterOptions(0.05),
   show_samples: shown,

@@ -1,5 +1,6 @@
 import { raftDefaults, trainRaft } from "../rlhf/raft.ts";
 import { diskFiles } from "../runtime/files.ts";
+import { serverSampler } from "./another-server.ts";
 import { consume } from "./consume.ts";
 import { promptData } from "./datasets.ts";
 import { openGpu } from "./gpu.ts";
@@ -15,6 +16,7 @@ export const raftVerb = defineVerb({
   options: raftOptions,
   examples: [
     "webrlhf raft --model_name_or_path out/sft --reward_model_path out/reward --output_dir out/raft",
+    "webrlhf raft --use_peft --model_name_or_path base --reward_model_path out/reward --server http://127.0.0.1:8000",
     "webrlhf raft --config raft.yaml --collection_strategy top --top_reward_percentage 0.125",
   ],
   async run(o, context) {
@@ -36,6 +38,7 @@ export const raftVerb = defineVerb({
         tokenizer,
         prompts: await promptData(o, "train", tokenizer, room, terminal),
         gold: goldOf(o.dataset_name),
+        sampler: (await serverSampler(o, model, tokenizer, files, context.signal)) ?? undefined,
         run: { files, path: o.output_dir, besides: tokenizerFiles(tokenizer), keep: o.save_total_limit },
         resume: o.resume || context.resume,
       };

@@ -1,13 +1,12 @@
 /** Options of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
 import { options, type Table } from "./option.ts";
-import { promptOptions } from "./options.ts";
+import { promptOptions, serverOptions } from "./options.ts";
 import { weightOptions } from "./weight-options.ts";
 
 const model = options("Model");
 const data = options("Data");
 const rollout = options("Sampling");
 const engine = options("Engine");
-const remote = options("Another server");
 const network = options("Network");
 const logging = options("Output");
 
@@ -70,10 +69,7 @@ export const generateTable = {
   resume: logging.bool(true, "Go on where an unfinished output_file of the same command stopped"),
   logprobs: logging.int(null, "Report log-probabilities, and this many alternatives per token", { min: 0, max: 20 }),
   return_token_ids: logging.bool(false, "Write token ids beside the text"),
-  server: remote.text(null, "Let a server with OpenAI's interface sample: http://host:port"),
-  server_model: remote.text(null, "Name of the model there; default: its only one"),
-  server_concurrency: remote.int(16, "Requests under way at once", { min: 1 }),
-  api_key: remote.text(null, "Key for the server; default: OPENAI_API_KEY"),
+  ...serverOptions,
 } satisfies Table;
 
 export const chatOptions = {

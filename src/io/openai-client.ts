@@ -60,6 +60,18 @@ export class OpenAIClient {
     return this.json("POST", "/chat/completions", body, signal) as Promise<ChatResponse>;
   }
 
+  /** Posts to an endpoint beside the standard ones; the answer as text. */
+  async post(path: string, body: object, signal?: AbortSignal): Promise<string> {
+    return this.persist(signal, async () => {
+      const limit = new TimeLimit(this.timeout, signal);
+      try {
+        return await (await this.send("POST", path, body, limit.signal)).text();
+      } finally {
+        limit.clear();
+      }
+    });
+  }
+
   completionStream(body: object, signal?: AbortSignal): AsyncGenerator<CompletionResponse, void, undefined> {
     return this.events<CompletionResponse>("/completions", body, signal);
   }
