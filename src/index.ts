@@ -1,11 +1,14 @@
 /** webrlhf: reinforcement learning from human feedback on WebGPU. Models are in `webrlhf/nn`, trainers in `webrlhf/rlhf`. */
 export { preferenceExample, promptExample, sftExample } from "./data/batches.ts";
 export { trainBpe } from "./data/bpe.ts";
+export { ChatTemplate } from "./data/chat-template.ts";
 export { StreamDecoder } from "./data/stream-decoder.ts";
 export { Tokenizer } from "./data/tokenizer.ts";
 export * from "./data/world.ts";
 export { adapterNote, type Caps, caps, closeDevice, type OpenOptions, openDevice } from "./gpu/device.ts";
 export { finish, type Stats, stats } from "./gpu/stream.ts";
+export { parseRepo, resolveDataset, resolveModel } from "./io/hub.ts";
+export { browserStore } from "./io/hub-browser.ts";
 export { HttpError, OpenAIClient, type OpenAIClientOptions } from "./io/openai-client.ts";
 export { parseSafetensors, writeSafetensors } from "./io/safetensors.ts";
 export { isUserError, UserError } from "./runtime/errors.ts";

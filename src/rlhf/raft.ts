@@ -221,7 +221,11 @@ function cleaned(response: Response, { clean, tokenizer, model }: RaftInputs): R
   if (text === response.text) return response;
   const { eosId } = model.config;
   const end = response.ended && eosId !== null ? [eosId] : [];
-  const ids = [...response.ids.subarray(0, response.promptLength), ...tokenizer.encode(text), ...end];
+  const ids = [
+    ...response.ids.subarray(0, response.promptLength),
+    ...tokenizer.encode(text, { continued: true }),
+    ...end,
+  ];
   return { ...response, text, ids: Uint32Array.from(ids) };
 }
 
