@@ -39,6 +39,8 @@ describe("config.json is refused by the name of the field", () => {
     ["llama", { num_key_value_heads: 3 }, "heads (4) must be a multiple of kvHeads (3)"],
     ["qwen2", { layer_types: ["full_attention", "chunked_attention"] }, 'layer_types has "chunked_attention"'],
     ["qwen2", { layer_types: ["full_attention"] }, "layer_types has 1 entries for 2 layers"],
+    ["qwen2", { num_key_value_heads: undefined }, "num_key_value_heads is missing"],
+    ["gemma", { num_key_value_heads: undefined }, "num_key_value_heads is missing"],
     ["mistral", { layer_types: ["full_attention", "sliding_attention"] }, "layer_types that differ"],
     ["mistral", { sliding_window: 0 }, "slidingWindow must be a positive whole number, not 0"],
     ["gemma2", { use_bidirectional_attention: true }, "use_bidirectional_attention = true is not supported"],
@@ -111,6 +113,9 @@ describe("config.json as files in the wild have it", () => {
   it("Qwen with a window that is not in use", () => {
     const c = read("qwen2", { use_sliding_window: false, sliding_window: 4, max_window_layers: 1 });
     expect([c.slidingWindow, c.slidingLayers]).toEqual([null, [false, false]]);
+    expect(read("qwen2", { use_sliding_window: true, sliding_window: null }).slidingWindow).toBe(null);
+    expect(read("llama", { num_key_value_heads: undefined }).kvHeads).toBe(4);
+    expect(read("qwen2", { num_key_value_heads: null }).kvHeads).toBe(4);
   });
 
   it("Mistral without a window, and its first release", () => {

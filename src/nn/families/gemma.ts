@@ -29,7 +29,6 @@ function readGemma(json: ConfigReader) {
   return {
     ...common,
     activation: approximate ? ("gelu_tanh" as const) : common.activation,
-    kvHeads: json.has("num_key_value_heads") ? common.kvHeads : json.fail("num_key_value_heads is missing"),
     qkvBias: bias,
     outBias: bias,
     tieEmbeddings: json.flag("tie_word_embeddings", true),
@@ -77,15 +76,13 @@ export const gemma2: FamilyMapping = mapping("Gemma2", "Gemma2ForSequenceClassif
   }),
   read(json) {
     const common = readGemma(json);
-    const cap = (key: string, absent: number) =>
-      json.json[key] === undefined ? absent : json.optional<number | null>(key, null);
     return {
       ...common,
       ...readWholeRope(json, { theta: 10000, maxPositions: common.maxPositions }),
       ...readWindow(json, common.layers, (i) => i % 2 === 1),
       attentionScale: scaleOf(json),
-      attentionSoftcap: cap("attn_logit_softcapping", 50),
-      logitSoftcap: cap("final_logit_softcapping", 30),
+      attentionSoftcap: json.nullable("attn_logit_softcapping", 50),
+      logitSoftcap: json.nullable("final_logit_softcapping", 30),
     };
   },
   write: (c) => ({
@@ -119,7 +116,7 @@ export const gemma3: FamilyMapping = mapping("Gemma3", "Gemma3TextForSequenceCla
       ...readTwoRopes(json, common.maxPositions),
       ...readWindow(json, common.layers, (i) => (i + 1) % pattern === 0),
       attentionScale: scaleOf(json),
-      logitSoftcap: json.optional<number | null>("final_logit_softcapping", null),
+      logitSoftcap: json.nullable("final_logit_softcapping", null),
     };
   },
   write: (c) => {

@@ -43,8 +43,20 @@ export function llamaTensors(c: DecoderConfig): FileTensor[] {
   return tensors;
 }
 
+interface CommonDefaults {
+  headDim?: number;
+  activationKey?: string;
+  /** An absent `num_key_value_heads` means as many as heads; else each family has a number of its own, and it is needed. */
+  kvHeads?: "heads";
+}
+
+function readKvHeads(json: ConfigReader, heads: number, absent?: "heads"): number {
+  if (json.json.num_key_value_heads === undefined && !absent) json.fail("num_key_value_heads is missing");
+  return json.nullable("num_key_value_heads", heads) ?? heads; // null stands for as many as heads, too
+}
+
 /** The fields that all of them have. */
-export function readCommon(json: ConfigReader, more: { headDim?: number; activationKey?: string } = {}) {
+export function readCommon(json: ConfigReader, more: CommonDefaults = {}) {
   const heads = json.number("num_attention_heads");
   const hiddenSize = json.number("hidden_size");
   return {
@@ -52,7 +64,7 @@ export function readCommon(json: ConfigReader, more: { headDim?: number; activat
     hiddenSize,
     layers: json.number("num_hidden_layers"),
     heads,
-    kvHeads: json.optional("num_key_value_heads", heads),
+    kvHeads: readKvHeads(json, heads, more.kvHeads),
     headDim: json.optional("head_dim", more.headDim ?? hiddenSize / heads),
     intermediateSize: json.number("intermediate_size"),
     maxPositions: json.number("max_position_embeddings"),
@@ -90,7 +102,7 @@ const mapping = (name: string, own: Pick<FamilyMapping, "defaults" | "read" | "w
 export const llama = mapping("Llama", {
   defaults: () => ({}),
   read(json) {
-    const common = readCommon(json);
+    const common = readCommon(json, { kvHeads: "heads" });
     const bias = json.flag("attention_bias", false);
     return {
       ...common,
@@ -150,7 +162,7 @@ export const mistral = mapping("Mistral", {
     const common = readCommon(json);
     const { layers } = common;
     // A file without the field means the 4096 of the first Mistral; null means that nothing slides.
-    const window = json.json.sliding_window === undefined ? 4096 : json.optional("sliding_window", null);
+    const window = json.nullable("sliding_window", 4096);
     const slidingLayers = json.slidingLayers(layers, () => window !== null);
     if (slidingLayers.some((s) => s !== (window !== null))) {
       json.fail("layer_types that differ from layer to layer are not supported for mistral");
@@ -168,7 +180,7 @@ export const mistral = mapping("Mistral", {
 
 /** Qwen slides from layer `max_window_layers` on, where it slides at all. */
 function readQwenWindow(json: ConfigReader, layers: number): Pick<DecoderConfig, "slidingWindow" | "slidingLayers"> {
-  const window = json.flag("use_sliding_window", false) ? json.optional("sliding_window", 4096) : null;
+  const window = json.flag("use_sliding_window", false) ? json.nullable("sliding_window", 4096) : null;
   const first = json.optional("max_window_layers", 28);
   const slides = json.slidingLayers(layers, (i) => i >= first);
   const slidingLayers = slides.map((s) => s && window !== null);

@@ -46,6 +46,11 @@ export class ConfigReader {
     return this.has(key) ? this.number(key) : fallback;
   }
 
+  /** A number, or null where the file says null; absent is another thing. */
+  nullable(key: string, absent: number | null): number | null {
+    return this.json[key] === undefined ? absent : this.optional(key, null);
+  }
+
   flag(key: string, fallback: boolean): boolean {
     if (!this.has(key)) return fallback;
     const value = this.json[key];
