@@ -65,3 +65,12 @@ export function weightFiles(tensors: readonly TensorToWrite[], limit = MAX_SHARD
   files[INDEX_FILE] = `${JSON.stringify(index, null, 2)}\n`;
   return files;
 }
+
+/** Removes the weights of an earlier model from a folder that a model was written into: they could be taken for its own. */
+export async function removeStaleWeights(files: Files, folder: string, written: readonly string[]): Promise<void> {
+  if (!written.includes(WEIGHTS_FILE) && !written.includes(INDEX_FILE)) return;
+  for (const name of await files.list(folder)) {
+    const isWeights = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/.test(name);
+    if (isWeights && !written.includes(name)) await files.remove(`${folder}/${name}`);
+  }
+}

@@ -3,6 +3,7 @@
  * the optimizers' moments in training_state.safetensors, and the rest of the trainer's state in trainer_state.json. A
  * folder is written under a temporary name, synced and renamed, so a checkpoint that exists is whole.
  */
+import { removeStaleWeights } from "../io/model-files.ts";
 import { openSafetensors } from "../io/safetensors.ts";
 import { streamSafetensors, type TensorToWrite } from "../io/safetensors-write.ts";
 import type { Model } from "../nn/models.ts";
@@ -151,6 +152,8 @@ async function restoreMoments(files: Files, path: string, trainees: Record<strin
 export async function saveModels(run: RunFolder, models: Record<string, Model>): Promise<void> {
   for (const [name, model] of Object.entries(models)) {
     const folder = name ? `${run.path}/${name}` : run.path;
-    await run.files.writeFiles(folder, { ...(await trainedFiles(model)), ...run.besides });
+    const written = { ...(await trainedFiles(model)), ...run.besides };
+    await run.files.writeFiles(folder, written);
+    await removeStaleWeights(run.files, folder, Object.keys(written));
   }
 }

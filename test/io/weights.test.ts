@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { weightFiles } from "../../src/io/model-files.ts";
+import { removeStaleWeights, weightFiles } from "../../src/io/model-files.ts";
 import { parseSafetensors, writeSafetensors } from "../../src/io/safetensors.ts";
 import { streamSafetensors, type TensorToWrite } from "../../src/io/safetensors-write.ts";
 import { INDEX_FILE, openWeights } from "../../src/io/weights.ts";
@@ -123,6 +123,22 @@ describe("writing", () => {
 
   it("gives a tensor over the limit a file of its own", async () => {
     expect((await (await sharded(1)).list("m")).length).toBe(4);
+  });
+
+  it("removes the shards of an earlier model, and nothing else", async () => {
+    const files = await sharded(70);
+    await files.writeFiles("m", { "adapter_model.safetensors": "x", "config.json": "{}" });
+    const written = weightFiles(toWrite());
+    await files.writeFiles("m", written);
+    await removeStaleWeights(files, "m", ["config.json"]);
+    expect((await files.list("m")).length).toBe(6);
+    await removeStaleWeights(files, "m", Object.keys(written));
+    expect(await files.list("m")).toEqual(["adapter_model.safetensors", "config.json", "model.safetensors"]);
+    const again = weightFiles(toWrite(), 70);
+    await files.writeFiles("m", again);
+    await removeStaleWeights(files, "m", Object.keys(again));
+    expect(await files.read("m/model.safetensors")).toBeNull();
+    expect((await openWeights(files, "m")).names.length).toBe(3);
   });
 
   it("leaves the old files when a tensor cannot be read", async () => {
