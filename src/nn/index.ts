@@ -11,7 +11,8 @@ export { Generation, type GenerationRequest, type Piece } from "./generation.ts"
 export { fromHfConfig, type HeadKind, toHfConfig } from "./huggingface.ts";
 export { Embedding, type Ids, Norm } from "./layers.ts";
 export { Linear } from "./linear.ts";
-export { Adapter, adaptableModules, type LoraOptions } from "./lora.ts";
+export { Adapter, type LoraOptions } from "./lora.ts";
+export { adaptableModules } from "./lora-targets.ts";
 export { mergeAdapter } from "./merge.ts";
 export { CausalLM, type Footing, Model, ScoreModel } from "./models.ts";
 export { Module } from "./module.ts";

@@ -14,7 +14,8 @@ import type { DecoderConfig } from "./config.ts";
 import { Decoder } from "./decoder.ts";
 import type { HeadKind } from "./huggingface.ts";
 import type { Ids } from "./layers.ts";
-import { AdaptedDecoder, Adapter, copyValues, type LoraOptions, savesHead } from "./lora.ts";
+import { AdaptedDecoder, Adapter, copyValues, type LoraOptions } from "./lora.ts";
+import { savesHead } from "./lora-targets.ts";
 import { Module } from "./module.ts";
 
 /** What a model stands on: weights of its own, or an adapter on those of another model, which it does not change. */

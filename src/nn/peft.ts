@@ -7,15 +7,8 @@ import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson, readNeeded } from "../runtime/files.ts";
 import type { Parameter } from "../tensor/params.ts";
 import type { FileTensor, HeadKind } from "./huggingface.ts";
-import {
-  type Adapter,
-  adaptableModules,
-  allTensors,
-  type LoraOptions,
-  matches,
-  matchesWhole,
-  moduleOf,
-} from "./lora.ts";
+import type { Adapter, LoraOptions } from "./lora.ts";
+import { adaptableModules, allTensors, matches, matchesWhole, moduleOf } from "./lora-targets.ts";
 import { CausalLM, type Model, ScoreModel } from "./models.ts";
 import { type AdapterConfig, alphaOf, parseAdapterConfig } from "./peft-config.ts";
 
