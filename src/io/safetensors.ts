@@ -5,29 +5,12 @@
  * complaint names the file and the tensor.
  */
 import { UserError } from "../runtime/errors.ts";
+import { BYTES, type DType, product } from "./dtypes.ts";
 import { bf16sToF32, f16sToF32 } from "./half.ts";
 import { findDuplicateKey } from "./json-keys.ts";
 
 export { type WriteOptions, writeSafetensors } from "./safetensors-write.ts";
-
-/** Bytes of one item. */
-export const BYTES = {
-  F64: 8,
-  I64: 8,
-  U64: 8,
-  F32: 4,
-  I32: 4,
-  U32: 4,
-  F16: 2,
-  BF16: 2,
-  I16: 2,
-  U16: 2,
-  I8: 1,
-  U8: 1,
-  BOOL: 1,
-};
-
-export type DType = keyof typeof BYTES;
+export type { DType };
 
 export type RawArray =
   | Float64Array
@@ -286,11 +269,6 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function isSize(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0 && !Object.is(value, -0);
-}
-
-/** The number of items; infinite or inexact products cannot equal a byte count, so they need no check of their own. */
-export function product(shape: readonly number[]): number {
-  return shape.reduce((a, b) => a * b, 1);
 }
 
 function shorten(text: string): string {
