@@ -1,5 +1,5 @@
 import { UserError } from "../runtime/errors.ts";
-import { ConfigReader } from "./families/reader.ts";
+import { ConfigReader, MAX_LAYERS } from "./families/reader.ts";
 import { type Family, families, isFamily } from "./families/table.ts";
 
 /** The function between the two projections of the MLP; "gelu" is exact, "gelu_tanh" its usual approximation. */
@@ -112,6 +112,10 @@ export function decoderConfig(shape: DecoderShape, where = "model config"): Deco
     const known = Object.keys(families).join(", ");
     throw new UserError(`${where}: family ${JSON.stringify(shape.family)} is unknown; these are known: ${known}`);
   }
+  const { layers } = shape;
+  if (!Number.isInteger(layers) || layers < 1 || layers > MAX_LAYERS) {
+    throw new UserError(`${where}: layers must be a whole number from 1 to ${MAX_LAYERS}, not ${layers}`);
+  }
   const config = complete(shape);
   checkConfig(config, where);
   checkFile(config, where);
@@ -183,16 +187,7 @@ function checkFile(c: DecoderConfig, where: string): void {
 const canonical = (value: unknown): string =>
   JSON.stringify(value && typeof value === "object" ? Object.entries(value).sort() : value);
 
-const counts = [
-  "vocabSize",
-  "hiddenSize",
-  "layers",
-  "heads",
-  "kvHeads",
-  "headDim",
-  "intermediateSize",
-  "maxPositions",
-] as const;
+const counts = ["vocabSize", "hiddenSize", "heads", "kvHeads", "headDim", "intermediateSize", "maxPositions"] as const;
 
 function checkConfig(c: DecoderConfig, where: string): void {
   const wrong = (what: string): never => {
@@ -220,9 +215,19 @@ function checkConfig(c: DecoderConfig, where: string): void {
   if (c.positions === "rotary" && (rotated < 2 || rotated > c.headDim || rotated % 2 !== 0)) {
     wrong(`ropeFraction ${c.ropeFraction} of headDim ${c.headDim} is ${rotated} columns, which must be even`);
   }
-  for (const key of ["attentionSoftcap", "logitSoftcap"] as const) {
-    const cap = c[key];
-    if (cap !== null && !(cap > 0)) wrong(`${key} must be positive, not ${cap}`);
+  const positive = { ...c, ropeScaling: c.ropeScaling?.factor ?? null };
+  for (const key of [
+    "attentionSoftcap",
+    "logitSoftcap",
+    "ropeTheta",
+    "localRopeTheta",
+    "ropeScaling",
+    "normEps",
+    "attentionScale",
+    "embedScale",
+  ] as const) {
+    const value = positive[key];
+    if (value !== null && !(value > 0)) wrong(`${key} must be positive, not ${value}`);
   }
 }
 

@@ -54,6 +54,16 @@ describe("config.json is refused by the name of the field", () => {
     ["gpt_neox", { rotary_pct: 0.375 }, "ropeFraction 0.375 of headDim 8 is 3 columns, which must be even"],
     ["gpt_neo", { attention_types: [[["global", "sparse"], 1]] }, 'attention_types has "sparse"', neo],
     ["gpt_neo", { attention_types: [[["global", "local"], 2]] }, "attention_types describes 4 of 2 layers", neo],
+    ["gpt_neo", { attention_types: [[["global"], 1e9]] }, "attention_types must be a list of", neo],
+    ["gpt_neo", { attention_types: [7] }, "attention_types must be a list of", neo],
+    [
+      "llama",
+      { num_hidden_layers: 1e12 },
+      "num_hidden_layers must be a whole number from 1 to 10000, not 1000000000000",
+    ],
+    ["smollm3", { num_hidden_layers: -1 }, "num_hidden_layers must be a whole number"],
+    ["llama", { rope_theta: -1 }, "ropeTheta must be positive, not -1"],
+    ["llama", { rope_scaling: { rope_type: "linear", factor: 0 } }, "ropeScaling must be positive, not 0"],
     ["gpt2", { scale_attn_by_inverse_layer_idx: true }, "scale_attn_by_inverse_layer_idx = true is not supported"],
   ];
   it.each(cases)("%s %j", (type, fields, message, base) => {
@@ -155,6 +165,7 @@ describe("decoderConfig", () => {
     expect(refused({ logitSoftcap: 30 })).toThrow("llama models have logitSoftcap = null, not 30");
     expect(refused({ qkvBias: true, outBias: false })).toThrow("llama models have outBias = true, not false");
     expect(refused({ family: "gptj" as never })).toThrow('family "gptj" is unknown; these are known: gpt2, ');
+    expect(refused({ layers: 0.5 })).toThrow("model config: layers must be a whole number from 1 to 10000, not 0.5");
     expect(refused({ ropeLayers: [true] })).toThrow("ropeLayers has 1 entries for 4 layers");
   });
 });

@@ -1,7 +1,7 @@
 /** GPT-2, GPT-Neo and GPT-NeoX (Pythia): LayerNorm, biases, a plain MLP. */
 import type { DecoderConfig } from "../config.ts";
 import type { FamilyMapping, FileTensor } from "./family.ts";
-import { activationName } from "./reader.ts";
+import { activationName, type ConfigReader } from "./reader.ts";
 import { readRope, writeRope } from "./rope.ts";
 
 const plain: Partial<DecoderConfig> = {
@@ -55,7 +55,7 @@ export const gpt2: FamilyMapping = {
     return {
       vocabSize: json.number("vocab_size"),
       hiddenSize,
-      layers: json.number("n_layer", "num_hidden_layers"),
+      layers: json.layers("n_layer", "num_hidden_layers"),
       heads: json.number("n_head", "num_attention_heads"),
       intermediateSize: json.optional("n_inner", 4 * hiddenSize),
       maxPositions: json.number("n_positions", "max_position_embeddings"),
@@ -79,6 +79,19 @@ export const gpt2: FamilyMapping = {
     resid_pdrop: 0,
   }),
 };
+
+/** Blocks [[kinds], repeats] of the list of layers. */
+function readAttentionTypes(json: ConfigReader, layers: number): unknown[] {
+  const blocks = json.list("attention_types", 0, Number.POSITIVE_INFINITY);
+  if (!blocks) return Array.from({ length: layers }, (_, i) => (i % 2 === 0 ? "global" : "local"));
+  return blocks.flatMap((block) => {
+    const [kinds, times] = Array.isArray(block) ? block : [];
+    if (!Array.isArray(kinds) || !Number.isInteger(times) || times < 0 || times > layers) {
+      json.fail("attention_types must be a list of [kinds of layers, how often]");
+    }
+    return new Array<unknown[]>(times).fill(kinds).flat();
+  });
+}
 
 export const gptNeo: FamilyMapping = {
   classes: { lm: "GPTNeoForCausalLM", score: "GPTNeoForSequenceClassification" },
@@ -111,14 +124,9 @@ export const gptNeo: FamilyMapping = {
     return [...tensors, ...layer("transformer.ln_f", "decoder.norm")];
   },
   read(json) {
-    const layers = json.number("num_layers", "num_hidden_layers");
+    const layers = json.layers("num_layers", "num_hidden_layers");
     const hiddenSize = json.number("hidden_size");
-    // Either the list of layers, or blocks [[kinds], repeats] of it.
-    const blocks = json.json.attention_types;
-    const expanded = Array.isArray(blocks)
-      ? blocks.flatMap(([kinds, times]) => new Array<string[]>(times).fill(kinds).flat())
-      : Array.from({ length: layers }, (_, i) => (i % 2 === 0 ? "global" : "local"));
-    const kinds = json.list("attention_layers", layers) ?? expanded;
+    const kinds = json.list("attention_layers", layers) ?? readAttentionTypes(json, layers);
     if (kinds.length !== layers) json.fail(`attention_types describes ${kinds.length} of ${layers} layers`);
     for (const kind of kinds) {
       if (kind !== "global" && kind !== "local") {
@@ -193,7 +201,7 @@ export const gptNeoX: FamilyMapping = {
     return {
       vocabSize: json.number("vocab_size"),
       hiddenSize: json.number("hidden_size"),
-      layers: json.number("num_hidden_layers"),
+      layers: json.layers("num_hidden_layers"),
       heads: json.number("num_attention_heads"),
       intermediateSize: json.number("intermediate_size"),
       maxPositions,

@@ -62,7 +62,7 @@ export function readCommon(json: ConfigReader, more: CommonDefaults = {}) {
   return {
     vocabSize: json.number("vocab_size"),
     hiddenSize,
-    layers: json.number("num_hidden_layers"),
+    layers: json.layers("num_hidden_layers"),
     heads,
     kvHeads: readKvHeads(json, heads, more.kvHeads),
     headDim: json.optional("head_dim", more.headDim ?? hiddenSize / heads),

@@ -2,6 +2,9 @@
 import { UserError } from "../../runtime/errors.ts";
 import type { Activation } from "../config.ts";
 
+/** More than any model has, and few enough to list. */
+export const MAX_LAYERS = 10_000;
+
 const activations: Record<string, Activation> = {
   gelu: "gelu",
   gelu_new: "gelu_tanh",
@@ -42,6 +45,15 @@ export class ConfigReader {
     return value;
   }
 
+  /** The number of layers, which lists have entries for. */
+  layers(...keys: string[]): number {
+    const value = this.number(...keys);
+    if (!Number.isInteger(value) || value < 1 || value > MAX_LAYERS) {
+      this.fail(`${keys[0]} must be a whole number from 1 to ${MAX_LAYERS}, not ${value}`);
+    }
+    return value;
+  }
+
   optional<T>(key: string, fallback: T): number | T {
     return this.has(key) ? this.number(key) : fallback;
   }
@@ -58,13 +70,13 @@ export class ConfigReader {
     return value;
   }
 
-  /** A list with one entry per layer, or null. */
-  list(key: string, layers: number): readonly unknown[] | null {
+  /** A list with one entry per layer, or null. `most`: entries beyond are dropped. */
+  list(key: string, layers: number, most = layers): readonly unknown[] | null {
     if (!this.has(key)) return null;
     const value = this.json[key];
     if (!Array.isArray(value)) this.fail(`${key} must be a list`);
     if (value.length < layers) this.fail(`${key} has ${value.length} entries for ${layers} layers`);
-    return value.slice(0, layers);
+    return value.slice(0, most);
   }
 
   object(key: string): Readonly<Record<string, unknown>> | null {
