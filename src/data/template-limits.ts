@@ -66,10 +66,13 @@ export function parseTemplate(text: string): { program: Program; generation: boo
   if (text.length > LONGEST_TEMPLATE) throw new TemplateLimit(`a template of ${text.length} characters is too long`);
   if (new RegExp(`\\s{${LONGEST_GAP}}`).test(text)) throw new TemplateLimit("it has too much white space in a row");
   let generation = false;
-  const rewritten = text.replace(/\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}/g, (_, left, end, right) => {
-    generation = true;
-    return `{%${left} ${end ? "endif" : `if "${GENERATION}"`} ${right}%}`;
-  });
+  // Jinja knows one kind of line end.
+  const rewritten = text
+    .replace(/\r\n?/g, "\n")
+    .replace(/\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}/g, (_, left, end, right) => {
+      generation = true;
+      return `{%${left} ${end ? "endif" : `if "${GENERATION}"`} ${right}%}`;
+    });
   const tokens = tokenize(rewritten, { lstrip_blocks: true, trim_blocks: true });
   return { program: parse(tokens), generation };
 }

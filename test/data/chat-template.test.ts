@@ -97,6 +97,11 @@ describe("ChatTemplate", () => {
     );
   });
 
+  it("takes every kind of line end for one", async () => {
+    const plain = await ChatTemplate.compile("{% if true %}\r\nA\r\n{% endif %}\rB", "crlf.jinja");
+    expect(plain.render([])).toBe("A\nB");
+  });
+
   it("is found in tokenizer_config.json as a text or by name", () => {
     expect(templateInConfig({ chat_template: "x" }, "f")).toBe("x");
     expect(templateInConfig({}, "f")).toBeNull();
