@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { looseOptions, planOf, whatWouldFit } from "../../src/cli/doctor/fit.ts";
 import { estimateMemory, type MemoryPlan } from "../../src/cli/doctor/memory.ts";
-import { closeDevice, openDevice } from "../../src/gpu/device.ts";
+import { caps, closeDevice, openDevice } from "../../src/gpu/device.ts";
 import { stats } from "../../src/gpu/stream.ts";
 import { decoderConfig } from "../../src/nn/config.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
@@ -35,6 +35,7 @@ const plan: MemoryPlan = {
   format: "float32",
   rewardModel: true,
   checkpointing: false,
+  half: false,
   batchSize: 6,
   length: 40,
   responseLength: 10,
@@ -60,7 +61,7 @@ async function reallyRun(p: MemoryPlan): Promise<number> {
   const base = new CausalLM(p.config, "base").initialize(1);
   base.gradientCheckpointing = p.checkpointing;
   const policy = p.lora ? new CausalLM({ base, lora: p.lora }).initialize(2) : base;
-  const common = { ...trainingDefaults, maxSteps: 2, batchSize: p.batchSize, learningRate: 1e-4 };
+  const common = { ...trainingDefaults, maxSteps: 2, batchSize: p.batchSize, learningRate: 1e-4, fp16: p.half };
   if (p.stage === "sft") {
     return mostHeld(trainSft(policy, { ...common, train: many(12, (i) => ({ ...example(i), promptLength: 0 })) }));
   }
@@ -90,12 +91,13 @@ describe("the memory estimate", () => {
     ["sft", {}],
     ["sft with an adapter", { lora }],
     ["sft with gradient checkpointing", { checkpointing: true }],
+    ["sft in f16", { half: true }],
     ["reward", { stage: "reward" }],
     ["ppo", { stage: "ppo" }],
     ["ppo with adapters on one base", { stage: "ppo", lora }],
     ["raft", { stage: "raft" }],
   ])("is within 5 percent of what is held: %s", async (_, change) => {
-    const chosen = { ...plan, ...change };
+    const chosen = { ...plan, ...change, half: change.half === true && caps().f16 };
     const { byKind, total, refused } = await estimateMemory(chosen);
     expect(refused).toBeNull();
     closeDevice();

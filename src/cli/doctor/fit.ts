@@ -53,6 +53,7 @@ export function planOf(
     format: weightFormat(o),
     rewardModel: rollout && given.reward_model_path !== "builtin:world",
     checkpointing: o.gradient_checkpointing === true,
+    half: o.fp16 === true,
     batchSize: o.per_device_train_batch_size,
     length: Math.min(asked, config.maxPositions),
     responseLength: rollout ? responseLength : Math.min(asked, config.maxPositions) - 1,

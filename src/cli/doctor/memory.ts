@@ -31,6 +31,8 @@ export interface MemoryPlan {
   rewardModel: boolean;
   /** Gradient checkpointing. */
   checkpointing: boolean;
+  /** Half precision (SFT and reward models). */
+  half: boolean;
   /** Sequences (pairs) in one pass, and their length in tokens. */
   batchSize: number;
   length: number;
@@ -103,7 +105,8 @@ const done = async (watch: Tensor) => {
 async function sft(plan: MemoryPlan): Promise<void> {
   const { base, model } = policyOf(plan, "model");
   base.gradientCheckpointing = plan.checkpointing;
-  const optimizer = new AdamW(model.store);
+  base.half = plan.half;
+  const optimizer = new AdamW(model.store, { lossScaling: plan.half });
   const batch = sequences(plan.batchSize, { ...plan, responseLength: plan.length });
   await done(scope(() => sftStep(model, optimizer, [batch], 0, { seed: 0, step: 0 })).watch);
   if (plan.evalExamples > 0) await evaluateSft(model, sequences(plan.evalExamples, plan));
@@ -113,8 +116,9 @@ async function reward(plan: MemoryPlan): Promise<void> {
   const { config, lora, format } = plan;
   const base = lora ? new ScoreModel(config, "base model", format) : new ScoreModel(config, "model");
   base.gradientCheckpointing = plan.checkpointing;
+  base.half = plan.half;
   const model = lora ? new ScoreModel({ base, lora }, "model") : base;
-  const optimizer = new AdamW(model.store);
+  const optimizer = new AdamW(model.store, { lossScaling: plan.half });
   const pairs = (n: number) =>
     sequences(n, plan).map(({ ids, promptLength }) => ({ chosen: ids, rejected: ids, promptLength }));
   type Pairs = Parameters<typeof rewardStep>[2][number];
