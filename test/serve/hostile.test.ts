@@ -13,8 +13,8 @@ afterAll(() => server.stop());
 afterEach(async () => {
   for (const socket of open.splice(0)) socket.destroy();
   // Whatever happened: nothing is left over, and the next one is served.
-  await expect.poll(() => server.active, { timeout: 5000 }).toBe(0);
-  await expect.poll(() => server.model.engine.load, { timeout: 5000 }).toEqual({ waiting: 0, active: 0 });
+  await expect.poll(() => server.active, { timeout: 20_000 }).toBe(0);
+  await expect.poll(() => server.model.engine.load, { timeout: 20_000 }).toEqual({ waiting: 0, active: 0 });
   const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "none", maxRetries: 0 });
   const fine = await client.completions.create({ model: "tiny", prompt: "Once", max_tokens: 3, seed: 1 });
   expect(fine.choices[0].finish_reason).toMatch(/stop|length/);
@@ -197,17 +197,22 @@ describe("clients that are slow, many or gone", () => {
       await new Promise((resolve) => setTimeout(resolve, delay));
       plain.socket.resetAndDestroy();
     }
-    await expect.poll(() => server.model.engine.load, { timeout: 3000 }).toEqual({ waiting: 0, active: 0 });
+    await expect.poll(() => server.model.engine.load, { timeout: 20_000 }).toEqual({ waiting: 0, active: 0 });
   });
 
   it("answers pipelined requests in their order", async () => {
-    const ask = (max_tokens: number) =>
-      request(JSON.stringify({ model: "tiny", prompt: "Once", max_tokens, ignore_eos: true, seed: 1 }));
+    const ask = (max_tokens: number, more = "") =>
+      request(JSON.stringify({ model: "tiny", prompt: "Once", max_tokens, ignore_eos: true, seed: 1 }), more);
     const { socket, all } = raw();
     socket.write(
-      Buffer.concat([ask(20), ask(1), Buffer.from("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"), ask(2)]),
+      Buffer.concat([
+        ask(20),
+        ask(1),
+        Buffer.from("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ask(2, "Connection: close\r\n"),
+      ]),
     );
-    const text = await all(1500);
+    const text = await all(20_000);
     const found = [...text.matchAll(/"completion_tokens":(\d+)|"status":"ok"/g)].map((m) => m[1] ?? m[0]);
     expect(found).toEqual(["20", "1", '"status":"ok"', "2"]);
   });
