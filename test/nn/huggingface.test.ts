@@ -4,6 +4,9 @@ import { type DecoderShape, decoderConfig } from "../../src/nn/config.ts";
 import { families } from "../../src/nn/families/table.ts";
 import { configText, fileTensors, fromHfConfig, isExtra, nameIn, toHfConfig } from "../../src/nn/huggingface.ts";
 import { rotaryFrequencies, rotaryOf } from "../../src/nn/rotary.ts";
+import { UserError } from "../../src/runtime/errors.ts";
+import { uniform } from "../../src/runtime/rng.ts";
+import fixture from "../fixtures/families.json" with { type: "json" };
 
 type Json = Record<string, unknown>;
 
@@ -70,6 +73,33 @@ describe("config.json is refused by the name of the field", () => {
     expect(() => read(type, fields, base)).toThrow(message);
     expect(() => read(type, fields, base)).toThrow("here/config.json: ");
   });
+});
+
+it("answers 5,000 damaged configs with a config or a clear error", () => {
+  const configs = (fixture as unknown as { cases: { config: Json }[] }).cases.map((c) => JSON.stringify(c.config));
+  const odd = [null, -1, 0, 0.5, 1e9, 1e308, "", "x", true, [], {}, [null], [[]], [["global", 1]], { factor: null }];
+  const more = [{ rope_type: 3 }, { rope_type: "yarn" }, { full_attention: 7 }, ["sliding_attention", "x"], "gelu"];
+  const values = [...odd, ...more].map((v) => JSON.stringify(v));
+  const pick = <T>(list: readonly T[], i: number, k: number) => list[Math.floor(uniform(5, i, k) * list.length)];
+  let opened = 0;
+  for (let i = 0; i < 5000; i++) {
+    const config = JSON.parse(pick(configs, i, 0)) as Json;
+    for (let k = 1; k <= 4 && uniform(6, i, k) < 0.7; k++) {
+      const inner = Object.values(config).filter((v) => v && typeof v === "object" && !Array.isArray(v)) as Json[];
+      const at = inner.length > 0 && uniform(7, i, k) < 0.3 ? pick(inner, i, 10 + k) : config;
+      const key = pick(Object.keys(at), i, 20 + k) ?? "x";
+      if (uniform(8, i, k) < 0.2) delete at[key];
+      else at[key] = JSON.parse(pick(values, i, 30 + k));
+    }
+    try {
+      toHfConfig(fromHfConfig(config, "damaged"), "lm");
+      opened++;
+    } catch (error) {
+      if (!(error instanceof UserError)) throw new Error(`${JSON.stringify(config)}: ${error}`);
+    }
+  }
+  expect(opened).toBeGreaterThan(500);
+  expect(opened).toBeLessThan(4500);
 });
 
 describe("config.json as files in the wild have it", () => {
