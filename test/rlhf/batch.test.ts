@@ -1,0 +1,27 @@
+import { describe, expect, it } from "vitest";
+import { predictedTokens, predictions, type Sequence } from "../../src/rlhf/batch.ts";
+
+describe("predictions", () => {
+  const ids = Uint32Array.from([5, 6, 7, 8, 9]);
+  const whole: Sequence = { ids, promptLength: 0 };
+  const answer: Sequence = { ids, promptLength: 3 };
+  const parts: Sequence = { ids, promptLength: 1, learned: Uint8Array.from([0, 1, 0, 0, 1]) };
+  const first: Sequence = { ids, promptLength: 0, learned: Uint8Array.from([1, 0, 0, 0, 0]) };
+
+  it("are of the response, from the row before each token", () => {
+    expect(predictions([whole, answer], [0, 5])).toEqual({
+      rows: Uint32Array.from([0, 1, 2, 3, 7, 8]),
+      targets: Uint32Array.from([6, 7, 8, 9, 8, 9]),
+      lengths: [4, 2],
+    });
+  });
+
+  it("are of the tokens to learn, where a sequence says which", () => {
+    expect(predictions([parts, first, answer], [0, 5, 10])).toEqual({
+      rows: Uint32Array.from([0, 3, 12, 13]),
+      targets: Uint32Array.from([6, 9, 8, 9]),
+      lengths: [2, 0, 2],
+    });
+    expect([whole, answer, parts, first].map(predictedTokens)).toEqual([4, 2, 2, 0]);
+  });
+});
