@@ -25,7 +25,7 @@ export function tokenizerGraph(json: unknown, file: string): Json {
   const added = json.added_tokens ?? [];
   if (!Array.isArray(added)) return fail('"added_tokens" must be a list');
   for (const token of added) {
-    if (!isObject(token) || typeof token.content !== "string" || token.content === "" || !isId(token.id)) {
+    if (!isObject(token) || typeof token.content !== "string" || !isId(token.id)) {
       return fail(`an added token must have text and an id below ${MOST_IDS}, not ${brief(token)}`);
     }
   }
