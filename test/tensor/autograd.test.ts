@@ -197,7 +197,7 @@ describe("checkpoint", () => {
     );
     if (frozenInput) x0.requiresGrad = false;
     scope(() => {
-      let x = x0;
+      let x = scale(x0, 1);
       for (const w of ws) x = wrap((h) => scale(square(add(mul(h, w), h)), 0.25), x);
       backward(mean(x));
     });
