@@ -10,7 +10,8 @@ export const weightOptions = {
   dtype: precision.choice(
     formats,
     "float32",
-    "How weights that are not trained are kept on the GPU: of models to sample from, and of bases under adapters",
+    "How weights that are not trained are kept on the GPU: of models to sample from, and of bases under adapters; " +
+      "embeddings and heads get more bits than int8 and int4 have",
     { aliases: ["torch_dtype"] },
   ),
   load_in_8bit: precision.bool(false, "The same as --dtype int8"),

@@ -59,6 +59,7 @@ export class Embedding extends Module {
   constructor(count: number, size: number) {
     super();
     this.weight = new Parameter([count, size], { normal: 0.02 });
+    this.weight.isTable = true;
   }
 
   forward(ids: Tensor, host?: ArrayLike<number>): Tensor {

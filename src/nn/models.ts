@@ -106,6 +106,7 @@ export class CausalLM extends Model {
     const { vocabSize, hiddenSize, tieEmbeddings } = this.config;
     const own = isAdapted(on) ? savesHead(this.config, on.lora, "head") : !tieEmbeddings;
     this.head = own ? new Parameter([vocabSize, hiddenSize], { normal: 0.02 }) : null;
+    if (this.head) this.head.isTable = true;
     if (isAdapted(on)) {
       const { base } = on;
       if (!(base instanceof CausalLM)) throw new Error("a language model's adapter needs a language model as its base");

@@ -10,7 +10,7 @@ import { clear, destroyBuffers, download, upload } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
 import { normal, uniform } from "../runtime/rng.ts";
 import { PackedWeight } from "./packed.ts";
-import type { WeightFormat } from "./quantize.ts";
+import { tableFormats, type WeightFormat } from "./quantize.ts";
 import { borrow, type Shape, type Tensor } from "./tensor.ts";
 
 const ALIGN = 64; // floats: bindings start at multiples of 256 bytes
@@ -25,6 +25,8 @@ export class Parameter {
   readonly init: Init;
   /** Weight decay applies: by convention to matrices, not to biases and norm weights. */
   readonly decay: boolean;
+  /** An embedding or an LM head: its errors reach every logit, so integer formats give it more bits than the rest. */
+  isTable = false;
   /** Dotted path in the module tree; set when the module is collected. */
   name = "";
   private slot: Tensor | null = null;
@@ -134,7 +136,8 @@ export class ParameterStore {
   }
 
   private pack(parameter: Parameter, format: Exclude<WeightFormat, "float32">): PackedWeight {
-    const weight = PackedWeight.allocate(parameter.shape, format, parameter.name);
+    const own = parameter.isTable ? tableFormats[format] : format;
+    const weight = PackedWeight.allocate(parameter.shape, own, parameter.name);
     parameter.attach(weight);
     return weight;
   }

@@ -28,6 +28,17 @@ export const layouts: Record<PackedFormat, { group: number; words: number; scale
   int4: { group: 32, words: 4, scaled: true },
 };
 
+/**
+ * How embeddings and heads are stored in a model of a format. On 101 tokens, the perplexity of SmolLM2-135M-Instruct (of a
+ * file whose other weights have 4 bits already) rose by 31 % with its tied table in int4, and by 0.3 % with it in int8.
+ */
+export const tableFormats: Record<PackedFormat, PackedFormat> = {
+  bfloat16: "bfloat16",
+  float16: "float16",
+  int8: "bfloat16",
+  int4: "int8",
+};
+
 export interface PackedRows {
   data: Uint32Array<ArrayBuffer>;
   /** One per group: the bits of an f32 (int8), or of two bfloat16, low in the low half and scale in the high (int4). */
