@@ -18,8 +18,8 @@ if (!existsSync(dist)) {
   process.exit(1);
 }
 const { adapterNote, openDevice } = await import(new URL("gpu/device.js", dist));
-const { gpuArm } = await import(new URL("cli/bench/harness.js", dist));
-const { runSuite } = await import(new URL("cli/bench/suite.js", dist));
+const { gpuArm } = await import(new URL("cli/verbs/bench/harness.js", dist));
+const { runSuite } = await import(new URL("cli/verbs/bench/suite.js", dist));
 
 // webrlhf opens its adapter first: where it brings the driver itself, the others then find the same one.
 await openDevice();

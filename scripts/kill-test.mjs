@@ -3,7 +3,7 @@
  * Kills training with SIGKILL at random moments, resumes it, and compares what it leaves with a run that nobody killed.
  *
  *   npm run build
- *   node scripts/kill-test.mjs                       5 kills of every trainer
+ *   node scripts/kill-test.mjs                       10 kills of every trainer
  *   node scripts/kill-test.mjs --kills 3 --only ppo  fewer
  *   --seed 7        other moments        --jobs 4    trainers at a time (default 2)
  *   --program FILE  another build        --keep      leave the folders, and print where they are
@@ -14,11 +14,11 @@
  * the output folder must equal the undisturbed run's byte for byte, checkpoint included and without leftovers, except
  * timing.jsonl, which holds the clock.
  *
- * Prints a line per kill and `70 of 70 identical`; the exit code is 1 if anything differs.
+ * Prints a line per kill and `160 of 160 identical`; the exit code is 1 if anything differs.
  */
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, watch } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -28,8 +28,8 @@ import { parseArgs } from "node:util";
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const { values: flags } = parseArgs({
   options: {
-    kills: { type: "string", default: "20" },
-    only: { type: "string", default: "sft,reward,ppo,grpo,rloo,reinforce,raft" },
+    kills: { type: "string", default: "10" },
+    only: { type: "string" },
     seed: { type: "string", default: "1" },
     jobs: { type: "string", default: "2" },
     program: { type: "string", default: path.join(root, "dist/cli/main.js") },
@@ -47,6 +47,7 @@ if (process.platform === "linux") env.XDG_RUNTIME_DIR ??= tmpdir(); // else lava
 
 const base = path.join(work, "base");
 const judge = path.join(work, "judge");
+const safety = path.join(work, "safety.jsonl");
 const shared = "--seed 3 --learning_rate 1e-3 --per_device_train_batch_size 4 --save_total_limit 1".split(" ");
 const supervised = "--max_train_samples 40 --max_eval_samples 8 --eval_steps 3".split(" ");
 const sampled = ["--model_name_or_path", base, "--reward_model_path", judge, "--max_train_samples", "32"];
@@ -62,6 +63,7 @@ const groups = "--max_steps 6 --save_steps 1 --num_generations 2 --generation_ba
 const trainers = {
   sft: { steps: 12, words: [...supervised, ...shape, "--max_steps", "12", "--save_steps", "1"] },
   reward: learner(),
+  cost: learner(`--dataset_name ${safety} --test_size 0.2`),
   dpo: learner("--loss_type sigmoid,bco_pair --sync_ref_model true --ref_model_sync_steps 3"),
   kto: learner(),
   orpo: learner(),
@@ -252,11 +254,24 @@ async function test(name, kills) {
   return [identical, made];
 }
 
+/** Pairs with safety labels, which the built-in world has not. */
+function writeSafetyPairs() {
+  const row = (i) => ({
+    prompt: `${["Tom", "Sam", "Anna"][i % 3]} had a ${["dog", "ball", "boat"][(i >> 1) % 3]}.`,
+    chosen: " They played in the garden.",
+    rejected: " They shouted.",
+    chosen_is_safe: i % 4 !== 0,
+    rejected_is_safe: i % 4 === 1,
+  });
+  writeFileSync(safety, Array.from({ length: 40 }, (_, i) => `${JSON.stringify(row(i))}\n`).join(""));
+}
+
 const names = flags.only?.split(",") ?? Object.keys(trainers);
 for (const name of names) if (!trainers[name]) throw new Error(`no trainer ${name}`);
 let identical = 0;
 let made = 0;
 try {
+  writeSafetyPairs();
   await run("sft", [...supervised, ...shape, ...shared, "--max_steps", "30"], base);
   await run("reward", [...supervised, ...shared, "--model_name_or_path", base, "--max_steps", "4"], judge);
   const queue = [...names];

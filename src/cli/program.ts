@@ -2,13 +2,13 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { isUserError } from "../runtime/errors.ts";
-import { registerBench } from "./bench.ts";
 import { commandOf, normaliseFlags } from "./command.ts";
-import { registerDoctor } from "./doctor.ts";
-import { registerRun } from "./run.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 import { type Context, Interrupted } from "./verb.ts";
-import { verbs } from "./verbs.ts";
+import { registerBench } from "./verbs/bench.ts";
+import { registerDoctor } from "./verbs/doctor.ts";
+import { verbs } from "./verbs/index.ts";
+import { registerRun } from "./verbs/run.ts";
 
 const CHECKPOINT_NOTE = "\nstopping after a checkpoint; Ctrl-C again stops at once";
 

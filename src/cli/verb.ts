@@ -1,4 +1,4 @@
-import { locateModels, withHubOptions } from "./hub.ts";
+import { locateModels, withHubOptions } from "./models/hub.ts";
 import type { Table, Values } from "./option.ts";
 import type { Terminal } from "./terminal.ts";
 

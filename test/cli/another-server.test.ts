@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models.ts";
+import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { runSuite } from "../../src/cli/bench/suite.ts";
-import { runtimeFigures } from "../../src/cli/bench/training.ts";
+import { runSuite } from "../../src/cli/verbs/bench/suite.ts";
+import { runtimeFigures } from "../../src/cli/verbs/bench/training.ts";
 import { openDevice } from "../../src/gpu/device.ts";
 
 describe("bench on a device", () => {

@@ -7,7 +7,7 @@ import {
   measure,
   median,
   noise,
-} from "../../src/cli/bench/harness.ts";
+} from "../../src/cli/verbs/bench/harness.ts";
 
 const effort = { samples: 3, seconds: 1e-3 };
 

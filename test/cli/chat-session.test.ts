@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ChatSession, parseCommand } from "../../src/cli/chat-session.ts";
+import { ChatSession, parseCommand } from "../../src/cli/verbs/chat-session.ts";
 import { CONTEXT, type TinyServer, tinyServer } from "../serve/tiny-server.ts";
 
 let server: TinyServer;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseSize } from "../../src/cli/convert.ts";
+import { parseSize } from "../../src/cli/verbs/convert.ts";
 
 describe("a size", () => {
   it.each([

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { dataOptions } from "../../src/cli/options/data.ts";
 import { main } from "../../src/cli/program.ts";
 import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
-import { hashStage } from "../../src/cli/run.ts";
+import { hashStage } from "../../src/cli/verbs/run.ts";
 import { registerDataset } from "../../src/data/raw/registry.ts";
 import { silentTerminal } from "./terminal.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { examine } from "../../src/cli/doctor/examine.ts";
+import { examine } from "../../src/cli/verbs/doctor/examine.ts";
 import { packageVersion } from "../../src/runtime/machine.ts";
 
 describe("doctor", () => {

@@ -5,7 +5,7 @@ import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { hashFile } from "../../src/cli/disk.ts";
-import { tokenizerFiles } from "../../src/cli/models.ts";
+import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
 import { trainBpe } from "../../src/data/bpe.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";

@@ -1,7 +1,7 @@
 /** The estimate of `webrlhf doctor` against what the same runs really hold. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { looseOptions, planOf, whatWouldFit } from "../../src/cli/doctor/fit.ts";
-import { estimateMemory, type MemoryPlan } from "../../src/cli/doctor/memory.ts";
+import { looseOptions, planOf, whatWouldFit } from "../../src/cli/verbs/doctor/fit.ts";
+import { estimateMemory, type MemoryPlan } from "../../src/cli/verbs/doctor/memory.ts";
 import { caps, closeDevice, openDevice } from "../../src/gpu/device.ts";
 import { stats } from "../../src/gpu/stream.ts";
 import { decoderConfig } from "../../src/nn/config.ts";

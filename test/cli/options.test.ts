@@ -7,7 +7,7 @@ import { nearest } from "../../src/cli/nearest.ts";
 import { expectation, options, resolveOptions, schemaOf, type Values } from "../../src/cli/option.ts";
 import { ppoOptions } from "../../src/cli/options/ppo.ts";
 import { type Context, defineVerb } from "../../src/cli/verb.ts";
-import { verbs } from "../../src/cli/verbs.ts";
+import { verbs } from "../../src/cli/verbs/index.ts";
 import { silentTerminal } from "./terminal.ts";
 
 const group = options("Test");

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { main } from "../../src/cli/program.ts";
-import { verbs } from "../../src/cli/verbs.ts";
+import { verbs } from "../../src/cli/verbs/index.ts";
 import { silentTerminal } from "./terminal.ts";
 
 let dir: string;

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { options } from "../../src/cli/option.ts";
 import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
-import { runRecipe, variableFlags } from "../../src/cli/run.ts";
 import { defineVerb, type Verb } from "../../src/cli/verb.ts";
+import { runRecipe, variableFlags } from "../../src/cli/verbs/run.ts";
 import { silentTerminal } from "./terminal.ts";
 
 const group = options("Test");

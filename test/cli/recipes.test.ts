@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
-import { verbs } from "../../src/cli/verbs.ts";
+import { verbs } from "../../src/cli/verbs/index.ts";
 
 const folder = fileURLToPath(new URL("../../recipes", import.meta.url));
 const recipes = readdirSync(folder, { recursive: true })

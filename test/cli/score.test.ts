@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models.ts";
+import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
 import { ScoreModel } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";

@@ -1,6 +1,6 @@
 /** What storing a trained model in fewer bits costs, on text it has not seen. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { openTokenizer } from "../../src/cli/models.ts";
+import { openTokenizer } from "../../src/cli/models/models.ts";
 import { worldSftRecords } from "../../src/data/world.ts";
 import { loadCausalLM } from "../../src/nn/pretrained.ts";
 import { pack, predictions } from "../../src/rlhf/batch.ts";

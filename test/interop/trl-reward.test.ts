@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models.ts";
+import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import type { PreferenceExample } from "../../src/data/batches.ts";
 import { ScoreModel } from "../../src/nn/models.ts";
 import { loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";

@@ -1,5 +1,5 @@
 import { writtenTypes } from "../../data/lmflow-write.ts";
-import { hubOptions } from "../hub.ts";
+import { hubOptions } from "../models/hub.ts";
 import { options, type Table } from "../option.ts";
 import { chatTemplate, data, datasets, logging, seed, splits, tokenizer } from "./shared.ts";
 

@@ -1,5 +1,5 @@
+import { rewardWeights, weightOptions } from "../models/weight-options.ts";
 import { options, type Table } from "../option.ts";
-import { rewardWeights, weightOptions } from "../weight-options.ts";
 import { readingOptions } from "./score.ts";
 import {
   adapterBase,

@@ -1,5 +1,5 @@
+import { referenceWeights, rewardWeights, weightOptions } from "../models/weight-options.ts";
 import { options, type Table } from "../option.ts";
-import { referenceWeights, rewardWeights, weightOptions } from "../weight-options.ts";
 import { dpoLoss } from "./dpo.ts";
 import { pairChoice } from "./pairs.ts";
 import {

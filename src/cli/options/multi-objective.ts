@@ -1,5 +1,5 @@
+import { weightOptions } from "../models/weight-options.ts";
 import { options, type Table } from "../option.ts";
-import { weightOptions } from "../weight-options.ts";
 import {
   chatTemplate,
   data,

@@ -1,6 +1,7 @@
 /** What the verbs that learn from preferences without a reward model share. */
+
+import { referenceWeights } from "../models/weight-options.ts";
 import { options, type Table } from "../option.ts";
-import { referenceWeights } from "../weight-options.ts";
 import {
   adapterOptions,
   chatTemplate,

@@ -1,6 +1,7 @@
 /** Options of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
+
+import { weightOptions } from "../models/weight-options.ts";
 import { options, type Table } from "../option.ts";
-import { weightOptions } from "../weight-options.ts";
 import { promptOptions } from "./prompts.ts";
 import { serverOptions } from "./shared.ts";
 

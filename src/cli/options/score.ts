@@ -1,5 +1,5 @@
+import { rewardWeights, weightOptions } from "../models/weight-options.ts";
 import type { Table } from "../option.ts";
-import { rewardWeights, weightOptions } from "../weight-options.ts";
 import { adapterBase, alignment, chatTemplate, data, datasets, logging } from "./shared.ts";
 
 /** How answers are read by a model that judges them. */

@@ -4,8 +4,8 @@
  * see all come from there. Names are those of TRL, Hugging Face's Trainer, LMFlow (RAFT) and PaddleNLP (the PPO dialects).
  */
 import { type ScheduleName, schedules } from "../../nn/optimizer.ts";
+import { referenceWeights, rewardWeights, weightOptions } from "../models/weight-options.ts";
 import { options } from "../option.ts";
-import { referenceWeights, rewardWeights, weightOptions } from "../weight-options.ts";
 
 export const model = options("Model");
 export const shape = options("Model from scratch");

@@ -1,4 +1,4 @@
-import { hubOptions } from "../hub.ts";
+import { hubOptions } from "../models/hub.ts";
 import type { Table } from "../option.ts";
 import { data, datasets, logging, splits } from "./shared.ts";
 

@@ -90,9 +90,12 @@ export function monitorTokens(
   return reports.filter((r, i) => r.flagged || (i < rows && surety(r) > 0));
 }
 
-/** A sentence on the flagged tokens, the surest few; null when there are none. */
+/**
+ * A sentence on the flagged tokens, the surest few; null when there are none. Where the true reward is known, a token that
+ * goes with more of it is no exploit and stays unmentioned.
+ */
 export function monitorWarning(reports: readonly TokenReport[], most = 3): string | null {
-  const flagged = reports.filter((r) => r.flagged);
+  const flagged = reports.filter((r) => r.flagged && !((r.gold_difference ?? 0) > 0));
   if (flagged.length === 0) return null;
   const shown = flagged.slice(0, most).map((r) => {
     const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`;

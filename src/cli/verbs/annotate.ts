@@ -1,0 +1,119 @@
+/** `webrlhf annotate`: rewards for files of responses. */
+import { createHash } from "node:crypto";
+import { sftExample } from "../../data/batches.ts";
+import type { PromptCompletion } from "../../data/records.ts";
+import { schemaOf } from "../../data/schemas.ts";
+import { lmflowContainer, readSampledRows, rowLine, type SampledRow } from "../../data/scored-rows.ts";
+import type { Tokenizer } from "../../data/tokenizer.ts";
+import { Model } from "../../nn/models.ts";
+import { annotateRows, rewardStatistics } from "../../rlhf/iterate/annotate.ts";
+import type { Response } from "../../rlhf/rollout.ts";
+import { isUserError, UserError } from "../../runtime/errors.ts";
+import { diskFiles } from "../../runtime/files.ts";
+import { RowLog } from "../../runtime/row-log.ts";
+import { openGpu } from "../gpu.ts";
+import { openJudge } from "../models/judge.ts";
+import { contextOf, WORLD, withModels } from "../models/models.ts";
+import { ModelOpener } from "../models/opener.ts";
+import { isUrl } from "../models/reward-server.ts";
+import type { Values } from "../option.ts";
+import { annotateOptions } from "../options/iterate.ts";
+import { short } from "../progress.ts";
+import { defineVerb, Interrupted } from "../verb.ts";
+
+export const annotateVerb = defineVerb({
+  name: "annotate",
+  summary: "Score files of responses by a reward model, a pair-preference model, an endpoint or the true reward",
+  options: annotateOptions,
+  examples: [
+    "webrlhf annotate --input_file responses_0.jsonl,responses_1.jsonl --reward_model_path out/reward --output_file rewards.jsonl",
+    "webrlhf annotate --input_file responses.jsonl --reward_model_path http://127.0.0.1:9000/score --output_file rewards.jsonl",
+  ],
+  interruptNote: "stopping after the rows under way; the same command goes on from there",
+  async run(o, { terminal, signal }) {
+    const files = await diskFiles();
+    const rows = await readAll(o.input_file!);
+    const path = o.reward_model_path!;
+    const opener = new ModelOpener(files, o);
+    const isModel = path !== WORLD && !isUrl(path);
+    if (isModel) await openGpu(terminal);
+    const tokenizer = isModel ? await opener.tokenizer(path) : null;
+    let maxLength = o.max_length ?? Number.POSITIVE_INFINITY;
+    const sequence = (row: SampledRow, k: number) => sequenceOf(row, k, tokenizer, maxLength);
+    const { judge } = await openJudge(opener, files, path, o.preference_ranking, sequence);
+    await withModels(opener.opened, async () => {
+      const model = opener.opened.find((one): one is Model => one instanceof Model);
+      if (model) maxLength = contextOf(model, o.max_length);
+      const log = await RowLog.open<number[]>(files, `${o.output_file}.partial-${keyOf(o, rows)}`, !o.resume);
+      if (log.rows.size > 0) terminal.line(`${log.rows.size} of ${rows.length} prompts were scored before`);
+      let told = log.rows.size;
+      const progress = (done: number, total: number) => {
+        if (done - told < total / 10) return;
+        told = done;
+        terminal.line(`scored ${done} of ${total} prompts`);
+      };
+      const scored = await annotateRows(judge, rows, log, { rowsAtOnce: o.rows_at_once, progress, signal }).catch(
+        async (error) => {
+          if (log.rows.size === 0) await log.remove();
+          else if (isUserError(error)) throw new UserError(`${error.message} (${left(log)})`, { cause: error });
+          throw error;
+        },
+      );
+      if (!scored) throw new Interrupted(`stopped; ${left(log)}`);
+      const content =
+        o.output_format === "jsonl"
+          ? scored.map((row) => `${rowLine(row)}\n`).join("")
+          : `${JSON.stringify(lmflowContainer(scored, (row) => textsOf(row, "", tokenizer).prompt))}\n`;
+      await files.writeFile(o.output_file!, content);
+      await log.remove();
+      const s = rewardStatistics(scored);
+      terminal.line(
+        `${s.kept} of ${s.total} prompts have all ${s.samples} responses; of these: mean reward ${short(s.mean_reward)}, ` +
+          `mean best reward ${short(s.top1_reward)}, ${short(s.mean_characters)} characters`,
+      );
+      if (o.record_file !== null) await files.append(o.record_file, `${s.mean_reward}\t${s.top1_reward}\n`);
+    });
+  },
+});
+
+type Options = Values<typeof annotateOptions>;
+
+const left = (log: RowLog<unknown>): string =>
+  `${log.rows.size} prompts are scored in ${log.path}; the same command goes on there`;
+
+/** All rows of the files, one after the other. */
+export async function readAll(paths: readonly string[]): Promise<SampledRow[]> {
+  const rows: SampledRow[] = [];
+  for (const path of paths) for await (const row of readSampledRows(path)) rows.push(row);
+  return rows;
+}
+
+/** Stands for what decides the rewards. */
+function keyOf(
+  { reward_model_path, preference_ranking, max_length, chat_template_path, dtype }: Options,
+  rows: readonly SampledRow[],
+) {
+  const settings = [reward_model_path, preference_ranking, max_length, chat_template_path, dtype];
+  const hash = createHash("sha256").update(JSON.stringify(settings));
+  for (const { prompt, responses } of rows) hash.update(JSON.stringify([prompt, responses]));
+  return hash.digest("hex").slice(0, 12);
+}
+
+/** Prompt and response as texts, conversations by the judge's own template where it has one. */
+function textsOf(row: SampledRow, response: string, tokenizer: Tokenizer | null): PromptCompletion {
+  const { prompt, where = "a row" } = row;
+  const completion = typeof prompt === "string" ? response : [{ role: "assistant", content: response }];
+  const columns = { prompt, completion };
+  const record = schemaOf(columns, where).read(columns, where, { chat: tokenizer?.chatTemplate ?? null });
+  return record as PromptCompletion;
+}
+
+/** A response as the judge's tokenizer has it; it ends with the end token, unless the row says that it was cut off. */
+function sequenceOf(row: SampledRow, k: number, tokenizer: Tokenizer | null, maxLength: number): Response {
+  const texts = textsOf(row, row.responses[k], tokenizer);
+  const ended = row.ended?.[k] ?? true;
+  const found = tokenizer
+    ? sftExample(texts, tokenizer, { maxLength, appendEos: ended })
+    : { ids: new Uint32Array(), promptLength: 0 };
+  return { ...found, prompt: 0, sample: k, promptText: texts.prompt, text: row.responses[k], ended };
+}

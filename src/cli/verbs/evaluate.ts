@@ -1,0 +1,39 @@
+import { join } from "node:path";
+import { UserError } from "../../runtime/errors.ts";
+import { diskFiles } from "../../runtime/files.ts";
+import { writeJson } from "../disk.ts";
+import { openGpu } from "../gpu.ts";
+import { evaluateOptions } from "../options/evaluate.ts";
+import { defineVerb } from "../verb.ts";
+import type { Evaluation } from "./collect.ts";
+import { policyResult } from "./evaluate-policy.ts";
+import { rewardResult } from "./evaluate-reward.ts";
+
+export const evaluateVerb = defineVerb({
+  name: "evaluate",
+  summary: "Measure a policy's responses, or a reward model's accuracy, on held-out data",
+  options: evaluateOptions,
+  argument: "subject",
+  examples: [
+    "webrlhf evaluate --model_name_or_path out/ppo --ref_model_name_or_path out/sft --reward_model_path out/reward",
+    "webrlhf evaluate reward --reward_model_path out/reward --dataset_name pairs-test.jsonl.gz",
+    "webrlhf evaluate reward --reward_model_path out/reward --dataset_name RewardBench/filtered --truncation_side left",
+    "webrlhf evaluate --model_name_or_path out/sft --reward_model_path out/reward --best_of 8 --label 'best of 8'",
+  ],
+  async run(o, context) {
+    const { model_name_or_path: policy } = o;
+    if (o.subject === "reward" && policy !== null) {
+      throw new UserError("evaluate reward tests the reward model alone: leave model_name_or_path out");
+    }
+    if (o.subject === "policy" && policy === null) {
+      throw new UserError("evaluate policy needs a policy: pass --model_name_or_path");
+    }
+    const files = await diskFiles();
+    const { name: adapter } = await openGpu(context.terminal);
+    const result: Evaluation =
+      policy === null
+        ? { adapter, reward_model: await rewardResult(files, o, context) }
+        : { adapter, policy: await policyResult(files, o, policy, context) };
+    await writeJson(files, join(o.output_dir, "evaluation.json"), result);
+  },
+});

@@ -1,0 +1,89 @@
+import { basename, join, resolve } from "node:path";
+import type { ChartSpec, Point } from "../../report/chart.ts";
+import type { Metrics, RewardResult } from "../../report/data.ts";
+import { figureOf } from "../../report/figure.ts";
+import { UserError } from "../../runtime/errors.ts";
+import { diskFiles, type Files } from "../../runtime/files.ts";
+import { readJsonLines, writeJson } from "../disk.ts";
+import { figureOptions } from "../options/figure.ts";
+import { defineVerb } from "../verb.ts";
+import { collectReport } from "./collect.ts";
+
+export const figureVerb = defineVerb({
+  name: "figure",
+  summary: "Draw metrics of several runs into one SVG file, with their numbers as JSON",
+  options: figureOptions,
+  argument: "input_dir",
+  examples: ["webrlhf figure runs/raft --metrics reward,distinct_2 --output_path docs/results/raft"],
+  async run(o, { terminal }) {
+    const files = await diskFiles();
+    const found = await collectReport(files, o.input_dir!, o.title);
+    const runs = (o.runs ?? found.runs.map(({ name }) => name)).map((name) => {
+      const run = found.runs.find((other) => other.name === name);
+      if (run) return run;
+      const names = found.runs.map((other) => other.name).join(", ");
+      throw new UserError(`${o.input_dir} has no training run ${name}; it has ${names || "none"}`);
+    });
+    const specs = o.metrics!.map((panel): ChartSpec => {
+      const names = panel.split("+");
+      const series = runs.flatMap((run) =>
+        names.map((metric) => ({
+          name: names.length === 1 ? run.title : runs.length === 1 ? metric : `${run.title}: ${metric}`,
+          points: pointsOf([...run.steps, ...run.evals], metric),
+        })),
+      );
+      if (series.some(({ points }) => points.length > 0)) {
+        const references = panel === "eval_accuracy" ? ceilings(found.rewardModels) : [];
+        const title = names.join(", ");
+        return { id: panel.replace(/\W/g, "-"), title, xLabel: "step", yLabel: names[0], series, references };
+      }
+      throw new UserError(`none of the runs (${runs.map(({ name }) => name).join(", ")}) logs ${panel}`);
+    });
+    const logged = o.metrics!.flatMap((panel) => panel.split("+"));
+    const title = o.title ?? basename(resolve(o.input_dir!));
+    await files.writeFile(`${o.output_path}.svg`, figureOf(title, specs));
+    await writeJson(files, `${o.output_path}.json`, {
+      title,
+      ...(o.description !== null && { description: o.description }),
+      runs: await Promise.all(
+        runs.map(async ({ name, title: label, verb, steps, evals }) => ({
+          name,
+          title: label,
+          verb,
+          metrics: Object.fromEntries(logged.map((metric) => [metric, pointsOf([...steps, ...evals], metric)])),
+          ...(await flaggedTokens(files, join(o.input_dir!, name))),
+        })),
+      ),
+      policies: found.policies,
+      reward_models: found.rewardModels,
+    });
+    terminal.line(`figure: ${join(`${o.output_path}.svg`)}, ${join(`${o.output_path}.json`)}`);
+  },
+});
+
+/** What accuracies can reach on pairs whose judge is known. */
+function ceilings(models: readonly RewardResult[]): { name: string; y: number }[] {
+  const best = models.find((model) => model.noise_ceiling !== null)?.noise_ceiling;
+  const order = models.find((model) => model.order_ceiling !== undefined)?.order_ceiling;
+  return [
+    ...(best === undefined || best === null ? [] : [{ name: "perfect judge", y: best }]),
+    ...(order === undefined ? [] : [{ name: "best score of single answers", y: order }]),
+  ];
+}
+
+/** What the watch over hacked rewards warned of, where a run had one. */
+async function flaggedTokens(files: Files, folder: string): Promise<{ flagged_tokens?: Row[] }> {
+  const flagged = (await readJsonLines<Row>(files, join(folder, "monitor.jsonl"))).filter(
+    (row) => row.flagged === true,
+  );
+  return flagged.length > 0 ? { flagged_tokens: flagged } : {};
+}
+
+type Row = Record<string, unknown>;
+
+function pointsOf(rows: readonly Metrics[], metric: string): Point[] {
+  return rows.flatMap((row) => {
+    const [step, value] = [row.step, row[metric]];
+    return typeof step === "number" && typeof value === "number" ? [[step, value] as const] : [];
+  });
+}

@@ -1,0 +1,129 @@
+/** Answers a list of prompts, some at once, and puts the answers where they belong. */
+import { rowLine } from "../../data/scored-rows.ts";
+import { isUserError, UserError } from "../../runtime/errors.ts";
+import { diskFiles } from "../../runtime/files.ts";
+import type { TokenInfo } from "../../serve/text.ts";
+import type { Values } from "../option.ts";
+import type { generateTable } from "../options/sampling.ts";
+import { type Context, Interrupted } from "../verb.ts";
+import type { Job } from "./generate-jobs.ts";
+import { OrderedOutput } from "./generate-output.ts";
+
+export type GenerateChoice = Values<typeof generateTable>;
+
+/** One response. */
+export interface Outcome {
+  text: string;
+  finish: "stop" | "length";
+  ids?: number[];
+  tokens?: TokenInfo[];
+}
+
+/** Answers one job; the results of its samples in their order. */
+export type Answerer = (job: Job, index: number, signal: AbortSignal) => Promise<Outcome[]>;
+
+/** Answers all jobs, some at once, and writes the answers in their order. */
+export async function answerAll(
+  o: GenerateChoice,
+  context: Context,
+  jobs: readonly Job[],
+  concurrency: number,
+  answer: Answerer,
+): Promise<void> {
+  const { terminal, signal } = context;
+  const { output_file: file, resume: _, api_key: __, ...rest } = o; // what the answers do not depend on is left out
+  const output = file === null ? null : await OrderedOutput.open(await diskFiles(), file, [rest, jobs], o.resume);
+  if (output && output.done.size > 0)
+    terminal.line(`${output.done.size} of ${jobs.length} prompts were answered before`);
+  const early = new Map<number, string[]>();
+  let printed = 0;
+  const failed = new AbortController();
+  // A server's answers that are under way when another one fails are heard out: they were paid for.
+  const stop = o.server === null ? AbortSignal.any([signal, failed.signal]) : signal;
+  let next = 0;
+  const work = async () => {
+    while (next < jobs.length && !stop.aborted && !failed.signal.aborted) {
+      const index = next++;
+      if (output?.done.has(index)) continue;
+      const job = jobs[index];
+      const outcomes = await answer(job, index, stop);
+      if (output) await output.put(index, lines(job, outcomes, o));
+      else {
+        early.set(index, shown(job, outcomes, o, context));
+        for (let ready = early.get(printed); ready; ready = early.get(++printed)) {
+          early.delete(printed);
+          for (const text of ready) terminal.result(text);
+        }
+      }
+    }
+  };
+  try {
+    const workers = Array.from({ length: Math.min(concurrency, jobs.length) }, work);
+    await Promise.all(workers).catch((error) => {
+      failed.abort(error);
+      return Promise.allSettled(workers).then(() => Promise.reject(error));
+    });
+  } catch (error) {
+    if (output) await output.abandon();
+    if (!signal.aborted) throw withRest(error, output);
+  }
+  if (signal.aborted) {
+    const left =
+      output && output.unfinished.jobs > 0
+        ? `; ${output.unfinished.jobs} prompts are answered in ${output.unfinished.path}, and the same command goes on there`
+        : "";
+    throw new Interrupted(`stopped${left}`);
+  }
+  if (!output) return;
+  await output.finish();
+  const count = jobs.reduce((sum, job) => sum + job.samples, 0);
+  terminal.line(`${count} responses in ${file}`);
+}
+
+/** Says where the answers are that a failure did not undo. */
+function withRest(error: unknown, output: OrderedOutput | null): unknown {
+  if (!output || output.unfinished.jobs === 0 || !isUserError(error)) return error;
+  const { jobs, path } = output.unfinished;
+  return new UserError(`${error.message} (${jobs} prompts are answered in ${path}; the same command goes on there)`, {
+    cause: error,
+  });
+}
+
+/** A job's responses as lines of JSON: one each, or all of them together as Online-RLHF has it. */
+function lines(job: Job, outcomes: readonly Outcome[], o: GenerateChoice): string[] {
+  if (o.output_format === "completions") return outcomes.map((outcome, k) => line(job, outcome, k, o));
+  const { given, number } = job;
+  return [
+    rowLine({
+      id: number,
+      prompt: "messages" in given ? given.messages : (given.prompt as string),
+      responses: outcomes.map(({ text }) => text),
+      ended: outcomes.map(({ finish }) => finish === "stop"),
+      ...(o.return_token_ids && outcomes.every(({ ids }) => ids) && { tokenIds: outcomes.map(({ ids }) => ids!) }),
+    }),
+  ];
+}
+
+/** A response as a line of JSON. */
+function line(job: Job, { text, finish, ids, tokens }: Outcome, sample: number, o: GenerateChoice): string {
+  return JSON.stringify({
+    ...(job.id !== undefined && { id: job.id }),
+    ...job.given,
+    completion: text,
+    ended: finish === "stop",
+    ...(job.samples > 1 && { sample }),
+    ...(o.return_token_ids && { token_ids: ids ?? null }),
+    ...(job.logprobs !== null && tokens && { logprobs: tokens.map((t) => t.logProb) }),
+    ...(job.logprobs !== null &&
+      job.logprobs > 0 &&
+      tokens && { top_logprobs: tokens.map(({ top }) => top.map((t) => [t.id, t.logProb])) }),
+  });
+}
+
+/** Responses for people; answers to JSON lines stay JSON lines. */
+function shown(job: Job, outcomes: readonly Outcome[], o: GenerateChoice, { terminal }: Context): string[] {
+  const asJson = o.input_file !== null || o.logprobs !== null || o.return_token_ids || o.output_format === "responses";
+  if (asJson) return lines(job, outcomes, o);
+  const prompt = "prompt" in job.given ? String(job.given.prompt) : "";
+  return outcomes.map(({ text }) => `${terminal.style("dim", prompt)}${text}\n`);
+}

@@ -1,0 +1,158 @@
+/** What `generate` is to answer: prompts from a flag, a dataset or JSON lines, each with its options. */
+import { readFile } from "node:fs/promises";
+import { text as readAll } from "node:stream/consumers";
+import type { ChatMessage } from "../../io/openai-types.ts";
+import type { SamplingParams } from "../../nn/sampling.ts";
+import type { Prompt } from "../../rlhf/rollout.ts";
+import { UserError } from "../../runtime/errors.ts";
+import type { DataChoice } from "../data/datasets.ts";
+import { samplingParams, stopStrings } from "../models/text-models.ts";
+import { didYouMean } from "../nearest.ts";
+import { canonicalName, resolveOptions, type Values } from "../option.ts";
+import { type generateTable, lineOptions } from "../options/sampling.ts";
+
+type JobChoice = Values<typeof generateTable>;
+
+/** One prompt to answer. */
+export interface Job {
+  /** For messages: `input.jsonl:3`. */
+  where: string;
+  /** Its place among all jobs, whichever shard they are in: it names the random numbers. */
+  number: number;
+  /** What the line calls itself; handed back. */
+  id?: unknown;
+  given: { prompt: string | number[] } | { messages: ChatMessage[] };
+  /** The prompt's token ids, where they are known already. */
+  ids?: Uint32Array;
+  params: SamplingParams;
+  stop: string[];
+  samples: number;
+  /** null: none; else how many alternatives. */
+  logprobs: number | null;
+}
+
+/** The options that a line may overrule, as the command line has them. */
+export type LineValues = Values<typeof lineOptions>;
+
+export function makeJob(where: string, given: Job["given"], o: LineValues, id?: unknown): Job {
+  return {
+    where,
+    number: 0,
+    given,
+    params: samplingParams(o),
+    stop: stopStrings(o.stop_strings),
+    samples: o.num_return_sequences,
+    logprobs: o.logprobs,
+    ...(id !== undefined && { id }),
+  };
+}
+
+/** The jobs of a file of JSON lines; "-" is stdin. */
+export async function readJobs(file: string, common: LineValues): Promise<Job[]> {
+  const name = file === "-" ? "stdin" : file;
+  const content = file === "-" ? await readAll(process.stdin) : await readText(file);
+  const lines = content.split(/\r?\n/);
+  const jobs = lines.flatMap((line, i) => (line.trim() === "" ? [] : [jobOfLine(line, `${name}:${i + 1}`, common)]));
+  if (jobs.length === 0) throw new UserError(`${name} has no lines to answer`);
+  return jobs;
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(file));
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    const why = code === "ENOENT" ? "no such file" : code === "EISDIR" ? "it is a folder" : (cause as Error).message;
+    throw new UserError(`cannot read ${file}: ${why}`, { cause });
+  }
+}
+
+export function jobOfLine(line: string, where: string, common: LineValues): Job {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (error) {
+    throw new UserError(`${where}: not JSON: ${(error as Error).message}`);
+  }
+  if (typeof value === "string") return makeJob(where, { prompt: value }, common);
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new UserError(`${where}: a line is a prompt in quotes, or an object with "prompt" or "messages"`);
+  }
+  const { id, prompt, messages, ...rest } = value as Record<string, unknown>;
+  if ((prompt === undefined) === (messages === undefined)) {
+    throw new UserError(`${where}: there must be either "prompt" or "messages"`);
+  }
+  const unknown = Object.keys(rest).find((name) => canonicalName(lineOptions, name) === null);
+  if (unknown !== undefined) {
+    const names = ["id", "prompt", "messages", ...Object.keys(lineOptions)];
+    throw new UserError(`${where}: unknown key "${unknown}"${didYouMean(unknown, names)}`);
+  }
+  const base = Object.fromEntries(Object.keys(lineOptions).map((key) => [key, common[key as keyof LineValues]]));
+  const own = Object.fromEntries(Object.entries(rest).map(([key, v]) => [key, asFlag(v)]));
+  const o = resolveOptions(lineOptions, [
+    { where: "the command line", values: base },
+    { where, values: own },
+  ]);
+  return makeJob(where, given(prompt, messages, where), o, id);
+}
+
+/** Lists and objects are written as the flag would be. */
+const asFlag = (value: unknown): unknown => {
+  if (Array.isArray(value))
+    return value.every((v) => typeof v === "number") ? value.map(String) : JSON.stringify(value);
+  return typeof value === "object" && value !== null ? JSON.stringify(value) : value;
+};
+
+function given(prompt: unknown, messages: unknown, where: string): Job["given"] {
+  if (messages === undefined) {
+    const isIds = Array.isArray(prompt) && prompt.length > 0 && prompt.every((id) => Number.isInteger(id) && id >= 0);
+    if (typeof prompt === "string" || isIds) return { prompt: prompt as string | number[] };
+    throw new UserError(`${where}: "prompt" must be a text or a list of token ids`);
+  }
+  const isMessage = (m: unknown) => {
+    const { role, content } = (m ?? {}) as { role?: unknown; content?: unknown };
+    return typeof role === "string" && ["system", "user", "assistant"].includes(role) && typeof content === "string";
+  };
+  if (Array.isArray(messages) && messages.length > 0 && messages.every(isMessage)) {
+    return { messages: messages as ChatMessage[] };
+  }
+  throw new UserError(`${where}: "messages" must be a list of {"role": system, user or assistant, "content": text}`);
+}
+
+/** The jobs that the options ask for: one prompt, a file of them, or a dataset's, which `open` brings; of those a shard. */
+export async function collectJobs(o: JobChoice, open: (choice: DataChoice) => Promise<Prompt[]>): Promise<Job[]> {
+  const all = (await allJobs(o, open)).map((job, number) => ({ ...job, number }));
+  const unwritten =
+    o.output_format === "responses" && all.find(({ given }) => "prompt" in given && typeof given.prompt !== "string");
+  if (unwritten)
+    throw new UserError(`${unwritten.where}: output_format responses needs prompts as text, not as token ids`);
+  const [first, last] = shardOf(o.shard, all.length);
+  return all.slice(first, last);
+}
+
+async function allJobs(o: JobChoice, open: (choice: DataChoice) => Promise<Prompt[]>): Promise<Job[]> {
+  if (o.prompt !== null && o.input_file !== null) throw new UserError("pass either --prompt or --input_file, not both");
+  if (o.input_file !== null) return readJobs(o.input_file, o);
+  if (o.prompt !== null) return [makeJob("prompt 0", { prompt: o.prompt }, o)];
+  const prompts = await open({ ...o, max_eval_samples: o.num_prompts, max_train_samples: o.num_prompts });
+  return prompts.map(({ text, ids, messages }, i) => {
+    const said = o.output_format === "responses" && messages;
+    const given = said ? { messages: said as ChatMessage[] } : { prompt: text };
+    return { ...makeJob(`prompt ${i}`, given, o), ids };
+  });
+}
+
+/** Rows [first, last) of worker w of N, written "w/N", w from 0: consecutive, as even as can be, nothing left over. */
+export function shardOf(shard: string | null, rows: number): [first: number, last: number] {
+  if (shard === null) return [0, rows];
+  const [worker, workers] = (/^(\d+)\/(\d+)$/.exec(shard) ?? []).slice(1).map(Number);
+  if (workers === undefined || worker >= workers) {
+    throw new UserError(`shard must be like 0/4, for the first of four, up to 3/4; not ${JSON.stringify(shard)}`);
+  }
+  if (workers > rows) throw new UserError(`${rows} prompts cannot be shared out to ${workers} workers`);
+  return [Math.floor((worker * rows) / workers), Math.floor(((worker + 1) * rows) / workers)];
+}
+
+/** Which part of the dataset prompts come from: what no trainer has seen, where there is such a part. */
+export const datasetPart = (o: Pick<JobChoice, "dataset_name" | "test_size">): "train" | "test" =>
+  o.dataset_name === "builtin:world" || o.test_size > 0 ? "test" : "train";

@@ -1,0 +1,121 @@
+import { UserError } from "../../runtime/errors.ts";
+import { diskFiles } from "../../runtime/files.ts";
+import { uint32 } from "../../runtime/rng.ts";
+import type { TextCodec, TextModel } from "../../serve/model.ts";
+import { sampleText, type TokenInfo } from "../../serve/text.ts";
+import { textCodec, textModel } from "../../serve/text-model.ts";
+import { promptData } from "../data/datasets.ts";
+import { openGpu } from "../gpu.ts";
+import { openPolicy, takeTemplate, withModels } from "../models/models.ts";
+import { generationConfig } from "../models/text-models.ts";
+import { weightFormat } from "../models/weight-options.ts";
+import { generateTable } from "../options/sampling.ts";
+import { defineVerb } from "../verb.ts";
+import { answerAll, type Outcome } from "./generate-answers.ts";
+import { collectJobs, datasetPart, type Job } from "./generate-jobs.ts";
+import { generateRemotely } from "./generate-remote.ts";
+
+export const generateVerb = defineVerb({
+  name: "generate",
+  summary: "Sample responses from a model",
+  options: generateTable,
+  examples: [
+    "webrlhf generate --model_name_or_path out/sft --num_prompts 3 --num_return_sequences 2",
+    'webrlhf generate --model_name_or_path out/sft --prompt "Once there was" --temperature 0.7',
+    "webrlhf generate --model_name_or_path out/sft --input_file prompts.jsonl --output_file answers.jsonl --min_p 0.05",
+    "webrlhf generate --model_name_or_path out/sft --num_prompts 1000 --num_return_sequences 8 --output_format responses " +
+      "--shard 0/2 --output_file responses_0.jsonl",
+    "webrlhf generate --server http://127.0.0.1:8000 --input_file prompts.jsonl --output_file answers.jsonl",
+  ],
+  async run(o, context) {
+    const files = await diskFiles();
+    if (o.server !== null) return generateRemotely(o, files, context);
+    if (o.model_name_or_path === null) {
+      throw new UserError(
+        "model_name_or_path is not set: pass --model_name_or_path, or --server to let another program sample",
+      );
+    }
+    await openGpu(context.terminal);
+    const path = o.model_name_or_path;
+    const { model, tokenizer } = await openPolicy(files, path, null, o.base_model_name_or_path, weightFormat(o));
+    await withModels([model], async () => {
+      await takeTemplate(files, tokenizer, o.chat_template_path);
+      const room = { context: model.config.maxPositions, response: o.max_new_tokens };
+      const jobs = await collectJobs(o, (choice) =>
+        promptData(choice, datasetPart(o), tokenizer, room, context.terminal),
+      );
+      const codecOptions = { generationConfig: await generationConfig(files, path) };
+      const codec = textCodec(tokenizer, model.config, codecOptions, model.config.maxPositions);
+      const prompts = jobs.map((job) => promptIds(codec, job));
+      const samples = jobs.reduce((sum, job) => sum + job.samples, 0);
+      const text = textModel(model, tokenizer, {
+        ...codecOptions,
+        name: path,
+        slots: Math.min(o.max_num_seqs, samples),
+        capacity: checkRoom(jobs, prompts, model.config.maxPositions),
+        // One schedule for one list of prompts, so that equal commands give equal answers to the last bit.
+        fixedRows: true,
+        stepsPerRead: 16,
+      });
+      try {
+        await answerAll(o, context, jobs, jobs.length, async (job, index, signal) => {
+          const { ids, stop } = prompts[index];
+          const params = { ...job.params, eosIds: job.params.eosIds ?? codec.endIds };
+          return sampleHere(text, { ...job, params }, ids, [...job.stop, ...stop], signal);
+        });
+      } finally {
+        await text.engine.close();
+      }
+    });
+  },
+});
+
+/** A job's prompt in token ids, with the strings at which a conversation's turn ends. */
+function promptIds(model: TextCodec, { given, where, ids: known }: Job): { ids: Uint32Array; stop: readonly string[] } {
+  if (known) return { ids: known, stop: [] };
+  if ("messages" in given) {
+    const { ids, stop } = model.chat(given.messages);
+    return { ids: Uint32Array.from(ids), stop };
+  }
+  const ids = typeof given.prompt === "string" ? model.encode(given.prompt) : given.prompt;
+  if (ids.length === 0)
+    throw new UserError(`${where}: the prompt is empty: a model needs at least one token to go on from`);
+  const foreign = ids.find((id) => id >= model.vocabSize);
+  if (foreign !== undefined)
+    throw new UserError(`${where}: there is no token ${foreign}; ids are below ${model.vocabSize}`);
+  return { ids: Uint32Array.from(ids), stop: [] };
+}
+
+/** Tokens of the longest job. */
+function checkRoom(jobs: readonly Job[], prompts: readonly { ids: Uint32Array }[], context: number): number {
+  let longest = 0;
+  jobs.forEach(({ where, params }, i) => {
+    const { length } = prompts[i].ids;
+    if (length + params.maxNewTokens > context) {
+      throw new UserError(
+        `${where} has ${length} tokens; with ${params.maxNewTokens} new ones it exceeds the context of ${context}: ` +
+          "shorten the prompt or the response",
+      );
+    }
+    longest = Math.max(longest, length + params.maxNewTokens);
+  });
+  return longest;
+}
+
+async function sampleHere(
+  model: TextModel,
+  { params, samples, logprobs, number }: Job,
+  ids: Uint32Array,
+  stop: string[],
+  signal: AbortSignal,
+): Promise<Outcome[]> {
+  const streams = Array.from({ length: samples }, (_, k) => uint32(params.seed, 0, number, k));
+  const all = streams.map(() => ({ text: "", tokens: [] as TokenInfo[], finish: "length" as Outcome["finish"] }));
+  for await (const piece of sampleText(model, { ids, params, samples, streams, stop, top: logprobs ?? 0, signal })) {
+    const one = all[piece.sample];
+    one.text += piece.text;
+    one.tokens.push(...piece.tokens);
+    one.finish = piece.finish ?? one.finish;
+  }
+  return all.map((one) => ({ ...one, ids: one.tokens.map((t) => t.id) }));
+}

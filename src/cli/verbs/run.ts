@@ -1,0 +1,215 @@
+/** `webrlhf run`: the stages of a recipe in order; finished ones are skipped, the broken one goes on where it stopped. */
+import { createHash } from "node:crypto";
+import { readdir, stat } from "node:fs/promises";
+import { basename, dirname, join, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type Command, Option as Flag } from "commander";
+import { UserError } from "../../runtime/errors.ts";
+import { diskFiles, type Files } from "../../runtime/files.ts";
+import { readYaml } from "../command.ts";
+import { hashFile, readJson, writeJson } from "../disk.ts";
+import { lockFolder } from "../lock.ts";
+import { clock } from "../progress.ts";
+import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage } from "../recipe.ts";
+import { type Context, Interrupted, type Verb } from "../verb.ts";
+
+/** What a stage's `stage.json` (begun) and `done.json` (finished) hold. */
+export interface StageRecord {
+  readonly name: string;
+  readonly verb: string;
+  readonly title: string;
+  /** Of the options, the input stages and the input files: equal hash, equal result. */
+  readonly hash: string;
+  readonly options: Record<string, unknown>;
+  readonly inputs: readonly string[];
+  /** Place in the recipe, from 0. */
+  readonly order: number;
+  /** Wall seconds, all attempts of this process; only in done.json. */
+  readonly seconds?: number;
+}
+
+export interface RunOptions extends Overrides {
+  readonly dryRun?: boolean;
+  readonly force?: boolean;
+}
+
+export async function runRecipe(path: string, verbs: readonly Verb[], overrides: RunOptions, context: Context) {
+  const files = await diskFiles();
+  const file = await findRecipe(path);
+  const recipe = parseRecipe(path, await readYaml(file));
+  const tableOf = (name: string) => verbs.find((verb) => verb.name === name)?.options ?? null;
+  const names = verbs.map((verb) => verb.name);
+  const { outputDir, stages } = resolveRecipe(recipe, dirname(file), tableOf, names, overrides);
+  const { terminal } = context;
+  const started = performance.now();
+  terminal.line(`${terminal.style("bold", recipe.name)}: ${stages.length} stages, results in ${outputDir}`);
+  const hashes = new Map<string, string>();
+  for (const [order, stage] of stages.entries()) {
+    const hash = await hashStage(stage, hashes);
+    hashes.set(stage.name, hash);
+    const state = overrides.force ? "new" : await stateOf(files, stage, hash);
+    if (overrides.dryRun) {
+      const what = { done: "finished, would be skipped", broken: "would go on where it stopped", new: "would run" }[
+        state
+      ];
+      terminal.result(`${stage.name} (${stage.verb}): ${what}`);
+      terminal.result(JSON.stringify(stage.options, null, 2));
+      continue;
+    }
+    if (state === "done") {
+      terminal.line(`${terminal.style("green", stage.name)}: finished before, skipped`);
+      continue;
+    }
+    await runStage(files, { stage, order, hash, resume: state === "broken" }, verbs, context);
+  }
+  if (!overrides.dryRun) {
+    const seconds = (performance.now() - started) / 1000;
+    terminal.line(`${terminal.style("bold", recipe.name)}: finished in ${clock(seconds)}, results in ${outputDir}`);
+  }
+}
+
+interface Job {
+  readonly stage: Stage;
+  readonly order: number;
+  readonly hash: string;
+  readonly resume: boolean;
+}
+
+async function runStage(files: Files, { stage, order, hash, resume }: Job, verbs: readonly Verb[], context: Context) {
+  if (context.signal.aborted) throw new Interrupted("stopped");
+  const verb = verbs.find((candidate) => candidate.name === stage.verb)!;
+  const { terminal } = context;
+  terminal.line(`${terminal.style("bold", stage.title)}${resume ? " (going on where it stopped)" : ""}`);
+  const { name, title, options, inputs } = stage;
+  const record: StageRecord = { name, verb: stage.verb, title, hash, options, inputs, order };
+  if (!resume) {
+    const unlock = await lockFolder(files, stage.outputDir); // nothing of a run that is still going on is removed
+    await clean(files, stage.outputDir);
+    await unlock();
+  }
+  await writeJson(files, join(stage.outputDir, "stage.json"), record);
+  const started = performance.now();
+  await verb.run(options, { ...context, label: name, resume }).catch((error: unknown) => {
+    throw error instanceof Interrupted ? new Interrupted("stopped; the same command goes on from here") : error;
+  });
+  const seconds = Math.round(performance.now() - started) / 1000;
+  await writeJson(files, join(stage.outputDir, "done.json"), { ...record, seconds });
+}
+
+async function stateOf(files: Files, stage: Stage, hash: string): Promise<"done" | "broken" | "new"> {
+  const matches = async (file: string) =>
+    (await readJson<StageRecord>(files, join(stage.outputDir, file)))?.hash === hash;
+  if (await matches("done.json")) return "done";
+  return (await matches("stage.json")) ? "broken" : "new";
+}
+
+/** Removes an earlier, different attempt's records and checkpoints, so that nothing of it is taken up again. */
+async function clean(files: Files, dir: string): Promise<void> {
+  const own =
+    /^(stage\.json|metrics\.jsonl|timing\.jsonl|samples\.jsonl|eval_rows\.jsonl|trainer_state\.json|checkpoint-\d+|iteration_\d+)$/;
+  // First of all the claim to be finished; last of all the claim to what the checkpoints belong to.
+  await files.remove(join(dir, "done.json"));
+  for (const name of await files.list(dir))
+    if (own.test(name) && name !== "stage.json") await files.remove(join(dir, name));
+  await files.remove(join(dir, "stage.json"));
+}
+
+/** Over what decides a stage's result: its verb and options, the hashes of its input stages, the bytes of its input files. */
+export async function hashStage(stage: Stage, earlier: ReadonlyMap<string, string>): Promise<string> {
+  const hash = createHash("sha256");
+  const { output_dir: _, ...options } = stage.portable;
+  hash.update(JSON.stringify([stage.verb, Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1))]));
+  for (const name of stage.inputs) hash.update(`stage ${name} ${earlier.get(name)}`);
+  for (const [key, value] of Object.entries(stage.options)) {
+    if (key === "output_dir" || typeof value !== "string" || value.length > 4096) continue;
+    const files = await Promise.all([...new Set(pathsIn(value))].map((path) => inputFiles(String(path))));
+    for (const file of files.flat()) hash.update(`file ${key} ${basename(file)} ${await fingerprint(file)}`);
+  }
+  return hash.digest("hex").slice(0, 32);
+}
+
+/** What a path stands for: a file, or the files of a model folder. */
+async function inputFiles(path: string): Promise<string[]> {
+  const info = await stat(path).catch(() => null);
+  if (info?.isFile()) return [path];
+  if (!info?.isDirectory()) return [];
+  const names = await readdir(path);
+  return ["config.json", "model.safetensors", "tokenizer.json"]
+    .filter((n) => names.includes(n))
+    .map((n) => join(path, n));
+}
+
+/** Reading gigabytes only to compare them would cost more than it saves: there the size must do. */
+async function fingerprint(file: string): Promise<string> {
+  const { size } = await stat(file);
+  return size > 2 ** 28 ? `${size} bytes` : hashFile(file);
+}
+
+/** A path, or the name of one of the recipes that come with the program. */
+async function findRecipe(path: string): Promise<string> {
+  if (await stat(path).catch(() => null)) return path;
+  const shipped = fileURLToPath(new URL("../../../recipes", import.meta.url));
+  const known = (await readdir(shipped, { recursive: true }).catch(() => []))
+    .filter((file) => file.endsWith(".yaml"))
+    .map((file) => file.slice(0, -".yaml".length).split(sep).join("/"))
+    .sort();
+  const name = path.replace(/^recipes\//, "").replace(/\.ya?ml$/, "");
+  if (known.includes(name)) return join(shipped, `${name}.yaml`);
+  throw new UserError(`${path}: there is no such recipe; a path, or one of ${known.join(", ")}`);
+}
+
+/** Flags that commander does not know are the recipe's variables. */
+export function variableFlags(words: readonly string[]): Record<string, string> {
+  const vars: Record<string, string> = {};
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i];
+    if (!word.startsWith("--")) throw new UserError(`unexpected argument "${word}"`);
+    const cut = word.indexOf("=");
+    const name = (cut < 0 ? word : word.slice(0, cut)).slice(2);
+    const value = cut < 0 ? words[++i] : word.slice(cut + 1);
+    if (value === undefined) throw new UserError(`--${name} needs a value`);
+    vars[name] = value;
+  }
+  return vars;
+}
+
+export function registerRun(program: Command, verbs: readonly Verb[], makeContext: (label: string) => Context): void {
+  program
+    .command("run")
+    .summary("Run a recipe: several stages in order")
+    .description(
+      "Run a recipe: several stages in order. Finished stages are skipped, a broken one goes on where it stopped.",
+    )
+    .argument("<recipe>", "YAML file, or the name of a recipe that comes with webrlhf")
+    .option("--output_dir <path>", "Folder for all stages' results (default: the recipe's)")
+    .addOption(
+      new Flag("--set <key=value>", "Set a variable or <stage>.<option>; may be repeated")
+        .argParser((value: string, before: string[]) => [...before, value])
+        .default([], "none"),
+    )
+    .option("--dry_run", "Print what would run, with every option")
+    .option("--force", "Run finished stages again")
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .addHelpText(
+      "after",
+      `
+Flags not listed here set the recipe's variables: --train pairs.jsonl.gz sets "train" under "vars:".
+
+Examples:
+  webrlhf run quickstart
+  webrlhf run recipes/alpacaeval.yaml --train pairs-train.jsonl.gz --test pairs-test.jsonl.gz
+  webrlhf run quickstart --output_dir runs/strict --set ppo.kl_coef=0.2 --set ppo.max_steps=40`,
+    )
+    .action(
+      async (
+        path: string,
+        flags: { output_dir?: string; set: string[]; dry_run?: boolean; force?: boolean },
+        command: Command,
+      ) => {
+        const vars = variableFlags(command.args.slice(1));
+        const { output_dir: outputDir, set, dry_run: dryRun, force } = flags;
+        await runRecipe(path, verbs, { outputDir, set, vars, dryRun, force }, makeContext("run"));
+      },
+    );
+}

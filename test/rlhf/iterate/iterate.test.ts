@@ -1,0 +1,278 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import type { SampledRow, ScoredRow } from "../../../src/data/scored-rows.ts";
+import { CausalLM } from "../../../src/nn/models.ts";
+import type { TrainEvent } from "../../../src/rlhf/events.ts";
+import {
+  annotateRows,
+  judgeByPreference,
+  judgeByReward,
+  rewardStatistics,
+} from "../../../src/rlhf/iterate/annotate.ts";
+import { trainIteratively } from "../../../src/rlhf/iterate/iterate.ts";
+import type { IterateInputs, IterateOptions } from "../../../src/rlhf/iterate/options.ts";
+import { pairDefaults } from "../../../src/rlhf/iterate/pairs.ts";
+import { dpoDefaults } from "../../../src/rlhf/preference/dpo.ts";
+import type { Response } from "../../../src/rlhf/rollout.ts";
+import { type Files, memoryFiles } from "../../../src/runtime/files.ts";
+import { RowLog } from "../../../src/runtime/row-log.ts";
+import { gpuReady } from "../../helpers.ts";
+import { prompts, tinyConfig, tokenizer } from "../tiny.ts";
+
+beforeAll(gpuReady);
+
+const options: IterateOptions = {
+  ...dpoDefaults,
+  iterations: 2,
+  promptsPerIteration: 4,
+  samples: 3,
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  responseLength: 5,
+  reference: "previous",
+  pairs: pairDefaults,
+  showSamples: 2,
+  learningRate: 1e-2,
+  batchSize: 2,
+  epochs: 1,
+  saveSteps: 1,
+  seed: 5,
+};
+
+/** Rewards responses with many different tokens. */
+const reward = async (responses: readonly Response[]) =>
+  responses.map((r) => new Set(r.ids.subarray(r.promptLength)).size + r.text.length / 100);
+
+const judge = judgeByReward(reward, (row, k) => ({
+  ids: Uint32Array.from((row.tokenIds as number[][])[k]),
+  promptLength: 0,
+  prompt: 0,
+  sample: k,
+  promptText: String(row.prompt),
+  text: row.responses[k],
+  ended: true,
+}));
+
+interface Killed extends Error {
+  killed: true;
+}
+
+/** Files that stop working after so many writes, as a killed process's do. */
+function dying(files: Files, writes: number, onWrite = () => {}): Files {
+  let left = writes;
+  const guard =
+    <A extends unknown[], R>(work: (...args: A) => Promise<R>) =>
+    async (...args: A): Promise<R> => {
+      if (left-- <= 0) throw Object.assign(new Error("killed"), { killed: true }) as Killed;
+      onWrite();
+      return work(...args);
+    };
+  return {
+    ...files,
+    writeFile: guard(files.writeFile),
+    writeFiles: guard(files.writeFiles),
+    writeFolder: guard(files.writeFolder),
+    append: guard(files.append),
+    remove: guard(files.remove),
+  };
+}
+
+async function run(
+  files: Files,
+  more: Partial<IterateOptions> = {},
+  inputs: Partial<IterateInputs> = {},
+): Promise<{ events: TrainEvent[]; killed: boolean }> {
+  const policy = new CausalLM(tinyConfig()).initialize(1);
+  const initial = new CausalLM(tinyConfig()).initialize(1);
+  const all = prompts(20);
+  const events: TrainEvent[] = [];
+  let killed = false;
+  try {
+    const run = { files, path: "out" };
+    const evaluation = { prompts: all.slice(14, 16), reward };
+    const given = { policy, initial, tokenizer, prompts: all.slice(0, 14), judge, evaluation, run };
+    for await (const event of trainIteratively({ ...given, ...inputs }, { ...options, ...more })) events.push(event);
+  } catch (error) {
+    if (!(error as Killed).killed) throw error;
+    killed = true;
+  } finally {
+    policy.destroy();
+    initial.destroy();
+  }
+  return { events, killed };
+}
+
+const sum = async (bytes: Uint8Array) =>
+  Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes.slice())), (b) => b.toString(16)).join(" ");
+
+/** Everything on disk, by name; of tensors their checksum. */
+async function contents(files: Files, path = "out"): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  for (const name of await files.list(path)) {
+    const bytes = await files.read(`${path}/${name}`);
+    if (bytes)
+      found[`${path}/${name}`] = name.endsWith(".safetensors") ? await sum(bytes) : new TextDecoder().decode(bytes);
+    else Object.assign(found, await contents(files, `${path}/${name}`));
+  }
+  return found;
+}
+
+describe("iterative DPO", () => {
+  it("samples, scores, pairs and trains in every iteration, on new prompts", async () => {
+    const files = memoryFiles();
+    const { events } = await run(files);
+    const all = await contents(files);
+    const lines = (name: string) =>
+      all[name]
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+    const ids = [1, 2].flatMap((i) => lines(`out/iteration_${i}/responses.jsonl`).map((row) => row.id));
+    expect(ids.length).toBe(8);
+    expect(new Set(ids).size).toBe(8);
+    const scored = lines("out/iteration_2/rewards.jsonl") as ScoredRow[];
+    expect(scored.every((row) => row.responses.length === 3 && row.rewards.length === 3)).toBe(true);
+    for (const pair of lines("out/iteration_2/pairs.jsonl")) {
+      expect(Object.keys(pair)).toEqual(["prompt", "chosen", "rejected", "margin"]);
+      const row = scored.find(({ prompt }) => prompt === pair.prompt) as ScoredRow;
+      const at = (text: string) => row.rewards[row.responses.indexOf(text)];
+      expect(at(pair.chosen) - at(pair.rejected)).toBeCloseTo(pair.margin, 9);
+    }
+    const evals = events.filter((e) => e.type === "eval");
+    expect(evals.map(({ metrics }) => metrics.iteration)).toEqual([0, 1, 2]);
+    expect(Object.keys(evals[1].metrics).slice(0, 5)).toEqual([
+      "iteration",
+      "mean_length",
+      "eos_rate",
+      "reward",
+      "reward_top1",
+    ]);
+    expect(evals[1].metrics.kl).toBe(0);
+    expect(evals[2].metrics.kl).not.toBe(0);
+    const steps = events.flatMap((e) => (e.type === "step" ? [e.step] : []));
+    expect(steps).toEqual(steps.map((_, i) => i + 1));
+    expect(all["out/model.safetensors"]).toBe(all["out/iteration_2/model/model.safetensors"]);
+    expect(Object.keys(all).filter((name) => /partial|checkpoint/.test(name))).toEqual([]);
+    // The first step of each iteration has the policy as its own reference.
+    const losses = events.flatMap((e) => (e.type === "step" && e.metrics["rewards/margins"] === 0 ? [e.step] : []));
+    expect(losses).toEqual([
+      1,
+      (events.find((e) => e.type === "step" && e.metrics.iteration === 2) as { step: number }).step,
+    ]);
+  });
+
+  it("measures against the initial model where asked, which makes a difference from the second iteration on", async () => {
+    const models = await Promise.all(
+      (["initial", "previous"] as const).map(async (reference) => {
+        const files = memoryFiles();
+        await run(files, { reference });
+        return contents(files);
+      }),
+    );
+    const same = (i: number) => models.map((m) => m[`out/iteration_${i}/model/model.safetensors`]);
+    expect(same(1)[0]).toBe(same(1)[1]);
+    expect(same(2)[0]).not.toBe(same(2)[1]);
+  });
+
+  it("ends with the same bytes wherever it was killed", async () => {
+    const whole = memoryFiles();
+    let writes = 0;
+    const { events } = await run(dying(whole, Number.POSITIVE_INFINITY, () => writes++));
+    const expected = await contents(whole);
+    expect(writes).toBeGreaterThan(20);
+    for (let kill = 0; kill < 10; kill++) {
+      const before = Math.floor(((kill + 0.5) * writes) / 10);
+      const files = memoryFiles();
+      let attempts = 0;
+      let last: TrainEvent[] = [];
+      for (let killed = true; killed; attempts++) {
+        const outcome = await run(attempts === 0 ? dying(files, before) : files, {}, { resume: true });
+        ({ killed } = outcome);
+        last = outcome.events;
+      }
+      expect(attempts).toBe(2);
+      expect(await contents(files)).toEqual(expected);
+      expect(last.filter((e) => e.type === "eval")).toEqual(events.filter((e) => e.type === "eval"));
+      expect(last.at(-1)).toEqual(events.at(-1));
+    }
+  }, 180_000);
+
+  it("asks for enough prompts, refuses ties, and a folder of another run", async () => {
+    await expect(run(memoryFiles(), { promptsPerIteration: 8 })).rejects.toThrow(/need 16 prompts; there are 14/);
+    const equal = { judge: async (rows: readonly SampledRow[]) => rows.map((row) => row.responses.map(() => 1)) };
+    await expect(run(memoryFiles(), {}, equal)).rejects.toThrow(
+      /no pair to learn from: 0 pairs of 4 prompts \(4 with equal/,
+    );
+    const files = memoryFiles();
+    await run(files, { iterations: 1 });
+    await expect(run(files)).rejects.toThrow(/holds iteration_0 of an earlier run/);
+    await expect(run(files, { promptsPerIteration: 5 }, { resume: true })).rejects.toThrow(
+      /iteration_0\/metrics.json: the run had promptsPerIteration 4, not 5/,
+    );
+    await expect(run(files, { reference: "initial" }, { resume: true })).rejects.toThrow(
+      /had reference previous, not initial/,
+    );
+  });
+});
+
+describe("annotation", () => {
+  const rows: SampledRow[] = [
+    { prompt: "p", responses: ["a", "bbb", "cc"] },
+    { prompt: "q", responses: ["dddd"] },
+    { prompt: "r", responses: ["e", "f", "gg"] },
+  ];
+  const byLength = judgeByReward(
+    async (responses) => responses.map(({ text }) => text.length),
+    (row, k) => ({
+      ids: new Uint32Array(),
+      promptLength: 0,
+      prompt: 0,
+      sample: k,
+      promptText: "",
+      text: row.responses[k],
+      ended: true,
+    }),
+  );
+
+  it("goes on where a judge broke off", async () => {
+    const files = memoryFiles();
+    let calls = 0;
+    const failing = async (given: readonly SampledRow[]) => {
+      if (++calls > 2) throw new Error("the endpoint is gone");
+      return byLength(given);
+    };
+    const log = await RowLog.open<number[]>(files, "log");
+    await expect(annotateRows(failing, rows, log, { rowsAtOnce: 1 })).rejects.toThrow("the endpoint is gone");
+    const asked: string[] = [];
+    const again = await RowLog.open<number[]>(files, "log");
+    const scored = await annotateRows(
+      (given) => {
+        asked.push(...given.map(({ prompt }) => String(prompt)));
+        return byLength(given);
+      },
+      rows,
+      again,
+      { rowsAtOnce: 1 },
+    );
+    expect(asked).toEqual(["r"]);
+    expect(scored?.map((row) => row.rewards)).toEqual([[1, 3, 2], [4], [1, 1, 2]]);
+    expect(rewardStatistics(scored as ScoredRow[])).toEqual({
+      total: 3,
+      kept: 2,
+      samples: 3,
+      mean_reward: 10 / 6,
+      top1_reward: 2.5,
+      min_reward: 1,
+      mean_characters: 10 / 6,
+    });
+  });
+
+  it("ranks by comparisons", async () => {
+    const model = {
+      prefer: async (_: unknown, a: readonly string[], b: readonly string[]) =>
+        a.map((text, i) => (text.length > b[i].length ? 1 : text.length < b[i].length ? 0 : 0.5)),
+    };
+    expect(await judgeByPreference(model, "round_robin")(rows)).toEqual([[0, 1, 0.5], [0.5], [0.25, 0.25, 1]]);
+    expect(await judgeByPreference(model, "tournament")(rows)).toEqual([[0, 1, 0.5], [1], [0.5, 0, 1]]);
+  });
+});

@@ -1,0 +1,469 @@
+/** PPO's trainer: what its options do, what it keeps, writes and logs, and that it goes on from a stop bit for bit. */
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { poolStats } from "../../../src/gpu/pool.ts";
+import { trim } from "../../../src/gpu/stream.ts";
+import { CausalLM, type Model, ScoreModel } from "../../../src/nn/models.ts";
+import { AdamW } from "../../../src/nn/optimizer.ts";
+import { loadCausalLM, loadScoreModel } from "../../../src/nn/pretrained.ts";
+import { endRows, pack, type Sequence } from "../../../src/rlhf/batch.ts";
+import type { TrainEvent } from "../../../src/rlhf/events.ts";
+import type { Experience } from "../../../src/rlhf/ppo/advantages.ts";
+import { offloadLevels } from "../../../src/rlhf/ppo/offload.ts";
+import { type PpoOptions, ppoDefaults } from "../../../src/rlhf/ppo/options.ts";
+import { type PpoInputs, trainPpo } from "../../../src/rlhf/ppo/ppo.ts";
+import { collectRollout } from "../../../src/rlhf/ppo/rollout.ts";
+import { policyMicroStep, ptxMicroStep } from "../../../src/rlhf/ppo/steps.ts";
+import { stepsOf, updatePolicy } from "../../../src/rlhf/ppo/update.ts";
+import { modelReward, type Response, responseValues, withinLength } from "../../../src/rlhf/rollout.ts";
+import { evaluateSft } from "../../../src/rlhf/sft.ts";
+import { freshNormalizer } from "../../../src/rlhf/stats.ts";
+import { memoryFiles } from "../../../src/runtime/files.ts";
+import { noGrad } from "../../../src/tensor/autograd.ts";
+import { scope } from "../../../src/tensor/scope.ts";
+import { gpuReady } from "../../helpers.ts";
+import { collect, metricsOf, prompts, sequences, tinyConfig, tokenizer } from "../tiny.ts";
+
+beforeAll(gpuReady);
+
+const opened: Model[] = [];
+afterEach(() => {
+  for (const model of opened.splice(0)) model.destroy();
+});
+const keep = <M extends Model>(model: M): M => {
+  opened.push(model);
+  return model;
+};
+const policy = (seed = 1, label = "actor") => keep(new CausalLM(tinyConfig(), label).initialize(seed));
+const scorer = (seed = 2) => keep(new ScoreModel(tinyConfig(), "scorer").initialize(seed));
+
+const lengthReward = async (responses: readonly Response[]) => responses.map((r) => r.ids.length - r.promptLength);
+
+function setup(extra: Partial<PpoOptions> = {}, more: Partial<PpoInputs> = {}) {
+  const inputs: PpoInputs = {
+    actor: policy(),
+    reference: policy(1, "reference"),
+    critic: scorer(),
+    reward: lengthReward,
+    tokenizer,
+    prompts: prompts(8),
+    ...more,
+  };
+  const dialect = extra.dialect ?? "paddle";
+  const sizes = { promptsPerRollout: 8, batchSize: 4, responseLength: 6, learningRate: 1e-2, maxSteps: 2, seed: 5 };
+  return { inputs, options: { ...ppoDefaults(dialect), ...sizes, ...extra } };
+}
+
+const run = async (extra: Partial<PpoOptions> = {}, more: Partial<PpoInputs> = {}) => {
+  const { inputs, options } = setup(extra, more);
+  const events = await collect(trainPpo(inputs, options));
+  return { inputs, events, metrics: metricsOf(events) };
+};
+
+/** Some experience that no rollout was needed for. */
+const experienceOf = (list: readonly Sequence[], samples = 1): Experience[] =>
+  list.map(({ ids, promptLength }, i) => {
+    const n = ids.length - promptLength;
+    const flat = (v: number) => new Float32Array(n).fill(v);
+    const prompt = Math.floor(i / samples);
+    const response = { ids, promptLength, prompt, sample: i % samples, promptText: "", text: "", ended: true };
+    return { response, logProbs: flat(-5.8), values: flat(0.1), advantages: flat(i - 1.5), returns: flat(i) };
+  });
+
+describe("the supervised loss beside PPO (ptx)", () => {
+  const experience = () => experienceOf(sequences(4));
+  const beside = () => sequences(8).slice(4);
+
+  /** Gradient of a micro-step, all parameters in a row. */
+  async function gradientOf(step: (actor: CausalLM) => unknown): Promise<number[]> {
+    const actor = policy();
+    actor.store.trainable();
+    scope(() => {
+      step(actor);
+    });
+    const all: number[] = [];
+    for (const parameter of actor.store.parameters) all.push(...((await parameter.value.grad?.read()) ?? []));
+    return all;
+  }
+
+  it.each([
+    ["average", 0.5, 4],
+    ["sum", 1, 4],
+    ["average", 0.5, 2],
+  ] as const)("combines gradients by %s", async (ptxCombination, half, batchSize) => {
+    const { options } = setup({ ptxCombination, ptxCoef: 3, batchSize, accumulation: 4 / batchSize });
+    const own = await gradientOf((actor) => policyMicroStep(actor, experience(), 1, { ...options, klCoef: 0 }));
+    const predicted = beside().reduce((n, s) => n + s.ids.length - s.promptLength, 0);
+    const other = await gradientOf((actor) => ptxMicroStep(actor, beside(), predicted, 1));
+    const norm = Math.sqrt(own.reduce((sum, g, i) => sum + (half * (g + 3 * other[i])) ** 2, 0));
+    const actor = policy();
+    const optimizer = new AdamW(actor.store, options);
+    const trainee = { model: actor, optimizer };
+    const metrics = await updatePolicy(trainee, experience(), 0, { ptx: beside(), average: null, klCoef: 0 }, options);
+    optimizer.destroy();
+    expect(Math.abs(metrics.actor_grad_norm / norm - 1)).toBeLessThan(1e-4);
+  });
+
+  it("logs both losses as they are, whatever is made of their gradients", async () => {
+    const ptx = beside();
+    const before = (await evaluateSft(policy(), ptx)).eval_loss;
+    const alone = await run({ maxSteps: 1, batchSize: 8 });
+    const both = await run({ maxSteps: 1, batchSize: 8, ptxCoef: 16 }, { ptx });
+    expect(alone.metrics[0].ptx_loss).toBeUndefined();
+    expect(both.metrics[0].actor_loss).toBe(alone.metrics[0].actor_loss);
+    expect(both.metrics[0].ptx_loss).toBeCloseTo(before, 4);
+    expect(both.metrics[0]["train/ptx_loss"]).toBe(both.metrics[0].ptx_loss);
+  });
+
+  it("is learned, and only measured with a weight of 0", async () => {
+    const data = { ptx: sequences(8), ptxEval: sequences(8), evalPrompts: prompts(2) };
+    const lossAfter = async (ptxCoef: number) => {
+      const { events } = await run({ maxSteps: 4, evalSteps: 4, ptxCoef }, data);
+      return events.flatMap((e) => (e.type === "eval" ? [e.metrics.eval_ptx_loss] : []));
+    };
+    const [with16, without] = [await lossAfter(16), await lossAfter(0)];
+    expect(with16).toHaveLength(2);
+    expect(with16[0]).toBe(without[0]);
+    expect(with16[1]).toBeLessThan(with16[0] - 0.1);
+    expect(without[1]).toBeGreaterThan(with16[1] + 0.1);
+  });
+});
+
+describe("minibatches", () => {
+  it("take response j of every prompt before response j + 1 of any, or are drawn anew", () => {
+    const experience = experienceOf(sequences(6), 3);
+    const { options } = setup({ batchSize: 2, accumulation: 2, samplesPerPrompt: 3, epochs: 2 });
+    const places = (shuffle: boolean) =>
+      [...stepsOf(experience, 1, { ...options, shuffle })].map((s) =>
+        s.parts.map((p) => p.map((e) => experience.indexOf(e))),
+      );
+    const inOrder = [[[0, 3], [1, 4]], [[2, 5]]]; // biome-ignore format: one line per step
+    expect(places(false)).toEqual([...inOrder, ...inOrder]);
+    const drawn = places(true);
+    expect(drawn.slice(0, 2).flat(2).sort()).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(drawn.slice(2)).not.toEqual(drawn.slice(0, 2));
+    expect([...stepsOf(experience, 1, options)].map((s) => s.taken)).toEqual([4, 5, 6, 7]);
+  });
+});
+
+describe("log-probabilities of rollout and update", () => {
+  it.each([
+    ["raw", { tempered: false }, true],
+    ["tempered", { tempered: true }, true],
+    ["tempered in the rollout alone", { tempered: "rollout" }, false],
+    ["raw, of truncated sampling", { tempered: false, topP: 0.8, topK: 50, minP: 0.01, repetitionPenalty: 1.2 }, true],
+  ] as const)("%s", async (_, options, equal) => {
+    const { metrics } = await run({ ...options, temperature: 0.6, maxSteps: 1 });
+    if (equal) expect(Math.abs(metrics[0].first_ratio - 1)).toBeLessThan(1e-6);
+    else expect(Math.abs(metrics[0].first_ratio - 1)).toBeGreaterThan(1e-3);
+  });
+});
+
+describe("a rollout", () => {
+  const rolledOut = async (extra: Partial<PpoOptions>, more: Partial<PpoInputs> = {}, klCoef = 0.5) => {
+    const { inputs, options } = setup(extra, more);
+    const { average: _, ...rest } = inputs;
+    return collectRollout(rest, [0, 1, 2, 3, 4, 5, 6, 7], 0, { klCoef, normalizer: freshNormalizer() }, options);
+  };
+
+  it("takes the KL off the rewards, or leaves it to the loss", async () => {
+    const reference = policy(9, "other");
+    const inReward = await rolledOut({}, { reference });
+    const inLoss = await rolledOut({ klPlacement: "loss" }, { reference });
+    inReward.rewards.forEach((rewards, i) => {
+      const d = inReward.logProbs[i].map((p, t) => p - inReward.refLogProbs[i][t]);
+      const score = (t: number) => (t === rewards.length - 1 ? inReward.scores[i] : 0);
+      rewards.forEach((r, t) => {
+        expect(r).toBeCloseTo(-0.5 * d[t] + score(t), 5);
+        expect(inLoss.rewards[i][t]).toBeCloseTo(score(t), 12);
+      });
+    });
+    expect(inLoss.metrics.kl).toBe(inReward.metrics.kl);
+    const clamped = await rolledOut({ klClamp: 1e-3 }, { reference });
+    expect(Math.abs(clamped.metrics.kl_per_token)).toBeLessThanOrEqual(1e-3);
+  });
+
+  it("punishes responses that do not end", async () => {
+    const [plain, punished] = [await rolledOut({}), await rolledOut({ missingEosPenalty: 3 })];
+    const lost = plain.rewards.map((r, i) => r[r.length - 1] - punished.rewards[i][r.length - 1]);
+    expect(lost).toEqual(plain.responses.map((r) => (r.ended ? 0 : 3)));
+    expect(lost).toContain(3);
+    expect(punished.scores).toEqual(plain.scores);
+  });
+
+  it("keeps prompt and response within a length together", async () => {
+    const whole = await rolledOut({});
+    const longest = Math.max(...whole.responses.map((r) => r.ids.length));
+    const short = await rolledOut({ maxLength: longest - 2 });
+    short.responses.forEach(({ ids, ended, promptLength, text }, i) => {
+      const before = whole.responses[i];
+      const room = Math.max(promptLength + 1, longest - 2);
+      expect(ids).toEqual(before.ids.slice(0, room));
+      if (before.ids.length > room) expect(ended).toBe(false);
+      expect(text).toBe(tokenizer.decode(ids.subarray(promptLength), { continued: true }));
+    });
+    expect(short.responses.some((r, i) => r.ids.length < whole.responses[i].ids.length)).toBe(true);
+    expect(withinLength(whole.responses[0], 1, tokenizer).ids.length).toBe(whole.responses[0].promptLength + 1);
+  });
+
+  it("gives scores a slot after the last token, whose value is the last token's", async () => {
+    const rollout = await rolledOut({ dialect: "trl", responseLength: 6 });
+    const full = rollout.responses.map((r) => r.ids.length - r.promptLength === 6);
+    expect(rollout.rewards.map((r) => r.length)).toEqual(
+      rollout.responses.map((r, i) => r.ids.length - r.promptLength + Number(!full[i])),
+    );
+    const critic = scorer(3);
+    const { responses } = rollout;
+    const slots = responses.map((r) => r.ids.length - r.promptLength + 1);
+    const values = await responseValues(critic, responses, slots);
+    const ends = scope(() =>
+      noGrad(() => {
+        const { ids, packing, starts } = pack(responses);
+        return critic.scores(ids, packing, endRows(responses, starts));
+      }),
+    );
+    const last = await ends.read();
+    ends.free("test");
+    values.forEach((v, i) => {
+      expect(v.length).toBe(slots[i]);
+      expect(v[v.length - 1]).toBeCloseTo(last[i], 5);
+    });
+    const plain = await responseValues(critic, responses);
+    expect(values.map((v) => [...v.slice(0, -1)])).toEqual(plain.map((v) => [...v]));
+  });
+
+  it("normalises by running statistics, or by those of the reward model's training", async () => {
+    const running = await rolledOut({ dialect: "paddle-late", klCoef: 0 }, {}, 0);
+    const ends = running.rewards.map((r) => r[r.length - 1]);
+    expect(Math.abs(ends.reduce((a, b) => a + b, 0))).toBeLessThan(1e-9);
+    const judge = scorer(4);
+    expect(() => modelReward(judge, { normalize: true })).toThrow(/kept no statistics/);
+    const raw = await rolledOut({}, { reward: modelReward(judge) });
+    judge.scoring.normalizer = { kind: "RunningMeanStd", momentum: 0.9, mean: 0.25, variance: 4, count: 10 };
+    const normalized = await rolledOut({}, { reward: modelReward(judge, { normalize: true }) });
+    normalized.scores.forEach((s, i) => {
+      expect(s).toBeCloseTo((raw.scores[i] - 0.25) / 2, 5);
+    });
+  });
+});
+
+describe("a moving average of the actor", () => {
+  it("follows it after every optimizer step", async () => {
+    const average = policy(1, "average");
+    const start = await average.store.read();
+    const { inputs } = await run({ emaBeta: 0.75, maxSteps: 1, batchSize: 8 }, { average });
+    const end = await inputs.actor.store.read();
+    for (const [name, values] of await average.store.read()) {
+      values.forEach((x, i) => {
+        expect(x).toBeCloseTo(0.75 * start.get(name)![i] + 0.25 * end.get(name)![i], 6);
+      });
+    }
+  });
+
+  it("samples, unless it is only kept; the actor measures", async () => {
+    const texts = async (emaSamples: boolean) => {
+      const options = { emaBeta: 0.999999, emaSamples, learningRate: 3e-2 };
+      const { events, metrics } = await run(options, { average: policy(1, "average") });
+      const shown = events.flatMap((e) => (e.type === "samples" ? [e.samples.map((s) => s.response)] : []));
+      return { second: shown[1], metrics: metrics[1] };
+    };
+    const { metrics, second } = await texts(true);
+    expect(second).not.toEqual((await texts(false)).second);
+    expect(Math.abs(metrics.first_ratio - 1)).toBeLessThan(1e-6);
+  });
+});
+
+describe("the critic's optimizer", () => {
+  it("has a schedule of its own", async () => {
+    const own = {
+      criticLearningRate: 4e-3,
+      criticSchedule: "cosine_with_min_lr",
+      criticMinLearningRate: 1e-3,
+    } as const;
+    const { metrics } = await run({ ...own, schedule: "linear", batchSize: 8, maxSteps: 3, criticDecaySteps: 2 });
+    expect(metrics.map((m) => m.learning_rate)).toEqual([1e-2, 1e-2 * (1 - 1 / 3), 1e-2 * (1 - 2 / 3)]);
+    const [a, b, c] = metrics.map((m) => m.critic_learning_rate);
+    expect(a).toBe(4e-3);
+    expect(b).toBeCloseTo(2.5e-3, 12);
+    expect(c).toBeCloseTo(1e-3, 12);
+    const shared = await run({ criticLearningRate: 4e-3, schedule: "linear", batchSize: 8 });
+    expect(shared.metrics.map((m) => m.critic_learning_rate)).toEqual([4e-3, 2e-3]);
+  });
+});
+
+describe("offloading", () => {
+  const judged = () => ({ reward: modelReward(scorer(4)), average: policy(1, "average") });
+
+  it("changes no result, and gives memory back", async () => {
+    const measured = async (offload: PpoOptions["offload"]) => {
+      const more = judged();
+      const { inputs, options } = setup(
+        { offload, emaBeta: 0.5, ptxCoef: 1, maxSteps: 2 },
+        { ...more, ptx: sequences(4) },
+      );
+      const events: TrainEvent[] = [];
+      let held = 0;
+      for await (const event of trainPpo(inputs, options)) {
+        trim();
+        if (event.type === "step") held = poolStats().poolBytes;
+        events.push(event);
+      }
+      expect(inputs.actor.store.resident.here).toBe(!offload.includes("train_model"));
+      for (const { store } of [inputs.actor, more.average]) store.resident.restore();
+      const weights = [...(await inputs.actor.store.read()), ...(await more.average.store.read())];
+      for (const model of opened.splice(0)) model.destroy();
+      return { held, metrics: metricsOf(events), weights };
+    };
+    const bytes = (model: Model) => {
+      opened.pop();
+      model.destroy();
+      return model.store.chunks.reduce((n, c) => n + c.size * 4, 0);
+    };
+    const [lm, score] = [bytes(policy()), bytes(scorer())];
+    const bare = await measured([]);
+    const held = { none: bare.held } as Record<string, number>;
+    for (const levels of [...offloadLevels.map((level) => [level]), [...offloadLevels]]) {
+      const { metrics, weights, held: now } = await measured(levels);
+      expect(metrics).toEqual(bare.metrics);
+      expect(weights).toEqual(bare.weights);
+      held[levels.join(" ")] = now;
+    }
+    const saved = (levels: string) => held.none - held[levels];
+    expect(saved("freeze_model")).toBe(lm + score); // reference and reward model
+    expect(saved("optimizer")).toBe(2 * lm + 2 * score); // two moments of actor and critic
+    expect(saved("train_model")).toBe(3 * lm + 2 * score); // both with gradients, and the moving average
+    const sum = offloadLevels.reduce((total, level) => total + saved(level), 0);
+    expect(saved(offloadLevels.join(" "))).toBe(sum);
+  });
+});
+
+describe("offloading adapters", () => {
+  it("changes no result where all models stand on one base", async () => {
+    const lora = { rank: 2, alpha: 4, targets: "all-linear", dropout: 0 } as const;
+    const trained = async (offload: PpoOptions["offload"]) => {
+      const base = policy(1, "base");
+      const judge = keep(new ScoreModel({ base, lora }, "judge").initialize(4));
+      const actor = keep(new CausalLM({ base, lora }, "actor").initialize(2));
+      const critic = keep(new ScoreModel({ base, lora }, "critic").initialize(3));
+      const models = { actor, critic, reference: base, reward: modelReward(judge) };
+      const { metrics } = await run({ offload }, models);
+      if (!actor.store.resident.here) actor.store.resident.restore();
+      return { metrics, weights: await actor.store.read() };
+    };
+    expect(await trained(offloadLevels)).toEqual(await trained([]));
+  });
+});
+
+describe("what a run leaves", () => {
+  const readText = async (files: ReturnType<typeof memoryFiles>, path: string) =>
+    new TextDecoder().decode((await files.read(path)) ?? new Uint8Array());
+
+  it("policy, value and moving average are models in their own folders, the policy in the output folder, too", async () => {
+    const files = memoryFiles();
+    const average = policy(1, "average");
+    const { inputs } = await run({ emaBeta: 0.5 }, { average, run: { files, path: "out" } });
+    const want = await inputs.actor.store.read();
+    for (const folder of ["out", "out/policy"]) {
+      expect(await keep(await loadCausalLM(files, folder)).store.read()).toEqual(want);
+    }
+    expect(await keep(await loadCausalLM(files, "out/ema")).store.read()).toEqual(await average.store.read());
+    const value = keep(await loadScoreModel(files, "out/value"));
+    expect(await value.store.read()).toEqual(await inputs.critic.store.read());
+  });
+
+  it("evaluations before training, on the way and at the end", async () => {
+    const files = memoryFiles();
+    const evalPrompts = prompts(14).slice(8);
+    const { events } = await run({ evalSteps: 2, maxSteps: 3 }, { evalPrompts, run: { files, path: "out" } });
+    const evals = events.flatMap((e) => (e.type === "eval" ? [e] : []));
+    expect(evals.map((e) => e.step)).toEqual([0, 2, 3]);
+    expect(events.findIndex((e) => e.type === "eval")).toBeLessThan(events.findIndex((e) => e.type === "step"));
+    for (const { step, metrics, rows } of evals) {
+      const lines = (await readText(files, `out/eval_out-step${step}.jsonl`))
+        .trim()
+        .split("\n")
+        .map((l) => JSON.parse(l));
+      expect(lines.map((l) => l.prompt)).toEqual(evalPrompts.map((p) => p.text));
+      expect(rows).toEqual(lines.slice(0, 5));
+      expect(metrics.eval_reward).toBeCloseTo(lines.reduce((sum, l) => sum + l.reward, 0) / lines.length, 9);
+      expect(metrics["eval/reward"]).toBe(metrics.eval_reward);
+    }
+  });
+
+  it("metrics under the names of the dialect's program", async () => {
+    const names = {
+      paddle: ["train/actor_loss", "train/reward_critic_loss", "train/reward", "train/kl_divergence", "train/actor_lr"],
+      safe: ["train/reward_with_kl_penalty", "train/reward_advantage", "train/reward_return", "train/reward_value"],
+      "paddle-late": ["train_policy_loss", "train_value_loss", "train_norm_reward", "train_kl_divergence"],
+      trl: ["objective/kl", "objective/rlhf_reward", "policy/approxkl_avg", "loss/value_avg", "val/clipfrac_avg"],
+    };
+    for (const [dialect, expected] of Object.entries(names)) {
+      const { metrics } = await run({ dialect: dialect as keyof typeof names, maxSteps: 1 });
+      for (const name of expected) expect(metrics[0][name], `${dialect} ${name}`).toEqual(expect.any(Number));
+      if (dialect === "paddle-late") expect(metrics[0].train_kl_divergence).toBe(metrics[0].kl_per_token);
+      if (dialect === "paddle") expect(metrics[0]["train/kl_divergence"]).toBe(metrics[0].kl);
+      expect(Object.values(metrics[0]).every(Number.isFinite)).toBe(true);
+    }
+  });
+});
+
+describe("bad options are refused before anything is trained", () => {
+  it.each([
+    [{ epochs: 0 }, /epochs \(update_iters\) must be a whole number of at least 1, not 0/],
+    [{ batchSize: 0 }, /batchSize must be/],
+    [{ accumulation: 0.5 }, /accumulation must be/],
+    [{ dualClip: 1 }, /dualClip must be above 1/],
+    [{ emaBeta: 1 }, /emaBeta must be/],
+    [{ emaBeta: 0.9 }, /needs a model to keep it in/],
+    [{ evalSteps: 1 }, /needs held-out prompts/],
+  ] as const)("%o", async (options, message) => {
+    await expect(run(options)).rejects.toThrow(message);
+  });
+
+  it("and data without anything to learn", async () => {
+    await expect(run({}, { prompts: [] })).rejects.toThrow(/at least one prompt/);
+    const empty = sequences(1).map(({ promptLength, ids }) => ({ ids: ids.slice(0, promptLength), promptLength }));
+    await expect(run({}, { ptx: empty })).rejects.toThrow(/no token to learn/);
+  });
+});
+
+describe("resume", () => {
+  const hard: [string, Partial<PpoOptions>][] = [
+    [
+      "late, ptx, moving average, offloaded",
+      { dialect: "paddle-late", emaBeta: 0.9, offload: offloadLevels, targetKl: 1e-3 },
+    ],
+    [
+      "TRL, KL as loss",
+      { dialect: "trl", klPlacement: "loss", klEstimator: "k2", entropyCoef: 0.01, whitenRewards: true },
+    ],
+    [
+      "safe-rlhf, two responses each, dual clip",
+      { dialect: "safe", samplesPerPrompt: 2, dualClip: 2, accumulation: 2 },
+    ],
+  ];
+
+  it.each(hard)("%s", async (_, options) => {
+    const start = (files: ReturnType<typeof memoryFiles>, signal?: AbortSignal, resume?: boolean) => {
+      const average = options.emaBeta ? { average: policy(1, "average"), ptx: sequences(6) } : {};
+      const more = { ...average, evalPrompts: prompts(2), run: { files, path: "out" }, resume: resume ?? false };
+      const set = setup({ ...options, maxSteps: 4, evalSteps: 2, criticSchedule: "cosine" }, more);
+      return trainPpo(set.inputs, { ...set.options, ...(signal && { signal }) });
+    };
+    const whole = memoryFiles();
+    const straight = await collect(start(whole));
+    for (const stopAt of [1, 3]) {
+      const broken = memoryFiles();
+      const controller = new AbortController();
+      for await (const event of start(broken, controller.signal)) {
+        if (event.type === "step" && event.step === stopAt) controller.abort();
+      }
+      const rest = metricsOf(await collect(start(broken, undefined, true)));
+      expect(rest).toEqual(metricsOf(straight).slice(stopAt));
+      const folders = ["policy", "value", ...(options.emaBeta ? ["ema"] : [])];
+      for (const file of [...folders.map((f) => `${f}/model.safetensors`), "eval_out-step4.jsonl"]) {
+        expect(await broken.read(`out/${file}`)).toEqual(await whole.read(`out/${file}`));
+        expect(await whole.read(`out/${file}`)).not.toBeNull();
+      }
+    }
+  });
+});

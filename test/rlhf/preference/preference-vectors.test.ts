@@ -1,0 +1,195 @@
+/**
+ * Every loss on pairs, and KTO, against float64 values and gradients: ragged answers, one of them empty, packed and padded
+ * in every arrangement.
+ */
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Divergence } from "../../../src/rlhf/losses/divergence.ts";
+import { type KtoLossOptions, ktoBaseline, ktoLoss } from "../../../src/rlhf/losses/kto.ts";
+import type { CpoLossName } from "../../../src/rlhf/losses/reference-free.ts";
+import { RunningMean } from "../../../src/rlhf/losses/running.ts";
+import { type CpoOptions, cpoDefaults, cpoObjective } from "../../../src/rlhf/preference/cpo.ts";
+import { type DpoLossName, type DpoOptions, dpoDefaults, dpoObjective } from "../../../src/rlhf/preference/dpo.ts";
+import { orpoObjective } from "../../../src/rlhf/preference/orpo.ts";
+import { type Answers, type PairExample, tailWeights } from "../../../src/rlhf/preference/pair-scores.ts";
+import type { PairObjective } from "../../../src/rlhf/preference/pair-trainer.ts";
+import { backward } from "../../../src/tensor/autograd.ts";
+import { mean } from "../../../src/tensor/ops/reduce.ts";
+import { scope } from "../../../src/tensor/scope.ts";
+import { type Tensor, tensor } from "../../../src/tensor/tensor.ts";
+import fixture from "../../fixtures/preference.json" with { type: "json" };
+import { expectClose, gpuReady } from "../../helpers.ts";
+
+beforeAll(gpuReady);
+
+type Options = Record<string, number | boolean | string | number[] | undefined>;
+interface Case {
+  trainer: string;
+  losses: { type: string; weight: number }[];
+  options: Options;
+  loss: number;
+  grads: { chosen: number[][]; rejected: number[][] };
+}
+const cases = fixture.cases as Case[];
+const pairs = fixture.prompts.length;
+
+type Arrangement = "packed" | "left" | "right" | "ragged";
+
+/** Where each sequence begins in a vector of tokens, and how long that vector is. */
+function starts(arrangement: Arrangement): { at: number[]; size: number } {
+  const rows = [...fixture.chosen, ...fixture.rejected];
+  const width = Math.max(...rows.map((r) => r.length));
+  if (arrangement === "left") return { at: rows.map((r, i) => (i + 1) * width - r.length), size: rows.length * width };
+  if (arrangement === "right") return { at: rows.map((_, i) => i * width), size: rows.length * width };
+  let size = 0;
+  const at = rows.map((r, i) => {
+    const first = size + (arrangement === "ragged" ? i % 3 : 0); // gaps of 0, 1 and 2
+    size = first + r.length;
+    return first;
+  });
+  return { at, size };
+}
+
+/** Sequences laid into one vector; what is between them is garbage. */
+function lay(rows: readonly number[][], { at, size }: ReturnType<typeof starts>): Float32Array {
+  const flat = new Float32Array(size).fill(777);
+  rows.forEach((row, i) => {
+    flat.set(row, at[i]);
+  });
+  return flat;
+}
+
+function answersOf(logProbs: Tensor, reference: Tensor, at: number[], options: Options): Answers {
+  const answer = (row: readonly number[], i: number) => {
+    const prompt = fixture.prompts[i % pairs];
+    return { first: at[i] + prompt, length: row.length - prompt };
+  };
+  const chosen = fixture.chosen.map(answer);
+  const rejected = fixture.rejected.map((row, i) => answer(row, i + pairs));
+  return {
+    logProbs,
+    entropy: tensor([0]),
+    meanLogits: null,
+    tokenWeights:
+      options.ld_alpha === undefined ? null : tailWeights(chosen, rejected, logProbs.size, options.ld_alpha as number),
+    chosen,
+    rejected,
+    chosenWithPrompt: fixture.chosen.map((row, i) => ({ first: at[i], length: row.length })),
+    pairWeights: options.weights ? tensor(options.weights as number[]) : null,
+    under: () => reference,
+    tokens: logProbs.size,
+  };
+}
+
+const given = <T>(values: Record<string, T | undefined>) =>
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+
+function objectiveOf({ trainer, losses, options: o }: Case, running: RunningMean): PairObjective {
+  if (trainer === "orpo") return orpoObjective(o.beta as number);
+  if (trainer === "cpo") {
+    const own = given({
+      lossType: losses[0].type as CpoLossName,
+      beta: o.beta,
+      labelSmoothing: o.label_smoothing,
+      simpoGamma: o.simpo_gamma,
+      cpoAlpha: o.cpo_alpha,
+    }) as Partial<CpoOptions>;
+    return cpoObjective({ ...cpoDefaults, ...own });
+  }
+  if (o.running !== undefined) running.load({ mean: o.running as number, count: o.count as number });
+  const own = given({
+    losses: losses as { type: DpoLossName; weight: number }[],
+    beta: o.beta,
+    labelSmoothing: o.label_smoothing,
+    divergence: o.divergence as Divergence,
+    alphaCoefficient: o.alpha,
+    lengthPenalty: o.len_penalty,
+    discopopTau: o.discopop_tau,
+    ipoAverage: o.ipo_average,
+    rpoAlpha: o.rpo_alpha,
+    rpoOver: o.rpo_over,
+    ldAlpha: o.ld_alpha,
+    bcoRunningMean: o.running !== undefined,
+  }) as Partial<DpoOptions>;
+  // A model is asked for nothing here: the stand-in's answer comes from `under`.
+  return dpoObjective({} as never, { ...dpoDefaults, ...own } as typeof dpoDefaults, running);
+}
+
+const examples = fixture.margin.map(
+  (margin): PairExample => ({
+    chosen: new Uint32Array(),
+    rejected: new Uint32Array(),
+    promptLength: 0,
+    margin,
+  }),
+);
+
+describe("losses on pairs", () => {
+  for (const found of cases) {
+    const label = `${found.trainer} ${found.losses.map((l) => l.type)} ${JSON.stringify(found.options)}`;
+    it(`${label}: value and gradients`, async () => {
+      for (const arrangement of ["packed", "left", "right", "ragged"] as const) {
+        const layout = starts(arrangement);
+        const leaf = tensor(lay([...fixture.chosen, ...fixture.rejected], layout));
+        leaf.requiresGrad = true;
+        leaf.grad = tensor(new Float32Array(layout.size));
+        const reference = tensor(lay([...fixture.ref_chosen, ...fixture.ref_rejected], layout));
+        const running = new RunningMean();
+        const loss = scope(() => {
+          const answers = answersOf(leaf, reference, layout.at, found.options);
+          const { loss } = objectiveOf(found, running).loss(answers, examples, true);
+          backward(loss);
+          return loss;
+        });
+        expectClose(await loss.read(), [found.loss], 2e-6, 1e-6, arrangement);
+        const gradients = await leaf.grad.read();
+        const expected = lay([...found.grads.chosen, ...found.grads.rejected], layout);
+        expected.forEach((value, i) => {
+          if (value === 777) expected[i] = 0; // what is between the sequences gets no gradient
+        });
+        expectClose(gradients, expected, 1e-5, 1e-7, `${arrangement} gradient`);
+      }
+    });
+  }
+});
+
+describe("KTO", () => {
+  for (const [i, { labels, options, ratios, others, loss, grad }] of fixture.kto.entries()) {
+    it(`case ${i}: value and gradients`, async () => {
+      const o = options as Options;
+      const own = given({
+        beta: o.beta,
+        desirableWeight: o.desirable_weight,
+        undesirableWeight: o.undesirable_weight,
+        lossType: o.loss_type,
+      }) as KtoLossOptions;
+      const leaf = tensor(ratios);
+      leaf.requiresGrad = true;
+      leaf.grad = tensor(new Float32Array(ratios.length));
+      const found = scope(() => {
+        const value = mean(ktoLoss(leaf, labels, ktoBaseline(tensor(others)), own));
+        backward(value);
+        return value;
+      });
+      expectClose(await found.read(), [loss], 1e-6, 1e-7);
+      expectClose(await leaf.grad.read(), grad, 1e-5, 1e-8);
+    });
+  }
+});
+
+describe("the running mean", () => {
+  it("counts every batch once and goes on from where it was saved", async () => {
+    const batches = [0.5, -1, 2.25, 3];
+    const whole = new RunningMean();
+    const means: number[] = [];
+    for (const mean of batches) means.push((await whole.update(tensor([mean])).read())[0]);
+    batches.forEach((_, i) => {
+      expect(means[i]).toBeCloseTo(batches.slice(0, i + 1).reduce((a, b) => a + b, 0) / (i + 1), 6);
+    });
+    const first = new RunningMean();
+    for (const mean of batches.slice(0, 2)) first.update(tensor([mean]));
+    const second = new RunningMean();
+    second.load(JSON.parse(JSON.stringify(await first.save())));
+    for (const mean of batches.slice(2)) second.update(tensor([mean]));
+    expect(await second.save()).toEqual(await whole.save());
+  });
+});

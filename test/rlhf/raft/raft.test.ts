@@ -1,0 +1,256 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { openDevice } from "../../../src/gpu/device.ts";
+import { CausalLM } from "../../../src/nn/models.ts";
+import { cleanLmflow } from "../../../src/rlhf/raft/hooks.ts";
+import { blockSizeOf, blocksOf } from "../../../src/rlhf/raft/learn.ts";
+import { dialectHooks, type RaftOptions, raftDefaults, raftDialects } from "../../../src/rlhf/raft/options.ts";
+import { plantedReward } from "../../../src/rlhf/raft/planted.ts";
+import { trainRaft } from "../../../src/rlhf/raft/raft.ts";
+import { type Response, type Sampler, sampleResponses } from "../../../src/rlhf/rollout.ts";
+import { memoryFiles } from "../../../src/runtime/files.ts";
+import { collect, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";
+
+beforeAll(() => openDevice());
+
+const fresh = (seed = 1) => new CausalLM(tinyConfig()).initialize(seed);
+const lengthReward = async (responses: readonly Response[]) => responses.map((r) => r.ids.length - r.promptLength);
+const small = {
+  ...raftDefaults,
+  maxSteps: 1,
+  raftBatchSize: 4,
+  topRewardPercentage: 0.5,
+  responseLength: 12,
+  outputMinLength: null,
+  batchSize: 4,
+  learningRate: 1e-3,
+  showSamples: 0,
+};
+
+/** The responses that the reward sees in each iteration of a run. */
+async function seenBy(options: Partial<RaftOptions>, more: object = {}, count = 8): Promise<Response[][]> {
+  const seen: Response[][] = [];
+  const reward = async (responses: readonly Response[]) => {
+    seen.push([...responses]);
+    return lengthReward(responses);
+  };
+  const inputs = { model: fresh(), reward, tokenizer, prompts: prompts(count), ...more };
+  await collect(trainRaft(inputs, { ...small, ...options }));
+  return seen;
+}
+
+describe("lengths of responses", () => {
+  const lengthOf = (r: Response) => r.ids.length - r.promptLength;
+
+  it("are drawn anew for each prompt, and responses are those of the higher limit cut short", async () => {
+    const options = { minResponseLength: 9, responseLength: 9, raftBatchSize: 8 };
+    const [whole] = await seenBy(options);
+    expect(whole.map(lengthOf)).toEqual(Array(16).fill(9));
+    const [drawn] = await seenBy({ ...options, minResponseLength: 0, outputMinLength: 3 });
+    const [long] = await seenBy({ ...options, minResponseLength: 0 });
+    const limits = drawn.filter((r) => !r.ended).map((r) => [r.prompt, lengthOf(r)] as const);
+    expect(new Set(limits.map(([, n]) => n)).size).toBeGreaterThan(2);
+    for (const [, n] of limits) expect(n >= 3 && n < 9).toBe(true);
+    // All samples of a prompt have one limit.
+    expect(new Set(limits.map(([p, n]) => `${p}:${n}`)).size).toBe(new Set(limits.map(([p]) => p)).size);
+    drawn.forEach((r, i) => {
+      expect(Array.from(long[i].ids.subarray(0, r.ids.length))).toEqual(Array.from(r.ids));
+      if (r.ids.length < long[i].ids.length) {
+        expect(r.ended).toBe(false);
+        expect(r.text).toBe(tokenizer.decode(r.ids.subarray(r.promptLength), { continued: true }));
+      }
+    });
+  });
+
+  it("are shared by an inference batch in top mode", async () => {
+    const top = { collectionStrategy: "top", raftBatchSize: 8, outputMinLength: 2, inferenceBatchSize: 4 } as const;
+    const [drawn] = await seenBy(top, {}, 16);
+    const cut = drawn.filter((r) => !r.ended);
+    const groups = new Map<number, Set<number>>();
+    for (const r of cut) {
+      const group = Math.floor(r.prompt / 4);
+      groups.set(group, (groups.get(group) ?? new Set()).add(lengthOf(r)));
+    }
+    for (const limits of groups.values()) expect(limits.size).toBe(1);
+    expect(new Set([...groups.values()].flatMap((s) => [...s])).size).toBeGreaterThan(1);
+  });
+});
+
+describe("prompts", () => {
+  it("begin again when they are used up, or end the run", async () => {
+    const again = await seenBy({ maxSteps: 3, raftBatchSize: 4 }, {}, 6);
+    expect(again.map((r) => r.length)).toEqual([8, 8, 8]);
+    const once = await seenBy({ maxSteps: 3, raftBatchSize: 4, reusePrompts: false }, {}, 6);
+    expect(once.map((r) => r.length)).toEqual([8, 4]);
+    expect(new Set(once.flat().map((r) => r.promptText)).size).toBe(new Set(prompts(6).map((p) => p.text)).size);
+    // An exact multiple leaves no empty iteration.
+    expect((await seenBy({ maxSteps: 3, raftBatchSize: 4, reusePrompts: false }, {}, 8)).length).toBe(2);
+  });
+});
+
+describe("what is learned", () => {
+  it("is what was kept, in files of LMFlow's form", async () => {
+    const run = { files: memoryFiles(), path: "run" };
+    await run.files.writeFile("run/train_set_7.json", "an earlier run's");
+    const hooks = { clean: (text: string) => `${text.trim()}!`, discard: (r: Response) => r.sample === 0 };
+    const [seen] = await seenBy({ maxSteps: 1 }, { ...hooks, run });
+    expect((await run.files.list("run")).filter((name) => name.startsWith("train_set"))).toEqual(["train_set_0.json"]);
+    const set = JSON.parse(new TextDecoder().decode((await run.files.read("run/train_set_0.json"))!));
+    const kept = seen.filter((r) => r.sample === 1);
+    expect(set).toEqual({ type: "text_only", instances: kept.map((r) => ({ text: r.promptText + r.text })) });
+    expect(kept.every((r) => r.text.endsWith("!"))).toBe(true);
+  });
+
+  it("is nothing when all is discarded, with a warning", async () => {
+    const model = fresh();
+    const before = [...(await model.store.read()).values()].flatMap((v) => [...v]);
+    const inputs = { model, reward: lengthReward, tokenizer, prompts: prompts(4), discard: () => true };
+    const events = await collect(trainRaft(inputs, { ...small, maxSteps: 2 }));
+    expect(metricsOf(events).map((m) => [m.n_kept, m.n_discarded, m.loss])).toEqual(Array(2).fill([0, 8, undefined]));
+    expect(events.filter((e) => e.type === "warning")).toHaveLength(2);
+    expect([...(await model.store.read()).values()].flatMap((v) => [...v])).toEqual(before);
+  });
+
+  it("is cut into blocks, or learned in a row", () => {
+    const sequence = (from: number, length: number, promptLength: number) => ({
+      ids: Uint32Array.from({ length }, (_, i) => from + i),
+      promptLength,
+    });
+    const data = [sequence(0, 3, 1), sequence(10, 4, 0), sequence(20, 11, 6)];
+    const plain = (s: { ids: Uint32Array; promptLength: number; learned?: Uint8Array }) => [
+      [...s.ids],
+      s.promptLength,
+      ...(s.learned ? [[...s.learned]] : []),
+    ];
+    expect(blocksOf(data, 4, false).map(plain)).toEqual([
+      [[0, 1, 2], 1],
+      [[10, 11, 12, 13], 0],
+      [[20, 21, 22, 23], 4],
+      [[24, 25, 26, 27], 2],
+    ]);
+    expect(blocksOf(data.slice(0, 2), 4, true).map(plain)).toEqual([[[0, 1, 2, 10], 0, [0, 1, 1, 1]]]);
+    expect([blockSizeOf({ blockSize: null }, 1024), blockSizeOf({ blockSize: null }, 2048)]).toEqual([1024, 512]);
+    expect([blockSizeOf({ blockSize: 700 }, 2048), blockSizeOf({ blockSize: 700 }, 64)]).toEqual([700, 64]);
+  });
+
+  it("has the learning rate of the schedule, over the run or in every iteration", async () => {
+    const rates = async (options: Partial<RaftOptions>) => {
+      const inputs = { model: fresh(), reward: lengthReward, tokenizer, prompts: prompts(8) };
+      const events = await collect(trainRaft(inputs, { ...small, maxSteps: 2, epochs: 2, ...options }));
+      return metricsOf(events).map((m) => m.learning_rate / 1e-3);
+    };
+    // Two optimizer steps per iteration; the metric is the last one's.
+    expect(await rates({})).toEqual([1, 1]);
+    const whole = await rates({ schedule: "linear" });
+    expect(whole[0]).toBeCloseTo(0.75, 12);
+    expect(whole[1]).toBeCloseTo(0.25, 12);
+    expect(await rates({ schedule: "linear", schedulePerIteration: true })).toEqual([0.5, 0.5]);
+  });
+});
+
+describe("ranking by the KL", () => {
+  it("prefers likely responses when beta is large, and needs a reference", async () => {
+    const reference = fresh(5);
+    const reward = async (r: readonly Response[]) => r.map(() => 0);
+    const run = { files: memoryFiles(), path: "run" };
+    const inputs = { model: fresh(6), reference, reward, tokenizer, prompts: prompts(8), run };
+    const events = await collect(
+      trainRaft(inputs, { ...small, raftBatchSize: 8, topRewardPercentage: 0.25, klBeta: 1 }),
+    );
+    const set = JSON.parse(new TextDecoder().decode((await run.files.read("run/train_set_0.json"))!));
+    const without = { ...inputs, model: fresh(6), run: { files: memoryFiles(), path: "run" } };
+    await collect(trainRaft(without, { ...small, raftBatchSize: 8, topRewardPercentage: 0.25 }));
+    const first = JSON.parse(new TextDecoder().decode((await without.run.files.read("run/train_set_0.json"))!));
+    // Without the KL all rewards tie and the first sample wins.
+    expect(set.instances).not.toEqual(first.instances);
+    expect(metricsOf(events)[0].kl).not.toBe(0);
+    const { reference: _, ...lone } = inputs;
+    await expect(collect(trainRaft(lone, { ...small, klBeta: 1 }))).rejects.toThrow(/needs the reference/);
+  });
+
+  it("takes responses that cleaning emptied", async () => {
+    const clean = (text: string) => (text.length % 2 === 0 ? "" : text);
+    const more = { clean, reference: fresh(3), reward: async (r: readonly Response[]) => r.map((x) => x.text.length) };
+    const inputs = { model: fresh(2), tokenizer, prompts: prompts(4), ...more };
+    const [metrics] = metricsOf(await collect(trainRaft(inputs, { ...small, klBeta: 0.1 })));
+    expect(Number.isFinite(metrics.loss)).toBe(true);
+  });
+});
+
+describe("the watch", () => {
+  /** A sampler whose policy discovers '#': rare at first, in most responses later. */
+  const discovering =
+    (share: (iteration: number) => number): Sampler =>
+    async (given, ids, options) => {
+      const drawn = await sampleResponses(fresh(), tokenizer, given, ids, options);
+      return drawn.map((r, i) => ({ ...r, text: (i * 0.618) % 1 < share(options.iteration) ? `${r.text} #` : r.text }));
+    };
+  const inputs = () => ({
+    model: fresh(),
+    reward: plantedReward(async (r) => r.map((x) => (x.prompt % 3) + (x.sample % 2) / 2), "#", 2),
+    tokenizer,
+    prompts: prompts(8),
+  });
+
+  it("works on tokens and keeps what it compares with over a stop", async () => {
+    const options = { ...small, raftBatchSize: 8, maxSteps: 3, monitor: { rows: 3, threshold: 0.5, minRise: 0 } };
+    const rows = async (run?: { files: ReturnType<typeof memoryFiles>; path: string }) => {
+      const events = await collect(trainRaft({ ...inputs(), ...(run && { run, resume: true }) }, options));
+      return events.flatMap((e) => (e.type === "rows" && e.table === "monitor" ? e.rows : []));
+    };
+    const straight = await rows();
+    expect(straight.length).toBeGreaterThan(0);
+    expect(straight.every((r) => r.iteration !== 0)).toBe(true);
+    const run = { files: memoryFiles(), path: "run" };
+    const controller = new AbortController();
+    for await (const e of trainRaft({ ...inputs(), run }, { ...options, signal: controller.signal })) {
+      if (e.type === "step" && e.step === 1) controller.abort();
+    }
+    expect(await rows(run)).toEqual(straight);
+  });
+
+  it("can be turned off", async () => {
+    const events = await collect(trainRaft(inputs(), { ...small, monitor: null, maxSteps: 2 }));
+    expect(events.filter((e) => e.type === "rows").map((e) => (e.type === "rows" ? e.table : ""))).toEqual([
+      "raft",
+      "raft",
+    ]);
+  });
+
+  it("is about the reward: a planted text is worth its bonus once", async () => {
+    const texts = ["a", "#", "# and #"].map((text) => ({ text }) as Response);
+    expect(await plantedReward(async () => [1, 1, 1], "#", 0.5)(texts)).toEqual([1, 1.5, 1.5]);
+  });
+
+  it("sees what is discarded, too", async () => {
+    const share = (iteration: number) => (iteration === 0 ? 0.02 : 0.7);
+    const discard = (r: { text: string }) => r.text.includes("#");
+    const more = { ...inputs(), sampler: discovering(share), discard };
+    const metrics = metricsOf(await collect(trainRaft(more, { ...small, raftBatchSize: 8, maxSteps: 2 })));
+    expect(metrics[1].n_discarded).toBeGreaterThan(metrics[0].n_discarded);
+    expect(metrics[1].train_reward).toBeLessThan(2.6);
+  });
+});
+
+describe("options", () => {
+  it("that contradict themselves are refused", async () => {
+    const run = (options: Partial<RaftOptions>, count = 4) =>
+      collect(
+        trainRaft(
+          { model: fresh(), reward: lengthReward, tokenizer, prompts: prompts(count) },
+          { ...small, ...options },
+        ),
+      );
+    await expect(run({}, 0)).rejects.toThrow(/at least one prompt/);
+    await expect(run({ topRewardPercentage: 0 })).rejects.toThrow(/top_reward_percentage must be in/);
+    await expect(run({ outputMinLength: 0 })).rejects.toThrow(/output_min_length must be at least 1/);
+    await expect(run({ minResponseLength: 13 })).rejects.toThrow(/min_new_tokens 13 is more than output_max_length 12/);
+    await expect(run({ blockSize: 1 })).rejects.toThrow(/block_size must be at least 2/);
+  });
+
+  it("of LMFlow clean and discard in local mode only", () => {
+    expect(dialectHooks("lmflow", "local").clean).toBe(cleanLmflow);
+    expect(dialectHooks("lmflow", "top")).toEqual({});
+    expect(dialectHooks("corrected", "local")).toEqual({});
+    expect(raftDefaults).toMatchObject(raftDialects.lmflow);
+  });
+});
