@@ -7,7 +7,7 @@ import { processTerminal, type Terminal } from "./terminal.ts";
 import { type Context, Interrupted } from "./verb.ts";
 import { registerBench } from "./verbs/bench.ts";
 import { registerDoctor } from "./verbs/doctor.ts";
-import { verbs } from "./verbs/index.ts";
+import { verbGroups, verbs } from "./verbs/index.ts";
 import { registerRun } from "./verbs/run.ts";
 
 const CHECKPOINT_NOTE = "\nstopping after a checkpoint; Ctrl-C again stops at once";
@@ -33,16 +33,19 @@ function makeProgram(terminal: Terminal): Command {
     .version(version)
     .option("--debug", "Show stack traces")
     .configureOutput({ writeOut: (text) => terminal.result(text.trimEnd()), writeErr: (text) => terminal.write(text) })
-    .helpCommand("help [verb]", "Show a verb's options")
     .configureHelp({ helpWidth: Math.min(120, Math.max(80, process.stdout.columns ?? 100)) })
     .addHelpText(
       "after",
       "\nStart here:\n  webrlhf run quickstart     a whole RLHF run on the built-in world, with a report",
     );
-  for (const verb of verbs)
-    program.addCommand(
-      commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote)).copyInheritedSettings(program),
-    );
+  for (const [title, group] of Object.entries(verbGroups)) {
+    program.commandsGroup(`${title}:`);
+    for (const verb of group) {
+      const command = commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote));
+      program.addCommand(command.copyInheritedSettings(program));
+    }
+  }
+  program.commandsGroup("Recipes, this machine, help:").helpCommand("help [verb]", "Show a verb's options");
   registerRun(program, verbs, context);
   registerDoctor(program);
   registerBench(program);

@@ -26,34 +26,16 @@ import { serveVerb } from "./serve.ts";
 import { sftVerb } from "./sft.ts";
 import { tokenizerVerb } from "./tokenizer.ts";
 
-/** What a recipe's stages can name, in the order of `--help`. */
-export const verbs: readonly Verb[] = [
-  sftVerb,
-  rewardVerb,
-  costVerb,
-  dpoVerb,
-  iterateVerb,
-  ktoVerb,
-  orpoVerb,
-  cpoVerb,
-  pairwiseVerb,
-  multiObjectiveVerb,
-  ppoVerb,
-  grpoVerb,
-  rlooVerb,
-  reinforceVerb,
-  raftVerb,
-  generateVerb,
-  annotateVerb,
-  pairsVerb,
-  chatVerb,
-  serveVerb,
-  scoreVerb,
-  evaluateVerb,
-  mergeVerb,
-  reportVerb,
-  figureVerb,
-  dataVerb,
-  tokenizerVerb,
-  convertVerb,
-];
+/** The verbs by purpose, in the order of `--help`. */
+export const verbGroups: Readonly<Record<string, readonly Verb[]>> = {
+  "Train on examples": [sftVerb],
+  "Train rewards": [rewardVerb, costVerb, pairwiseVerb, multiObjectiveVerb],
+  "Train policies on rewards": [ppoVerb, grpoVerb, rlooVerb, reinforceVerb, raftVerb, iterateVerb],
+  "Train policies on preferences": [dpoVerb, ktoVerb, orpoVerb, cpoVerb],
+  "Use models": [generateVerb, chatVerb, serveVerb, scoreVerb, annotateVerb, pairsVerb],
+  "Measure and show": [evaluateVerb, reportVerb, figureVerb],
+  "Data and model files": [dataVerb, tokenizerVerb, mergeVerb, convertVerb],
+};
+
+/** What a recipe's stages can name. */
+export const verbs: readonly Verb[] = Object.values(verbGroups).flat();
