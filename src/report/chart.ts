@@ -54,7 +54,7 @@ const light = ["#0060a8", "#b34700", "#00724f", "#a3307e", "#4f5b66", "#7a5c00"]
 const dark = ["#6cb6ff", "#ff9e5e", "#4fd1a1", "#f08acb", "#b9c4cf", "#e3c34a"];
 const dashes = ["", "7 4", "2 3", "10 3 2 3", "5 2", "1 4"];
 const markers = [symbolCircle, symbolSquare, symbolTriangle, symbolDiamond, symbolX, symbolTriangle2];
-const markerCount = 10;
+const markerCount = 16;
 
 /** CSS for the page that holds charts: the colours for light and dark. */
 export const chartStyle: string = [
