@@ -9,6 +9,7 @@ import type { Tokenizer } from "../data/tokenizer.ts";
 import { HttpError, type OpenAIClient } from "../io/openai-client.ts";
 import type { CompletionChoice } from "../io/openai-types.ts";
 import type { SamplingParams } from "../nn/sampling.ts";
+import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
 import { earlierOnes, type Prompt, type Response, type Sampler, type SamplingOptions, targetOf } from "./rollout.ts";
 
@@ -45,7 +46,7 @@ export async function sampleRemotely(
       const i = next++;
       const seed = uint32(options.seed, options.iteration, promptIds[i], earlier[i]);
       try {
-        const choices = await ask(sampler, prompts[i], { ...options, seed });
+        const choices = await ask(sampler, prompts[i], `prompt ${promptIds[i]}`, { ...options, seed });
         responses[i] = choices.map((choice, k) => response(sampler.tokenizer, prompts[i], i, k, choice, options));
         await options.onResponses?.(responses[i]);
       } catch (error) {
@@ -81,9 +82,27 @@ export function requestFields(o: Partial<SamplingParams>): Record<string, unknow
   };
 }
 
-async function ask(sampler: RemoteSampler, prompt: Prompt, o: SamplingOptions): Promise<CompletionChoice[]> {
+/**
+ * A server's choices in their order.
+ * @param where the prompt, for the message
+ * @throws UserError where there are not as many as were asked for
+ */
+export function choicesOf<C extends { index: number }>(answer: { choices?: C[] }, count: number, where: string): C[] {
+  const { choices } = answer;
+  if (Array.isArray(choices) && choices.length === count) return [...choices].sort((a, b) => a.index - b.index);
+  const given = Array.isArray(choices) ? `${choices.length} choices` : "no list of choices";
+  throw new UserError(`${where}: the server gave ${given}, not the ${count} that were asked for as "n"`);
+}
+
+async function ask(
+  sampler: RemoteSampler,
+  prompt: Prompt,
+  where: string,
+  o: SamplingOptions,
+): Promise<CompletionChoice[]> {
   const { client, model, signal } = sampler;
-  const body = { model, prompt: Array.from(prompt.ids), n: o.samples ?? 1, ...requestFields(o) };
+  const { samples = 1 } = o;
+  const body = { model, prompt: Array.from(prompt.ids), n: samples, ...requestFields(o) };
   const answer = await client.completion({ ...body, return_token_ids: true }, signal).catch((error) => {
     // Servers that know nothing of token ids refuse the field; everything else in the request still holds.
     if (error instanceof HttpError && error.status === 400 && /return_token_ids/.test(error.message)) {
@@ -91,7 +110,7 @@ async function ask(sampler: RemoteSampler, prompt: Prompt, o: SamplingOptions): 
     }
     throw error;
   });
-  return [...answer.choices].sort((a, b) => a.index - b.index);
+  return choicesOf(answer, samples, where);
 }
 
 function response(

@@ -169,6 +169,31 @@ describe("shards of generate", () => {
     expect(rows.every((row) => row.responses.length === 2)).toBe(true);
     expect((await readdir(work)).sort()).toEqual(["out.jsonl", "prompts.jsonl"]);
   });
+
+  it.each([
+    ["1 choices", { choices: [{ index: 0, text: "a", message: { content: "a" }, finish_reason: "stop" }] }],
+    ["0 choices", { choices: [] }],
+    ["no list of choices", {}],
+  ])("take %s for two responses from no server", async (given, answer) => {
+    const url = await server(async () => JSON.stringify(answer));
+    await write("prompts.jsonl", "Day 1", { messages: [{ role: "user", content: "Hi" }] });
+    const flags = ["--server", url, "--server_model", "tiny", "--num_return_sequences", "2"];
+    const job = ["--input_file", at("prompts.jsonl"), "--output_format", "responses", "--output_file", at("out.jsonl")];
+    for (const [shard, line] of [
+      ["0/2", 1],
+      ["1/2", 2],
+    ]) {
+      const { code, text } = await run("generate", ...flags, ...job, "--shard", String(shard));
+      expect(code).toBe(1);
+      expect(text).toContain(`prompts.jsonl:${line}: the server gave ${given}, not the 2 that were asked for as "n"`);
+    }
+    const words = ["--model_name_or_path", model, "--reward_model_path", "builtin:world", "--output_dir", at("out")];
+    const loop = [...words, "--iterations", "1", "--k", "2", "--response_length", "8", "--max_train_samples", "2"];
+    const { code, text } = await run("iterate", ...loop, "--max_eval_samples", "2", ...flags.slice(0, 4));
+    expect(code).toBe(1);
+    expect(text).toContain(`: the server gave ${given}, not the 2 that were asked for as "n"`);
+    expect(await readdir(work)).toEqual(["out", "prompts.jsonl"]);
+  });
 });
 
 describe("annotate and pairs", () => {

@@ -1,7 +1,6 @@
 /** `generate --server`: another program samples. */
-import type { OpenAIClient } from "../../io/openai-client.ts";
-import type { ChatMessage } from "../../io/openai-types.ts";
-import { requestFields } from "../../rlhf/remote.ts";
+import type { CompletionChoice } from "../../io/openai-types.ts";
+import { choicesOf, requestFields } from "../../rlhf/remote.ts";
 import { UserError } from "../../runtime/errors.ts";
 import type { Files } from "../../runtime/files.ts";
 import { uint32 } from "../../runtime/rng.ts";
@@ -11,6 +10,8 @@ import { openTokenizer } from "../models/models.ts";
 import type { Context } from "../verb.ts";
 import { answerAll, type GenerateChoice, type Outcome } from "./generate-answers.ts";
 import { collectJobs, datasetPart } from "./generate-jobs.ts";
+
+type Ending = Pick<CompletionChoice, "finish_reason" | "token_ids">;
 
 export async function generateRemotely(o: GenerateChoice, files: Files, context: Context): Promise<void> {
   const client = serverClient(o)!;
@@ -24,6 +25,9 @@ export async function generateRemotely(o: GenerateChoice, files: Files, context:
   });
   const model = o.server_model ?? (await onlyModel(client, context.signal));
   await answerAll(o, context, jobs, o.server_concurrency, async (job, _, signal) => {
+    if (job.logprobs !== null) {
+      throw new UserError("--logprobs cannot be had from a server; its tokens may be other ones");
+    }
     const seed = uint32(job.params.seed, 0, job.number);
     const body = {
       model,
@@ -32,44 +36,19 @@ export async function generateRemotely(o: GenerateChoice, files: Files, context:
       ...(job.stop.length > 0 && { stop: job.stop }),
       ...(o.return_token_ids && { return_token_ids: true }),
     };
-    return "messages" in job.given && !job.ids
-      ? askChat(client, body, job.given.messages, job.logprobs, signal)
-      : askCompletion(
-          client,
-          { ...body, prompt: job.ids ? Array.from(job.ids) : (job.given as { prompt: string | number[] }).prompt },
-          job.logprobs,
-          signal,
-        );
+    if ("messages" in job.given && !job.ids) {
+      const { messages } = job.given;
+      const answer = await client.chat({ ...body, messages }, signal);
+      return choicesOf(answer, job.samples, job.where).map((c) => outcome(c.message.content ?? "", c));
+    }
+    const prompt = job.ids ? Array.from(job.ids) : (job.given as { prompt: string | number[] }).prompt;
+    const answer = await client.completion({ ...body, prompt }, signal);
+    return choicesOf(answer, job.samples, job.where).map((c) => outcome(c.text, c));
   });
 }
 
-async function askCompletion(
-  client: OpenAIClient,
-  body: object,
-  logprobs: number | null,
-  signal: AbortSignal,
-): Promise<Outcome[]> {
-  if (logprobs !== null) throw new UserError("--logprobs cannot be had from a server; its tokens may be other ones");
-  const { choices } = await client.completion(body, signal);
-  return [...choices]
-    .sort((a, b) => a.index - b.index)
-    .map((c) => ({ text: c.text, finish: c.finish_reason ?? "length", ...(c.token_ids && { ids: c.token_ids }) }));
-}
-
-async function askChat(
-  client: OpenAIClient,
-  body: object,
-  messages: ChatMessage[],
-  logprobs: number | null,
-  signal: AbortSignal,
-): Promise<Outcome[]> {
-  if (logprobs !== null) throw new UserError("--logprobs cannot be had from a server; its tokens may be other ones");
-  const { choices } = await client.chat({ ...body, messages }, signal);
-  return [...choices]
-    .sort((a, b) => a.index - b.index)
-    .map((c) => ({
-      text: c.message.content ?? "",
-      finish: c.finish_reason ?? "length",
-      ...(c.token_ids && { ids: c.token_ids }),
-    }));
-}
+const outcome = (text: string, { finish_reason, token_ids }: Ending): Outcome => ({
+  text,
+  finish: finish_reason ?? "length",
+  ...(token_ids && { ids: token_ids }),
+});
