@@ -147,9 +147,17 @@ export function answerExample(
   return { ids: whole, promptLength: Math.max(kept, prompt.length - cut) };
 }
 
-/** @param maxLength the longest prompt plus one: the context, less the longest answer, plus one */
-export function promptExample(record: PromptOnly, tokenizer: Tokenizer, options: { maxLength: number }): PromptExample {
-  return { ids: Uint32Array.from(promptIds(record, tokenizer, options.maxLength)) };
+/**
+ * A prompt as it is answered.
+ * @param options.maxLength tokens of prompt and answer together at most
+ * @param options.answer tokens that must be left for the answer; default 1
+ */
+export function promptExample(
+  record: PromptOnly,
+  tokenizer: Tokenizer,
+  options: { maxLength: number; answer?: number },
+): PromptExample {
+  return { ids: Uint32Array.from(promptIds(record, tokenizer, options.maxLength, options.answer)) };
 }
 
 /**
@@ -199,16 +207,18 @@ interface Given {
   where?: string;
 }
 
-function promptIds(record: Given, tokenizer: Tokenizer, maxLength: number): number[] {
+function promptIds(record: Given, tokenizer: Tokenizer, maxLength: number, answer = 1): number[] {
   const spelled = tokenizer.encode(record.prompt);
   // A text that a template wrote elsewhere may begin with the tokens of a beginning already: one such beginning is enough.
   const begun = record.rendered || tokenizer.prefixIds.every((id, i) => spelled[i] === id);
   const ids = [...(begun ? [] : tokenizer.prefixIds), ...spelled];
   const name = record.where ?? `prompt ${JSON.stringify(record.prompt.slice(0, 40))}`;
-  if (ids.length >= maxLength) {
+  if (ids.length + answer > maxLength) {
+    const [room, way] =
+      answer > 1 ? [` of ${answer} tokens`, "ask for shorter answers"] : ["", "use a longer maximum length"];
     throw new PromptTooLongError(
-      `${name}: the prompt has ${ids.length} tokens and leaves no room for an answer within ${maxLength} tokens; ` +
-        "shorten or remove it, or use a longer maximum length",
+      `${name}: the prompt has ${ids.length} tokens and leaves no room for an answer${room} within ${maxLength} tokens; ` +
+        `shorten or remove it, or ${way}`,
     );
   }
   if (ids.length === 0) throw new UserError(`${name}: the prompt is empty`);

@@ -236,16 +236,17 @@ export function modelReward(model: ScoreModel, options: ModelRewardOptions = {})
   return score;
 }
 
-/** Calls a reward function and checks what it returns. */
+/** Calls a reward function. Throws `UserError` where it returns anything but one finite number per response. */
 export async function rewardsOf(reward: RewardFunction, responses: readonly Response[]): Promise<number[]> {
   const scores = Array.from(await reward(responses));
   if (scores.length !== responses.length) {
-    throw new Error(`the reward function returned ${scores.length} scores for ${responses.length} responses`);
+    throw new UserError(`the reward function returned ${scores.length} scores for ${responses.length} responses`);
   }
   const bad = scores.findIndex((s) => !Number.isFinite(s));
   if (bad >= 0) {
-    throw new Error(
-      `the reward function returned ${scores[bad]} for the response ${JSON.stringify(responses[bad].text)}`,
+    throw new UserError(
+      `the reward function returned ${scores[bad]} for the response ${JSON.stringify(responses[bad].text)}: every reward ` +
+        "must be a finite number",
     );
   }
   return scores;

@@ -1,6 +1,6 @@
 /** What every trainer shares: common options, the order of examples, and the rhythm of events and checkpoints. */
 import { learningRateAt, type ScheduleName } from "../nn/optimizer.ts";
-import { UserError } from "../runtime/errors.ts";
+import { isUserError, UserError } from "../runtime/errors.ts";
 import { permutation } from "../runtime/rng.ts";
 import { type Kept, type RunFolder, saveCheckpoint } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
@@ -129,6 +129,31 @@ export async function checkpoint(
   state: Record<string, unknown>,
 ): Promise<TrainEvent> {
   return { type: "checkpoint", step, name: await saveCheckpoint(run, step, trainees, state) };
+}
+
+/**
+ * Does the part of a step that depends on others, such as a server that gives rewards, before anything is learned in it. If
+ * they fail, the run is saved as it is, unless it is already: nothing learned is lost.
+ * @param save saves the run as it is after `done` steps, of which it took those from `first` on itself
+ */
+export async function orSaved<R>(
+  work: Promise<R>,
+  save: ((done: number) => Promise<unknown>) | undefined,
+  { first, done, saveSteps }: { first: number; done: number; saveSteps: number },
+): Promise<R> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!save || !isUserError(error) || done === first || saveDue({ saveSteps }, done)) throw error;
+    const saved = await save(done).then(
+      () => true,
+      () => false, // the first error is the one to tell
+    );
+    if (!saved) throw error;
+    throw new UserError(`${error.message}. What was learned before is in checkpoint-${done}: resume from it`, {
+      cause: error,
+    });
+  }
 }
 
 /** Seconds since some moment, for events; never an input to a result. */

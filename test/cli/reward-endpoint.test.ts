@@ -194,31 +194,52 @@ describe("reward_model_path http://", () => {
     ]);
   });
 
-  it("goes on from the last checkpoint when the server died in between", async () => {
-    let left = 0;
-    const scores = (body: Body) => ({ rewards: body.responses.map((r) => r.length) });
-    const url = await serve((body, response) => {
-      left -= 1;
-      if (left < 0) return response.writeHead(500).end("gone");
-      response.end(JSON.stringify(scores(body)));
-    });
-    const files = ["model.safetensors", "raft.jsonl", "rewards.txt", "train_set_1.json"];
-    const contents = (out: string) => Promise.all(files.map((file) => readFile(join(out, file))));
-    const train = async (out: string, answers: number, ...words: string[]) => {
-      left = answers;
-      const terminal = silentTerminal();
-      const paths = ["--model_name_or_path", join(dir, "base"), "--reward_model_path", url, "--output_dir", out];
-      const sizes = [...raft, "--num_raft_iteration", "3", "--save_steps", "1", "--output_max_length", "4"];
-      const code = await main(["raft", ...paths, ...sizes, "--reward_server_retries", "0", ...words], terminal);
-      return { code, text: terminal.written.join("") };
-    };
-    expect((await train(join(dir, "whole"), 99)).code).toBe(0);
-    const broken = await train(join(dir, "broken"), 1);
-    expect(broken.code).toBe(1);
-    expect(broken.text).toMatch(/score: 500 gone/);
-    expect((await train(join(dir, "broken"), 99, "--resume")).code).toBe(0);
-    expect(await contents(join(dir, "broken"))).toEqual(await contents(join(dir, "whole")));
-  }, 60_000);
+  it.each([1, 0])(
+    "goes on from where the server died, with save_steps %i",
+    async (saveSteps) => {
+      let left = 0;
+      const scores = (body: Body) => ({ rewards: body.responses.map((r) => r.length) });
+      const url = await serve((body, response) => {
+        left -= 1;
+        if (left < 0) return response.writeHead(500).end("gone");
+        response.end(JSON.stringify(scores(body)));
+      });
+      const files = ["model.safetensors", "raft.jsonl", "rewards.txt", "train_set_1.json"];
+      const contents = (out: string) => Promise.all(files.map((file) => readFile(join(out, file))));
+      const train = async (out: string, answers: number, ...words: string[]) => {
+        left = answers;
+        const terminal = silentTerminal();
+        const paths = ["--model_name_or_path", join(dir, "base"), "--reward_model_path", url, "--output_dir", out];
+        const sizes = [
+          ...raft,
+          "--num_raft_iteration",
+          "3",
+          "--save_steps",
+          `${saveSteps}`,
+          "--output_max_length",
+          "4",
+        ];
+        const code = await main(["raft", ...paths, ...sizes, "--reward_server_retries", "0", ...words], terminal);
+        return { code, text: terminal.written.join("") };
+      };
+      expect((await train(join(dir, `whole-${saveSteps}`), 99)).code).toBe(0);
+      const broken = await train(join(dir, `broken-${saveSteps}`), 1);
+      expect(broken.code).toBe(1);
+      expect(broken.text).toMatch(/score: 500 gone/);
+      if (saveSteps === 0) expect(broken.text).toMatch(/learned before is in checkpoint-1: resume from it/);
+      expect((await train(join(dir, `broken-${saveSteps}`), 99, "--resume")).code).toBe(0);
+      expect(await contents(join(dir, `broken-${saveSteps}`))).toEqual(await contents(join(dir, `whole-${saveSteps}`)));
+    },
+    60_000,
+  );
+
+  it("has no statistics to normalise by", async () => {
+    const { code, text } = await run("ppo", "http://127.0.0.1:9/", "--normalize_reward");
+    expect(code).toBe(1);
+    expect(text).toMatch(
+      /127\.0\.0\.1:9\/ has no statistics to normalise its rewards by: .*--reward_normalizer running/,
+    );
+  });
 
   it("fails by name", async () => {
     const url = await serve((_, response) => response.end('{"score": [0.5]}'));

@@ -102,7 +102,12 @@ describe("examples", () => {
     expect(isUserError(error)).toBe(true);
     expect((error as Error).message).toMatch(/^d\.jsonl:4: the prompt has 2 tokens .* within 2 tokens/);
     expect(() => promptExample({ kind: "prompt", prompt: "abcde" }, tokenizer, { maxLength: 5 })).toThrow(
-      /prompt "abcde": /,
+      /prompt "abcde": .* no room for an answer within 5 tokens; .* a longer maximum length/,
+    );
+    const long = { kind: "prompt", prompt: "abcde" } as const;
+    expect(promptExample(long, tokenizer, { maxLength: 8, answer: 3 }).ids.length).toBe(5);
+    expect(() => promptExample(long, tokenizer, { maxLength: 8, answer: 4 })).toThrow(
+      /5 tokens and leaves no room for an answer of 4 tokens within 8 tokens; .* ask for shorter answers/,
     );
     expect(() => promptExample({ kind: "prompt", prompt: "" }, tokenizer, { maxLength: 5 })).toThrow(
       /the prompt is empty/,

@@ -232,12 +232,15 @@ export async function ratedData(
 
 type RatedChoice = Omit<DataChoice, "test_size"> & { readonly attributes: string[] | null };
 
-/** Prompts that leave room for a response of the given length. */
+/**
+ * Prompts that leave room for a response of the given length.
+ * @param room.together where prompt and response have a limit together, at which responses are cut: for one token at least
+ */
 export async function promptData(
   choice: DataChoice,
   part: "train" | "test",
   tokenizer: Tokenizer,
-  room: { context: number; response: number },
+  room: { context: number; response: number; together?: number | null },
   terminal: Terminal,
 ): Promise<Prompt[]> {
   const world = (n: number, split: "train" | "test") =>
@@ -247,17 +250,21 @@ export async function promptData(
   const read = async (source: Source) =>
     lastOfEach(await reader.load({ ...source, limit: undefined }, "prompt"), ({ prompt }) => prompt);
   const found = await parts<PromptOnly>(choice, world, read);
-  const maxLength = room.context - room.response + 1;
-  if (maxLength < 2) {
+  const { context, response, together = null } = room;
+  const limits =
+    together !== null && together - 1 < context - response
+      ? { maxLength: together }
+      : { maxLength: context, answer: response };
+  if (context <= response) {
     throw new UserError(
-      `responses of ${room.response} tokens leave no room for a prompt in a context of ${room.context}; shorten them`,
+      `responses of ${response} tokens leave no room for a prompt in a context of ${context}; shorten them`,
     );
   }
   const prompt = (record: PromptOnly): Prompt => ({
     text: record.prompt,
     ...(record.messages && { messages: record.messages }),
     ...(record.target !== undefined && { target: record.target }),
-    ids: promptExample(record, tokenizer, { maxLength }).ids,
+    ids: promptExample(record, tokenizer, limits).ids,
   });
   return prepared(found[part], prompt, choice, terminal);
 }

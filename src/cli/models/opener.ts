@@ -196,6 +196,7 @@ export async function openReward(
         `${path} has another tokenizer than the policy: a multi-objective reward model must share it`,
       );
     }
+    if (several && options.normalize) throw withoutStatistics(path);
     if (several) return multiObjectiveReward(several.model, several.head);
     const model = await opener.frozenScorer(path);
     if (!own || sameTokenizer(own, policyTokenizer)) return modelReward(model, options);
@@ -204,8 +205,14 @@ export async function openReward(
   if ((opener.choice.reward_model_dtype ?? "auto") !== "auto") {
     throw new UserError(`reward_model_dtype does not apply: ${path} has no weights here`);
   }
+  if (options.normalize) throw withoutStatistics(path);
   return path === WORLD ? async (responses) => responses.map(worldGold) : serverReward(path, opener.choice);
 }
+
+const withoutStatistics = (path: string): UserError =>
+  new UserError(
+    `${path} has no statistics to normalise its rewards by: normalise by those of the run, with --reward_normalizer running`,
+  );
 
 /** An adapter names its base as others find it: by its name on the hub (a chosen revision of it has none), or by its path. */
 function named<M extends Model>(model: M, path: string): M {

@@ -55,7 +55,7 @@ export const ppoVerb = defineVerb({
     const critic = await opener.scorer(await criticPath(o, opener, tokenizer), "critic");
     critic.gradientCheckpointing = o.critic_gradient_checkpointing ?? o.gradient_checkpointing;
     await withModels(opener.opened, async () => {
-      const room = { context: actor.config.maxPositions, response: o.response_length };
+      const room = { context: actor.config.maxPositions, response: o.response_length, together: o.max_length };
       const inputs: PpoInputs = {
         actor,
         reference,

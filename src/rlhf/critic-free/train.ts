@@ -14,6 +14,7 @@ import {
   checkFinite,
   checkpoint,
   now,
+  orSaved,
   saveDue,
   stopping,
   type TrainingOptions,
@@ -119,13 +120,14 @@ export async function* trainCriticFree(
   const first = restored?.step ?? 0;
   const state: RolloutState = { klCoef: method.klInReward, normalizer: freshNormalizer() };
   const order = new PromptOrder(prompts.length, options.seed);
+  const save = run && ((done: number) => checkpoint(run, done, trainees, {}));
   yield { type: "start", stage, step: first, maxSteps, parameters: actor.store.count };
 
   let last: Record<string, number> = {};
   for (let step = first; step < maxSteps; step++) {
     const started = now();
     const chosen = order.take(step * promptsPerRollout, promptsPerRollout);
-    const rollout = await collectRollout({ ...inputs, reward: mixture.reward }, chosen, step, state, {
+    const collecting = collectRollout({ ...inputs, reward: mixture.reward }, chosen, step, state, {
       ...options,
       clipRangeScore: method.clipRangeScore,
       tempered: true,
@@ -134,6 +136,7 @@ export async function* trainCriticFree(
       klEstimator: "k1",
       clipWhat: "score",
     });
+    const rollout = await orSaved(collecting, save, { first, done: step, saveSteps: options.saveSteps });
     const scored = { ...rollout, parts: mixture.parts() };
     const { lessons, dropped } = lessonsOf(scored, options, method);
     const updated = await learn(trainees[""], lessons, step, options, method);
@@ -151,7 +154,7 @@ export async function* trainCriticFree(
     yield { type: "step", step: done, maxSteps, epoch, metrics, tokens, seconds: now() - started };
     if (options.showSamples > 0) yield { type: "samples", step: done, samples: rollout.samples };
     const stop = stopping(options);
-    if (run && (stop || saveDue(options, done))) yield await checkpoint(run, done, trainees, {});
+    if (save && (stop || saveDue(options, done))) yield await save(done);
     if (stop) return optimizer.destroy();
   }
   if (run) await saveModels(run, { "": actor });

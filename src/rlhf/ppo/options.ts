@@ -104,7 +104,7 @@ export const ppoDefaults = (dialect: DialectName = "paddle"): PpoOptions => ({
 
 /** Throws `UserError` for options under which nothing would be trained, or something else than was asked for. */
 export function checkPpoOptions(options: PpoOptions): void {
-  const { dualClip, emaBeta, clipRange } = options;
+  const { dualClip, emaBeta, clipRange, minNewTokens = 0, responseLength, targetKl, klCoef } = options;
   for (const name of ["epochs", "batchSize", "accumulation", "promptsPerRollout", "samplesPerPrompt"] as const) {
     if (Number.isSafeInteger(options[name]) && options[name] >= 1) continue;
     const aka = name === "epochs" ? "epochs (update_iters)" : name;
@@ -114,5 +114,11 @@ export function checkPpoOptions(options: PpoOptions): void {
   if (dualClip !== null && !(dualClip > 1)) throw new UserError(`dualClip must be above 1, not ${dualClip}`);
   if (emaBeta !== null && !(emaBeta >= 0 && emaBeta < 1)) {
     throw new UserError(`emaBeta must be at least 0 and below 1, not ${emaBeta}`);
+  }
+  if (minNewTokens > responseLength) {
+    throw new UserError(`min_new_tokens ${minNewTokens} is more than response_length ${responseLength}`);
+  }
+  if (targetKl !== null && !(klCoef > 0)) {
+    throw new UserError("target_kl multiplies kl_coef, which is 0: set kl_coef to what it is to begin with");
   }
 }

@@ -19,7 +19,7 @@ import type { TrainEvent } from "../events.ts";
 import { PromptOrder } from "../prompts.ts";
 import { type Prompt, responseValues } from "../rollout.ts";
 import { adaptKlCoef, freshNormalizer } from "../stats.ts";
-import { checkFinite, checkpoint, evalDue, now, saveDue, stopping } from "../training.ts";
+import { checkFinite, checkpoint, evalDue, now, orSaved, saveDue, stopping } from "../training.ts";
 import { estimateAdvantages } from "./advantages.ts";
 import { evaluateActor } from "./evaluate.ts";
 import { withPublishedNames } from "./metrics.ts";
@@ -91,6 +91,7 @@ export async function* trainPpo(inputs: PpoInputs, options: PpoOptions): AsyncGe
   const remembered = options.ptxCoef === 0 ? [] : (inputs.ptx ?? []).filter((s) => predictedTokens(s) > 0);
   const ptxOrder = new PromptOrder(remembered.length, options.seed);
   const evalPrompts = options.evalSteps > 0 ? (inputs.evalPrompts ?? []) : [];
+  const save = run && ((done: number) => within(everything, () => checkpoint(run, done, trainees, { ...state })));
   const evaluate = (step: number) => evaluateActor({ ...inputs, within, evalPrompts }, step, options);
   yield { type: "start", stage: "ppo", step: first, maxSteps, parameters: actor.store.count };
   if (first === 0 && evalPrompts.length > 0) yield await evaluate(0);
@@ -99,7 +100,8 @@ export async function* trainPpo(inputs: PpoInputs, options: PpoOptions): AsyncGe
   for (let step = first; step < maxSteps; step++) {
     const started = now();
     const chosen = order.take(step * perRollout, perRollout);
-    const rollout = await collectRollout(working, chosen, step, state, options);
+    const place = { first, done: step, saveSteps: options.saveSteps };
+    const rollout = await orSaved(collectRollout(working, chosen, step, state, options), save, place);
     const slots = rollout.rewards.map((r) => r.length);
     const values = await within(["critic"], () => responseValues(critic, rollout.responses, slots));
     const { experience, metrics: estimated } = estimateAdvantages(rollout, values, options);
@@ -130,12 +132,10 @@ export async function* trainPpo(inputs: PpoInputs, options: PpoOptions): AsyncGe
     yield { type: "step", step: done, maxSteps, epoch, metrics, tokens, seconds: now() - started };
     if (options.showSamples > 0) yield { type: "samples", step: done, samples: rollout.samples };
     const stop = stopping(options);
-    if (!stop && evalPrompts.length > 0 && (evalDue(options, done, maxSteps) || done === maxSteps)) {
+    if (evalPrompts.length > 0 && (evalDue(options, done, maxSteps) || done === maxSteps)) {
       yield await evaluate(done);
     }
-    if (run && (stop || saveDue(options, done))) {
-      yield await within(everything, () => checkpoint(run, done, trainees, { ...state }));
-    }
+    if (save && (stop || saveDue(options, done))) yield await save(done);
     if (stop) return close();
   }
   if (run) {

@@ -12,7 +12,7 @@ import type { Sample, TrainEvent } from "../events.ts";
 import { type Response, sampledKl } from "../rollout.ts";
 import { average } from "../stats.ts";
 import { diversity } from "../text-stats.ts";
-import { checkFinite, checkpoint, now, saveDue, stopping } from "../training.ts";
+import { checkFinite, checkpoint, now, orSaved, saveDue, stopping } from "../training.ts";
 import { type Collected, type CollectInputs, collect, sizes } from "./collect.ts";
 import { fineTune } from "./learn.ts";
 import { checkRaftOptions, type RaftOptions } from "./options.ts";
@@ -37,12 +37,14 @@ export async function* trainRaft(inputs: RaftInputs, options: RaftOptions): Asyn
   const first = restored?.step ?? 0;
   let firstTokens = (restored?.state.firstTokens as TokenCounts | undefined) ?? null;
   await removeTrainSets(run, first);
+  const save = run && ((done: number) => checkpoint(run, done, trainees, { firstTokens }));
   yield { type: "start", stage: "raft", step: first, maxSteps, parameters: model.store.count };
 
   let last: Record<string, number> = {};
   for (let step = first; step < maxSteps; step++) {
     const started = now();
-    const found = await collect(inputs, options, step);
+    const place = { first, done: step, saveSteps: options.saveSteps };
+    const found = await orSaved(collect(inputs, options, step), save, place);
     const { responses, rewards, truth, allowed, kept } = found;
     await writeTrainSet(
       run,
@@ -95,7 +97,7 @@ export async function* trainRaft(inputs: RaftInputs, options: RaftOptions): Asyn
       yield { type: "samples", step: done, samples: shown(found, options.showSamples) };
     }
     const stop = stopping(options);
-    if (run && (stop || saveDue(options, done))) yield await checkpoint(run, done, trainees, { firstTokens });
+    if (save && (stop || saveDue(options, done))) yield await save(done);
     if (stop) return optimizer.destroy();
   }
   if (run) await saveModels(run, { "": model });

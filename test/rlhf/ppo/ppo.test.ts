@@ -415,6 +415,8 @@ describe("bad options are refused before anything is trained", () => {
     [{ emaBeta: 1 }, /emaBeta must be/],
     [{ emaBeta: 0.9 }, /needs a model to keep it in/],
     [{ evalSteps: 1 }, /needs held-out prompts/],
+    [{ minNewTokens: 7 }, /min_new_tokens 7 is more than response_length 6/],
+    [{ targetKl: 1, klCoef: 0 }, /target_kl multiplies kl_coef, which is 0/],
   ] as const)("%o", async (options, message) => {
     await expect(run(options)).rejects.toThrow(message);
   });
@@ -451,19 +453,51 @@ describe("resume", () => {
     };
     const whole = memoryFiles();
     const straight = await collect(start(whole));
-    for (const stopAt of [1, 3]) {
+    for (const stopAt of [1, 2]) {
       const broken = memoryFiles();
       const controller = new AbortController();
       for await (const event of start(broken, controller.signal)) {
         if (event.type === "step" && event.step === stopAt) controller.abort();
       }
+      if (stopAt === 2) expect(await broken.read("out/eval_out-step2.jsonl")).not.toBeNull();
       const rest = metricsOf(await collect(start(broken, undefined, true)));
       expect(rest).toEqual(metricsOf(straight).slice(stopAt));
       const folders = ["policy", "value", ...(options.emaBeta ? ["ema"] : [])];
-      for (const file of [...folders.map((f) => `${f}/model.safetensors`), "eval_out-step4.jsonl"]) {
+      for (const file of [
+        ...folders.map((f) => `${f}/model.safetensors`),
+        "eval_out-step2.jsonl",
+        "eval_out-step4.jsonl",
+      ]) {
         expect(await broken.read(`out/${file}`)).toEqual(await whole.read(`out/${file}`));
         expect(await whole.read(`out/${file}`)).not.toBeNull();
       }
+    }
+  });
+});
+
+describe("a reward that fails", () => {
+  it("leaves what was learned before, and ends the run with a sentence", async () => {
+    const start = (files: ReturnType<typeof memoryFiles>, reward: PpoInputs["reward"], resume = false) => {
+      const set = setup({ dialect: "paddle-late", maxSteps: 3 }, { reward, run: { files, path: "out" }, resume });
+      return trainPpo(set.inputs, set.options);
+    };
+    const failing = (after: number): PpoInputs["reward"] => {
+      let calls = 0;
+      return async (responses) => {
+        calls += 1;
+        return calls > after ? responses.map(() => Number.NaN) : lengthReward(responses);
+      };
+    };
+    const whole = memoryFiles();
+    const straight = metricsOf(await collect(start(whole, lengthReward)));
+    const broken = memoryFiles();
+    await expect(collect(start(broken, failing(0)))).rejects.toThrow(/returned NaN .* must be a finite number$/);
+    expect(await broken.list("out")).toEqual([]);
+    await expect(collect(start(broken, failing(2)))).rejects.toThrow(/finite number\. .* is in checkpoint-2: resume/);
+    await expect(collect(start(broken, failing(0), true))).rejects.toThrow(/must be a finite number$/);
+    expect(metricsOf(await collect(start(broken, lengthReward, true)))).toEqual(straight.slice(2));
+    for (const file of ["policy/model.safetensors", "value/model.safetensors"]) {
+      expect(await broken.read(`out/${file}`)).toEqual(await whole.read(`out/${file}`));
     }
   });
 });
