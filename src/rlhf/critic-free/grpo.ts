@@ -52,6 +52,14 @@ export function trainGrpo(inputs: CriticFreeInputs, options: GrpoOptions): Async
     throw new UserError(`num_generations must be at least 2, not ${samplesPerPrompt}: GRPO compares`);
   if (cispo && epsilonHigh === null)
     throw new UserError("loss_type cispo needs epsilon_high, the largest ratio: try 5");
+  if (cispo && delta !== null)
+    throw new UserError("delta is no part of loss_type cispo, which has epsilon_high for it");
+  if (options.aggregation === "normalize_then_sum" && options.scaleRewards !== "group") {
+    throw new UserError(
+      `multi_objective_aggregation normalize_then_sum divides each reward by its group's deviation: scale_rewards cannot be ` +
+        options.scaleRewards,
+    );
+  }
   if (delta !== null && delta <= 1 + (epsilonHigh ?? epsilon)) {
     throw new UserError(`delta must be greater than 1 + epsilon_high = ${1 + (epsilonHigh ?? epsilon)}, not ${delta}`);
   }

@@ -161,7 +161,8 @@ export async function collectRollout(
     reward_with_kl_penalty: average(shaped.map(total)),
     ...(options.normalizeReward && { norm_reward: average(final) }),
     entropy: average(entropy.map(average)),
-    entropy_sum: average(entropy.map(total)),
+    // Of whole responses: minus their log-probability.
+    sampled_entropy: -average(logProbs.map(total)),
     mean_length: average(lengths),
     max_length: Math.max(...lengths),
     min_length: Math.min(...lengths),

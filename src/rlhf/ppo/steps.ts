@@ -24,6 +24,7 @@ export const valueWeightOf = (part: readonly Experience[], { average }: Pick<Ppo
 export interface Watched {
   watch: Tensor;
   oldLogProbs: Float32Array;
+  advantages: Float32Array;
 }
 
 type LossOptions = Pick<
@@ -58,8 +59,9 @@ export function policyMicroStep(
   const oldLogProbs = flat(experience, (e) => e.logProbs);
   const temperature = options.tempered === true ? options.temperature : 1;
   const { logProbs, entropy } = actor.logProbs(ids, packing, rows, targets, temperature);
-  const advantages = tensor(flat(experience, (e) => e.advantages));
-  let loss = policyLoss(logProbs, { oldLogProbs: tensor(oldLogProbs), advantages, weights }, options);
+  const advantages = flat(experience, (e) => e.advantages);
+  const constants = { oldLogProbs: tensor(oldLogProbs), advantages: tensor(advantages), weights };
+  let loss = policyLoss(logProbs, constants, options);
   if (options.klPlacement === "loss" && options.klCoef !== 0) {
     const refLogProbs = tensor(flat(experience, (e) => e.refLogProbs ?? e.logProbs));
     const limit = options.klClamp ?? Number.POSITIVE_INFINITY;
@@ -68,7 +70,7 @@ export function policyMicroStep(
   if (options.entropyCoef !== 0) loss = add(loss, scale(entropyLoss(entropy, weights), options.entropyCoef));
   const watch = noGrad(() => concat([loss, logProbs, entropy]));
   backward(loss, share);
-  return { watch, oldLogProbs };
+  return { watch, oldLogProbs, advantages };
 }
 
 /** The supervised loss on a few sequences, and its gradient times `factor`. Its average is over `predicted` tokens. */

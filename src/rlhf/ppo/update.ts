@@ -156,21 +156,27 @@ function policyMetrics(
   const ratios: number[] = [];
   const squares: number[] = [];
   const entropies: number[] = [];
+  const bound: number[] = [];
+  const over = (r: number) => r - 1 > (clipRangeHigh ?? clipRange);
+  const under = (r: number) => 1 - r > clipRange;
   const means = batches.map((values, i) => {
-    const { oldLogProbs } = watched[i];
+    const { oldLogProbs, advantages } = watched[i];
     const from = ratios.length;
     for (const [t, old] of oldLogProbs.entries()) {
       const d = values[1 + t] - old;
-      ratios.push(Math.exp(d));
+      const ratio = Math.exp(d);
+      ratios.push(ratio);
+      bound.push(Number(advantages[t] > 0 ? over(ratio) : advantages[t] < 0 && under(ratio)));
       squares.push(0.5 * d * d);
       entropies.push(values[1 + oldLogProbs.length + t]);
     }
     return average(ratios.slice(from));
   });
-  const outside = (r: number) => r - 1 > (clipRangeHigh ?? clipRange) || 1 - r > clipRange;
   return {
     approx_kl: average(squares),
-    clip_fraction: average(ratios.map((r) => Number(outside(r)))),
+    // Ratios outside the clip, and those whose loss it bounds: above with positive advantages, below with negative ones.
+    clip_fraction: average(ratios.map((r) => Number(over(r) || under(r)))),
+    bound_fraction: average(bound),
     ratio: average(ratios),
     ratio_var: moments([means], true).variance,
     first_ratio: means[0],

@@ -4,6 +4,7 @@ import type { LoraOptions } from "../../../src/nn/lora.ts";
 import { CausalLM, type Model } from "../../../src/nn/models.ts";
 import { ADAPTER_WEIGHTS } from "../../../src/nn/peft.ts";
 import { type GrpoOptions, grpoDefaults, trainGrpo } from "../../../src/rlhf/critic-free/grpo.ts";
+import { overlongPenalty } from "../../../src/rlhf/critic-free/overlong.ts";
 import { reinforceDefaults, trainReinforce } from "../../../src/rlhf/critic-free/reinforce.ts";
 import { rlooDefaults, trainRloo } from "../../../src/rlhf/critic-free/rloo.ts";
 import type { CriticFreeInputs, CriticFreeOptions } from "../../../src/rlhf/critic-free/train.ts";
@@ -190,6 +191,10 @@ describe("grpo", () => {
     expect(options({ samplesPerPrompt: 1 })).toThrow(/at least 2/);
     expect(options({ lossType: "cispo" })).toThrow(/epsilon_high/);
     expect(options({ delta: 1.1 })).toThrow(/greater than 1 \+ epsilon_high/);
+    expect(options({ lossType: "cispo", epsilonHigh: 5, delta: 9 })).toThrow(/delta is no part of loss_type cispo/);
+    const each = { aggregation: "normalize_then_sum" } as const;
+    expect(options({ ...each, scaleRewards: "none" })).toThrow(/scale_rewards cannot be none/);
+    expect(() => overlongPenalty(4, 5)).toThrow(/overlong_buffer_len 5 is more than max_completion_length 4/);
     expect(() => methods.rloo(inputsFor(), { samplesPerPrompt: 1 })).toThrow(/at least 2/);
   });
 

@@ -14,7 +14,13 @@ import { type PpoInputs, trainPpo } from "../../../src/rlhf/ppo/ppo.ts";
 import { collectRollout } from "../../../src/rlhf/ppo/rollout.ts";
 import { policyMicroStep, ptxMicroStep } from "../../../src/rlhf/ppo/steps.ts";
 import { stepsOf, updatePolicy } from "../../../src/rlhf/ppo/update.ts";
-import { modelReward, type Response, responseValues, withinLength } from "../../../src/rlhf/rollout.ts";
+import {
+  modelReward,
+  type Response,
+  responseLogProbs,
+  responseValues,
+  withinLength,
+} from "../../../src/rlhf/rollout.ts";
 import { evaluateSft } from "../../../src/rlhf/sft.ts";
 import { freshNormalizer } from "../../../src/rlhf/stats.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
@@ -211,6 +217,8 @@ describe("a rollout", () => {
     expect(rollout.rewards.map((r) => r.length)).toEqual(
       rollout.responses.map((r, i) => r.ids.length - r.promptLength + Number(!full[i])),
     );
+    const total = rollout.logProbs.reduce((sum, l) => sum + l.reduce((a, b) => a + b, 0), 0);
+    expect(rollout.metrics.sampled_entropy).toBeCloseTo(-total / rollout.logProbs.length, 6);
     const critic = scorer(3);
     const { responses } = rollout;
     const slots = responses.map((r) => r.ids.length - r.promptLength + 1);
@@ -389,12 +397,41 @@ describe("what a run leaves", () => {
     }
   });
 
+  it("how often the clip bounds the loss, which depends on the sign of the advantage", async () => {
+    const { options } = setup({ clipRange: 0.01 });
+    const actor = policy();
+    const experience = experienceOf(sequences(4));
+    const responses = experience.map((e) => e.response);
+    const { logProbs } = await responseLogProbs(actor, responses);
+    const bound = experience.flatMap(({ advantages, logProbs: old }, i) =>
+      Array.from(logProbs[i], (lp, t) => {
+        const ratio = Math.exp(lp - old[t]);
+        return Number(advantages[t] * Math.min(Math.max(ratio, 0.99), 1.01) < advantages[t] * ratio);
+      }),
+    );
+    const optimizer = new AdamW(actor.store, options);
+    const beside = { ptx: [], average: null, klCoef: 0 };
+    const metrics = await updatePolicy({ model: actor, optimizer }, experience, 0, beside, options);
+    optimizer.destroy();
+    expect(metrics.bound_fraction).toBeCloseTo(bound.reduce((sum, x) => sum + x, 0) / bound.length, 9);
+    expect(metrics.bound_fraction).toBeGreaterThan(0);
+    expect(metrics.clip_fraction).toBeGreaterThan(metrics.bound_fraction);
+  });
+
   it("metrics under the names of the dialect's program", async () => {
     const names = {
       paddle: ["train/actor_loss", "train/reward_critic_loss", "train/reward", "train/kl_divergence", "train/actor_lr"],
       safe: ["train/reward_with_kl_penalty", "train/reward_advantage", "train/reward_return", "train/reward_value"],
       "paddle-late": ["train_policy_loss", "train_value_loss", "train_norm_reward", "train_kl_divergence"],
-      trl: ["objective/kl", "objective/rlhf_reward", "policy/approxkl_avg", "loss/value_avg", "val/clipfrac_avg"],
+      trl: [
+        "objective/kl",
+        "objective/rlhf_reward",
+        "objective/entropy",
+        "policy/clipfrac_avg",
+        "policy/approxkl_avg",
+        "loss/value_avg",
+        "val/clipfrac_avg",
+      ],
     };
     for (const [dialect, expected] of Object.entries(names)) {
       const { metrics } = await run({ dialect: dialect as keyof typeof names, maxSteps: 1 });
