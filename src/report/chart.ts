@@ -21,7 +21,10 @@ export type Point = readonly [x: number, y: number];
 export interface Series {
   readonly name: string;
   readonly points: readonly Point[];
-  /** Place in the list of looks; default: the series' place in the chart. Give it to keep a look across charts. */
+  /**
+   * Place in the list of looks, 36 in all; default: the series' place in the chart. Give it to keep a look across charts.
+   * Looks that are 6 apart have one colour and differ in dash and marker.
+   */
   readonly look?: number;
   /** Overrides the look's own dash: false draws a solid line, true a dashed one. */
   readonly dashed?: boolean;
@@ -61,6 +64,24 @@ export const chartStyle: string = [
   `:root{${light.map((c, i) => `--chart-${i}:${c}`).join(";")};--chart-halo:#fff}`,
   `@media (prefers-color-scheme:dark){:root{${dark.map((c, i) => `--chart-${i}:${c}`).join(";")};--chart-halo:#14181d}}`,
 ].join("\n");
+
+/**
+ * A look for each name: names that differ only after their last comma ("offline, seed 1" and "offline, seed 2") have one
+ * colour, as long as there are enough colours.
+ */
+export function looksOf(names: readonly string[]): number[] {
+  const kinds = names.map((name) => /^(.*),/s.exec(name)?.[1] ?? `${name},`);
+  const groups = [...new Set(kinds)];
+  if (groups.length > light.length) return names.map((_, i) => i);
+  return kinds.map((kind, i) => {
+    const before = kinds.slice(0, i).filter((other) => other === kind).length;
+    return groups.indexOf(kind) + light.length * before;
+  });
+}
+
+/** Of a look's dash or marker: the next one whenever the colours begin anew, so that no two looks share all three. */
+const partOf = <T>(parts: readonly T[], look: number): T =>
+  parts[(look + Math.floor(look / light.length)) % parts.length];
 
 const colour = (look: number) => `var(--chart-${look % light.length},${light[look % light.length]})`;
 
@@ -188,10 +209,10 @@ function drawSeries(s: Drawn, x: Scale, y: Scale): string {
   return drawn + marks;
 }
 
-const dashOf = (s: Drawn) => (s.dashed === undefined ? dashes[s.look % dashes.length] : s.dashed ? "6 4" : "");
+const dashOf = (s: Drawn) => (s.dashed === undefined ? partOf(dashes, s.look) : s.dashed ? "6 4" : "");
 
 function mark(look: number, x: number, y: number): string {
-  const shape = symbol(markers[look % markers.length], 42)();
+  const shape = symbol(partOf(markers, look), 42)();
   return `<path d="${rounded(shape)}" transform="translate(${x} ${y})" fill="${colour(look)}" stroke="var(--chart-halo,#fff)" stroke-width="1"/>`;
 }
 

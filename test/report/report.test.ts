@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { chartStyle, describe as describeChart, lineChart, smooth, thin } from "../../src/report/chart.ts";
+import { chartStyle, describe as describeChart, lineChart, looksOf, smooth, thin } from "../../src/report/chart.ts";
 import { curve, quantity, type ReportData } from "../../src/report/data.ts";
 import { buildReport, summarise } from "../../src/report/report.ts";
 import { escapeXml, showNumber } from "../../src/report/text.ts";
@@ -50,6 +50,21 @@ describe("a line chart", () => {
     expect(new Set(strokes.map((match) => `${match[1]} ${match[3]}`)).size).toBe(2);
     const marks = [...svg.matchAll(/<path d="(M[^"]*Z)"/g)].map((match) => match[1]);
     expect(new Set(marks).size).toBe(2);
+  });
+
+  it("gives none of 36 series the look of another", () => {
+    const points = [[1, 1] as const];
+    const svg = lineChart({ ...chart, series: Array.from({ length: 36 }, (_, i) => ({ name: `s${i}`, points })) });
+    const [, legend] = svg.split(/(?=<path d="M56 36h32")/);
+    const keys = [...legend.matchAll(/h32" stroke="([^"]*)" stroke-width="2"([^>]*)\/><path d="([^"]*)"/g)];
+    expect(new Set(keys.map(([, ...look]) => look.join())).size).toBe(36);
+  });
+
+  it("shows runs that differ after a comma in one colour", () => {
+    expect(looksOf(["old, seed 1", "new, seed 1", "old, seed 2", "new, seed 2", "new"])).toEqual([0, 1, 6, 7, 2]);
+    expect(looksOf(["a", "b", "c"])).toEqual([0, 1, 2]);
+    const many = Array.from({ length: 14 }, (_, i) => `${i % 7}, ${i}`);
+    expect(new Set(looksOf(many)).size).toBe(14);
   });
 
   it.each([

@@ -1,5 +1,5 @@
 import { basename, join, resolve } from "node:path";
-import type { ChartSpec, Point } from "../../report/chart.ts";
+import { type ChartSpec, looksOf, type Point } from "../../report/chart.ts";
 import type { Metrics, RewardResult } from "../../report/data.ts";
 import { figureOf } from "../../report/figure.ts";
 import { UserError } from "../../runtime/errors.ts";
@@ -35,7 +35,9 @@ export const figureVerb = defineVerb({
       if (series.some(({ points }) => points.length > 0)) {
         const references = panel === "eval_accuracy" ? ceilings(found.rewardModels) : [];
         const title = names.join(", ");
-        return { id: panel.replace(/\W/g, "-"), title, xLabel: "step", yLabel: names[0], series, references };
+        const looks = looksOf(series.map(({ name }) => name));
+        const looking = series.map((one, i) => ({ ...one, look: looks[i] }));
+        return { id: panel.replace(/\W/g, "-"), title, xLabel: "step", yLabel: names[0], series: looking, references };
       }
       throw new UserError(`none of the runs (${runs.map(({ name }) => name).join(", ")}) logs ${panel}`);
     });
