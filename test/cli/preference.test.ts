@@ -108,6 +108,15 @@ describe("what is refused", () => {
     expect(await refused("dpo", "pairs.jsonl", "--loss_type aot --f_divergence_type js_divergence")).toMatch(
       /f_divergence_type js_divergence does not apply to the loss aot/,
     );
+    expect(await refused("dpo", "pairs.jsonl", "--loss_type sft,hinge --label_smoothing 0.1")).toMatch(
+      /label_smoothing does not apply to sft, hinge; it applies to sigmoid,/,
+    );
+    expect(await refused("cpo", "pairs.jsonl", "--loss_type ipo --label_smoothing 0.1")).toMatch(
+      /label_smoothing does not apply to ipo; it applies to sigmoid, simpo/,
+    );
+    expect(await refused("dpo", "pairs.jsonl", "--loss_type sigmoid,aot --use_weighting")).toMatch(
+      /use_weighting does not apply to the loss aot,/,
+    );
   });
 
   it("data of another kind, and labels out of range", async () => {

@@ -48,14 +48,14 @@ type Pairs = Awaited<ReturnType<typeof pairData>>;
 async function precomputed(o: Options, { policy, opener }: PreferenceRun, data: Pairs, terminal: Terminal) {
   const other = o.ref_model_name_or_path !== null || o.use_peft;
   const model = other ? await openReference(opener, o) : policy;
-  model.half = o.fp16; // rounded as the policy will be; training sets it anew
   const total = data.train.length + data.eval.length;
   let before = 0;
   const add = async (pairs: Pairs["train"]) => {
-    const found = await precomputeReference(model, pairs, (done) => {
+    const progress = (done: number) => {
       const text = `computing the reference's log-probabilities: ${before + done} of ${total} pairs`;
       if (terminal.tty) terminal.write(`\r${text}`);
-    });
+    };
+    const found = await precomputeReference(model, pairs, { fp16: o.fp16, progress });
     before += pairs.length;
     return found;
   };

@@ -88,6 +88,7 @@ export async function* oneIteration(
   const train = await precomputeReference(
     reference,
     pairs.map((pair) => exampleOf(promptOf(pair.row), pair)),
+    { fp16: options.fp16 },
   );
   const seed = uint32(options.seed, iteration, streamId("iterate"));
   let steps = 0;

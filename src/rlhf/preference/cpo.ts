@@ -1,5 +1,6 @@
 /** Contrastive preference optimisation (Xu et al. 2024) and SimPO (Meng et al. 2024): pairs, and no reference. */
 import type { CausalLM } from "../../nn/models.ts";
+import { UserError } from "../../runtime/errors.ts";
 import { noGrad } from "../../tensor/autograd.ts";
 import { add, scale } from "../../tensor/ops/elementwise.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
@@ -33,9 +34,14 @@ export const cpoDefaults = {
 };
 
 /** Trains the policy in place. Throws `UserError` as `trainDpo` does. */
-export function trainCpo(policy: CausalLM, options: CpoOptions): AsyncGenerator<TrainEvent> {
-  const objective = cpoObjective({ ...cpoDefaults, ...options });
-  return trainOnExamples(policy, options, { stage: "cpo", ...pairRecipe(policy, options, objective) });
+export async function* trainCpo(policy: CausalLM, options: CpoOptions): AsyncGenerator<TrainEvent> {
+  const settings = { ...cpoDefaults, ...options };
+  const { lossType, labelSmoothing } = settings;
+  if (labelSmoothing !== 0 && lossType !== "sigmoid" && lossType !== "simpo") {
+    throw new UserError(`label_smoothing does not apply to ${lossType}; it applies to sigmoid, simpo`);
+  }
+  const objective = cpoObjective(settings);
+  yield* trainOnExamples(policy, options, { stage: "cpo", ...pairRecipe(policy, options, objective) });
 }
 
 export function cpoObjective(settings: CpoSettings): PairObjective {

@@ -107,8 +107,21 @@ const ofDelta: readonly DpoLossName[] = [
   ...(["rev_kl", "kl", "tv", "hellinger", "sft"] as const),
 ];
 
-function checkLosses({ losses, labelSmoothing, divergence, lengthPenalty }: LossOptions): void {
+/** Losses that sort the batch, after which they are no pair's own. */
+const sorting: readonly DpoLossName[] = ["aot", "aot_pair", "aot_unpaired"];
+/** Losses that label smoothing changes. */
+const smoothable: readonly DpoLossName[] = ["sigmoid", "sigmoid_norm", "robust", "exo_pair", ...sorting];
+
+function checkLosses({ losses, labelSmoothing, divergence, lengthPenalty, useWeighting }: LossOptions): void {
   if (losses.length === 0) throw new UserError("loss_type names no loss");
+  const sorted = losses.find(({ type }) => sorting.includes(type));
+  if (useWeighting && sorted) {
+    throw new UserError(`use_weighting does not apply to the loss ${sorted.type}, which has no loss for each pair`);
+  }
+  if (labelSmoothing !== 0 && !losses.some(({ type }) => smoothable.includes(type))) {
+    const names = losses.map(({ type }) => type).join(", ");
+    throw new UserError(`label_smoothing does not apply to ${names}; it applies to ${smoothable.join(", ")}`);
+  }
   if (losses.some(({ type }) => type === "robust") && labelSmoothing >= 0.5) {
     throw new UserError(
       `label_smoothing must be below 0.5 for robust, not ${labelSmoothing}: labels would say nothing`,

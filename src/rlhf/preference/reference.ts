@@ -69,25 +69,31 @@ const PAIRS_AT_ONCE = 64;
 /**
  * Adds the reference's log-probabilities to pairs, a number for each answer token.
  * @param reference the policy itself, before it is trained, serves as well
+ * @param fp16 whether the policy will be trained in half precision, so that both start alike. Default false.
  * @param progress told how many pairs are done
  */
 export async function precomputeReference<P extends ReferencedPair>(
   reference: CausalLM,
   pairs: readonly P[],
-  progress: (done: number, total: number) => void = () => {},
+  { fp16 = false, progress }: { fp16?: boolean; progress?: (done: number, total: number) => void } = {},
 ): Promise<P[]> {
   const done: P[] = [];
-  for (let at = 0; at < pairs.length; at += PAIRS_AT_ONCE) {
-    const part = pairs.slice(at, at + PAIRS_AT_ONCE);
-    const sequences = part.flatMap(({ chosen, rejected, promptLength, rejectedPromptLength }): Sequence[] => [
-      { ids: chosen, promptLength },
-      { ids: rejected, promptLength: rejectedPromptLength ?? promptLength },
-    ]);
-    const { logProbs } = await responseLogProbs(reference, sequences);
-    part.forEach((pair, i) => {
-      done.push({ ...pair, reference: { chosen: logProbs[2 * i].slice(), rejected: logProbs[2 * i + 1].slice() } });
-    });
-    progress(done.length, pairs.length);
+  reference.half = fp16;
+  try {
+    for (let at = 0; at < pairs.length; at += PAIRS_AT_ONCE) {
+      const part = pairs.slice(at, at + PAIRS_AT_ONCE);
+      const sequences = part.flatMap(({ chosen, rejected, promptLength, rejectedPromptLength }): Sequence[] => [
+        { ids: chosen, promptLength },
+        { ids: rejected, promptLength: rejectedPromptLength ?? promptLength },
+      ]);
+      const { logProbs } = await responseLogProbs(reference, sequences);
+      part.forEach((pair, i) => {
+        done.push({ ...pair, reference: { chosen: logProbs[2 * i].slice(), rejected: logProbs[2 * i + 1].slice() } });
+      });
+      progress?.(done.length, pairs.length);
+    }
+  } finally {
+    reference.half = false;
   }
   return done;
 }

@@ -118,6 +118,11 @@ describe("what goes into a step", () => {
     const [first, , , last] = metricsOf(await collect(trainDpo({ policy: newModel(), reference: newModel() }, more)));
     expect(first["rewards/margins"]).toBe(0);
     expect(last.loss).toBeLessThan(first.loss);
+    const policy = newModel();
+    const computed = { ...more, train: await precomputeReference(policy, train, { fp16: true }) };
+    const [start] = metricsOf(await collect(trainDpo({ policy, reference: "precomputed" }, computed)));
+    expect(start["rewards/margins"]).toBeCloseTo(0, 5);
+    expect(start["rewards/chosen"]).toBeCloseTo(0, 5);
   });
 
   it("moves the reference to the policy", async () => {
