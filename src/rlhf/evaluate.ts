@@ -1,6 +1,7 @@
 /** How good a policy is: proxy and gold reward, KL to where it started, lengths and diversity, on held-out prompts. */
 import type { Tokenizer } from "../data/tokenizer.ts";
 import type { CausalLM } from "../nn/models.ts";
+import { UserError } from "../runtime/errors.ts";
 import type { Sample } from "./events.ts";
 import { type Prompt, type Response, type RewardFunction, rewardsOf, sampledKl, sampleResponses } from "./rollout.ts";
 import { average, bestOfKl, standardDeviation } from "./stats.ts";
@@ -21,7 +22,8 @@ export interface EvaluateInputs {
   policy: CausalLM;
   tokenizer: Tokenizer;
   prompts: readonly Prompt[];
-  reward: RewardFunction;
+  /** Without one, there are no rewards among the metrics; best-of-n needs one. */
+  reward?: RewardFunction;
   /** KL is measured to this model. */
   reference?: CausalLM;
   gold?: (response: Response) => number;
@@ -36,6 +38,7 @@ export interface Evaluation {
 export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOptions): Promise<Evaluation> {
   const { policy, tokenizer, prompts, reference, gold } = inputs;
   const { bestOf = 1, temperature = 1, showSamples = 8 } = options;
+  if (bestOf > 1 && !inputs.reward) throw new UserError("the best of several responses is found by a reward: give one");
   const all = await sampleResponses(
     policy,
     tokenizer,
@@ -43,19 +46,18 @@ export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOp
     prompts.map((_, i) => i),
     { maxNewTokens: options.responseLength, samples: bestOf, temperature, seed: options.seed, iteration: 0 },
   );
-  const scores = await rewardsOf(inputs.reward, all);
+  const scores = inputs.reward ? await rewardsOf(inputs.reward, all) : null;
   const kept = prompts.map((_, p) => {
     let best = p * bestOf;
-    for (let i = best + 1; i < (p + 1) * bestOf; i++) if (scores[i] > scores[best]) best = i;
+    for (let i = best + 1; scores && i < (p + 1) * bestOf; i++) if (scores[i] > scores[best]) best = i;
     return best;
   });
   const responses = kept.map((i) => all[i]);
-  const rewards = kept.map((i) => scores[i]);
+  const rewards = scores && kept.map((i) => scores[i]);
   const truth = gold ? responses.map((r) => gold(r)) : null;
   const texts = responses.map((r) => r.text);
   const metrics: Record<string, number> = {
-    reward: average(rewards),
-    reward_std: standardDeviation(rewards),
+    ...(rewards && { reward: average(rewards), reward_std: standardDeviation(rewards) }),
     ...(truth && { gold: average(truth), gold_std: standardDeviation(truth) }),
     ...(reference && { kl: bestOf > 1 ? bestOfKl(bestOf) : await sampledKl(policy, reference, responses) }),
     mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
@@ -66,7 +68,7 @@ export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOp
   const samples = responses.slice(0, showSamples).map((r, i) => ({
     prompt: r.promptText,
     response: r.text,
-    reward: rewards[i],
+    ...(rewards && { reward: rewards[i] }),
     ...(truth && { gold: truth[i] }),
   }));
   return { metrics, samples };

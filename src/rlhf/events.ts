@@ -51,6 +51,7 @@ export type TrainEvent =
 export interface Sample {
   prompt: string;
   response: string;
-  reward: number;
+  /** None where nothing scores single responses. */
+  reward?: number;
   gold?: number;
 }

@@ -227,6 +227,38 @@ describe("annotate and pairs", () => {
     await ok("dpo", ...dpo, "--output_dir", at("dpo"));
   });
 
+  it("start anew where the rewards would be others", async () => {
+    let left = 1;
+    const url = await server(async ({ responses, response }) => {
+      if (left-- <= 0) return null;
+      return response ? '{"score": [7, 8, 9]}' : JSON.stringify({ rewards: (responses as string[]).map(() => 1) });
+    });
+    await write("rows.jsonl", ...[0, 1].map(row));
+    const job = ["--input_file", at("rows.jsonl"), "--reward_model_path", url, "--output_file", at("rewards.jsonl")];
+    expect((await run("annotate", ...job, "--rows_at_once", "1")).code).toBe(1);
+    left = 2;
+    const text = await ok("annotate", ...job, "--reward_server_format", "paddle", "--rows_at_once", "1");
+    expect(text).not.toMatch(/scored before/);
+    expect((await lines("rewards.jsonl")).map((r) => r.rewards)).toEqual(Array(2).fill([7, 8, 9]));
+  });
+
+  it("refuse options that change nothing", async () => {
+    await write("rewards.jsonl", { ...row(0), rewards: [1, 2, 3] });
+    const output = ["--output_file", at("out.jsonl")];
+    const pairs = ["pairs", "--input_file", at("rewards.jsonl"), ...output] as const;
+    expect((await run(...pairs, "--length_penalty", "0.1")).text).toMatch(
+      /length_penalty does not apply to choose_type max_min of online-rlhf: use max_min_p, or --pair_dialect lmflow/,
+    );
+    expect((await run(...pairs, "--use_fast", "true")).text).toMatch(/use_fast goes with --pair_dialect lmflow/);
+    const judge = ["--reward_model_path", "builtin:world", "--max_length", "9"];
+    expect((await run("annotate", "--input_file", at("rewards.jsonl"), ...judge, ...output)).text).toMatch(
+      /max_length does not apply: builtin:world reads texts/,
+    );
+    expect(await readdir(work)).toEqual(["rewards.jsonl"]);
+    await ok(...pairs, "--length_penalty", "0.1", "--choose_type", "max_min_p");
+    await ok(...pairs, "--length_penalty", "0.1", "--pair_dialect", "lmflow", "--use_fast", "true");
+  });
+
   it("judge by a reward model, and by one that compares", async () => {
     const files = await diskFiles();
     const scorer = new ScoreModel(tinyConfig()).initialize(5);
@@ -343,6 +375,23 @@ describe("iterate", () => {
     const evals = (await lines("out/metrics.jsonl")).filter((r) => "eval_iteration" in r);
     expect(evals.map((r) => r.eval_iteration)).toEqual([0, 1, 2]);
     expect(await readdir(at("out"))).toContain("adapter_model.safetensors");
+  }, 180_000);
+
+  it("measures held-out responses where the judge only compares", async () => {
+    const pairwise = new CausalLM({ ...tinyConfig(), maxPositions: 256 }).initialize(6);
+    const folder = { ...(await modelFiles(pairwise)), ...tokenizerFiles(tokenizer) };
+    await (await diskFiles()).writeFolder(at("pairwise"), {
+      ...folder,
+      ...pairFiles(new PairWriter(tokenizer, "letters")),
+    });
+    pairwise.destroy();
+    await ok("iterate", ...flags(), "--reward_model_path", at("pairwise"), "--iterations", "1");
+    const last = (await lines("out/metrics.jsonl")).at(-1);
+    expect(Object.keys(last)).toEqual(
+      expect.arrayContaining(["eval_heldout_mean_length", "eval_heldout_kl", "eval_heldout_gold"]),
+    );
+    expect(last).not.toHaveProperty("eval_heldout_reward");
+    expect((await lines("out/samples.jsonl"))[0]).toMatchObject({ response: expect.any(String) });
   }, 180_000);
 
   it("keeps an endpoint's scores where it dies, and says what does not fit", async () => {

@@ -37,6 +37,9 @@ export const annotateVerb = defineVerb({
     const opener = new ModelOpener(files, o);
     const isModel = path !== WORLD && !isUrl(path);
     if (isModel) await openGpu(terminal);
+    if (!isModel && o.max_length !== null) {
+      throw new UserError(`max_length does not apply: ${path} reads texts, not tokens`);
+    }
     const tokenizer = isModel ? await opener.tokenizer(path) : null;
     let maxLength = o.max_length ?? Number.POSITIVE_INFINITY;
     const sequence = (row: SampledRow, k: number) => sequenceOf(row, k, tokenizer, maxLength);
@@ -88,14 +91,13 @@ export async function readAll(paths: readonly string[]): Promise<SampledRow[]> {
   return rows;
 }
 
-/** Stands for what decides the rewards. */
-function keyOf(
-  { reward_model_path, preference_ranking, max_length, chat_template_path, dtype }: Options,
-  rows: readonly SampledRow[],
-) {
-  const settings = [reward_model_path, preference_ranking, max_length, chat_template_path, dtype];
+/** Stands for what decides the rewards: the options but those of how the work is done, and the rows. */
+function keyOf(o: Options, rows: readonly SampledRow[]) {
+  const judge = [o.reward_model_path, o.preference_ranking, o.reward_server_format, o.base_model_name_or_path];
+  const weights = [o.dtype, o.load_in_8bit, o.load_in_4bit, o.reward_model_dtype, o.ref_model_dtype];
+  const settings = [...judge, ...weights, o.max_length, o.chat_template_path];
   const hash = createHash("sha256").update(JSON.stringify(settings));
-  for (const { prompt, responses } of rows) hash.update(JSON.stringify([prompt, responses]));
+  for (const { prompt, responses, ended } of rows) hash.update(JSON.stringify([prompt, responses, ended]));
   return hash.digest("hex").slice(0, 12);
 }
 

@@ -64,7 +64,12 @@ export async function policyResult(
         .map(([name, value]) => `${name} ${short(value)}`)
         .join("  ")}`,
     );
-    const shown = samples.map((s) => ({ prompt: s.prompt, text: s.response, reward: s.reward, gold: s.gold ?? null }));
+    const shown = samples.map((s) => ({
+      prompt: s.prompt,
+      text: s.response,
+      reward: s.reward ?? null,
+      gold: s.gold ?? null,
+    }));
     return { ...result, samples: shown };
   });
 }

@@ -5,6 +5,7 @@ import type { IterateOptions } from "../../rlhf/iterate/options.ts";
 import type { PairOptions } from "../../rlhf/iterate/pairs.ts";
 import { dpoDefaults } from "../../rlhf/preference/dpo.ts";
 import type { Prompt } from "../../rlhf/rollout.ts";
+import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { consume } from "../consume.ts";
 import { promptData } from "../data/datasets.ts";
@@ -55,7 +56,7 @@ export const iterateVerb = defineVerb({
       tokenizer.checkFits(policy.config.vocabSize);
       const room = { context: policy.config.maxPositions, response: o.response_length };
       prompts = await promptData(o, "train", tokenizer, room, terminal);
-      const held = reward && hasHeldOut(o) ? await promptData(o, "test", tokenizer, room, terminal) : [];
+      const held = hasHeldOut(o) ? await promptData(o, "test", tokenizer, room, terminal) : [];
       const sampler = await serverSampler(o, o.iterations, policy, tokenizer, files, context.signal);
       const gold = goldOf(o.dataset_name);
       const inputs = {
@@ -65,7 +66,7 @@ export const iterateVerb = defineVerb({
         prompts,
         judge,
         ...(sampler && { sampler }),
-        ...(reward && { evaluation: { prompts: held, reward } }),
+        evaluation: { prompts: held, ...(reward && { reward }) },
         ...(gold && { gold }),
         run: { files, path: o.output_dir, besides: tokenizerFiles(tokenizer), keep: o.save_total_limit },
         resume: o.resume || context.resume,
@@ -96,18 +97,29 @@ const trainerOptions = (o: Options, context: Context): IterateOptions => ({
   showSamples: o.show_samples,
 });
 
-/** The pair rule that the options describe. */
-export const pairSettings = (o: Values<typeof pairChoice>): Omit<PairOptions, "seed"> => ({
-  chooseType: o.choose_type,
-  dialect: o.pair_dialect,
-  useFast: o.use_fast,
-  lengthPenalty: o.length_penalty,
-  marginScale: o.margin_scale,
-  dropEmpty: o.drop_empty,
-  dropTruncated: o.drop_truncated,
-  dropIdentical: o.drop_identical,
-  minMargin: o.min_margin,
-});
+/** The pair rule that the options describe. Throws `UserError` for options that it would not look at. */
+export function pairSettings(o: Values<typeof pairChoice>): Omit<PairOptions, "seed"> {
+  if (o.pair_dialect === "online-rlhf") {
+    if (o.use_fast)
+      throw new UserError("use_fast goes with --pair_dialect lmflow; online-rlhf takes fixed places anyway");
+    if (o.length_penalty !== 0 && o.choose_type !== "max_min_p") {
+      throw new UserError(
+        `length_penalty does not apply to choose_type ${o.choose_type} of online-rlhf: use max_min_p, or --pair_dialect lmflow`,
+      );
+    }
+  }
+  return {
+    chooseType: o.choose_type,
+    dialect: o.pair_dialect,
+    useFast: o.use_fast,
+    lengthPenalty: o.length_penalty,
+    marginScale: o.margin_scale,
+    dropEmpty: o.drop_empty,
+    dropTruncated: o.drop_truncated,
+    dropIdentical: o.drop_identical,
+    minMargin: o.min_margin,
+  };
+}
 
 const hasHeldOut = (o: Options): boolean =>
   o.dataset_name === WORLD || o.test_size > 0 || o.eval_dataset_name !== null || o.dataset_test_split !== null;

@@ -38,8 +38,11 @@ export interface IterateInputs {
   judge: RowJudge;
   /** Draws the responses instead of the policy: a server that has the policy's weights at each iteration's beginning. */
   sampler?: Sampler;
-  /** Held-out prompts with a reward for single responses: the policy is measured on them before and after each iteration. */
-  evaluation?: { prompts: readonly Prompt[]; reward: RewardFunction };
+  /**
+   * Held-out prompts, and a reward for single responses where there is one: the policy is measured on them before and after
+   * each iteration.
+   */
+  evaluation?: { prompts: readonly Prompt[]; reward?: RewardFunction };
   /** The true reward, where there is one: reported, never trained on. */
   gold?: (response: Response) => number;
   run: RunFolder;

@@ -1,5 +1,6 @@
 /** Models that compare two responses, instead of scoring each by itself: their preferences need not be an order. */
 import type { CausalLM } from "../../nn/models.ts";
+import { UserError } from "../../runtime/errors.ts";
 import { noGrad } from "../../tensor/autograd.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -14,7 +15,10 @@ export interface PreferenceModel {
   prefer(prompts: readonly Conversation[], a: readonly string[], b: readonly string[]): Promise<number[]>;
 }
 
-/** A language model that was trained to answer "A" or "B". Each pair is asked in both orders. */
+/**
+ * A language model that was trained to answer "A" or "B". Each pair is asked in both orders. Throws `UserError` where a
+ * question is longer than the model's context.
+ */
 export class PairPreferenceModel implements PreferenceModel {
   readonly model: CausalLM;
   readonly writer: PairWriter;
@@ -34,6 +38,14 @@ export class PairPreferenceModel implements PreferenceModel {
       ...contexts.map((context, i) => writer.question(context, a[i], b[i])),
       ...contexts.map((context, i) => writer.question(context, b[i], a[i])),
     ];
+    const { maxPositions } = this.model.config;
+    const long = questions.findIndex(({ length }) => length > maxPositions);
+    if (long >= 0) {
+      throw new UserError(
+        `the question about ${JSON.stringify(a[long % a.length].slice(0, 40))} and another response has ` +
+          `${questions[long].length} tokens, more than the preference model's context of ${maxPositions}: shorten the responses`,
+      );
+    }
     const first = await chancesOfFirst(this.model, questions, writer.letters, this.temperature);
     return contexts.map((_, i) => bothOrders(first[i], first[i + contexts.length]));
   }

@@ -15,6 +15,7 @@ export interface Ranking {
  * A linear tournament: the first response meets the second, the winner the third, and so on; who holds the field keeps it
  * on a tie. n - 1 comparisons for n responses. A response's reward is the part of the rounds that it was not out: 1 for the
  * winner, 0 for who loses the first round.
+ * @throws UserError where the model's answers are no probabilities, as those of a model that has come to NaN
  */
 export async function tournament(
   model: PreferenceModel,
@@ -27,7 +28,8 @@ export async function tournament(
   const most = Math.max(0, ...responses.map((list) => list.length));
   for (let round = 1; round < most; round++) {
     const playing = responses.flatMap((list, p) => (round < list.length ? [p] : []));
-    const chances = await model.prefer(
+    const chances = await chancesOf(
+      model,
       playing.map((p) => prompts[p]),
       playing.map((p) => responses[p][winners[p]]),
       playing.map((p) => responses[p][round]),
@@ -54,7 +56,8 @@ export async function roundRobin(
   const games = responses.flatMap((list, p) =>
     list.flatMap((_, i) => list.slice(i + 1).map((_, k) => ({ p, i, j: i + 1 + k }))),
   );
-  const chances = await model.prefer(
+  const chances = await chancesOf(
+    model,
     games.map(({ p }) => prompts[p]),
     games.map(({ p, i }) => responses[p][i]),
     games.map(({ p, j }) => responses[p][j]),
@@ -68,6 +71,20 @@ export async function roundRobin(
     list.map((chancesOfOne) => (chancesOfOne.length > 0 ? average(chancesOfOne) : 0.5)),
   );
   return { winners: rewards.map((list) => list.indexOf(Math.max(...list))), rewards };
+}
+
+/** What the model says; it must be a probability for each question. */
+async function chancesOf(model: PreferenceModel, ...[prompts, a, b]: Parameters<PreferenceModel["prefer"]>) {
+  const chances = await model.prefer(prompts, a, b);
+  if (chances.length !== prompts.length) {
+    throw new UserError(`the preference model answered ${chances.length} of ${prompts.length} questions`);
+  }
+  const bad = chances.findIndex((chance) => !(chance >= 0 && chance <= 1));
+  if (bad < 0) return chances;
+  throw new UserError(
+    `the preference model gave a chance of ${chances[bad]} for ${JSON.stringify(a[bad])} against ${JSON.stringify(b[bad])}: ` +
+      "it must be between 0 and 1",
+  );
 }
 
 function checkShape(prompts: readonly Conversation[], responses: readonly (readonly string[])[]): void {

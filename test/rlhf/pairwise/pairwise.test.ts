@@ -126,6 +126,13 @@ describe("the readout", () => {
     expect(chance).toBeCloseTo(Math.exp(a / 2) / (Math.exp(a / 2) + Math.exp(b / 2)), 5);
   });
 
+  it("refuses questions beyond its context", async () => {
+    const model = new PairPreferenceModel(new CausalLM(tinyConfig()).initialize(3), new PairWriter(world));
+    await expect(model.prefer(["Today"], [" Tim ran."], [" Tim sat.".repeat(30)])).rejects.toThrow(
+      /the question about " Tim ran." and another response has \d+ tokens, more than .* context of 64/,
+    );
+  });
+
   it("gives the other response the rest of the chance", async () => {
     const model = new PairPreferenceModel(new CausalLM(tinyConfig()).initialize(3), new PairWriter(world));
     const prompts = ["Today Tim the cat wanted a hat.", "Once Mia the dog wanted a ball."];
@@ -167,6 +174,13 @@ describe("tournaments", () => {
   it("refuse a prompt without responses", async () => {
     const model: PreferenceModel = { prefer: async () => [] };
     await expect(tournament(model, ["x"], [[]])).rejects.toThrow(/prompt 1 has no responses/);
+  });
+
+  it("refuse answers that are no probabilities", async () => {
+    const model: PreferenceModel = { prefer: async (prompts) => prompts.map(() => Number.NaN) };
+    for (const rank of [tournament, roundRobin]) {
+      await expect(rank(model, ["x"], [["a", "b"]])).rejects.toThrow(/gave a chance of NaN for "a" against "b"/);
+    }
   });
 });
 
