@@ -19,7 +19,21 @@ export async function sampleStage(
   prompts: readonly NumberedPrompt[],
   options: SampleRowsOptions,
 ): Promise<SampledRow[] | null> {
-  return stage(files, path, prompts, (log: RowLog<SampledRow>) => sampleRows(draw, prompts, log, options));
+  const rows = await stage(files, path, prompts, (log: RowLog<SampledRow>) => {
+    refuseOtherNumbers([...log.rows.values()], options.samples, log.path);
+    return sampleRows(draw, prompts, log, options);
+  });
+  refuseOtherNumbers(rows ?? [], options.samples, path);
+  return rows;
+}
+
+/** Rows of a run that drew another number of responses. */
+function refuseOtherNumbers(rows: readonly SampledRow[], samples: number, path: string): void {
+  const other = rows.find(({ responses }) => responses.length !== samples)?.responses.length;
+  if (other === undefined) return;
+  throw new UserError(
+    `${path} holds rows of ${other} responses: the run had K ${other}, not ${samples}; use that, or another folder`,
+  );
 }
 
 /** Rewards for all rows, in `path`, likewise. */

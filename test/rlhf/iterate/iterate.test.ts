@@ -212,6 +212,10 @@ describe("iterative DPO", () => {
     await expect(run(files, { reference: "initial" }, { resume: true })).rejects.toThrow(
       /had reference previous, not initial/,
     );
+    await files.remove("out/iteration_1/metrics.json");
+    await expect(run(files, { samples: 5 }, { resume: true })).rejects.toThrow(
+      /iteration_1\/responses.jsonl holds rows of \d responses: the run had K \d, not 5/,
+    );
   });
 });
 
