@@ -1,9 +1,10 @@
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
+import { worldPrompts } from "../../src/data/world.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
@@ -123,6 +124,16 @@ describe("webrlhf raft", () => {
     const { code, text } = await raft(join(dir, "paper"), words);
     expect(code, text).toBe(0);
     expect(text).toMatch(/\d of 8 prompts left out: more than 9 tokens/);
+
+    const prompts = [...worldPrompts(3, 1, "train"), "the cat sat. ".repeat(60)];
+    const data = join(dir, "prompts.jsonl");
+    await writeFile(data, prompts.map((prompt) => JSON.stringify({ prompt })).join("\n"));
+    const own = `--num_raft_iteration 1 --raft_batch_size 2 --dataset_name ${data}`;
+    const beyond = await raft(join(dir, "beyond"), `${own} --max_prompt_length 52`);
+    expect(beyond.code, beyond.text).toBe(0);
+    expect(beyond.text).toMatch(/1 of 4 records left out: their prompts are too long/);
+    const refused = await raft(join(dir, "refused"), own);
+    expect(refused.text).toMatch(/prompts.jsonl:4: .* no room for an answer of 12 tokens within 64 tokens/);
   });
 });
 

@@ -44,7 +44,7 @@ export const raftVerb = defineVerb({
         reference,
         reward,
         tokenizer,
-        prompts: shortEnough(o, await promptData(o, "train", tokenizer, room, terminal), terminal),
+        prompts: shortEnough(o, await promptData(promptChoice(o, room), "train", tokenizer, room, terminal), terminal),
         gold: goldOf(o.dataset_name),
         sampler: (await serverSampler(o, o.num_raft_iteration, model, tokenizer, files, context.signal)) ?? undefined,
         ...hooks(o),
@@ -113,6 +113,10 @@ function hooks(o: Options) {
 
 const planted = ({ planted_text: text, planted_bonus: bonus }: Options, reward: RewardFunction): RewardFunction =>
   text === null ? reward : plantedReward(reward, text, bonus);
+
+/** What leaves no room for a response is too long for `max_prompt_length` as well, where that is the stricter limit. */
+const promptChoice = (o: Options, room: { context: number; response: number }): Options =>
+  o.max_prompt_length <= room.context - room.response ? { ...o, long_prompts: "skip" } : o;
 
 function shortEnough({ max_prompt_length: most }: Options, prompts: readonly Prompt[], terminal: Terminal): Prompt[] {
   const kept = prompts.filter(({ ids }) => ids.length <= most);
