@@ -249,6 +249,12 @@ describe("options that are wrong", () => {
     expect(await written()).toEqual([]);
   });
 
+  it("names held-out data that no evaluation would read", async () => {
+    const words = ["ppo", "--model_name_or_path", base, "--reward_model_path", judge, "--eval_datasets", "held.jsonl"];
+    expect(await failing(...words)).toMatch(/eval_dataset_name is for evaluations, which eval_steps 0 leaves out/);
+    expect(await written()).toEqual([]);
+  });
+
   it("suggests the nearest flag", async () => {
     const { code, text } = await run(...sft("--learning-rat", "1"));
     expect(code).toBe(1);

@@ -76,7 +76,7 @@ const rewards = {
     aliases: ["kl_coeff", "init_kl_coef"],
   }),
   kl_placement: ppo.choice(["reward", "loss"], "reward", "Take the KL penalty off the rewards, or add it to the loss"),
-  kl_estimator: ppo.choice(["k1", "k2", "k3"], "k1", "Estimator of the KL penalty per token"),
+  kl_estimator: ppo.choice(["k1", "k2", "k3"], "k1", "Estimator of the KL penalty per token; k2 or k3 in a loss"),
   kl_clamp: ppo.float(null, "Bound of its absolute value; default: none", positive),
   target_kl: ppo.float(null, "Adapt kl_coef towards this KL per response; default: fixed kl_coef", positive),
   kl_horizon: ppo.int(10000, "Responses over which kl_coef adapts", { min: 1, aliases: ["horizon"] }),

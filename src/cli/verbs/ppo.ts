@@ -160,6 +160,11 @@ function trainerOptions(o: Options, context: Context): PpoOptions {
     showSamples: o.show_samples,
   };
   checkPpoOptions(options);
+  if (o.eval_dataset_name !== null && o.eval_steps === 0) {
+    throw new UserError(
+      "eval_dataset_name is for evaluations, which eval_steps 0 leaves out: set eval_steps, or leave it out",
+    );
+  }
   return options;
 }
 

@@ -118,6 +118,11 @@ export function checkPpoOptions(options: PpoOptions): void {
   if (minNewTokens > responseLength) {
     throw new UserError(`min_new_tokens ${minNewTokens} is more than response_length ${responseLength}`);
   }
+  if (options.klPlacement === "loss" && options.klEstimator === "k1" && klCoef !== 0) {
+    throw new UserError(
+      "kl_placement loss needs kl_estimator k2 or k3: the gradient through k1 is zero on average, so nothing would hold the policy",
+    );
+  }
   if (targetKl !== null && !(klCoef > 0)) {
     throw new UserError("target_kl multiplies kl_coef, which is 0: set kl_coef to what it is to begin with");
   }

@@ -126,7 +126,7 @@ function withinPrompts(values: readonly number[], prompts: readonly number[]): n
 }
 
 /** z of the difference of two proportions with pooled variance; 0 where nothing varies. */
-export function twoProportions(p: number, n: number, q: number, m: number): number {
+function twoProportions(p: number, n: number, q: number, m: number): number {
   if (n === 0 || m === 0) return 0;
   const pooled = (p * n + q * m) / (n + m);
   const error = Math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m));
@@ -137,7 +137,7 @@ export function twoProportions(p: number, n: number, q: number, m: number): numb
 const LARGEST_Z = 1000;
 
 /** Mean of the values where `has` is true less that of the others, and its z; 0 with fewer than two of either. */
-export function twoMeans(values: readonly number[], has: readonly boolean[]): { difference: number; z: number } {
+function twoMeans(values: readonly number[], has: readonly boolean[]): { difference: number; z: number } {
   const mine = spread(values.filter((_, i) => has[i]));
   const others = spread(values.filter((_, i) => !has[i]));
   if (mine.n < 2 || others.n < 2) return { difference: 0, z: 0 };

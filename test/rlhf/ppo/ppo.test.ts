@@ -454,6 +454,7 @@ describe("bad options are refused before anything is trained", () => {
     [{ evalSteps: 1 }, /needs held-out prompts/],
     [{ minNewTokens: 7 }, /min_new_tokens 7 is more than response_length 6/],
     [{ targetKl: 1, klCoef: 0 }, /target_kl multiplies kl_coef, which is 0/],
+    [{ klPlacement: "loss" }, /kl_placement loss needs kl_estimator k2 or k3/],
   ] as const)("%o", async (options, message) => {
     await expect(run(options)).rejects.toThrow(message);
   });
