@@ -17,18 +17,28 @@ export interface Scorable {
 export function scorable(row: Columns, where: string, options: SchemaOptions): Scorable {
   const read = (columns: Columns) => answerOf(columns, where, options);
   const { prompt, response, responses, chosen, rejected, ...besides } = row;
-  const to = (completion: unknown): PromptCompletion => read({ ...context(besides), prompt, completion });
+  const to = (completion: unknown, name: string): PromptCompletion => {
+    if (typeof completion === "string" || Array.isArray(completion)) {
+      return read({ ...context(besides), prompt, completion });
+    }
+    throw new UserError(
+      `${where}: ${name} must be text or messages, not ${(JSON.stringify(completion) ?? "nothing").slice(0, 60)}`,
+    );
+  };
   if (prompt != null && Array.isArray(responses)) {
-    return { answers: responses.map(to), scored: (scores) => ({ ...row, rewards: [...scores] }) };
+    const answers = responses.map((response, i) => to(response, `response ${i + 1}`));
+    return { answers, scored: (scores) => ({ ...row, rewards: [...scores] }) };
   }
   if (chosen != null && rejected != null) {
-    const side = (answer: unknown): PromptCompletion =>
-      isConversation(answer) ? read({ ...context(besides), messages: answer }) : to(answer);
+    const side = (answer: unknown, name: string): PromptCompletion =>
+      isConversation(answer) ? read({ ...context(besides), messages: answer }) : to(answer, name);
     const answers =
-      prompt == null && typeof chosen === "string" ? transcript(row, where, options) : [chosen, rejected].map(side);
+      prompt == null && typeof chosen === "string"
+        ? transcript(row, where, options)
+        : [side(chosen, '"chosen"'), side(rejected, '"rejected"')];
     return { answers, scored: ([a, b]) => ({ ...row, chosen_score: a, rejected_score: b }) };
   }
-  const one = prompt != null && response != null ? to(response) : read(row);
+  const one = prompt != null && response != null ? to(response, '"response"') : read(row);
   return { answers: [one], scored: ([score]) => ({ ...row, reward: score }) };
 }
 

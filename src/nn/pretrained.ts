@@ -111,7 +111,7 @@ export async function loadCausalLM(
 /**
  * Opens a scorer. A folder that holds a language model gives its decoder with a fresh score head
  * (normal, standard deviation 1 / (hidden + 1), drawn from `seed`); otherwise the folder's score head is used.
- * @param head what a fresh head is to have; a bias is added to a head that has none, as 0
+ * @param head what a fresh head is to have; a bias is added to a head that has none, as 0; `trained` refuses a language model
  */
 export async function loadScoreModel(
   files: Files,
@@ -119,10 +119,11 @@ export async function loadScoreModel(
   label = "scorer",
   seed = 0,
   format: WeightFormat = "float32",
-  head: { scoring?: Scoring; bias?: boolean } = {},
+  head: { scoring?: Scoring; bias?: boolean; trained?: boolean } = {},
 ): Promise<ScoreModel> {
   const build = ({ config, json, file, weights }: Opened): ScoreModel => {
     const found = scoreHeadIn(weights);
+    if (!found && head.trained) throw new UserError(`${path} ${NOT_TRAINED}`);
     const scoring = found ? readScoring(json, file, found.outputs) : head.scoring;
     if (found && head.scoring && head.scoring.labels.length !== found.outputs) {
       throw new UserError(
@@ -134,6 +135,9 @@ export async function loadScoreModel(
   };
   return open(files, path, build, seed);
 }
+
+/** Of a language model that is named as a scorer: its scores would be a random head's. */
+export const NOT_TRAINED = "is a language model without a score head: name a model that reward or cost has trained";
 
 /** The score head that a file holds, or null. */
 export function scoreHeadIn(weights: WeightSource): ScoreHead | null {

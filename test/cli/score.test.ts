@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
-import { ScoreModel } from "../../src/nn/models.ts";
+import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
 import { plainScoring } from "../../src/nn/scoring.ts";
 import { SECTIONS } from "../../src/rlhf/reward/reward-bench.ts";
@@ -130,13 +130,39 @@ describe("score", () => {
     };
     expect(await failing({ prompt: "once" })).toMatch(/broken\.jsonl:241: nothing to score; a row needs a prompt with/);
     expect(await failing({ messages: [user("hi")] })).toMatch(/broken\.jsonl:241: cannot be scored: its last message/);
-    expect(await failing({ prompt: "once", responses: ["a", 5] })).toMatch(/broken\.jsonl:241: "completion" must be/);
+    expect(await failing({ prompt: "once", responses: ["a", 5] })).toMatch(
+      /broken\.jsonl:241: response 2 must be text or messages, not 5/,
+    );
+    expect(await failing({ prompt: "once", response: 5 })).toMatch(/:241: "response" must be text or messages, not 5/);
+    expect(await failing({ prompt: "once", chosen: "a", rejected: 5 })).toMatch(/:241: "rejected" must be text or/);
     expect(await failing([1])).toMatch(/broken\.jsonl:241: a row must be an object/);
     const missing = join(dir, "nowhere.jsonl");
     expect((await run("score", missing, "--reward_model_path", judge, "--output_file", output)).code).toBe(1);
     const itself = await run("score", missing, "--reward_model_path", judge, "--output_file", missing);
     expect(itself.text).toMatch(/is the input_file: choose another file/);
   });
+});
+
+it("no score comes from a language model or a server", async () => {
+  const model = new CausalLM(tinyConfig()).initialize(1);
+  const plain = join(dir, "plain");
+  const files = await diskFiles();
+  await files.writeFolder(plain, { ...(await modelFiles(model)), ...tokenizerFiles(tokenizer) });
+  model.destroy();
+  const rows = await rowsFile("pair.jsonl", [{ prompt: "once ", chosen: "a cat", rejected: "a dog ran" }]);
+  const untrained = /plain is a language model without a score head: name a model that reward or cost has trained/;
+  for (const [path, message] of [
+    [plain, untrained],
+    ["http://127.0.0.1:9/", /must be a folder here/],
+  ] as const) {
+    const from = ["--reward_model_path", path];
+    const scored = await run("score", rows, ...from, "--output_file", join(dir, "none.jsonl"));
+    const judged = await run("evaluate", "reward", ...from, "--dataset_name", rows, "--output_dir", join(dir, "none"));
+    for (const { code, text } of [scored, judged]) {
+      expect(text).toMatch(message);
+      expect(code).toBe(1);
+    }
+  }
 });
 
 describe("evaluate reward", () => {
@@ -179,6 +205,8 @@ describe("evaluate reward", () => {
     expect(shown).toMatch(/RewardBench: 0\.\d+ \[0\.\d+, 0\.\d+\]/);
     const none = await evaluate("--reward_model_path", judge, "--dataset_name", prior, "--prior_dataset_name", prior);
     expect(none.shown).toMatch(/prior_dataset_name belongs to RewardBench/);
+    const counts = await evaluate("--reward_model_path", judge, "--dataset_name", prior, "--legacy_counts");
+    expect(counts.shown).toMatch(/legacy_counts belongs to RewardBench/);
   });
 
   it("prefers the cheaper answer with a cost model, which needs labels of safety only to train", async () => {

@@ -4,7 +4,7 @@ import type { Tokenizer } from "../../data/tokenizer.ts";
 import { isGguf } from "../../io/model-files.ts";
 import { CausalLM, type Model, ScoreModel } from "../../nn/models.ts";
 import { type AdapterFolder, openAdapter, readAdapterFolder } from "../../nn/peft.ts";
-import { loadCausalLM, loadScoreModel } from "../../nn/pretrained.ts";
+import { loadCausalLM, loadScoreModel, NOT_TRAINED } from "../../nn/pretrained.ts";
 import type { Scoring } from "../../nn/scoring.ts";
 import { MultiObjectiveHead } from "../../rlhf/multi-objective/head.ts";
 import { multiObjectiveReward } from "../../rlhf/multi-objective/model.ts";
@@ -102,31 +102,34 @@ export class ModelOpener {
   }
 
   /** A language model that nobody trains: the base of an adapter that is trained, or a copy of its own. */
-  async frozenPolicy(path: string, label = "reference"): Promise<CausalLM> {
+  async frozenPolicy(path: string, label = "reference", format = this.choice.ref_model_dtype): Promise<CausalLM> {
     const adapter = await readAdapterFolder(this.files, path);
-    const format = this.choice.ref_model_dtype;
     if (!adapter) return (await this.baseAt(path, "lm", label, format)) as CausalLM;
     return this.keep(await openAdapter(this.files, adapter, await this.base(adapter, "lm", format), "lm", { label }));
   }
 
-  /** A scorer that nobody trains. */
+  /** A scorer that nobody trains. A language model is none: its score head would be a random one. */
   async frozenScorer(path: string, label = "reward model"): Promise<ScoreModel> {
     const adapter = await readAdapterFolder(this.files, path);
-    const format = this.choice.reward_model_dtype;
     if (adapter) {
-      const base = await this.base(adapter, "score", format);
-      return this.keep(await openAdapter(this.files, adapter, base, "score", { label }));
+      const { taskType, modulesToSave } = adapter;
+      if (taskType === "CAUSAL_LM" && !modulesToSave.includes("score")) throw new UserError(`${path} ${NOT_TRAINED}`);
+      return this.scorerOf(adapter, label);
     }
-    const base = await this.baseAt(path, "score", label, format);
+    const base = await this.baseAt(path, "score", label, this.choice.reward_model_dtype, true);
     if (base instanceof ScoreModel) return base;
     throw new UserError(`${path} is the base of the policy here and has no trained score head: name a reward model`);
   }
 
   /** A model that nobody trains, for its hidden states: it may have either head. */
   async backbone(path: string, label = "frozen model"): Promise<Model> {
-    return (await readAdapterFolder(this.files, path))
-      ? this.frozenScorer(path, label)
-      : this.baseAt(path, "score", label);
+    const adapter = await readAdapterFolder(this.files, path);
+    return adapter ? this.scorerOf(adapter, label) : this.baseAt(path, "score", label);
+  }
+
+  private async scorerOf(adapter: AdapterFolder, label: string): Promise<ScoreModel> {
+    const base = await this.base(adapter, "score", this.choice.reward_model_dtype);
+    return this.keep(await openAdapter(this.files, adapter, base, "score", { label }));
   }
 
   /** A multi-objective reward model, or null where the folder holds something else. */
@@ -145,12 +148,16 @@ export class ModelOpener {
     return basePathOf(adapter, this.choice.base_model_name_or_path);
   }
 
-  /** The base at a path, opened once. A language model serves scorers, too, but not the other way round. */
+  /**
+   * The base at a path, opened once. A language model serves scorers, too, but not the other way round.
+   * @param trained refuses a scorer without a score head
+   */
   private async baseAt(
     path: string,
     kind: "lm" | "score",
     label = "base model",
     asked: AskedFormat = "auto",
+    trained = false,
   ): Promise<CausalLM | ScoreModel> {
     const place = resolve(path);
     const known = this.bases.get(`lm ${place}`) ?? this.bases.get(`${kind} ${place}`);
@@ -165,7 +172,7 @@ export class ModelOpener {
     const model = this.keep<CausalLM | ScoreModel>(
       kind === "lm"
         ? await loadCausalLM(this.files, path, label, format)
-        : await loadScoreModel(this.files, path, label, 0, format),
+        : await loadScoreModel(this.files, path, label, 0, format, { trained }),
     );
     this.bases.set(`${kind} ${place}`, model);
     return model;

@@ -18,6 +18,7 @@ import { CYCLE, heldOut } from "../data/datasets.ts";
 import { labelAt } from "../models/hub.ts";
 import { WORLD, withModels } from "../models/models.ts";
 import { ModelOpener } from "../models/opener.ts";
+import { isUrl } from "../models/reward-server.ts";
 import type { Values } from "../option.ts";
 import type { evaluateOptions } from "../options/evaluate.ts";
 import { short } from "../progress.ts";
@@ -37,6 +38,7 @@ export async function rewardResult(files: Files, o: Options, { terminal, label }
   const path = o.reward_model_path!;
   if (path === WORLD)
     throw new UserError("--reward_model_path must be a folder here: there is nothing to test about the true reward");
+  if (isUrl(path)) throw new UserError(`--reward_model_path must be a folder here: ${path} is a server`);
   const opener = new ModelOpener(files, o);
   const cut = { maxLength: o.max_length, truncationSide: o.truncation_side };
   const scored = await openPairScorer(files, opener, path, cut, terminal);
@@ -60,6 +62,9 @@ export async function rewardResult(files: Files, o: Options, { terminal, label }
     const bench = isRewardBench(outcomes);
     if (!bench && o.prior_dataset_name !== null) {
       throw new UserError(`prior_dataset_name belongs to RewardBench, and ${o.dataset_name} is not that: leave it out`);
+    }
+    if (!bench && o.legacy_counts) {
+      throw new UserError(`legacy_counts belongs to RewardBench, and ${o.dataset_name} is not that: leave it out`);
     }
     const prior = o.prior_dataset_name;
     const options = {

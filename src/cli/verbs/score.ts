@@ -15,6 +15,7 @@ import { diskFiles, type Files } from "../../runtime/files.ts";
 import { openGpu } from "../gpu.ts";
 import { contextOf, WORLD, withModels } from "../models/models.ts";
 import { ModelOpener } from "../models/opener.ts";
+import { isUrl } from "../models/reward-server.ts";
 import type { Values } from "../option.ts";
 import { scoreOptions } from "../options/score.ts";
 import { type Context, defineVerb, Interrupted } from "../verb.ts";
@@ -38,7 +39,9 @@ export const scoreVerb = defineVerb({
   async run(o, context) {
     const files = await diskFiles();
     const [path, output] = [o.reward_model_path!, o.output_file!];
-    if (path === WORLD) throw new UserError("--reward_model_path must be a folder here: score needs a model");
+    if (path === WORLD || isUrl(path)) {
+      throw new UserError(`--reward_model_path must be a folder here, not ${path}: score needs a model`);
+    }
     if (resolve(output) === resolve(o.input_file!)) {
       throw new UserError(
         `output_file ${output} is the input_file: choose another file, the rows are read while it is written`,
