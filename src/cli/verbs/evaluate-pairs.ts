@@ -1,11 +1,11 @@
 /** Models of whatever kind that tell the better of two answers. */
 import type { PrepareOptions } from "../../data/batches.ts";
 import type { Preference } from "../../data/records.ts";
-import type { Sequence } from "../../rlhf/batch.ts";
 import { multiObjectiveScores } from "../../rlhf/multi-objective/model.ts";
 import { readPairWriter } from "../../rlhf/pairwise/folder.ts";
 import { pairChances } from "../../rlhf/pairwise/train.ts";
-import { scorePairs } from "../../rlhf/reward/scores.ts";
+import { bothAnswers } from "../../rlhf/preference/pair-batch.ts";
+import { type PairScores, scorePairs } from "../../rlhf/reward/scores.ts";
 import type { Files } from "../../runtime/files.ts";
 import { type heldOut, pairData, questionData } from "../data/datasets.ts";
 import { contextOf } from "../models/models.ts";
@@ -60,13 +60,11 @@ export async function openPairScorer(
     const prepare = { ...cut, maxLength: contextOf(model, maxLength) };
     const data = await pairData(choice, tokenizer, prepare, terminal, sign < 0 ? "safety" : "preference");
     const pairs = part === "test" ? data.eval : data.train;
-    const headScores = async (key: "chosen" | "rejected") => {
-      const sequences = pairs.map((pair): Sequence => ({ ids: pair[key], promptLength: pair.promptLength }));
-      return (await multiObjectiveScores(several!.model, several!.head, sequences)).scores;
+    const headScores = async (): Promise<PairScores> => {
+      const { scores } = await multiObjectiveScores(several!.model, several!.head, bothAnswers(pairs));
+      return { chosen: [...scores.slice(0, pairs.length)], rejected: [...scores.slice(pairs.length)] };
     };
-    const { chosen, rejected } = scorer
-      ? await scorePairs(scorer, pairs)
-      : { chosen: await headScores("chosen"), rejected: await headScores("rejected") };
+    const { chosen, rejected } = scorer ? await scorePairs(scorer, pairs) : await headScores();
     return pairs.map(({ record }, i) => ({ record, chosen: sign * chosen[i], rejected: sign * rejected[i] }));
   };
 }
