@@ -56,13 +56,14 @@ function instanceOf(entry: Entry, type: WrittenType, write: (text: string) => st
     case "paired_conversation": {
       if (record.kind !== "preference") throw lacks("a chosen and a rejected answer");
       const { prompt, chosen, rejected, margin } = record;
+      const besides = margin === undefined ? {} : { margin };
       if (type === "paired_conversation") {
         return {
           chosen: { messages: asMessages(prompt, chosen) },
           rejected: { messages: asMessages(prompt, rejected) },
+          ...besides,
         };
       }
-      const besides = margin === undefined ? {} : { margin };
       return { prompt: write(prompt), chosen: write(chosen), rejected: write(rejected), ...besides };
     }
   }

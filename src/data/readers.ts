@@ -3,7 +3,8 @@ import { UserError } from "../runtime/errors.ts";
 import { bytesFile, hasDisk, type OpenFile, openFile, openStream, urlFile } from "../runtime/open.ts";
 import { permutation, streamId } from "../runtime/rng.ts";
 import { decompressed, formatOf, type Row, type RowOptions } from "./formats.ts";
-import type { DataRecord, RecordKind, RecordOf } from "./records.ts";
+import { Reasons } from "./reasons.ts";
+import type { DataRecord, Preference, RecordKind, RecordOf } from "./records.ts";
 import { type Columns, columnsOf, type RowSchema, type SchemaOptions, schemaOf } from "./schemas.ts";
 
 export { type FileFormat, type Row, registerFormat } from "./formats.ts";
@@ -69,6 +70,7 @@ export async function* entriesOf(
   let common: RowSchema | undefined;
   let rows = 0;
   let records = 0;
+  const reasons = new Reasons();
   for await (const source of found) {
     if (records >= limit) return;
     const { value, where } = source;
@@ -87,8 +89,10 @@ export async function* entriesOf(
       throw new UserError(`${where}: column "${missing}" is missing (found: ${columns.join(", ") || "none"})`);
     }
     const made = schema.read(row, where, options);
-    if ("skip" in made) options.onSkip?.(where, made.skip);
-    else {
+    if ("skip" in made) {
+      reasons.add(made.skip);
+      options.onSkip?.(where, made.skip);
+    } else {
       for (const record of [made].flat().slice(0, limit - records)) {
         records++;
         yield { row: source, record };
@@ -96,7 +100,7 @@ export async function* entriesOf(
     }
   }
   if (rows === 0) throw new UserError(`${name}: the dataset is empty`);
-  if (records === 0) throw new UserError(`${name}: none of its ${rows} rows can be used`);
+  if (records === 0) throw new UserError(`${name}: none of its ${rows} rows can be used: ${reasons}`);
 }
 
 /** The rows of a file as they are, before anything is made of their columns. */
@@ -151,6 +155,16 @@ export function mustBe<K extends RecordKind>(record: DataRecord, kind: K): Recor
   const converted = asKind(record, kind);
   if (converted) return converted;
   throw new UserError(`${record.where}: this is a ${label(record.kind)}, but a ${label(kind)} is needed`);
+}
+
+/** A pair that says which of its answers are safe. @throws UserError if the record does not */
+export function mustBeSafetyPair(record: DataRecord): Preference {
+  const pair = mustBe(record, "preference");
+  if (pair.safety) return pair;
+  throw new UserError(
+    `${pair.where ?? "a pair"}: it does not say which of its answers are safe: the columns "chosen_is_safe" and ` +
+      '"rejected_is_safe" are needed, and the safer answer as "chosen"',
+  );
 }
 
 /** The record as another kind, or undefined if it has not what that takes. */

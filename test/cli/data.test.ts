@@ -290,6 +290,16 @@ describe("data convert", () => {
     );
   });
 
+  it("refuses options that change nothing", async () => {
+    const name = await file("pairs.jsonl", pairs(4));
+    const said = (...words: string[]) => failing("data", ...words, "--dataset_name", name, "--output_dir", out);
+    expect(await said("prepare", "--to", "text_only")).toMatch(/--to text_only is what convert writes, not prepare/);
+    const marks = /--marks lmflow is for what convert writes as text_only, text2text, paired_text_to_text/;
+    expect(await said("convert", "--marks", "lmflow")).toMatch(marks);
+    expect(await said("convert", "--marks", "lmflow", "--to", "conversation")).toMatch(marks);
+    expect(await said("describe", "--marks", "lmflow")).toMatch(marks);
+  });
+
   it("refuses what a record has not", async () => {
     const name = await file("prompts.jsonl", [{ prompt: "a" }]);
     expect(
@@ -329,7 +339,7 @@ describe("a dataset that is wrong", () => {
       "error: HelpSteer/train: the dataset gives no samples: no two of its answers differ in score (1)",
     );
     const same = await file("same.jsonl", [{ prompt: "p", chosen: "x", rejected: "x" }]);
-    expect(await reward(same)).toMatch(/same\.jsonl: none of its 1 rows can be used/);
+    expect(await reward(same)).toMatch(/same\.jsonl: none of its 1 rows can be used: both answers are the same \(1\)/);
   });
 
   it("is a mixture that names one twice, or asks for nothing", async () => {
@@ -341,6 +351,25 @@ describe("a dataset that is wrong", () => {
     expect(await reward(`${name}:many`)).toMatch(/"many" is no proportion; write a share/);
     expect(await reward(`${name},builtin:world`)).toMatch(/cannot be mixed/);
     expect(await reward(`${name},nobody.jsonl`)).toMatch(/cannot read nobody\.jsonl: no such file/);
+    expect(await ok("data", "describe", "--dataset_name", `${name},nobody.jsonl:0`)).toContain("records     10");
+  });
+
+  it("says how many rows of a file are left out", async () => {
+    const name = await file("some.jsonl", [...pairs(3), { prompt: "p", chosen: "x", rejected: "x" }]);
+    expect(await ok("data", "describe", "--dataset_name", name)).toMatch(
+      /some\.jsonl: 3 records; left out: both answers are the same \(1\)/,
+    );
+  });
+
+  it("does not say which answers are safe", async () => {
+    const labelled = { ...pairs(1)[0], chosen_is_safe: true, rejected_is_safe: false };
+    const name = await file("unlabelled.jsonl", pairs(2));
+    const message = /unlabelled\.jsonl:1: it does not say which of its answers are safe: the columns "chosen_is_safe"/;
+    expect(await failing("data", "describe", "--dataset_name", name, "--consumer", "safety")).toMatch(message);
+    const cost = ["cost", "--model_name_or_path", "models/world-sft", "--output_dir", out];
+    expect(await failing(...cost, "--dataset_name", name)).toMatch(message);
+    const right = await file("labelled.jsonl", [labelled]);
+    expect(await ok("data", "describe", "--dataset_name", right, "--consumer", "safety")).toContain("records     1");
   });
 
   it("has not what the trainer needs", async () => {

@@ -182,6 +182,7 @@ describe("writing containers", () => {
     expect(written(pair, "paired_conversation")).toEqual({
       chosen: { messages: talk("q", "good") },
       rejected: { messages: talk("q", "bad") },
+      margin: 2,
     });
     expect(written(pair, "paired_text_to_text", "lmflow")).toEqual({
       prompt: "###Human: q###Assistant:",
@@ -206,6 +207,13 @@ describe("writing containers", () => {
           ? record.text
           : record.prompt + ("chosen" in record ? record.chosen : (record as { completion: string }).completion);
       expect(text).toBe("\n\nHuman: q\n\nAssistant: good");
+    }
+  });
+
+  it("keeps a pair's margin", async () => {
+    for (const type of ["paired_conversation", "paired_text_to_text"] as const) {
+      const [record] = await read(file(containerText([entryOf({ ...pair, margin: 0.5 })], type, "keep")));
+      expect(record).toMatchObject({ kind: "preference", margin: 0.5 });
     }
   });
 

@@ -254,7 +254,9 @@ describe("records", () => {
     });
     expect(records.length).toBe(1);
     expect(skipped).toEqual(["d.jsonl:1 both answers are the same"]);
-    expect(await complaint(read(file("d.jsonl", jsonl(same, same))))).toBe("d.jsonl: none of its 2 rows can be used");
+    expect(await complaint(read(file("d.jsonl", jsonl(same, same))))).toBe(
+      "d.jsonl: none of its 2 rows can be used: both answers are the same (2)",
+    );
   });
 
   it("may say by how much one answer is better", async () => {

@@ -7,7 +7,8 @@ import { checkNames, MIXTURE_SEED, type MixturePart, mixed, parseMixture } from 
 import { WHOLE } from "../../data/raw/proportion.ts";
 import { findDataset } from "../../data/raw/registry.ts";
 import type { RawSample } from "../../data/raw/sample.ts";
-import { type Entry, entriesOf, mustBe, readEntries } from "../../data/readers.ts";
+import { type Entry, entriesOf, mustBe, type ReadOptions, readEntries } from "../../data/readers.ts";
+import { Reasons } from "../../data/reasons.ts";
 import type { DataRecord, RecordKind, RecordOf } from "../../data/records.ts";
 import type { SchemaOptions } from "../../data/schemas.ts";
 import { UserError } from "../../runtime/errors.ts";
@@ -64,27 +65,28 @@ export class DatasetReader {
 
   private async read(part: MixturePart, source: Source, wanted: Wanted, limit?: number): Promise<Entry[]> {
     const { name, path } = part;
-    const options = { ...this.options, ...(limit !== undefined && { limit }) };
-    const skipped = new Map<string, number>();
-    const onSkip = (_: string, reason: string) => void skipped.set(reason, (skipped.get(reason) ?? 0) + 1);
+    const skipped = new Reasons();
+    const onSkip = (_: string, reason: string) => skipped.add(reason);
+    const options = { ...this.options, ...(limit !== undefined && { limit }), onSkip };
+    const found = findDataset(name)
+      ? await this.registered(part, source, wanted, options)
+      : readEntries(await dataFiles(path ?? name, source.split, this.choice, this.terminal), options);
     const entries: Entry[] = [];
-    if (!findDataset(name)) {
-      const files = await dataFiles(path ?? name, source.split, this.choice, this.terminal);
-      for await (const entry of readEntries(files, options)) entries.push(entry);
-      return entries;
-    }
+    for await (const entry of found) entries.push(entry);
+    const reasons = `${skipped}`;
+    if (reasons) this.terminal.line(`${name}: ${entries.length} records; left out: ${reasons}`);
+    return entries;
+  }
+
+  /** The entries of a registered dataset. */
+  private async registered({ name, path }: MixturePart, source: Source, wanted: Wanted, options: ReadOptions) {
     this.checkChoice(name, source.split);
     if (path === undefined && (await exists(name))) {
       this.terminal.line(`${name} means the registered dataset; for the file or folder of that name write ./${name}`);
     }
     const consumer = (sample: RawSample) => consumerFor(sample, wanted);
-    const rows = consumedRows(name, consumer, { path, locate: this.locate, onSkip });
-    for await (const entry of entriesOf(rows, name, { ...options, onSkip })) entries.push(entry);
-    if (skipped.size > 0) {
-      const reasons = [...skipped].map(([reason, count]) => `${reason} (${count})`).join("; ");
-      this.terminal.line(`${name}: ${entries.length} records; left out: ${reasons}`);
-    }
-    return entries;
+    const rows = consumedRows(name, consumer, { path, locate: this.locate, onSkip: options.onSkip });
+    return entriesOf(rows, name, options);
   }
 
   readonly locate: Locate = ({ repo, config, split }) =>

@@ -1,5 +1,6 @@
 /** What the verbs that train reward and cost models share: opening, data, statistics. */
 import type { Consumer } from "../../data/raw/consumers.ts";
+import { mustBeSafetyPair } from "../../data/readers.ts";
 import { ODIN_LABELS, plainScoring, type ScoreType } from "../../nn/scoring.ts";
 import { differing } from "../../rlhf/preference/pair-batch.ts";
 import { type RewardLossOptions, trainReward } from "../../rlhf/reward/reward.ts";
@@ -51,6 +52,7 @@ export async function trainScorer(o: Values<typeof scorerOptions>, kind: ScorerK
     model.scoring.type = kind.type;
     const prepare = { maxLength: contextOf(model, o.max_length), truncationSide: o.truncation_side };
     const data = await pairData(o, tokenizer, prepare, terminal, kind.consumer);
+    if (kind.type === "cost") for (const { record } of [...data.train, ...data.eval]) mustBeSafetyPair(record);
     const train = differing(data.train);
     const dropped = data.train.length - train.length;
     if (dropped > 0)

@@ -4,7 +4,8 @@ import { columnsToWrite, containerText, type WrittenType } from "../../data/lmfl
 import { lastOfEach, splitTrainTest, textsOf, wrongLength } from "../../data/raw/filters.ts";
 import { allDatasets, findDataset, streamSamples } from "../../data/raw/registry.ts";
 import type { RawSample } from "../../data/raw/sample.ts";
-import { asKind, type Entry, mustBe } from "../../data/readers.ts";
+import { asKind, type Entry, mustBe, mustBeSafetyPair } from "../../data/readers.ts";
+import { Reasons } from "../../data/reasons.ts";
 import type { RecordKind } from "../../data/records.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import { UserError } from "../../runtime/errors.ts";
@@ -36,6 +37,7 @@ export const dataVerb = defineVerb({
     if (o.dataset_name.startsWith("builtin:")) {
       throw new UserError(`${o.dataset_name} is made up anew by each run; there is nothing in it to read or to write`);
     }
+    checkForm(o);
     const files = await diskFiles();
     const path = o.tokenizer_name_or_path;
     const tokenizer = path === null ? null : await openTokenizer(files, path, o.chat_template_path);
@@ -49,6 +51,15 @@ export const dataVerb = defineVerb({
   },
 });
 
+/** Only convert writes other forms than JSON lines, and only text has marks. */
+function checkForm({ action, to, marks }: Options): void {
+  if (to !== "jsonl" && action !== "convert") throw new UserError(`--to ${to} is what convert writes, not ${action}`);
+  const marked: readonly Options["to"][] = ["text_only", "text2text", "paired_text_to_text"];
+  if (marks !== "keep" && !(action === "convert" && marked.includes(to))) {
+    throw new UserError(`--marks ${marks} is for what convert writes as ${marked.join(", ")}`);
+  }
+}
+
 function list(terminal: Terminal): void {
   const width = Math.max(...allDatasets().map(({ name }) => name.length));
   for (const { name, aliases = [], about = "" } of allDatasets()) {
@@ -61,7 +72,6 @@ const kindOf: Partial<Record<Options["consumer"], RecordKind>> = {
   supervised: "prompt_completion",
   chosen: "prompt_completion",
   preference: "preference",
-  safety: "preference",
   prompt: "prompt",
 };
 
@@ -71,12 +81,12 @@ async function read(o: Options, tokenizer: Tokenizer | null, terminal: Terminal)
   const source = { name: o.dataset_name!, split: o.dataset_train_split, limit: o.max_train_samples ?? undefined };
   const kind = kindOf[o.consumer];
   const entries = await reader.entries(source, o.consumer === "auto" ? "pairs" : (o.consumer satisfies Wanted));
+  if (o.consumer === "safety") return entries.map(({ row, record }) => ({ row, record: mustBeSafetyPair(record) }));
   return kind ? entries.map(({ row, record }) => ({ row, record: mustBe(record, kind) })) : entries;
 }
 
 function filtered(entries: Entry[], o: Options, tokenizer: Tokenizer | null, terminal: Terminal): Entry[] {
-  const dropped = new Map<string, number>();
-  const drop = (reason: string, n = 1) => void (n > 0 && dropped.set(reason, (dropped.get(reason) ?? 0) + n));
+  const dropped = new Reasons();
   const tokens = (text: string) => tokenizer!.encode(text).length;
   let kept = entries.filter(({ record }) => {
     const reason =
@@ -84,7 +94,7 @@ function filtered(entries: Entry[], o: Options, tokenizer: Tokenizer | null, ter
       wrongLength(record, { min: o.min_length, max: o.max_length ?? Infinity }, (text) => text.length) ??
       (o.max_tokens === null ? null : wrongLength(record, { max: o.max_tokens }, tokens)) ??
       (o.max_prompt_tokens === null ? null : wrongLength(record, { maxPrompt: o.max_prompt_tokens }, tokens));
-    if (reason !== null) drop(reason);
+    if (reason !== null) dropped.add(reason);
     return reason === null;
   });
   if (o.deduplicate !== "none") {
@@ -92,9 +102,9 @@ function filtered(entries: Entry[], o: Options, tokenizer: Tokenizer | null, ter
     kept = lastOfEach(kept, ({ record }) =>
       o.deduplicate === "prompt" ? promptOf(record) : JSON.stringify(textsOf(record)),
     );
-    drop(`another one has the same ${o.deduplicate === "prompt" ? "prompt" : "text"}`, before - kept.length);
+    dropped.add(`another one has the same ${o.deduplicate === "prompt" ? "prompt" : "text"}`, before - kept.length);
   }
-  const reasons = [...dropped].map(([reason, count]) => `${reason} (${count})`).join("; ");
+  const reasons = `${dropped}`;
   if (kept.length === 0)
     throw new UserError(`${o.dataset_name}: the filters leave none of ${entries.length} records: ${reasons}`);
   if (reasons) terminal.line(`${kept.length} of ${entries.length} records kept; left out: ${reasons}`);

@@ -1,6 +1,7 @@
 /** A raw dataset: a name, where its rows are published, and how a row becomes samples. */
 import { UserError } from "../../runtime/errors.ts";
 import { type DataSource, readRows } from "../readers.ts";
+import { Reasons } from "../reasons.ts";
 import { type Columns, columnsOf } from "../schemas.ts";
 import { isSkipped, type RawSample, type Skipped } from "./sample.ts";
 
@@ -65,9 +66,9 @@ export interface LoadOptions {
  * @throws UserError where no row gives one, e.g. because all are ties, with the reasons
  */
 export async function* samplesOf(dataset: RawDataset, options: LoadOptions = {}): AsyncGenerator<RawSample> {
-  const reasons = new Map<string, number>();
+  const reasons = new Reasons();
   const onSkip = (where: string, reason: string) => {
-    reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+    reasons.add(reason);
     options.onSkip?.(where, reason);
   };
   let found = false;
@@ -76,7 +77,7 @@ export async function* samplesOf(dataset: RawDataset, options: LoadOptions = {})
     yield sample;
   }
   if (found) return;
-  const why = [...reasons].map(([reason, count]) => `${reason} (${count})`).join("; ");
+  const why = `${reasons}`;
   throw new UserError(`${dataset.name}: the dataset gives no samples${why && `: ${why}`}`);
 }
 

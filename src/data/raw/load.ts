@@ -1,5 +1,7 @@
 /** Registered datasets as records: what the program's `dataset_name` does, for code. */
+import { UserError } from "../../runtime/errors.ts";
 import { type Entry, entriesOf, type Row } from "../readers.ts";
+import { Reasons } from "../reasons.ts";
 import type { DataRecord } from "../records.ts";
 import type { SchemaOptions } from "../schemas.ts";
 import { type Consumer, consume } from "./consumers.ts";
@@ -9,17 +11,28 @@ import { MIXTURE_SEED, type MixtureMap, mixed, parseMixture } from "./mixture.ts
 import { streamSamples } from "./registry.ts";
 import type { RawSample } from "./sample.ts";
 
-/** The rows that a consumer makes of a registered dataset. */
+/**
+ * The rows that a consumer makes of a registered dataset.
+ * @throws UserError where the consumer leaves out all of its samples
+ */
 export async function* consumedRows(
   name: string,
   consumer: Consumer | ((sample: RawSample) => Consumer),
   options: LoadOptions = {},
 ): AsyncGenerator<Row> {
+  const reasons = new Reasons();
+  let found = false;
   for await (const sample of streamSamples(name, options)) {
     const row = consume(sample, typeof consumer === "string" ? consumer : consumer(sample), name);
-    if ("skip" in row) options.onSkip?.(sample.where ?? name, row.skip);
-    else yield row;
+    if ("skip" in row) {
+      reasons.add(row.skip);
+      options.onSkip?.(sample.where ?? name, row.skip);
+    } else {
+      found = true;
+      yield row;
+    }
   }
+  if (!found) throw new UserError(`${name}: none of its samples can be used: ${reasons}`);
 }
 
 /**

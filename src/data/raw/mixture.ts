@@ -24,6 +24,7 @@ export const MIXTURE_SEED = 42;
 const PART = /^((?:[a-z]+:\/\/|[A-Za-z]:(?=[\\/]))?[^:]+)(?::([^:]*)(?::(.*))?)?$/;
 
 /**
+ * The parts that something is asked of.
  * @throws UserError for a part without a name, an unknown form of proportion, and a mixture that asks for nothing
  */
 export function parseMixture(mixture: string | MixtureMap): MixturePart[] {
@@ -32,7 +33,7 @@ export function parseMixture(mixture: string | MixtureMap): MixturePart[] {
   if (parts.every(({ proportion }) => isNothing(proportion))) {
     throw new UserError(`the mixture ${shown(mixture)} asks for nothing: every proportion in it is 0`);
   }
-  return parts;
+  return parts.filter(({ proportion }) => !isNothing(proportion));
 }
 
 /** A dataset may stand in a mixture once. */

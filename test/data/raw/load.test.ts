@@ -51,7 +51,14 @@ describe("a mixture as records", () => {
     expect(await loadMixture("test/load", "preference", options)).toHaveLength(1);
     expect(options.skipped).toEqual(["both answers are the same"]);
     expect(await complaint(loadMixture("test/load", "preference", given({ q: "1", other: "good" })))).toBe(
-      "test/load: none of its 1 rows can be used",
+      "test/load: none of its 1 rows can be used: both answers are the same (1)",
+    );
+    registerDataset({
+      name: "test/contradictory",
+      items: () => [{ input: "q", answer: "a", other_answer: "b", safer: true, is_safe: false, is_other_safe: true }],
+    });
+    expect(await complaint(loadMixture("test/contradictory", "safety"))).toBe(
+      "test/contradictory: none of its samples can be used: the safer answer is labelled unsafe and the other one safe (1)",
     );
     expect(await complaint(loadMixture("test/talk", "preference"))).toMatch(
       /test\/talk: sample 1: preference data needs input, answer, other_answer, better; this sample has no "input"/,

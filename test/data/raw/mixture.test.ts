@@ -100,6 +100,10 @@ describe("a mixture", () => {
     expect(await complaint(() => parseMixture(text))).toMatch(message);
   });
 
+  it("has no part of which nothing is asked", () => {
+    expect(parseMixture("gone:0,alpaca:0.5,Orca:0/-1")).toEqual([{ name: "alpaca", proportion: { share: 0.5 } }]);
+  });
+
   it("refuses a map that text cannot say", async () => {
     expect(await complaint(() => mixtureText({ a: { path: "x,y" } }))).toMatch(/must not have a comma/);
     expect(await complaint(() => mixtureText({ a: 0 }))).toMatch(/asks for nothing/);
