@@ -116,6 +116,13 @@ describe("multi-objective", () => {
     await succeed(raft, ...from(), ...judge, "--output_dir", at("raft"));
     const [line] = (await readFile(at("raft", "metrics.jsonl"), "utf8")).split("\n");
     expect(Number.isFinite(JSON.parse(line).reward)).toBe(true);
+
+    // Such a model is no critic: that starts from the policy.
+    const ppo = "ppo --max_steps 1 --rollout_batch_size 2 --response_length 4 --max_train_samples 8";
+    await succeed(ppo, ...from(), ...judge, "--output_dir", at("ppo"));
+    expect(await json("ppo", "value", "config.json")).toMatchObject({
+      architectures: ["LlamaForSequenceClassification"],
+    });
   });
 
   it("weighs by fixed numbers without pairs", async () => {

@@ -145,7 +145,7 @@ export const ppoOptions = {
   model_name_or_path: { ...alignment.model_name_or_path, aliases: ["sft_model_path", "actor_model_name_or_path"] },
   value_model_path: model.path(
     null,
-    "Critic to start from; default: the reward model, or the policy if there is none",
+    "Critic to start from; default: the reward model, or the policy where that has no single score head of its own",
     {
       aliases: ["critic_model_name_or_path", "reward_critic_model_name_or_path"],
     },

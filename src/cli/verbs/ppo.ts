@@ -1,11 +1,12 @@
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { Model } from "../../nn/models.ts";
+import { MultiObjectiveHead } from "../../rlhf/multi-objective/head.ts";
 import { type OffloadLevel, offloadLevels } from "../../rlhf/ppo/offload.ts";
 import { checkPpoOptions, type PpoOptions, ppoDefaults } from "../../rlhf/ppo/options.ts";
 import { type PpoInputs, trainPpo } from "../../rlhf/ppo/ppo.ts";
 import { sameTokenizer } from "../../rlhf/reward/foreign.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { diskFiles } from "../../runtime/files.ts";
+import { diskFiles, type Files } from "../../runtime/files.ts";
 import { consume } from "../consume.ts";
 import { promptData, sftData } from "../data/datasets.ts";
 import { openGpu } from "../gpu.ts";
@@ -52,7 +53,7 @@ export const ppoVerb = defineVerb({
     };
     await aside("freeze_model", reference);
     await aside("train_model", actor, average);
-    const critic = await opener.scorer(await criticPath(o, opener, tokenizer), "critic");
+    const critic = await opener.scorer(await criticPath(o, opener, tokenizer, files), "critic");
     critic.gradientCheckpointing = o.critic_gradient_checkpointing ?? o.gradient_checkpointing;
     await withModels(opener.opened, async () => {
       const room = { context: actor.config.maxPositions, response: o.response_length, together: o.max_length };
@@ -79,9 +80,9 @@ export const ppoVerb = defineVerb({
 });
 
 /** The critic reads the policy's tokens, so its tokenizer must be the policy's. */
-async function criticPath(o: Options, opener: ModelOpener, tokenizer: Tokenizer): Promise<string> {
+async function criticPath(o: Options, opener: ModelOpener, tokenizer: Tokenizer, files: Files): Promise<string> {
   const reward = o.reward_model_path!;
-  const noModel = reward === WORLD || isUrl(reward);
+  const noModel = reward === WORLD || isUrl(reward) || (await MultiObjectiveHead.isAt(files, reward));
   const path = o.value_model_path ?? (noModel ? o.model_name_or_path! : reward);
   const own = await opener.tokenizerBeside(path);
   if (own === null || sameTokenizer(own, tokenizer)) return path;

@@ -83,6 +83,11 @@ export class MultiObjectiveHead implements SelfKept {
     return new GatingNetwork({ inputs, attributes: attributes.length, hiddenSize, hiddenLayers, temperature });
   }
 
+  /** Whether a folder holds one. */
+  static async isAt(files: Files, path: string): Promise<boolean> {
+    return (await files.read(`${path}/${CONFIG}`)) !== null;
+  }
+
   /** The head in a folder, or null where there is none. Throws `UserError` for files that do not belong together. */
   static async open(files: Files, path: string): Promise<MultiObjectiveHead | null> {
     const bytes = await files.read(`${path}/${CONFIG}`);
