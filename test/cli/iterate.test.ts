@@ -254,7 +254,11 @@ describe("annotate and pairs", () => {
     expect((await run("annotate", "--input_file", at("rewards.jsonl"), ...judge, ...output)).text).toMatch(
       /max_length does not apply: builtin:world reads texts/,
     );
-    expect(await readdir(work)).toEqual(["rewards.jsonl"]);
+    await write("empty.jsonl", { prompt: "p", responses: [] });
+    expect((await run("annotate", "--input_file", at("empty.jsonl"), ...judge, ...output)).text).toMatch(
+      /empty.jsonl: no row has a response/,
+    );
+    expect(await readdir(work)).toEqual(["empty.jsonl", "rewards.jsonl"]);
     await ok(...pairs, "--length_penalty", "0.1", "--choose_type", "max_min_p");
     await ok(...pairs, "--length_penalty", "0.1", "--pair_dialect", "lmflow", "--use_fast", "true");
   });
@@ -290,6 +294,9 @@ describe("annotate and pairs", () => {
     for (const [i, reward] of compared.entries()) expect(reward).toBeCloseTo(ranked.rewards[0][i], 5);
     expect(compared.reduce((a, b) => a + b, 0)).toBeCloseTo(1.5, 6);
     expect((await annotate("pairwise", "--preference_ranking", "tournament")).sort()).toEqual([0, 0.5, 1]);
+    const rounded = await annotate("pairwise", "--reward_model_dtype", "int8");
+    expect(rounded).not.toEqual(compared);
+    expect(rounded).toEqual(await annotate("pairwise", "--dtype", "int8"));
     scorer.destroy();
     lm.destroy();
   }, 60_000);

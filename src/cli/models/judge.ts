@@ -32,8 +32,9 @@ export async function openJudge(
 ): Promise<Judge> {
   const writer = path === WORLD || isUrl(path) ? null : await readPairWriter(files, path, () => opener.tokenizer(path));
   if (writer) {
-    const model = new PairPreferenceModel(await opener.frozenPolicy(path, "pair-preference model"), writer);
-    return { judge: judgeByPreference(model, ranking), reward: null };
+    const format = opener.choice.reward_model_dtype;
+    const lm = await opener.frozenPolicy(path, "pair-preference model", format);
+    return { judge: judgeByPreference(new PairPreferenceModel(lm, writer), ranking), reward: null };
   }
   const reward = await openReward(opener, path, policyTokenizer);
   return { judge: judgeByReward(reward, sequence), reward };

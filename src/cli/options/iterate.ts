@@ -1,4 +1,4 @@
-import { referenceWeights, rewardWeights, weightOptions } from "../models/weight-options.ts";
+import { rewardWeights, weightOptions } from "../models/weight-options.ts";
 import { options, type Table } from "../option.ts";
 import { dpoLoss } from "./dpo.ts";
 import { pairChoice } from "./pairs.ts";
@@ -81,7 +81,6 @@ export const annotateOptions = {
   ...judge,
   ...adapterBase,
   ...weightOptions,
-  ...referenceWeights,
   ...chatTemplate,
   max_length: data.int(null, "Cut prompt plus response to this many tokens; default: the model's context", { min: 2 }),
   rows_at_once: judging.int(32, "Prompts scored, and written, together", { min: 1 }),

@@ -84,17 +84,20 @@ type Options = Values<typeof annotateOptions>;
 const left = (log: RowLog<unknown>): string =>
   `${log.rows.size} prompts are scored in ${log.path}; the same command goes on there`;
 
-/** All rows of the files, one after the other. */
+/** All rows of the files, one after the other. Throws `UserError` where none has a response. */
 export async function readAll(paths: readonly string[]): Promise<SampledRow[]> {
   const rows: SampledRow[] = [];
   for (const path of paths) for await (const row of readSampledRows(path)) rows.push(row);
+  if (rows.every(({ responses }) => responses.length === 0)) {
+    throw new UserError(`${paths.join(", ")}: no row has a response`);
+  }
   return rows;
 }
 
 /** Stands for what decides the rewards: the options but those of how the work is done, and the rows. */
 function keyOf(o: Options, rows: readonly SampledRow[]) {
   const judge = [o.reward_model_path, o.preference_ranking, o.reward_server_format, o.base_model_name_or_path];
-  const weights = [o.dtype, o.load_in_8bit, o.load_in_4bit, o.reward_model_dtype, o.ref_model_dtype];
+  const weights = [o.dtype, o.load_in_8bit, o.load_in_4bit, o.reward_model_dtype];
   const settings = [...judge, ...weights, o.max_length, o.chat_template_path];
   const hash = createHash("sha256").update(JSON.stringify(settings));
   for (const { prompt, responses, ended } of rows) hash.update(JSON.stringify([prompt, responses, ended]));
