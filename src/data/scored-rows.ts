@@ -52,13 +52,6 @@ export async function* readSampledRows(source: DataSource): AsyncGenerator<Sampl
   if (empty) throw new UserError(`${typeof source === "string" ? source : source.name}: there are no rows in here`);
 }
 
-/** The rows of a file that was scored. */
-export async function readScoredRows(source: DataSource): Promise<ScoredRow[]> {
-  const rows: ScoredRow[] = [];
-  for await (const row of readSampledRows(source)) rows.push(scored(row));
-  return rows;
-}
-
 /** The row with its rewards, which must be there. */
 export function scored(row: SampledRow | ScoredRow): ScoredRow {
   if ("rewards" in row) return row;

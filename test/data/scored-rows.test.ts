@@ -2,10 +2,10 @@ import { describe, expect, it } from "vitest";
 import {
   lmflowContainer,
   readSampledRows,
-  readScoredRows,
   rowLine,
   type SampledRow,
   type ScoredRow,
+  scored,
 } from "../../src/data/scored-rows.ts";
 
 const file = (name: string, text: string) => ({
@@ -33,8 +33,8 @@ describe("rows of responses", () => {
 
   it("are read from LMFlow's containers, and written as such", async () => {
     const textOf = ({ prompt }: SampledRow) => String(prompt);
-    const scored = lmflowContainer([row], textOf);
-    expect(scored).toEqual({
+    const container = lmflowContainer([row], textOf);
+    expect(container).toEqual({
       type: "text_to_scored_textlist",
       instances: [
         {
@@ -46,7 +46,7 @@ describe("rows of responses", () => {
         },
       ],
     });
-    expect(await read(file("result.json", JSON.stringify(scored)))).toEqual([row]);
+    expect(await read(file("result.json", JSON.stringify(container)))).toEqual([row]);
     const { rewards: _, ...plain } = row;
     const sampled = lmflowContainer([plain], textOf);
     expect(sampled).toEqual({ type: "text_to_textlist", instances: [{ input: "p", output: ["a", "b"] }] });
@@ -88,7 +88,9 @@ describe("rows of responses", () => {
       /there are no rows/,
     );
     const { rewards: _, ...plain } = row;
-    await expect(readScoredRows(jsonl(row, plain))).rejects.toThrow(
+    const [whole, bare] = await read(jsonl(row, plain));
+    expect(scored({ ...whole, where: "x" })).toEqual({ ...row, where: "x" });
+    expect(() => scored({ ...bare, where: "rows.jsonl:2" })).toThrow(
       /rows.jsonl:2 has no rewards: score the responses first/,
     );
   });

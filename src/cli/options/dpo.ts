@@ -1,15 +1,17 @@
 import { divergences } from "../../rlhf/losses/divergence.ts";
+import { ktoLossNames } from "../../rlhf/losses/kto.ts";
+import { preferenceLosses } from "../../rlhf/losses/preference.ts";
+import { cpoLossNames } from "../../rlhf/losses/reference-free.ts";
 import type { Table } from "../option.ts";
 import { pairCuts, preference, preferenceBasics, referenceOptions } from "./preference.ts";
 import { positive, probability } from "./shared.ts";
 
+/** What loss_type may name. */
+export const lossNames: readonly string[] = [...Object.keys(preferenceLosses), "sft"];
+
 /** The loss of DPO and its variants. */
 export const dpoLoss = {
-  loss_type: preference.list(
-    ["sigmoid"],
-    "One or several of sigmoid, robust, hinge, ipo, exo_pair, nca_pair, bco_pair, sppo_hard, aot, aot_pair, " +
-      "apo_zero, apo_down, kto_pair, discopop, sigmoid_norm, sft, raft, cross_entropy, rev_kl, kl, tv, hellinger",
-  ),
+  loss_type: preference.list(["sigmoid"], `One or several of ${lossNames.join(", ")}`),
   loss_weights: preference.list(null, "Weights of several losses; default: 1 each"),
   beta: preference.float(0.1, "How closely the policy is held to the reference", positive),
   label_smoothing: preference.float(0, "Share of pairs taken to be labelled the wrong way round", { min: 0, max: 0.5 }),
@@ -52,11 +54,7 @@ export const orpoOptions = {
 export const cpoOptions = {
   ...preferenceBasics,
   ...pairCuts,
-  loss_type: preference.choice(
-    ["sigmoid", "hinge", "ipo", "simpo"],
-    "sigmoid",
-    "The loss; simpo with cpo_alpha 0 is SimPO",
-  ),
+  loss_type: preference.choice(cpoLossNames, "sigmoid", "The loss; simpo with cpo_alpha 0 is SimPO"),
   beta: preference.float(0.1, "Steepness of the loss", positive),
   label_smoothing: preference.float(0, "Share of pairs taken to be labelled the wrong way round", { min: 0, max: 0.5 }),
   simpo_gamma: preference.float(0.5, "Margin that simpo asks for", { min: 0 }),
@@ -66,7 +64,7 @@ export const cpoOptions = {
 export const ktoOptions = {
   ...preferenceBasics,
   ...referenceOptions,
-  loss_type: preference.choice(["kto", "apo_zero_unpaired"], "kto", "Against the KL divergence, or against 0"),
+  loss_type: preference.choice(ktoLossNames, "kto", "Against the KL divergence, or against 0"),
   beta: preference.float(0.1, "How closely the policy is held to the reference", positive),
   desirable_weight: preference.float(1, "Weight of good answers", { min: 0 }),
   undesirable_weight: preference.float(1, "Weight of bad answers", { min: 0 }),

@@ -1,4 +1,3 @@
-import { preferenceLosses } from "../../rlhf/losses/preference.ts";
 import { type DpoLossName, dpoDefaults, trainDpo } from "../../rlhf/preference/dpo.ts";
 import { precomputeReference } from "../../rlhf/preference/reference.ts";
 import { UserError } from "../../runtime/errors.ts";
@@ -7,7 +6,7 @@ import { pairData } from "../data/datasets.ts";
 import { cutOptions, openReference, type PreferenceRun, syncOptions, withPolicy } from "../models/preference.ts";
 import { didYouMean } from "../nearest.ts";
 import type { Values } from "../option.ts";
-import { type dpoLoss, dpoOptions } from "../options/dpo.ts";
+import { type dpoLoss, dpoOptions, lossNames } from "../options/dpo.ts";
 import type { Terminal } from "../terminal.ts";
 import { defineVerb } from "../verb.ts";
 
@@ -65,8 +64,6 @@ async function precomputed(o: Options, { policy, opener }: PreferenceRun, data: 
   return found;
 }
 
-const known: readonly string[] = [...Object.keys(preferenceLosses), "sft"];
-
 /** The loss that the options describe, as the trainer's record. */
 export const lossOptions = (o: Values<typeof dpoLoss>) => ({
   losses: lossesOf(o),
@@ -88,9 +85,11 @@ function lossesOf({
   loss_type: types,
   loss_weights: weights,
 }: Values<typeof dpoLoss>): { type: DpoLossName; weight: number }[] {
-  const wrong = types.find((type) => !known.includes(type));
+  const wrong = types.find((type) => !lossNames.includes(type));
   if (wrong !== undefined) {
-    throw new UserError(`loss_type: there is no "${wrong}"${didYouMean(wrong, known)}; there are ${known.join(", ")}`);
+    throw new UserError(
+      `loss_type: there is no "${wrong}"${didYouMean(wrong, lossNames)}; there are ${lossNames.join(", ")}`,
+    );
   }
   const numbers = weights?.map(Number) ?? types.map(() => 1);
   if (numbers.length !== types.length || !numbers.every(Number.isFinite)) {

@@ -87,7 +87,7 @@ export async function* trainKto(inputs: KtoInputs, options: KtoOptions): AsyncGe
 }
 
 /** One optimizer step; the loss is the mean over all answers of all micro-batches. */
-export function ktoStep(
+function ktoStep(
   models: Models,
   optimizer: AdamW,
   batches: readonly (readonly LabelledSequence[])[],
@@ -186,7 +186,7 @@ function readBatches(values: Float32Array, batches: readonly (readonly LabelledS
 }
 
 /** The training metrics on held-out answers, with eval_ before their names. */
-export async function evaluateKto(
+async function evaluateKto(
   models: Models,
   examples: readonly LabelledSequence[],
   options: KtoLossOptions & { maxLength: number; batchSize: number },

@@ -10,9 +10,10 @@ import { add, exp, mul, sub } from "../../tensor/ops/elementwise.ts";
 import { type Segment, segmentSums } from "../../tensor/ops/segments.ts";
 import { detach } from "../../tensor/ops/shape.ts";
 import { type Tensor, tensor } from "../../tensor/tensor.ts";
-import { pack, predictedTokens, predictions, type Sequence } from "../batch.ts";
+import { pack, predictedTokens, predictions } from "../batch.ts";
 import { type Divergence, divergenceScore } from "../losses/divergence.ts";
 import type { PairScores } from "../losses/preference.ts";
+import { bothAnswers } from "./pair-batch.ts";
 import type { ReferencedPair } from "./reference.ts";
 
 export type PairExample = PreferenceExample & ReferencedPair;
@@ -38,7 +39,10 @@ export interface Answers {
   chosen: Segment[];
   rejected: Segment[];
   chosenWithPrompt: Segment[];
-  /** How likely the policy itself would write the pair, per token, at most 1: [pairs]. Null unless asked for. */
+  /**
+   * How likely the policy itself would write the pair, per token, beside what it writes on average: [pairs], above 1 for
+   * more likely ones. Null unless asked for.
+   */
   pairWeights: Tensor | null;
   /** log p of the same tokens by another model, without gradients. */
   under(other: CausalLM): Tensor;
@@ -49,15 +53,7 @@ export interface Answers {
 /** All chosen answers, then all rejected ones. */
 export function answersOf(policy: CausalLM, pairs: readonly PreferenceExample[], options: AnswerOptions = {}): Answers {
   const { ldAlpha = null, withPrompts = false, weighted = false } = options;
-  const sequences = [
-    ...pairs.map(({ chosen, promptLength }): Sequence => ({ ids: chosen, promptLength })),
-    ...pairs.map(
-      ({ rejected, promptLength, rejectedPromptLength }): Sequence => ({
-        ids: rejected,
-        promptLength: rejectedPromptLength ?? promptLength,
-      }),
-    ),
-  ];
+  const sequences = bothAnswers(pairs);
   const lengths = sequences.map(predictedTokens);
   const { ids, packing, starts } = pack(sequences);
   const asked = sequences.map((s, i) => (withPrompts && i < pairs.length ? { ...s, promptLength: 0 } : s));

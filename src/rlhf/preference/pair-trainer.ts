@@ -66,7 +66,7 @@ export function pairRecipe(
 }
 
 /** One optimizer step; the loss is the mean over all pairs of all micro-batches. */
-export function pairStep(
+function pairStep(
   policy: CausalLM,
   optimizer: AdamW,
   batches: readonly (readonly PairExample[])[],
