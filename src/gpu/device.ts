@@ -39,6 +39,7 @@ interface Open {
   caps: Caps;
   note: string;
   wait?: <R>(call: () => R) => R;
+  standIn?: boolean;
 }
 
 let current: Open | null = null;
@@ -201,7 +202,7 @@ export async function withStandIn<R>(device: GPUDevice, work: () => Promise<R>):
     clearDeviceError();
   };
   forget();
-  current = { ...real, device, wait: undefined };
+  current = { ...real, device, wait: undefined, standIn: true };
   try {
     return await work();
   } finally {
@@ -209,6 +210,9 @@ export async function withStandIn<R>(device: GPUDevice, work: () => Promise<R>):
     current = real;
   }
 }
+
+/** The device is a stand-in: what is on it holds nothing but zeros. */
+export const onStandIn = (): boolean => need().standIn === true;
 
 /** Destroys the device and forgets everything made on it; `openDevice` may be called again. */
 export function closeDevice(): void {

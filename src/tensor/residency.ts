@@ -2,6 +2,7 @@
  * Memory that leaves the GPU while nobody needs it: the buffers are destroyed, and what they held waits on the host. Those
  * who hold tensors in these buffers notice nothing, as long as they use them only while the memory is there.
  */
+import { onStandIn } from "../gpu/device.ts";
 import type { BufferView } from "../gpu/pool.ts";
 import { readmitBuffer } from "../gpu/pool.ts";
 import { clear, download, evictBuffers, upload } from "../gpu/stream.ts";
@@ -28,14 +29,16 @@ export class Resident {
     return this.copies === null;
   }
 
-  /** Copies the contents to the host and destroys the buffers. */
+  /** Copies the contents to the host and destroys the buffers. A stand-in's take no memory here: a piece goes for all. */
   async evict(): Promise<void> {
     if (this.copies) return;
     const copies: { view: BufferView; data: Uint32Array<ArrayBuffer> | null }[] = [];
     for (const view of this.kept()) {
-      const data = new Uint32Array(view.size / 4);
-      for (let at = 0; at < view.size; at += PIECE) {
-        data.set(new Uint32Array(await download(view, Math.min(PIECE, view.size - at), at)), at / 4);
+      const data = onStandIn() ? null : new Uint32Array(view.size / 4);
+      const read = data ? view.size : Math.min(PIECE, view.size);
+      for (let at = 0; at < read; at += PIECE) {
+        const piece = await download(view, Math.min(PIECE, view.size - at), at);
+        data?.set(new Uint32Array(piece), at / 4);
       }
       copies.push({ view, data });
     }

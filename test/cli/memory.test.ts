@@ -1,89 +1,13 @@
 /** The estimate of `webrlhf doctor` against what the same runs really hold. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { looseOptions, planOf, whatWouldFit } from "../../src/cli/verbs/doctor/fit.ts";
-import { estimateMemory, type MemoryPlan } from "../../src/cli/verbs/doctor/memory.ts";
-import { caps, closeDevice, openDevice } from "../../src/gpu/device.ts";
-import { stats } from "../../src/gpu/stream.ts";
-import { decoderConfig } from "../../src/nn/config.ts";
-import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
-import { ppoDefaults } from "../../src/rlhf/ppo/options.ts";
-import { trainPpo } from "../../src/rlhf/ppo/ppo.ts";
-import { raftDefaults } from "../../src/rlhf/raft/options.ts";
-import { trainRaft } from "../../src/rlhf/raft/raft.ts";
-import { trainReward } from "../../src/rlhf/reward/reward.ts";
-import { modelReward } from "../../src/rlhf/rollout.ts";
-import { trainSft } from "../../src/rlhf/sft.ts";
-import { trainingDefaults } from "../../src/rlhf/training.ts";
-import { tokenizer } from "../rlhf/tiny.ts";
+import { whatWouldFit } from "../../src/cli/verbs/doctor/fit.ts";
+import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
+import { looseOptions, type MemoryPlan, planOf, type Stage } from "../../src/cli/verbs/doctor/plan.ts";
+import { openDevice } from "../../src/gpu/device.ts";
+import { offloadLevels } from "../../src/rlhf/ppo/offload.ts";
+import { estimateOverHeld, lora, tinyPlan as plan } from "./tiny-runs.ts";
 
-const config = decoderConfig({
-  family: "llama",
-  vocabSize: tokenizer.vocabSize,
-  hiddenSize: 32,
-  layers: 3,
-  heads: 4,
-  kvHeads: 2,
-  maxPositions: 64,
-  tieEmbeddings: false,
-  eosId: null,
-});
-const lora = { rank: 4, alpha: 8, targets: "all-linear" as const, dropout: 0.1 };
-const plan: MemoryPlan = {
-  stage: "sft",
-  config,
-  lora: null,
-  format: "float32",
-  rewardModel: true,
-  checkpointing: false,
-  half: false,
-  batchSize: 6,
-  length: 40,
-  responseLength: 10,
-  prompts: 8,
-  samples: 2,
-  evalExamples: 0,
-};
-
-const random = (n: number, i: number) => Uint32Array.from({ length: n }, (_, k) => 3 + ((k * 7 + i * 13) % 300));
-const example = (i: number) => ({ ids: random(plan.length, i), promptLength: plan.length - plan.responseLength });
-const many = <R>(n: number, make: (i: number) => R): R[] => Array.from({ length: n }, (_, i) => make(i));
-const prompts = many(8, (i) => ({ text: "", ids: random(plan.length - plan.responseLength, i) }));
-
-/** The most that a trainer held after any of its steps, in bytes; in the end it frees its optimizer. */
-async function mostHeld(events: AsyncGenerator<TrainEvent>): Promise<number> {
-  let most = 0;
-  for await (const _ of events) most = Math.max(most, stats().poolBytes);
-  return most;
-}
-
-/** The plan's run with the real trainer, two steps of it. */
-async function reallyRun(p: MemoryPlan): Promise<number> {
-  const base = new CausalLM(p.config, "base").initialize(1);
-  base.gradientCheckpointing = p.checkpointing;
-  const policy = p.lora ? new CausalLM({ base, lora: p.lora }).initialize(2) : base;
-  const common = { ...trainingDefaults, maxSteps: 2, batchSize: p.batchSize, learningRate: 1e-4, fp16: p.half };
-  if (p.stage === "sft") {
-    return mostHeld(trainSft(policy, { ...common, train: many(12, (i) => ({ ...example(i), promptLength: 0 })) }));
-  }
-  if (p.stage === "reward") {
-    base.destroy();
-    const model = new ScoreModel(p.config).initialize(1);
-    const pair = (i: number) => ({ chosen: random(40, i), rejected: random(40, i + 1), promptLength: 30 });
-    const train = many(12, pair) as unknown as Parameters<typeof trainReward>[1]["train"];
-    return mostHeld(trainReward(model, { ...common, train }));
-  }
-  const reference = p.lora ? base : new CausalLM(p.config).initialize(1);
-  const scorer = (seed: number) => new ScoreModel(p.lora ? { base, lora: p.lora } : p.config).initialize(seed);
-  const reward = modelReward(scorer(3));
-  const inputs = { reference, reward, tokenizer, prompts };
-  if (p.stage === "raft") {
-    const sizes = { raftBatchSize: 8, topRewardPercentage: 0.5, responseLength: p.responseLength, epochs: 1 };
-    return mostHeld(trainRaft({ ...inputs, model: policy }, { ...raftDefaults, ...common, ...sizes }));
-  }
-  const sizes = { promptsPerRollout: p.prompts, samplesPerPrompt: p.samples, responseLength: p.responseLength };
-  return mostHeld(trainPpo({ ...inputs, actor: policy, critic: scorer(4) }, { ...ppoDefaults(), ...common, ...sizes }));
-}
+const { config } = plan;
 
 beforeAll(() => openDevice());
 
@@ -94,21 +18,23 @@ describe("the memory estimate", () => {
     ["sft with gradient checkpointing", { checkpointing: true }],
     ["sft in f16", { half: true }],
     ["reward", { stage: "reward" }],
-    ["ppo", { stage: "ppo" }],
-    ["ppo with adapters on one base", { stage: "ppo", lora }],
-    ["raft", { stage: "raft" }],
+    ["sft in two passes", { accumulation: 2, batchSize: 3 }],
+    ["cost", { stage: "cost" }],
+    ["pairwise", { stage: "pairwise" }],
+    ["dpo", { stage: "dpo" }],
+    [
+      "dpo that predicts prompts, too, in two passes",
+      { stage: "dpo", dpo: { rpoAlpha: 1 }, batchSize: 3, accumulation: 2 },
+    ],
+    ["dpo with an adapter", { stage: "dpo", lora }],
+    ["dpo of an adapter's folder", { stage: "dpo", lora, adapted: true }],
+    ["dpo on numbers of the policy itself", { stage: "dpo", precompute: true, reference: null }],
+    ["dpo on numbers of another model", { stage: "dpo", precompute: true }],
+    ["kto", { stage: "kto" }],
+    ["orpo", { stage: "orpo" }],
+    ["cpo", { stage: "cpo" }],
   ])("is within 5 percent of what is held: %s", async (_, change) => {
-    const chosen = { ...plan, ...change, half: change.half === true && caps().f16 };
-    const { byKind, total, refused } = await estimateMemory(chosen);
-    expect(refused).toBeNull();
-    closeDevice();
-    await openDevice();
-    const held = await reallyRun(chosen);
-    const ratio = (total - byKind.transfers) / held;
-    expect(ratio).toBeGreaterThan(0.95);
-    expect(ratio).toBeLessThan(1.05);
-    closeDevice();
-    await openDevice();
+    expect(Math.abs((await estimateOverHeld({ ...plan, ...change })) - 1)).toBeLessThan(0.05);
   });
 
   it("adds up, and knows what adapters and checkpointing save", async () => {
@@ -146,12 +72,50 @@ describe("what would fit", () => {
       length: 24,
       responseLength: 16,
       prompts: 64,
-      rewardModel: true,
+      rewardModels: 1,
+      reference: "start",
     });
     expect(planOf("raft", { reward_model_path: "builtin:world" }, config, about)).toMatchObject({
       samples: 5,
-      rewardModel: false,
+      rewardModels: 0,
     });
+  });
+
+  it("knows what each trainer has beside the policy", () => {
+    const planned = (stage: Stage, options: Record<string, string> = {}) => planOf(stage, options, config, about);
+    expect(planned("orpo").reference).toBeNull();
+    expect(planned("dpo")).toMatchObject({ reference: "start", precompute: false, batchSize: 8, length: 64 });
+    const measured = { precompute_ref_log_probs: "true" };
+    expect(planned("dpo", measured)).toMatchObject({ reference: null, precompute: true });
+    expect(planned("dpo", { ...measured, ref_model: "other" })).toMatchObject({ reference: "other", precompute: true });
+    expect(planned("grpo").reference).toBeNull();
+    const group = { beta: "0.1", reward_funcs: "more,builtin:world,http://x", per_device_train_batch_size: "16" };
+    expect(planned("grpo", group)).toMatchObject({ reference: "start", rewardModels: 2, prompts: 2, samples: 8 });
+    expect(() => planned("rloo", { generation_batch_size: "9" })).toThrow(/no multiple of num_generations/);
+    expect(planned("iterate", { prompts_per_iteration: "20", k: "4" })).toMatchObject({ prompts: 20, samples: 4 });
+    const turns = {
+      offload_level: "freeze_model optimizer",
+      ema_beta: "0.99",
+      ptx_dataset_name: "x",
+      max_ptx_length: "9",
+    };
+    expect(planned("ppo", { ...turns, reward_server: "http://x" })).toMatchObject({
+      offload: ["freeze_model", "optimizer"],
+      average: true,
+      ptxLength: 9,
+      rewardModels: 0,
+    });
+    expect(() => planned("ppo", { offload_level: "all" })).toThrow(/offload_level knows freeze_model/);
+  });
+
+  it("names turns before adapters for PPO, and two answers at least for KTO", async () => {
+    const ppo = { ...plan, stage: "ppo" as const, batchSize: 1, checkpointing: true };
+    const { total } = await estimateMemory({ ...ppo, offload: offloadLevels });
+    expect((await whatWouldFit(ppo, total))?.flags).toBe(`--offload_level ${offloadLevels.join(",")}`);
+    const kto = { ...plan, stage: "kto" as const, checkpointing: true };
+    const two = await estimateMemory({ ...kto, batchSize: 2, accumulation: 3 });
+    const flags = "--per_device_train_batch_size 2 --gradient_accumulation_steps 3";
+    expect((await whatWouldFit(kto, two.total))?.flags).toBe(flags);
   });
 
   it("names the cheapest change that is enough", async () => {

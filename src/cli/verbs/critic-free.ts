@@ -167,7 +167,8 @@ function trainerOptions(o: Shared, context: Context, betas?: readonly [number, n
   };
 }
 
-function promptsPerRollout(o: Shared): number {
+/** Throws `UserError` where the sizes of a rollout contradict each other. */
+export function promptsPerRollout(o: Shared): number {
   const { generation_batch_size: whole, num_generations: group } = o;
   const steps = "steps_per_generation" in o ? o.steps_per_generation : null;
   if (whole !== null && steps !== null) {

@@ -7,8 +7,9 @@ import { diskFiles } from "../../runtime/files.ts";
 import { basePathOf } from "../models/models.ts";
 import { processTerminal, type Terminal } from "../terminal.ts";
 import { examine, type Report } from "./doctor/examine.ts";
-import { fits, looseOptions, parts, planOf, size, whatWouldFit } from "./doctor/fit.ts";
+import { fits, parts, size, whatWouldFit } from "./doctor/fit.ts";
 import { estimateMemory } from "./doctor/memory.ts";
+import { looseOptions, planOf, type Stage, stages } from "./doctor/plan.ts";
 
 interface Flags {
   json?: boolean;
@@ -54,7 +55,13 @@ export function registerDoctor(program: Command): void {
     });
 }
 
-const stages = ["sft", "reward", "ppo", "raft"] as const;
+/** What `batchSize` counts where that is not sequences. */
+const counted: Partial<Record<Stage, string>> = {
+  ...Object.fromEntries(
+    (["reward", "cost", "pairwise", "dpo", "orpo", "cpo", "iterate"] as const).map((s) => [s, "pairs"]),
+  ),
+  kto: "answers",
+};
 
 /** The estimate for a run, in words and numbers. */
 async function memoryOf({ model, trainer, memory, prompt_length }: Flags, words: readonly string[], report: Report) {
@@ -73,7 +80,7 @@ async function memoryOf({ model, trainer, memory, prompt_length }: Flags, words:
   const own = report.adapter?.kind === "cpu" ? report.machine.memoryGiB : null;
   const limit = (memory === undefined ? (own ?? Number.POSITIVE_INFINITY) : numberOf(memory, "memory")) * 2 ** 30;
   const room = memory === undefined ? "this machine's memory" : `${memory} GiB`;
-  const what = `${stage} of ${path}, ${plan.batchSize} ${stage === "reward" ? "pairs" : "sequences"} of ${plan.length} tokens in a pass`;
+  const what = `${stage} of ${path}, ${plan.batchSize} ${counted[stage] ?? "sequences"} of ${plan.length} tokens in a pass`;
   const lines = [
     estimate.refused === null
       ? `${what}: ${size(estimate.total)} at most (${parts(estimate)})`

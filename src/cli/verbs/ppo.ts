@@ -154,10 +154,7 @@ function trainerOptions(o: Options, context: Context): PpoOptions {
     ptxCombination: o.ptx_combination,
     emaBeta: o.ema_beta,
     emaSamples: o.ema_generation,
-    offload: o.offload_level
-      .flatMap((word) => word.split(/\s+/))
-      .filter(Boolean)
-      .map(offloadLevel),
+    offload: offloadLevelsOf(o.offload_level),
     showSamples: o.show_samples,
   };
   checkPpoOptions(options);
@@ -168,6 +165,13 @@ function trainerOptions(o: Options, context: Context): PpoOptions {
   }
   return options;
 }
+
+/** Levels that may stand in one text, as in PaddleNLP's configurations. */
+export const offloadLevelsOf = (words: readonly string[]): OffloadLevel[] =>
+  words
+    .flatMap((word) => word.split(/\s+/))
+    .filter(Boolean)
+    .map(offloadLevel);
 
 function offloadLevel(name: string) {
   const level = offloadLevels.find((known) => known === name);

@@ -1,88 +1,38 @@
 /** Does a training run fit, and what would make it fit? */
-import type { DecoderConfig } from "../../../nn/config.ts";
-import type { LoraOptions } from "../../../nn/lora.ts";
-import { UserError } from "../../../runtime/errors.ts";
+import { offloadLevels } from "../../../rlhf/ppo/offload.ts";
 import { loraOptions } from "../../models/lora-options.ts";
-import { weightFormat } from "../../models/weight-options.ts";
-import { resolveOptions, type Table } from "../../option.ts";
-import { ppoOptions } from "../../options/ppo.ts";
-import { raftOptions } from "../../options/raft.ts";
-import { rewardOptions } from "../../options/reward.ts";
-import { sftOptions } from "../../options/sft.ts";
-import { estimateMemory, kinds, type MemoryEstimate, type MemoryPlan, type Stage } from "./memory.ts";
-
-const tables: Record<Stage, Table> = { sft: sftOptions, reward: rewardOptions, ppo: ppoOptions, raft: raftOptions };
-
-/** `--learning_rate 1e-3 --use_peft --top_k=5` as a record. */
-export function looseOptions(words: readonly string[]): Record<string, string> {
-  const values: Record<string, string> = {};
-  for (let i = 0; i < words.length; i++) {
-    const [name, ...rest] = words[i].split("=");
-    if (!name.startsWith("--")) throw new UserError(`"${words[i]}" is not an option of the trainer`);
-    const next = words[i + 1];
-    if (rest.length > 0) values[name.slice(2)] = rest.join("=");
-    else if (next !== undefined && !next.startsWith("--")) values[name.slice(2)] = words[++i];
-    else values[name.slice(2)] = "true";
-  }
-  return values;
-}
-
-/**
- * What a trainer's options mean for its memory.
- * @param promptLength of the rollouts' prompts, in tokens
- * @param adapter of the model's folder, if it is one
- */
-export function planOf(
-  stage: Stage,
-  given: Record<string, string>,
-  config: DecoderConfig,
-  { promptLength, adapter }: { promptLength: number; adapter: LoraOptions | null },
-): MemoryPlan {
-  const required = { model_name_or_path: "model", ...(stage !== "sft" && { reward_model_path: "reward model" }) };
-  const named = Object.fromEntries(Object.entries(required).filter(([name]) => tables[stage][name]));
-  const o = resolveOptions(tables[stage], [{ where: "command line", values: { ...named, ...given } }]) as Record<
-    string,
-    never
-  >;
-  const rollout = stage === "ppo" || stage === "raft";
-  const responseLength: number = (o.response_length ?? o.output_max_length ?? 0) as number;
-  const asked: number = rollout ? promptLength + responseLength : (o.max_length ?? config.maxPositions);
-  const share: number = o.top_reward_percentage ?? 1;
-  const local = o.collection_strategy !== "top";
-  return {
-    stage,
-    config,
-    lora: o.use_peft ? loraOptions(o) : adapter,
-    format: weightFormat(o),
-    rewardModel: rollout && given.reward_model_path !== "builtin:world",
-    checkpointing: o.gradient_checkpointing === true,
-    half: o.fp16 === true,
-    batchSize: o.per_device_train_batch_size,
-    length: Math.min(asked, config.maxPositions),
-    responseLength: rollout ? responseLength : Math.min(asked, config.maxPositions) - 1,
-    prompts: stage === "raft" ? Math.round(o.raft_batch_size / (local ? 1 : share)) : (o.rollout_batch_size ?? 0),
-    samples: stage === "raft" ? (local ? Math.round(1 / share) : 1) : (o.num_return_sequences ?? 1),
-    evalExamples: o.max_eval_samples ?? 0,
-  };
-}
+import { estimateMemory, kinds, type MemoryEstimate } from "./memory.ts";
+import type { MemoryPlan } from "./plan.ts";
 
 /** A change of options and the plan with it; null where it changes nothing. `first` is the plan as it was asked for. */
 type Knob = (plan: MemoryPlan, first: MemoryPlan) => { flags: string; plan: MemoryPlan } | null;
 
 const withBatch =
-  (size: number): Knob =>
+  (least: number): Knob =>
   (plan, first) => {
+    const size = plan.stage === "kto" ? Math.max(2, least) : least; // KTO compares answers within a batch
     if (plan.batchSize <= size) return null;
-    const steps = Math.ceil(first.batchSize / size); // as many sequences in a step as before
-    const flags = `--per_device_train_batch_size ${size} --gradient_accumulation_steps ${steps}`;
-    return { flags, plan: { ...plan, batchSize: size } };
+    const accumulation = Math.ceil((first.batchSize * first.accumulation) / size); // as many sequences in a step as before
+    const flags = `--per_device_train_batch_size ${size} --gradient_accumulation_steps ${accumulation}`;
+    const same = plan.stage === "grpo" || plan.stage === "rloo"; // of these, a rollout is else what a step learns
+    const rollout = same ? ` --generation_batch_size ${plan.prompts * plan.samples}` : "";
+    return { flags: flags + rollout, plan: { ...plan, batchSize: size, accumulation } };
   };
+
+const withOffload: Knob = (plan) => {
+  if (plan.stage !== "ppo" || plan.offload.length === offloadLevels.length) return null;
+  return { flags: `--offload_level ${offloadLevels.join(",")}`, plan: { ...plan, offload: offloadLevels } };
+};
 
 /** What is tried, one after the other, each on top of those before it: what costs least comes first. */
 const knobs: readonly Knob[] = [
   withBatch(4),
-  (plan) => (plan.checkpointing ? null : { flags: "--gradient_checkpointing", plan: { ...plan, checkpointing: true } }),
+  (plan) =>
+    plan.checkpointing
+      ? null
+      : { flags: "--gradient_checkpointing", plan: { ...plan, checkpointing: true, criticCheckpointing: true } },
   withBatch(1),
+  withOffload,
   (plan) => (plan.lora ? null : { flags: "--use_peft", plan: { ...plan, lora: loraOptions({}) } }),
   (plan) =>
     plan.lora && plan.format === "float32" ? { flags: "--dtype int8", plan: { ...plan, format: "int8" } } : null,

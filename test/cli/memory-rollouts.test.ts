@@ -1,0 +1,25 @@
+/** The memory estimates of the trainers that sample, against what the same runs really hold. */
+import { describe, expect, it } from "vitest";
+import type { MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
+import { estimateOverHeld, lora, tinyPlan as plan } from "./tiny-runs.ts";
+
+describe("the memory estimate of rollouts", () => {
+  it.each<[string, Partial<MemoryPlan>]>([
+    ["ppo", { stage: "ppo" }],
+    ["ppo with adapters on one base", { stage: "ppo", lora }],
+    ["raft", { stage: "raft" }],
+    ["grpo without a reference", { stage: "grpo", reference: null }],
+    ["grpo with two rewards", { stage: "grpo", rewardModels: 2 }],
+    ["rloo with an adapter", { stage: "rloo", lora }],
+    ["reinforce", { stage: "reinforce", samples: 1 }],
+    ["iterate", { stage: "iterate" }],
+    ["ppo with all by turns", { stage: "ppo", offload: ["freeze_model", "optimizer", "train_model"] }],
+    ["ppo with moments by turns", { stage: "ppo", offload: ["optimizer"], batchSize: 2 }],
+    [
+      "ppo with an average, supervised sequences and evaluations",
+      { stage: "ppo", average: true, ptxLength: 20, evalExamples: 16 },
+    ],
+  ])("is within 5 percent of what is held: %s", async (_, change) => {
+    expect(Math.abs((await estimateOverHeld({ ...plan, ...change })) - 1)).toBeLessThan(0.05);
+  });
+});

@@ -1,0 +1,247 @@
+/** Real runs of every trainer on a tiny model, and the most memory that they hold. */
+import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
+import type { MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
+import { caps, closeDevice, device, openDevice } from "../../src/gpu/device.ts";
+import { decoderConfig } from "../../src/nn/config.ts";
+import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
+import { grpoDefaults, trainGrpo } from "../../src/rlhf/critic-free/grpo.ts";
+import { reinforceDefaults, trainReinforce } from "../../src/rlhf/critic-free/reinforce.ts";
+import { rlooDefaults, trainRloo } from "../../src/rlhf/critic-free/rloo.ts";
+import type { TrainEvent } from "../../src/rlhf/events.ts";
+import { judgeByReward } from "../../src/rlhf/iterate/annotate.ts";
+import { trainIteratively } from "../../src/rlhf/iterate/iterate.ts";
+import { responseOf } from "../../src/rlhf/iterate/iteration.ts";
+import { pairDefaults } from "../../src/rlhf/iterate/pairs.ts";
+import { trainPairwise } from "../../src/rlhf/pairwise/train.ts";
+import { ppoDefaults } from "../../src/rlhf/ppo/options.ts";
+import { trainPpo } from "../../src/rlhf/ppo/ppo.ts";
+import { trainCpo } from "../../src/rlhf/preference/cpo.ts";
+import { dpoDefaults, trainDpo } from "../../src/rlhf/preference/dpo.ts";
+import { trainKto } from "../../src/rlhf/preference/kto.ts";
+import { trainOrpo } from "../../src/rlhf/preference/orpo.ts";
+import { precomputeReference } from "../../src/rlhf/preference/reference.ts";
+import { raftDefaults } from "../../src/rlhf/raft/options.ts";
+import { trainRaft } from "../../src/rlhf/raft/raft.ts";
+import { trainReward } from "../../src/rlhf/reward/reward.ts";
+import { modelReward } from "../../src/rlhf/rollout.ts";
+import { trainSft } from "../../src/rlhf/sft.ts";
+import { trainingDefaults } from "../../src/rlhf/training.ts";
+import { memoryFiles } from "../../src/runtime/files.ts";
+import { tokenizer } from "../rlhf/tiny.ts";
+
+const config = decoderConfig({
+  family: "llama",
+  vocabSize: tokenizer.vocabSize,
+  hiddenSize: 32,
+  layers: 3,
+  heads: 4,
+  kvHeads: 2,
+  maxPositions: 64,
+  tieEmbeddings: false,
+  eosId: null,
+});
+
+/** An adapter for it. */
+export const lora = { rank: 4, alpha: 8, targets: "all-linear" as const, dropout: 0.1 };
+
+/** SFT of the tiny model. */
+export const tinyPlan: MemoryPlan = {
+  stage: "sft",
+  config,
+  lora: null,
+  adapted: false,
+  format: "float32",
+  referenceFormat: "auto",
+  rewardFormat: "auto",
+  reference: "start",
+  precompute: false,
+  rewardModels: 1,
+  checkpointing: false,
+  criticCheckpointing: false,
+  half: false,
+  batchSize: 6,
+  accumulation: 1,
+  length: 40,
+  responseLength: 10,
+  prompts: 8,
+  samples: 2,
+  evalExamples: 0,
+  dpo: {},
+  offload: [],
+  average: false,
+  ptxLength: 0,
+};
+
+const many = <R>(n: number, make: (i: number) => R): R[] => Array.from({ length: n }, (_, i) => make(i));
+const random = (n: number, i: number) => Uint32Array.from({ length: n }, (_, k) => 3 + ((k * 7 + i * 13) % 300));
+const promptLength = tinyPlan.length - tinyPlan.responseLength;
+const pair = (i: number) => ({
+  chosen: random(tinyPlan.length, 2 * i),
+  rejected: random(tinyPlan.length, 2 * i + 1),
+  promptLength,
+  safety: { chosen: true, rejected: false },
+});
+const example = (i: number) => ({ ids: random(tinyPlan.length, i), promptLength });
+const prompts = many(16, (i) => ({ text: `${i}`, ids: random(promptLength, i) }));
+
+/** A plan's estimate over what its run holds at its peak, transfers apart. Half precision only where the GPU has it. */
+export async function estimateOverHeld(plan: MemoryPlan): Promise<number> {
+  closeDevice();
+  await openDevice();
+  const chosen = { ...plan, half: plan.half && caps().f16 };
+  const { byKind, total, refused } = await estimateMemory(chosen);
+  if (refused) throw new Error(refused);
+  const ratio = (total - byKind.transfers) / (await mostHeld(() => reallyRun(chosen)));
+  console.log(
+    "RATIO",
+    ratio.toFixed(3),
+    JSON.stringify(chosen, (k, v) => (k === "config" ? 0 : v)),
+  );
+  return ratio;
+}
+
+/** What travels between the host and the GPU: how much of it there is depends on how fast the GPU is. */
+const transfer = /^(upload staging|readback|scalar arena)$/;
+
+/** The most that is alive at once, in bytes, while `work` runs on the open device; transfers apart. */
+async function mostHeld(work: () => Promise<void>): Promise<number> {
+  const gpu = device();
+  const create = gpu.createBuffer;
+  let [alive, most] = [0, 0];
+  gpu.createBuffer = (wanted) => {
+    const buffer = create.call(gpu, wanted);
+    if (transfer.test(wanted.label ?? "")) return buffer;
+    alive += wanted.size;
+    most = Math.max(most, alive);
+    const destroy = buffer.destroy;
+    buffer.destroy = () => {
+      alive -= wanted.size;
+      return destroy.call(buffer);
+    };
+    return buffer;
+  };
+  await work();
+  gpu.createBuffer = create;
+  return most;
+}
+
+async function toTheEnd(events: AsyncGenerator<TrainEvent>): Promise<void> {
+  for await (const _ of events);
+}
+
+/** Two steps (rollouts, iterations) of the plan's trainer. */
+async function reallyRun(p: MemoryPlan): Promise<void> {
+  const common = {
+    ...trainingDefaults,
+    maxSteps: 2,
+    batchSize: p.batchSize,
+    accumulation: p.accumulation,
+    learningRate: 1e-4,
+    fp16: p.half,
+  };
+  const pairs = { ...common, ...p.dpo, train: many(12, pair) };
+  if (p.stage === "reward" || p.stage === "cost") {
+    const model = new ScoreModel(p.config).initialize(1);
+    model.scoring.type = p.stage;
+    return toTheEnd(trainReward(model, pairs));
+  }
+  const base = new CausalLM(p.config, "base").initialize(1);
+  base.gradientCheckpointing = p.checkpointing;
+  const another = () => (p.lora ? new CausalLM({ base, lora: p.lora }) : new CausalLM(p.config)).initialize(2);
+  const policy = p.lora ? another() : base;
+  const referenceOf = () => (p.reference === null ? null : p.lora && !p.adapted ? base : another());
+  const scorer = (seed: number) => new ScoreModel(p.lora ? { base, lora: p.lora } : p.config).initialize(seed);
+  const answers = (i: number) => ({
+    orders: [random(p.length, i), random(p.length, i + 1)] as const,
+    side: 0 as const,
+  });
+  switch (p.stage) {
+    case "sft":
+      return toTheEnd(trainSft(policy, { ...common, train: many(12, (i) => ({ ...example(i), promptLength: 0 })) }));
+    case "pairwise":
+      return toTheEnd(trainPairwise(policy, { ...common, train: many(12, answers), answers: [5, 6] }));
+    case "orpo":
+      return toTheEnd(trainOrpo(policy, pairs));
+    case "cpo":
+      return toTheEnd(trainCpo(policy, pairs));
+    case "kto": {
+      const train = many(12, (i) => ({ ...example(i), label: i % 2 === 0 }));
+      return toTheEnd(trainKto({ policy, reference: referenceOf() as CausalLM }, { ...common, train }));
+    }
+    case "dpo": {
+      const model = referenceOf();
+      if (!p.precompute) return toTheEnd(trainDpo({ policy, reference: model as CausalLM }, pairs));
+      const train = await precomputeReference(model ?? policy, many(64, pair));
+      return toTheEnd(trainDpo({ policy, reference: "precomputed" }, { ...pairs, train }));
+    }
+    case "raft": {
+      const inputs = { model: policy, reference: referenceOf() as CausalLM, reward: modelReward(scorer(3)) };
+      const sizes = { raftBatchSize: 8, topRewardPercentage: 0.5, responseLength: p.responseLength, epochs: 1 };
+      return toTheEnd(trainRaft({ ...inputs, tokenizer, prompts }, { ...raftDefaults, ...common, ...sizes }));
+    }
+    case "ppo":
+      return ppo(p, policy, another, scorer);
+    case "iterate":
+      return iterate(p, policy, referenceOf() as CausalLM, scorer(3));
+    default: {
+      const rewards = Object.fromEntries(many(p.rewardModels, (i) => [`reward ${i}`, modelReward(scorer(3 + i))]));
+      const inputs = { actor: policy, reference: referenceOf(), rewards, tokenizer, prompts };
+      const beta = inputs.reference ? 0.1 : 0;
+      const sizes = { promptsPerRollout: p.prompts, samplesPerPrompt: p.samples, responseLength: p.responseLength };
+      const own = { ...common, ...sizes, beta, epochs: 1 };
+      if (p.stage === "grpo") return toTheEnd(trainGrpo(inputs, { ...grpoDefaults, ...own }));
+      if (p.stage === "rloo") return toTheEnd(trainRloo(inputs, { ...rlooDefaults, ...own }));
+      return toTheEnd(trainReinforce(inputs, { ...reinforceDefaults, ...own }));
+    }
+  }
+}
+
+/** Models go aside as they are opened, as the verb has it. */
+async function ppo(p: MemoryPlan, actor: CausalLM, another: () => CausalLM, scorer: (seed: number) => ScoreModel) {
+  const average = p.average ? another() : undefined;
+  const reference = p.lora ? (actor.baseModel as CausalLM) : another();
+  const reward = modelReward(scorer(3));
+  if (p.offload.includes("freeze_model")) await reference.store.resident.evict();
+  if (p.offload.includes("train_model")) for (const model of [actor, average]) await model?.store.resident.evict();
+  const critic = scorer(4);
+  critic.gradientCheckpointing = p.criticCheckpointing;
+  const ptx = many(12, (i) => ({ ids: random(p.ptxLength, i), promptLength: 0 }));
+  const inputs = { actor, reference, reward, critic, ...(average && { average }), ...(p.ptxLength && { ptx }) };
+  const options = {
+    ...ppoDefaults(),
+    maxSteps: 2,
+    batchSize: p.batchSize,
+    learningRate: 1e-4,
+    promptsPerRollout: p.prompts,
+    samplesPerPrompt: p.samples,
+    responseLength: p.responseLength,
+    offload: p.offload,
+    emaBeta: p.average ? 0.9 : null,
+    evalSteps: p.evalExamples > 0 ? 1 : 0,
+  };
+  const evalPrompts = prompts.slice(0, p.evalExamples);
+  await toTheEnd(trainPpo({ ...inputs, tokenizer, prompts, evalPrompts }, options));
+}
+
+async function iterate(p: MemoryPlan, policy: CausalLM, initial: CausalLM, model: ScoreModel) {
+  const judge = judgeByReward(modelReward(model), (row, k) => responseOf(prompts[row.id as number], row, k));
+  const options = {
+    ...dpoDefaults,
+    ...p.dpo,
+    iterations: 2,
+    promptsPerIteration: p.prompts,
+    samples: p.samples,
+    temperature: 1,
+    topK: 0,
+    topP: 1,
+    responseLength: p.responseLength,
+    reference: "previous" as const,
+    pairs: pairDefaults,
+    showSamples: 0,
+    epochs: 1,
+    batchSize: p.batchSize,
+    learningRate: 1e-4,
+  };
+  const run = { files: memoryFiles(), path: "out" };
+  await toTheEnd(trainIteratively({ policy, initial, tokenizer, prompts, judge, run }, options));
+}
