@@ -8,6 +8,7 @@ import { restoreTrained } from "../../nn/trained.ts";
 import { checkpointSteps, saveModels } from "../checkpoint.ts";
 import { evaluatePolicy } from "../evaluate.ts";
 import type { Sample, TrainEvent } from "../events.ts";
+import { checkLosses, dpoDefaults } from "../preference/dpo.ts";
 import { type Finished, finishedIterations, refuseEarlierRun, removeCheckpoints, reported } from "./finished.ts";
 import { oneIteration } from "./iteration.ts";
 import type { IterateInputs, IterateOptions } from "./options.ts";
@@ -16,6 +17,7 @@ import { promptSlices } from "./slices.ts";
 /** Trains the policy in place; the steps of all iterations are counted through. Emits one eval event per iteration. */
 export async function* trainIteratively(inputs: IterateInputs, options: IterateOptions): AsyncGenerator<TrainEvent> {
   const { policy, run, resume } = inputs;
+  checkLosses({ ...dpoDefaults, ...options }); // not only when the first responses are there
   const { files } = run;
   const slices = promptSlices(inputs.prompts, options);
   const told = { reference: options.reference, promptsPerIteration: slices[0].length };
@@ -84,10 +86,9 @@ async function heldOut(
     { policy, tokenizer, ...evaluation, reference: initial, ...(gold && { gold }) },
     { seed, responseLength, temperature, showSamples },
   );
-  return {
-    metrics: Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`heldout_${name}`, value])),
-    samples,
-  };
+  const { mean_length, eos_rate, ...others } = metrics;
+  const lengthFirst = Object.entries({ mean_length, eos_rate, ...others });
+  return { metrics: Object.fromEntries(lengthFirst.map(([name, value]) => [`heldout_${name}`, value])), samples };
 }
 
 const stepsOf = (pairs: number, { maxSteps, epochs, batchSize, accumulation }: IterateOptions): number =>

@@ -112,7 +112,8 @@ const sorting: readonly DpoLossName[] = ["aot", "aot_pair", "aot_unpaired"];
 /** Losses that label smoothing changes. */
 const smoothable: readonly DpoLossName[] = ["sigmoid", "sigmoid_norm", "robust", "exo_pair", ...sorting];
 
-function checkLosses({ losses, labelSmoothing, divergence, lengthPenalty, useWeighting }: LossOptions): void {
+/** Throws `UserError` for losses and options that do not go together. */
+export function checkLosses({ losses, labelSmoothing, divergence, lengthPenalty, useWeighting }: LossOptions): void {
   if (losses.length === 0) throw new UserError("loss_type names no loss");
   const sorted = losses.find(({ type }) => sorting.includes(type));
   if (useWeighting && sorted) {

@@ -204,7 +204,12 @@ describe("iterative DPO", () => {
       /no pair to learn from: 0 pairs of 4 prompts \(4 with equal/,
     );
     const files = memoryFiles();
+    const hinge = { losses: [{ type: "hinge", weight: 1 }], labelSmoothing: 0.1 } as const;
+    await expect(run(files, hinge)).rejects.toThrow(/label_smoothing does not apply to hinge/);
+    expect(await files.list("out")).toEqual([]); // before anything is sampled
     await run(files, { iterations: 1 });
+    const held = JSON.parse(new TextDecoder().decode((await files.read("out/iteration_0/metrics.json"))!));
+    expect(Object.keys(held.metrics).slice(0, 2)).toEqual(["iteration", "heldout_mean_length"]);
     await expect(run(files)).rejects.toThrow(/holds iteration_0 of an earlier run/);
     await expect(run(files, { promptsPerIteration: 5 }, { resume: true })).rejects.toThrow(
       /iteration_0\/metrics.json: the run had promptsPerIteration 4, not 5/,
