@@ -113,8 +113,9 @@ function limited(response: Response, limit: number, tokenizer: Tokenizer): Respo
 function cleaned(response: Response, clean: CleanText, { tokenizer, model }: CollectInputs): Response {
   const text = clean(response.text);
   if (text === response.text) return response;
-  const { eosId } = model.config;
-  const end = response.ended && eosId !== null ? [eosId] : [];
+  const { eosIds } = model.config;
+  const last = response.ids[response.ids.length - 1];
+  const end = response.ended ? (eosIds.includes(last) ? [last] : eosIds.slice(0, 1)) : [];
   const ids = [
     ...response.ids.subarray(0, response.promptLength),
     ...tokenizer.encode(text, { continued: true }),

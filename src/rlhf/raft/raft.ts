@@ -115,7 +115,7 @@ const firstSamplesKl = (model: CausalLM, reference: CausalLM, sampled: readonly 
 
 /** What is learned of a kept response, as the options say. */
 function toLearn({ ids, promptLength, ended }: Response, { model }: RaftInputs, options: RaftOptions): Sequence {
-  const drop = !options.appendEos && ended && ids.at(-1) === model.config.eosId;
+  const drop = !options.appendEos && ended && model.config.eosIds.includes(ids[ids.length - 1]);
   return { ids: drop ? ids.subarray(0, -1) : ids, promptLength: options.maskPrompt ? promptLength : 0 };
 }
 

@@ -176,6 +176,39 @@ describe("ranking by the KL", () => {
   });
 });
 
+describe("a model with two end tokens", () => {
+  const first = tokenizer.eosId as number;
+  const second = tokenizer.encode(" the")[0];
+  /** What the reward sees, and how many tokens there were, when every response ends in one of them. */
+  const ending = async (end: number, appendEos: boolean) => {
+    const model = new CausalLM({ ...tinyConfig(), eosIds: [first, second] }).initialize(1);
+    const sampler: Sampler = async (given, ids, options) =>
+      (await sampleResponses(model, tokenizer, given, ids, { ...options, minNewTokens: 6, maxNewTokens: 6 })).map(
+        (r) => ({
+          ...r,
+          ids: Uint32Array.from([...r.ids, end]),
+          ended: true,
+        }),
+      );
+    const seen: Response[] = [];
+    const reward = async (responses: readonly Response[]) => {
+      seen.push(...responses);
+      return responses.map(() => 1);
+    };
+    const inputs = { model, sampler, reward, tokenizer, prompts: prompts(4), clean: (text: string) => `${text}!` };
+    const events = await collect(trainRaft(inputs, { ...small, appendEos, maskPrompt: true }));
+    return { seen, tokens: events.flatMap((e) => (e.type === "step" ? [e.tokens] : []))[0] };
+  };
+
+  it("keeps the one that a response ended with, or learns neither", async () => {
+    const [one, other] = [await ending(first, false), await ending(second, false)];
+    expect(one.seen.every((r) => r.ids.at(-1) === first)).toBe(true);
+    expect(other.seen.every((r) => r.ids.at(-1) === second)).toBe(true);
+    expect(other.tokens).toBe(one.tokens);
+    expect((await ending(second, true)).tokens).toBeGreaterThan(one.tokens);
+  });
+});
+
 describe("the watch", () => {
   /** A sampler whose policy discovers '#': rare at first, in most responses later. */
   const discovering =
