@@ -33,6 +33,10 @@ export function renderTurn(
   return { prompt: given, completion: renderMessages([...prompt, ...answer]).slice(given.length) };
 }
 
+/** Whether a value holds messages from the beginning on, not only an answer's. */
+export const isConversation = (value: unknown): value is ChatMessage[] =>
+  Array.isArray(value) && value[0]?.role !== "assistant";
+
 /** How conversations become text. */
 export interface Style {
   /** The model's template; without one a conversation becomes a transcript. */

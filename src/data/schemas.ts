@@ -4,7 +4,7 @@
  */
 import { UserError } from "../runtime/errors.ts";
 import type { ChatMessage, ChatTemplate } from "./chat-template.ts";
-import { checkMessages, conversationText, type Style, turnText, withoutNulls } from "./messages.ts";
+import { checkMessages, conversationText, isConversation, type Style, turnText, withoutNulls } from "./messages.ts";
 import type { DataRecord, Preference } from "./records.ts";
 import { answersStart } from "./transcripts.ts";
 
@@ -130,8 +130,7 @@ registerSchema({
   columns: ["prompt", "chosen", "rejected"],
   read(row, where, options) {
     // Some sets repeat the question inside the answers.
-    const full = [row.chosen, row.rejected].every((list) => Array.isArray(list) && list[0]?.role !== "assistant");
-    if (full) return implicitMessages(row, where, options);
+    if (isConversation(row.chosen) && isConversation(row.rejected)) return implicitMessages(row, where, options);
     const chosen = answer(row, "chosen", where, options);
     return pair(row, chosen, answer(row, "rejected", where, options).completion, where);
   },

@@ -1,5 +1,6 @@
 /** The answers of a row that a reward model can score, and the columns that the scores become. */
 import { UserError } from "../runtime/errors.ts";
+import { isConversation } from "./messages.ts";
 import type { PromptCompletion } from "./records.ts";
 import { type Columns, type SchemaOptions, schemaOf } from "./schemas.ts";
 
@@ -48,9 +49,6 @@ const context = ({ tools, documents, chat_template_kwargs }: Columns): Columns =
   documents,
   chat_template_kwargs,
 });
-
-/** Messages from the beginning on, not only an answer's. */
-const isConversation = (value: unknown): boolean => Array.isArray(value) && value[0]?.role !== "assistant";
 
 function answerOf(columns: Columns, where: string, options: SchemaOptions): PromptCompletion {
   const found = [schemaOf(columns, where).read(columns, where, options)].flat()[0];

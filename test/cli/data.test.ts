@@ -260,6 +260,23 @@ describe("data prepare", () => {
   });
 });
 
+it("valid pairs of conversations take turns and differ in their last message only", async () => {
+  const talk = (...contents: string[]) =>
+    contents.map((content, i) => ({ role: i % 2 === 0 ? "user" : "assistant", content }));
+  const right = { chosen: talk("q", "a", "r", "good"), rejected: talk("q", "a", "r", "bad") };
+  const name = await file("talks.jsonl", [
+    right,
+    { chosen: talk("q", "a", "r", "b"), rejected: talk("q", "x", "r", "b") },
+    { chosen: talk("q", "a"), rejected: talk("q", "b", "r", "c") },
+  ]);
+  const how = ["--tokenizer_name_or_path", "models/world-sft", "--chat_template_path", "builtin:safe-rlhf"];
+  const text = await ok("data", "prepare", "--dataset_name", name, "--output_dir", out, "--valid_pairs", ...how);
+  expect(await lines("train.jsonl")).toEqual([right]);
+  expect(text).toMatch(
+    /1 of 3 records kept; left out: the conversations part before their last message \(1\); the conversations differ in length \(1\)/,
+  );
+});
+
 describe("data convert", () => {
   it("writes LMFlow's folders, which are read as a whole", async () => {
     const hh = { chosen: "\n\nHuman: q\n\nAssistant: good", rejected: "\n\nHuman: q\n\nAssistant: bad" };

@@ -29,7 +29,10 @@ export const dataOptions = {
     "none",
     "Keep the last of records with the same prompt, or of the same records",
   ),
-  valid_pairs: filters.bool(false, "Leave out pairs whose answers are empty or hold turns of their own"),
+  valid_pairs: filters.bool(
+    false,
+    "Leave out pairs whose answers are empty or hold turns of their own, and conversations that are no valid pair (RLHFlow)",
+  ),
   min_length: filters.int(0, "Leave out records of fewer characters, prompt and longer answer together", { min: 0 }),
   max_length: filters.int(null, "Leave out records of more characters", { min: 1 }),
   max_tokens: filters.int(null, "Leave out records of more tokens; needs tokenizer_name_or_path", { min: 1 }),

@@ -1,10 +1,12 @@
 /** `webrlhf data`: shows, describes and writes datasets. */
 import { type Description, describe, labelBalance, type Spread } from "../../data/describe.ts";
 import { columnsToWrite, containerText, type WrittenType } from "../../data/lmflow-write.ts";
+import { isConversation } from "../../data/messages.ts";
 import { lastOfEach, splitTrainTest, textsOf, wrongLength } from "../../data/raw/filters.ts";
 import { allDatasets, findDataset, streamSamples } from "../../data/raw/registry.ts";
 import type { RawSample } from "../../data/raw/sample.ts";
-import { asKind, type Entry, mustBe, mustBeSafetyPair } from "../../data/readers.ts";
+import { invalidPair } from "../../data/raw/selection.ts";
+import { asKind, type Columns, type Entry, mustBe, mustBeSafetyPair } from "../../data/readers.ts";
 import { Reasons } from "../../data/reasons.ts";
 import type { RecordKind } from "../../data/records.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
@@ -88,9 +90,9 @@ async function read(o: Options, tokenizer: Tokenizer | null, terminal: Terminal)
 function filtered(entries: Entry[], o: Options, tokenizer: Tokenizer | null, terminal: Terminal): Entry[] {
   const dropped = new Reasons();
   const tokens = (text: string) => tokenizer!.encode(text).length;
-  let kept = entries.filter(({ record }) => {
+  let kept = entries.filter(({ row, record }) => {
     const reason =
-      (o.valid_pairs ? unsound(record) : null) ??
+      (o.valid_pairs ? unsound(row, record) : null) ??
       wrongLength(record, { min: o.min_length, max: o.max_length ?? Infinity }, (text) => text.length) ??
       (o.max_tokens === null ? null : wrongLength(record, { max: o.max_tokens }, tokens)) ??
       (o.max_prompt_tokens === null ? null : wrongLength(record, { maxPrompt: o.max_prompt_tokens }, tokens));
@@ -116,9 +118,11 @@ const promptOf = (record: Entry["record"]): string => {
   return prompt ?? text;
 };
 
-/** Why a pair's answers are none, once prompts are alike by the way pairs are read. */
-function unsound(record: Entry["record"]): string | null {
+/** Why a pair is none; one that is not two whole conversations has a prompt alike by the way it is read. */
+function unsound(row: Entry["row"], record: Entry["record"]): string | null {
   if (record.kind !== "preference") return null;
+  const { chosen, rejected } = row.value as Columns;
+  if (isConversation(chosen) && isConversation(rejected)) return invalidPair(chosen, rejected);
   const answers = [record.chosen, record.rejected];
   if (answers.some((answer) => answer.trim() === "")) return "an answer is empty";
   if (answers.some((answer) => /\n\n(Human|Assistant):/.test(answer))) return "an answer holds further turns";
