@@ -12,6 +12,8 @@ export interface EvaluateOptions {
   responseLength: number;
   /** Default 1. */
   temperature?: number;
+  /** Ids of the tokens that end a response. Default: the model's. */
+  eosIds?: readonly number[];
   /** Responses per prompt; above 1 the best by reward is judged: best-of-n. Default 1. */
   bestOf?: number;
   /** Texts to report. Default 8. */
@@ -37,14 +39,21 @@ export interface Evaluation {
 /** Samples one response to every prompt (or the best of n) and measures it. */
 export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOptions): Promise<Evaluation> {
   const { policy, tokenizer, prompts, reference, gold } = inputs;
-  const { bestOf = 1, temperature = 1, showSamples = 8 } = options;
+  const { bestOf = 1, temperature = 1, showSamples = 8, eosIds } = options;
   if (bestOf > 1 && !inputs.reward) throw new UserError("the best of several responses is found by a reward: give one");
   const all = await sampleResponses(
     policy,
     tokenizer,
     prompts,
     prompts.map((_, i) => i),
-    { maxNewTokens: options.responseLength, samples: bestOf, temperature, seed: options.seed, iteration: 0 },
+    {
+      maxNewTokens: options.responseLength,
+      samples: bestOf,
+      temperature,
+      seed: options.seed,
+      iteration: 0,
+      ...(eosIds && { eosIds }),
+    },
   );
   const scores = inputs.reward ? await rewardsOf(inputs.reward, all) : null;
   const kept = prompts.map((_, p) => {

@@ -417,6 +417,8 @@ describe("iterate", () => {
     expect((await run("iterate", ...flags(), ...tooLong)).text).toMatch(
       /leave no room for a prompt|no room for an answer/,
     );
+    const noToken = ["--reward_model_path", "builtin:world", "--eos_token_id", "x", "--output_dir", at("other")];
+    expect((await run("iterate", ...flags(), ...noToken)).text).toMatch(/eos_token_id: "x" is no token id/);
     const tooMany = ["--reward_model_path", "builtin:world", "--iterations", "5", "--output_dir", at("other")];
     expect((await run("iterate", ...flags(), ...tooMany)).text).toMatch(/need 20 prompts; there are 16/);
   }, 180_000);

@@ -42,11 +42,15 @@ export function samplingParams(o: SamplingChoice): SamplingParams {
     presencePenalty: o.presence_penalty,
     frequencyPenalty: o.frequency_penalty,
     ...(o.logit_bias !== null && { logitBias: biasMap(o.logit_bias, "logit_bias") }),
-    ...(o.eos_token_id !== null && { eosIds: o.eos_token_id.map((id) => tokenId(id, "eos_token_id")) }),
+    ...eosIdsOf(o),
     ignoreEos: o.ignore_eos,
     seed: o.seed,
   };
 }
+
+/** The tokens that end a response, where the options name them. */
+export const eosIdsOf = ({ eos_token_id: ids }: Pick<SamplingChoice, "eos_token_id">): { eosIds?: number[] } =>
+  ids === null ? {} : { eosIds: ids.map((id) => tokenId(id, "eos_token_id")) };
 
 /** A map from ids to numbers, as JSON text or an object. */
 export function biasMap(value: unknown, where: string): Map<number, number> {

@@ -62,6 +62,7 @@ export const iterateOptions = {
   num_return_sequences: rollout.int(8, "Responses per prompt", several),
   response_length: rollout.int(64, "Longest response in tokens", { min: 1, aliases: ["max_new_tokens"] }),
   ...sampling(1),
+  eos_token_id: rollout.list(null, "Ids of the tokens that end a response; default: the model's"),
   ...serverOptions,
   ...pairChoice,
   ...dpoLoss,

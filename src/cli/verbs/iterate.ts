@@ -14,6 +14,7 @@ import { serverSampler } from "../models/another-server.ts";
 import { openJudge } from "../models/judge.ts";
 import { goldOf, tokenizerFiles, WORLD, withModels } from "../models/models.ts";
 import { ModelOpener } from "../models/opener.ts";
+import { eosIdsOf } from "../models/text-models.ts";
 import type { Values } from "../option.ts";
 import { iterateOptions } from "../options/iterate.ts";
 import type { pairChoice } from "../options/pairs.ts";
@@ -91,6 +92,7 @@ const trainerOptions = (o: Options, context: Context): IterateOptions => ({
   temperature: o.temperature,
   topK: o.top_k,
   topP: o.top_p,
+  ...eosIdsOf(o),
   responseLength: o.response_length,
   reference: o.reference,
   pairs: pairSettings(o),

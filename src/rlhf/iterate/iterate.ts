@@ -79,12 +79,12 @@ export async function* trainIteratively(inputs: IterateInputs, options: IterateO
 /** The policy on held-out prompts; nothing without such. */
 async function heldOut(
   { policy, initial, tokenizer, evaluation, gold }: IterateInputs,
-  { seed, responseLength, temperature, showSamples }: IterateOptions,
+  { seed, responseLength, temperature, eosIds, showSamples }: IterateOptions,
 ): Promise<{ metrics: Record<string, number>; samples: Sample[] }> {
   if (!evaluation || evaluation.prompts.length === 0) return { metrics: {}, samples: [] };
   const { metrics, samples } = await evaluatePolicy(
     { policy, tokenizer, ...evaluation, reference: initial, ...(gold && { gold }) },
-    { seed, responseLength, temperature, showSamples },
+    { seed, responseLength, temperature, showSamples, ...(eosIds && { eosIds }) },
   );
   const { mean_length, eos_rate, ...others } = metrics;
   const lengthFirst = Object.entries({ mean_length, eos_rate, ...others });

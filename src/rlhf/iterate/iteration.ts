@@ -46,6 +46,7 @@ export async function* oneIteration(
     temperature: options.temperature,
     topK: options.topK,
     topP: options.topP,
+    ...(options.eosIds && { eosIds: options.eosIds }),
     seed: options.seed,
     iteration,
     ...(inputs.sampler && { redo: "rows", promptsAtOnce: 256 }),

@@ -18,6 +18,8 @@ export interface IterateOptions extends Omit<DpoOptions, "train" | "eval" | "run
   topK: number;
   topP: number;
   responseLength: number;
+  /** Ids of the tokens that end a response. Default: the model's. */
+  eosIds?: readonly number[];
   /**
    * What DPO measures the policy against: "initial", the model that the run started from (LMFlow, the papers), or
    * "previous", the model that the iteration started from (Online-RLHF's scripts).

@@ -161,6 +161,22 @@ describe("iterative DPO", () => {
     ]);
   });
 
+  it("ends responses at the tokens that are named", async () => {
+    const places = { judge: async (rows: readonly SampledRow[]) => rows.map((row) => row.responses.map((_, i) => i)) };
+    const first = async (eosIds?: number[]) => {
+      const files = memoryFiles();
+      await run(files, { iterations: 1, samples: 2, ...(eosIds && { eosIds }) }, places);
+      const text = new TextDecoder().decode((await files.read("out/iteration_1/responses.jsonl"))!);
+      const { token_ids: ids, ended } = JSON.parse(text.split("\n")[0]);
+      return { ids: ids[0] as number[], ended: ended[0] as boolean };
+    };
+    const whole = await first();
+    expect(whole).toMatchObject({ ended: false });
+    const end = whole.ids[1];
+    const cut = await first([end]);
+    expect(cut).toMatchObject({ ids: whole.ids.slice(0, whole.ids.indexOf(end) + 1), ended: true });
+  });
+
   it("measures against the initial model where asked, which makes a difference from the second iteration on", async () => {
     const models = await Promise.all(
       (["initial", "previous"] as const).map(async (reference) => {
