@@ -29,19 +29,11 @@ export class Resident {
     return this.copies === null;
   }
 
-  /** Copies the contents to the host and destroys the buffers. A stand-in's take no memory here: a piece goes for all. */
+  /** Copies the contents to the host and destroys the buffers. Those of a stand-in hold nothing to copy. */
   async evict(): Promise<void> {
     if (this.copies) return;
     const copies: { view: BufferView; data: Uint32Array<ArrayBuffer> | null }[] = [];
-    for (const view of this.kept()) {
-      const data = onStandIn() ? null : new Uint32Array(view.size / 4);
-      const read = data ? view.size : Math.min(PIECE, view.size);
-      for (let at = 0; at < read; at += PIECE) {
-        const piece = await download(view, Math.min(PIECE, view.size - at), at);
-        data?.set(new Uint32Array(piece), at / 4);
-      }
-      copies.push({ view, data });
-    }
+    for (const view of this.kept()) copies.push({ view, data: onStandIn() ? null : await contents(view) });
     for (const view of this.zeroed()) copies.push({ view, data: null });
     evictBuffers(copies.map(({ view }) => view));
     this.copies = copies;
@@ -56,6 +48,14 @@ export class Resident {
     }
     this.copies = null;
   }
+}
+
+async function contents(view: BufferView): Promise<Uint32Array<ArrayBuffer>> {
+  const data = new Uint32Array(view.size / 4);
+  for (let at = 0; at < view.size; at += PIECE) {
+    data.set(new Uint32Array(await download(view, Math.min(PIECE, view.size - at), at)), at / 4);
+  }
+  return data;
 }
 
 /**

@@ -95,7 +95,8 @@ async function memoryOf({ model, trainer, memory, prompt_length }: Flags, words:
     remedy = await whatWouldFit(plan, limit);
     const total = remedy && size(remedy.estimate.total);
     if (remedy) lines.push(`This does not fit into ${room}. It would with: ${remedy.flags} (${total})`);
-    else lines.push(`This does not fit into ${room}, whatever the options: use a smaller model or shorter sequences.`);
+    else if (estimate.refused === null)
+      lines.push(`This does not fit into ${room}, whatever the options: use a smaller model or shorter sequences.`);
   }
   return {
     ...estimate,
