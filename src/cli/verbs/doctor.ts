@@ -86,6 +86,10 @@ async function memoryOf({ model, trainer, memory, prompt_length }: Flags, words:
       ? `${what}: ${size(estimate.total)} at most (${parts(estimate)})`
       : `${what}: ${estimate.refused}`,
   ];
+  if (plan.rewardModels > 0) {
+    const taken = plan.lora ? "an adapter on the policy's base" : "as large as the policy";
+    lines.push(`A reward model is taken to be ${taken}.`);
+  }
   let remedy: Awaited<ReturnType<typeof whatWouldFit>> = null;
   if (fits(estimate, limit)) {
     if (Number.isFinite(limit)) lines.push(`This fits into ${room}.`);
