@@ -234,3 +234,9 @@ function checkConfig(c: DecoderConfig, where: string): void {
 /** Columns of each query and key head that are rotated. */
 export const rotaryDim = ({ headDim, ropeFraction }: Pick<DecoderConfig, "headDim" | "ropeFraction">): number =>
   Math.floor(headDim * ropeFraction);
+
+/** Columns of the widest matrix between a block's layers: a row per token. The output head is not among them. */
+export function widestActivation(config: DecoderConfig): number {
+  const { hiddenSize, heads, kvHeads, headDim, gated, intermediateSize } = config;
+  return Math.max(hiddenSize, (heads + 2 * kvHeads) * headDim, gated ? 2 * intermediateSize : intermediateSize);
+}

@@ -198,6 +198,7 @@ export class Engine {
   /** Takes from the queue what fits into free slots. */
   private admit(): { slot: number; sample: Sample }[] {
     const joining: { slot: number; sample: Sample }[] = [];
+    const most = Math.min(PREFILL_TOKENS, this.model.tokensPerPass);
     let tokens = 0;
     let last: Uint32Array | null = null;
     while (this.waiting.length > 0) {
@@ -209,7 +210,7 @@ export class Engine {
       const slot = this.occupants.indexOf(null);
       const { prompt } = sample.sequence;
       const more = prompt === last ? 0 : prompt.length;
-      if (slot < 0 || (joining.length > 0 && tokens + more > PREFILL_TOKENS)) break;
+      if (slot < 0 || (joining.length > 0 && tokens + more > most)) break;
       this.waiting.shift();
       this.occupants[slot] = sample;
       joining.push({ slot, sample });

@@ -22,7 +22,7 @@ export interface GenerateOptions extends SamplingParams {
    * One per response, prompt by prompt; by default 0, 1, 2, ...
    */
   streams?: ArrayLike<number>;
-  /** Responses decoded at once. Default 256. */
+  /** Responses decoded at once, fewer where their prompts would not fit into one pass. Default 256. */
   batchSize?: number;
 }
 
@@ -64,8 +64,11 @@ export async function generate(
   if (needsSlots(settings)) return generateInSlots(model, prompts, settings);
   const perBatch = Math.max(1, Math.floor(batchSize / samples));
   const completions: Completion[] = [];
-  for (let first = 0; first < prompts.length; first += perBatch) {
-    const part = prompts.slice(first, first + perBatch);
+  for (let first = 0, last = 0; first < prompts.length; first = last) {
+    let tokens = 0;
+    do tokens += prompts[last++].length;
+    while (last < Math.min(prompts.length, first + perBatch) && tokens + prompts[last].length <= model.tokensPerPass);
+    const part = prompts.slice(first, last);
     const streams = Array.from({ length: part.length * samples }, (_, i) => {
       const response = first * samples + i;
       return options.streams ? options.streams[response] : response;

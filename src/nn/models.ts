@@ -14,7 +14,7 @@ import type { Packing } from "../tensor/packing.ts";
 import { Parameter, ParameterStore } from "../tensor/params.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
-import type { DecoderConfig } from "./config.ts";
+import { type DecoderConfig, widestActivation } from "./config.ts";
 import { Decoder } from "./decoder.ts";
 import type { HeadKind } from "./huggingface.ts";
 import type { Ids } from "./layers.ts";
@@ -53,6 +53,11 @@ export abstract class Model extends Module {
 
   get config(): DecoderConfig {
     return this.decoder.config;
+  }
+
+  /** Tokens that fit into one pass: the device must bind a row of the widest activations for each. */
+  get tokensPerPass(): number {
+    return Math.floor(caps().maxBinding / (Float32Array.BYTES_PER_ELEMENT * widestActivation(this.config)));
   }
 
   /** The model that an adapter stands on, which is this one with its adapter off; null for a model of its own weights. */

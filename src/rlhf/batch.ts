@@ -1,5 +1,6 @@
 /** From token sequences to packed batches. */
 import type { Ids } from "../nn/layers.ts";
+import type { Model } from "../nn/models.ts";
 import { type Packing, packing } from "../tensor/packing.ts";
 import { tensor } from "../tensor/tensor.ts";
 
@@ -70,23 +71,6 @@ export function predictions(sequences: readonly Sequence[], starts: readonly num
 export const endRows = (sequences: readonly Sequence[], starts: readonly number[]): Uint32Array =>
   Uint32Array.from(sequences, ({ ids, pads = 0 }, i) => starts[i] + ids.length - pads - 1);
 
-/** Splits a list into runs of at most `tokens` tokens, at least one sequence each. */
-export function byTokens(sequences: readonly Sequence[], tokens: number): [first: number, last: number][] {
-  const parts: [number, number][] = [];
-  let first = 0;
-  let total = 0;
-  sequences.forEach(({ ids }, i) => {
-    if (i > first && total + ids.length > tokens) {
-      parts.push([first, i]);
-      first = i;
-      total = 0;
-    }
-    total += ids.length;
-  });
-  if (first < sequences.length) parts.push([first, sequences.length]);
-  return parts;
-}
-
 /** Cuts a flat array into consecutive pieces. */
 export function split(flat: Float32Array, lengths: readonly number[]): Float32Array[] {
   let at = 0;
@@ -96,5 +80,29 @@ export function split(flat: Float32Array, lengths: readonly number[]): Float32Ar
   });
 }
 
-/** Tokens of one forward pass without gradients. */
-export const SCORING_TOKENS = 8192;
+/** Tokens of one forward pass without gradients; more bring no speed. */
+const SCORING_TOKENS = 8192;
+
+/**
+ * Splits a list into forward passes without gradients, of as many sequences as pay and as the device can bind a layer's
+ * activations of; at least one each.
+ */
+export function scoringParts(
+  sequences: readonly Sequence[],
+  { tokensPerPass }: Pick<Model, "tokensPerPass">,
+): [first: number, last: number][] {
+  const most = Math.min(SCORING_TOKENS, tokensPerPass);
+  const parts: [number, number][] = [];
+  let first = 0;
+  let total = 0;
+  sequences.forEach(({ ids }, i) => {
+    if (i > first && total + ids.length > most) {
+      parts.push([first, i]);
+      first = i;
+      total = 0;
+    }
+    total += ids.length;
+  });
+  if (first < sequences.length) parts.push([first, sequences.length]);
+  return parts;
+}

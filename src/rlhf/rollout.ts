@@ -9,7 +9,7 @@ import { noGrad } from "../tensor/autograd.ts";
 import { concat } from "../tensor/ops/shape.ts";
 import type { Resident } from "../tensor/residency.ts";
 import { scope } from "../tensor/scope.ts";
-import { byTokens, pack, predictedTokens, predictions, SCORING_TOKENS, type Sequence, split } from "./batch.ts";
+import { pack, predictedTokens, predictions, type Sequence, scoringParts, split } from "./batch.ts";
 import { residentsOf } from "./ppo/offload.ts";
 import { scoreSequences } from "./reward/scores.ts";
 import { average } from "./stats.ts";
@@ -118,7 +118,7 @@ export async function responseLogProbs(
 ): Promise<{ logProbs: Float32Array[]; entropy: Float32Array[] }> {
   const logProbs: Float32Array[] = [];
   const entropy: Float32Array[] = [];
-  for (const [first, last] of byTokens(sequences, SCORING_TOKENS)) {
+  for (const [first, last] of scoringParts(sequences, policy)) {
     const part = sequences.slice(first, last);
     let lengths: number[] = [];
     const both = scope(() =>
@@ -189,7 +189,7 @@ export async function responseValues(
   slots: readonly number[] = sequences.map(predictedTokens),
 ): Promise<Float32Array[]> {
   const values: Float32Array[] = [];
-  for (const [first, last] of byTokens(sequences, SCORING_TOKENS)) {
+  for (const [first, last] of scoringParts(sequences, critic)) {
     const part = sequences.slice(first, last);
     const own = slots.slice(first, last);
     const flat = scope(() =>

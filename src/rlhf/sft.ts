@@ -10,7 +10,7 @@ import { backward, noGrad } from "../tensor/autograd.ts";
 import { concat } from "../tensor/ops/shape.ts";
 import { scope } from "../tensor/scope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { byTokens, pack, predictedTokens, predictions, SCORING_TOKENS, type Sequence } from "./batch.ts";
+import { pack, predictedTokens, predictions, type Sequence, scoringParts } from "./batch.ts";
 import type { TrainEvent } from "./events.ts";
 import { nllLoss } from "./losses/nll.ts";
 import { controlMetrics, type SupervisedOptions, trainOnExamples } from "./supervised.ts";
@@ -85,7 +85,7 @@ export async function evaluateSft(model: CausalLM, sequences: readonly Sequence[
   let nll = 0;
   let entropyTotal = 0;
   let count = 0;
-  for (const [first, last] of byTokens(sequences, SCORING_TOKENS)) {
+  for (const [first, last] of scoringParts(sequences, model)) {
     const part = sequences.slice(first, last);
     const sums = scope(() =>
       noGrad(() => {

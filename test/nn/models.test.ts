@@ -122,6 +122,24 @@ describe.each(languageModels)("%s generates as transformers does", (_, reference
     model.destroy();
   });
 
+  it("greedily, as many prompts in a pass as the device can bind", async () => {
+    const model = await openLM(reference);
+    const most = Math.max(...prompts.map((p) => p.length));
+    Object.defineProperty(model, "tokensPerPass", { value: most });
+    const tokens: number[] = [];
+    const { forward } = model.decoder;
+    model.decoder.forward = function (ids, where) {
+      if ("packing" in where) tokens.push(where.packing.rows);
+      return forward.call(this, ids, where);
+    };
+    const responses = await generate(model, prompts, greedy);
+    expect(responses.map(({ prompt, ids }) => [prompt, ...ids])).toEqual(
+      prompts.map((_, i) => [i, ...reference.greedy[i]]),
+    );
+    expect(Math.max(...tokens)).toBe(most);
+    model.destroy();
+  });
+
   it("ends at an end token", async () => {
     const model = await openLM(reference);
     const end = reference.greedy[0][5];

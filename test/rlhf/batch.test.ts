@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { predictedTokens, predictions, type Sequence } from "../../src/rlhf/batch.ts";
+import { predictedTokens, predictions, type Sequence, scoringParts } from "../../src/rlhf/batch.ts";
 
 describe("predictions", () => {
   const ids = Uint32Array.from([5, 6, 7, 8, 9]);
@@ -23,5 +23,29 @@ describe("predictions", () => {
       lengths: [2, 0, 2],
     });
     expect([whole, answer, parts, first].map(predictedTokens)).toEqual([4, 2, 2, 0]);
+  });
+});
+
+describe("scoring", () => {
+  const sequences = [3000, 3000, 3000, 9000, 10].map((n): Sequence => ({ ids: new Uint32Array(n), promptLength: 1 }));
+
+  it("takes 8,192 tokens at a time, and a longer sequence by itself", () => {
+    const parts = scoringParts(sequences, { tokensPerPass: 32_768 });
+    expect(parts).toEqual([
+      [0, 2],
+      [2, 3],
+      [3, 4],
+      [4, 5],
+    ]);
+    expect(scoringParts([], { tokensPerPass: 32_768 })).toEqual([]);
+  });
+
+  it("takes fewer where more would not fit", () => {
+    const parts = scoringParts(sequences.slice(0, 3), { tokensPerPass: 3500 });
+    expect(parts).toEqual([
+      [0, 1],
+      [1, 2],
+      [2, 3],
+    ]);
   });
 });

@@ -6,7 +6,7 @@ import { noGrad } from "../../tensor/autograd.ts";
 import { gatherRows } from "../../tensor/ops/embedding.ts";
 import { scope } from "../../tensor/scope.ts";
 import { tensor } from "../../tensor/tensor.ts";
-import { byTokens, endRows, pack, SCORING_TOKENS, type Sequence } from "../batch.ts";
+import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
 import type { SequenceFeatures } from "./head.ts";
 
 /** How the families of the published models end a prompt and begin the answer. */
@@ -51,7 +51,7 @@ export async function sequenceFeatures(
   const width = model.config.hiddenSize;
   const last = new Float32Array(sequences.length * width);
   const prompt = new Float32Array(sequences.length * width);
-  for (const [first, end] of byTokens(sequences, SCORING_TOKENS)) {
+  for (const [first, end] of scoringParts(sequences, model)) {
     const part = sequences.slice(first, end);
     const batch = scope(() =>
       noGrad(() => {

@@ -4,7 +4,7 @@ import { UserError } from "../../runtime/errors.ts";
 import { noGrad } from "../../tensor/autograd.ts";
 import { scope } from "../../tensor/scope.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { byTokens, endRows, pack, SCORING_TOKENS, type Sequence } from "../batch.ts";
+import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
 import type { Conversation, PairWriter } from "./template.ts";
 
 /** Compares responses. May be a model, a rule, a judge. */
@@ -83,7 +83,7 @@ export async function answerLogProbs(
 ): Promise<number[][]> {
   const sequences = questions.map((ids): Sequence => ({ ids, promptLength: ids.length }));
   const found: number[][] = [];
-  for (const [first, last] of byTokens(sequences, SCORING_TOKENS)) {
+  for (const [first, last] of scoringParts(sequences, model)) {
     const part = sequences.slice(first, last);
     const batch = scope(() => noGrad(() => logProbsAtEnds(model, part, answers)));
     const values = await batch.read();

@@ -3,7 +3,7 @@ import type { PreferenceExample } from "../../data/batches.ts";
 import type { ScoreModel } from "../../nn/models.ts";
 import { noGrad } from "../../tensor/autograd.ts";
 import { scope } from "../../tensor/scope.ts";
-import { byTokens, endRows, pack, SCORING_TOKENS, type Sequence } from "../batch.ts";
+import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
 import type { PairSafety } from "../losses/cost.ts";
 import { bothAnswers } from "../preference/pair-batch.ts";
 import { average, moments, normalize, standardDeviation } from "../stats.ts";
@@ -11,7 +11,7 @@ import { average, moments, normalize, standardDeviation } from "../stats.ts";
 /** The score of each sequence, read at its last token; normalised where the model says so. */
 export async function scoreSequences(model: ScoreModel, sequences: readonly Sequence[]): Promise<Float32Array> {
   const scores = new Float32Array(sequences.length);
-  for (const [first, last] of byTokens(sequences, SCORING_TOKENS)) {
+  for (const [first, last] of scoringParts(sequences, model)) {
     const part = sequences.slice(first, last);
     const batch = scope(() =>
       noGrad(() => {
