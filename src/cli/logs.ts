@@ -147,10 +147,11 @@ export class RunLog {
     };
     await writeJson(this.#files, `${this.#dir}/trainer_state.json`, state);
     if (checkpoint === null) return;
-    // The trainer keeps its own state in a file of this name; both fit into one.
+    // The trainer keeps its own state in a file of this name; both fit into one. Its step stays the one it resumes from:
+    // where a run trains several times, this log counts the steps of all of them.
     const path = `${this.#dir}/${checkpoint}/trainer_state.json`;
     const own = await readJson<Record<string, unknown>>(this.#files, path);
-    if (own !== null) await writeJson(this.#files, path, { ...own, ...state });
+    if (own !== null) await writeJson(this.#files, path, { ...own, ...state, global_step: own.global_step });
   }
 }
 

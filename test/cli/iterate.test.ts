@@ -384,6 +384,23 @@ describe("iterate", () => {
     expect(await readdir(at("out"))).toContain("adapter_model.safetensors");
   }, 180_000);
 
+  it("goes on within the training of a later iteration", async () => {
+    const words = [...flags(), "--reward_model_path", "builtin:world", "--save_steps", "1"];
+    await ok("iterate", ...words);
+    const terminal = silentTerminal();
+    terminal.line = (text) => {
+      terminal.written.push(`${text}\n`);
+      if (/iteration 2, scoring: 4 of 4/.test(text)) setTimeout(() => process.emit("SIGINT"), 0);
+    };
+    const stopped = [...words, "--output_dir", at("stopped")];
+    expect(await main(["iterate", ...stopped], terminal), terminal.written.join("")).toBe(130);
+    expect(await readdir(at("stopped/iteration_2/model"))).toContain("checkpoint-1");
+    await ok("iterate", ...stopped, "--resume");
+    for (const name of ["metrics.jsonl", "iteration_2/metrics.json", "model.safetensors"]) {
+      expect(await readFile(at(`stopped/${name}`)), name).toEqual(await readFile(at(`out/${name}`)));
+    }
+  }, 180_000);
+
   it("measures held-out responses where the judge only compares", async () => {
     const pairwise = new CausalLM({ ...tinyConfig(), maxPositions: 256 }).initialize(6);
     const folder = { ...(await modelFiles(pairwise)), ...tokenizerFiles(tokenizer) };

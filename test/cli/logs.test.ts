@@ -79,6 +79,16 @@ describe("the run log", () => {
     });
   });
 
+  it("leaves a checkpoint the step that its trainer resumes from, where the run has made more", async () => {
+    const files = memoryFiles();
+    const own = { "trainer_state.json": '{"global_step":1,"state":{}}' };
+    await files.writeFolder("out/iteration_2/model/checkpoint-1", own);
+    await log(files, [start(0), step(1), step(2), step(3)]);
+    await log(files, [start(3), { type: "checkpoint", step: 3, name: "iteration_2/model/checkpoint-1" }]);
+    const state = JSON.parse(await text(files, "iteration_2/model/checkpoint-1/trainer_state.json"));
+    expect(state).toMatchObject({ global_step: 1, state: {}, log_history: { length: 3 } });
+  });
+
   // Killed anywhere after the checkpoint of step 2 (whose own evaluation may be repeated), then resumed from it.
   const afterCheckpoint = whole.findIndex((event) => event.type === "checkpoint" && event.step === 2) + 1;
   for (const repeats of [false, true]) {
