@@ -8,11 +8,11 @@ import {
   line,
   symbol,
   symbolCircle,
+  symbolCross,
   symbolDiamond,
   symbolSquare,
+  symbolStar,
   symbolTriangle,
-  symbolTriangle2,
-  symbolX,
 } from "d3-shape";
 import { escapeXml, showNumber } from "./text.ts";
 
@@ -56,7 +56,7 @@ export interface ChartSpec {
 const light = ["#0060a8", "#b34700", "#00724f", "#a3307e", "#4f5b66", "#7a5c00"];
 const dark = ["#6cb6ff", "#ff9e5e", "#4fd1a1", "#f08acb", "#b9c4cf", "#e3c34a"];
 const dashes = ["", "7 4", "2 3", "10 3 2 3", "5 2", "1 4"];
-const markers = [symbolCircle, symbolSquare, symbolTriangle, symbolDiamond, symbolX, symbolTriangle2];
+const markers = [symbolCircle, symbolSquare, symbolTriangle, symbolDiamond, symbolCross, symbolStar];
 const markerCount = 16;
 
 /** CSS for the page that holds charts: the colours for light and dark. */
