@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { isUserError } from "../runtime/errors.ts";
 import { commandOf, normaliseFlags } from "./command.ts";
+import { helpLayout } from "./help.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 import { type Context, Interrupted } from "./verb.ts";
 import { registerBench } from "./verbs/bench.ts";
@@ -33,7 +34,7 @@ function makeProgram(terminal: Terminal): Command {
     .version(version)
     .option("--debug", "Show stack traces")
     .configureOutput({ writeOut: (text) => terminal.result(text.trimEnd()), writeErr: (text) => terminal.write(text) })
-    .configureHelp({ helpWidth: Math.min(120, Math.max(80, process.stdout.columns ?? 100)) })
+    .configureHelp(helpLayout(process.stdout.columns))
     .addHelpText(
       "after",
       "\nStart here:\n  webrlhf run quickstart     a whole RLHF run on the built-in world, with a report",

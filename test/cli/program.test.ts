@@ -30,6 +30,12 @@ describe("the program", () => {
       expect(help.results).toContain("Examples:");
       for (const example of verb.examples) expect(help.results).toContain(example);
       for (const option of Object.keys(verb.options)) expect(help.results).toContain(`--${option} `);
+      // Descriptions are wrapped; a flag with many choices has its line.
+      const descriptions = help.results
+        .split("Examples:")[0]
+        .split("\n")
+        .filter((line) => !/^ {2}-/.test(line));
+      for (const line of descriptions) expect(line.length, line).toBeLessThanOrEqual(120);
     }
   });
 

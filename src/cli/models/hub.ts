@@ -25,7 +25,7 @@ const namesModel = (name: string) => MODEL.test(name);
 
 /** A verb's options with those above, where it opens models. */
 export function withHubOptions<T extends Table>(table: T): T {
-  return Object.keys(table).some(namesModel) ? { ...hubOptions, ...table } : table;
+  return Object.keys(table).some(namesModel) ? { ...table, ...hubOptions } : table;
 }
 
 /** Names that were found, by the path they stand for, and the other way round. */
