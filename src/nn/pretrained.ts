@@ -1,10 +1,18 @@
 /** Models in Hugging Face folders and GGUF files: weights travel between file and GPU a few tensors at a time. */
 import { finish } from "../gpu/stream.ts";
-import { type DtypeName, FLOAT_TYPES, MAX_SHARD_SIZE, openModel, readConfig, weightFiles } from "../io/model-files.ts";
+import {
+  type DtypeName,
+  FLOAT_TYPES,
+  isGguf,
+  MAX_SHARD_SIZE,
+  openModel,
+  readConfig,
+  weightFiles,
+} from "../io/model-files.ts";
 import { type FloatType, firstUnstorable, type TensorToWrite } from "../io/safetensors-write.ts";
 import { WEIGHTS_FILE, type WeightSource } from "../io/weights.ts";
 import { UserError } from "../runtime/errors.ts";
-import type { FileContent, Files } from "../runtime/files.ts";
+import { type FileContent, type Files, parseJson } from "../runtime/files.ts";
 import type { Parameter } from "../tensor/params.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
 import type { DecoderConfig } from "./config.ts";
@@ -92,7 +100,19 @@ function checkFinite(data: Float32Array, name: string, type: FloatType): void {
 /** Reads the config of a model folder or GGUF file. */
 export async function loadConfig(files: Files, path: string): Promise<DecoderConfig> {
   const { config, configFile } = await readConfig(files, path);
-  return fromHfConfig(config, configFile);
+  return withEndTokens(files, path, fromHfConfig(config, configFile));
+}
+
+/** With the tokens that end a response by generation_config.json, as chat models have more of them than config.json says. */
+async function withEndTokens(files: Files, path: string, config: DecoderConfig): Promise<DecoderConfig> {
+  const file = `${path}/generation_config.json`;
+  const bytes = isGguf(path) ? null : await files.read(file);
+  if (!bytes) return config;
+  const { eos_token_id: found } = parseJson<{ eos_token_id?: unknown }>(bytes, file);
+  const isToken = (id: unknown): id is number =>
+    Number.isInteger(id) && Number(id) >= 0 && Number(id) < config.vocabSize;
+  const eosIds = [...new Set([...config.eosIds, ...[found].flat().filter(isToken)])];
+  return { ...config, eosIds, eosId: eosIds[0] ?? null };
 }
 
 /**
@@ -158,7 +178,8 @@ interface Opened {
 async function open<M extends Model>(files: Files, path: string, build: (opened: Opened) => M, seed = 0): Promise<M> {
   const { config, configFile, weights } = await openModel(files, path);
   try {
-    const model = build({ config: fromHfConfig(config, configFile), json: config, file: configFile, weights });
+    const described = await withEndTokens(files, path, fromHfConfig(config, configFile));
+    const model = build({ config: described, json: config, file: configFile, weights });
     try {
       await loadWeights(model, weights, seed);
       return model;

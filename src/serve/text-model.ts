@@ -9,20 +9,17 @@ import type { SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { TextCodec, TextModel } from "./model.ts";
 
-export interface CodecOptions {
-  /** The model's generation_config.json. */
-  generationConfig?: Readonly<Record<string, unknown>>;
-}
-
-export interface TextModelOptions extends EngineOptions, CodecOptions {
+export interface TextModelOptions extends EngineOptions {
   name: string;
+  /** The model's generation_config.json, for the requests' defaults. */
+  generationConfig?: Readonly<Record<string, unknown>>;
 }
 
 /** A model and its tokenizer, ready to be asked in text. The caller closes `engine`, then destroys the model. */
 export function textModel(model: CausalLM, tokenizer: Tokenizer, options: TextModelOptions): TextModel {
   const engine = new Engine(model, options);
   return {
-    ...textCodec(tokenizer, model.config, options, engine.capacity),
+    ...textCodec(tokenizer, model.config, engine.capacity),
     name: options.name,
     engine,
     promptLogProbs: (ids, top) => promptLogProbs(model, ids, top),
@@ -38,7 +35,6 @@ export function textModel(model: CausalLM, tokenizer: Tokenizer, options: TextMo
 export function textCodec(
   tokenizer: Tokenizer,
   { vocabSize, eosIds }: Pick<DecoderConfig, "vocabSize" | "eosIds">,
-  { generationConfig = {} }: CodecOptions,
   capacity: number,
 ): TextCodec {
   const longest = 256 * capacity; // hardly any token has more characters
@@ -50,7 +46,7 @@ export function textCodec(
   };
   return {
     vocabSize,
-    endIds: [...new Set([...eosIds, ...idsIn(generationConfig.eos_token_id, vocabSize)])],
+    endIds: eosIds,
     encode,
     decode: (ids) => tokenizer.decode(ids),
     decoder: (context) => new StreamDecoder(tokenizer, { context }),
@@ -71,11 +67,6 @@ export function textCodec(
 }
 
 const utf8 = (text: string) => new TextEncoder().encode(text);
-
-function idsIn(value: unknown, vocabSize: number): number[] {
-  const list: unknown[] = Array.isArray(value) ? value : [value];
-  return list.filter((id): id is number => Number.isInteger(id) && Number(id) >= 0 && Number(id) < vocabSize);
-}
 
 /** The sampling options of a generation_config.json; what makes no sense there is left out. */
 export function samplingDefaults(config: Readonly<Record<string, unknown>>): Partial<SamplingParams> {

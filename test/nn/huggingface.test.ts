@@ -3,8 +3,10 @@ import { describe, expect, it } from "vitest";
 import { type DecoderShape, decoderConfig } from "../../src/nn/config.ts";
 import { families } from "../../src/nn/families/table.ts";
 import { configText, fileTensors, fromHfConfig, isExtra, nameIn, toHfConfig } from "../../src/nn/huggingface.ts";
+import { loadConfig } from "../../src/nn/pretrained.ts";
 import { rotaryFrequencies, rotaryOf } from "../../src/nn/rotary.ts";
 import { UserError } from "../../src/runtime/errors.ts";
+import { memoryFiles } from "../../src/runtime/files.ts";
 import { uniform } from "../../src/runtime/rng.ts";
 import fixture from "../fixtures/families.json" with { type: "json" };
 
@@ -148,6 +150,20 @@ describe("config.json as files in the wild have it", () => {
     const c = read("llama", { eos_token_id: [7, 9], pad_token_id: -1 });
     expect([c.eosId, c.eosIds, c.padId]).toEqual([7, [7, 9], null]);
     expect(toHfConfig(c, "lm").eos_token_id).toEqual([7, 9]);
+  });
+
+  it("end tokens that only generation_config.json has", async () => {
+    const config = { ...common, model_type: "llama", eos_token_id: 7 };
+    const load = async (generation?: Json) => {
+      const files = memoryFiles();
+      await files.writeFile("m/config.json", JSON.stringify(config));
+      if (generation) await files.writeFile("m/generation_config.json", JSON.stringify(generation));
+      return (await loadConfig(files, "m")).eosIds;
+    };
+    expect(await load()).toEqual([7]);
+    expect(await load({})).toEqual([7]);
+    expect(await load({ eos_token_id: 9 })).toEqual([7, 9]);
+    expect(await load({ eos_token_id: [9, 7, 64, -1, "x"] }), "others are no tokens").toEqual([7, 9]);
   });
 
   it("Qwen with a window that is not in use", () => {

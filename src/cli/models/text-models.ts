@@ -100,7 +100,7 @@ export interface TextModelChoice extends WeightChoice {
 }
 
 /** What a model's folder says on generation, in its generation_config.json. */
-export async function generationConfig(files: Files, path: string): Promise<Record<string, unknown>> {
+async function generationConfig(files: Files, path: string): Promise<Record<string, unknown>> {
   const file = join(path, "generation_config.json");
   const bytes = await files.read(file).catch(() => null);
   return bytes ? parseJson(bytes, file) : {};

@@ -7,7 +7,6 @@ import { textCodec, textModel } from "../../serve/text-model.ts";
 import { promptData } from "../data/datasets.ts";
 import { openGpu } from "../gpu.ts";
 import { openPolicy, takeTemplate, withModels } from "../models/models.ts";
-import { generationConfig } from "../models/text-models.ts";
 import { weightFormat } from "../models/weight-options.ts";
 import { generateTable } from "../options/sampling.ts";
 import { defineVerb } from "../verb.ts";
@@ -44,12 +43,10 @@ export const generateVerb = defineVerb({
       const jobs = await collectJobs(o, (choice) =>
         promptData(choice, datasetPart(o), tokenizer, room, context.terminal),
       );
-      const codecOptions = { generationConfig: await generationConfig(files, path) };
-      const codec = textCodec(tokenizer, model.config, codecOptions, model.config.maxPositions);
+      const codec = textCodec(tokenizer, model.config, model.config.maxPositions);
       const prompts = jobs.map((job) => promptIds(codec, job));
       const samples = jobs.reduce((sum, job) => sum + job.samples, 0);
       const text = textModel(model, tokenizer, {
-        ...codecOptions,
         name: path,
         slots: Math.min(o.max_num_seqs, samples),
         capacity: checkRoom(jobs, prompts, model.config.maxPositions),
