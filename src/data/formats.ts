@@ -141,7 +141,7 @@ function withoutReturn(text: string): string {
 }
 
 /** The chunks of a stream; not every browser can iterate over one. Leaving the loop early closes the stream. */
-export async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
   const reader = stream.getReader();
   let done = false;
   try {

@@ -68,7 +68,7 @@ export function isSoftware(adapter: GPUAdapter): boolean {
 }
 
 /** The adapter's name as people know it, e.g. "llvmpipe (LLVM 15.0.6, 256 bits)". */
-export function adapterName(adapter: GPUAdapter): string {
+function adapterName(adapter: GPUAdapter): string {
   const { vendor, architecture, device, description } = adapter.info;
   if (/swiftshader/i.test(`${architecture} ${description} ${device}`)) return "SwiftShader";
   const words = description || device || [vendor, architecture].filter(Boolean).join(" ");

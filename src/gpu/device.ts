@@ -154,7 +154,7 @@ export const startWait = <R>(call: () => R): R => {
 };
 
 /** Remembers the first error of the device; the next read throws it. */
-export function stickError(error: Error): void {
+function stickError(error: Error): void {
   sticky ??= error;
 }
 

@@ -3,7 +3,7 @@
  * is written beside it, with d (scale) and m (minimum) as f16 and q as unsigned integers. All sums are exact in f64 and
  * round once to f32, so the values are those of the reference implementation.
  */
-import { bf16sToF32, f16sToF32, f16Table } from "./half.ts";
+import { bf16sToF32, f16sToF32, f16Table } from "../runtime/half.ts";
 
 export interface GgmlType {
   readonly name: string;

@@ -10,7 +10,7 @@ type Json = Record<string, unknown>;
 const REFUSED = ["expert_count", "logit_scale", "residual_scale", "embedding_scale", "attention.scale"];
 
 /** Which of the known architectures the file holds. Throws `UserError` for others. */
-export function architectureOf(meta: GgufMetadata): string {
+function architectureOf(meta: GgufMetadata): string {
   const name = meta.text("general.architecture") ?? meta.fail("metadata general.architecture is missing");
   if (!Object.hasOwn(architectures, name)) {
     meta.fail(`architecture ${JSON.stringify(name)} is not supported; ${Object.keys(architectures).join(", ")} are`);

@@ -50,7 +50,7 @@ const MAX_DIMENSIONS = 4;
  * @param fileSize of the whole file
  * @throws UserError when the content is not exactly a GGUF file
  */
-export function parseGgufHeader(bytes: Uint8Array, fileSize: number, path: string): GgufHeader {
+function parseGgufHeader(bytes: Uint8Array, fileSize: number, path: string): GgufHeader {
   const fail = (what: string): never => {
     throw new UserError(`${path}: ${what}`);
   };

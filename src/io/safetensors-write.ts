@@ -1,7 +1,7 @@
 /** Writing safetensors files: in one piece, or as a stream that holds a few tensors at a time. */
 
+import { f32sToBf16, f32sToF16 } from "../runtime/half.ts";
 import { BYTES, product } from "./dtypes.ts";
-import { f32sToBf16, f32sToF16 } from "./half.ts";
 
 /** How floats are stored. */
 export type FloatType = "F32" | "F16" | "BF16";

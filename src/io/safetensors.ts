@@ -5,8 +5,8 @@
  * complaint names the file and the tensor.
  */
 import { UserError } from "../runtime/errors.ts";
+import { bf16sToF32, f16sToF32 } from "../runtime/half.ts";
 import { BYTES, type DType, product } from "./dtypes.ts";
-import { bf16sToF32, f16sToF32 } from "./half.ts";
 import { findDuplicateKey } from "./json-keys.ts";
 
 export { type WriteOptions, writeSafetensors } from "./safetensors-write.ts";

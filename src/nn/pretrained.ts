@@ -10,7 +10,7 @@ import {
   weightFiles,
 } from "../io/model-files.ts";
 import { type FloatType, firstUnstorable, type TensorToWrite } from "../io/safetensors-write.ts";
-import { WEIGHTS_FILE, type WeightSource } from "../io/weights.ts";
+import type { WeightSource } from "../io/weights.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type FileContent, type Files, parseJson } from "../runtime/files.ts";
 import type { Parameter } from "../tensor/params.ts";
@@ -28,8 +28,6 @@ import {
 } from "./huggingface.ts";
 import { CausalLM, type Model, ScoreModel } from "./models.ts";
 import { readScoring, type ScoreHead, type Scoring } from "./scoring.ts";
-
-export const WEIGHTS = WEIGHTS_FILE;
 
 /** Bytes that are read, or uploaded without waiting, at once. */
 const BLOCK = 16 << 20;

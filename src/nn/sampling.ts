@@ -46,7 +46,7 @@ export const needsSlots = (p: Partial<SamplingParams>): boolean =>
   (p.eosIds?.length ?? 0) > 4;
 
 /** The tokens that end a response. */
-export function endIdsOf({ eosIds, ignoreEos }: SamplingParams, config: Pick<DecoderConfig, "eosIds">): number[] {
+function endIdsOf({ eosIds, ignoreEos }: SamplingParams, config: Pick<DecoderConfig, "eosIds">): number[] {
   return ignoreEos ? [] : [...new Set(eosIds ?? config.eosIds)];
 }
 

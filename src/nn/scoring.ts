@@ -5,7 +5,7 @@ import { UserError } from "../runtime/errors.ts";
 export const normalizerKinds = ["RunningMeanStd", "ExponentialMovingAverage"] as const;
 export type NormalizerKind = (typeof normalizerKinds)[number];
 
-export const scoreTypes = ["reward", "cost", "critic"] as const;
+const scoreTypes = ["reward", "cost", "critic"] as const;
 /** Normalised rewards are shifted and scaled, costs only scaled (their sign means something), values neither (safe-rlhf). */
 export type ScoreType = (typeof scoreTypes)[number];
 

@@ -107,6 +107,11 @@ export async function begin(
 async function removeLeftovers({ files, path }: RunFolder, models: readonly string[]): Promise<void> {
   const checkpoints = (await checkpointSteps(files, path)).map((step) => `${path}/checkpoint-${step}`);
   const folders = [path, ...checkpoints].flatMap((folder) => [folder, ...models.map((name) => `${folder}/${name}`)]);
+  await removePartial(files, folders);
+}
+
+/** Removes what interrupted writes left in these folders. */
+export async function removePartial(files: Files, folders: readonly string[]): Promise<void> {
   for (const folder of new Set(folders)) {
     for (const name of await files.list(folder)) if (isPartial(name)) await files.remove(`${folder}/${name}`);
   }

@@ -69,7 +69,7 @@ export function textCodec(
 const utf8 = (text: string) => new TextEncoder().encode(text);
 
 /** The sampling options of a generation_config.json; what makes no sense there is left out. */
-export function samplingDefaults(config: Readonly<Record<string, unknown>>): Partial<SamplingParams> {
+function samplingDefaults(config: Readonly<Record<string, unknown>>): Partial<SamplingParams> {
   const number = (key: string, min: number, max: number): number | undefined => {
     const value = config[key];
     return typeof value === "number" && value >= min && value <= max ? value : undefined;

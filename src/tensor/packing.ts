@@ -5,7 +5,7 @@
 import { type Tensor, tensorGroup } from "./tensor.ts";
 
 /** Rows per attention block: 16 for kernels of CPU adapters, 64 for those of GPUs. */
-export const blockSizes = [16, 64] as const;
+const blockSizes = [16, 64] as const;
 export type BlockSize = (typeof blockSizes)[number];
 
 /** Blocks of consecutive rows of one segment: u32 [count, 4] = first row, end row, segment start, segment end. */

@@ -12,7 +12,7 @@
  * Groups run along the input dimension. Rows are padded to whole groups (16-bit formats: to four values).
  */
 import { UserError } from "../runtime/errors.ts";
-import { floatToHalf } from "./tensor.ts";
+import { bf16ToF32, f32ToBf16, f32ToF16 } from "../runtime/half.ts";
 
 export const packedFormats = ["bfloat16", "float16", "int8", "int4"] as const;
 /** How a frozen weight is stored. */
@@ -56,7 +56,7 @@ export function packRows(values: Float32Array, cols: number, format: PackedForma
   for (let row = 0; row < rows; row++) {
     const end = (row + 1) * cols;
     if (!scales) {
-      packPairs(values, row * cols, end, data, row * groups * words, format === "bfloat16" ? toBfloat16 : floatToHalf);
+      packPairs(values, row * cols, end, data, row * groups * words, format === "bfloat16" ? f32ToBf16 : f32ToF16);
       continue;
     }
     const pack = format === "int8" ? packInt8 : packInt4;
@@ -114,10 +114,10 @@ function packInt4(values: Float32Array, from: number, to: number, out: Uint32Arr
     least = Math.min(least, values[i]);
     most = Math.max(most, values[i]);
   }
-  const lowBits = toBfloat16(least);
-  const low = fromBfloat16(lowBits);
-  const scaleBits = toBfloat16(Math.max(0, most - low) / 15);
-  const scale = fromBfloat16(scaleBits);
+  const lowBits = f32ToBf16(least);
+  const low = bf16ToF32(lowBits);
+  const scaleBits = f32ToBf16(Math.max(0, most - low) / 15);
+  const scale = bf16ToF32(scaleBits);
   if (scale > 0) {
     for (let i = 0; from + i < to; i++) {
       const q = Math.max(0, Math.min(15, Math.round((values[from + i] - low) / scale)));
@@ -125,18 +125,6 @@ function packInt4(values: Float32Array, from: number, to: number, out: Uint32Arr
     }
   }
   return lowBits | (scaleBits << 16);
-}
-
-/** Bits of the nearest bfloat16, ties to even; the value must be finite. */
-export function toBfloat16(value: number): number {
-  float[0] = value;
-  const u = bits[0];
-  return (u + 0x7fff + ((u >>> 16) & 1)) >>> 16;
-}
-
-export function fromBfloat16(half: number): number {
-  bits[0] = half << 16;
-  return float[0];
 }
 
 const float = new Float32Array(1);

@@ -1,6 +1,7 @@
 /** Tensors: contiguous, row-major, on the GPU. Making one only enqueues; `read()` is the only asynchronous call. */
 import { acquire, type BufferView, release, sizeClass, subview } from "../gpu/pool.ts";
 import { download, upload } from "../gpu/stream.ts";
+import { f16sToF32, f32ToF16 } from "../runtime/half.ts";
 import { adopt } from "./scope.ts";
 
 export type DType = "f32" | "f16" | "u32";
@@ -77,7 +78,7 @@ export class Tensor {
   async read(): Promise<Float32Array<ArrayBuffer>> {
     const bytes = await download(this.view, this.size * bytesOf(this.dtype));
     if (this.dtype === "f32") return new Float32Array(bytes);
-    if (this.dtype === "f16") return Float32Array.from(new Uint16Array(bytes), halfToFloat);
+    if (this.dtype === "f16") return f16sToF32(new Uint16Array(bytes));
     throw new Error("read() is for floats: use readIds() for u32 tensors");
   }
 
@@ -109,7 +110,7 @@ export class Tensor {
   /** Overwrites the values from the host, in stream order. */
   write(data: Float32Array | Uint32Array): void {
     if (data.length !== this.size) throw new Error(`write: ${data.length} values into a tensor of ${this.size}`);
-    upload(this.view, this.dtype === "f16" ? Uint16Array.from(data, floatToHalf) : data);
+    upload(this.view, this.dtype === "f16" ? Uint16Array.from(data, f32ToF16) : data);
   }
 }
 
@@ -160,40 +161,3 @@ export function tensorGroup(parts: readonly { data: Uint32Array; shape?: Shape }
   upload(storage.view, all);
   return tensors;
 }
-
-/** f32 bits to f16 bits, rounding to nearest even; overflow becomes infinity. */
-export function floatToHalf(value: number): number {
-  scratch[0] = value;
-  const bits = scratchBits[0];
-  const sign = (bits >>> 16) & 0x8000;
-  const magnitude = bits & 0x7fffffff;
-  if (magnitude >= 0x7f800000) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
-  if (magnitude >= 0x477ff000) return sign | 0x7c00; // rounds past 65504
-  if (magnitude < 0x38800000) {
-    // Subnormal half: shift the mantissa, rounding to nearest even.
-    const exponent = magnitude >>> 23;
-    if (exponent < 102) return sign;
-    const mantissa = (magnitude & 0x7fffff) | 0x800000;
-    return sign | roundShift(mantissa, 126 - exponent);
-  }
-  return sign | roundShift(magnitude - 0x38000000, 13);
-}
-
-function roundShift(value: number, shift: number): number {
-  const half = 2 ** (shift - 1);
-  const down = Math.floor(value / 2 ** shift);
-  const rest = value - down * 2 ** shift;
-  return down + (rest > half || (rest === half && (down & 1) === 1) ? 1 : 0);
-}
-
-/** f16 bits to a number. */
-export function halfToFloat(half: number): number {
-  const sign = half & 0x8000 ? -1 : 1;
-  const exponent = (half >>> 10) & 31;
-  const fraction = half & 1023;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
-}
-
-const scratch = new Float32Array(1);
-const scratchBits = new Uint32Array(scratch.buffer);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { runSuite } from "../../src/cli/verbs/bench/suite.ts";
-import { runtimeFigures } from "../../src/cli/verbs/bench/training.ts";
+import { profileLines, runSuite } from "../../src/cli/verbs/bench/suite.ts";
+import { profileStep, runtimeFigures } from "../../src/cli/verbs/bench/training.ts";
 import { openDevice } from "../../src/gpu/device.ts";
 
 describe("bench on a device", () => {
@@ -13,6 +13,25 @@ describe("bench on a device", () => {
     expect(ours.failed).toBeUndefined();
     expect(ours.median).toBeGreaterThan(0);
     expect(lines).toHaveLength(1);
+  });
+
+  it("says where a training step spends the GPU's time", async ({ skip }) => {
+    const { timestamps } = await openDevice();
+    if (!timestamps) skip("no timestamps");
+    const times = await profileStep(2);
+    const names = times.map(({ kernel }) => kernel);
+    for (const part of [/^matmul/, /^attention_fwd/, /^attention_d/, /^rmsnorm/, /^logprobs_fwd/, /^adamw/])
+      expect(
+        names.some((name) => part.test(name)),
+        `${part} in ${names}`,
+      ).toBe(true);
+    for (const { dispatches, milliseconds } of times) {
+      expect(dispatches % 2).toBe(0); // two equal steps
+      expect(milliseconds).toBeGreaterThanOrEqual(0);
+    }
+    const [head, first] = profileLines(times);
+    expect(head).toMatch(/^kernel +dispatches +ms +share$/);
+    expect(first).toMatch(new RegExp(`^${names[0]} .* %$`));
   });
 
   it("finds training in a steady state: cached bind groups, no new buffers, flat memory", {

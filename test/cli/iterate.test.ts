@@ -395,7 +395,11 @@ describe("iterate", () => {
     const stopped = [...words, "--output_dir", at("stopped")];
     expect(await main(["iterate", ...stopped], terminal), terminal.written.join("")).toBe(130);
     expect(await readdir(at("stopped/iteration_2/model"))).toContain("checkpoint-1");
+    const left = ["stopped/.running.json.partial-1", "stopped/iteration_1/rewards.jsonl.partial-1"]; // by a kill
+    for (const name of left) await writeFile(at(name), "{");
     await ok("iterate", ...stopped, "--resume");
+    const all = async (folder: string) => (await readdir(at(folder), { recursive: true })).sort();
+    expect(await all("stopped")).toEqual(await all("out"));
     for (const name of ["metrics.jsonl", "iteration_2/metrics.json", "model.safetensors"]) {
       expect(await readFile(at(`stopped/${name}`)), name).toEqual(await readFile(at(`out/${name}`)));
     }

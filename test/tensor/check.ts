@@ -3,9 +3,10 @@
  * central differences of the reference. Leaves collect into gradients that already hold something, so accumulation is
  * part of what is tested.
  */
+import { f16ToF32, f32ToF16 } from "../../src/runtime/half.ts";
 import { backward, record, recordMany } from "../../src/tensor/autograd.ts";
 import { scope } from "../../src/tensor/scope.ts";
-import { type DType, empty, floatToHalf, halfToFloat, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { type DType, empty, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose } from "../helpers.ts";
 
 export interface Input {
@@ -16,7 +17,7 @@ export interface Input {
 }
 
 /** The nearest f16 values. */
-export const halves = (data: Float32Array): Float32Array => data.map((v) => halfToFloat(floatToHalf(v)));
+export const halves = (data: Float32Array): Float32Array => data.map((v) => f16ToF32(f32ToF16(v)));
 
 /** Deterministic values in [-scale, scale). */
 export function values(size: number, seed: number, scale = 1): Float32Array {

@@ -2,13 +2,14 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { caps } from "../../src/gpu/device.ts";
 import { destroyBuffers } from "../../src/gpu/stream.ts";
 import type { MatmulVariant } from "../../src/gpu/variants.ts";
+import { bf16ToF32, f32ToBf16 } from "../../src/runtime/half.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { exp } from "../../src/tensor/ops/elementwise.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
 import { gemm, linear } from "../../src/tensor/ops/matmul.ts";
 import { PackedWeight } from "../../src/tensor/packed.ts";
-import { fromBfloat16, type PackedFormat, packedFormats, packRows, toBfloat16 } from "../../src/tensor/quantize.ts";
+import { type PackedFormat, packedFormats, packRows } from "../../src/tensor/quantize.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -106,7 +107,7 @@ describe("packed formats", () => {
       [0, 0],
       [2 ** -130, 2 ** -130],
     ];
-    for (const [value, expected] of cases) expect(fromBfloat16(toBfloat16(value))).toBe(expected);
+    for (const [value, expected] of cases) expect(bf16ToF32(f32ToBf16(value))).toBe(expected);
   });
 
   it("keeps groups of one value, of zeros and of very small and large values", () => {
@@ -117,7 +118,7 @@ describe("packed formats", () => {
         const [low, scale] =
           format === "int8"
             ? [0, new Float32Array(scales!.buffer)[0]]
-            : [fromBfloat16(scales![0] & 0xffff), fromBfloat16(scales![0] >>> 16)];
+            : [bf16ToF32(scales![0] & 0xffff), bf16ToF32(scales![0] >>> 16)];
         expect(Math.abs(low + q * scale - value)).toBeLessThanOrEqual(Math.abs(value) * 2 ** -8);
       }
     }

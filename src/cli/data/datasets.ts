@@ -51,7 +51,7 @@ const WORLD_RECORDS = 2048;
 /** Data that are made by seed instead of read; their prompts are the world's. */
 export const CYCLE = "builtin:cycle";
 const DOMAINS = "builtin:domains";
-export const isMade = (name: string): boolean => [WORLD, CYCLE, DOMAINS].includes(name);
+const isMade = (name: string): boolean => [WORLD, CYCLE, DOMAINS].includes(name);
 /** One split per dataset: what one verb holds out, no other verb trains on, whatever its seed. */
 const SPLIT_SEED = 0;
 

@@ -34,7 +34,7 @@ export interface Job {
 /** The options that a line may overrule, as the command line has them. */
 export type LineValues = Values<typeof lineOptions>;
 
-export function makeJob(where: string, given: Job["given"], o: LineValues, id?: unknown): Job {
+function makeJob(where: string, given: Job["given"], o: LineValues, id?: unknown): Job {
   return {
     where,
     number: 0,
@@ -48,7 +48,7 @@ export function makeJob(where: string, given: Job["given"], o: LineValues, id?: 
 }
 
 /** The jobs of a file of JSON lines; "-" is stdin. */
-export async function readJobs(file: string, common: LineValues): Promise<Job[]> {
+async function readJobs(file: string, common: LineValues): Promise<Job[]> {
   const name = file === "-" ? "stdin" : file;
   const content = file === "-" ? await readAll(process.stdin) : await readText(file);
   const lines = content.split(/\r?\n/);
@@ -67,7 +67,7 @@ async function readText(file: string): Promise<string> {
   }
 }
 
-export function jobOfLine(line: string, where: string, common: LineValues): Job {
+function jobOfLine(line: string, where: string, common: LineValues): Job {
   let value: unknown;
   try {
     value = JSON.parse(line);

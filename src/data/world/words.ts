@@ -6,7 +6,7 @@
 export const OPENERS = ["One day", "One night", "Today", "Once", "At home", "In spring"] as const;
 
 export const BOYS = ["Tim", "Ben", "Sam", "Max", "Tom", "Leo"] as const;
-export const GIRLS = ["Lily", "Mia", "Anna", "Zoe", "Lucy", "Ella"] as const;
+const GIRLS = ["Lily", "Mia", "Anna", "Zoe", "Lucy", "Ella"] as const;
 export const HEROES = [...BOYS, ...GIRLS] as const;
 
 export const KINDS = ["cat", "dog", "fox", "bear", "duck", "frog", "mouse", "bird"] as const;
@@ -14,7 +14,7 @@ export const ADJECTIVES = ["red", "blue", "green", "big", "little", "new", "nice
 export const PLACES = ["park", "house", "lake", "shop", "barn", "school", "hill", "wood", "tree", "river"] as const;
 
 /** Each verb of use with the objects it makes sense with. */
-export const USES = {
+const USES = {
   played: ["ball", "kite", "doll", "drum"],
   ate: ["cake", "pear", "soup", "pie"],
   wore: ["hat", "coat", "scarf", "mask"],

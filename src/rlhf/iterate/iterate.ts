@@ -5,7 +5,7 @@
  * model/ and, when it is finished, metrics.json. A run that was killed anywhere goes on to the same end, bit by bit.
  */
 import { restoreTrained } from "../../nn/trained.ts";
-import { checkpointSteps, saveModels } from "../checkpoint.ts";
+import { checkpointSteps, removePartial, saveModels } from "../checkpoint.ts";
 import { evaluatePolicy } from "../evaluate.ts";
 import type { Sample, TrainEvent } from "../events.ts";
 import { checkLosses, dpoDefaults } from "../preference/dpo.ts";
@@ -23,6 +23,8 @@ export async function* trainIteratively(inputs: IterateInputs, options: IterateO
   const told = { reference: options.reference, promptsPerIteration: slices[0].length };
   const finished = resume ? await finishedIterations(files, run.path, options.iterations, told) : [];
   if (!resume) await refuseEarlierRun(files, run.path);
+  const folders = (await files.list(run.path)).filter((name) => /^iteration_\d+$/.test(name));
+  await removePartial(files, [run.path, ...folders.map((name) => `${run.path}/${name}`)]);
   const folderOf = (iteration: number) => `${run.path}/iteration_${iteration}`;
   const modelOf = (iteration: number) => ({ ...run, path: `${folderOf(iteration)}/model` });
   const stepsDone = () => finished.reduce((sum, { steps }) => sum + steps, 0);

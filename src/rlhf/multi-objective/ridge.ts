@@ -47,7 +47,7 @@ export function ridge(x: Features, rows: readonly number[], y: ArrayLike<number>
 }
 
 /** Solves A s = b for a symmetric positive definite A [n, n], which is overwritten (Cholesky); null where A is not. */
-export function solvePositive(a: Float64Array, b: ArrayLike<number>, n: number): Float64Array | null {
+function solvePositive(a: Float64Array, b: ArrayLike<number>, n: number): Float64Array | null {
   for (let j = 0; j < n; j++) {
     let pivot = a[j * n + j];
     for (let k = 0; k < j; k++) pivot -= a[j * n + k] ** 2;

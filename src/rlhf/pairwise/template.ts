@@ -22,7 +22,7 @@ export type PairTemplate = (typeof pairTemplates)[number];
 export type Conversation = string | readonly ChatMessage[];
 
 /** What the model may answer: the first is better, the second, or (in training only) neither. */
-export const ANSWERS = ["A", "B", "Same"] as const;
+const ANSWERS = ["A", "B", "Same"] as const;
 export type Answer = 0 | 1 | 2;
 
 /** The context's part of the question: roles go by place, the user speaks first. */

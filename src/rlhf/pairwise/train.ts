@@ -61,7 +61,7 @@ export function trainPairwise(model: CausalLM, options: PairwiseOptions): AsyncG
 const answerOf = ({ side, same }: PairExample): Answer => (same ? 2 : side);
 
 /** One optimizer step; the loss is the mean over all pairs of all micro-batches. `dropout` as in `sftStep`. */
-export function pairwiseStep(
+function pairwiseStep(
   model: CausalLM,
   optimizer: AdamW,
   batches: readonly (readonly PairExample[])[],

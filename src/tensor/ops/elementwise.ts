@@ -87,7 +87,7 @@ function unary(name: keyof typeof unaryTable, x: Tensor, p = 0, q = 0): Tensor {
 }
 
 /** The tensor a rule writes its gradient to: the sink itself when it accumulates, else a new one. */
-export const sinkOr = (sink: Sink, shape: Shape, name: string, dtype: DType = "f32"): Tensor =>
+const sinkOr = (sink: Sink, shape: Shape, name: string, dtype: DType = "f32"): Tensor =>
   typeof sink === "boolean" ? empty(shape, dtype, `${name}_grad`) : sink;
 
 interface BinaryKernels {

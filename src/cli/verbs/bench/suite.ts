@@ -1,6 +1,8 @@
 /** All cases in one run, and the record of it. Other libraries join as peers; webrlhf brings none itself. */
+
 import { cpus, loadavg } from "node:os";
 import { caps, openDevice } from "../../../gpu/device.ts";
+import type { KernelTime } from "../../../gpu/profile.ts";
 import { adamwCase } from "./adamw.ts";
 import { attentionCase } from "./attention.ts";
 import { decodeCase } from "./decode.ts";
@@ -116,5 +118,18 @@ function steadyLines(f: RuntimeFigures): string[] {
     row(`${STEADY}: bind-group hits from step 3`, `${(f.bindGroupHitRate * 100).toFixed(2)} %`),
     row(`${STEADY}: buffers created from step 3 to ${f.steps}`, String(f.buffersCreatedAfterStep3)),
     row(`${STEADY}: pool bytes at step 3 and at the end`, `${f.poolBytesAtStep3} ${f.poolBytesAtEnd}`),
+  ];
+}
+
+/** A profile as a table, the slowest kernel first. */
+export function profileLines(times: readonly KernelTime[]): string[] {
+  const total = times.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+  const row = (kernel: string, dispatches: string, time: string, share: string) =>
+    `${kernel.padEnd(32)} ${dispatches.padStart(10)} ${time.padStart(12)} ${share.padStart(7)}`;
+  return [
+    row("kernel", "dispatches", "ms", "share"),
+    ...times.map(({ kernel, dispatches, milliseconds: ms }) =>
+      row(kernel, String(dispatches), ms.toFixed(2), `${((100 * ms) / total).toFixed(1)} %`),
+    ),
   ];
 }

@@ -1,5 +1,6 @@
 /** One training step of a small Llama-style transformer: cross entropy, gradients, clipping and AdamW. */
 
+import { type KernelTime, profile } from "../../../gpu/profile.ts";
 import { finish, stats } from "../../../gpu/stream.ts";
 import { type DecoderConfig, decoderConfig } from "../../../nn/config.ts";
 import { fileTensors } from "../../../nn/huggingface.ts";
@@ -140,6 +141,22 @@ function exported(values: Map<string, Float32Array<ArrayBuffer>>): StepProblem["
     weights[name] = { shape: [data.length / width, width], data };
   }
   return weights;
+}
+
+/** Where the GPU's time goes in a step of 32 sequences of 32 tokens, by kernel; slower than without the timestamps. */
+export async function profileStep(steps: number): Promise<KernelTime[]> {
+  const [rows, length] = [32, 32];
+  const { ids, targets } = batch(rows, length, 0);
+  const step = new SmallStep(rows, length);
+  const run = () => step.run(ids, targets).free("the bench");
+  try {
+    run(); // compiles the kernels
+    return await profile(() => {
+      for (let i = 0; i < steps; i++) run();
+    });
+  } finally {
+    step.destroy();
+  }
 }
 
 /** What the runtime costs besides the GPU's work, and whether it reaches a steady state. */
