@@ -108,7 +108,9 @@ describe("the client", () => {
     const waiting = client.models(controller.signal);
     controller.abort(new Error("enough"));
     await expect(waiting).rejects.toThrow("enough");
-    const silent = await against((_, response) => void response.write('data: {"choices": []}\n\n'), { timeoutMs: 100 });
+    const silent = await against((_, response) => void response.write('data: {"choices": []}\n\n'), {
+      timeoutMs: 1000,
+    });
     const events: unknown[] = [];
     const reading = (async () => {
       for await (const event of silent.completionStream({})) events.push(event);
