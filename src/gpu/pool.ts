@@ -32,13 +32,37 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(size / step) * step;
 }
 
+/**
+ * A tensor of more than `EXACT` bytes may get a free buffer of up to `STRETCH` times its size, and where it must have a new
+ * one, a smaller one that is free goes. Batches of all lengths then share the buffers of the longest one so far, instead of
+ * every length keeping its own.
+ */
+const EXACT = 65536;
+const STRETCH = 4;
+const outgrown: BufferView[] = [];
+
 /** Takes a buffer of at least `bytes`; `what` names it in errors. Contents are undefined. */
 export function acquire(bytes: number, what: string): BufferView {
   const size = sizeClass(bytes);
-  const heap = free.get(size);
-  if (heap && heap.length > 0) return popLowest(heap);
+  const largest = size > EXACT ? STRETCH * size : size;
+  for (let fits = size; fits <= largest; fits = sizeClass(fits + 1)) {
+    const heap = free.get(fits);
+    if (heap && heap.length > 0) return popLowest(heap);
+  }
+  if (size > EXACT) outgrow(size);
   return createBuffer(size, what);
 }
+
+/** Sets the largest free buffer aside that one of `size` bytes can stand in for. */
+function outgrow(size: number): void {
+  const smaller = [...free].filter(([s, heap]) => heap.length > 0 && s > EXACT && s < size && s * STRETCH >= size);
+  const largest = Math.max(...smaller.map(([s]) => s));
+  const heap = free.get(largest);
+  if (heap) outgrown.push(popLowest(heap));
+}
+
+/** Takes out what larger buffers have replaced; commands up to the last submit may use it still. */
+export const drainOutgrown = (): BufferView[] => outgrown.splice(0);
 
 export function release(view: BufferView): void {
   const heap = free.get(view.size) ?? [];
@@ -133,6 +157,7 @@ export function drainFree(): BufferView[] {
 
 onClose(() => {
   free.clear();
+  outgrown.length = 0;
   poolBytes = 0;
 });
 

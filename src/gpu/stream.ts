@@ -13,7 +13,7 @@ import {
   specialize,
   type Variant,
 } from "./kernel.ts";
-import { type BufferView, destroyBuffer, drainFree, evictBuffer, poolStats, sizeClass } from "./pool.ts";
+import { type BufferView, destroyBuffer, drainFree, drainOutgrown, evictBuffer, poolStats, sizeClass } from "./pool.ts";
 import { scalarsFull, setScalars, uploadScalars } from "./scalars.ts";
 
 const MAX_DISPATCHES = 256; // keeps the GPU fed while JavaScript encodes; more buys nothing
@@ -136,6 +136,9 @@ export function flush(): void {
   pending = 0;
   work = 0;
   submits += 1;
+  const outgrown = drainOutgrown();
+  if (outgrown.length > 0) dropBindGroups();
+  for (const view of outgrown) destroyBuffer(view);
   flushed?.();
 }
 
