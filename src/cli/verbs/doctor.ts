@@ -24,8 +24,8 @@ export function registerDoctor(program: Command): void {
     .command("doctor")
     .summary("Show the runtime, the adapter and its speed, what is missing, and whether a training run would fit")
     .description(
-      "Show the runtime, the adapter and its speed, and what is missing. With --model and --trainer: how much GPU memory a " +
-        "training run takes at most, before any is taken, and what would make it fit; the trainer's own options follow.",
+      "Show the runtime, the adapter and its speed, and what is missing. With --model and --trainer: about how much GPU " +
+        "memory a training run takes, before any is taken, and what would make it fit; the trainer's own options follow.",
     )
     .option("--json", "One JSON object on stdout, for programs")
     .option("--model <path>", "Model or adapter folder to train")
@@ -83,7 +83,7 @@ async function memoryOf({ model, trainer, memory, prompt_length }: Flags, words:
   const what = `${stage} of ${path}, ${plan.batchSize} ${counted[stage] ?? "sequences"} of ${plan.length} tokens in a pass`;
   const lines = [
     estimate.refused === null
-      ? `${what}: ${size(estimate.total)} at most (${parts(estimate)})`
+      ? `${what}: about ${size(estimate.total)} (${parts(estimate)})`
       : `${what}: ${estimate.refused}`,
   ];
   if (plan.rewardModels > 0) {
