@@ -5,7 +5,7 @@
 #
 # FOLDER keeps the Debian root between runs (FOLDER-mesa with --mesa, which adds Mesa's lavapipe from backports);
 # COMMAND defaults to "npm install && npm test". The committed state of this repository is what is cloned.
-# Needs debootstrap and a Node (>= 20.19) with npm on this machine, whose own npm settings are handed over.
+# Needs debootstrap, apt's sources and a Node (>= 20.19) with npm on this machine, whose own npm settings are handed over.
 set -euo pipefail
 
 source_tree=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,7 +18,9 @@ if [ "${1:-}" = --mesa ]; then
   shift
 fi
 command=${*:-npm install && npm test}
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+# Debian comes from where this machine has its own packages, unless DEBIAN_MIRROR says otherwise.
+mirror=${DEBIAN_MIRROR:-$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
+  sed -nE 's#^(URIs: *|deb (\[[^]]*\] )?)(https?://[^ ]+/debian)/?( .*)?$#\3#p' | head -n 1 || true)}
 
 if [ ! -e "$root/.ready" ]; then
   debootstrap --variant=minbase bookworm "$root" "$mirror"
@@ -42,7 +44,7 @@ fi
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
 mkdir -p "$root/etc/ssl/certs"
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-for host in registry.npmjs.org deb.debian.org; do getent hosts "$host" >>"$root/etc/hosts" || true; done
+for host in $(printf '%s\n' "$(npm config get registry)" "$mirror" | sed -E 's#^[a-z]+://##; s#[/:].*##'); do getent hosts "$host" >>"$root/etc/hosts" || true; done
 
 rm -rf "$root/home/ada/clone" "$root/home/ada/.cache"
 git clone -q "$source_tree" "$root/home/ada/clone"
