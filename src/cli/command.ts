@@ -40,7 +40,8 @@ export async function readYaml(path: string): Promise<Record<string, unknown>> {
   return value as Record<string, unknown>;
 }
 
-const placeholders = {
+/** What stands for a value in `--help`. */
+const valueNames = {
   text: "text",
   path: "path",
   int: "int",
@@ -52,7 +53,7 @@ const placeholders = {
 };
 
 function flagOf(name: string, option: Option): Flag {
-  const value = option.choices ? option.choices.join("|") : placeholders[option.kind];
+  const value = option.choices ? option.choices.join("|") : valueNames[option.kind];
   const notes: string[] = [];
   if (option.required) notes.push("required");
   else if (option.default !== null)

@@ -1,5 +1,5 @@
 /** Adapters against PEFT in float64: files both ways, logits, gradients, training; and what adapters promise about their base. */
-import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { parseSafetensors, writeSafetensors } from "../../src/io/safetensors.ts";
 import { withDropout } from "../../src/nn/dropout.ts";
 import type { Adapter, LoraOptions } from "../../src/nn/lora.ts";
@@ -20,6 +20,7 @@ import llama from "../fixtures/models-llama.json" with { type: "json" };
 import llamaScore from "../fixtures/models-llama-score.json" with { type: "json" };
 import llamaTied from "../fixtures/models-llama-tied.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
+import { keeper } from "../keep.ts";
 import { openLM, openScorer, type ReferenceModel } from "./reference-model.ts";
 
 beforeAll(gpuReady);
@@ -46,15 +47,7 @@ const bases: Record<string, unknown> = {
   "models-llama-score.json": llamaScore,
 };
 
-const opened: Model[] = [];
-afterEach(() => {
-  for (const model of opened.splice(0)) model.destroy();
-});
-
-const keep = <M extends Model>(model: M): M => {
-  opened.push(model);
-  return model;
-};
+const keep = keeper();
 
 async function openBase(fixture: string): Promise<CausalLM | ScoreModel> {
   const reference = bases[fixture] as ReferenceModel;

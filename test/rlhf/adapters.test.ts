@@ -1,5 +1,5 @@
 /** Trainers with adapters on one base: they learn, leave the base alone, and resume bit for bit. */
-import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { withDropout } from "../../src/nn/dropout.ts";
 import type { LoraOptions } from "../../src/nn/lora.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
@@ -20,18 +20,12 @@ import { trainingDefaults } from "../../src/rlhf/training.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
 import { scope } from "../../src/tensor/scope.ts";
 import { gpuReady } from "../helpers.ts";
+import { keeper } from "../keep.ts";
 import { collect, metricsOf, pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";
 
 beforeAll(gpuReady);
 
-const opened: Model[] = [];
-afterEach(() => {
-  for (const model of opened.splice(0)) model.destroy();
-});
-const keep = <M extends Model>(model: M): M => {
-  opened.push(model);
-  return model;
-};
+const keep = keeper();
 
 const lora: LoraOptions = { rank: 4, alpha: 16, targets: "all-linear", dropout: 0.1 };
 const newBase = () => keep(new CausalLM(tinyConfig(), "base").initialize(1));

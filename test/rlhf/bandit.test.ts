@@ -8,8 +8,8 @@
  * every answer, so that the noise of the gradient vanishes with the distance. What was measured is far below: see
  * docs/group-methods.md.
  */
-import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import type { CausalLM, Model } from "../../src/nn/models.ts";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { CausalLM } from "../../src/nn/models.ts";
 import { grpoDefaults, trainGrpo } from "../../src/rlhf/critic-free/grpo.ts";
 import { reinforceDefaults, trainReinforce } from "../../src/rlhf/critic-free/reinforce.ts";
 import { rlooDefaults, trainRloo } from "../../src/rlhf/critic-free/rloo.ts";
@@ -20,6 +20,7 @@ import { dpoDefaults, trainDpo } from "../../src/rlhf/preference/dpo.ts";
 import { raftDefaults } from "../../src/rlhf/raft/options.ts";
 import { trainRaft } from "../../src/rlhf/raft/raft.ts";
 import { gpuReady } from "../helpers.ts";
+import { keeper } from "../keep.ts";
 import {
   ARMS,
   countingNoise,
@@ -37,14 +38,7 @@ import { collect, tokenizer } from "./tiny.ts";
 
 beforeAll(gpuReady);
 
-const opened: Model[] = [];
-afterEach(() => {
-  for (const model of opened.splice(0)) model.destroy();
-});
-const keep = <M extends Model>(model: M): M => {
-  opened.push(model);
-  return model;
-};
+const keep = keeper();
 
 const BETA = 0.5;
 const GROUP = 16;

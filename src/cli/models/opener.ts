@@ -24,7 +24,12 @@ import { refuseTraining, type WeightChoice, weightFormat } from "./weight-option
 /** The adapter and precision options of a training verb; evaluation has fewer. */
 export type PeftChoice = Partial<Values<AdapterOptions>> &
   WeightChoice &
-  RewardServerChoice & { seed?: number; gradient_checkpointing?: boolean; chat_template_path?: string | null };
+  RewardServerChoice & {
+    seed?: number;
+    gradient_checkpointing?: boolean;
+    tokenizer_name_or_path?: string | null;
+    chat_template_path?: string | null;
+  };
 
 /** A format that one model is to have; auto is the one for all. */
 type AskedFormat = WeightFormat | "auto";
@@ -50,7 +55,13 @@ export class ModelOpener {
     return tokenizer;
   }
 
-  /** The same, or null where no tokenizer lies beside the model: then it is the policy's. */
+  /** The tokenizer of a model that is trained: the one that `tokenizer_name_or_path` names, else its own. */
+  async trainingTokenizer(path: string): Promise<Tokenizer> {
+    const { tokenizer_name_or_path: named, chat_template_path: template } = this.choice;
+    return named ? openTokenizer(this.files, named, template) : this.tokenizer(path);
+  }
+
+  /** The model's own tokenizer, or null where none lies beside the model: then it is the policy's. */
   async tokenizerBeside(path: string): Promise<Tokenizer | null> {
     const beside =
       isGguf(path) ||

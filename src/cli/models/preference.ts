@@ -7,7 +7,7 @@ import type { Values } from "../option.ts";
 import type { pairCuts, preferenceBasics, referenceOptions } from "../options/preference.ts";
 import { trainingOptions } from "../train.ts";
 import type { Context } from "../verb.ts";
-import { contextOf, openTokenizer, tokenizerFiles, withModels } from "./models.ts";
+import { contextOf, tokenizerFiles, withModels } from "./models.ts";
 import { ModelOpener } from "./opener.ts";
 
 type Basics = Values<typeof preferenceBasics>;
@@ -32,9 +32,7 @@ export async function withPolicy(
   await openGpu(context.terminal);
   const opener = new ModelOpener(files, o);
   const start = o.model_name_or_path!;
-  const tokenizer = o.tokenizer_name_or_path
-    ? await openTokenizer(files, o.tokenizer_name_or_path, o.chat_template_path)
-    : await opener.tokenizer(start);
+  const tokenizer = await opener.trainingTokenizer(start);
   const policy = await opener.policy(start);
   await withModels(opener.opened, async () => {
     tokenizer.checkFits(policy.config.vocabSize);

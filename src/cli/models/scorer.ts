@@ -14,7 +14,7 @@ import type { Values } from "../option.ts";
 import type { scorerOptions } from "../options/reward.ts";
 import { trainingOptions } from "../train.ts";
 import type { Context } from "../verb.ts";
-import { contextOf, openTokenizer, tokenizerFiles, withModels } from "./models.ts";
+import { contextOf, tokenizerFiles, withModels } from "./models.ts";
 import { ModelOpener } from "./opener.ts";
 
 export interface ScorerKind {
@@ -37,9 +37,7 @@ export async function trainScorer(o: Values<typeof scorerOptions>, kind: ScorerK
   await openGpu(terminal);
   const start = o.model_name_or_path!;
   const opener = new ModelOpener(files, o);
-  const tokenizer = o.tokenizer_name_or_path
-    ? await openTokenizer(files, o.tokenizer_name_or_path, o.chat_template_path)
-    : await opener.tokenizer(start);
+  const tokenizer = await opener.trainingTokenizer(start);
   const model = await opener.scorer(start, `${kind.type} model`, {
     ...(o.score_bias && { bias: true }),
     ...(kind.odin && { scoring: plainScoring(ODIN_LABELS) }),

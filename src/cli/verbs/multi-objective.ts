@@ -11,7 +11,7 @@ import { consume } from "../consume.ts";
 import { pairData, ratedData } from "../data/datasets.ts";
 import { openGpu } from "../gpu.ts";
 import { hubNameAt } from "../models/hub.ts";
-import { contextOf, openTokenizer, tokenizerFiles, withModels } from "../models/models.ts";
+import { contextOf, tokenizerFiles, withModels } from "../models/models.ts";
 import { ModelOpener } from "../models/opener.ts";
 import type { Values } from "../option.ts";
 import { multiObjectiveOptions } from "../options/multi-objective.ts";
@@ -36,9 +36,7 @@ export const multiObjectiveVerb = defineVerb({
     await openGpu(terminal);
     const path = o.model_name_or_path!;
     const opener = new ModelOpener(files, o);
-    const tokenizer = o.tokenizer_name_or_path
-      ? await openTokenizer(files, o.tokenizer_name_or_path, o.chat_template_path)
-      : await opener.tokenizer(path);
+    const tokenizer = await opener.trainingTokenizer(path);
     const weights = fixedWeights(o);
     const model = await opener.backbone(path);
     await withModels(opener.opened, async () => {

@@ -6,7 +6,7 @@ import { diskFiles } from "../../runtime/files.ts";
 import { consume } from "../consume.ts";
 import { questionData } from "../data/datasets.ts";
 import { openGpu } from "../gpu.ts";
-import { contextOf, openTokenizer, tokenizerFiles, withModels } from "../models/models.ts";
+import { contextOf, tokenizerFiles, withModels } from "../models/models.ts";
 import { ModelOpener } from "../models/opener.ts";
 import { pairwiseOptions } from "../options/pairwise.ts";
 import { trainingOptions } from "../train.ts";
@@ -25,9 +25,7 @@ export const pairwiseVerb = defineVerb({
     const { terminal } = context;
     await openGpu(terminal);
     const opener = new ModelOpener(files, o);
-    const tokenizer = o.tokenizer_name_or_path
-      ? await openTokenizer(files, o.tokenizer_name_or_path, o.chat_template_path)
-      : await opener.tokenizer(o.model_name_or_path!);
+    const tokenizer = await opener.trainingTokenizer(o.model_name_or_path!);
     const writer = new PairWriter(tokenizer, o.pair_template === "auto" ? null : o.pair_template, o.pair_bos);
     const answers = [...writer.letters, ...(o.rrm_augmentation ? [writer.idOf(2)] : [])];
     const model = await opener.policy(o.model_name_or_path!);

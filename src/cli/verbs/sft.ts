@@ -58,9 +58,7 @@ export const sftVerb = defineVerb({
 
 async function startingPoint(files: Files, o: Options, opener: ModelOpener) {
   if (o.model_name_or_path !== null) {
-    const tokenizer = o.tokenizer_name_or_path
-      ? await openTokenizer(files, o.tokenizer_name_or_path, o.chat_template_path)
-      : await opener.tokenizer(o.model_name_or_path);
+    const tokenizer = await opener.trainingTokenizer(o.model_name_or_path);
     const model = await opener.policy(o.model_name_or_path);
     tokenizer.checkFits(model.config.vocabSize);
     return { model, tokenizer };

@@ -1,7 +1,7 @@
 /** GRPO, RLOO and REINFORCE++ as trainers: on policy at the start, what they leave out, resume bit for bit. */
-import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import type { LoraOptions } from "../../../src/nn/lora.ts";
-import { CausalLM, type Model } from "../../../src/nn/models.ts";
+import { CausalLM } from "../../../src/nn/models.ts";
 import { ADAPTER_WEIGHTS } from "../../../src/nn/peft.ts";
 import { type GrpoOptions, grpoDefaults, trainGrpo } from "../../../src/rlhf/critic-free/grpo.ts";
 import { overlongPenalty } from "../../../src/rlhf/critic-free/overlong.ts";
@@ -12,18 +12,12 @@ import type { TrainEvent } from "../../../src/rlhf/events.ts";
 import type { Response, RewardFunction } from "../../../src/rlhf/rollout.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { gpuReady } from "../../helpers.ts";
+import { keeper } from "../../keep.ts";
 import { collect, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";
 
 beforeAll(gpuReady);
 
-const opened: Model[] = [];
-afterEach(() => {
-  for (const model of opened.splice(0)) model.destroy();
-});
-const keep = <M extends Model>(model: M): M => {
-  opened.push(model);
-  return model;
-};
+const keep = keeper();
 
 const lengthOf = (r: Response): number => r.ids.length - r.promptLength;
 /** Different for every response, so that no group is without spread. */
