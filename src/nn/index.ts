@@ -28,3 +28,4 @@ export { type AdapterFolder, adapterFiles, openAdapter, readAdapterFolder } from
 export { loadCausalLM, loadConfig, loadScoreModel, loadWeights, modelFiles } from "./pretrained.ts";
 export { type PromptLogProbs, promptLogProbs } from "./prompt-logprobs.ts";
 export type { SamplingParams } from "./sampling.ts";
+export type { TextTokenizer } from "./text-tokenizer.ts";

@@ -22,6 +22,7 @@ import { AdaptedDecoder, Adapter, copyValues, type LoraOptions } from "./lora.ts
 import { savesHead } from "./lora-targets.ts";
 import { Module } from "./module.ts";
 import { plainScoring, type ScoreHead, type Scoring, scoreIndex } from "./scoring.ts";
+import type { TextTokenizer } from "./text-tokenizer.ts";
 
 /** What a model stands on: weights of its own, or an adapter on those of another model, which it does not change. */
 export type Footing = DecoderConfig | { base: Model; lora: LoraOptions };
@@ -35,6 +36,8 @@ export abstract class Model extends Module {
   readonly adapter: Adapter | null = null;
   /** The model's own parameters, packed: all of them, or the adapter's and the heads that it trains. */
   store!: ParameterStore;
+  /** Where the model's ids come from, if whoever opened it said so; of a model on a base, at first the base's. */
+  tokenizer?: TextTokenizer;
   private destroyBase: (() => void) | null = null;
   private readonly standsOn: () => Model | null;
 
@@ -45,7 +48,8 @@ export abstract class Model extends Module {
       this.decoder = new Decoder(on);
       return;
     }
-    const { decoder } = on.base;
+    const { decoder, tokenizer } = on.base;
+    this.tokenizer = tokenizer;
     if (!(decoder instanceof Decoder)) throw new Error("an adapter needs a base with weights of its own");
     this.adapter = new Adapter(on.base.config, head, decoder, on.lora);
     this.decoder = new AdaptedDecoder(decoder, this.adapter);
