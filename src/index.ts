@@ -21,12 +21,10 @@ export { HttpError, OpenAIClient, type OpenAIClientOptions } from "./io/openai-c
 export { parseSafetensors, writeSafetensors } from "./io/safetensors.ts";
 export { isUserError, UserError } from "./runtime/errors.ts";
 export { diskFiles, type Files, memoryFiles } from "./runtime/files.ts";
-export { backward, noGrad } from "./tensor/autograd.ts";
+export { backward, noGrad, scope, Tensor, tensor } from "./tensor/core.ts";
 export * from "./tensor/ops/elementwise.ts";
 export { linear, matmul } from "./tensor/ops/matmul.ts";
 export { mean, sum } from "./tensor/ops/reduce.ts";
 export { reshape } from "./tensor/ops/shape.ts";
 export { PackedWeight } from "./tensor/packed.ts";
 export { Parameter, ParameterStore } from "./tensor/params.ts";
-export { scope } from "./tensor/scope.ts";
-export { Tensor, tensor } from "./tensor/tensor.ts";

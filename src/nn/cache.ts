@@ -1,4 +1,4 @@
-import { empty, type Tensor } from "../tensor/tensor.ts";
+import { empty, type Tensor } from "../tensor/core.ts";
 import type { DecoderConfig } from "./config.ts";
 
 /** Keys and values of past tokens, per layer: [slots, capacity, kvHeads * headDim]. */

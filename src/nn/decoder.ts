@@ -1,6 +1,6 @@
 /** The transformer decoder: embedding, blocks of attention and MLP around a residual stream, final norm. */
 import { UserError } from "../runtime/errors.ts";
-import { checkpoint, willRecord } from "../tensor/autograd.ts";
+import { checkpoint, scope, type Tensor, willRecord } from "../tensor/core.ts";
 import { glu } from "../tensor/ops/activation.ts";
 import { attention } from "../tensor/ops/attention.ts";
 import { cast } from "../tensor/ops/cast.ts";
@@ -8,8 +8,6 @@ import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
 import { MAX_ROPE_POSITIONS, rope } from "../tensor/ops/rope.ts";
 import type { Packing } from "../tensor/packing.ts";
-import { scope } from "../tensor/scope.ts";
-import type { Tensor } from "../tensor/tensor.ts";
 import type { KvCache } from "./cache.ts";
 import type { DecoderConfig } from "./config.ts";
 import { Embedding, type Ids, Norm, QkNorm } from "./layers.ts";

@@ -1,13 +1,11 @@
 /** Sampling from a language model: prefill once per prompt, then decode all samples together through a KV cache. */
 import { flush } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
-import { noGrad } from "../tensor/autograd.ts";
+import { noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { kvCacheFork } from "../tensor/ops/kvcache.ts";
 import { allDone, readSamples, type SampleState, sampleState, sampleTokens } from "../tensor/ops/sample.ts";
 import { packing } from "../tensor/packing.ts";
-import { scope } from "../tensor/scope.ts";
-import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { KvCache } from "./cache.ts";
 import { Engine } from "./engine.ts";
 import type { Generation } from "./generation.ts";

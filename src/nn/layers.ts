@@ -1,10 +1,10 @@
 /** The layers decoders are made of. */
 
+import type { Tensor } from "../tensor/core.ts";
 import { embedding } from "../tensor/ops/embedding.ts";
 import { layerNorm, rmsNorm } from "../tensor/ops/norm.ts";
 import { type QkNormOptions, qkNorm } from "../tensor/ops/qk-norm.ts";
 import { Parameter } from "../tensor/params.ts";
-import type { Tensor } from "../tensor/tensor.ts";
 import type { DecoderConfig } from "./config.ts";
 import { Module } from "./module.ts";
 

@@ -1,11 +1,11 @@
 /** The linear layer, where adapters hang. */
 
+import type { Tensor } from "../tensor/core.ts";
 import { cast } from "../tensor/ops/cast.ts";
 import { addLora } from "../tensor/ops/lora.ts";
 import { linear } from "../tensor/ops/matmul.ts";
 import { PackedWeight } from "../tensor/packed.ts";
 import { Parameter } from "../tensor/params.ts";
-import type { Tensor } from "../tensor/tensor.ts";
 import { dropoutScope } from "./dropout.ts";
 import { Module } from "./module.ts";
 

@@ -8,11 +8,10 @@
  */
 import { copy } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
+import { scope, type Tensor } from "../tensor/core.ts";
 import { addLowRank } from "../tensor/ops/lora.ts";
 import { PackedWeight } from "../tensor/packed.ts";
 import { Parameter } from "../tensor/params.ts";
-import { scope } from "../tensor/scope.ts";
-import type { Tensor } from "../tensor/tensor.ts";
 import type { DecoderConfig } from "./config.ts";
 import type { Decoder, Sequences } from "./decoder.ts";
 import { dropoutScope, withDropout } from "./dropout.ts";

@@ -1,7 +1,7 @@
 /** A decoder with a head: language models and scorers (reward models, critics). */
 import { caps } from "../gpu/device.ts";
 import { UserError } from "../runtime/errors.ts";
-import { noGrad } from "../tensor/autograd.ts";
+import { noGrad, type Tensor, tensor } from "../tensor/core.ts";
 import { cast } from "../tensor/ops/cast.ts";
 import { columnMeans } from "../tensor/ops/column-means.ts";
 import { elements } from "../tensor/ops/elements.ts";
@@ -13,7 +13,6 @@ import { reshape } from "../tensor/ops/shape.ts";
 import type { Packing } from "../tensor/packing.ts";
 import { Parameter, ParameterStore } from "../tensor/params.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
-import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { type DecoderConfig, widestActivation } from "./config.ts";
 import { Decoder } from "./decoder.ts";
 import type { HeadKind } from "./huggingface.ts";

@@ -3,10 +3,10 @@ import type { BufferView } from "../gpu/pool.ts";
 import { createBuffer } from "../gpu/pool.ts";
 import { clear, destroyBuffers } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
+import type { Tensor } from "../tensor/core.ts";
 import { adamwStep, decideStep, lossSeed, optimizerControl, readControl } from "../tensor/ops/adamw.ts";
 import { type ParameterStore, readChunks, writeChunks } from "../tensor/params.ts";
 import { Resident } from "../tensor/residency.ts";
-import type { Tensor } from "../tensor/tensor.ts";
 
 export interface AdamWOptions {
   /** Default [0.9, 0.999]. */

@@ -1,10 +1,8 @@
 /** How probable a given text is to a model, token by token. */
-import { noGrad } from "../tensor/autograd.ts";
+import { noGrad, scope, tensor } from "../tensor/core.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { type TopTokens, topLogProbs } from "../tensor/ops/top-tokens.ts";
 import { packing } from "../tensor/packing.ts";
-import { scope } from "../tensor/scope.ts";
-import { tensor } from "../tensor/tensor.ts";
 import type { CausalLM } from "./models.ts";
 
 /** Logits of this many bytes are looked at together. */

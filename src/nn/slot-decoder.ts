@@ -1,14 +1,12 @@
 /** A model that decodes a fixed number of sequences at once; a sequence that has ended makes room for the next one. */
 import { flush } from "../gpu/stream.ts";
-import { noGrad } from "../tensor/autograd.ts";
+import { noGrad, scope, tensor } from "../tensor/core.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { kvCacheFork } from "../tensor/ops/kvcache.ts";
 import { type SlotEntry, type SlotNeeds, type SlotStep, Slots } from "../tensor/ops/sample-slots.ts";
 import { isPenalised, type SlotOptions, slotBiases } from "../tensor/ops/slot-options.ts";
 import type { TopTokens } from "../tensor/ops/top-tokens.ts";
 import { packing } from "../tensor/packing.ts";
-import { scope } from "../tensor/scope.ts";
-import { tensor } from "../tensor/tensor.ts";
 import { KvCache } from "./cache.ts";
 import type { CausalLM } from "./models.ts";
 

@@ -1,8 +1,8 @@
 /** From token sequences to packed batches. */
 import type { Ids } from "../nn/layers.ts";
 import type { Model } from "../nn/models.ts";
+import { tensor } from "../tensor/core.ts";
 import { type Packing, packing } from "../tensor/packing.ts";
-import { tensor } from "../tensor/tensor.ts";
 
 /** A sequence to learn from or to score: its first `promptLength` tokens are given, the rest is the response. */
 export interface Sequence {

@@ -5,9 +5,9 @@
  */
 import { type BufferView, createBuffer, subview } from "../gpu/pool.ts";
 import { copy, download, upload } from "../gpu/stream.ts";
+import { type Shape, Tensor } from "./core.ts";
 import { unpackRows } from "./ops/packed.ts";
 import { layouts, type PackedFormat, packRows } from "./quantize.ts";
-import { type Shape, Tensor } from "./tensor.ts";
 
 const BLOCK = 1 << 20; // values that are converted at a time
 

@@ -2,7 +2,7 @@
  * Packed sequences. There is no padding inside models: a batch is N token rows, sequences one after the other, and
  * attention looks back to the start of its own sequence. Padded layouts are the same thing with explicit starts.
  */
-import { type Tensor, tensorGroup } from "./tensor.ts";
+import { type Tensor, tensorGroup } from "./core.ts";
 
 /** Rows per attention block: 16 for kernels of CPU adapters, 64 for those of GPUs. */
 const blockSizes = [16, 64] as const;

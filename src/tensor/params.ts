@@ -9,10 +9,10 @@ import { type BufferView, createBuffer, subview } from "../gpu/pool.ts";
 import { clear, destroyBuffers, download, upload } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
 import { normal, uniform } from "../runtime/rng.ts";
+import { borrow, type Shape, type Tensor } from "./core.ts";
 import { PackedWeight } from "./packed.ts";
 import { tableFormats, type WeightFormat } from "./quantize.ts";
 import { Resident } from "./residency.ts";
-import { borrow, type Shape, type Tensor } from "./tensor.ts";
 
 const ALIGN = 64; // floats: bindings start at multiples of 256 bytes
 

@@ -5,10 +5,9 @@ import { worldSftRecords } from "../../src/data/world.ts";
 import { loadCausalLM } from "../../src/nn/pretrained.ts";
 import { pack, predictions } from "../../src/rlhf/batch.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
-import { noGrad } from "../../src/tensor/autograd.ts";
+import { noGrad, scope } from "../../src/tensor/core.ts";
 import { PackedWeight } from "../../src/tensor/packed.ts";
 import type { PackedFormat, WeightFormat } from "../../src/tensor/quantize.ts";
-import { scope } from "../../src/tensor/scope.ts";
 import { gpuReady } from "../helpers.ts";
 
 beforeAll(gpuReady);

@@ -1,9 +1,8 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { acquire, poolStats, release } from "../../src/gpu/pool.ts";
 import { finish, flush, trim } from "../../src/gpu/stream.ts";
+import { scope, tensor } from "../../src/tensor/core.ts";
 import { mul } from "../../src/tensor/ops/elementwise.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { gpuReady } from "../helpers.ts";
 
 const MB = 1 << 20;

@@ -17,10 +17,8 @@ import { adapterFiles, openAdapter, readAdapterFolder } from "../../src/nn/peft.
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { normal } from "../../src/runtime/rng.ts";
-import { noGrad } from "../../src/tensor/autograd.ts";
+import { noGrad, scope, tensor } from "../../src/tensor/core.ts";
 import { packing } from "../../src/tensor/packing.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";

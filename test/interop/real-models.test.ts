@@ -11,11 +11,9 @@ import { openGgufTokenizer } from "../../src/io/gguf-model.ts";
 import { generate } from "../../src/nn/generate.ts";
 import { loadCausalLM } from "../../src/nn/pretrained.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
-import { noGrad } from "../../src/tensor/autograd.ts";
+import { noGrad, scope, tensor } from "../../src/tensor/core.ts";
 import { gatherRows } from "../../src/tensor/ops/embedding.ts";
 import { packing } from "../../src/tensor/packing.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";

@@ -13,10 +13,8 @@ import { convertModel } from "../../src/nn/convert.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { loadCausalLM, loadScoreModel, modelFiles, type SaveOptions } from "../../src/nn/pretrained.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
-import { noGrad } from "../../src/tensor/autograd.ts";
+import { noGrad, scope, tensor } from "../../src/tensor/core.ts";
 import { packing } from "../../src/tensor/packing.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";

@@ -10,10 +10,7 @@ import { averagingWeights, type LossAveraging } from "../../src/rlhf/critic-free
 import { overlongPenalty } from "../../src/rlhf/critic-free/overlong.ts";
 import { type RatioLossOptions, ratioLoss } from "../../src/rlhf/losses/ratio.ts";
 import type { Response } from "../../src/rlhf/rollout.ts";
-import { backward } from "../../src/tensor/autograd.ts";
-import { zeros } from "../../src/tensor/ops/raw.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { backward, scope, type Tensor, tensor, zeros } from "../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixture from "../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

@@ -3,11 +3,9 @@ import { stats, trim } from "../../src/gpu/stream.ts";
 import { decoderConfig } from "../../src/nn/config.ts";
 import { withDropout } from "../../src/nn/dropout.ts";
 import { CausalLM } from "../../src/nn/models.ts";
-import { backward } from "../../src/tensor/autograd.ts";
+import { backward, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
 import { mean } from "../../src/tensor/ops/reduce.ts";
 import { packing } from "../../src/tensor/packing.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { gpuReady } from "../helpers.ts";
 
 beforeAll(gpuReady);

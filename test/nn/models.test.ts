@@ -2,12 +2,10 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { generate } from "../../src/nn/generate.ts";
 import type { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import { backward, noGrad } from "../../src/tensor/autograd.ts";
+import { backward, noGrad, scope, tensor } from "../../src/tensor/core.ts";
 import { mul } from "../../src/tensor/ops/elementwise.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
 import { packing } from "../../src/tensor/packing.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { values } from "../fixture.ts";
 import gpt2 from "../fixtures/models-gpt2.json" with { type: "json" };
 import gpt2Score from "../fixtures/models-gpt2-score.json" with { type: "json" };

@@ -2,14 +2,12 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { generate } from "../../src/nn/generate.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import { backward, noGrad } from "../../src/tensor/autograd.ts";
+import { backward, noGrad, scope, tensor } from "../../src/tensor/core.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
 import { PackedWeight } from "../../src/tensor/packed.ts";
 import { packing } from "../../src/tensor/packing.ts";
 import { readChunks } from "../../src/tensor/params.ts";
 import { type PackedFormat, packedFormats } from "../../src/tensor/quantize.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import llama from "../fixtures/models-llama.json" with { type: "json" };
 import llamaTied from "../fixtures/models-llama-tied.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

@@ -18,7 +18,7 @@ import { modelReward, type Response } from "../../src/rlhf/rollout.ts";
 import { evaluateSft, sftStep, trainSft } from "../../src/rlhf/sft.ts";
 import { trainingDefaults } from "../../src/rlhf/training.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
-import { scope } from "../../src/tensor/scope.ts";
+import { scope } from "../../src/tensor/core.ts";
 import { gpuReady } from "../helpers.ts";
 import { keeper } from "../keep.ts";
 import { collect, metricsOf, pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";

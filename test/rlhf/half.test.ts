@@ -7,9 +7,9 @@ import { trainReward } from "../../src/rlhf/reward/reward.ts";
 import { type SftOptions, sftStep, trainSft } from "../../src/rlhf/sft.ts";
 import { trainingDefaults } from "../../src/rlhf/training.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
+import { scope } from "../../src/tensor/core.ts";
 import { readControl } from "../../src/tensor/ops/adamw.ts";
 import { readChunks } from "../../src/tensor/params.ts";
-import { scope } from "../../src/tensor/scope.ts";
 import { collect, metricsOf, pairs, sequences, tinyConfig } from "./tiny.ts";
 
 beforeAll(() => openDevice());

@@ -1,10 +1,9 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { caps } from "../../src/gpu/device.ts";
+import { scope, tensor } from "../../src/tensor/core.ts";
 import { glu, swiglu } from "../../src/tensor/ops/activation.ts";
 import { geluErf, softCap } from "../../src/tensor/ops/elementwise.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { awkward, byRow, checkOp, input } from "./check.ts";
 

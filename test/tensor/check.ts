@@ -4,9 +4,7 @@
  * part of what is tested.
  */
 import { f16ToF32, f32ToF16 } from "../../src/runtime/half.ts";
-import { backward, record, recordMany } from "../../src/tensor/autograd.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { type DType, empty, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { backward, type DType, empty, record, recordMany, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
 import { expectClose } from "../helpers.ts";
 
 export interface Input {

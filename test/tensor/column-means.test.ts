@@ -1,8 +1,8 @@
 /** The mean row of a table, against float64. */
 import { beforeAll, describe, expect, it } from "vitest";
+import { tensor } from "../../src/tensor/core.ts";
 import { columnMeans } from "../../src/tensor/ops/column-means.ts";
 import { PackedWeight } from "../../src/tensor/packed.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "./check.ts";
 

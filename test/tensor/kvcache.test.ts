@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
+import { scope, type Tensor, tensor } from "../../src/tensor/core.ts";
 import { attention } from "../../src/tensor/ops/attention.ts";
 import {
   type CachedAttentionOptions,
@@ -8,8 +9,6 @@ import {
   kvCacheWrite,
 } from "../../src/tensor/ops/kvcache.ts";
 import { packing } from "../../src/tensor/packing.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "./check.ts";
 

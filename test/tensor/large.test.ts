@@ -4,7 +4,7 @@ import { caps } from "../../src/gpu/device.ts";
 import { destroyBuffers } from "../../src/gpu/stream.ts";
 import { AdamW, readControl } from "../../src/nn/optimizer.ts";
 import { RandomStream } from "../../src/runtime/rng.ts";
-import { backward, noGrad } from "../../src/tensor/autograd.ts";
+import { backward, noGrad, type Tensor, tensor } from "../../src/tensor/core.ts";
 import { mul } from "../../src/tensor/ops/elementwise.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
@@ -13,7 +13,6 @@ import { sum } from "../../src/tensor/ops/reduce.ts";
 import { packedBlocks, rowBlocks } from "../../src/tensor/ops/row-blocks.ts";
 import { PackedWeight } from "../../src/tensor/packed.ts";
 import { Parameter, ParameterStore } from "../../src/tensor/params.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const ROWS = 5000;

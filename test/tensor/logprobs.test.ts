@@ -1,10 +1,8 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, recordMany } from "../../src/tensor/autograd.ts";
+import { backward, empty, recordMany, scope, tensor } from "../../src/tensor/core.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { empty, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, input, values } from "./check.ts";
 

@@ -2,10 +2,8 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { caps } from "../../src/gpu/device.ts";
 import { type MatmulVariant, matmulVariant } from "../../src/gpu/variants.ts";
-import { noGrad } from "../../src/tensor/autograd.ts";
+import { type DType, noGrad, scope, tensor } from "../../src/tensor/core.ts";
 import { gemm, linear, matmul } from "../../src/tensor/ops/matmul.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { type DType, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, input, values } from "./check.ts";
 

@@ -1,11 +1,9 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { caps } from "../../src/gpu/device.ts";
-import { backward, recordMany } from "../../src/tensor/autograd.ts";
+import { backward, empty, recordMany, scope, tensor } from "../../src/tensor/core.ts";
 import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
 import { qkNorm } from "../../src/tensor/ops/qk-norm.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { empty, tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { awkward, byRow, checkOp, input, values } from "./check.ts";
 

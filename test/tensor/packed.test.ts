@@ -3,15 +3,13 @@ import { caps } from "../../src/gpu/device.ts";
 import { destroyBuffers } from "../../src/gpu/stream.ts";
 import type { MatmulVariant } from "../../src/gpu/variants.ts";
 import { bf16ToF32, f32ToBf16 } from "../../src/runtime/half.ts";
-import { noGrad } from "../../src/tensor/autograd.ts";
+import { noGrad, scope, tensor } from "../../src/tensor/core.ts";
 import { exp } from "../../src/tensor/ops/elementwise.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
 import { gemm, linear } from "../../src/tensor/ops/matmul.ts";
 import { PackedWeight } from "../../src/tensor/packed.ts";
 import { type PackedFormat, packedFormats, packRows } from "../../src/tensor/quantize.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, halves, input, values } from "./check.ts";
 

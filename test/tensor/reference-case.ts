@@ -1,9 +1,6 @@
 /** Holds one op of a fixture file against webrlhf: values, then gradients under given upstream gradients. */
-import { backward, noGrad, recordMany } from "../../src/tensor/autograd.ts";
+import { backward, full, noGrad, recordMany, scope, type Tensor, tensor, zeros } from "../../src/tensor/core.ts";
 import { add } from "../../src/tensor/ops/elementwise.ts";
-import { full, zeros } from "../../src/tensor/ops/raw.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { type FixtureArray, values } from "../fixture.ts";
 import { expectClose } from "../helpers.ts";
 

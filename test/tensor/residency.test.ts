@@ -2,12 +2,11 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { poolStats } from "../../src/gpu/pool.ts";
 import { AdamW } from "../../src/nn/optimizer.ts";
+import { scope, tensor } from "../../src/tensor/core.ts";
 import { lerpInto } from "../../src/tensor/ops/lerp.ts";
 import { linear } from "../../src/tensor/ops/matmul.ts";
 import { Parameter, ParameterStore } from "../../src/tensor/params.ts";
 import { withResident } from "../../src/tensor/residency.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { gpuReady } from "../helpers.ts";
 
 beforeAll(gpuReady);

@@ -1,8 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
+import { scope, tensor } from "../../src/tensor/core.ts";
 import { rope } from "../../src/tensor/ops/rope.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { byRow, checkOp, input, values } from "./check.ts";
 

@@ -1,12 +1,11 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { philox } from "../../src/runtime/rng.ts";
+import { scope, tensor } from "../../src/tensor/core.ts";
 import { SAMPLE_DOMAIN } from "../../src/tensor/ops/sample.ts";
 import { type SlotStep, Slots } from "../../src/tensor/ops/sample-slots.ts";
 import { isPenalised, NO_TOKEN, type SlotOptions, slotBiases } from "../../src/tensor/ops/slot-options.ts";
 import { topLogProbs } from "../../src/tensor/ops/top-tokens.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "./check.ts";
 

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { philox } from "../../src/runtime/rng.ts";
+import { scope, tensor } from "../../src/tensor/core.ts";
 import {
   allDone,
   readSamples,
@@ -10,8 +11,6 @@ import {
   sampleState,
   sampleTokens,
 } from "../../src/tensor/ops/sample.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixtures from "../fixtures/sampling.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

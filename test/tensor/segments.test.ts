@@ -1,12 +1,10 @@
 /** Sums over ranges, and sorting, with their gradients. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward } from "../../src/tensor/autograd.ts";
+import { backward, scope, tensor } from "../../src/tensor/core.ts";
 import { mul } from "../../src/tensor/ops/elementwise.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
 import { segmentSums } from "../../src/tensor/ops/segments.ts";
 import { sort } from "../../src/tensor/ops/sort.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "./check.ts";
 

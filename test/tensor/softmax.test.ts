@@ -1,9 +1,8 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { caps } from "../../src/gpu/device.ts";
+import { scope, tensor } from "../../src/tensor/core.ts";
 import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
-import { scope } from "../../src/tensor/scope.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { awkward, byRow, checkOp, input, values } from "./check.ts";
 

@@ -2,10 +2,8 @@
 import type { CausalLM } from "../../nn/models.ts";
 import { readControl } from "../../nn/optimizer.ts";
 import { permutation } from "../../runtime/rng.ts";
-import { backward, noGrad } from "../../tensor/autograd.ts";
+import { backward, noGrad, scope, type Tensor } from "../../tensor/core.ts";
 import { concat } from "../../tensor/ops/shape.ts";
-import { scope } from "../../tensor/scope.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 import { pack, predictions } from "../batch.ts";
 import type { Trainee } from "../checkpoint.ts";
 import { type RatioLossOptions, ratioLoss } from "../losses/ratio.ts";

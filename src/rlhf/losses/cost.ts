@@ -1,7 +1,8 @@
 /** The loss of cost models (safe-rlhf, Dai et al. 2023). */
+
+import { type Tensor, tensor } from "../../tensor/core.ts";
 import { add, logSigmoid, mul, neg } from "../../tensor/ops/elementwise.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
 import { type PairLossOptions, pairLoss } from "./pair.ts";
 
 /** Whether each answer of a pair is safe by itself. */

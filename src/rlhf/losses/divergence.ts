@@ -2,8 +2,9 @@
  * f-DPO (Wang et al. 2023): what a log-ratio u = log p / p_ref is worth when another divergence than the reverse KL keeps
  * the policy near the reference: f'(p / p_ref), up to a constant that cancels in a pair.
  */
+
+import type { Tensor } from "../../tensor/core.ts";
 import { addScalar, clamp, exp, logSigmoid, neg, scale } from "../../tensor/ops/elementwise.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 
 export const divergences = ["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] as const;
 export type Divergence = (typeof divergences)[number];

@@ -1,8 +1,9 @@
 /** The loss of a gate between attributes. */
+
+import type { Tensor } from "../../tensor/core.ts";
 import { logSigmoid, mul, neg } from "../../tensor/ops/elementwise.ts";
 import { mean, sum } from "../../tensor/ops/reduce.ts";
 import { reshape } from "../../tensor/ops/shape.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 
 /**
  * Bradley-Terry on gated sums: score = sum_k g_k r_k, mean of -log sigmoid(score_chosen - score_rejected).

@@ -1,8 +1,9 @@
 /** Kahneman-Tversky optimisation (Ethayarajh et al. 2024): single answers, each labelled good or bad. */
+
+import { type Tensor, tensor } from "../../tensor/core.ts";
 import { addScalar, clamp, mul, neg, scale, sigmoid, sub } from "../../tensor/ops/elementwise.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
 import { detach } from "../../tensor/ops/shape.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
 
 export const ktoLossNames = ["kto", "apo_zero_unpaired"] as const;
 

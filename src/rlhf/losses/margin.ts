@@ -2,6 +2,8 @@
  * Losses of Online-RLHF and LMFlow that know how much better the chosen answer is: the policy's preference q = sigmoid(x),
  * x = beta z, is drawn towards that of the reward model, p = sigmoid(m), m the difference of the rewards.
  */
+
+import { full, type Tensor } from "../../tensor/core.ts";
 import {
   abs,
   add,
@@ -17,8 +19,6 @@ import {
   square,
   sub,
 } from "../../tensor/ops/elementwise.ts";
-import { full } from "../../tensor/ops/raw.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 
 /** @param x beta z; @param m margins; both [pairs], as is the result */
 export type MarginLoss = (x: Tensor, m: Tensor) => Tensor;

@@ -1,9 +1,9 @@
 /** The loss of ODIN (Chen et al. 2024): rewards disentangled from length. */
 
+import { type Tensor, tensor } from "../../tensor/core.ts";
 import { elements, range } from "../../tensor/ops/elements.ts";
 import { abs, add, addScalar, div, mul, neg, scale, sqrt, square, sub } from "../../tensor/ops/elementwise.ts";
 import { mean, sum } from "../../tensor/ops/reduce.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
 import { type PairLossOptions, pairLoss } from "./pair.ts";
 
 export interface OdinOptions {

@@ -1,7 +1,8 @@
 /** The losses of reward models that learn from pairs. */
+
+import type { Tensor } from "../../tensor/core.ts";
 import { add, logSigmoid, mul, neg, scale, square, sub } from "../../tensor/ops/elementwise.ts";
 import { mean, sum } from "../../tensor/ops/reduce.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 
 export interface PairLossOptions {
   /** c in c * mean(r^2). Default 0. */

@@ -1,4 +1,6 @@
 /** The clipped losses of PPO, and what may be added to them. */
+
+import type { Tensor } from "../../tensor/core.ts";
 import {
   add,
   addScalar,
@@ -13,7 +15,6 @@ import {
   sub,
 } from "../../tensor/ops/elementwise.ts";
 import { sum } from "../../tensor/ops/reduce.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 import type { KlEstimator } from "../stats.ts";
 
 const LIMIT = 20; // of exponents: e^20 is far beyond every clip

@@ -2,6 +2,8 @@
  * The losses of direct preference optimisation: a pair of answers, judged by how much more likely the policy makes each
  * than the reference does. Formulas and names as in TRL; those that it dropped, as in its version 0.8 and Online-RLHF.
  */
+
+import type { Tensor } from "../../tensor/core.ts";
 import {
   add,
   addScalar,
@@ -18,7 +20,6 @@ import {
 } from "../../tensor/ops/elementwise.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
 import { sort } from "../../tensor/ops/sort.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 import { type MarginLoss, marginLosses } from "./margin.ts";
 
 /** What a loss sees of a batch of pairs. Every tensor is [pairs]; sums run over the tokens of the answers. */

@@ -1,11 +1,11 @@
 /** The loss of GRPO and its neighbours: a clipped probability ratio times an advantage, and a KL penalty beside it. */
 
+import { type Tensor, tensor } from "../../tensor/core.ts";
 import { elements } from "../../tensor/ops/elements.ts";
 import { add, addScalar, clamp, exp, minimum, mul, neg, scale, sub } from "../../tensor/ops/elementwise.ts";
 import { sum } from "../../tensor/ops/reduce.ts";
 import { type Segment, segmentSums } from "../../tensor/ops/segments.ts";
 import { detach } from "../../tensor/ops/shape.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
 
 export interface RatioLossOptions {
   /**

@@ -1,4 +1,6 @@
 /** Losses on pairs that need no reference: CPO, SimPO and the odds-ratio loss of ORPO. All tensors are [pairs]. */
+
+import type { Tensor } from "../../tensor/core.ts";
 import {
   addScalar,
   clamp,
@@ -11,7 +13,6 @@ import {
   square,
   sub,
 } from "../../tensor/ops/elementwise.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 import { smoothed } from "./preference.ts";
 
 export const cpoLossNames = ["sigmoid", "hinge", "ipo", "simpo"] as const;

@@ -1,8 +1,7 @@
 /** Running statistics of a run, kept on the GPU so that no step waits for them. */
-import { noGrad } from "../../tensor/autograd.ts";
+import { noGrad, type Tensor, tensor } from "../../tensor/core.ts";
 import { add, scale, sub } from "../../tensor/ops/elementwise.ts";
-import { place } from "../../tensor/ops/raw.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
+import { place } from "../../tensor/raw.ts";
 
 /** The mean of all batches' means so far, each counting once (as TRL's running moments of a scalar). */
 export class RunningMean {

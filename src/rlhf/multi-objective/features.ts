@@ -2,10 +2,8 @@
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { Model } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { noGrad } from "../../tensor/autograd.ts";
+import { noGrad, scope, tensor } from "../../tensor/core.ts";
 import { gatherRows } from "../../tensor/ops/embedding.ts";
-import { scope } from "../../tensor/scope.ts";
-import { tensor } from "../../tensor/tensor.ts";
 import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
 import type { SequenceFeatures } from "./head.ts";
 

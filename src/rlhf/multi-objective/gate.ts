@@ -3,12 +3,12 @@
  * ReLU, whose outputs go through a softmax with a temperature and a learned scale.
  */
 import { Module } from "../../nn/module.ts";
+import type { Tensor } from "../../tensor/core.ts";
 import { type DropoutKey, dropout } from "../../tensor/ops/dropout.ts";
 import { mul, relu, scale } from "../../tensor/ops/elementwise.ts";
 import { linear } from "../../tensor/ops/matmul.ts";
 import { softmax } from "../../tensor/ops/softmax.ts";
 import { Parameter, ParameterStore } from "../../tensor/params.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 
 export interface GateShape {
   /** Width of the prompt's embedding. */

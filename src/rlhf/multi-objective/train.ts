@@ -2,10 +2,8 @@
 import { AdamW } from "../../nn/optimizer.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { permutation, randomInt, streamId } from "../../runtime/rng.ts";
-import { backward, noGrad } from "../../tensor/autograd.ts";
+import { backward, noGrad, scope, type Tensor, tensor } from "../../tensor/core.ts";
 import { concat } from "../../tensor/ops/shape.ts";
-import { scope } from "../../tensor/scope.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
 import { begin, type RunFolder, saveModels } from "../checkpoint.ts";
 import type { TrainEvent } from "../events.ts";
 import { gateLoss } from "../losses/gate.ts";

@@ -1,9 +1,7 @@
 /** Models that compare two responses, instead of scoring each by itself: their preferences need not be an order. */
 import type { CausalLM } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { noGrad } from "../../tensor/autograd.ts";
-import { scope } from "../../tensor/scope.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
+import { noGrad, scope, type Tensor } from "../../tensor/core.ts";
 import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
 import type { Conversation, PairWriter } from "./template.ts";
 

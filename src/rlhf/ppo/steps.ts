@@ -1,9 +1,8 @@
 /** The losses of PPO and their gradients on a few sequences at a time. */
 import type { CausalLM, ScoreModel } from "../../nn/models.ts";
-import { backward, noGrad } from "../../tensor/autograd.ts";
+import { backward, noGrad, type Tensor, tensor } from "../../tensor/core.ts";
 import { add, scale } from "../../tensor/ops/elementwise.ts";
 import { concat } from "../../tensor/ops/shape.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
 import { pack, predictions, type Sequence } from "../batch.ts";
 import { nllLoss } from "../losses/nll.ts";
 import { entropyLoss, klLoss, policyLoss, valueLoss } from "../losses/policy.ts";

@@ -2,9 +2,8 @@
 import type { CausalLM, ScoreModel } from "../../nn/models.ts";
 import { readControl } from "../../nn/optimizer.ts";
 import { permutation } from "../../runtime/rng.ts";
+import { scope, type Tensor } from "../../tensor/core.ts";
 import { lerpInto } from "../../tensor/ops/lerp.ts";
-import { scope } from "../../tensor/scope.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 import { predictedTokens, type Sequence } from "../batch.ts";
 import type { Trainee } from "../checkpoint.ts";
 import { average, moments } from "../stats.ts";

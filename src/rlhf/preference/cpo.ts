@@ -1,7 +1,7 @@
 /** Contrastive preference optimisation (Xu et al. 2024) and SimPO (Meng et al. 2024): pairs, and no reference. */
 import type { CausalLM } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { noGrad } from "../../tensor/autograd.ts";
+import { noGrad } from "../../tensor/core.ts";
 import { add, scale } from "../../tensor/ops/elementwise.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
 import type { TrainEvent } from "../events.ts";

@@ -4,11 +4,10 @@
  */
 import type { CausalLM } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { noGrad } from "../../tensor/autograd.ts";
+import { noGrad, type Tensor } from "../../tensor/core.ts";
 import { add, mul, scale } from "../../tensor/ops/elementwise.ts";
 import { mean, sum } from "../../tensor/ops/reduce.ts";
 import { segmentSums } from "../../tensor/ops/segments.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 import type { TrainEvent } from "../events.ts";
 import type { Divergence } from "../losses/divergence.ts";
 import {

@@ -3,7 +3,7 @@
  * odds away from the rejected ones. No reference.
  */
 import type { CausalLM } from "../../nn/models.ts";
-import { noGrad } from "../../tensor/autograd.ts";
+import { noGrad } from "../../tensor/core.ts";
 import { add, scale } from "../../tensor/ops/elementwise.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
 import type { TrainEvent } from "../events.ts";

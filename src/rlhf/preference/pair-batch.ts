@@ -1,7 +1,7 @@
 /** Preference pairs as sequences for one forward pass: all chosen answers, then all rejected ones. */
 import type { PreferenceExample } from "../../data/batches.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
+import { type Tensor, tensor } from "../../tensor/core.ts";
 import type { Sequence } from "../batch.ts";
 
 export const bothAnswers = (pairs: readonly PreferenceExample[]): Sequence[] => [

@@ -5,11 +5,10 @@
 import type { PreferenceExample } from "../../data/batches.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { noGrad } from "../../tensor/autograd.ts";
+import { noGrad, type Tensor, tensor } from "../../tensor/core.ts";
 import { add, exp, mul, sub } from "../../tensor/ops/elementwise.ts";
 import { type Segment, segmentSums } from "../../tensor/ops/segments.ts";
 import { detach } from "../../tensor/ops/shape.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
 import { pack, predictedTokens, predictions } from "../batch.ts";
 import { type Divergence, divergenceScore } from "../losses/divergence.ts";
 import type { PairScores } from "../losses/preference.ts";

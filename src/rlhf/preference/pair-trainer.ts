@@ -2,13 +2,11 @@
 import { type DropoutStep, withDropout } from "../../nn/dropout.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import type { AdamW } from "../../nn/optimizer.ts";
-import { backward, noGrad } from "../../tensor/autograd.ts";
+import { backward, noGrad, scope, type Tensor } from "../../tensor/core.ts";
 import { scale } from "../../tensor/ops/elementwise.ts";
 import { sum } from "../../tensor/ops/reduce.ts";
 import { type Segment, segmentSums } from "../../tensor/ops/segments.ts";
 import { concat } from "../../tensor/ops/shape.ts";
-import { scope } from "../../tensor/scope.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 import { controlMetrics, type Recipe, type SupervisedOptions } from "../supervised.ts";
 import { type AnswerOptions, type Answers, answersOf, type PairExample } from "./pair-scores.ts";
 

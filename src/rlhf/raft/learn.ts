@@ -3,8 +3,7 @@
 import type { CausalLM } from "../../nn/models.ts";
 import { type AdamW, learningRateAt } from "../../nn/optimizer.ts";
 import { permutation, uint32 } from "../../runtime/rng.ts";
-import { scope } from "../../tensor/scope.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
+import { scope, type Tensor } from "../../tensor/core.ts";
 import { predictedTokens, type Sequence } from "../batch.ts";
 import { sftStep } from "../sft.ts";
 import { average } from "../stats.ts";

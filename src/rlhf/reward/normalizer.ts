@@ -1,10 +1,9 @@
 /** Score statistics in training: kept on the GPU, so that no step waits for its scores. */
 import type { NormalizerState, Scoring } from "../../nn/scoring.ts";
-import { noGrad } from "../../tensor/autograd.ts";
+import { noGrad, type Tensor, tensor } from "../../tensor/core.ts";
 import { add, addScalar, div, scale, sqrt, square, sub } from "../../tensor/ops/elementwise.ts";
-import { place } from "../../tensor/ops/raw.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
-import { type Tensor, tensor } from "../../tensor/tensor.ts";
+import { place } from "../../tensor/raw.ts";
 import { type MergeRule, mergeWeights, NORMALIZER_EPS } from "../stats.ts";
 
 export class ScoreStatistics {

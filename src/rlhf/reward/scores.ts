@@ -1,8 +1,7 @@
 /** What a reward or cost model thinks of sequences, and how often it is right about pairs. */
 import type { PreferenceExample } from "../../data/batches.ts";
 import type { ScoreModel } from "../../nn/models.ts";
-import { noGrad } from "../../tensor/autograd.ts";
-import { scope } from "../../tensor/scope.ts";
+import { noGrad, scope } from "../../tensor/core.ts";
 import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
 import type { PairSafety } from "../losses/cost.ts";
 import { bothAnswers } from "../preference/pair-batch.ts";

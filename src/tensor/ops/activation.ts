@@ -1,7 +1,6 @@
 /** Gated activations. */
 import { type Gate, gluBackward, gluForward } from "../../shaders/activation.wgsl.ts";
-import { record } from "../autograd.ts";
-import { empty, type Tensor } from "../tensor.ts";
+import { empty, record, type Tensor } from "../core.ts";
 import { matrixShape, type RowKernel, rowKernel, runRows, target, walkPlan } from "./rows.ts";
 
 const kernels = (gate: Gate): { forward: RowKernel; backward: RowKernel } => ({

@@ -7,9 +7,8 @@ import { kernel } from "../../gpu/kernel.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
 import { ADAMW, DECIDE, LOSS_SEED, SQUARES } from "../../shaders/adamw.wgsl.ts";
-import { scope } from "../scope.ts";
-import { empty, type Tensor } from "../tensor.ts";
-import { fill } from "./raw.ts";
+import { empty, scope, type Tensor } from "../core.ts";
+import { fill } from "../raw.ts";
 import { rowKernel, rowPlan, runRows, vectorWidth } from "./rows.ts";
 
 /** A range of a flat gradient store: `size` elements, a multiple of 4 for full speed. */

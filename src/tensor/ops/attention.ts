@@ -10,9 +10,8 @@ import {
   attentionBackwardQuery,
   attentionForward,
 } from "../../shaders/attention.wgsl.ts";
-import { record } from "../autograd.ts";
+import { empty, record, type Tensor } from "../core.ts";
 import type { BlockSize, Packing } from "../packing.ts";
-import { empty, type Tensor } from "../tensor.ts";
 
 export interface AttentionOptions {
   /** Query heads H. */

@@ -2,9 +2,8 @@
 import { kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import { CAST } from "../../shaders/cast.wgsl.ts";
-import { record } from "../autograd.ts";
-import { empty, type Tensor } from "../tensor.ts";
-import { PER, vectors, WG } from "./raw.ts";
+import { empty, record, type Tensor } from "../core.ts";
+import { PER, vectors, WG } from "../raw.ts";
 
 const castKernel = kernel({
   name: "cast",

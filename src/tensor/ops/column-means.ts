@@ -1,10 +1,8 @@
 /** The mean of a table's rows, whatever the table is stored as and however large it is. Not recorded. */
-import { noGrad } from "../autograd.ts";
-import { scope } from "../scope.ts";
-import { type Tensor, tensor } from "../tensor.ts";
+import { noGrad, scope, type Tensor, tensor, zeros } from "../core.ts";
+import { addInto } from "../raw.ts";
 import { scale } from "./elementwise.ts";
 import { gatherRows } from "./embedding.ts";
-import { addInto, zeros } from "./raw.ts";
 import { sum } from "./reduce.ts";
 
 const ROWS = 4096; // gathered at once

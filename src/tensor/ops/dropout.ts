@@ -1,6 +1,5 @@
 /** Dropout of activations. */
-import { record } from "../autograd.ts";
-import type { Tensor } from "../tensor.ts";
+import { record, type Tensor } from "../core.ts";
 import { applyDropout, type DropoutKey } from "./lora.ts";
 
 export type { DropoutKey };

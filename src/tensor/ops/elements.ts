@@ -1,4 +1,4 @@
-import { type Tensor, tensor } from "../tensor.ts";
+import { type Tensor, tensor } from "../core.ts";
 import { gatherRows } from "./embedding.ts";
 import { reshape } from "./shape.ts";
 

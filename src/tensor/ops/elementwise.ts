@@ -6,9 +6,8 @@
 import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import * as wgsl from "../../shaders/elementwise.wgsl.ts";
-import { record, type Sink } from "../autograd.ts";
-import { type DType, empty, type Shape, type Tensor } from "../tensor.ts";
-import { PER, vectors, WG } from "./raw.ts";
+import { type DType, empty, record, type Shape, type Sink, type Tensor } from "../core.ts";
+import { PER, vectors, WG } from "../raw.ts";
 
 type Unary = readonly [value: string, gradient: string];
 type Binary = readonly [value: string, gradientA: string, gradientB: string];

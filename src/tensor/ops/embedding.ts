@@ -1,12 +1,10 @@
 /** Row gather (embedding tables, selecting token rows) with a deterministic gradient. */
 import type { BufferView } from "../../gpu/pool.ts";
 import { GATHER_ROWS, SEGMENT_SUM } from "../../shaders/embedding.wgsl.ts";
-import { record } from "../autograd.ts";
+import { empty, record, scope, type Tensor, tensor } from "../core.ts";
 import { PackedWeight } from "../packed.ts";
-import { scope } from "../scope.ts";
-import { empty, type Tensor, tensor } from "../tensor.ts";
+import { fill } from "../raw.ts";
 import { unpackRows } from "./packed.ts";
-import { fill } from "./raw.ts";
 import { rowBlocks } from "./row-blocks.ts";
 import { matrixShape, rowKernel, runRows, walkPlan } from "./rows.ts";
 

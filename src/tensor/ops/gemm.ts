@@ -16,9 +16,9 @@ import {
 } from "../../shaders/matmul-unrolled.wgsl.ts";
 import { packedAccess } from "../../shaders/packed.wgsl.ts";
 import { TRANSPOSE } from "../../shaders/transpose.wgsl.ts";
+import { bytesOf, type DType, empty, type Shape, Tensor } from "../core.ts";
 import { PackedWeight } from "../packed.ts";
 import type { PackedFormat } from "../quantize.ts";
-import { bytesOf, type DType, empty, type Shape, Tensor } from "../tensor.ts";
 
 /** A whole tensor, or part of one by its memory (then f32). The second operand may be a packed weight. */
 export type Operand = Tensor | BufferView;

@@ -3,7 +3,7 @@ import { caps } from "../../gpu/device.ts";
 import { kernel } from "../../gpu/kernel.ts";
 import { addWork, run } from "../../gpu/stream.ts";
 import { CACHED_ATTENTION_SERIAL, CACHED_ATTENTION_WORKGROUP, KV_FORK, KV_WRITE } from "../../shaders/kvcache.wgsl.ts";
-import { empty, type Tensor } from "../tensor.ts";
+import { empty, type Tensor } from "../core.ts";
 import { type AttentionOptions, MAX_HEAD_DIM } from "./attention.ts";
 
 const WG = 64;

@@ -1,10 +1,8 @@
 /** `linear` for a weight that is larger than one binding, in blocks of its rows: the head of a large vocabulary. */
 import { type BufferView, subview } from "../../gpu/pool.ts";
 import { copy } from "../../gpu/stream.ts";
-import { record } from "../autograd.ts";
+import { empty, record, type Shape, scope, type Tensor } from "../core.ts";
 import { PackedWeight } from "../packed.ts";
-import { scope } from "../scope.ts";
-import { empty, type Shape, type Tensor } from "../tensor.ts";
 import { gemm } from "./gemm.ts";
 import { packedBlocks, rowBlocks } from "./row-blocks.ts";
 import { target } from "./rows.ts";

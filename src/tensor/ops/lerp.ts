@@ -2,7 +2,7 @@
 import { kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import type { ParameterStore } from "../params.ts";
-import { PER, vectors, WG } from "./raw.ts";
+import { PER, vectors, WG } from "../raw.ts";
 
 const lerpKernel = kernel({
   name: "lerp_into",

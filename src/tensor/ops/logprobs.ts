@@ -5,10 +5,8 @@
 import type { BufferView } from "../../gpu/pool.ts";
 import { subview } from "../../gpu/pool.ts";
 import { LOGPROBS_BWD, LOGPROBS_FWD } from "../../shaders/logprobs.wgsl.ts";
-import { recordMany, type Sink, willRecord } from "../autograd.ts";
+import { empty, recordMany, type Sink, scope, type Tensor, willRecord } from "../core.ts";
 import { PackedWeight } from "../packed.ts";
-import { scope } from "../scope.ts";
-import { empty, type Tensor } from "../tensor.ts";
 import { gemm, type Operand } from "./gemm.ts";
 import { rowsPerBinding } from "./row-blocks.ts";
 import { matrixShape, rowKernel, rowPlan, runRows, target, walkPlan } from "./rows.ts";

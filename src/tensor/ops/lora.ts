@@ -8,11 +8,9 @@ import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
 import { COLUMNS, DROPOUT, loraUp } from "../../shaders/lora.wgsl.ts";
-import { record, type Sink, willRecord } from "../autograd.ts";
-import { scope } from "../scope.ts";
-import { type DType, empty, type Tensor } from "../tensor.ts";
+import { type DType, empty, record, type Sink, scope, type Tensor, willRecord } from "../core.ts";
+import { PER, WG } from "../raw.ts";
 import { gemm } from "./gemm.ts";
-import { PER, WG } from "./raw.ts";
 import { rowBlocks } from "./row-blocks.ts";
 
 /** One adapter's update of some output columns. */

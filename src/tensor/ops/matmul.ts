@@ -1,10 +1,8 @@
 /** Matrix products with gradients: `linear` for layers, `matmul` for everything else. */
-import { record, type Sink } from "../autograd.ts";
-import type { Shape, Tensor } from "../tensor.ts";
+import { record, type Shape, type Sink, sumMiddle, type Tensor } from "../core.ts";
 import { add } from "./elementwise.ts";
 import { type GemmOptions, gemm } from "./gemm.ts";
 import { largeLinear } from "./large-linear.ts";
-import { sumMiddle } from "./raw.ts";
 import { isLarge } from "./row-blocks.ts";
 
 export { type GemmOptions, gemm };

@@ -11,9 +11,7 @@ import {
   RMSNORM_DX,
   RMSNORM_FWD,
 } from "../../shaders/norm.wgsl.ts";
-import { record, type Sink } from "../autograd.ts";
-import { scope } from "../scope.ts";
-import { empty, type Tensor } from "../tensor.ts";
+import { empty, record, type Sink, scope, type Tensor } from "../core.ts";
 import { matrixShape, type RowKernel, type RowPlan, rowKernel, rowPlan, runRows, target, vectorWidth } from "./rows.ts";
 
 const rmsFwd = rowKernel({

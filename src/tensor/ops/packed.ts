@@ -2,8 +2,8 @@
 import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import { packedAccess, unpackRowsCode } from "../../shaders/packed.wgsl.ts";
+import { empty, type Tensor } from "../core.ts";
 import type { PackedWeight } from "../packed.ts";
-import { empty, type Tensor } from "../tensor.ts";
 import { packedBlocks } from "./row-blocks.ts";
 import { walkPlan } from "./rows.ts";
 

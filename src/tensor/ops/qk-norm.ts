@@ -1,7 +1,6 @@
 /** RMSNorm inside attention: each query and key head by itself. */
 import { QK_NORM_DW, QK_NORM_DX, QK_NORM_FWD } from "../../shaders/qk-norm.wgsl.ts";
-import { record } from "../autograd.ts";
-import { empty, type Tensor } from "../tensor.ts";
+import { empty, record, type Tensor } from "../core.ts";
 import { paramGradients } from "./norm.ts";
 import { rowKernel, rowPlan, runRows, target } from "./rows.ts";
 

@@ -1,8 +1,6 @@
 /** Sums and means. Every reduction adds in a fixed order, so results do not vary from run to run. */
-import { record } from "../autograd.ts";
-import type { Tensor } from "../tensor.ts";
+import { full, record, sumMiddle, type Tensor } from "../core.ts";
 import { mul, scale } from "./elementwise.ts";
-import { full, sumMiddle } from "./raw.ts";
 
 /** The sum over one axis (removed from the shape; negative counts from the end), or over everything, giving shape [1]. */
 export function sum(x: Tensor, axis?: number): Tensor {

@@ -4,8 +4,7 @@ import { kernel } from "../../gpu/kernel.ts";
 import { createBuffer } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
 import { ROPE } from "../../shaders/rope.wgsl.ts";
-import { record } from "../autograd.ts";
-import { borrow, empty, type Tensor } from "../tensor.ts";
+import { borrow, empty, record, type Tensor } from "../core.ts";
 
 export interface RopeOptions {
   heads: number;

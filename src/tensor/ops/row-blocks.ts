@@ -1,8 +1,8 @@
 /** Matrices that are larger than one binding: an op binds them in blocks of whole rows. */
 import { caps } from "../../gpu/device.ts";
 import { type BufferView, subview } from "../../gpu/pool.ts";
+import { bytesOf, type Tensor } from "../core.ts";
 import { PackedWeight } from "../packed.ts";
-import { bytesOf, type Tensor } from "../tensor.ts";
 import { matrixShape } from "./rows.ts";
 
 /** Rows first .. first + count - 1, and their memory. */

@@ -4,8 +4,7 @@ import { type Consts, type Kernel, kernel, type ScalarType } from "../../gpu/ker
 import type { BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
 import { type RowVariant, rowPrelude, widthPrelude } from "../../shaders/rows.wgsl.ts";
-import type { Sink } from "../autograd.ts";
-import { empty, type Tensor } from "../tensor.ts";
+import { empty, type Sink, type Tensor } from "../core.ts";
 
 export interface RowPlan {
   variant: RowVariant;

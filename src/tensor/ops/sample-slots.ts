@@ -16,7 +16,7 @@ import {
   SLOT_SAMPLE,
   SLOT_WORDS,
 } from "../../shaders/sample-slots.wgsl.ts";
-import { borrow, empty, type Tensor, tensor } from "../tensor.ts";
+import { borrow, empty, type Tensor, tensor } from "../core.ts";
 import { matrixShape, rowKernel, rowPlan, runRows } from "./rows.ts";
 import { SAMPLE_DOMAIN } from "./sample.ts";
 import { isPenalised, type SlotOptions, stateWords } from "./slot-options.ts";

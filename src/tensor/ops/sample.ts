@@ -5,7 +5,7 @@
 
 import { streamId } from "../../runtime/rng.ts";
 import { SAMPLE, SAMPLE_WIDTH } from "../../shaders/sample.wgsl.ts";
-import { empty, type Tensor, tensor } from "../tensor.ts";
+import { empty, type Tensor, tensor } from "../core.ts";
 import { matrixShape, rowKernel, rowPlan, runRows } from "./rows.ts";
 
 const NO_TOKEN = 0xffffffff;

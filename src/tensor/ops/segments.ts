@@ -2,9 +2,8 @@
 import { kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import { SEGMENT_SPREAD, SEGMENT_SUMS } from "../../shaders/segments.wgsl.ts";
-import { record } from "../autograd.ts";
-import { empty, type Tensor, tensor } from "../tensor.ts";
-import { WG, zeros } from "./raw.ts";
+import { empty, record, type Tensor, tensor, zeros } from "../core.ts";
+import { WG } from "../raw.ts";
 
 const sums = kernel({
   name: "segment_sums",

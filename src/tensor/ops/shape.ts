@@ -1,7 +1,6 @@
 /** Changes of shape. Tensors are always contiguous, so a reshape is free and everything else is a kernel elsewhere. */
-import { record } from "../autograd.ts";
-import { empty, type Shape, type Tensor } from "../tensor.ts";
-import { addInto, fill, place } from "./raw.ts";
+import { empty, record, type Shape, type Tensor } from "../core.ts";
+import { addInto, fill, place } from "../raw.ts";
 
 /** The same values under another shape of equal size. */
 export function reshape(x: Tensor, shape: Shape): Tensor {

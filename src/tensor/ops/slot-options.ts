@@ -1,6 +1,6 @@
 /** How a sequence in a slot is sampled, as the host says it and as the kernels read it. */
 import { SLOT_ENDS, SLOT_FIELDS, SLOT_WORDS } from "../../shaders/sample-slots.wgsl.ts";
-import { type Tensor, tensor } from "../tensor.ts";
+import { type Tensor, tensor } from "../core.ts";
 
 /** In the place of a token: the row had ended before this step. */
 export const NO_TOKEN = 0xffffffff;

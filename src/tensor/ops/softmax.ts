@@ -1,7 +1,6 @@
 /** Softmax and log-softmax over the last axis. */
 import { SOFTMAX_BWD, SOFTMAX_FWD } from "../../shaders/softmax.wgsl.ts";
-import { record } from "../autograd.ts";
-import { empty, type Tensor } from "../tensor.ts";
+import { empty, record, type Tensor } from "../core.ts";
 import { matrixShape, rowKernel, rowPlan, runRows, target } from "./rows.ts";
 
 const forward = rowKernel({

@@ -2,9 +2,8 @@
 import { kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import { SORT, SORT_GRAD } from "../../shaders/sort.wgsl.ts";
-import { record } from "../autograd.ts";
-import { empty, type Tensor } from "../tensor.ts";
-import { WG } from "./raw.ts";
+import { empty, record, type Tensor } from "../core.ts";
+import { WG } from "../raw.ts";
 
 const forward = kernel({
   name: "sort",

@@ -14,10 +14,7 @@ import { reinforceAdvantages } from "../../../src/rlhf/critic-free/reinforce.ts"
 import { type RatioLossOptions, ratioLoss } from "../../../src/rlhf/losses/ratio.ts";
 import type { Response } from "../../../src/rlhf/rollout.ts";
 import { shapeRewards } from "../../../src/rlhf/stats.ts";
-import { backward } from "../../../src/tensor/autograd.ts";
-import { zeros } from "../../../src/tensor/ops/raw.ts";
-import { scope } from "../../../src/tensor/scope.ts";
-import { type Tensor, tensor } from "../../../src/tensor/tensor.ts";
+import { backward, scope, type Tensor, tensor, zeros } from "../../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";

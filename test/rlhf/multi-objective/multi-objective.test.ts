@@ -20,12 +20,10 @@ import { gateDefaults, type PairFeatures, trainGate } from "../../../src/rlhf/mu
 import type { Response } from "../../../src/rlhf/rollout.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { normal, uniform } from "../../../src/runtime/rng.ts";
-import { backward, noGrad } from "../../../src/tensor/autograd.ts";
+import { backward, noGrad, scope, tensor } from "../../../src/tensor/core.ts";
 import { dropout } from "../../../src/tensor/ops/dropout.ts";
 import { sum } from "../../../src/tensor/ops/reduce.ts";
 import { reshape } from "../../../src/tensor/ops/shape.ts";
-import { scope } from "../../../src/tensor/scope.ts";
-import { tensor } from "../../../src/tensor/tensor.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/multi-objective.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";

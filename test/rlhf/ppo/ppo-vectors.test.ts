@@ -14,11 +14,8 @@ import {
   updateRunning,
   whiten,
 } from "../../../src/rlhf/stats.ts";
-import { backward } from "../../../src/tensor/autograd.ts";
+import { backward, scope, type Tensor, tensor, zeros } from "../../../src/tensor/core.ts";
 import { add, scale } from "../../../src/tensor/ops/elementwise.ts";
-import { zeros } from "../../../src/tensor/ops/raw.ts";
-import { scope } from "../../../src/tensor/scope.ts";
-import { type Tensor, tensor } from "../../../src/tensor/tensor.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/ppo.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";

@@ -24,8 +24,7 @@ import {
 import { evaluateSft } from "../../../src/rlhf/sft.ts";
 import { freshNormalizer } from "../../../src/rlhf/stats.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
-import { noGrad } from "../../../src/tensor/autograd.ts";
-import { scope } from "../../../src/tensor/scope.ts";
+import { noGrad, scope } from "../../../src/tensor/core.ts";
 import { gpuReady } from "../../helpers.ts";
 import { collect, metricsOf, prompts, sequences, tinyConfig, tokenizer } from "../tiny.ts";
 

@@ -12,10 +12,8 @@ import { type DpoLossName, type DpoOptions, dpoDefaults, dpoObjective } from "..
 import { orpoObjective } from "../../../src/rlhf/preference/orpo.ts";
 import { type Answers, type PairExample, tailWeights } from "../../../src/rlhf/preference/pair-scores.ts";
 import type { PairObjective } from "../../../src/rlhf/preference/pair-trainer.ts";
-import { backward } from "../../../src/tensor/autograd.ts";
+import { backward, scope, type Tensor, tensor } from "../../../src/tensor/core.ts";
 import { mean } from "../../../src/tensor/ops/reduce.ts";
-import { scope } from "../../../src/tensor/scope.ts";
-import { type Tensor, tensor } from "../../../src/tensor/tensor.ts";
 import fixture from "../../fixtures/preference.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";
 

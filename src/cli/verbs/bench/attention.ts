@@ -1,14 +1,11 @@
 /** Fused causal attention, forward and backward, against sums in float64. */
 
 import { finish } from "../../../gpu/stream.ts";
-import { backward } from "../../../tensor/autograd.ts";
+import { backward, scope, tensor, zeros } from "../../../tensor/core.ts";
 import { attention } from "../../../tensor/ops/attention.ts";
 import { mul } from "../../../tensor/ops/elementwise.ts";
-import { zeros } from "../../../tensor/ops/raw.ts";
 import { sum } from "../../../tensor/ops/reduce.ts";
 import { packing } from "../../../tensor/packing.ts";
-import { scope } from "../../../tensor/scope.ts";
-import { tensor } from "../../../tensor/tensor.ts";
 import { type Case, difference, gpuArm, noise } from "./harness.ts";
 
 export interface AttentionShape {

@@ -2,10 +2,8 @@
 
 import { generate } from "../../../nn/generate.ts";
 import { CausalLM } from "../../../nn/models.ts";
-import { noGrad } from "../../../tensor/autograd.ts";
+import { noGrad, scope, tensor } from "../../../tensor/core.ts";
 import { packing } from "../../../tensor/packing.ts";
-import { scope } from "../../../tensor/scope.ts";
-import { tensor } from "../../../tensor/tensor.ts";
 import { type Case, difference } from "./harness.ts";
 import { smallTransformer } from "./training.ts";
 

@@ -1,12 +1,9 @@
 /** tokenLogProbs forward and backward, against sums in float64. */
 
 import { finish } from "../../../gpu/stream.ts";
-import { backward } from "../../../tensor/autograd.ts";
+import { backward, scope, tensor, zeros } from "../../../tensor/core.ts";
 import { tokenLogProbs } from "../../../tensor/ops/logprobs.ts";
-import { zeros } from "../../../tensor/ops/raw.ts";
 import { sum } from "../../../tensor/ops/reduce.ts";
-import { scope } from "../../../tensor/scope.ts";
-import { tensor } from "../../../tensor/tensor.ts";
 import { type Case, difference, gpuArm, noise } from "./harness.ts";
 
 /** Counts the three products nobody can avoid: logits, gradient of hidden, gradient of head. */

@@ -1,8 +1,7 @@
 /** Matrix products: the square sizes everybody quotes, and the shapes of a training step. */
 import { finish } from "../../../gpu/stream.ts";
+import { scope, tensor } from "../../../tensor/core.ts";
 import { gemm } from "../../../tensor/ops/matmul.ts";
-import { scope } from "../../../tensor/scope.ts";
-import { tensor } from "../../../tensor/tensor.ts";
 import { type Arm, type Case, difference, gpuArm, noise } from "./harness.ts";
 
 /** NN: A[m,k] B[k,n]; NT: A[m,k] B[n,k]; TN: A[k,m] B[k,n]. */

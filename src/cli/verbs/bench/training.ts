@@ -6,12 +6,10 @@ import { type DecoderConfig, decoderConfig } from "../../../nn/config.ts";
 import { fileTensors } from "../../../nn/huggingface.ts";
 import { CausalLM } from "../../../nn/models.ts";
 import { AdamW } from "../../../nn/optimizer.ts";
-import { backward } from "../../../tensor/autograd.ts";
+import { backward, scope, type Tensor, tensor } from "../../../tensor/core.ts";
 import { scale } from "../../../tensor/ops/elementwise.ts";
 import { sum } from "../../../tensor/ops/reduce.ts";
 import { packing } from "../../../tensor/packing.ts";
-import { scope } from "../../../tensor/scope.ts";
-import { type Tensor, tensor } from "../../../tensor/tensor.ts";
 import { type Arm, type Case, gpuArm, median } from "./harness.ts";
 
 export const smallTransformer = decoderConfig({

@@ -5,9 +5,8 @@ import { finish } from "../../../gpu/stream.ts";
 import { EMBEDDED_PACKAGE } from "../../../runtime/embedded.ts";
 import { isUserError } from "../../../runtime/errors.ts";
 import { type Machine, machine, packageVersion } from "../../../runtime/machine.ts";
+import { scope, tensor } from "../../../tensor/core.ts";
 import { matmul } from "../../../tensor/ops/matmul.ts";
-import { scope } from "../../../tensor/scope.ts";
-import { tensor } from "../../../tensor/tensor.ts";
 
 export interface Report {
   /** True when training can run here. */

@@ -18,7 +18,7 @@ import { scoreSequences } from "../../../rlhf/reward/scores.ts";
 import { type Response, responseLogProbs, responseValues, sampleResponses } from "../../../rlhf/rollout.ts";
 import { sftStep } from "../../../rlhf/sft.ts";
 import { trainingDefaults } from "../../../rlhf/training.ts";
-import { scope } from "../../../tensor/scope.ts";
+import { scope } from "../../../tensor/core.ts";
 import { Cast, pairs, sequences } from "./cast.ts";
 import type { MemoryPlan, Stage } from "./plan.ts";
 import { finish } from "./supervised.ts";
