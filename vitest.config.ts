@@ -1,18 +1,23 @@
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig, type TestProjectConfiguration } from "vitest/config";
+import { ownName } from "./scripts/own-name.ts";
 import { embeddedChromium } from "./src/runtime/embedded.ts";
 
 // Tests of the GPU layers import nothing of Node: they run unchanged in Node (Dawn), Deno (wgpu) and Chromium.
-const portable = ["test/{gpu,tensor,nn,rlhf}/**/*.test.ts"];
+const portable = ["test/{gpu,tensor,nn,rlhf}/**/*.test.ts", "test/{entries,examples}.test.ts"];
 
 // One process and one device for many files: opening devices and compiling shaders is what costs time.
 const shared = { testTimeout: 120_000, hookTimeout: 120_000 };
 
+const resolve = { alias: ownName };
+
 const node: TestProjectConfiguration = {
+  resolve,
   test: { ...shared, name: "node", include: ["test/**/*.test.ts"], pool: "forks", maxWorkers: 2, isolate: false },
 };
 
 const deno: TestProjectConfiguration = {
+  resolve,
   test: { ...shared, name: "deno", include: portable, pool: "forks", maxWorkers: 1, isolate: false },
 };
 
@@ -20,6 +25,7 @@ async function browser(): Promise<TestProjectConfiguration> {
   const path = process.env.WEBRLHF_CHROMIUM;
   const chromium = path ? { executable: path, env: {} } : await embeddedChromium();
   return {
+    resolve,
     // Named here because a dependency discovered in the middle of a run reloads the page.
     optimizeDeps: { include: ["fast-check"] },
     test: {

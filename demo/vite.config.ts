@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vite";
+import { ownName } from "../scripts/own-name.ts";
 
 /** Files of `src` that only Node and Deno reach, through a lazy import, and with them Node's own modules. */
 const elsewhere = /\/src\/(gpu\/(adapter-node|software)|runtime\/embedded)\.ts$/;
@@ -17,6 +18,7 @@ export default defineConfig({
   base: "./", // the built page works in any folder of any server
   plugins: [browserOnly],
   worker: { format: "es", plugins: () => [browserOnly] },
+  resolve: { alias: ownName },
   server: { fs: { allow: [".."] } },
   build: {
     target: "es2023",

@@ -1,18 +1,7 @@
-/** webrlhf: reinforcement learning from human feedback on WebGPU. Models are in `webrlhf/nn`, trainers in `webrlhf/rlhf`. */
-export { preferenceExample, promptExample, sftExample } from "./data/batches.ts";
-export { trainBpe } from "./data/bpe.ts";
-export { ChatTemplate } from "./data/chat-template.ts";
-export { type Consumer, consume } from "./data/raw/consumers.ts";
-export type { LoadOptions, Locate, RawDataset } from "./data/raw/dataset.ts";
-export { lastOfEach, splitTrainTest } from "./data/raw/filters.ts";
-export { loadMixture } from "./data/raw/load.ts";
-export { type MixtureMap, mixed, parseMixture } from "./data/raw/mixture.ts";
-export { allDatasets, findDataset, loadSamples, registerDataset } from "./data/raw/registry.ts";
-export type { RawSample } from "./data/raw/sample.ts";
-export { readRecords } from "./data/readers.ts";
-export { StreamDecoder } from "./data/stream-decoder.ts";
-export { Tokenizer } from "./data/tokenizer.ts";
-export * from "./data/world.ts";
+/**
+ * webrlhf: devices, tensors and their operations, files and errors. Models are in `webrlhf/nn`, data in `webrlhf/data`,
+ * trainers in `webrlhf/rlhf`; `webrlhf/open` makes all of these from names, `webrlhf/cli` is the command line.
+ */
 export { adapterNote, type Caps, caps, closeDevice, type OpenOptions, openDevice } from "./gpu/device.ts";
 export { finish, type Stats, stats } from "./gpu/stream.ts";
 export { parseRepo, resolveDataset, resolveModel } from "./io/hub.ts";

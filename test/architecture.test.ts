@@ -46,7 +46,22 @@ function* imports(): Generator<Import> {
   }
 }
 
+const json = (file: string) => JSON.parse(fs.readFileSync(path.join(root, file), "utf8"));
+
 describe("the house", () => {
+  it("has the same doors in package.json and deno.json, and a file behind each", () => {
+    const { exports: built } = json("package.json") as { exports: Record<string, { types: string; default: string }> };
+    const { exports: source, imports: named } = json("deno.json") as Record<string, Record<string, string>>;
+    const { "./package.json": _, ...doors } = built;
+    expect(Object.keys(source)).toEqual(Object.keys(doors));
+    for (const [door, { types, default: code }] of Object.entries(doors)) {
+      expect(named[door.replace(/^\./, "webrlhf")]).toBe(source[door]);
+      const stem = source[door].replace(/^\.\/src/, "./dist").replace(/\.ts$/, "");
+      expect([types, code]).toEqual([`${stem}.d.ts`, `${stem}.js`]);
+      expect(fs.existsSync(path.join(root, source[door])), source[door]).toBe(true);
+    }
+  });
+
   it("has imports that only point down", () => {
     const up: string[] = [];
     for (const { file, room, target } of imports()) {
