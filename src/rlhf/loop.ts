@@ -1,0 +1,183 @@
+/**
+ * The rhythm of a run, which all trainers share: start or resume, step, evaluate, save, stop, end. A trainer describes its
+ * steps; a run is an async generator of events that a terminal, a log file and a web page consume alike.
+ */
+import type { Model } from "../nn/models.ts";
+import type { SelfKept } from "../nn/trained.ts";
+import { isUserError, UserError } from "../runtime/errors.ts";
+import { spelled } from "../settings/index.ts";
+import { begin, type Kept, type RunFolder, saveCheckpoint, saveModels } from "./checkpoint.ts";
+import type { Sample, TrainEvent } from "./events.ts";
+import type { Common } from "./settings.ts";
+
+/** Where and how a run goes on, whatever is trained. */
+export interface RunOptions {
+  /** Where to save; without it nothing is saved. */
+  folder?: RunFolder;
+  /** Continues from the newest checkpoint of the folder. Default false: a folder with checkpoints is refused. */
+  resume?: boolean;
+  /** When it fires, the trainer finishes the step, saves a checkpoint and returns without an end. */
+  signal?: AbortSignal;
+}
+
+/** What came of a step. */
+export interface Outcome {
+  metrics: Record<string, number>;
+  /** Tokens that were sampled or learned from. */
+  tokens: number;
+  samples?: readonly Sample[];
+  /** Rows of tables, warnings and what else is to be said after the step. */
+  events?: readonly TrainEvent[];
+}
+
+/** What an evaluation found. */
+export interface Evaluated {
+  metrics: Record<string, number>;
+  rows?: Record<string, string | number>[];
+}
+
+/** Runs work for which some models must be on the GPU. */
+type Around = <R>(work: () => Promise<R>) => Promise<R>;
+
+/** A trainer's part of its run. `P` is what a step prepares before it learns. */
+export interface Steps<P = void> {
+  /** The method's name: "ppo". */
+  stage: string;
+  maxSteps: number;
+  /** Trained parameters. */
+  parameters: number;
+  /** What checkpoints hold, by subfolder; "" for a single model. */
+  kept: Record<string, Kept>;
+  /** What changes besides weights and moments: checkpoints keep it, as JSON. */
+  state?: {
+    save(): Record<string, unknown> | Promise<Record<string, unknown>>;
+    load(saved: Record<string, unknown>): void;
+  };
+  /** Is called with the first step, once everything is restored and before anything is learned. */
+  begun?(first: number): Promise<void>;
+  /** Passes over the data that are complete after `done` steps. */
+  epoch(done: number): number;
+  /**
+   * Does what a step needs of others before anything is learned in it: responses, rewards. Where it fails by a user's or a
+   * server's mistake, what was learned before is saved.
+   */
+  prepare?(step: number): Promise<P>;
+  /** Takes a step (0-based). Everything is enqueued when the call returns, where `ahead` says so. */
+  step(step: number, prepared: P): Promise<Outcome>;
+  /** The next step may be enqueued before this one's numbers are read, so that the GPU never waits. Default false. */
+  ahead?: boolean;
+  /** Metrics that must be finite: training on would only spread what is not. */
+  finite: readonly string[];
+  /** Measures on held-out data. Absent where there are none. */
+  evaluate?(done: number): Promise<Evaluated>;
+  /** Evaluates before the first step, too. Default false. */
+  evaluateFirst?: boolean;
+  /** The models of a finished run, by subfolder of its folder; "" is the folder itself. */
+  finished(): Record<string, Model | SelfKept>;
+  /** Brings to the GPU what checkpoints read or write, and what a finished run writes. Default: all is there. */
+  around?: { checkpoint: Around; models: Around };
+  /** Gives back what the trainer made. Is called once, however the run ends. */
+  close(): void;
+}
+
+const here: Around = (work) => work();
+
+/** Runs a trainer's steps as events. */
+export async function* loop<P>(
+  steps: Steps<P>,
+  settings: Common & { evalSteps?: number },
+  { folder, resume, signal }: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const { stage, maxSteps, kept } = steps;
+  const { saveSteps, evalSteps = 0 } = settings;
+  const around = steps.around ?? { checkpoint: here, models: here };
+  const saveDue = (done: number) => saveSteps > 0 && done % saveSteps === 0;
+  const evalDue = (done: number) => done === maxSteps || (evalSteps > 0 && done % evalSteps === 0);
+  const save = async (run: RunFolder, done: number): Promise<TrainEvent> => {
+    const state = (await steps.state?.save()) ?? {};
+    const name = await around.checkpoint(() => saveCheckpoint(run, done, kept, state));
+    return { type: "checkpoint", step: done, name };
+  };
+  const evaluated = async (done: number): Promise<TrainEvent & { type: "eval" }> => ({
+    type: "eval",
+    step: done,
+    ...(await steps.evaluate!(done)),
+  });
+
+  try {
+    const restored = await (resume ? around.checkpoint : here)(() => begin(folder, resume, kept));
+    const first = restored?.step ?? 0;
+    if (restored) steps.state?.load(restored.state);
+    await steps.begun?.(first);
+    yield { type: "start", stage, step: first, maxSteps, parameters: steps.parameters };
+    if (first === 0 && steps.evaluate && steps.evaluateFirst) yield await evaluated(0);
+
+    const prepared = async (step: number): Promise<P> => {
+      try {
+        return (await steps.prepare?.(step)) as P;
+      } catch (error) {
+        if (!folder || !isUserError(error) || step === first || saveDue(step)) throw error;
+        const saved = await save(folder, step).catch(() => null); // the first error is the one to tell
+        if (!saved) throw error;
+        throw new UserError(`${error.message}. What was learned before is in checkpoint-${step}: resume from it`, {
+          cause: error,
+        });
+      }
+    };
+    const take = async (step: number, own: P): Promise<TrainEvent[]> => {
+      const started = now();
+      const { metrics, tokens, samples, events = [] } = await steps.step(step, own);
+      const done = step + 1;
+      checkFinite(done, metrics, steps.finite, settings);
+      const seconds = now() - started;
+      return [
+        { type: "step", step: done, maxSteps, epoch: steps.epoch(done), metrics, tokens, seconds },
+        ...events,
+        ...(samples?.length ? [{ type: "samples" as const, step: done, samples: [...samples] }] : []),
+      ];
+    };
+
+    let pending: Promise<TrainEvent[]> | null = null;
+    let last: Record<string, number> = {};
+    for (let step = first; step < maxSteps; step++) {
+      const taken: Promise<TrainEvent[]> = take(step, await prepared(step));
+      taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
+      if (pending) yield* await pending;
+      pending = taken;
+      const done = step + 1;
+      const stop = signal?.aborted === true;
+      const evaluate = steps.evaluate && evalDue(done);
+      if (steps.ahead && !stop && !evaluate && !saveDue(done) && done < maxSteps) continue;
+
+      const settled: TrainEvent[] = await pending;
+      pending = null;
+      last = (settled[0] as TrainEvent & { type: "step" }).metrics;
+      yield* settled;
+      if (evaluate) {
+        const event = await evaluated(done);
+        last = { ...last, ...event.metrics };
+        yield event;
+      }
+      if (folder && (stop || saveDue(done))) yield await save(folder, done);
+      if (stop) return;
+    }
+    if (folder) await around.models(() => saveModels(folder, steps.finished()));
+    yield { type: "end", step: maxSteps, metrics: last };
+  } finally {
+    steps.close();
+  }
+}
+
+/** Throws where a number that must be finite is not. */
+function checkFinite(step: number, metrics: Record<string, number>, names: readonly string[], settings: object): void {
+  for (const name of names) {
+    if (metrics[name] === undefined || Number.isFinite(metrics[name])) continue;
+    throw new UserError(
+      `${name} became ${metrics[name]} at step ${step}: lower ${spelled(settings, "learningRate")} or ` +
+        `${spelled(settings, "maxGradNorm")}; the last checkpoint is untouched`,
+    );
+  }
+}
+
+/** Seconds since some moment, for events; never an input to a result. */
+const now = (): number => performance.now() / 1000;

@@ -1,0 +1,105 @@
+/**
+ * What the trainers' settings have in common: headings, and groups of settings that go together. Names are those of TRL,
+ * Hugging Face's Trainer and PEFT where they have one; code writes them in camelCase, the command line in snake_case.
+ */
+import { type ScheduleName, schedules } from "../nn/optimizer.ts";
+import { group, type Later, type Resolved } from "../settings/index.ts";
+
+export const optim = group("Optimisation");
+export const logging = group("Output");
+export const rollout = group("Rollout");
+export const data = group("Data");
+export const model = group("Model");
+
+export const probability = { min: 0, max: 1 };
+export const positive = { min: 0, exclusiveMin: true };
+export const share = { ...probability, exclusiveMin: true };
+
+/** The seed of everything that is drawn. */
+export const seed = logging.int(42, "Seed of every random number", { min: 0, max: 0xffffffff });
+
+/** When checkpoints are written, and the seed: what every trainer has. */
+export const common = {
+  seed,
+  saveSteps: logging.int(0, "Steps between checkpoints; 0 saves the finished model only", { min: 0 }),
+};
+
+/** When held-out data are looked at. */
+export const evaluation = {
+  evalSteps: logging.int(0, "Steps between evaluations on held-out data; 0 evaluates at the end", { min: 0 }),
+};
+
+/** Batches, the learning rate and AdamW. */
+export const optimiser = (
+  learningRate: number,
+  schedule: ScheduleName,
+  batch: number,
+  betas: { beta1?: number | Later<number>; beta2?: number | Later<number> } = {},
+) => ({
+  learningRate: optim.float(learningRate, "Peak learning rate", { min: 0 }),
+  lrSchedulerType: optim.choice(schedules, schedule, "Learning rate after the warm-up; constant has none"),
+  warmupSteps: optim.float(0, "Steps of linear warm-up; below 1 it is a part of all steps", {
+    min: 0,
+    aka: ["warmup_ratio"],
+  }),
+  perDeviceTrainBatchSize: optim.int(batch, "Sequences (for reward: pairs) in one pass", { min: 1 }),
+  gradientAccumulationSteps: optim.int(1, "Passes added up for one optimizer step", { min: 1 }),
+  gradientCheckpointing: optim.bool(
+    false,
+    "Compute each block again for its gradient: a third slower, far less memory",
+  ),
+  weightDecay: optim.float(0, "AdamW's decoupled weight decay", { min: 0 }),
+  adamBeta1: optim.float<number>(betas.beta1 ?? 0.9, "AdamW's beta1", probability),
+  adamBeta2: optim.float<number>(betas.beta2 ?? 0.999, "AdamW's beta2", probability),
+  maxGradNorm: optim.float(1, "Clip the global gradient norm to this; 0 does not clip", { min: 0 }),
+});
+
+/** How the learning rate ends, for schedules that know it. */
+export const scheduleEnd = {
+  minLearningRate: optim.float(null, "Where cosine_with_min_lr ends; default: a tenth of the peak", { min: 0 }),
+  decaySteps: optim.int(null, "Optimizer steps after which the schedule is at its end; default: all", { min: 1 }),
+};
+
+/** Half precision. */
+export const half = {
+  fp16: optim.bool(false, "Compute in f16 with f32 master weights; the loss is scaled so that no gradient is lost"),
+};
+
+/** How long trainers of examples go on. */
+export const duration = (epochs: number) => ({
+  numTrainEpochs: optim.float(epochs, "Passes over the data, when max_steps is not set", positive),
+  maxSteps: optim.int(null, "Optimizer steps; wins over num_train_epochs", { min: 1 }),
+});
+
+/** How responses are drawn; every trainer that samples has these, and `samplingParams` hands them to the sampler. */
+export const sampling = {
+  temperature: rollout.float(1, "Sampling temperature", positive),
+  topP: rollout.float(1, "Sample from the fewest tokens with this much probability", share),
+  topK: rollout.int(0, "Sample from this many likeliest tokens; 0 takes all", { min: 0 }),
+  minP: rollout.float(0, "Sample from tokens with this share of the likeliest one's probability", probability),
+  repetitionPenalty: rollout.float(1, "Divides the logits of tokens that were there before", positive),
+};
+
+/** The sampling settings of a trainer, as the sampler takes them. */
+export function samplingParams(values: Resolved<typeof sampling>): Resolved<typeof sampling> {
+  const names = Object.keys(sampling) as (keyof typeof sampling)[];
+  return Object.fromEntries(names.map((name) => [name, values[name]])) as Resolved<typeof sampling>;
+}
+
+/** How many responses are reported. */
+export const shown = {
+  showSamples: logging.int(4, "Responses per step to keep in samples.jsonl", {
+    min: 0,
+    aka: ["num_completions_to_print"],
+  }),
+};
+
+/** Weights of several rewards. */
+export const rewardMixture = {
+  rewardWeights: group("Rewards").numbers(null, "Weights of several rewards, in their order; default: 1 each"),
+};
+
+/** What every trainer's settings have. */
+export type Common = Resolved<typeof common>;
+/** The settings of an optimizer and its learning rate. */
+export type Optimiser = Resolved<ReturnType<typeof optimiser>> & Partial<Resolved<typeof scheduleEnd>>;

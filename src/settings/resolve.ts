@@ -1,0 +1,174 @@
+/** From what a person wrote, in code, in flags or in files, to the settings of a run. */
+import * as v from "valibot";
+import { UserError } from "../runtime/errors.ts";
+import { expectation, schemaOf } from "./check.ts";
+import { didYouMean } from "./nearest.ts";
+import { camelCase, Later, snakeCase, type Table, type Values } from "./setting.ts";
+
+/** Where values came from, and how a person finds them there. */
+export interface Source {
+  readonly values: Readonly<Record<string, unknown>>;
+  /** The name of a value as the person wrote it, with its place: `--kl_coef`, `kl_coef in ppo.yaml line 7`, `klCoef`. */
+  spell(name: string): string;
+}
+
+/** Values that stand in code. */
+export const inCode = (values: Readonly<Record<string, unknown>>): Source => ({ values, spell: (name) => name });
+
+/** Values that were given as flags. */
+export const onCommandLine = (values: Readonly<Record<string, unknown>>): Source => ({
+  values,
+  spell: (name) => `--${snakeCase(name)}`,
+});
+
+/**
+ * Values that stand in a file.
+ * @param lines the line of each key, where it is known
+ */
+export const inFile = (
+  values: Readonly<Record<string, unknown>>,
+  where: string,
+  lines: Readonly<Record<string, number>> = {},
+): Source => ({
+  values,
+  spell: (name) => `${name} in ${where}${lines[name] === undefined ? "" : ` line ${lines[name]}`}`,
+});
+
+/** The name of a setting, by the name itself, its snake_case, hyphens, or a foreign spelling; null for a stranger. */
+export function settingNamed(table: Table, name: string): string | null {
+  const camel = camelCase(name);
+  if (Object.hasOwn(table, camel)) return camel;
+  const snake = snakeCase(name.replaceAll("-", "_"));
+  for (const [key, { aka }] of Object.entries(table)) if (aka?.includes(snake)) return key;
+  return null;
+}
+
+/** How resolved settings came to be: kept with them, also in copies made by `{ ...settings }`. */
+interface Origin {
+  dialect: string | null;
+  /** The name by which the value of a setting came, or would have. */
+  spell(key: string): string;
+}
+
+const ORIGIN = Symbol("origin of settings");
+
+/** Settings with every value decided; the dialect, which decided defaults, is none of them. */
+export type Resolved<T extends Table> = Omit<Values<T>, "dialect">;
+
+/** What a person may leave out. */
+export type Input<T extends Table> = Partial<Values<T>>;
+
+type Check<T extends Table> = (values: Resolved<T>, spell: (key: keyof T & string) => string) => void;
+
+/** A record of settings. Calling it resolves values from code. */
+export interface Settings<T extends Table = Table> {
+  /**
+   * The settings with all defaults. Already resolved ones pass through, checked once more.
+   * @throws UserError for names it does not know, values out of range, values that contradict each other, and a `dialect`
+   * beside values that another dialect has resolved
+   */
+  (input?: Input<T>): Resolved<T>;
+  /** What the settings are of: "ppo". */
+  readonly title: string;
+  readonly table: T;
+  /** Resolves values of several sources, later ones winning. Throws a UserError that names all mistakes. */
+  resolve(sources: readonly Source[]): Resolved<T>;
+  /** The part of a larger record that belongs here, with its origin. */
+  pick(values: object): Resolved<T>;
+}
+
+/**
+ * Makes a record of settings.
+ * @param check throws a UserError for values that do not go together; it names settings by `spell(key)`
+ */
+export function settings<const T extends Table>(title: string, table: T, check?: Check<T>): Settings<T> {
+  const resolve = (sources: readonly Source[], before: Origin | null): Resolved<T> => {
+    const result = resolveTable(table, sources, before) as Resolved<T>;
+    check?.(result, (key) => spelled(result, key));
+    return result;
+  };
+  const call = (input: Input<T> = {}): Resolved<T> => {
+    const before = originOf(input);
+    const dialect = (input as { dialect?: unknown }).dialect;
+    if (before && dialect !== undefined && dialect !== before.dialect) {
+      throw new UserError(
+        `these settings are resolved already, by the dialect ${before.dialect}: a dialect decides defaults, so write ` +
+          `${title}({ dialect: ${JSON.stringify(dialect)}, ... })`,
+      );
+    }
+    return resolve([inCode(input as Record<string, unknown>)], before);
+  };
+  return Object.assign(call, {
+    title,
+    table,
+    resolve: (sources: readonly Source[]) => resolve(sources, null),
+    pick: (values: object) => {
+      const own = Object.fromEntries(Object.entries(values).filter(([key]) => Object.hasOwn(table, key)));
+      return resolve([inCode(own)], originOf(values));
+    },
+  });
+}
+
+function resolveTable(table: Table, sources: readonly Source[], before: Origin | null): Record<string, unknown> {
+  const given: Record<string, unknown> = {};
+  const spelling: Record<string, string> = {};
+  const mistakes: string[] = [];
+  for (const { values, spell } of sources) {
+    const from = new Map<string, string>();
+    for (const [name, value] of Object.entries(values)) {
+      const key = settingNamed(table, name);
+      if (key === null) {
+        mistakes.push(`there is no option ${spell(name)}${didYouMean(name, allNames(table, /[A-Z]/.test(name)))}`);
+        continue;
+      }
+      const twin = from.get(key);
+      if (twin !== undefined) mistakes.push(`${spell(twin)} and ${spell(name)} are the same option; keep one`);
+      from.set(key, name);
+      if (value === undefined) continue;
+      const parsed = v.safeParse(schemaOf(table[key]), value);
+      const shown = before ? before.spell(key) : spell(name);
+      if (parsed.success) given[key] = parsed.output;
+      else mistakes.push(`${shown} must be ${expectation(table[key])}, not ${inWords(value)}`);
+      spelling[key] = shown;
+    }
+  }
+  const last = sources.at(-1) ?? inCode({});
+  const spell = (key: string) => spelling[key] ?? before?.spell(key) ?? last.spell(key);
+  const dialect = before ? before.dialect : dialectOf(table, given);
+  const result: Record<string, unknown> = {};
+  for (const [key, setting] of Object.entries(table)) {
+    if (key === "dialect") continue;
+    const { default: value } = setting;
+    if (Object.hasOwn(given, key)) result[key] = given[key];
+    else result[key] = value instanceof Later ? value.value(result, dialect) : value;
+    if (setting.required && result[key] === null) {
+      mistakes.push(`${spell(key)} is not set${spell(key).startsWith("--") ? ", neither as a flag nor in a file" : ""}`);
+    }
+  }
+  if (mistakes.length > 0) throw new UserError(mistakes.join("\n"));
+  const origin: Origin = { dialect, spell };
+  return Object.freeze({ ...result, [ORIGIN]: origin });
+}
+
+function dialectOf(table: Table, given: Record<string, unknown>): string | null {
+  if (!Object.hasOwn(table, "dialect")) return null;
+  return (given.dialect ?? table.dialect.default) as string;
+}
+
+const originOf = (values: object): Origin | null => (values as { [ORIGIN]?: Origin })[ORIGIN] ?? null;
+
+/** The dialect that decided the defaults of resolved settings; null where their record has none. */
+export const dialectIn = (resolved: object): string | null => originOf(resolved)?.dialect ?? null;
+
+/** The name of a setting as the person who set it wrote it, for messages: `--kl_coef`, or `klCoef` in code. */
+export const spelled = (resolved: object, key: string): string => originOf(resolved)?.spell(key) ?? key;
+
+const inWords = (value: unknown): string =>
+  typeof value === "number" || value === undefined ? String(value) : (JSON.stringify(value) ?? typeof value);
+
+function* allNames(table: Table, camel: boolean): Iterable<string> {
+  for (const [key, { aka }] of Object.entries(table)) {
+    yield camel ? key : snakeCase(key);
+    yield* aka ?? [];
+  }
+}
