@@ -4,7 +4,14 @@ import { createBuffer } from "../gpu/pool.ts";
 import { clear, destroyBuffers } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Tensor } from "../tensor/core.ts";
-import { adamwStep, decideStep, lossSeed, optimizerControl, readControl } from "../tensor/ops/adamw.ts";
+import {
+  adamwStep,
+  type ControlState,
+  decideStep,
+  lossSeed,
+  optimizerControl,
+  readControl,
+} from "../tensor/ops/adamw.ts";
 import { type ParameterStore, readChunks, writeChunks } from "../tensor/params.ts";
 import { Resident } from "../tensor/residency.ts";
 
@@ -96,7 +103,7 @@ export class AdamW {
   }
 }
 
-export { readControl };
+export { type ControlState, readControl };
 
 export const schedules = ["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_min_lr"] as const;
 export type ScheduleName = (typeof schedules)[number];

@@ -2,8 +2,17 @@
 import type { Tokenizer } from "../data/tokenizer.ts";
 import type { CausalLM } from "../nn/models.ts";
 import { UserError } from "../runtime/errors.ts";
+import { streamId, uint32 } from "../runtime/rng.ts";
+import type { Sequence } from "./batch.ts";
+import type { RunFolder } from "./checkpoint.ts";
 import type { Sample } from "./events.ts";
-import { type Prompt, type Response, type RewardFunction, rewardsOf, sampledKl, sampleResponses } from "./rollout.ts";
+import type { Evaluated } from "./loop.ts";
+import { sampledKl } from "./measure.ts";
+import { allResident } from "./offload.ts";
+import { mixedRewards, type RewardFunction, rewardsOf } from "./rewards.ts";
+import { type RolloutInputs, type RolloutOptions, sampled } from "./rollout.ts";
+import { type Prompt, type Response, sampleResponses } from "./sampler.ts";
+import { evaluateSft } from "./sft.ts";
 import { average, bestOfKl, standardDeviation } from "./stats.ts";
 import { diversity } from "./text-stats.ts";
 
@@ -81,4 +90,42 @@ export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOp
     ...(truth && { gold: truth[i] }),
   }));
   return { metrics, samples };
+}
+
+const ROWS = 5; // in the table; the file has all
+
+/**
+ * One response of a policy in training to each prompt, sampled as in training, judged and written down: all of them go into
+ * the run's folder as `eval_out-step{n}.jsonl`, a line `{prompt, generated, reward}` for each. Every evaluation draws the
+ * same random numbers.
+ * @param inputs `remembered`: held-out sequences whose loss shows what is forgotten (`eval_ptx_loss`)
+ * @param done steps done before
+ */
+export async function evaluateResponses(
+  inputs: Omit<RolloutInputs, "reference"> & { remembered?: readonly Sequence[] },
+  done: number,
+  options: RolloutOptions,
+  folder?: RunFolder,
+): Promise<Evaluated> {
+  const { prompts, gold, within = allResident } = inputs;
+  const one = { ...options, numGenerations: 1, seed: uint32(options.seed, streamId("evaluation")) };
+  const everyPrompt = prompts.map((_, i) => i);
+  const responses = await within(["policy"], () => sampled(inputs, everyPrompt, 0, one));
+  const { scores } = await within(["reward"], () => mixedRewards(inputs.rewards, responses));
+  const lines = responses.map((r, i) => ({ prompt: r.promptText, generated: r.text, reward: scores[i] }));
+  if (folder) {
+    const text = lines.map((line) => `${JSON.stringify(line)}\n`).join("");
+    await folder.files.writeFile(`${folder.path}/eval_out-step${done}.jsonl`, text);
+  }
+  const { policy, remembered = [] } = inputs;
+  const forgetting = remembered.length > 0 ? await within(["policy"], () => evaluateSft(policy, remembered)) : null;
+  const metrics = {
+    eval_reward: average(scores),
+    eval_reward_std: standardDeviation(scores),
+    ...(gold && { eval_gold: average(responses.map((r) => gold(r))) }),
+    eval_mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
+    eval_eos_rate: average(responses.map((r) => Number(r.ended))),
+    ...(forgetting && { eval_ptx_loss: forgetting.eval_loss }),
+  };
+  return { metrics, rows: lines.slice(0, ROWS) };
 }

@@ -1,32 +1,10 @@
-/** What is being trained; the verb's name. */
-export type Stage =
-  | "sft"
-  | "reward"
-  | "cost"
-  | "dpo"
-  | "kto"
-  | "orpo"
-  | "cpo"
-  | "ppo"
-  | "raft"
-  | "pairwise"
-  | "multi-objective"
-  | "grpo"
-  | "rloo"
-  | "reinforce"
-  | "iterate";
-
-/** Tables that trainers write besides their metrics. */
-export const tables = ["raft", "monitor"] as const;
-export type Table = (typeof tables)[number];
-
 /**
  * What a trainer says while it works. A trainer is an async generator of these; a terminal, a log file and a web page
- * are all just consumers.
+ * are all just consumers. One's own trainer names its own `stage` and `table`s; logs, reports, pages and resume take them all.
  */
 export type TrainEvent =
-  /** First of all; `step` > 0 when the run goes on from a checkpoint. */
-  | { type: "start"; stage: Stage; step: number; maxSteps: number; parameters: number }
+  /** First of all, with the method's name; `step` > 0 when the run goes on from a checkpoint. */
+  | { type: "start"; stage: string; step: number; maxSteps: number; parameters: number }
   /** After each optimizer step (PPO: each rollout; RAFT: each iteration). `tokens` and `seconds` are this step's own. */
   | {
       type: "step";
@@ -39,8 +17,8 @@ export type TrainEvent =
     }
   | { type: "eval"; step: number; metrics: Record<string, number>; rows?: Record<string, string | number>[] }
   | { type: "samples"; step: number; samples: Sample[] }
-  /** Rows of a table of the trainer's own, kept as `<table>.jsonl`. */
-  | { type: "rows"; step: number; table: Table; rows: Record<string, string | number | boolean>[] }
+  /** Rows of a table of the trainer's own, kept as `<table>.jsonl`: a name of letters, digits, hyphens. */
+  | { type: "rows"; step: number; table: string; rows: Record<string, string | number | boolean>[] }
   /** Something that a person should look at; the run goes on. */
   | { type: "warning"; step: number; text: string }
   /** The folder `name` under the output folder is whole and on disk. */

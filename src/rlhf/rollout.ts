@@ -1,252 +1,238 @@
-/** Samples from a policy, with everything that is measured on them. Token ids are kept from sampling to training. */
-import type { ChatMessage } from "../data/chat-template.ts";
-import type { Tokenizer } from "../data/tokenizer.ts";
-import { type GenerateOptions, generate } from "../nn/generate.ts";
-import type { CausalLM, ScoreModel } from "../nn/models.ts";
-import { UserError } from "../runtime/errors.ts";
-import { uint32 } from "../runtime/rng.ts";
-import { noGrad, scope } from "../tensor/core.ts";
-import { concat } from "../tensor/ops/shape.ts";
-import type { Resident } from "../tensor/residency.ts";
-import { pack, predictedTokens, predictions, type Sequence, scoringParts, split } from "./batch.ts";
-import { residentsOf } from "./ppo/offload.ts";
-import { scoreSequences } from "./reward/scores.ts";
-import { average } from "./stats.ts";
+/**
+ * A rollout of policy-gradient training: responses are sampled, scored, and measured under the policy and the reference;
+ * then per-token rewards are shaped. It knows of no critic and of no advantages, so that every such method stands on it.
+ */
+import type { CausalLM } from "../nn/models.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { byDialect, group, type Resolved } from "../settings/index.ts";
+import type { Sample } from "./events.ts";
+import { responseLogProbs } from "./measure.ts";
+import { allResident, type Within } from "./offload.ts";
+import { mixedRewards, type RewardParts } from "./rewards.ts";
+import { type Prompt, type Response, type Sampler, withinLength } from "./sampler.ts";
+import { positive, probability, rewardMixture, rollout, sampling, samplingParams } from "./settings.ts";
+import {
+  average,
+  type KlEstimator,
+  klTerm,
+  type Normalizer,
+  normalize,
+  shapeRewards,
+  updateRunning,
+  whiten,
+} from "./stats.ts";
+import { distinctN } from "./text-stats.ts";
 
-/** A prompt to respond to. */
-export interface Prompt {
-  text: string;
-  /** The conversation that was written as `text`, where there was one. */
-  messages?: readonly ChatMessage[];
-  /** The answer that the data has, where it has one. */
-  target?: string;
-  ids: Uint32Array;
+/** Who takes part in a rollout. */
+export interface RolloutInputs {
+  policy: CausalLM;
+  /** Draws the responses, which the policy measures. */
+  sampler: Sampler;
+  /** What the KL divergence is measured to; null measures none. It must not be trained with the policy. */
+  reference: CausalLM | null;
+  rewards: RewardParts;
+  tokenizer: TextTokenizer;
+  prompts: readonly Prompt[];
+  /** The true reward, where there is one: reported, never trained on. */
+  gold?: (response: Response) => number;
+  /** Brings models to the GPU for the time that they work. Default: they are there. */
+  within?: Within;
 }
 
-/** A response as it was sampled. */
-export interface Response extends Sequence {
-  /** Index of the prompt in its list. */
-  prompt: number;
-  /** Which of the prompt's samples it is. */
-  sample: number;
-  promptText: string;
-  /** Without special tokens. */
-  text: string;
-  /** It ended by itself. */
-  ended: boolean;
-  /** The prompt's. */
-  target?: string;
+const ppo = group("PPO");
+
+/** How responses are drawn and measured, and how rewards come of them, for methods that learn from each token's reward. */
+export const rolloutSettings = {
+  numGenerations: rollout.int(1, "Responses per prompt", { min: 1, aka: ["num_return_sequences"] }),
+  responseLength: rollout.int(64, "Longest response in tokens", {
+    min: 1,
+    aka: ["max_new_tokens", "max_dec_len"],
+  }),
+  minNewTokens: rollout.int(0, "Shortest response in tokens", { min: 0, aka: ["min_dec_len"] }),
+  maxLength: rollout.int(null, "Longest prompt and response together; default: what the model can see", { min: 2 }),
+  ...sampling,
+  missingEosPenalty: rollout.float(0, "Taken off the score of a response that does not end by itself", {
+    min: 0,
+  }),
+  ...rewardMixture,
+  normalizeReward: ppo.bool(byDialect({ paddle: false, "paddle-late": true }), "Normalise scores"),
+  rewardNormalizer: ppo.choice(
+    ["model", "running"],
+    byDialect({ paddle: "model", "paddle-late": "running", trl: "running" }),
+    "Normalise by the statistics of the reward model's training, or of this run",
+  ),
+  clipRangeScore: ppo.float(
+    byDialect<number | null>({ paddle: 50, "paddle-late": 10, trl: null }),
+    "Clip of the reward",
+    positive,
+  ),
+  clipTarget: ppo.choice(
+    ["score", "reward"],
+    byDialect({ paddle: "score", safe: "reward" }),
+    "What that clips: the score alone, or every token's reward with its KL penalty",
+  ),
+  scoreSlot: ppo.choice(
+    ["last", "after"],
+    byDialect({ paddle: "last", trl: "after" }),
+    "Where the score goes: to the last token, or to a slot after it whose value the critic learns, too",
+  ),
+  whitenRewards: ppo.bool(false, "Divide shaped rewards by their deviation over a rollout"),
+  klCoef: ppo.float(byDialect({ paddle: 0.02, trl: 0.05 }), "Weight of the KL penalty against the start", {
+    min: 0,
+    aka: ["kl_coeff", "init_kl_coef"],
+  }),
+  klPlacement: ppo.choice(["reward", "loss"], "reward", "Take the KL penalty off the rewards, or add it to the loss"),
+  klEstimator: ppo.choice(["k1", "k2", "k3"], "k1", "Estimator of the KL penalty per token; k2 or k3 in a loss"),
+  klClamp: ppo.float(null, "Bound of the KL penalty's absolute value; default: none", positive),
+  targetKl: ppo.float(null, "Adapt kl_coef towards this KL per response; default: fixed kl_coef", positive),
+  klHorizon: ppo.int(10000, "Responses over which kl_coef adapts", { min: 1, aka: ["horizon"] }),
+  tempered: ppo.choice(
+    ["never", "rollout", "always"],
+    byDialect({ paddle: "never", "paddle-late": "rollout", trl: "always" }),
+    "Measure log-probabilities at the sampling temperature: nowhere, in rollouts alone (ratios then do not start at 1), everywhere",
+  ),
+};
+
+/** What a rollout needs of the settings; methods without a critic leave out what they do not have. */
+export type RolloutOptions = Pick<Values, Needed> &
+  Partial<Omit<Values, Needed>> & { seed: number; showSamples: number };
+type Values = Resolved<typeof rolloutSettings>;
+type Needed = "numGenerations" | "responseLength" | "tempered" | "clipRangeScore" | keyof typeof sampling;
+
+/** What a rollout changes and the next one needs. */
+export interface RolloutState {
+  klCoef: number;
+  normalizer: Normalizer;
 }
 
-export interface SamplingOptions extends Omit<GenerateOptions, "seed" | "streams"> {
-  seed: number;
-  /** Separates the random numbers of one iteration from the next. */
-  iteration: number;
-  /** Hears of responses as soon as all of their prompt are there: what fails later does not undo them. */
-  onResponses?: (responses: readonly Response[]) => Promise<void>;
-}
-
-/** Draws `samples` responses to each prompt, prompt by prompt; `promptIds` are stable numbers of the prompts. */
-export type Sampler = (
-  prompts: readonly Prompt[],
-  promptIds: ArrayLike<number>,
-  options: SamplingOptions,
-) => Promise<Response[]>;
-
-/** For each id, how often it stands before: a prompt that comes twice in one iteration must not get the same responses. */
-export function earlierOnes(ids: ArrayLike<number>): number[] {
-  const seen = new Map<number, number>();
-  return Array.from(ids, (id) => {
-    const before = seen.get(id) ?? 0;
-    seen.set(id, before + 1);
-    return before;
-  });
+/** Responses with what was measured on them; arrays by response, then by response token. */
+export interface Rollout {
+  responses: Response[];
+  /** The weighted sums of the reward functions' numbers. */
+  scores: number[];
+  /** Each reward function's own numbers, [functions][responses]. */
+  parts: number[][];
+  /** Under the policy that is trained, before it is. */
+  logProbs: Float32Array[];
+  /** Under the reference; without one, the same. */
+  refLogProbs: Float32Array[];
+  /** Shaped: the score at the end, minus KL everywhere; one longer than the response where the score has its own slot. */
+  rewards: Float64Array[];
+  metrics: Record<string, number>;
+  samples: Sample[];
 }
 
 /**
- * `samples` responses to each prompt, prompt by prompt. The random numbers are keyed by (seed, iteration, prompt id,
- * sample, token), so a response does not depend on what else is sampled with it.
- * @param promptIds stable numbers of the prompts, e.g. their places in the dataset
+ * Samples responses to the chosen prompts and measures them.
+ * @param chosen places in `inputs.prompts`
+ * @param iteration keys the random numbers, together with the seed
+ * @param state is brought up to date
  */
-export async function sampleResponses(
-  policy: CausalLM,
-  tokenizer: Tokenizer,
-  prompts: readonly Prompt[],
-  promptIds: ArrayLike<number>,
-  options: SamplingOptions,
-): Promise<Response[]> {
-  const samples = options.samples ?? 1;
-  const earlier = earlierOnes(promptIds);
-  const streams = Array.from({ length: prompts.length * samples }, (_, i) => {
-    const at = Math.floor(i / samples);
-    return uint32(options.seed, options.iteration, promptIds[at], earlier[at] * samples + (i % samples));
+export async function collectRollout(
+  inputs: RolloutInputs,
+  chosen: readonly number[],
+  iteration: number,
+  state: RolloutState,
+  options: RolloutOptions,
+): Promise<Rollout> {
+  const { policy, reference, within = allResident } = inputs;
+  const measured = options.tempered === "never" ? 1 : options.temperature;
+  const { responses, own, refLogProbs } = await within(["policy", "average", "reference"], async () => {
+    const responses = await sampled(inputs, chosen, iteration, options);
+    const own = await responseLogProbs(policy, responses, measured);
+    const other = reference ? (await responseLogProbs(reference, responses, measured)).logProbs : own.logProbs;
+    return { responses, own, refLogProbs: other };
   });
-  const completions = await generate(
-    policy,
-    prompts.map((p) => p.ids),
-    { ...options, streams },
+  const { scores, parts } = await within(["reward"], () => mixedRewards(inputs.rewards, responses));
+  const { logProbs, entropy } = own;
+  const { klEstimator = "k1", klPlacement = "reward", clipTarget = "score", scoreSlot = "last" } = options;
+  const unlimited = Number.POSITIVE_INFINITY;
+  const kl = logProbs.map((l, i) =>
+    l.map((lp, t) => klTerm(lp - refLogProbs[i][t], klEstimator, options.klClamp ?? unlimited)),
   );
-  const responses = completions.map(({ prompt, ids, ended }, i): Response => {
-    const given = prompts[prompt].ids;
-    const whole = new Uint32Array(given.length + ids.length);
-    whole.set(given);
-    whole.set(ids, given.length);
-    return {
-      ids: whole,
-      promptLength: given.length,
-      prompt,
-      sample: i % samples,
-      promptText: prompts[prompt].text,
-      text: tokenizer.decode(ids, { continued: true }),
-      ended,
-      ...targetOf(prompts[prompt]),
-    };
-  });
-  await options.onResponses?.(responses);
-  return responses;
-}
-
-/** A response hands on what its prompt has for comparison. */
-export const targetOf = ({ target }: Prompt): { target?: string } => (target === undefined ? {} : { target });
-
-/** Per-token log-probabilities and entropies of the responses under a policy, without gradients. */
-export async function responseLogProbs(
-  policy: CausalLM,
-  sequences: readonly Sequence[],
-  temperature = 1,
-): Promise<{ logProbs: Float32Array[]; entropy: Float32Array[] }> {
-  const logProbs: Float32Array[] = [];
-  const entropy: Float32Array[] = [];
-  for (const [first, last] of scoringParts(sequences, policy)) {
-    const part = sequences.slice(first, last);
-    let lengths: number[] = [];
-    const both = scope(() =>
-      noGrad(() => {
-        const { ids, packing, starts } = pack(part);
-        const p = predictions(part, starts);
-        lengths = p.lengths;
-        const found = policy.logProbs(ids, packing, p.rows, p.targets, temperature);
-        return concat([found.logProbs, found.entropy]);
-      }),
-    );
-    const values = await both.read();
-    both.free("scoring");
-    const half = values.length / 2;
-    logProbs.push(...split(values.slice(0, half), lengths));
-    entropy.push(...split(values.slice(half), lengths));
-  }
-  return { logProbs, entropy };
-}
-
-/** Mean over sequences of the summed log-ratio: an unbiased estimate of the KL divergence (at temperature 1). */
-export async function sampledKl(
-  policy: CausalLM,
-  reference: CausalLM,
-  responses: readonly Response[],
-): Promise<number> {
-  const own = await responseLogProbs(policy, responses);
-  const other = await responseLogProbs(reference, responses);
-  return average(own.logProbs.map((l, i) => l.reduce((sum, x, t) => sum + x - other.logProbs[i][t], 0)));
-}
-
-/** A response cut to what a limit on prompt and response together leaves it: one token at least. */
-export function withinLength(response: Response, maxLength: number, tokenizer: Tokenizer): Response {
-  const { ids, promptLength } = response;
-  const kept = Math.max(promptLength + 1, maxLength);
-  if (ids.length <= kept) return response;
-  const cut = ids.slice(0, kept);
-  return {
-    ...response,
-    ids: cut,
-    text: tokenizer.decode(cut.subarray(promptLength), { continued: true }),
-    ended: false,
+  const final = finalScores(scores, responses, state, options);
+  const klCoef = klPlacement === "loss" ? 0 : state.klCoef;
+  const shaped = kl.map((terms, i) =>
+    shapeRewards(terms, final[i], {
+      klCoef,
+      clipRange: options.clipRangeScore ?? unlimited,
+      clipWhat: clipTarget,
+      slot: scoreSlot === "after" && terms.length < options.responseLength ? "after" : "last",
+    }),
+  );
+  const rewards = options.whitenRewards ? whiten(shaped, { unbiased: true, keepMean: true }) : shaped;
+  const truth = inputs.gold ? responses.map((r) => inputs.gold!(r)) : null;
+  const lengths = logProbs.map((l) => l.length);
+  const texts = responses.map((r) => r.text);
+  const klSums = kl.map(total);
+  const { names } = inputs.rewards;
+  const metrics = {
+    reward: average(scores),
+    ...(names.length > 1 && Object.fromEntries(names.map((name, k) => [`rewards/${name}`, average(parts[k])]))),
+    ...(truth && { gold: average(truth) }),
+    ...(reference && {
+      kl: average(klSums),
+      kl_per_token: sum(klSums) / Math.max(1, sum(lengths)),
+      kl_reward: -klCoef * average(klSums),
+    }),
+    reward_with_kl_penalty: average(shaped.map(total)),
+    ...(options.normalizeReward && { norm_reward: average(final) }),
+    entropy: average(entropy.map(average)),
+    // Of whole responses: minus their log-probability.
+    sampled_entropy: -average(logProbs.map(total)),
+    mean_length: average(lengths),
+    max_length: Math.max(...lengths),
+    min_length: Math.min(...lengths),
+    num_eos_tokens: responses.filter((r) => r.ended).length,
+    eos_rate: average(responses.map((r) => Number(r.ended))),
+    distinct_1: distinctN(texts, 1),
+    distinct_2: distinctN(texts, 2),
+    kl_coef: state.klCoef,
   };
+  const samples = responses.slice(0, options.showSamples).map((r, i) => ({
+    prompt: r.promptText,
+    response: r.text,
+    reward: scores[i],
+    ...(truth && { gold: truth[i] }),
+  }));
+  return { responses, scores, parts, logProbs, refLogProbs, rewards, metrics, samples };
 }
 
-/**
- * Where a critic is read: at the row that predicts each response token and, for responses with a slot after the last token,
- * at that token itself.
- * @param slots values that each response has: as many as tokens, or one more
- */
-export function valueRows(
-  sequences: readonly Sequence[],
-  starts: readonly number[],
-  slots: readonly number[],
-): Uint32Array {
-  const rows: number[] = [];
-  sequences.forEach(({ promptLength }, i) => {
-    const first = starts[i] + Math.max(1, promptLength) - 1;
-    for (let t = 0; t < slots[i]; t++) rows.push(first + t);
-  });
-  return Uint32Array.from(rows);
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+const total = (values: ArrayLike<number>): number => average(values) * values.length;
+
+/** Responses to the chosen prompts, as the options say. `iteration` keys the random numbers, together with the seed. */
+export async function sampled(
+  { sampler, tokenizer, prompts }: Pick<RolloutInputs, "sampler" | "tokenizer" | "prompts">,
+  chosen: readonly number[],
+  iteration: number,
+  options: RolloutOptions,
+): Promise<Response[]> {
+  const { maxLength = null, minNewTokens = 0, seed } = options;
+  const responses = await sampler(
+    chosen.map((i) => prompts[i]),
+    chosen,
+    {
+      maxNewTokens: options.responseLength,
+      ...(minNewTokens && { minNewTokens }),
+      samples: options.numGenerations,
+      ...samplingParams(options),
+      seed,
+      iteration,
+    },
+  );
+  return maxLength === null ? responses : responses.map((r) => withinLength(r, maxLength, tokenizer));
 }
 
-/** A critic's values of each response, without gradients: see `valueRows`. */
-export async function responseValues(
-  critic: ScoreModel,
-  sequences: readonly Sequence[],
-  slots: readonly number[] = sequences.map(predictedTokens),
-): Promise<Float32Array[]> {
-  const values: Float32Array[] = [];
-  for (const [first, last] of scoringParts(sequences, critic)) {
-    const part = sequences.slice(first, last);
-    const own = slots.slice(first, last);
-    const flat = scope(() =>
-      noGrad(() => {
-        const { ids, packing, starts } = pack(part);
-        return critic.scores(ids, packing, valueRows(part, starts, own));
-      }),
-    );
-    values.push(...split(await flat.read(), own));
-    flat.free("scoring");
-  }
-  return values;
-}
-
-/** Scores responses. May be a model, a rule, a remote service; must give one finite number per response. */
-export interface RewardFunction {
-  (responses: readonly Response[]): Promise<ArrayLike<number>>;
-  /** The memory that it needs on the GPU, where that may leave in between. */
-  residents?: readonly Resident[];
-}
-
-export interface ModelRewardOptions {
-  /** Whether scores are normalised by the statistics that the model kept of its training. Default: as the model says. */
-  normalize?: boolean;
-}
-
-/** Throws `UserError` where scores are to be normalised and the model has no statistics. */
-export function takeNormalization({ scoring }: ScoreModel, { normalize }: ModelRewardOptions): void {
-  if (normalize === undefined) return;
-  if (normalize && !scoring.normalizer) {
-    throw new UserError(
-      "the reward model kept no statistics of its scores to normalise them by: train it with a normalizer " +
-        "(normalizer_type), or normalise by running statistics",
-    );
-  }
-  scoring.doNormalize = normalize;
-}
-
-/** The reward of a model that shares the policy's tokenizer: read at the last token as generated. */
-export function modelReward(model: ScoreModel, options: ModelRewardOptions = {}): RewardFunction {
-  takeNormalization(model, options);
-  const score: RewardFunction = (responses) => scoreSequences(model, responses);
-  score.residents = residentsOf(model);
-  return score;
-}
-
-/** Calls a reward function. Throws `UserError` where it returns anything but one finite number per response. */
-export async function rewardsOf(reward: RewardFunction, responses: readonly Response[]): Promise<number[]> {
-  const scores = Array.from(await reward(responses));
-  if (scores.length !== responses.length) {
-    throw new UserError(`the reward function returned ${scores.length} scores for ${responses.length} responses`);
-  }
-  const bad = scores.findIndex((s) => !Number.isFinite(s));
-  if (bad >= 0) {
-    throw new UserError(
-      `the reward function returned ${scores[bad]} for the response ${JSON.stringify(responses[bad].text)}: every reward ` +
-        "must be a finite number",
-    );
-  }
-  return scores;
+/** Scores as they enter the rewards: without the penalty for responses that were cut off, normalised. */
+function finalScores(
+  raw: readonly number[],
+  responses: readonly Response[],
+  state: RolloutState,
+  { missingEosPenalty = 0, normalizeReward, rewardNormalizer = "running" }: RolloutOptions,
+): number[] {
+  const scores = raw.map((score, i) => (responses[i].ended ? score : score - missingEosPenalty));
+  if (!normalizeReward || rewardNormalizer === "model") return scores;
+  state.normalizer = updateRunning(state.normalizer, scores);
+  return scores.map((s) => normalize(state.normalizer, s));
 }

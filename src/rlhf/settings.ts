@@ -3,7 +3,7 @@
  * Hugging Face's Trainer and PEFT where they have one; code writes them in camelCase, the command line in snake_case.
  */
 import { type ScheduleName, schedules } from "../nn/optimizer.ts";
-import { group, type Later, type Resolved } from "../settings/index.ts";
+import { derived, group, type Later, type Resolved } from "../settings/index.ts";
 
 export const optim = group("Optimisation");
 export const logging = group("Output");
@@ -63,6 +63,29 @@ export const scheduleEnd = {
 /** Half precision. */
 export const half = {
   fp16: optim.bool(false, "Compute in f16 with f32 master weights; the loss is scaled so that no gradient is lost"),
+};
+
+/** The critic's own learning rate and schedule. */
+export const criticOptimiser = {
+  criticLearningRate: optim.float(
+    derived(
+      ({ learningRate }: { learningRate: number }, dialect) => (dialect === "trl" ? learningRate : learningRate / 2),
+      "half of learning_rate; trl: all of it",
+    ),
+    "Learning rate of the critic",
+    { min: 0 },
+  ),
+  criticLrSchedulerType: optim.maybeChoice(schedules, "The critic's own schedule; default: the policy's"),
+  criticWarmupSteps: optim.float(null, "The critic's warm-up, as warmup_steps; default: the policy's", {
+    min: 0,
+    aka: ["critic_warmup_ratio"],
+  }),
+  criticWeightDecay: optim.float(null, "The critic's weight decay; default: the policy's", { min: 0 }),
+  criticMinLearningRate: optim.float(null, "Where the critic's rate ends; default: the policy's", { min: 0 }),
+  criticDecaySteps: optim.int(null, "Optimizer steps of the critic's schedule; default: the policy's", { min: 1 }),
+  criticGradientCheckpointing: optim.bool(null, "As gradient_checkpointing, of the critic; default: the policy's", {
+    aka: ["critic_recompute"],
+  }),
 };
 
 /** How long trainers of examples go on. */

@@ -1,104 +1,138 @@
 /**
- * Supervised fine-tuning: next-token cross entropy on the responses. Left out on purpose: dropout (except in adapters),
- * label smoothing and packing across examples (sequences are packed into one batch, but never attend to each other).
+ * Supervised fine-tuning: a language model learns to continue prompts as the data do, or to write texts like the data's.
+ * The loss is the mean negative log-likelihood of all learned tokens of an optimizer step, whatever its passes.
  */
 import { type DropoutStep, withDropout } from "../nn/dropout.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { backward, noGrad, scope, type Tensor } from "../tensor/core.ts";
-import { concat } from "../tensor/ops/shape.ts";
+import { type Input, settings } from "../settings/index.ts";
+import { backward, noGrad, scope } from "../tensor/core.ts";
 import { pack, predictedTokens, predictions, type Sequence, scoringParts } from "./batch.ts";
 import type { TrainEvent } from "./events.ts";
+import { type ExampleData, partsOf, trainOnExamples } from "./examples.ts";
+import type { RunOptions } from "./loop.ts";
 import { nllLoss } from "./losses/nll.ts";
-import { controlMetrics, type SupervisedOptions, trainOnExamples } from "./supervised.ts";
+import * as shared from "./settings.ts";
+import { controlMetrics, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
 
-/** The loss is on everything after a sequence's `promptLength` (0: on everything). */
-export type SftOptions = SupervisedOptions<Sequence>;
+/** Settings of supervised fine-tuning. */
+export const sft = settings("sft", {
+  ...shared.duration(3),
+  ...shared.optimiser(2e-5, "linear", 8),
+  ...shared.half,
+  ...shared.evaluation,
+  ...shared.common,
+});
 
-/** Trains `model` in place. Throws `UserError` when there is nothing to learn from or the loss is not finite. */
-export function trainSft(model: CausalLM, options: SftOptions): AsyncGenerator<TrainEvent> {
-  const train = options.train.filter((sequence) => predictedTokens(sequence) > 0);
-  return trainOnExamples(
-    model,
-    { ...options, train },
-    {
-      stage: "sft",
-      step(optimizer, batches, lr, dropout) {
-        const { watch, tokens } = scope(() => sftStep(model, optimizer, batches, lr, dropout));
-        return { metrics: readMetrics(watch, optimizer.control.size), tokens };
-      },
-      evaluate: (examples) => evaluateSft(model, examples),
-    },
-  );
-}
+/** Settings of supervised fine-tuning, resolved. */
+export type SftSettings = ReturnType<typeof sft>;
 
 /**
- * One optimizer step over micro-batches; the loss is the mean over all their response tokens.
+ * Trains a language model in place on everything after each sequence's `promptLength` (0: on everything).
+ * @throws UserError when there is nothing to learn from, or when the loss is not finite
+ */
+export async function* trainSft(
+  { policy }: { policy: CausalLM },
+  data: ExampleData<Sequence>,
+  chosen: Input<typeof sft.table> = {},
+  run: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const o = sft(chosen);
+  const { train, eval: held } = partsOf(data);
+  const learned = train.filter((sequence) => predictedTokens(sequence) > 0);
+  yield* trainOnExamples(policy, { train: learned, eval: held }, o, sftRecipe(policy), run);
+}
+
+const sftRecipe = (policy: CausalLM) => ({
+  stage: "sft",
+  step(optimizer: AdamW, batches: readonly (readonly Sequence[])[], rate: number, dropout: DropoutStep) {
+    const { watched, tokens } = scope(() => sftStep(policy, optimizer, batches, rate, dropout));
+    return { metrics: sftMetrics(watched), tokens };
+  },
+  evaluate: (examples: readonly Sequence[]) => evaluateSft(policy, examples),
+});
+
+/**
+ * Enqueues one optimizer step over micro-batches; the loss is the mean over all their response tokens.
  * @param dropout the key of the step's masks, for adapters that drop out; without it they do not
  */
 export function sftStep(
-  model: CausalLM,
+  policy: CausalLM,
   optimizer: AdamW,
   batches: readonly (readonly Sequence[])[],
-  lr: number,
+  rate: number,
   dropout: DropoutStep | null = null,
-): { watch: Tensor; tokens: number } {
-  let predicted = 0;
-  let tokens = 0;
-  for (const sequence of batches.flat()) {
-    predicted += predictedTokens(sequence);
-    tokens += sequence.ids.length;
-  }
+): { watched: Watched; tokens: number } {
+  const all = batches.flat();
+  const predicted = all.reduce((n, sequence) => n + predictedTokens(sequence), 0);
   const losses = batches.map((sequences, pass) => {
     const { ids, packing, starts } = pack(sequences);
     const { rows, targets } = predictions(sequences, starts);
     const { logProbs, entropy } = withDropout(dropout && { ...dropout, pass }, () =>
-      model.logProbs(ids, packing, rows, targets),
+      policy.logProbs(ids, packing, rows, targets),
     );
     const loss = nllLoss(logProbs, 1 / predicted);
-    const shown = noGrad(() => concat([loss, nllLoss(entropy, -1 / predicted)]));
+    const watched = watch({ loss, entropy: noGrad(() => nllLoss(entropy, -1 / predicted)) });
     backward(loss, optimizer.lossSeed());
-    return shown;
+    return watched;
   });
-  optimizer.step(lr);
-  return { watch: concat([optimizer.control, ...losses]), tokens };
+  optimizer.step(rate);
+  const watched = together<string>([watchControl(optimizer), ...losses]);
+  return { watched, tokens: all.reduce((n, { ids }) => n + ids.length, 0) };
 }
 
-async function readMetrics(watch: Tensor, controlSize: number): Promise<Record<string, number>> {
-  const values = await watch.read();
-  watch.free("the metrics reader");
-  const control = controlMetrics(values, controlSize);
-  let loss = 0;
-  let entropy = 0;
-  for (let i = controlSize; i < values.length; i += 2) {
-    loss += values[i];
-    entropy += values[i + 1];
-  }
-  return { loss, entropy, ...control };
+/** The metrics of an `sftStep`: each pass has its part of the mean loss and of the mean entropy. */
+export async function sftMetrics(watched: Watched): Promise<Record<string, number>> {
+  const [{ control }, ...passes] = await readWatched(watched);
+  const sum = (name: string) => passes.reduce((total, numbers) => total + numbers[name][0], 0);
+  return { loss: sum("loss"), entropy: sum("entropy"), ...controlMetrics(control) };
+}
+
+/**
+ * Enqueues the supervised loss on some sequences, a few at a time, with its gradient times `factor`; the loss is the mean
+ * over all their response tokens. Used beside other losses.
+ */
+export function nllPasses(
+  policy: CausalLM,
+  sequences: readonly Sequence[],
+  batch: number,
+  factor: number,
+): Watched<"loss">[] {
+  const predicted = sequences.reduce((n, sequence) => n + predictedTokens(sequence), 0);
+  return Array.from({ length: Math.ceil(sequences.length / batch) }, (_, i) =>
+    scope(() => {
+      const part = sequences.slice(i * batch, (i + 1) * batch);
+      const { ids, packing, starts } = pack(part);
+      const { rows, targets } = predictions(part, starts);
+      const loss = nllLoss(policy.logProbs(ids, packing, rows, targets).logProbs, 1 / predicted);
+      const watched = watch({ loss });
+      backward(loss, factor);
+      return watched;
+    }),
+  );
 }
 
 /** Mean loss per response token, perplexity and mean entropy on held-out sequences. */
-export async function evaluateSft(model: CausalLM, sequences: readonly Sequence[]): Promise<Record<string, number>> {
+export async function evaluateSft(policy: CausalLM, sequences: readonly Sequence[]): Promise<Record<string, number>> {
   let nll = 0;
-  let entropyTotal = 0;
+  let entropies = 0;
   let count = 0;
-  for (const [first, last] of scoringParts(sequences, model)) {
+  for (const [first, last] of scoringParts(sequences, policy)) {
     const part = sequences.slice(first, last);
-    const sums = scope(() =>
+    const watched = scope(() =>
       noGrad(() => {
         const { ids, packing, starts } = pack(part);
         const { rows, targets } = predictions(part, starts);
         count += rows.length;
-        const { logProbs, entropy } = model.logProbs(ids, packing, rows, targets);
-        return concat([nllLoss(logProbs, 1), nllLoss(entropy, -1)]);
+        const { logProbs, entropy } = policy.logProbs(ids, packing, rows, targets);
+        return watch({ nll: nllLoss(logProbs, 1), entropy: nllLoss(entropy, -1) });
       }),
     );
-    const [a, b] = await sums.read();
-    sums.free("evaluation");
-    nll += a;
-    entropyTotal += b;
+    const [numbers] = await readWatched(watched);
+    nll += numbers.nll[0];
+    entropies += numbers.entropy[0];
   }
   if (count === 0) throw new UserError("the evaluation set has no response tokens");
-  return { eval_loss: nll / count, eval_perplexity: Math.exp(nll / count), eval_entropy: entropyTotal / count };
+  return { eval_loss: nll / count, eval_perplexity: Math.exp(nll / count), eval_entropy: entropies / count };
 }

@@ -1,10 +1,8 @@
 /** Named numbers of a step: they stay on the GPU, in one vector, until somebody reads them, mostly a step later. */
 import type { AdamW } from "../nn/optimizer.ts";
 import { readControl } from "../nn/optimizer.ts";
-import { noGrad } from "../tensor/autograd.ts";
+import { noGrad, scope, type Tensor } from "../tensor/core.ts";
 import { concat } from "../tensor/ops/shape.ts";
-import { scope } from "../tensor/scope.ts";
-import type { Tensor } from "../tensor/tensor.ts";
 
 /** Numbers that the parts of a step left, and how they lie in their vector: one list of names and sizes for each part. */
 export interface Watched<K extends string = string> {

@@ -142,7 +142,9 @@ function resolveTable(table: Table, sources: readonly Source[], before: Origin |
     if (Object.hasOwn(given, key)) result[key] = given[key];
     else result[key] = value instanceof Later ? value.value(result, dialect) : value;
     if (setting.required && result[key] === null) {
-      mistakes.push(`${spell(key)} is not set${spell(key).startsWith("--") ? ", neither as a flag nor in a file" : ""}`);
+      mistakes.push(
+        `${spell(key)} is not set${spell(key).startsWith("--") ? ", neither as a flag nor in a file" : ""}`,
+      );
     }
   }
   if (mistakes.length > 0) throw new UserError(mistakes.join("\n"));

@@ -19,7 +19,9 @@ export class Later<T> {
 }
 
 /** A default by dialect; those that are not listed have the first one's. */
-export function byDialect<T>(values: Readonly<Record<string, T>>): Later<T> {
+export function byDialect<const T extends string | number | boolean | null>(
+  values: Readonly<Record<string, T>>,
+): Later<T> {
   const [[, base], ...others] = Object.entries(values);
   const shown = (value: T) => (value === null ? "none" : String(value));
   const words = [shown(base), ...others.map(([dialect, value]) => `${dialect}: ${shown(value)}`)].join("; ");
@@ -31,11 +33,11 @@ export function byDialect<T>(values: Readonly<Record<string, T>>): Later<T> {
  * A default that follows from the other settings of the record.
  * @param words say what it is, for `--help`
  */
-export const derived = <T>(
-  value: (values: Readonly<Record<string, never>>, dialect: string | null) => T,
+export const derived = <T, V extends object>(
+  value: (values: Readonly<V>, dialect: string | null) => T,
   words: string,
   nullable = false,
-): Later<T> => new Later(value as Later<T>["value"], words, nullable);
+): Later<T> => new Later(value as unknown as Later<T>["value"], words, nullable);
 
 /** One option of a trainer or a verb. */
 export interface Setting<T = unknown> {
@@ -95,11 +97,14 @@ export function group(heading: string) {
       more: More = {},
     ): Setting<C> => ({ kind: "choice", default: value, help, group: heading, choices, ...more }),
     /** One of the choices, or none, which is the default. */
-    maybeChoice: <const C extends string>(
-      choices: readonly C[],
-      help: string,
-      more: More = {},
-    ): Setting<C | null> => ({ kind: "choice", default: null, help, group: heading, choices, ...more }),
+    maybeChoice: <const C extends string>(choices: readonly C[], help: string, more: More = {}): Setting<C | null> => ({
+      kind: "choice",
+      default: null,
+      help,
+      group: heading,
+      choices,
+      ...more,
+    }),
   };
 }
 

@@ -1,8 +1,10 @@
 /**
- * Advantages without a critic: a response is compared with the other responses to its prompt. Responses come prompt by
+ * From rewards to advantages. With a critic: generalised advantage estimation. Without one: a response is compared with the other responses to its prompt. Responses come prompt by
  * prompt, `group` of each. Host arithmetic in float64.
  */
-import { average, moments, standardDeviation } from "../stats.ts";
+import type { Rollout } from "./rollout.ts";
+import type { Response } from "./sampler.ts";
+import { average, gae, moments, standardDeviation, whiten } from "./stats.ts";
 
 /** What a group's rewards are divided by, after its mean is taken off. */
 export type ScaleRewards = "group" | "batch" | "none";
@@ -85,4 +87,43 @@ export function averagingWeights(
     };
     return Float32Array.from(lengths.flatMap((length) => new Array<number>(length).fill(weight(length))));
   });
+}
+
+/** One response with everything the update needs; arrays by response token. */
+export interface Experience {
+  response: Response;
+  logProbs: Float32Array;
+  refLogProbs: Float32Array;
+  /** One longer than the response where its score has a slot of its own; likewise the returns. */
+  values: Float32Array;
+  advantages: ArrayLike<number>;
+  returns: ArrayLike<number>;
+}
+
+/**
+ * Advantages and returns by generalised advantage estimation (Schulman et al. 2016).
+ * @param values as long as the rewards
+ */
+export function gaeExperience(
+  { responses, logProbs, refLogProbs, rewards }: Pick<Rollout, "responses" | "logProbs" | "refLogProbs" | "rewards">,
+  values: readonly Float32Array[],
+  { gamma, lam: lambda, whitenAdvantages }: { gamma: number; lam: number; whitenAdvantages: boolean },
+): { experience: Experience[]; metrics: Record<string, number> } {
+  const estimates = rewards.map((r, i) => gae(r, values[i], { gamma, lambda }));
+  const own: ArrayLike<number>[] = estimates.map((e, i) => e.advantages.subarray(0, logProbs[i].length));
+  const advantages = whitenAdvantages ? whiten(own, { unbiased: true }) : own;
+  const experience = responses.map((response, i) => ({
+    response,
+    logProbs: logProbs[i],
+    refLogProbs: refLogProbs[i],
+    values: values[i],
+    advantages: advantages[i],
+    returns: estimates[i].returns,
+  }));
+  const metrics = {
+    value: average(values.map(average)),
+    return: average(estimates.map((e) => average(e.returns))),
+    advantage: average(own.map(average)),
+  };
+  return { experience, metrics };
 }

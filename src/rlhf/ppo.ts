@@ -1,0 +1,431 @@
+/**
+ * Proximal policy optimisation from rewards (Schulman et al. 2017; for language models Ouyang et al. 2022), with four
+ * models: the policy is trained, the reference is the policy as it started, the reward scores whole responses, and the
+ * critic (mostly a second copy of the reward model, score head included) predicts what is still to come at every token.
+ *
+ * One iteration: sample responses; measure log-probabilities, reference log-probabilities, scores and values; shape
+ * per-token rewards (score at the end, minus KL everywhere); estimate advantages; take optimizer steps on the clipped
+ * losses, and on a supervised loss beside them where there are sequences to remember (ptx).
+ *
+ * The public implementations differ in details that change results: `dialect` picks the defaults of one of them, PaddleNLP
+ * as it was released ("paddle") or later ("paddle-late"), safe-rlhf since December 2023 ("safe"), or TRL ("trl"). What was
+ * left out: training the critic alone before the policy.
+ */
+import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
+import { AdamW } from "../nn/optimizer.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { UserError } from "../runtime/errors.ts";
+import { byDialect, dialectIn, group, type Input, settings, spelled } from "../settings/index.ts";
+import { backward, type Tensor, tensor } from "../tensor/core.ts";
+import { add, clamp, exp, maximum, minimum, mul, neg, scale, square, sub } from "../tensor/ops/elementwise.ts";
+import { lerpInto } from "../tensor/ops/lerp.ts";
+import { sum } from "../tensor/ops/reduce.ts";
+import { type Experience, gaeExperience } from "./advantages.ts";
+import { pack, predictedTokens, predictions, type Sequence } from "./batch.ts";
+import type { Trainee } from "./checkpoint.ts";
+import { evaluateResponses } from "./evaluate.ts";
+import type { TrainEvent } from "./events.ts";
+import { loop, type RunOptions } from "./loop.ts";
+import { entropyLoss, klLoss } from "./losses/penalties.ts";
+import { responseValues, valueRows } from "./measure.ts";
+import { descend, flat, type Minibatch, minibatches, sharesOf } from "./minibatches.ts";
+import { levelsOf, Offload, offloadSettings } from "./offload.ts";
+import { baseOf, copyOf, criticOf } from "./partners.ts";
+import { policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
+import { PromptOrder } from "./prompts.ts";
+import { type Rewards, residentsOf, rewardParts } from "./rewards.ts";
+import { collectRollout, type Rollout, type RolloutState, rolloutSettings } from "./rollout.ts";
+import { type PromptData, policySampler, promptsOf, type Response, type Sampler, tokenizerOf } from "./sampler.ts";
+import * as shared from "./settings.ts";
+import { nllPasses } from "./sft.ts";
+import { adaptKlCoef, freshNormalizer, tokenWeights } from "./stats.ts";
+import { adamOf, rateAt } from "./training.ts";
+import { watch } from "./watch.ts";
+
+const own = group("PPO");
+const { positive, probability } = shared;
+const count = { min: 1 };
+
+/** PPO's settings. Those that the dialects disagree on have a default for each. */
+export const ppo = settings(
+  "ppo",
+  {
+    dialect: own.choice(
+      ["paddle", "paddle-late", "safe", "trl"],
+      "paddle",
+      "Conventions of PaddleNLP (first or late versions), safe-rlhf or TRL where they differ",
+    ),
+    numTrainEpochs: shared.rollout.float(null, "Passes over the prompts, where max_steps is not set", positive),
+    maxSteps: shared.rollout.int(
+      null,
+      "Rollouts, each of which is one step; default: as num_train_epochs says, or 50",
+      count,
+    ),
+    rolloutBatchSize: shared.rollout.int(64, "Prompts in one rollout", {
+      ...count,
+      aka: ["per_device_prompt_batch_size"],
+    }),
+    ...rolloutSettings,
+    gamma: own.float(1, "Discount", probability),
+    lam: own.float(0.95, "Lambda of GAE", probability),
+    whitenAdvantages: own.bool(
+      byDialect({ paddle: false, "paddle-late": true, trl: true }),
+      "Normalise advantages over a rollout",
+      { aka: ["normalize_advantage"] },
+    ),
+    numPpoEpochs: own.int(byDialect({ paddle: 1, trl: 4 }), "Passes over each rollout", {
+      ...count,
+      aka: ["update_iters"],
+    }),
+    shuffleMinibatches: own.bool(
+      byDialect({ paddle: false, trl: true }),
+      "Draw minibatches anew for every pass; else response j of every prompt comes before response j + 1 of any",
+    ),
+    lossAverage: own.choice(
+      ["token", "sequence"],
+      byDialect({ paddle: "token", safe: "sequence" }),
+      "Losses average over all tokens, or over sequences of token averages",
+    ),
+    clipRange: own.float(0.2, "Clip of the probability ratio", { ...positive, aka: ["cliprange", "clip_range_ratio"] }),
+    clipRangeHigh: own.float(null, "Clip above 1, where it differs", { ...positive, aka: ["cliprange_high"] }),
+    dualClip: own.float(null, "Bound of the loss where the advantage is negative, above 1; default: none", {
+      min: 1,
+      exclusiveMin: true,
+    }),
+    clipRangeValue: own.float(byDialect({ paddle: 5, trl: 0.2 }), "Clip of the value's change", {
+      ...positive,
+      aka: ["cliprange_value"],
+    }),
+    vfCoef: own.float(
+      byDialect({ paddle: 1, trl: 0.1 }),
+      "Multiplies the critic's loss before its gradient is clipped",
+      {
+        min: 0,
+      },
+    ),
+    entropyCoef: own.float(0, "Weight of an entropy bonus", { min: 0, aka: ["entropy_coeff"] }),
+    ptxCoef: own.float(16, "Weight of the supervised loss beside PPO's", { min: 0 }),
+    ptxCombination: own.choice(
+      ["average", "sum"],
+      "average",
+      "Learn half of each gradient as PaddleNLP and safe-rlhf do, or all of both",
+    ),
+    emaBeta: own.float(null, "Keep a moving average of the policy, in ema/ (0.992 is usual); default: none", {
+      min: 0,
+      max: 0.999999,
+    }),
+    emaGeneration: own.bool(true, "Sample from the moving average, as PaddleNLP does"),
+    ...shared.optimiser(1e-5, "constant", 16, { beta2: byDialect({ paddle: 0.95, trl: 0.999 }) }),
+    ...shared.scheduleEnd,
+    ...shared.criticOptimiser,
+    ...offloadSettings,
+    ...shared.shown,
+    evalSteps: shared.logging.int(
+      0,
+      "Rollouts between evaluations on held-out prompts, also before the first and after the last; 0 leaves them out",
+      { min: 0 },
+    ),
+    ...shared.common,
+  },
+  (o, name) => {
+    if (o.minNewTokens > o.responseLength) {
+      throw new UserError(
+        `${name("minNewTokens")} ${o.minNewTokens} is more than ${name("responseLength")} ${o.responseLength}`,
+      );
+    }
+    if (o.klPlacement === "loss" && o.klEstimator === "k1" && o.klCoef !== 0) {
+      throw new UserError(
+        `${name("klPlacement")} loss needs ${name("klEstimator")} k2 or k3: the gradient through k1 is zero on average, so ` +
+          "nothing would hold the policy",
+      );
+    }
+    if (o.targetKl !== null && !(o.klCoef > 0)) {
+      throw new UserError(
+        `${name("targetKl")} multiplies ${name("klCoef")}, which is 0: set it to what it is to begin with`,
+      );
+    }
+    levelsOf(o);
+  },
+);
+
+/** PPO's settings, resolved. */
+export type PpoSettings = ReturnType<typeof ppo>;
+
+/** The models of a run. What is left out is made from the policy, and freed in the end. */
+export interface PpoModels {
+  /** Trained in place: a whole model, or an adapter on a base. */
+  policy: CausalLM;
+  /** The policy as it started: a copy, or the base that its adapter stands on. It must not be trained with the policy. */
+  reference?: CausalLM;
+  /** Trained in place. Default: the policy's body with a fresh head. All models may stand on one base. */
+  critic?: ScoreModel;
+  rewards: Rewards;
+  /** A second policy as it starts, to become the moving average of the first, for `emaBeta`. */
+  average?: CausalLM;
+  /** Default: the policy's own. */
+  tokenizer?: TextTokenizer;
+  /** Draws responses instead of the policy, or of its moving average. */
+  sampler?: Sampler;
+  /** The true reward, where there is one: reported, never trained on. */
+  gold?: (response: Response) => number;
+}
+
+/** Prompts, mostly, and supervised sequences that are learned beside the responses; `ptxEval` shows what is forgotten. */
+export type PpoData = PromptData & { ptx?: readonly Sequence[]; ptxEval?: readonly Sequence[] };
+
+/**
+ * Trains the policy and the critic in place. Emits one step event per rollout. The run's folder holds the finished policy,
+ * once more as `policy/` (PaddleNLP's name for it), the critic as `value/` and a moving average as `ema/`.
+ * @throws UserError for settings or data under which nothing would be learned, and for losses that are not finite
+ */
+export async function* trainPpo(
+  models: PpoModels,
+  data: PpoData,
+  chosen: Input<typeof ppo.table> | PpoSettings,
+  run: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const o = ppo(chosen as Input<typeof ppo.table>);
+  const { policy, rewards, gold } = models;
+  const tokenizer = tokenizerOf(models);
+  const room = { context: policy.config.maxPositions, response: o.responseLength, together: o.maxLength };
+  const prompts = await promptsOf(data, tokenizer, room);
+  const { ptx, ptxEval } = data as PpoData;
+  if (ptx && !ptx.some((sequence) => predictedTokens(sequence) > 0)) {
+    throw new UserError("the ptx dataset has no token to learn: leave it out, or give prompts with completions");
+  }
+  if (o.evalSteps > 0 && prompts.eval.length === 0) {
+    throw new UserError(`${spelled(o, "evalSteps")} needs held-out prompts: name a dataset for them, or leave it out`);
+  }
+  const made: Model[] = [];
+  const make = <M extends Model>(model: M): M => {
+    made.push(model);
+    return model;
+  };
+  const reference = models.reference ?? baseOf(policy) ?? make(copyOf(policy, "reference"));
+  const critic = models.critic ?? make(criticOf(policy, o.seed));
+  const follower = o.emaBeta === null ? null : (models.average ?? make(copyOf(policy, "moving average")));
+  critic.gradientCheckpointing = o.criticGradientCheckpointing ?? o.gradientCheckpointing;
+  policy.gradientCheckpointing = o.gradientCheckpointing;
+
+  const parts = rewardParts(rewards, o.rewardWeights);
+  const offload = new Offload(levelsOf(o));
+  const { within } = offload;
+  await offload.add("reference", residentsOf(reference));
+  await offload.add(
+    "reward",
+    parts.functions.flatMap((f) => f.residents ?? []),
+  );
+  if (follower) await offload.add("average", residentsOf(follower));
+  await offload.add("critic", residentsOf(critic));
+  await offload.add("policy", residentsOf(policy));
+  const actor = { model: policy, optimizer: await within(["policy"], async () => new AdamW(policy.store, adamOf(o))) };
+  await offload.add("policy optimizer", [actor.optimizer.resident]);
+  const criticAdam = { ...adamOf(o), weightDecay: o.criticWeightDecay ?? o.weightDecay };
+  const value = { model: critic, optimizer: await within(["critic"], async () => new AdamW(critic.store, criticAdam)) };
+  await offload.add("critic optimizer", [value.optimizer.resident]);
+
+  const plain = policySampler(policy, tokenizer);
+  const sampler = models.sampler ?? (follower && o.emaGeneration ? policySampler(follower, tokenizer) : plain);
+  const dialect = dialectIn(o);
+  const inputs = { policy, sampler, reference, rewards: parts, tokenizer, prompts: prompts.train, gold, within };
+  const order = new PromptOrder(prompts.train.length, o.seed);
+  const remembered = o.ptxCoef === 0 ? [] : (ptx ?? []).filter((s) => predictedTokens(s) > 0);
+  const ptxOrder = new PromptOrder(remembered.length, o.seed);
+  const passes = Math.ceil(((o.numTrainEpochs ?? 0) * prompts.train.length) / o.rolloutBatchSize);
+  const maxSteps = o.maxSteps ?? (passes || 50);
+  const state: RolloutState = { klCoef: o.klCoef, normalizer: freshNormalizer() };
+  const everything = ["policy", "average", "critic", "policy optimizer", "critic optimizer"] as const;
+
+  yield* loop(
+    {
+      stage: "ppo",
+      maxSteps,
+      parameters: policy.store.count,
+      kept: { policy: actor, value, ...(follower && { ema: { model: follower } }) },
+      state: { save: () => ({ ...state }), load: (saved) => void Object.assign(state, saved) },
+      epoch: (done) => (done * o.rolloutBatchSize) / prompts.train.length,
+      prepare: (step) =>
+        collectRollout(inputs, order.take(step * o.rolloutBatchSize, o.rolloutBatchSize), step, state, o),
+      async step(step, rollout: Rollout) {
+        const slots = rollout.rewards.map((r) => r.length);
+        const values = await within(["critic"], () => responseValues(critic, rollout.responses, slots));
+        const { experience, metrics: estimated } = gaeExperience(rollout, values, o);
+        const n = remembered.length > 0 ? experience.length : 0;
+        const beside = ptxOrder.take(step * n, n).map((i) => remembered[i]);
+        const context = { ptx: beside, follower, klCoef: state.klCoef };
+        const steps = minibatches(experience, { rollout: step, maxSteps }, o);
+        const working = ["policy", "average", "policy optimizer"] as const;
+        const learned = await within(working, () => updatePolicy(actor, steps, context, o));
+        const valued = await within(["critic", "critic optimizer"], () => updateValue(value, steps, o));
+        if (o.targetKl !== null) {
+          state.klCoef = adaptKlCoef(state.klCoef, rollout.metrics.kl, o.targetKl, experience.length, o.klHorizon);
+        }
+        const skipped = learned.skipped_steps + valued.skipped_steps;
+        const metrics = { ...rollout.metrics, ...estimated, ...learned, ...valued, skipped_steps: skipped };
+        return {
+          metrics: withPublishedNames(metrics, dialect),
+          tokens: experience.reduce((total, e) => total + e.response.ids.length, 0),
+          samples: rollout.samples,
+        };
+      },
+      finite: ["actor_loss", "critic_loss", "kl"],
+      ...(o.evalSteps > 0 && {
+        evaluate: async (done: number) => {
+          const held = { ...inputs, sampler: plain, prompts: prompts.eval, remembered: ptxEval };
+          const { metrics, rows } = await evaluateResponses(held, done, o, run.folder);
+          return { metrics: withPublishedNames(metrics, dialect), rows };
+        },
+        evaluateFirst: true,
+      }),
+      finished: () => ({ "": policy, policy, value: critic, ...(follower && { ema: follower }) }),
+      around: {
+        checkpoint: (work) => within(everything, work),
+        models: (work) => within(["policy", "average", "critic"], work),
+      },
+      close() {
+        actor.optimizer.destroy();
+        value.optimizer.destroy();
+        for (const model of made) model.destroy();
+      },
+    },
+    o,
+    run,
+  );
+}
+
+const LIMIT = 20; // of exponents: e^20 is far beyond every clip
+
+/**
+ * PPO's clipped surrogate: -sum_t w_t min(rho_t A_t, clip(rho_t, 1 - e, 1 + e) A_t), with rho_t = exp(log p_t - log p_old_t).
+ * @param logProbs of the current policy, [tokens]; the others are constants of the same shape
+ * @param weights turn the sum into an average, see `tokenWeights`
+ * @param clip `clipRangeHigh` is the bound above where it differs; `dualClip` keeps the objective, where the advantage is
+ * negative, at this many times it or above (Ye et al. 2020)
+ */
+export function policyLoss(
+  logProbs: Tensor,
+  { oldLogProbs, advantages, weights }: { oldLogProbs: Tensor; advantages: Tensor; weights: Tensor },
+  {
+    clipRange,
+    clipRangeHigh,
+    dualClip,
+  }: Pick<PpoSettings, "clipRange"> & Partial<Pick<PpoSettings, "clipRangeHigh" | "dualClip">>,
+): Tensor {
+  const ratio = exp(clamp(sub(logProbs, oldLogProbs), -LIMIT, LIMIT));
+  const clipped = clamp(ratio, 1 - clipRange, 1 + (clipRangeHigh ?? clipRange));
+  let objective = minimum(mul(advantages, ratio), mul(advantages, clipped));
+  // Positive advantages have positive objectives, so that the bound 0 is none for them.
+  if (dualClip) objective = maximum(objective, scale(clamp(advantages, -3.4e38, 0), dualClip));
+  return neg(sum(mul(weights, objective)));
+}
+
+/** PPO's clipped value loss: 0.5 sum_t w_t max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2). */
+export function valueLoss(
+  values: Tensor,
+  { oldValues, returns, weights }: { oldValues: Tensor; returns: Tensor; weights: Tensor },
+  clipRange: number,
+): Tensor {
+  const clipped = add(oldValues, clamp(sub(values, oldValues), -clipRange, clipRange));
+  const error = maximum(square(sub(values, returns)), square(sub(clipped, returns)));
+  return scale(sum(mul(weights, error)), 0.5);
+}
+
+/** The policy's loss and gradient on a few responses; `share` is the micro-batch's part of the optimizer step. */
+export function policyPass(
+  policy: CausalLM,
+  part: readonly Experience[],
+  share: number,
+  klCoef: number,
+  o: PpoSettings,
+) {
+  const sequences = part.map((e) => e.response);
+  const { ids, packing, starts } = pack(sequences);
+  const { rows, targets, lengths } = predictions(sequences, starts);
+  const weights = tensor(tokenWeights(lengths, o.lossAverage));
+  const oldLogProbs = tensor(flat(part, (e) => e.logProbs));
+  const advantages = tensor(flat(part, (e) => e.advantages));
+  const temperature = o.tempered === "always" ? o.temperature : 1;
+  const { logProbs, entropy } = policy.logProbs(ids, packing, rows, targets, temperature);
+  let loss = policyLoss(logProbs, { oldLogProbs, advantages, weights }, o);
+  if (o.klPlacement === "loss" && klCoef !== 0) {
+    const refLogProbs = tensor(flat(part, (e) => e.refLogProbs));
+    loss = add(loss, scale(klLoss(logProbs, { refLogProbs, weights }, o.klEstimator, o.klClamp ?? undefined), klCoef));
+  }
+  if (o.entropyCoef !== 0) loss = add(loss, scale(entropyLoss(entropy, weights), o.entropyCoef));
+  const watched = watch({ loss, logProbs, entropy });
+  backward(loss, share);
+  return watched;
+}
+
+/** The critic's loss and gradient on a few responses. */
+export function valuePass(critic: ScoreModel, part: readonly Experience[], share: number, o: PpoSettings) {
+  const sequences = part.map((e) => e.response);
+  const { ids, packing, starts } = pack(sequences);
+  const slots = part.map((e) => e.values.length);
+  const values = critic.scores(ids, packing, valueRows(sequences, starts, slots));
+  const constants = {
+    oldValues: tensor(flat(part, (e) => e.values)),
+    returns: tensor(flat(part, (e) => e.returns)),
+    weights: tensor(tokenWeights(slots, o.lossAverage)),
+  };
+  const loss = valueLoss(values, constants, o.clipRangeValue);
+  const watched = watch({ loss, values });
+  backward(loss, share * o.vfCoef);
+  return watched;
+}
+
+/** Takes the policy's optimizer steps on one rollout, and on as many sequences to remember; a moving average follows. */
+export async function updatePolicy(
+  { model, optimizer }: Trainee,
+  steps: readonly Minibatch<Experience>[],
+  { ptx, follower, klCoef }: { ptx: readonly Sequence[]; follower: CausalLM | null; klCoef: number },
+  o: PpoSettings,
+): Promise<Record<string, number>> {
+  const policy = model as CausalLM;
+  const half = ptx.length > 0 && o.ptxCombination === "average" ? 0.5 : 1;
+  const { read, parts, beside, control, rate } = await descend(optimizer, steps, {
+    shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.logProbs.length),
+    pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
+    rate: ({ total, taken }) => rateAt(o, total, taken),
+    beside: ({ first, size }) =>
+      nllPasses(policy, ptx.slice(first, first + size), o.perDeviceTrainBatchSize, o.ptxCoef * half),
+    after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
+  });
+  const ptxLoss = beside.reduce((total, { loss }) => total + loss[0], 0) / steps.length;
+  return {
+    ...policyMetrics(read, parts, o),
+    // Each optimizer step's supervised loss is the sum over its micro-batches.
+    ...(beside.length > 0 && { ptx_loss: ptxLoss }),
+    actor_grad_norm: control.gradNorm,
+    skipped_steps: control.skipped,
+    learning_rate: rate,
+  };
+}
+
+/** Takes the critic's optimizer steps on one rollout. */
+export async function updateValue(
+  { model, optimizer }: Trainee,
+  steps: readonly Minibatch<Experience>[],
+  o: PpoSettings,
+): Promise<Record<string, number>> {
+  const { read, parts, control, rate } = await descend(optimizer, steps, {
+    shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.values.length),
+    pass: (part, share) => valuePass(model as ScoreModel, part, share, o),
+    rate: ({ total, taken }) => rateAt(criticRate(o), total, taken),
+  });
+  return {
+    ...valueMetrics(read, parts, o.clipRangeValue),
+    critic_grad_norm: control.gradNorm,
+    skipped_steps: control.skipped,
+    critic_learning_rate: rate,
+  };
+}
+
+/** The critic's own schedule; what it leaves open is the policy's. */
+const criticRate = (o: PpoSettings) => ({
+  learningRate: o.criticLearningRate,
+  lrSchedulerType: o.criticLrSchedulerType ?? o.lrSchedulerType,
+  warmupSteps: o.criticWarmupSteps ?? o.warmupSteps,
+  minLearningRate: o.criticMinLearningRate ?? o.minLearningRate,
+  decaySteps: o.criticDecaySteps ?? o.decaySteps,
+});

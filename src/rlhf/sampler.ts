@@ -1,0 +1,154 @@
+/** The one seam through which trainers get responses: from the policy here, from a server, or from anybody else. */
+import type { ChatMessage } from "../data/chat-template.ts";
+import { type GenerateOptions, generate } from "../nn/generate.ts";
+import type { CausalLM } from "../nn/models.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { UserError } from "../runtime/errors.ts";
+import { uint32 } from "../runtime/rng.ts";
+import type { Sequence } from "./batch.ts";
+
+/** A prompt to respond to. */
+export interface Prompt {
+  text: string;
+  /** The conversation that was written as `text`, where there was one. */
+  messages?: readonly ChatMessage[];
+  /** The answer that the data has, where it has one. */
+  target?: string;
+  /** The row of the dataset with all its columns, where it comes from one. */
+  row?: Readonly<Record<string, unknown>>;
+  ids: Uint32Array;
+}
+
+/** A response as it was sampled. */
+export interface Response extends Sequence, Pick<Prompt, "target" | "row" | "messages"> {
+  /** Index of the prompt in its list. */
+  prompt: number;
+  /** Which of the prompt's samples it is. */
+  sample: number;
+  promptText: string;
+  /** Without special tokens. */
+  text: string;
+  /** It ended by itself. */
+  ended: boolean;
+}
+
+/** How responses are drawn. */
+export interface SamplingOptions extends Omit<GenerateOptions, "seed" | "streams"> {
+  seed: number;
+  /** Separates the random numbers of one iteration from the next. */
+  iteration: number;
+  /** Hears of responses as soon as all of their prompt are there: what fails later does not undo them. */
+  onResponses?: (responses: readonly Response[]) => Promise<void>;
+}
+
+/** Draws `samples` responses to each prompt, prompt by prompt; `promptIds` are stable numbers of the prompts. */
+export type Sampler = (
+  prompts: readonly Prompt[],
+  promptIds: ArrayLike<number>,
+  options: SamplingOptions,
+) => Promise<Response[]>;
+
+/** A sampler that is a model here. */
+export const policySampler =
+  (policy: CausalLM, tokenizer: TextTokenizer): Sampler =>
+  (...request) =>
+    sampleResponses(policy, tokenizer, ...request);
+
+/** For each id, how often it stands before: a prompt that comes twice in one iteration must not get the same responses. */
+export function earlierOnes(ids: ArrayLike<number>): number[] {
+  const seen = new Map<number, number>();
+  return Array.from(ids, (id) => {
+    const before = seen.get(id) ?? 0;
+    seen.set(id, before + 1);
+    return before;
+  });
+}
+
+/** What a response hands on of its prompt. */
+export const fromPrompt = ({ text, target, row, messages }: Prompt) => ({
+  promptText: text,
+  ...(target !== undefined && { target }),
+  ...(row && { row }),
+  ...(messages && { messages }),
+});
+
+/**
+ * Draws `samples` responses to each prompt, prompt by prompt. The random numbers are keyed by (seed, iteration, prompt id,
+ * sample, token), so a response does not depend on what else is sampled with it.
+ * @param promptIds stable numbers of the prompts, e.g. their places in the dataset
+ */
+export async function sampleResponses(
+  policy: CausalLM,
+  tokenizer: TextTokenizer,
+  prompts: readonly Prompt[],
+  promptIds: ArrayLike<number>,
+  options: SamplingOptions,
+): Promise<Response[]> {
+  const samples = options.samples ?? 1;
+  const earlier = earlierOnes(promptIds);
+  const streams = Array.from({ length: prompts.length * samples }, (_, i) => {
+    const at = Math.floor(i / samples);
+    return uint32(options.seed, options.iteration, promptIds[at], earlier[at] * samples + (i % samples));
+  });
+  const completions = await generate(
+    policy,
+    prompts.map((p) => p.ids),
+    { ...options, streams },
+  );
+  const responses = completions.map(({ prompt, ids, ended }, i): Response => {
+    const given = prompts[prompt].ids;
+    const whole = new Uint32Array(given.length + ids.length);
+    whole.set(given);
+    whole.set(ids, given.length);
+    return {
+      ids: whole,
+      promptLength: given.length,
+      prompt,
+      sample: i % samples,
+      ...fromPrompt(prompts[prompt]),
+      text: tokenizer.decode(ids, { continued: true }),
+      ended,
+    };
+  });
+  await options.onResponses?.(responses);
+  return responses;
+}
+
+/** A response cut to what a limit on prompt and response together leaves it: one token at least. */
+export function withinLength(response: Response, maxLength: number, tokenizer: TextTokenizer): Response {
+  const { ids, promptLength } = response;
+  const kept = Math.max(promptLength + 1, maxLength);
+  if (ids.length <= kept) return response;
+  const cut = ids.slice(0, kept);
+  const text = tokenizer.decode(cut.subarray(promptLength), { continued: true });
+  return { ...response, ids: cut, text, ended: false };
+}
+
+/** The tokenizer of a trainer's models: the one that is named, or the policy's own. Throws a UserError where there is none. */
+export function tokenizerOf({ policy, tokenizer }: { policy: CausalLM; tokenizer?: TextTokenizer }): TextTokenizer {
+  const found = tokenizer ?? policy.tokenizer;
+  if (found) return found;
+  throw new UserError("responses need a tokenizer: give one beside the policy, or a policy that openModel opened");
+}
+
+/** Where prompts come from: a list, held-out ones beside it, or a dataset that makes them for a tokenizer. */
+export type PromptData =
+  | readonly Prompt[]
+  | { train: readonly Prompt[]; eval?: readonly Prompt[] }
+  | {
+      prompts(
+        tokenizer: TextTokenizer,
+        room: { context: number; response: number; together?: number | null },
+      ): Promise<{ train: Prompt[]; eval: Prompt[] }>;
+    };
+
+/** The prompts of a run, with room for responses of a length. Throws a UserError where there are none. */
+export async function promptsOf(
+  data: PromptData,
+  tokenizer: TextTokenizer,
+  room: { context: number; response: number; together?: number | null },
+): Promise<{ train: readonly Prompt[]; eval: readonly Prompt[] }> {
+  const found = "prompts" in data ? await data.prompts(tokenizer, room) : "train" in data ? data : { train: data };
+  if (found.train.length === 0) throw new UserError("there is no prompt to respond to: the dataset is empty");
+  return { train: found.train, eval: found.eval ?? [] };
+}
