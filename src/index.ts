@@ -15,5 +15,5 @@ export * from "./tensor/ops/elementwise.ts";
 export { linear, matmul } from "./tensor/ops/matmul.ts";
 export { mean, sum } from "./tensor/ops/reduce.ts";
 export { reshape } from "./tensor/ops/shape.ts";
-export { PackedWeight } from "./tensor/packed.ts";
 export { Parameter, ParameterStore } from "./tensor/params.ts";
+export { QuantizedWeight } from "./tensor/quantized.ts";

@@ -61,7 +61,7 @@ function sampledError({ m, n, k, mode, a, b }: Product, c: ArrayLike<number>): n
 export const webrlhfProduct: Multiplier = async ({ m, n, k, mode, a, b }) => {
   const x = tensor(a, mode === "TN" ? [k, m] : [m, k]);
   const y = tensor(b, mode === "NT" ? [n, k] : [k, n]);
-  const multiply = () => gemm(x, y, mode, m, n, k);
+  const multiply = () => gemm(x, y, mode, [m, n, k]);
   return gpuArm("webrlhf", {
     enqueue: () => scope(() => void multiply()),
     wait: finish,
