@@ -3,6 +3,7 @@
  * trainers in `webrlhf/rlhf`; `webrlhf/open` makes all of these from names, `webrlhf/cli` is the command line.
  */
 export { adapterNote, type Caps, caps, closeDevice, type OpenOptions, openDevice } from "./gpu/device.ts";
+export { type KernelTime, profile } from "./gpu/profile.ts";
 export { finish, type Stats, stats } from "./gpu/stream.ts";
 export { parseRepo, resolveDataset, resolveModel } from "./io/hub.ts";
 export { browserStore } from "./io/hub-browser.ts";
@@ -10,10 +11,13 @@ export { HttpError, OpenAIClient, type OpenAIClientOptions } from "./io/openai-c
 export { parseSafetensors, writeSafetensors } from "./io/safetensors.ts";
 export { isUserError, UserError } from "./runtime/errors.ts";
 export { diskFiles, type Files, memoryFiles } from "./runtime/files.ts";
-export { backward, noGrad, scope, Tensor, tensor } from "./tensor/core.ts";
+export { backward, noGrad, scope, Tensor, tensor, zeros } from "./tensor/core.ts";
+export { type AttentionOptions, attention } from "./tensor/ops/attention.ts";
 export * from "./tensor/ops/elementwise.ts";
+export { tokenLogProbs } from "./tensor/ops/logprobs.ts";
 export { linear, matmul } from "./tensor/ops/matmul.ts";
 export { mean, sum } from "./tensor/ops/reduce.ts";
 export { reshape } from "./tensor/ops/shape.ts";
-export { PackedWeight } from "./tensor/packed.ts";
+export { type Packing, packing } from "./tensor/packing.ts";
 export { Parameter, ParameterStore } from "./tensor/params.ts";
+export { QuantizedWeight } from "./tensor/quantized.ts";

@@ -6,7 +6,6 @@ import { commandOf, normaliseFlags } from "./command.ts";
 import { helpLayout } from "./help.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 import { type Context, Interrupted } from "./verb.ts";
-import { registerBench } from "./verbs/bench.ts";
 import { registerDoctor } from "./verbs/doctor.ts";
 import { verbGroups, verbs } from "./verbs/index.ts";
 import { registerRun } from "./verbs/run.ts";
@@ -49,7 +48,6 @@ function makeProgram(terminal: Terminal): Command {
   program.commandsGroup("Recipes, this machine, help:").helpCommand("help [verb]", "Show a verb's options");
   registerRun(program, verbs, context);
   registerDoctor(program);
-  registerBench(program);
   return program;
 }
 

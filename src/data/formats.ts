@@ -5,21 +5,9 @@ import { UserError } from "../runtime/errors.ts";
 import type { OpenFile } from "../runtime/open.ts";
 import { containerRows, isContainer } from "./lmflow.ts";
 import { parquetRows } from "./parquet.ts";
-import type { RowSchema } from "./schemas.ts";
+import type { Row, RowOptions } from "./row.ts";
 
-/** One row of a dataset file and where it stands, e.g. "pairs.jsonl:12". */
-export interface Row {
-  value: unknown;
-  where: string;
-  /** How it becomes a record, where its columns do not decide that. */
-  schema?: RowSchema;
-}
-
-export interface RowOptions {
-  /** How plain text is cut into records: at blank lines (default) or not at all. */
-  textSplit?: "blank" | "whole";
-}
-
+/** A kind of file and how its rows are read. */
 export interface FileFormat {
   name: string;
   /** Endings of file names without ".gz", e.g. ".jsonl". */

@@ -16,7 +16,7 @@ export { type BpeOptions, type TokenizerJson, type TrainedTokenizer, trainBpe } 
 export { builtinTemplate } from "./builtin-templates.ts";
 export { type ChatMessage, ChatTemplate, type RenderOptions, type Span } from "./chat-template.ts";
 export { type Description, describe, labelBalance, type Spread, spread } from "./describe.ts";
-export { type FileFormat, formatOf, type Row, type RowOptions, registerFormat } from "./formats.ts";
+export { type FileFormat, formatOf, registerFormat } from "./formats.ts";
 export { conversationText, type Message, renderMessages, type Style } from "./messages.ts";
 export { ARMO_ATTRIBUTES, chosenColumns, type Rated, ratedRows } from "./rated.ts";
 export { type Consumer, consume, learned } from "./raw/consumers.ts";
@@ -59,6 +59,7 @@ export type {
   RecordOf,
   TextRecord,
 } from "./records.ts";
+export type { Row, RowOptions } from "./row.ts";
 export { type Columns, type RowSchema, registerSchema, type SchemaOptions, schemaOf } from "./schemas.ts";
 export { readSampledRows, rowLine, type SampledRow, type ScoredRow, scored } from "./scored-rows.ts";
 export { StreamDecoder, type StreamOptions } from "./stream-decoder.ts";

@@ -3,8 +3,8 @@
  * The type is read as JSON wherever it stands. Its oldest reward data has no type and instances of `positive` and `negative`.
  */
 import { UserError } from "../runtime/errors.ts";
-import type { Row } from "./formats.ts";
 import { checkMessages } from "./messages.ts";
+import type { Row } from "./row.ts";
 import { type Columns, columnsOf, type RowSchema, readAs, type SchemaOptions } from "./schemas.ts";
 
 /** Fields that an instance of each type must have; others are allowed. */

@@ -1,5 +1,11 @@
 /** How TRL 0.x and Online-RLHF shorten a preference pair: the prompt first, to a length of its own, then the answers. */
-import type { PreferenceExample } from "./batches.ts";
+
+/** Two answers behind one prompt, as whole sequences of token ids. */
+interface TokenPair {
+  chosen: Uint32Array;
+  rejected: Uint32Array;
+  promptLength: number;
+}
 
 export interface PairLimits {
   /** Longest prompt plus answer, in tokens. */
@@ -16,7 +22,7 @@ export interface PairLimits {
  * The pair within the limits: unchanged where the longer answer fits. Else the prompt is cut to `maxPromptLength`; where
  * that is not enough, each answer to `maxLength - maxPromptLength`.
  */
-export function shortenPair<P extends PreferenceExample>(pair: P, limits: PairLimits): P {
+export function shortenPair<P extends TokenPair>(pair: P, limits: PairLimits): P {
   const { maxLength, maxPromptLength, side, kept = 0 } = limits;
   const { promptLength } = pair;
   const longest = Math.max(pair.chosen.length, pair.rejected.length) - promptLength;

@@ -1,7 +1,7 @@
 /** Parquet files, as Hugging Face datasets are stored, a group of rows at a time. The reader is loaded only when needed. */
 import { UserError } from "../runtime/errors.ts";
 import type { OpenFile } from "../runtime/open.ts";
-import type { Row } from "./formats.ts";
+import type { Row } from "./row.ts";
 
 /** Rows that are turned into objects at once. */
 const BLOCK = 1000;

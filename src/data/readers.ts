@@ -2,12 +2,14 @@
 import { UserError } from "../runtime/errors.ts";
 import { bytesFile, hasDisk, type OpenFile, openFile, openStream, urlFile } from "../runtime/open.ts";
 import { permutation, streamId } from "../runtime/rng.ts";
-import { decompressed, formatOf, type Row, type RowOptions } from "./formats.ts";
+import { decompressed, formatOf } from "./formats.ts";
 import { Reasons } from "./reasons.ts";
 import type { DataRecord, Preference, RecordKind, RecordOf } from "./records.ts";
+import type { Row, RowOptions } from "./row.ts";
 import { type Columns, columnsOf, type RowSchema, type SchemaOptions, schemaOf } from "./schemas.ts";
 
-export { type FileFormat, type Row, registerFormat } from "./formats.ts";
+export { type FileFormat, registerFormat } from "./formats.ts";
+export type { Row } from "./row.ts";
 export { type Columns, type RowSchema, registerSchema } from "./schemas.ts";
 
 /** A path (in a browser a URL), or anything with a name and a stream of bytes, such as a browser's File. */

@@ -1,6 +1,6 @@
 import { UserError } from "../runtime/errors.ts";
 import { withoutNoise } from "../runtime/stderr.ts";
-import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter, isSoftware } from "./adapter.ts";
+import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter, isSoftware } from "./found-adapter.ts";
 import { chosenDriver, hasVulkanLoader, useEmbeddedVulkan } from "./software.ts";
 import { calmly } from "./ticks.ts";
 

@@ -4,6 +4,7 @@
  */
 import { UserError } from "../runtime/errors.ts";
 import { requestAdapter } from "./adapter.ts";
+import { isSoftware } from "./found-adapter.ts";
 
 /** What the kernels need to know about the adapter. */
 export interface Caps {
@@ -105,14 +106,10 @@ async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
 function describe(adapter: GPUAdapter, gpu: GPU, device: GPUDevice, options: OpenOptions): Caps {
   const info = adapter.info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
   const name = info.description || [info.vendor, info.architecture].filter(Boolean).join(" ") || "unknown adapter";
-  const software = /llvmpipe|lavapipe|swiftshader|softpipe|warp|basic render/i.test(
-    `${name} ${info.architecture} ${info.device}`,
-  );
   const limit = (key: string) => Number((device.limits as unknown as Record<string, number>)[key]);
   const subgroups = device.features.has("subgroups" as GPUFeatureName);
-  const fallback = (info as { isFallbackAdapter?: boolean }).isFallbackAdapter === true;
   return {
-    kind: software || fallback ? "cpu" : "hardware",
+    kind: isSoftware(adapter) ? "cpu" : "hardware",
     name,
     subgroups,
     subgroupSize: subgroups ? (info.subgroupMinSize ?? 0) : 0,

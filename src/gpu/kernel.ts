@@ -5,9 +5,9 @@
  */
 import { caps, device, onClose, watchError } from "./device.ts";
 import type { BufferView } from "./pool.ts";
-import { scalarDeclaration, scalarLayouts } from "./scalars.ts";
+import { type ScalarType, scalarDeclaration, scalarLayouts } from "./scalars.ts";
 
-export type ScalarType = "u32" | "i32" | "f32";
+export type { ScalarType };
 
 export interface KernelSpec {
   /** Unique, e.g. "rmsnorm_fwd"; appears in errors and profiles. */

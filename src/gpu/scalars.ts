@@ -4,7 +4,9 @@
  * than immediates, so immediates come first wherever they exist.
  */
 import { caps, device, onClose } from "./device.ts";
-import type { ScalarType } from "./kernel.ts";
+
+/** A scalar's type in WGSL. */
+export type ScalarType = "u32" | "i32" | "f32";
 
 const BYTES = 64;
 const SLOT = 256; // minimum dynamic-offset alignment

@@ -6,7 +6,7 @@ import { type GgufTensor, readGgufHeader } from "./gguf.ts";
 import { ggufConfig, ggufGeneration, notSupported } from "./gguf-config.ts";
 import { GgufMetadata } from "./gguf-metadata.ts";
 import { hfTensor, type Layout, rowInFile } from "./gguf-names.ts";
-import { ggufTokenizer } from "./gguf-tokenizer.ts";
+import { ggufTokenizer, type TokenizerFiles } from "./gguf-tokenizer.ts";
 import type { WeightSource } from "./weights.ts";
 
 export interface GgufModel {
@@ -16,12 +16,6 @@ export interface GgufModel {
   generation: Record<string, unknown>;
   weights: WeightSource;
   hasTokenizer: boolean;
-}
-
-/** What tokenizer.json and tokenizer_config.json hold. */
-export interface TokenizerFiles {
-  json: Record<string, unknown>;
-  config: Record<string, unknown>;
 }
 
 /** Opens a GGUF file. The caller closes its weights. */

@@ -4,8 +4,13 @@
  */
 
 import type { GgufMetadata } from "./gguf-metadata.ts";
-import type { TokenizerFiles } from "./gguf-model.ts";
 import { impliedMerges } from "./merges.ts";
+
+/** What tokenizer.json and tokenizer_config.json hold. */
+export interface TokenizerFiles {
+  json: Record<string, unknown>;
+  config: Record<string, unknown>;
+}
 
 type Json = Record<string, unknown>;
 

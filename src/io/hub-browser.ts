@@ -5,7 +5,7 @@
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { blobFile, type OpenFile } from "../runtime/open.ts";
-import type { Download, HubStore, Repo } from "./hub.ts";
+import type { Download, HubStore, Repo } from "./hub-store.ts";
 
 const PART = 16 << 20;
 

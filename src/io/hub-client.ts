@@ -1,6 +1,6 @@
 /** What is asked of a Hugging Face hub over HTTP. */
 import { UserError } from "../runtime/errors.ts";
-import type { Download, HubOptions, Repo } from "./hub.ts";
+import type { Download, HubOptions, Repo } from "./hub-store.ts";
 
 export interface HubFile {
   /** Path within the repository. */

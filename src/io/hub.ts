@@ -8,60 +8,10 @@
  */
 import { UserError } from "../runtime/errors.ts";
 import { HubClient, type HubFile } from "./hub-client.ts";
+import type { HubOptions, HubStore, Repo } from "./hub-store.ts";
 import { datasetFiles, modelFiles, type Wanted } from "./hub-wanted.ts";
 
-export interface Repo {
-  kind: "models" | "datasets";
-  /** "org/name", or a name alone. */
-  id: string;
-  revision: string;
-}
-
-/** A file on its way into the store. */
-export interface Download {
-  /** Bytes that are there already. */
-  readonly size: number;
-  write(bytes: Uint8Array): Promise<void>;
-  /** Throws away what is there. */
-  restart(): Promise<void>;
-  /** The hash of all bytes in hexadecimal; git's has the header "blob <size>\0" before them. */
-  hash(kind: "sha256" | "git-sha1"): Promise<string>;
-  /** Gives the file its name. */
-  finish(): Promise<void>;
-  /** Leaves it to be gone on with later. */
-  leave(): Promise<void>;
-}
-
-/** Where downloads are kept: the standard cache on disk, or a browser's private files. */
-export interface HubStore {
-  /** For messages. */
-  readonly where: string;
-  commitOf(repo: Repo): Promise<string | null>;
-  writeCommit(repo: Repo, commit: string): Promise<void>;
-  /** The path under which the files of a commit are found. */
-  folder(repo: Repo, commit: string): string;
-  /** Names of the files of a commit that are there, in subfolders too. */
-  names(repo: Repo, commit: string): Promise<string[]>;
-  read(repo: Repo, commit: string, name: string): Promise<Uint8Array | null>;
-  hasBlob(repo: Repo, etag: string): Promise<boolean>;
-  download(repo: Repo, etag: string): Promise<Download>;
-  /** Gives a stored blob a name within a commit. */
-  link(repo: Repo, commit: string, name: string, etag: string): Promise<void>;
-}
-
-export interface HubOptions {
-  store: HubStore;
-  /** Never use the network. */
-  offline?: boolean;
-  /** Default https://huggingface.co. */
-  endpoint?: string;
-  token?: string | null;
-  signal?: AbortSignal;
-  onProgress?: (file: string, received: number, total: number) => void;
-  fetch?: typeof fetch;
-  /** Milliseconds before the first repetition of a request that failed, three times as many before the next; default 200. */
-  retryMs?: number;
-}
+export type { HubOptions, Repo };
 
 /** Whether a text can be the name of a repository, perhaps with "@revision". A path that exists comes first: ask before. */
 export function parseRepo(text: string, kind: Repo["kind"] = "models", revision?: string): Repo | null {

@@ -6,7 +6,7 @@
  * whose kernels are chosen by the number of rows.
  */
 import { UserError } from "../runtime/errors.ts";
-import type { SlotStep } from "../tensor/ops/sample-slots.ts";
+import type { SlotStep } from "../tensor/ops/sample.ts";
 import type { TopTokens } from "../tensor/ops/top-tokens.ts";
 import { Generation, type GenerationRequest, type Piece, type Sample } from "./generation.ts";
 import type { CausalLM } from "./models.ts";

@@ -1,17 +1,10 @@
 /** Sampling from a language model: prefill once per prompt, then decode all samples together through a KV cache. */
-import { flush } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
-import { noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
-import { gatherRows } from "../tensor/ops/embedding.ts";
-import { kvCacheFork } from "../tensor/ops/kvcache.ts";
-import { allDone, readSamples, type SampleState, sampleState, sampleTokens } from "../tensor/ops/sample.ts";
-import { packing } from "../tensor/packing.ts";
-import { KvCache } from "./cache.ts";
-import { Engine } from "./engine.ts";
-import type { Generation } from "./generation.ts";
 import type { CausalLM } from "./models.ts";
-import { needsSlots, type SamplingParams } from "./sampling.ts";
+import { type SamplingParams, slotOptions } from "./sampling.ts";
+import { SlotDecoder, type SlotSequence } from "./slot-decoder.ts";
 
+/** How `generate` samples: `SamplingParams`, and which responses it is to give. */
 export interface GenerateOptions extends SamplingParams {
   /** Responses per prompt; they share its prefill. Default 1. */
   samples?: number;
@@ -24,6 +17,7 @@ export interface GenerateOptions extends SamplingParams {
   batchSize?: number;
 }
 
+/** A response that `generate` gives. */
 export interface Completion {
   /** Index of the prompt. */
   prompt: number;
@@ -39,7 +33,8 @@ export interface Completion {
 const STEPS_PER_LOOK = 16;
 
 /**
- * Responses in the order of the prompts, `samples` for each. The model's weights are only read.
+ * Samples responses in the order of the prompts, `samples` for each. The model's weights are only read. A batch is closed:
+ * it is decoded until its last response has ended, so that the same call gives the same bits.
  * Throws `UserError` when a prompt is empty or leaves no room for a response in the model's context.
  */
 export async function generate(
@@ -47,9 +42,8 @@ export async function generate(
   prompts: readonly Uint32Array[],
   options: GenerateOptions,
 ): Promise<Completion[]> {
-  const { samples = 1, batchSize = 256 } = options;
+  const { samples = 1, batchSize = 256, streams } = options;
   const { maxPositions } = model.config;
-  const settings = { ...options, eosIds: options.eosIds ?? model.config.eosIds };
   prompts.forEach((p, i) => {
     if (p.length === 0) throw new UserError(`prompt ${i} is empty: a model needs at least one token to go on from`);
     if (p.length + options.maxNewTokens > maxPositions) {
@@ -59,167 +53,59 @@ export async function generate(
       );
     }
   });
-  if (needsSlots(settings)) return generateInSlots(model, prompts, settings);
   const perBatch = Math.max(1, Math.floor(batchSize / samples));
   const completions: Completion[] = [];
   for (let first = 0, last = 0; first < prompts.length; first = last) {
     let tokens = 0;
     do tokens += prompts[last++].length;
     while (last < Math.min(prompts.length, first + perBatch) && tokens + prompts[last].length <= model.tokensPerPass);
-    const part = prompts.slice(first, last);
-    const streams = Array.from({ length: part.length * samples }, (_, i) => {
-      const response = first * samples + i;
-      return options.streams ? options.streams[response] : response;
+    const sequences = prompts.slice(first, last).flatMap((ids, i) => {
+      const prompt = ids.subarray(); // sequences share a prefill by identity, and each prompt has its own
+      return Array.from({ length: samples }, (_, k) => {
+        const response = (first + i) * samples + k;
+        return { prompt, options: slotOptions(options, model.config, streams ? streams[response] : response), top: 0 };
+      });
     });
-    for (const done of await generateBatch(model, part, streams, settings)) {
-      completions.push({ ...done, prompt: first + done.prompt });
+    for (const [i, done] of (await decodeBatch(model, sequences)).entries()) {
+      completions.push({ ...done, prompt: first + Math.floor(i / samples) });
     }
   }
   return completions;
 }
 
-/** The same with options that only slots know; a response that has ended makes room for the next. */
-async function generateInSlots(
-  model: CausalLM,
-  prompts: readonly Uint32Array[],
-  options: GenerateOptions,
-): Promise<Completion[]> {
-  const { samples = 1, batchSize = 256 } = options;
-  const longest = prompts.reduce((most, p) => Math.max(most, p.length), 0);
-  const engine = new Engine(model, {
-    slots: Math.max(1, Math.min(batchSize, prompts.length * samples)),
-    capacity: longest + options.maxNewTokens,
-    stepsPerRead: STEPS_PER_LOOK,
-    fixedRows: true,
-  });
-  try {
-    const requests = prompts.map((ids, i) => {
-      const streams = Array.from({ length: samples }, (_, k) => options.streams?.[i * samples + k] ?? i * samples + k);
-      return engine.submit({ ids, params: options, samples, streams });
-    });
-    const completions = await Promise.all(requests.map((request, prompt) => collect(request, prompt, samples)));
-    return completions.flat();
-  } finally {
-    await engine.close();
-  }
-}
-
-/** All that a request gives, by sample. */
-async function collect(request: Generation, prompt: number, samples: number): Promise<Completion[]> {
-  const parts = Array.from({ length: samples }, () => ({
-    ids: [] as number[],
-    logProbs: [] as number[],
-    ended: false,
+/** Decodes sequences together until all have ended. */
+async function decodeBatch(model: CausalLM, sequences: readonly SlotSequence[]): Promise<Omit<Completion, "prompt">[]> {
+  const { maxNewTokens, endIds } = sequences[0].options;
+  const longest = sequences.reduce((most, { prompt }) => Math.max(most, prompt.length), 0);
+  const found = sequences.map(() => ({
+    ids: new Uint32Array(maxNewTokens),
+    logProbs: new Float32Array(maxNewTokens),
+    length: 0,
+    done: false,
   }));
-  for await (const { sample, ids, logProbs, finish } of request) {
-    const part = parts[sample];
-    part.ids.push(...ids);
-    part.logProbs.push(...logProbs);
-    part.ended ||= finish === "stop";
-  }
-  return parts.map(({ ids, logProbs, ended }) => ({
-    prompt,
-    ids: Uint32Array.from(ids),
-    ended,
-    logProbs: Float32Array.from(logProbs),
-  }));
-}
-
-async function generateBatch(
-  model: CausalLM,
-  prompts: readonly Uint32Array[],
-  streams: readonly number[],
-  options: GenerateOptions & { eosIds: readonly number[] },
-): Promise<Completion[]> {
-  const { samples = 1, maxNewTokens } = options;
-  const session = scope(() => noGrad(() => prefill(model, prompts, streams, options)));
-  const { state, cache, slots } = session;
+  const decoder = new SlotDecoder(model, sequences.length, longest + maxNewTokens, STEPS_PER_LOOK);
   try {
-    for (let step = 1; step < maxNewTokens; step++) {
-      scope(() => noGrad(() => decode(model, state, cache, slots, options)));
-      if (step % STEPS_PER_LOOK === 0 && step + 1 < maxNewTokens && (await allDone(state))) break;
+    let joining = sequences.map((sequence, slot) => ({ slot, sequence }));
+    for (let drawn = 0; drawn < maxNewTokens && found.some(({ done }) => !done); joining = []) {
+      const prefill = joining.length > 0 ? 1 : 0;
+      const steps = Math.min(STEPS_PER_LOOK, maxNewTokens - drawn - prefill);
+      const turn = await decoder.turn([], joining, steps, sequences.length);
+      drawn += prefill + steps;
+      for (const step of prefill ? [turn.first, ...turn.steps] : turn.steps) {
+        found.forEach((response, row) => {
+          if (response.done) return;
+          response.ids[response.length] = step.tokens[row];
+          response.logProbs[response.length++] = step.rawLogProbs[row];
+          response.done = step.done[row];
+        });
+      }
     }
-    const { tokens, rawLogProbs } = await readSamples(state);
-    return tokens.map((ids, b) => ({
-      prompt: Math.floor(b / samples),
-      ids,
-      ended: ids.length > 0 && options.eosIds.includes(ids[ids.length - 1]),
-      logProbs: rawLogProbs[b],
-    }));
   } finally {
-    cache.free();
-    for (const t of [slots, ...Object.values(state)])
-      if (typeof t === "object") (t as Tensor).free("the end of generation");
-    flush();
+    decoder.free();
   }
-}
-
-interface Session {
-  state: SampleState;
-  cache: KvCache;
-  /** Cache slot of each response: its own index. */
-  slots: Tensor;
-}
-
-/** Runs the prompts, copies their keys and values to every sample, and draws the first token of each response. */
-function prefill(
-  model: CausalLM,
-  prompts: readonly Uint32Array[],
-  streams: readonly number[],
-  options: GenerateOptions & { eosIds: readonly number[] },
-): Session {
-  const { samples = 1, maxNewTokens } = options;
-  const lengths = prompts.map((p) => p.length);
-  const tokens = new Uint32Array(lengths.reduce((a, b) => a + b, 0));
-  const slotOfRow = new Uint32Array(tokens.length);
-  const lastRows: number[] = [];
-  let at = 0;
-  prompts.forEach((prompt, i) => {
-    tokens.set(prompt, at);
-    slotOfRow.fill(i * samples, at, at + prompt.length);
-    at += prompt.length;
-    for (let k = 0; k < samples; k++) lastRows.push(at - 1);
-  });
-  const count = prompts.length * samples;
-  const cache = new KvCache(model.config, count, Math.max(...lengths) + maxNewTokens);
-  const hidden = model.decoder.forward(
-    { gpu: tensor(tokens) },
-    { packing: packing(lengths), cache, slots: tensor(slotOfRow) },
-  );
-  if (samples > 1) forkPrompts(cache, lengths, samples);
-  const promptLengths = lastRows.map((_, b) => lengths[Math.floor(b / samples)]);
-  const state = sampleState({ streams, promptLengths, maxNewTokens });
-  sampleTokens(model.logits(gatherRows(hidden, tensor(Uint32Array.from(lastRows)))), state, options);
-  return { state, cache, slots: tensor(Uint32Array.from({ length: count }, (_, i) => i)) };
-}
-
-/** Copies each prompt's first slot to the slots of its other samples. */
-function forkPrompts(cache: KvCache, lengths: readonly number[], samples: number): void {
-  const from: number[] = [];
-  const to: number[] = [];
-  const sizes: number[] = [];
-  lengths.forEach((length, i) => {
-    for (let k = 1; k < samples; k++) {
-      from.push(i * samples);
-      to.push(i * samples + k);
-      sizes.push(length);
-    }
-  });
-  const [sources, targets, copied] = [from, to, sizes].map((list) => tensor(Uint32Array.from(list)));
-  for (const { keys, values } of cache.all) kvCacheFork(keys, values, sources, targets, copied);
-}
-
-/** One token for every response; responses that are done are carried along. */
-function decode(
-  model: CausalLM,
-  state: SampleState,
-  cache: KvCache,
-  slots: Tensor,
-  options: GenerateOptions & { eosIds: readonly number[] },
-): void {
-  const hidden = model.decoder.forward(
-    { gpu: state.next },
-    { cache, slots, positions: state.positions, lengths: state.cachedLengths },
-  );
-  sampleTokens(model.logits(hidden), state, options);
+  return found.map(({ ids, logProbs, length }) => ({
+    ids: ids.slice(0, length),
+    logProbs: logProbs.slice(0, length),
+    ended: endIds.includes(ids[length - 1]),
+  }));
 }

@@ -1,7 +1,7 @@
 /** A request to the engine and the stream of what it gives. */
 import type { TopTokens } from "../tensor/ops/top-tokens.ts";
 import type { SamplingParams } from "./sampling.ts";
-import type { Sequence } from "./slot-decoder.ts";
+import type { SlotSequence } from "./slot-decoder.ts";
 
 export interface GenerationRequest {
   ids: Uint32Array;
@@ -31,7 +31,7 @@ export interface Piece {
 export interface Sample {
   readonly generation: Generation;
   readonly sample: number;
-  readonly sequence: Sequence;
+  readonly sequence: SlotSequence;
   /** Tokens handed out, and tokens whose steps were enqueued. */
   sent: number;
   enqueued: number;

@@ -1,5 +1,5 @@
 /** Models: decoders with heads, generation, optimizers, Hugging Face folders. */
-export type { PackedFormat, WeightFormat } from "../tensor/quantize.ts";
+export type { QuantizedFormat, WeightFormat } from "../tensor/quantize.ts";
 export { type Activation, type DecoderConfig, type DecoderShape, decoderConfig, type RopeScaling } from "./config.ts";
 export { type ConvertOptions, convertModel } from "./convert.ts";
 export { Decoder } from "./decoder.ts";

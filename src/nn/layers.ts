@@ -63,6 +63,6 @@ export class Embedding extends Module {
   }
 
   forward(ids: Tensor, host?: ArrayLike<number>): Tensor {
-    return embedding(this.weight.value, ids, host);
+    return embedding(this.weight.stored, ids, host);
   }
 }

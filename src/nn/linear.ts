@@ -4,8 +4,8 @@ import type { Tensor } from "../tensor/core.ts";
 import { cast } from "../tensor/ops/cast.ts";
 import { addLora } from "../tensor/ops/lora.ts";
 import { linear } from "../tensor/ops/matmul.ts";
-import { PackedWeight } from "../tensor/packed.ts";
 import { Parameter } from "../tensor/params.ts";
+import { QuantizedWeight } from "../tensor/quantized.ts";
 import { dropoutScope } from "./dropout.ts";
 import { Module } from "./module.ts";
 
@@ -22,7 +22,7 @@ export interface LowRank {
 
 /**
  * y = x W^T + b (+ residual), W [out, in]; with an adapter also + s (drop(x) A^T) B^T. Rows in f16 meet a copy of the
- * weights in f16, made for each pass, or packed weights as they are.
+ * weights in f16, made for each pass, or quantized weights as they are.
  */
 export class Linear extends Module {
   readonly weight: Parameter;
@@ -38,9 +38,11 @@ export class Linear extends Module {
 
   forward(x: Tensor, residual?: Tensor): Tensor {
     const { weight, bias, adapter } = this;
-    const asIs = (value: Tensor) => x.dtype !== "f16" || value instanceof PackedWeight;
-    const like = ({ value }: Parameter) => (asIs(value) ? value : cast(value, "f16"));
-    const y = linear(x, like(weight), { bias: bias ? like(bias) : undefined, residual });
+    const like = ({ value }: Parameter) => (x.dtype === "f16" ? cast(value, "f16") : value);
+    const y = linear(x, weight.stored instanceof QuantizedWeight ? weight.stored : like(weight), {
+      bias: bias ? like(bias) : undefined,
+      residual,
+    });
     if (!adapter) return y;
     const parts = adapter.parts.map((part) => ({ ...part, b: like(part.b) }));
     const scope = dropoutScope();

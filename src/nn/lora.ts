@@ -8,10 +8,10 @@
  */
 import { copy } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
-import { scope, type Tensor } from "../tensor/core.ts";
+import { scope, Tensor } from "../tensor/core.ts";
 import { addLowRank } from "../tensor/ops/lora.ts";
-import { PackedWeight } from "../tensor/packed.ts";
 import { Parameter } from "../tensor/params.ts";
+import type { Weight } from "../tensor/quantized.ts";
 import type { DecoderConfig } from "./config.ts";
 import type { Decoder, Sequences } from "./decoder.ts";
 import { dropoutScope, withDropout } from "./dropout.ts";
@@ -102,13 +102,13 @@ export class Adapter {
 
   /** Starts the copies from the base's values. */
   copyFromBase(): void {
-    for (const { original, copy: own } of this.saved) copyValues(original.value, own.value);
+    for (const { original, copy: own } of this.saved) copyValues(original.stored, own.value);
   }
 
   /** Runs `fn` with the adapter on: the base's layers and saved modules are the adapter's as long as it runs. */
   apply<R>(fn: () => R): R {
     const before = this.layers.map(({ linear }) => linear.adapter);
-    const values = this.saved.map(({ original }) => original.value);
+    const values = this.saved.map(({ original }) => original.stored);
     const outer = active;
     active = this;
     if (!this.merged) for (const { linear, lowRank } of this.layers) linear.adapter = lowRank;
@@ -141,9 +141,9 @@ export class Adapter {
   private addTo(sign: 1 | -1): void {
     if (this.merged === sign > 0) throw new Error(`the adapter is ${this.merged ? "merged already" : "not merged"}`);
     for (const { linear } of this.layers) {
-      const { value } = linear.weight;
-      if (!(value instanceof PackedWeight)) continue;
-      throw new UserError(`an adapter merges into float32 weights only, and the base is stored as ${value.format}`);
+      const { stored } = linear.weight;
+      if (stored instanceof Tensor) continue;
+      throw new UserError(`an adapter merges into float32 weights only, and the base is stored as ${stored.format}`);
     }
     scope(() => {
       for (const { linear, lowRank } of this.layers) {
@@ -186,9 +186,9 @@ export class AdaptedDecoder {
 }
 
 /** Copies a parameter's values on the GPU. */
-export function copyValues(from: Tensor, to: Tensor): void {
-  if (from instanceof PackedWeight) from.unpackInto(to);
-  else copy(from.view, to.view, from.size * 4);
+export function copyValues(from: Weight, to: Tensor): void {
+  if (from instanceof Tensor) copy(from.view, to.view, from.size * 4);
+  else from.unpackInto(to);
 }
 
 function sizeOf(name: string, { rank, alpha, rsLora, exceptions }: LoraOptions): { rank: number; scale: number } {

@@ -13,6 +13,7 @@ import { reshape } from "../tensor/ops/shape.ts";
 import type { Packing } from "../tensor/packing.ts";
 import { Parameter, ParameterStore } from "../tensor/params.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
+import type { Weight } from "../tensor/quantized.ts";
 import { type DecoderConfig, widestActivation } from "./config.ts";
 import { Decoder } from "./decoder.ts";
 import type { HeadKind } from "./huggingface.ts";
@@ -118,7 +119,7 @@ export abstract class Model extends Module {
 export class CausalLM extends Model {
   /** The LM head [vocab, hidden]; null when it is the embedding matrix, or the base's. */
   readonly head: Parameter | null;
-  private readonly baseHead: () => Tensor;
+  private readonly baseHead: () => Weight;
 
   /** @param format how the matrices are stored; in a format other than float32 the model is frozen */
   constructor(on: Footing, label = "model", format: WeightFormat = "float32") {
@@ -133,14 +134,14 @@ export class CausalLM extends Model {
       this.baseHead = () => base.headWeight;
     } else {
       const { embed } = this.decoder as Decoder;
-      this.baseHead = () => embed.weight.value;
+      this.baseHead = () => embed.weight.stored;
     }
     this.allocate(label, format);
   }
 
   /** Tied embeddings stay the base's, whatever copy an adapter has of them: so does PEFT. */
-  get headWeight(): Tensor {
-    return this.head ? this.head.value : this.baseHead();
+  get headWeight(): Weight {
+    return this.head ? this.head.stored : this.baseHead();
   }
 
   override initialize(seed: number): this {

@@ -74,7 +74,7 @@ function toWrite(model: Model, tensor: FileTensor, dtype: DtypeName): TensorToWr
   const shape = shapeInFile(tensor, parameter);
   const { first, last, width } = place(tensor, parameter);
   const readRows = async (from: number, to: number) => {
-    const data = await parameter.value.readPart((first + from) * width, (to - from) * width);
+    const data = await parameter.stored.readPart((first + from) * width, (to - from) * width);
     checkFinite(data, tensor.name, type);
     return data;
   };
@@ -228,7 +228,7 @@ type Upload = (parameter: Parameter, first: number, data: Float32Array) => Promi
 function uploader(): Upload {
   let bytes = 0;
   return async (parameter, first, data) => {
-    parameter.value.writePart(first, data);
+    parameter.stored.writePart(first, data);
     bytes += data.byteLength;
     if (bytes < IN_FLIGHT) return;
     bytes = 0;

@@ -35,23 +35,17 @@ export interface SamplingParams {
   ignoreEos?: boolean;
 }
 
-/** Options of `SamplingParams` that the sampler of whole batches does not know; with one of these, slots are used. */
-export const needsSlots = (p: Partial<SamplingParams>): boolean =>
-  (p.minP ?? 0) > 0 ||
-  (p.repetitionPenalty ?? 1) !== 1 ||
-  (p.presencePenalty ?? 0) !== 0 ||
-  (p.frequencyPenalty ?? 0) !== 0 ||
-  (p.logitBias?.size ?? 0) > 0 ||
-  p.ignoreEos === true ||
-  (p.eosIds?.length ?? 0) > 4;
-
 /** The tokens that end a response. */
 function endIdsOf({ eosIds, ignoreEos }: SamplingParams, config: Pick<DecoderConfig, "eosIds">): number[] {
   return ignoreEos ? [] : [...new Set(eosIds ?? config.eosIds)];
 }
 
 /** Checked options for one sequence. Throws `UserError` that names the option. */
-export function slotOptions(params: SamplingParams, config: DecoderConfig, stream: number): SlotOptions {
+export function slotOptions(
+  params: SamplingParams,
+  config: Pick<DecoderConfig, "vocabSize" | "eosIds">,
+  stream: number,
+): SlotOptions {
   const {
     maxNewTokens,
     minNewTokens = 0,

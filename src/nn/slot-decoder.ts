@@ -3,7 +3,7 @@ import { flush } from "../gpu/stream.ts";
 import { noGrad, scope, tensor } from "../tensor/core.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { kvCacheFork } from "../tensor/ops/kvcache.ts";
-import { type SlotEntry, type SlotNeeds, type SlotStep, Slots } from "../tensor/ops/sample-slots.ts";
+import { type SlotEntry, type SlotNeeds, type SlotStep, Slots } from "../tensor/ops/sample.ts";
 import { isPenalised, type SlotOptions, slotBiases } from "../tensor/ops/slot-options.ts";
 import type { TopTokens } from "../tensor/ops/top-tokens.ts";
 import { packing } from "../tensor/packing.ts";
@@ -11,7 +11,7 @@ import { KvCache } from "./cache.ts";
 import type { CausalLM } from "./models.ts";
 
 /** A sequence to decode. */
-export interface Sequence {
+export interface SlotSequence {
   readonly prompt: Uint32Array;
   readonly options: SlotOptions;
   /** How many of the most probable tokens to report at each step. */
@@ -36,7 +36,8 @@ export class SlotDecoder {
   private readonly model: CausalLM;
   private readonly cache: KvCache;
   private readonly slots: Slots;
-  private readonly occupants: (Sequence | null)[];
+  /** Who is in each slot, and how many tokens of it were enqueued. */
+  private readonly occupants: ({ options: SlotOptions; top: number; drawn: number } | null)[];
 
   /**
    * @param count sequences decoded at once
@@ -60,12 +61,13 @@ export class SlotDecoder {
    */
   turn(
     leaving: readonly number[],
-    joining: readonly { slot: number; sequence: Sequence }[],
+    joining: readonly { slot: number; sequence: SlotSequence }[],
     steps: number,
     rows: number,
   ): Promise<Steps> {
     for (const slot of leaving) this.occupants[slot] = null;
-    for (const { slot, sequence } of joining) this.occupants[slot] = sequence;
+    // The prefill gives the first token.
+    for (const { slot, sequence } of joining) this.occupants[slot] = { ...sequence, drawn: 1 };
     const active = this.occupants.slice(0, rows);
     const top = Math.max(0, ...active.map((s) => s?.top ?? 0));
     this.slots.begin(
@@ -84,9 +86,14 @@ export class SlotDecoder {
       }),
     );
     if (steps > 0) {
-      const needs = scope(() => needsOf(active.map((s) => s?.options ?? null)));
-      for (let step = 1; step <= steps; step++) scope(() => noGrad(() => this.decode(step, rows, needs, top)));
-      needs.biases?.free("the end of the turn");
+      // As long as a row must not end yet, single logits are changed in every step.
+      const waiting = Math.max(0, ...active.map((s) => (s ? s.options.minNewTokens - s.drawn : 0)));
+      const needs = [true, false].map((early) => scope(() => needsOf(active, early)));
+      for (let step = 1; step <= steps; step++) {
+        scope(() => noGrad(() => this.decode(step, rows, needs[step <= waiting ? 0 : 1], top)));
+      }
+      for (const { biases } of needs) biases?.free("the end of the turn");
+      for (const occupant of active) if (occupant) occupant.drawn += steps;
     }
     flush();
     return this.read(joining.length, steps, rows, top);
@@ -98,7 +105,7 @@ export class SlotDecoder {
     return { first: all[0], steps: all.slice(1), top: (step, row) => topOf(step + 1, row) };
   }
 
-  private prefill(joining: readonly { slot: number; sequence: Sequence }[], top: number): void {
+  private prefill(joining: readonly { slot: number; sequence: SlotSequence }[], top: number): void {
     const runs: { prompt: Uint32Array; slots: number[] }[] = [];
     for (const { slot, sequence } of joining) {
       const last = runs.at(-1);
@@ -129,7 +136,16 @@ export class SlotDecoder {
     }
     const logits = model.logits(gatherRows(hidden, tensor(Uint32Array.from(lastRows))));
     const slots = tensor(Uint32Array.from(joining, (j) => j.slot));
-    this.slots.sample(logits, slots, 0, needsOf(joining.map((j) => j.sequence.options)), top);
+    this.slots.sample(
+      logits,
+      slots,
+      0,
+      needsOf(
+        joining.map((j) => j.sequence),
+        true,
+      ),
+      top,
+    );
   }
 
   private decode(step: number, rows: number, needs: SlotNeeds, top: number): void {
@@ -145,13 +161,15 @@ export class SlotDecoder {
   }
 }
 
-function needsOf(rows: readonly (SlotOptions | null)[]): SlotNeeds {
-  const any = (test: (o: SlotOptions) => boolean) => rows.some((o) => o !== null && test(o));
+/** @param early whether rows may have fewer tokens than they need before they end */
+function needsOf(rows: readonly ({ options: SlotOptions } | null)[], early: boolean): SlotNeeds {
+  const options = rows.map((row) => row?.options ?? null);
+  const any = (test: (o: SlotOptions) => boolean) => options.some((o) => o !== null && test(o));
   return {
     sampled: any((o) => o.temperature > 0),
     topK: any((o) => o.topK > 0),
     topP: any((o) => o.topP < 1),
     penalty: any(isPenalised),
-    biases: slotBiases(rows),
+    biases: slotBiases(options, early),
   };
 }

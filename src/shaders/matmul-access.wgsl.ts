@@ -16,8 +16,8 @@ fn read${name}(i: u32, left: u32) -> vec4f {
 }`;
 }
 
-/** `readB` of a packed operand (see packed.wgsl.ts); i is a multiple of 4. What it gives past `left` is finite. */
-export const readPacked =
+/** `readB` of a quantized operand (see quantized.wgsl.ts); i is a multiple of 4. What it gives past `left` is finite. */
+export const readQuantized =
   "fn readB(i: u32, left: u32) -> vec4f { return select(vec4f(), unpack4(i / 4u), left > 0u); }";
 
 /** `finish(i, value)`: one output at flat index i. */

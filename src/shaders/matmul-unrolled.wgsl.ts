@@ -29,8 +29,8 @@ export interface UnrolledTile extends Epilogue {
   /** The operand is bound as vec4 along its contiguous dimension, whose length is then a multiple of 4. */
   vecA: boolean;
   vecB: boolean;
-  /** B is read through `unpack4` and `unpack1` of packed.wgsl.ts; vecB then says which of them. */
-  packed: boolean;
+  /** B is read through `unpack4` and `unpack1` of quantized.wgsl.ts; vecB then says which of them. */
+  quantized: boolean;
 }
 
 /** Can op(A) be read four rows at a time (mode TN), or op(B) four columns at a time (NN, TN), with this tile? */
@@ -49,7 +49,7 @@ interface Operand {
 }
 
 export function unrolledMatmul(tile: UnrolledTile): string {
-  const { mode, rows, cols, lanes, vecA, vecB, packed } = tile;
+  const { mode, rows, cols, lanes, vecA, vecB, quantized } = tile;
   const alongA = mode !== "TN"; // A is contiguous along k
   const alongB = mode === "NT";
   const step = (alongA && vecA) || (alongB && vecB) ? 4 : 2;
@@ -58,7 +58,7 @@ export function unrolledMatmul(tile: UnrolledTile): string {
   const loop = (n: number) =>
     [
       ...loads("a", "x", a.groups, n, alongA, vecA, false),
-      ...loads("b", "y", b.groups, n, alongB, vecB, packed),
+      ...loads("b", "y", b.groups, n, alongB, vecB, quantized),
       ...products(rows, cols, n, a, b),
     ].join("\n");
   const tail = step === 2 ? `  if (k < u.k) {\n${loop(1)}\n  }` : "";
@@ -148,9 +148,9 @@ function loads(
   n: number,
   along: boolean,
   vec: boolean,
-  packed: boolean,
+  quantized: boolean,
 ): string[] {
-  const fetch = (at: string) => (packed ? `unpack${vec ? 4 : 1}(${at})` : `${vec ? "A4" : "f32"}(${name}[${at}])`);
+  const fetch = (at: string) => (quantized ? `unpack${vec ? 4 : 1}(${at})` : `${vec ? "A4" : "f32"}(${name}[${at}])`);
   const lines: string[] = [];
   for (const g of range(groups)) {
     const p = `${name}${g}`;

@@ -1,7 +1,159 @@
 /**
- * One step of sampling for a batch of rows, without sorting and without reading back: thresholds of top-k and top-p are
- * found digit by digit on quantised logits, then the Gumbel-max rule picks among the survivors.
+ * One step of sampling for a batch of rows that come and go, each with options of its own. A slot's options and progress
+ * are STATE words of `state`; row r of the logits belongs to slot slots[r]. Nothing is sorted or read back: thresholds of
+ * top-k and top-p are found digit by digit on quantised logits, then the Gumbel-max rule picks among the survivors.
  */
+
+/** Words of a slot's state, by name; the kernels below and the host share this table. */
+export const SLOT_FIELDS = [
+  "stream",
+  "done",
+  "length",
+  "minNew",
+  "seed0",
+  "seed1",
+  "it",
+  "topK",
+  "topP",
+  "logMinP",
+  "greedy",
+  "maxNew",
+  "repetition",
+  "presence",
+  "frequency",
+  "penalised",
+] as const;
+/** End tokens follow the named fields. */
+export const SLOT_ENDS = 8;
+export const SLOT_WORDS = SLOT_FIELDS.length + SLOT_ENDS;
+
+const FIELDS = `${SLOT_FIELDS.map((name, i) => `const ${name.toUpperCase()} = ${i}u;`).join("\n")}
+const ENDS = ${SLOT_FIELDS.length}u;
+const END_COUNT = ${SLOT_ENDS}u;
+const STATE = ${SLOT_WORDS}u;
+`;
+
+/** Rows of `list` are a slot's new state, then the slot, its position and how much of the cache it attends to. */
+export const SLOT_ADMIT = `${FIELDS}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  let start = i * (STATE + 3u);
+  let slot = list[start + STATE];
+  for (var w = 0u; w < STATE; w++) { state[slot * STATE + w] = list[start + w]; }
+  feed[slot] = 0u;
+  feed[u.slots + slot] = list[start + STATE + 1u];
+  feed[2u * u.slots + slot] = list[start + STATE + 2u];
+}
+`;
+
+/** Clears the token counts of the listed slots. */
+export const SLOT_CLEAR = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  counts[list[i / u.vocab] * u.vocab + i % u.vocab] = 0u;
+}
+`;
+
+/** Marks (slot, token) pairs as standing in the prompt: the top bit, which many invocations may set at once. */
+export const SLOT_MARK = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  let token = list[2u * i + 1u];
+  if (token < u.vocab) { counts[list[2u * i] * u.vocab + token] = 0x80000000u; }
+}
+`;
+
+const PENALTIES = `${FIELDS}
+// Repetition as Hugging Face defines it (prompt and response), presence and frequency as OpenAI does (response only).
+fn penalised(z: f32, slot: u32, token: u32) -> f32 {
+  if (!PENALTY) { return z; }
+  let base = slot * STATE;
+  if (state[base + PENALISED] == 0u) { return z; }
+  let seen = counts[slot * u.vocab + token];
+  if (seen == 0u) { return z; }
+  let r = bitcast<f32>(state[base + REPETITION]);
+  let drawn = f32(seen & 0x7fffffffu);
+  let flat = select(0.0, bitcast<f32>(state[base + PRESENCE]), drawn > 0.0);
+  return select(z * r, z / r, z > 0.0) - drawn * bitcast<f32>(state[base + FREQUENCY]) - flat;
+}
+`;
+
+/** Copies logits, with the penalties of their slots. */
+export const SLOT_PENALTIES = `${PENALTIES}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  out[i] = penalised(raw[i], slots[i / u.vocab], i % u.vocab);
+}
+`;
+
+/** Single logits anew: entries are row, token, bias (added before the penalties), 1 for tokens that wait for minNew. */
+export const SLOT_BIASES = `${PENALTIES}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  let entry = entries[i];
+  if (entry.y >= u.vocab) { return; }
+  let slot = slots[entry.x];
+  let at = entry.x * u.vocab + entry.y;
+  let early = state[slot * STATE + LENGTH] < state[slot * STATE + MINNEW];
+  out[at] = select(penalised(raw[at] + bitcast<f32>(entry.z), slot, entry.y), -1e30, entry.w != 0u && early);
+}
+`;
+
+/** The TOP largest logits of each row with their log-probabilities: largest first, the lower id first among equals. */
+export const SLOT_TOP = `${FIELDS}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let lane = lid % LANES;
+  let row = rowIndex(linearId(wid, nwg), lid);
+  let safe = min(row, u.rows - 1u);
+  let start = safe * u.n;
+  let n = select(u.n, 0u, state[slots[safe] * STATE + DONE] != 0u);
+  var m = 0.0;
+  var logZ = 0.0;
+  var last = 3.0e38; // the value and the token taken before
+  var lastToken = 0u;
+  for (var k = 0u; k < TOP; k++) {
+    var best = LOWEST;
+    var token = 0xffffffu;
+    for (var i = lane; i < n; i += LANES) {
+      let v = logits[start + i];
+      for (var c = 0u; c < WIDTH; c++) {
+        let z = hsum(v * oneHot(c));
+        let id = i * WIDTH + c;
+        if ((z < last || (z == last && id > lastToken && k > 0u)) && z > best) {
+          best = z;
+          token = id;
+        }
+      }
+    }
+    let value = rowMax(best, lid);
+    token = u32(-rowMax(select(-16777215.0, -f32(token), best == value), lid));
+    if (k == 0u) {
+      m = value;
+      var sum = F(0.0);
+      for (var i = lane; i < n; i += LANES) { sum += exp(logits[start + i] - m); }
+      logZ = log(max(rowSum(hsum(sum), lid), 1e-30));
+    }
+    last = value;
+    lastToken = token;
+    if (row < u.rows && lane == 0u) {
+      let at = ((u.step * u.stride + row) * TOP + k) * 2u;
+      out[at] = token;
+      out[at + 1u] = bitcast<u32>(value - m - logZ);
+    }
+  }
+}
+`;
 
 /** What depends on the vector width: noise of the columns i WIDTH .. i WIDTH + WIDTH - 1, and which of them equals m. */
 export const SAMPLE_WIDTH = {
@@ -16,7 +168,7 @@ fn firstEqual(v: F, m: f32) -> u32 { return select(select(select(3u, 2u, v.z == 
 } as const;
 
 /** Random numbers of a token, and logits as levels that thresholds can be searched among. */
-export const SAMPLE_COMMON = `
+const COMMON = `
 fn mulHigh(a: u32, b: u32) -> u32 {
   let a0 = a & 0xffffu;
   let a1 = a >> 16u;
@@ -55,45 +207,50 @@ fn level(d: F) -> U { return U(0xffffffu) - U(min(-d, F(63.99999)) * 262144.0); 
 
 `;
 
-export const SAMPLE = `${SAMPLE_COMMON}
-fn isEos(token: u32) -> bool { return token == u.eos0 || token == u.eos1 || token == u.eos2 || token == u.eos3; }
-
-fn masked(v: F, i: u32, suppress: bool) -> F {
-  var z = v;
-  if (SUPPRESS && suppress) {
-    if (u.eos0 / WIDTH == i) { z -= 1e30 * oneHot(u.eos0 % WIDTH); }
-    if (u.eos1 / WIDTH == i) { z -= 1e30 * oneHot(u.eos1 % WIDTH); }
-    if (u.eos2 / WIDTH == i) { z -= 1e30 * oneHot(u.eos2 % WIDTH); }
-    if (u.eos3 / WIDTH == i) { z -= 1e30 * oneHot(u.eos3 % WIDTH); }
-  }
-  return z;
+/**
+ * One token for each row. `feed` holds, for all slots, the next tokens, then their positions, then how much of the cache
+ * they attend to. `out` gets token, log-probability in the sampling distribution and in the plain softmax, done.
+ */
+export const SLOT_SAMPLE = `${FIELDS}${COMMON}
+fn isEnd(base: u32, token: u32) -> bool {
+  var found = false;
+  for (var e = 0u; e < END_COUNT; e++) { found = found || state[base + ENDS + e] == token; }
+  return found;
 }
 
-@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let lane = lid % LANES;
   let row = rowIndex(linearId(wid, nwg), lid);
   let safe = min(row, u.rows - 1u);
   let start = safe * u.n;
-  let info = rows[safe]; // stream, done, length
-  let n = select(u.n, 0u, info.y != 0u); // finished rows cost nothing, but take part in the reductions
-  let suppress = info.z < u.minNew;
+  let slot = slots[safe];
+  let base = slot * STATE;
+  let done = state[base + DONE] != 0u;
+  let n = select(u.n, 0u, done);
+  let length = state[base + LENGTH];
+  let greedy = state[base + GREEDY] != 0u;
+  let it = bitcast<f32>(state[base + IT]);
+  let topK = bitcast<f32>(state[base + TOPK]);
+  let topP = bitcast<f32>(state[base + TOPP]);
 
   var topRaw = F(LOWEST);
   var top = F(LOWEST);
   for (var i = lane; i < n; i += LANES) {
-    let v = logits[start + i];
-    topRaw = max(topRaw, v);
-    top = max(top, masked(v, i, suppress));
+    top = max(top, logits[start + i]);
+    if (ADJUSTED) { topRaw = max(topRaw, raw[start + i]); }
   }
-  let mRaw = rowMax(hmax(topRaw), lid);
   let m = rowMax(hmax(top), lid);
+  var mRaw = m;
+  if (ADJUSTED) { mRaw = rowMax(hmax(topRaw), lid); }
 
   // Phase 0 looks for the largest level that at least topK logits reach, phase 1 for the largest level above which lies
-  // at least topP of the mass that phase 0 left. Both weigh the logits that reach three candidates per digit.
+  // at least topP of the mass that phase 0 left. Both weigh the logits that reach three candidates per digit. Rows
+  // without the option ignore what is found.
   var threshold = 0u;
   for (var phase = select(1u, 0u, TOP_K); phase < select(1u, 2u, TOP_P); phase += 1u) {
     let survivors = U(threshold);
-    var wanted = u.topK;
+    var wanted = topK;
     var t = 0u;
     for (var digit = 0u; digit < 13u; digit += 1u) {
       let shift = 24u - 2u * digit; // the first round, beyond all levels, only adds up the total mass
@@ -102,7 +259,7 @@ fn masked(v: F, i: u32, suppress: bool) -> F {
       var c2 = F(0.0);
       var c3 = F(0.0);
       for (var i = lane; i < n; i += LANES) {
-        let d = (masked(logits[start + i], i, suppress) - m) * u.it;
+        let d = (logits[start + i] - m) * it;
         let l = level(d);
         let weight = select(select(F(0.0), exp(d), l >= survivors), F(1.0), U(phase) == U(0u));
         c0 += weight;
@@ -111,26 +268,29 @@ fn masked(v: F, i: u32, suppress: bool) -> F {
         c3 += select(F(0.0), weight, l >= U(t | (3u << shift)));
       }
       let sums = rowSum4(vec4f(hsum(c0), hsum(c1), hsum(c2), hsum(c3)), lid);
-      if (digit == 0u && phase == 1u) { wanted = u.topP * sums.x; }
+      if (digit == 0u && phase == 1u) { wanted = topP * sums.x; }
       t |= select(select(select(0u, 1u, sums.y >= wanted), 2u, sums.z >= wanted), 3u, sums.w >= wanted) << shift;
     }
-    threshold = max(threshold, t);
+    let wants = select((topP < 1.0), (topK > 0.0), phase == 0u);
+    threshold = select(threshold, max(threshold, t), wants);
   }
 
+  let key = vec2u(state[base + SEED0], state[base + SEED1]);
+  let stream = state[base + STREAM];
+  let least = F(bitcast<f32>(state[base + LOGMINP]));
   var sumRaw = F(0.0);
   var sum = F(0.0);
   var best = LOWEST;
   var token = 0u;
   for (var i = lane; i < n; i += LANES) {
-    let v = logits[start + i];
-    let z = masked(v, i, suppress);
-    sumRaw += exp(v - mRaw);
+    let z = logits[start + i];
+    if (ADJUSTED) { sumRaw += exp(raw[start + i] - mRaw); } else { sumRaw += exp(z - mRaw); }
     var score = z;
-    if (!GREEDY) {
-      let d = (z - m) * u.it;
-      let keep = level(d) >= U(threshold);
+    if (SAMPLED && !greedy) {
+      let d = (z - m) * it;
+      let keep = (level(d) >= U(threshold)) & (d >= least);
       sum += select(F(0.0), exp(d), keep);
-      score = select(F(LOWEST), d - log(exponentials(vec2u(u.seed0, u.seed1), info.x, info.z, i)), keep);
+      score = select(F(LOWEST), d - log(exponentials(key, stream, length, i)), keep);
     }
     let high = hmax(score);
     if (high > best) {
@@ -144,21 +304,30 @@ fn masked(v: F, i: u32, suppress: bool) -> F {
   token = u32(-rowMax(select(-16777216.0, -f32(token), best == winner), lid));
 
   if (row < u.rows && lane == 0u) {
-    if (info.y != 0u) {
-      next[row] = u.pad;
+    let at = (u.step * u.stride + row) * 4u;
+    if (done) {
+      out[at] = 0xffffffffu;
+      feed[slot] = 0u;
+      feed[2u * u.slots + slot] = 0u;
     } else {
       token = min(token, u.n * WIDTH - 1u); // logits that are NaN must not make an id outside the vocabulary
-      let z = hsum(logits[start + token / WIDTH] * oneHot(token % WIDTH));
-      let at = row * u.maxNew + info.z;
-      tokens[at] = token;
-      rings[at] = select((z - m) * u.it - log(sums.y), 0.0, GREEDY);
-      rings[u.rows * u.maxNew + at] = z - mRaw - log(sums.x);
-      let length = info.z + 1u;
-      let done = isEos(token) || length >= u.maxNew;
-      rows[row] = vec4u(info.x, select(0u, 1u, done), length, info.w);
-      next[row] = token;
-      positions[row] += 1u;
-      cached[row] = positions[row] + 1u;
+      let pick = oneHot(token % WIDTH);
+      let z = hsum(logits[start + token / WIDTH] * pick);
+      var zRaw = z;
+      if (ADJUSTED) { zRaw = hsum(raw[start + token / WIDTH] * pick); }
+      let ends = isEnd(base, token) || length + 1u >= state[base + MAXNEW];
+      out[at] = token;
+      out[at + 1u] = bitcast<u32>(select((z - m) * it - log(sums.y), 0.0, greedy));
+      out[at + 2u] = bitcast<u32>(zRaw - mRaw - log(sums.x));
+      out[at + 3u] = select(0u, 1u, ends);
+      state[base + DONE] = select(0u, 1u, ends);
+      state[base + LENGTH] = length + 1u;
+      if (PENALTY && state[base + PENALISED] != 0u) { counts[slot * u.n * WIDTH + token] += 1u; }
+      feed[slot] = token;
+      let position = feed[u.slots + slot] + 1u;
+      feed[u.slots + slot] = position;
+      feed[2u * u.slots + slot] = position + 1u;
     }
   }
-}`;
+}
+`;

@@ -9,9 +9,9 @@ import { type BufferView, createBuffer, subview } from "../gpu/pool.ts";
 import { clear, destroyBuffers, download, upload } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
 import { normal, uniform } from "../runtime/rng.ts";
-import { borrow, type Shape, type Tensor } from "./core.ts";
-import { PackedWeight } from "./packed.ts";
+import { borrow, type Shape, Tensor } from "./core.ts";
 import { tableFormats, type WeightFormat } from "./quantize.ts";
+import { QuantizedWeight, type Weight } from "./quantized.ts";
 import { Resident } from "./residency.ts";
 
 const ALIGN = 64; // floats: bindings start at multiples of 256 bytes
@@ -30,7 +30,7 @@ export class Parameter {
   isTable = false;
   /** Dotted path in the module tree; set when the module is collected. */
   name = "";
-  private slot: Tensor | null = null;
+  private slot: Weight | null = null;
 
   constructor(shape: Shape, init: Init, decay = shape.length > 1) {
     this.shape = shape;
@@ -39,15 +39,21 @@ export class Parameter {
     this.decay = decay;
   }
 
-  /** The values, to be used in ops. */
+  /** The values, to be used in ops. Throws where they are stored in fewer bits. */
   get value(): Tensor {
-    if (!this.slot)
-      throw new Error(`parameter ${this.name || `[${this.shape}]`} has no memory yet: build a ParameterStore`);
-    return this.slot;
+    const { stored } = this;
+    if (stored instanceof Tensor) return stored;
+    throw new UserError(`${stored.name} is stored as ${stored.format}, and this takes float32 weights only`);
   }
 
-  attach(value: Tensor): void {
-    this.slot = value;
+  /** The values as they are stored, for ops that take quantized weights, too, and for reading and writing. */
+  get stored(): Weight {
+    if (this.slot) return this.slot;
+    throw new Error(`parameter ${this.name || `[${this.shape}]`} has no memory yet: build a ParameterStore`);
+  }
+
+  attach(stored: Weight): void {
+    this.slot = stored;
   }
 }
 
@@ -96,7 +102,7 @@ export class ParameterStore {
   /** What `destroy` frees. */
   private readonly buffers: BufferView[] = [];
   private readonly gradientBuffers: BufferView[] = [];
-  private readonly packed: readonly PackedWeight[];
+  private readonly quantized: readonly QuantizedWeight[];
 
   constructor(parameters: readonly Parameter[], label: string, format: WeightFormat = "float32") {
     this.label = label;
@@ -136,16 +142,16 @@ export class ParameterStore {
     for (const { parameter, chunk, offset } of places) {
       parameter.attach(this.part(values.buffers[chunk], offset, parameter));
     }
-    this.packed = format === "float32" ? [] : ordered.filter(isMatrix).map((p) => this.pack(p, format));
+    this.quantized = format === "float32" ? [] : ordered.filter(isMatrix).map((p) => this.quantize(p, format));
     this.resident = new Resident(
-      () => [...this.buffers, ...this.packed.flatMap((w) => w.buffers)],
+      () => [...this.buffers, ...this.quantized.flatMap((w) => w.buffers)],
       () => this.gradientBuffers,
     );
   }
 
-  private pack(parameter: Parameter, format: Exclude<WeightFormat, "float32">): PackedWeight {
+  private quantize(parameter: Parameter, format: Exclude<WeightFormat, "float32">): QuantizedWeight {
     const own = parameter.isTable ? tableFormats[format] : format;
-    const weight = PackedWeight.allocate(parameter.shape, own, parameter.name);
+    const weight = QuantizedWeight.allocate(parameter.shape, own, parameter.name);
     parameter.attach(weight);
     return weight;
   }
@@ -168,7 +174,7 @@ export class ParameterStore {
       if ("constant" in init) data.fill(init.constant);
       else if ("normal" in init) for (let i = 0; i < data.length; i++) data[i] = init.normal * normal(seed, index, i);
       else for (let i = 0; i < data.length; i++) data[i] = init.uniform * (2 * uniform(seed, index, i) - 1);
-      parameter.value.write(data);
+      parameter.stored.write(data);
     });
   }
 
@@ -217,7 +223,7 @@ export class ParameterStore {
   /** All values on the host, by parameter name, as separate arrays. */
   async read(): Promise<Map<string, Float32Array<ArrayBuffer>>> {
     const values = this.split(await readChunks(this.chunks.map((c) => c.values)));
-    for (const weight of this.packed) values.set(weight.madeBy, await weight.read());
+    for (const weight of this.quantized) values.set(weight.name, await weight.read());
     return values;
   }
 
@@ -234,8 +240,8 @@ export class ParameterStore {
   }
 
   destroy(): void {
-    const packed = this.packed.flatMap((w) => w.buffers);
-    destroyBuffers([...this.buffers, ...this.gradientBuffers, ...packed]);
+    const quantized = this.quantized.flatMap((w) => w.buffers);
+    destroyBuffers([...this.buffers, ...this.gradientBuffers, ...quantized]);
     this.gradients = null;
   }
 

@@ -14,14 +14,14 @@
 import { UserError } from "../runtime/errors.ts";
 import { bf16ToF32, f32ToBf16, f32ToF16 } from "../runtime/half.ts";
 
-export const packedFormats = ["bfloat16", "float16", "int8", "int4"] as const;
+export const quantizedFormats = ["bfloat16", "float16", "int8", "int4"] as const;
 /** How a frozen weight is stored. */
-export type PackedFormat = (typeof packedFormats)[number];
+export type QuantizedFormat = (typeof quantizedFormats)[number];
 /** How a model's weights are stored. */
-export type WeightFormat = "float32" | PackedFormat;
+export type WeightFormat = "float32" | QuantizedFormat;
 
 /** Rows are padded to a multiple of `group`; a group takes `words` u32 and, for integers, one more with its scale. */
-export const layouts: Record<PackedFormat, { group: number; words: number; scaled: boolean }> = {
+export const layouts: Record<QuantizedFormat, { group: number; words: number; scaled: boolean }> = {
   bfloat16: { group: 4, words: 2, scaled: false },
   float16: { group: 4, words: 2, scaled: false },
   int8: { group: 64, words: 16, scaled: true },
@@ -32,21 +32,21 @@ export const layouts: Record<PackedFormat, { group: number; words: number; scale
  * How embeddings and heads are stored in a model of a format. On 101 tokens, the perplexity of SmolLM2-135M-Instruct (of a
  * file whose other weights have 4 bits already) rose by 31 % with its tied table in int4, and by 0.3 % with it in int8.
  */
-export const tableFormats: Record<PackedFormat, PackedFormat> = {
+export const tableFormats: Record<QuantizedFormat, QuantizedFormat> = {
   bfloat16: "bfloat16",
   float16: "float16",
   int8: "bfloat16",
   int4: "int8",
 };
 
-export interface PackedRows {
+export interface QuantizedRows {
   data: Uint32Array<ArrayBuffer>;
   /** One per group: the bits of an f32 (int8), or of two bfloat16, low in the low half and scale in the high (int4). */
   scales: Uint32Array<ArrayBuffer> | null;
 }
 
 /** Packs whole rows of `cols` values. Throws `UserError` with `name` when the format cannot hold a value. */
-export function packRows(values: Float32Array, cols: number, format: PackedFormat, name: string): PackedRows {
+export function packRows(values: Float32Array, cols: number, format: QuantizedFormat, name: string): QuantizedRows {
   const { group, words, scaled } = layouts[format];
   const groups = Math.ceil(cols / group);
   const rows = values.length / cols;
@@ -71,7 +71,7 @@ export function packRows(values: Float32Array, cols: number, format: PackedForma
 
 const LARGEST = { bfloat16: 3.38e38, float16: 65504, int8: 3.4e38, int4: 1e38 };
 
-function refuse(values: Float32Array, format: PackedFormat, name: string): void {
+function refuse(values: Float32Array, format: QuantizedFormat, name: string): void {
   const most = LARGEST[format];
   for (let i = 0; i < values.length; i++) {
     if (Math.abs(values[i]) <= most) continue;

@@ -6,8 +6,8 @@ import { loadCausalLM } from "../../src/nn/pretrained.ts";
 import { pack, predictions } from "../../src/rlhf/batch.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { noGrad, scope } from "../../src/tensor/core.ts";
-import { PackedWeight } from "../../src/tensor/packed.ts";
-import type { PackedFormat, WeightFormat } from "../../src/tensor/quantize.ts";
+import type { QuantizedFormat, WeightFormat } from "../../src/tensor/quantize.ts";
+import { QuantizedWeight } from "../../src/tensor/quantized.ts";
 import { gpuReady } from "../helpers.ts";
 
 beforeAll(gpuReady);
@@ -33,7 +33,7 @@ async function measure(format: WeightFormat) {
   );
   const values = await logProbs.read();
   const bytes = model.store.parameters.reduce(
-    (total, { value }) => total + (value instanceof PackedWeight ? value.bytes : 4 * value.size),
+    (total, { stored }) => total + (stored instanceof QuantizedWeight ? stored.bytes : 4 * stored.size),
     0,
   );
   model.destroy();
@@ -48,7 +48,7 @@ const perplexity = (logProbs: Float32Array) => Math.exp(-mean(logProbs));
  * 1.00003, 0.999999, 1.00003, 1.0009. Bounds are about twice that, since a width of 96 averages less than a real model's.
  * Bytes: rows of 96 are padded to 128 in int8.
  */
-const bounds: Record<PackedFormat, { difference: number; perplexity: number; bytes: number }> = {
+const bounds: Record<QuantizedFormat, { difference: number; perplexity: number; bytes: number }> = {
   bfloat16: { difference: 1.3e-3, perplexity: 1e-4, bytes: 0.502 },
   float16: { difference: 2e-4, perplexity: 1e-4, bytes: 0.502 },
   int8: { difference: 1.8e-3, perplexity: 1e-4, bytes: 0.357 },
@@ -62,7 +62,7 @@ describe("a trained model", () => {
   });
   for (const [format, bound] of Object.entries(bounds)) {
     it(`keeps its log-probabilities when it is stored as ${format}`, async () => {
-      const { values, bytes } = await measure(format as PackedFormat);
+      const { values, bytes } = await measure(format as QuantizedFormat);
       const difference = mean(values.map((v, i) => Math.abs(v - original.values[i])));
       expect(difference).toBeLessThan(bound.difference);
       expect(Math.abs(perplexity(values) / perplexity(original.values) - 1)).toBeLessThan(bound.perplexity);

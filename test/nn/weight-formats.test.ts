@@ -4,10 +4,10 @@ import { generate } from "../../src/nn/generate.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { backward, noGrad, scope, tensor } from "../../src/tensor/core.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
-import { PackedWeight } from "../../src/tensor/packed.ts";
 import { packing } from "../../src/tensor/packing.ts";
 import { readChunks } from "../../src/tensor/params.ts";
-import { type PackedFormat, packedFormats } from "../../src/tensor/quantize.ts";
+import { type QuantizedFormat, quantizedFormats } from "../../src/tensor/quantize.ts";
+import { QuantizedWeight } from "../../src/tensor/quantized.ts";
 import llama from "../fixtures/models-llama.json" with { type: "json" };
 import llamaTied from "../fixtures/models-llama-tied.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -49,9 +49,9 @@ const meanDifference = (a: Float32Array, b: Float32Array) =>
 // Mean |change| measured on the untied and the tied model: 7.7e-3 and 8.7e-3, 7.9e-4 and 1.2e-3, 2.0e-2 and 1.3e-2, 0.18 and
 // 0.23: ten times that of a trained model, because weights of deviation 0.25 make logits of large deviation. A bound is
 // about twice the larger.
-const bounds: Record<PackedFormat, number> = { bfloat16: 0.017, float16: 2.5e-3, int8: 0.05, int4: 0.45 };
+const bounds: Record<QuantizedFormat, number> = { bfloat16: 0.017, float16: 2.5e-3, int8: 0.05, int4: 0.45 };
 
-describe.each(packedFormats)("a model stored as %s", (format) => {
+describe.each(quantizedFormats)("a model stored as %s", (format) => {
   it("computes what an f32 model of the stored values computes, near the original", { timeout: 60_000 }, async () => {
     for (const fixture of [reference, tied]) {
       const original = await openLM(fixture);
@@ -85,12 +85,12 @@ describe("a packed model", () => {
   it("keeps norms and a scorer's head in f32, and all else packed", async () => {
     const { config } = await openLM(reference);
     const model = new ScoreModel(config, "scorer", "int4");
-    const packed = model.store.parameters.filter((p) => p.value instanceof PackedWeight).map((p) => p.name);
+    const packed = model.store.parameters.filter((p) => p.stored instanceof QuantizedWeight).map((p) => p.name);
     const rest = model.store.parameters.filter((p) => !packed.includes(p.name)).map((p) => p.name);
     expect(rest.every((name) => /norm|score/.test(name))).toBe(true);
     expect(packed).toHaveLength(1 + 4 * config.layers);
-    const formats = model.store.parameters.flatMap(({ value }) =>
-      value instanceof PackedWeight ? [value.format] : [],
+    const formats = model.store.parameters.flatMap(({ stored }) =>
+      stored instanceof QuantizedWeight ? [stored.format] : [],
     );
     expect(formats.filter((f) => f === "int8")).toHaveLength(1); // the embedding gets more bits
     model.destroy();

@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { tensor } from "../../src/tensor/core.ts";
 import { columnMeans } from "../../src/tensor/ops/column-means.ts";
-import { PackedWeight } from "../../src/tensor/packed.ts";
+import { QuantizedWeight } from "../../src/tensor/quantized.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "./check.ts";
 
@@ -27,7 +27,7 @@ describe("columnMeans", () => {
 
   it("of a packed table", async () => {
     const [rows, columns] = [4100, 64];
-    const weight = PackedWeight.allocate([rows, columns], "int8", "table");
+    const weight = QuantizedWeight.allocate([rows, columns], "int8", "table");
     weight.write(values(rows * columns, 1));
     const means = await columnMeans(weight).read();
     expectClose(means, meansOf(await weight.read(), columns), 1e-5, 1e-7);

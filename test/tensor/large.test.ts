@@ -10,9 +10,9 @@ import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
 import { linear } from "../../src/tensor/ops/matmul.ts";
 import { sum } from "../../src/tensor/ops/reduce.ts";
-import { packedBlocks, rowBlocks } from "../../src/tensor/ops/row-blocks.ts";
-import { PackedWeight } from "../../src/tensor/packed.ts";
+import { rowBlocks } from "../../src/tensor/ops/row-blocks.ts";
 import { Parameter, ParameterStore } from "../../src/tensor/params.ts";
+import { QuantizedWeight } from "../../src/tensor/quantized.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const ROWS = 5000;
@@ -130,17 +130,17 @@ describe("a table larger than a binding", () => {
     const results: Float32Array[][] = [];
     for (const bytes of [20_000, real]) {
       limit(real);
-      const weight = PackedWeight.allocate([ROWS, WIDTH], format, "packed");
+      const weight = QuantizedWeight.allocate([ROWS, WIDTH], format, "packed");
       weight.write(table);
       const [one, three] = [1, 2].map((rows) => tensor(hidden.slice(0, rows * WIDTH), [rows, WIDTH]));
       const few = tensor(Uint32Array.from([5, 0, 127, 128, 4999, 50_000, 640]));
       const targets = tensor(Uint32Array.of(4999, 200));
       limit(bytes);
-      expect(packedBlocks(weight).length > 5).toBe(bytes !== real);
+      expect(weight.blocks().length > 5).toBe(bytes !== real);
       const outs = noGrad(() => [embedding(weight, few), tokenLogProbs(three, weight, targets).logProbs]);
       limit(bytes * 3); // the logits are larger than the limit above
       outs.push(...noGrad(() => [linear(one, weight), linear(three, weight)]));
-      expect(packedBlocks(weight).length > 1).toBe(bytes !== real);
+      expect(weight.blocks().length > 1).toBe(bytes !== real);
       results.push(await Promise.all(outs.map((t) => t.read())));
       destroyBuffers(weight.buffers);
     }

@@ -57,7 +57,7 @@ async function check(c: Case): Promise<void> {
     (v, i) => v + (c.bias ? bias[i % n] : 0) + (c.add ? add[i] : 0) + (c.accumulate ? old[i] : 0),
   );
   const y = scope(() =>
-    gemm(tensor(a, [a.length], dtype), tensor(b, [b.length], dtype), mode, m, n, k, {
+    gemm(tensor(a, [a.length], dtype), tensor(b, [b.length], dtype), mode, [m, n, k], {
       batch,
       variant,
       bias: c.bias ? tensor(bias, [n], dtype) : undefined,
@@ -168,18 +168,18 @@ describe("gemm", () => {
   it("gives the same bits every time", async () => {
     const a = tensor(values(200 * 64, 1), [200, 64]);
     const b = tensor(values(200 * 48, 2), [200, 48]);
-    const first = await scope(() => gemm(a, b, "TN", 64, 48, 200)).read();
-    const second = await scope(() => gemm(a, b, "TN", 64, 48, 200)).read();
+    const first = await scope(() => gemm(a, b, "TN", [64, 48, 200])).read();
+    const second = await scope(() => gemm(a, b, "TN", [64, 48, 200])).read();
     expect(second).toEqual(first);
   });
 
   it("names what does not fit", () => {
     scope(() => {
       const a = tensor(values(12, 1), [3, 4]);
-      expect(() => gemm(a, a, "NN", 3, 4, 4)).toThrow(/B has shape \[3,4\], not 16 elements/);
-      expect(() => gemm(a, a, "NT", 3, 3, 4, { bias: tensor([1, 2]) })).toThrow(/the bias has shape \[2\]/);
-      expect(() => gemm(a, a, "NT", 3, 3, 4, { accumulate: true })).toThrow(/needs an output/);
-      expect(() => gemm(a, tensor(new Uint32Array(12)), "NT", 3, 3, 4)).toThrow(/cannot multiply f32 with u32/);
+      expect(() => gemm(a, a, "NN", [3, 4, 4])).toThrow(/B has shape \[3,4\], not 16 elements/);
+      expect(() => gemm(a, a, "NT", [3, 3, 4], { bias: tensor([1, 2]) })).toThrow(/the bias has shape \[2\]/);
+      expect(() => gemm(a, a, "NT", [3, 3, 4], { accumulate: true })).toThrow(/needs an output/);
+      expect(() => gemm(a, tensor(new Uint32Array(12)), "NT", [3, 3, 4])).toThrow(/cannot multiply f32 with u32/);
     });
   });
 });

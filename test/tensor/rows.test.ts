@@ -1,10 +1,11 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { caps } from "../../src/gpu/device.ts";
+import { slotOptions } from "../../src/nn/sampling.ts";
 import { scope, tensor } from "../../src/tensor/core.ts";
 import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
 import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
 import { forceRowVariant, rowPlan } from "../../src/tensor/ops/rows.ts";
-import { readSamples, sampleState, sampleTokens } from "../../src/tensor/ops/sample.ts";
+import { Slots } from "../../src/tensor/ops/sample.ts";
 import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
 import { gpuReady } from "../helpers.ts";
 import { byRow, checkOp, input, values } from "./check.ts";
@@ -12,6 +13,7 @@ import { byRow, checkOp, input, values } from "./check.ts";
 beforeAll(gpuReady);
 afterEach(() => forceRowVariant(null));
 
+const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 const rms = (row: Float64Array, w: Float64Array) => {
   const r = 1 / Math.sqrt(row.reduce((s, v) => s + v * v, 0) / row.length + 1e-3);
   return row.map((v, i) => v * r * w[i]);
@@ -66,23 +68,28 @@ for (const variant of ["workgroup", "serial"] as const) {
     }
 
     it("samples the same tokens as the variant of the table", async () => {
-      const sample = () => {
-        const state = scope(() => {
-          const streams = [5, 6, 7, 8, 9];
-          const state = sampleState({ streams, promptLengths: streams, maxNewTokens: 4 });
+      const sample = async () => {
+        const slots = new Slots(5, 100, 4);
+        slots.begin(false, 0);
+        // Thresholds with barriers take software adapters long to compile: left to hardware.
+        const thresholds = !(variant === "workgroup" && caps().kind === "cpu");
+        scope(() => {
+          const params = { maxNewTokens: 4, seed: 4, temperature: 0.9, topK: 40, topP: 0.9 };
+          const options = slotOptions(params, { vocabSize: 100, eosIds: [] }, 0);
+          const promptLength = 5;
+          slots.admit(range(5).map((slot) => ({ slot, options: { ...options, stream: 5 + slot }, promptLength })));
+          const needs = { sampled: true, topK: thresholds, topP: thresholds, penalty: false, biases: null };
           for (let i = 0; i < 4; i++) {
-            const logits = tensor(values(5 * 100, i, 3), [5, 100]);
-            // Thresholds with barriers take software adapters long to compile: left to hardware.
-            const thresholds = variant === "workgroup" && caps().kind === "cpu" ? {} : { topK: 40, topP: 0.9 };
-            sampleTokens(logits, state, { seed: 4, temperature: 0.9, ...thresholds });
+            slots.sample(tensor(values(5 * 100, i, 3), [5, 100]), slots.inputs(5).slots, i, needs);
           }
-          return state;
         });
-        return readSamples(state);
+        const steps = await slots.read(4, 5);
+        slots.free();
+        return steps.map(({ tokens }) => [...tokens]);
       };
       const expected = await sample();
       forceRowVariant(variant);
-      expect((await sample()).tokens).toEqual(expected.tokens);
+      expect(await sample()).toEqual(expected);
     });
 
     it("computes token log-probabilities", async () => {

@@ -3,8 +3,8 @@
  * supervised, preference, safety preference, prompt only.
  */
 import { UserError } from "../../runtime/errors.ts";
-import type { Row } from "../formats.ts";
 import type { Message } from "../messages.ts";
+import type { Row } from "../row.ts";
 import { dialogueSchema } from "../schemas.ts";
 import { type RawSample, type Skipped, turnsOf } from "./sample.ts";
 

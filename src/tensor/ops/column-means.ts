@@ -1,5 +1,6 @@
 /** The mean of a table's rows, whatever the table is stored as and however large it is. Not recorded. */
 import { noGrad, scope, type Tensor, tensor, zeros } from "../core.ts";
+import type { Weight } from "../quantized.ts";
 import { addInto } from "../raw.ts";
 import { scale } from "./elementwise.ts";
 import { gatherRows } from "./embedding.ts";
@@ -8,7 +9,7 @@ import { sum } from "./reduce.ts";
 const ROWS = 4096; // gathered at once
 
 /** table [V, D] -> [D]; reads all of it once. */
-export function columnMeans(table: Tensor): Tensor {
+export function columnMeans(table: Weight): Tensor {
   const [rows, columns] = table.shape;
   return noGrad(() =>
     scope(() => {

@@ -1,10 +1,9 @@
 /** Row gather (embedding tables, selecting token rows) with a deterministic gradient. */
 import type { BufferView } from "../../gpu/pool.ts";
 import { GATHER_ROWS, SEGMENT_SUM } from "../../shaders/embedding.wgsl.ts";
-import { empty, record, scope, type Tensor, tensor } from "../core.ts";
-import { PackedWeight } from "../packed.ts";
+import { empty, record, scope, Tensor, tensor } from "../core.ts";
+import type { Weight } from "../quantized.ts";
 import { fill } from "../raw.ts";
-import { unpackRows } from "./packed.ts";
 import { rowBlocks } from "./row-blocks.ts";
 import { matrixShape, rowKernel, runRows, walkPlan } from "./rows.ts";
 
@@ -25,26 +24,26 @@ const segmentSum = rowKernel({
 
 /**
  * Rows of a table: y[i] = table[ids[i]].
- * @param table [V, D]; a packed weight is unpacked row by row
+ * @param table [V, D]; a quantized weight is unpacked row by row
  * @param ids u32 [N]
  * @param hostIds the same ids on the host, needed when the table is trained: the gradient adds, for each id, the rows of
  *   dy at the id's positions in a fixed order, and the lists of positions are made on the host
  * @returns [N, D]
  */
-export function embedding(table: Tensor, ids: Tensor, hostIds?: ArrayLike<number>): Tensor {
+export function embedding(table: Weight, ids: Tensor, hostIds?: ArrayLike<number>): Tensor {
   return gatherOp("embedding", table, ids, hostIds);
 }
 
 /** Rows idx of x: y[i] = x[idx[i]], x [N, D], idx u32 [M]; `hostIdx` as in `embedding`. */
-export function gatherRows(x: Tensor, idx: Tensor, hostIdx?: ArrayLike<number>): Tensor {
+export function gatherRows(x: Weight, idx: Tensor, hostIdx?: ArrayLike<number>): Tensor {
   return gatherOp("gatherRows", x, idx, hostIdx);
 }
 
-function gatherOp(op: string, table: Tensor, ids: Tensor, hostIds?: ArrayLike<number>): Tensor {
+function gatherOp(op: string, table: Weight, ids: Tensor, hostIds?: ArrayLike<number>): Tensor {
   const [tableRows, cols] = matrixShape(table.shape);
   if (ids.dtype !== "u32") throw new Error(`${op}: ids must be u32, not ${ids.dtype}`);
   if (hostIds) checkIds(op, hostIds, ids.size, tableRows);
-  if (table instanceof PackedWeight) return unpackRows(table, ids);
+  if (!(table instanceof Tensor)) return table.gather(ids);
   const plan = walkPlan(cols);
   const T = table.dtype;
   const n = cols / plan.width;

@@ -4,7 +4,7 @@ import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { acquire, type BufferView, release } from "../../gpu/pool.ts";
 import { addWork, run } from "../../gpu/stream.ts";
 import { type MatmulVariant, matmulVariant } from "../../gpu/variants.ts";
-import { finishOne, putFour, readFour, readPacked } from "../../shaders/matmul-access.wgsl.ts";
+import { finishOne, putFour, readFour, readQuantized } from "../../shaders/matmul-access.wgsl.ts";
 import { SKINNY_MATMUL } from "../../shaders/matmul-skinny.wgsl.ts";
 import { MATMUL_COMBINE, TILED_MATMUL } from "../../shaders/matmul-tiled.wgsl.ts";
 import {
@@ -14,16 +14,20 @@ import {
   vectorCols,
   vectorRows,
 } from "../../shaders/matmul-unrolled.wgsl.ts";
-import { packedAccess } from "../../shaders/packed.wgsl.ts";
+import { quantizedAccess } from "../../shaders/quantized.wgsl.ts";
 import { TRANSPOSE } from "../../shaders/transpose.wgsl.ts";
 import { bytesOf, type DType, empty, type Shape, Tensor } from "../core.ts";
-import { PackedWeight } from "../packed.ts";
-import type { PackedFormat } from "../quantize.ts";
+import type { QuantizedFormat } from "../quantize.ts";
+import { QuantizedWeight } from "../quantized.ts";
 
-/** A whole tensor, or part of one by its memory (then f32). The second operand may be a packed weight. */
-export type Operand = Tensor | BufferView;
+/** A whole tensor, part of one by its memory (then f32), or, as the second operand, a quantized weight. */
+export type Operand = Tensor | BufferView | QuantizedWeight;
 
-export interface GemmOptions<Out extends Operand = Operand> {
+/** Rows and columns of the output, and the length of the sums. */
+export type ProductSizes = readonly [m: number, n: number, k: number];
+
+/** What a matrix product takes besides its operands. */
+export interface GemmOptions<Out extends Tensor | BufferView = Tensor | BufferView> {
   /** Number of products; an operand that holds one matrix is shared by all of them. Default 1. */
   batch?: number;
   /** [n], added to every row. */
@@ -48,10 +52,10 @@ interface Product extends Epilogue {
   batch: number;
   T: string;
   a: BufferView;
-  /** The memory of B: values, and the scales of a packed weight. */
+  /** The memory of B: values, and the scales of a quantized weight. */
   b: readonly BufferView[];
-  /** How B is stored where it is packed, and the elements from one of its rows to the next. */
-  packed: PackedFormat | null;
+  /** How B is stored where it is quantized, and the elements from one of its rows to the next. */
+  format: QuantizedFormat | null;
   ldb: number;
   /** Bias and addend, those that there are. */
   extras: BufferView[];
@@ -64,44 +68,28 @@ interface Product extends Epilogue {
  * C[m,n] = op(A) op(B), plus a bias, a matrix or the previous contents; returns the output. Not recorded for gradients.
  * NN: A[m,k] B[k,n]. NT: A[m,k] B[n,k]. TN: A[k,m] B[k,n]. Throws when sizes or types do not fit.
  */
-export function gemm(
-  a: Operand,
+export function gemm<Out extends Tensor | BufferView = Tensor>(
+  a: Tensor | BufferView,
   b: Operand,
   mode: MatmulMode,
-  m: number,
-  n: number,
-  k: number,
-  options: GemmOptions<BufferView> & { out: BufferView },
-): BufferView;
-export function gemm(
-  a: Operand,
-  b: Operand,
-  mode: MatmulMode,
-  m: number,
-  n: number,
-  k: number,
-  options?: GemmOptions<Tensor>,
-): Tensor;
-export function gemm(
-  a: Operand,
-  b: Operand,
-  mode: MatmulMode,
-  m: number,
-  n: number,
-  k: number,
-  options: GemmOptions = {},
-): Operand {
+  sizes: ProductSizes,
+  options: GemmOptions<Out> = {},
+): Out {
+  const [m, n, k] = sizes;
   const { batch = 1, bias, add, accumulate = false } = options;
-  const T = check(a, b, mode, m, n, k, options);
-  const out = options.out ?? empty(options.shape ?? (batch > 1 ? [batch, m, n] : [m, n]), T as DType, "matmul");
+  const T = check(a, b, mode, sizes, options);
+  const shape = options.shape ?? (batch > 1 ? [batch, m, n] : [m, n]);
+  const out = options.out ?? empty(shape, T as DType, "matmul");
   const extras: BufferView[] = [];
   if (bias) extras.push(bias.view);
   if (add) extras.push(add.view);
   const strideA = elements(a, T) < batch * m * k ? 0 : m * k;
   const strideB = elements(b, T) < batch * n * k ? 0 : n * k;
+  const viewA = viewOf(a);
+  const quantized = b instanceof QuantizedWeight ? b : null;
+  const viewsB = b instanceof QuantizedWeight ? b.buffers : [viewOf(b)];
   // One column, e.g. a score head: the same numbers as one row of the transposed product.
-  const packed = b instanceof PackedWeight ? b : null;
-  const turn = n === 1 && mode === "NT" && !bias && !packed;
+  const turn = n === 1 && mode === "NT" && !bias && !quantized;
   const product: Product = {
     mode,
     m: turn ? 1 : m,
@@ -109,10 +97,10 @@ export function gemm(
     k,
     batch,
     T,
-    a: viewOf(turn ? b : a),
-    b: packed ? packed.buffers : [viewOf(turn ? a : b)],
-    packed: packed?.format ?? null,
-    ldb: packed ? packed.stride : mode === "NT" ? k : n,
+    a: turn ? viewsB[0] : viewA,
+    b: turn ? [viewA] : viewsB,
+    format: quantized?.format ?? null,
+    ldb: quantized ? quantized.stride : mode === "NT" ? k : n,
     extras,
     out: viewOf(out),
     strideA: turn ? strideB : strideA,
@@ -123,21 +111,18 @@ export function gemm(
   };
   if (batch * m * n > 0) launch(product, options.variant ?? matmulVariant(caps(), product));
   addWork(2 * batch * m * n * k);
-  return out;
+  return out as Out;
 }
 
-const viewOf = (t: Operand): BufferView => (t instanceof Tensor ? t.view : t);
-const elements = (t: Operand, T: string): number =>
-  t instanceof Tensor ? t.size : Math.floor(t.size / bytesOf(T as DType));
+const viewOf = (t: Tensor | BufferView): BufferView => (t instanceof Tensor ? t.view : t);
+const elements = (t: Operand, T: string): number => ("shape" in t ? t.size : Math.floor(t.size / bytesOf(T as DType)));
 
 /** The common type of the operands. */
 function check(
-  a: Operand,
+  a: Tensor | BufferView,
   b: Operand,
   mode: MatmulMode,
-  m: number,
-  n: number,
-  k: number,
+  [m, n, k]: ProductSizes,
   { batch = 1, bias, add, out, accumulate }: GemmOptions,
 ): string {
   const T = typeOf(a);
@@ -152,23 +137,22 @@ function check(
   throw new Error(`matmul ${mode} [m=${m}, n=${n}, k=${k}${batch > 1 ? `, batch=${batch}` : ""}]: ${problem}`);
 }
 
-const typeOf = (t: Operand): string => (t instanceof Tensor ? t.dtype : "f32");
+const typeOf = (t: Tensor | BufferView): string => (t instanceof Tensor ? t.dtype : "f32");
 
 /** What is wrong with an operand that must have `T` elements, `size` of them or `shared` of them. */
 function misfit(name: string, t: Operand | undefined, T: string, size: number, shared = size): string | null {
   if (!t) return null;
-  const type = typeOf(t);
-  const fits = type === T || t instanceof PackedWeight; // packed weights are unpacked to f32 as they are read
-  if (!fits || T === "u32") return `cannot multiply ${T} with ${type}`;
+  const type = t instanceof QuantizedWeight ? T : typeOf(t); // a quantized weight is unpacked to f32 as it is read
+  if (type !== T || T === "u32") return `cannot multiply ${T} with ${type}`;
   const has = elements(t, T);
-  if (t instanceof Tensor ? has === size || has === shared : has >= Math.min(size, shared)) return null;
-  return `${name} has ${t instanceof Tensor ? `shape [${t.shape}]` : `${has} elements`}, not ${size} elements`;
+  if ("shape" in t ? has === size || has === shared : has >= Math.min(size, shared)) return null;
+  return `${name} has ${"shape" in t ? `shape [${t.shape}]` : `${has} elements`}, not ${size} elements`;
 }
 
 function launch(p: Product, variant: MatmulVariant): void {
   if (variant.family === "tiled") tiled(p, variant);
   else if (variant.family === "skinny") skinny(p, variant);
-  else if (variant.turn && !p.packed) turned(p, variant);
+  else if (variant.turn && !p.format) turned(p, variant);
   else unrolled(p, variant);
 }
 
@@ -202,7 +186,7 @@ const epilogueName = ({ bias, add, accumulate }: Epilogue): string =>
 /** The kernel of this name, kind of B and epilogue, declared on first use. `vec` says which bindings are vec4. */
 function declare(
   name: string,
-  packed: PackedFormat | null,
+  format: QuantizedFormat | null,
   e: Epilogue,
   vec: { a: boolean; b: boolean; c: boolean },
   code: () => string,
@@ -210,16 +194,16 @@ function declare(
   subgroups = false,
 ): Kernel {
   const widths = `${vec.a ? 4 : 1}${vec.b ? 4 : 1}${vec.c ? 4 : 1}`;
-  const full = `matmul_${name}${packed ? `_${packed}` : ""}_${widths}${epilogueName(e)}`;
+  const full = `matmul_${name}${format ? `_${format}` : ""}_${widths}${epilogueName(e)}`;
   let found = kernels.get(full);
   if (!found) {
     const element = (wide: boolean, scalar = "T") => (wide ? `vec4<${scalar}>` : scalar);
     found = kernel({
       name: full,
-      code: packed ? packedAccess[packed].code + code() : code(),
+      code: format ? quantizedAccess[format].code + code() : code(),
       bindings: {
         a: `read ${element(vec.a)}`,
-        ...(packed ? packedAccess[packed].bindings : { b: `read ${element(vec.b)}` }),
+        ...(format ? quantizedAccess[format].bindings : { b: `read ${element(vec.b)}` }),
         ...(e.bias ? { bias: `read ${element(vec.c)}` } : {}),
         ...(e.add ? { add: `read ${element(vec.c)}` } : {}),
         c: `write ${element(vec.c, type)}`,
@@ -232,7 +216,7 @@ function declare(
   return found;
 }
 
-const readB = (p: Product, vec: boolean): string => (p.packed ? readPacked : readFour("B", vec));
+const readB = (p: Product, vec: boolean): string => (p.format ? readQuantized : readFour("B", vec));
 
 const alongK = (mode: MatmulMode) => ({ a: mode !== "TN", b: mode === "NT" });
 
@@ -241,12 +225,12 @@ function unrolled(p: Product, variant: Extract<MatmulVariant, { lanes: number }>
   const along = alongK(p.mode);
   const vecA = along.a ? p.k % 4 === 0 : p.m % 4 === 0 && vectorRows(family, rows, lanes);
   const { mode, bias, add, accumulate } = p;
-  const packed = p.packed !== null;
-  const vecB = along.b ? p.k % 4 === 0 : (packed || p.n % 4 === 0) && vectorCols(cols);
-  const code = () => unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, packed, bias, add, accumulate });
+  const quantized = p.format !== null;
+  const vecB = along.b ? p.k % 4 === 0 : (quantized || p.n % 4 === 0) && vectorCols(cols);
+  const code = () => unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, quantized, bias, add, accumulate });
   const subgroups = family === "subgroup";
   const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
-  const k = declare(name, p.packed, p, { a: vecA, b: vecB, c: false }, code, "T", subgroups);
+  const k = declare(name, p.format, p, { a: vecA, b: vecB, c: false }, code, "T", subgroups);
   const tall = subgroups ? rows : 8 * rows;
   const buffers = [p.a, ...p.b, ...p.extras, p.out];
   run(k, { T: p.T }, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
@@ -281,7 +265,7 @@ function tiled(p: Product, { bm, bn, bk, splits }: Extract<MatmulVariant, { fami
   const along = alongK(p.mode);
   const vec = {
     a: (along.a ? p.k : p.m) % 4 === 0,
-    b: p.packed !== null || (along.b ? p.k : p.n) % 4 === 0,
+    b: p.format !== null || (along.b ? p.k : p.n) % 4 === 0,
     c: p.n % 4 === 0,
   };
   const span = Math.max(1, Math.ceil(p.k / splits / bk)) * bk;
@@ -290,7 +274,7 @@ function tiled(p: Product, { bm, bn, bk, splits }: Extract<MatmulVariant, { fami
   const epilogue = split ? PLAIN : p;
   const k = declare(
     `tiled${split ? "_split" : ""}_${p.mode}`,
-    p.packed,
+    p.format,
     epilogue,
     vec,
     () => [readFour("A", vec.a), readB(p, vec.b), putFour(epilogue, vec.c), TILED_MATMUL].join("\n"),
@@ -329,8 +313,8 @@ function combine(p: Product, parts: BufferView, splits: number): void {
 
 function skinny(p: Product, { rows }: Extract<MatmulVariant, { family: "skinny" }>): void {
   if (p.mode !== "NT" || p.m > rows) throw new Error(`the skinny kernel takes mode NT and at most ${rows} rows`);
-  const vec = { a: p.k % 4 === 0, b: p.packed !== null || p.k % 4 === 0, c: false };
+  const vec = { a: p.k % 4 === 0, b: p.format !== null || p.k % 4 === 0, c: false };
   const code = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
-  const k = declare("skinny", p.packed, p, vec, code);
+  const k = declare("skinny", p.format, p, vec, code);
   run(k, { T: p.T, ROWS: rows }, [p.a, ...p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
 }

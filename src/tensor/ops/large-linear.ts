@@ -1,27 +1,27 @@
 /** `linear` for a weight that is larger than one binding, in blocks of its rows: the head of a large vocabulary. */
-import { type BufferView, subview } from "../../gpu/pool.ts";
+import { subview } from "../../gpu/pool.ts";
 import { copy } from "../../gpu/stream.ts";
 import { empty, record, type Shape, scope, type Tensor } from "../core.ts";
-import { PackedWeight } from "../packed.ts";
+import { trainable, type Weight } from "../quantized.ts";
 import { gemm } from "./gemm.ts";
-import { packedBlocks, rowBlocks } from "./row-blocks.ts";
+import { rowBlocks, weightBlocks } from "./row-blocks.ts";
 import { target } from "./rows.ts";
 
-/** y = x W^T for x [N, in], f32, and W [out, in], f32 or packed; `shape` is y's. */
-export function largeLinear(x: Tensor, weight: Tensor, shape: Shape): Tensor {
+/** y = x W^T for x [N, in], f32, and W [out, in], f32 or quantized; `shape` is y's. */
+export function largeLinear(x: Tensor, weight: Weight, shape: Shape): Tensor {
   const [outSize, inSize] = weight.shape;
   const rows = x.size / inSize;
-  const blocks = weight instanceof PackedWeight ? packedBlocks(weight) : rowBlocks(weight);
+  const blocks = weightBlocks(weight);
   const y = empty(shape, "f32", "linear");
   scope(() => {
     for (const block of blocks) {
       const { first, count } = block;
       const part = rows === 1 ? subview(y.view, first * 4, count * 4) : empty([rows, count], "f32", "linear").view;
-      gemm(x, operand(block), "NT", rows, count, inSize, { out: part });
+      gemm(x, block.rows, "NT", [rows, count, inSize], { out: part });
       if (rows > 1) forEachRow(rows, block, outSize, (at, bytes, row) => copy(part, y.view, bytes, row, at));
     }
   });
-  return record("linear", [x, weight], y, (dy, [sinkX, sinkW]) => {
+  return record("linear", [x, ...trainable(weight)], y, (dy, [sinkX, sinkW = false]) => {
     const dx = target(sinkX, x.shape);
     const dw = target(sinkW, weight.shape);
     const sinks = dw && rowBlocks(dw);
@@ -32,16 +32,14 @@ export function largeLinear(x: Tensor, weight: Tensor, shape: Shape): Tensor {
         forEachRow(rows, block, outSize, (at, bytes, row) => copy(dy.view, part, bytes, at, row));
         if (dx) {
           const accumulate = sinkX !== true || first > 0;
-          gemm(part, operand(block), "NN", rows, inSize, count, { out: dx.view, accumulate });
+          gemm(part, block.rows, "NN", [rows, inSize, count], { out: dx.view, accumulate });
         }
-        if (sinks) gemm(part, x, "TN", count, inSize, rows, { out: sinks[i].view, accumulate: sinkW !== true });
+        if (sinks) gemm(part, x, "TN", [count, inSize, rows], { out: sinks[i].view, accumulate: sinkW !== true });
       });
     });
     return [dx, dw];
   });
 }
-
-const operand = (block: { view: BufferView } | { rows: PackedWeight }) => ("view" in block ? block.view : block.rows);
 
 /** Where a row of a block stands in the whole, its length, and where it stands in the block, in bytes. */
 function forEachRow(

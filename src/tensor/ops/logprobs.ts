@@ -6,10 +6,10 @@ import type { BufferView } from "../../gpu/pool.ts";
 import { subview } from "../../gpu/pool.ts";
 import { LOGPROBS_BWD, LOGPROBS_FWD } from "../../shaders/logprobs.wgsl.ts";
 import { empty, recordMany, type Sink, scope, type Tensor, willRecord } from "../core.ts";
-import { PackedWeight } from "../packed.ts";
-import { gemm, type Operand } from "./gemm.ts";
-import { rowsPerBinding } from "./row-blocks.ts";
-import { matrixShape, rowKernel, rowPlan, runRows, target, walkPlan } from "./rows.ts";
+import { trainable, type Weight } from "../quantized.ts";
+import { gemm } from "./gemm.ts";
+import { weightRows } from "./row-blocks.ts";
+import { matrixShape, rowKernel, rowPlan, rowsPerBinding, runRows, target, walkPlan } from "./rows.ts";
 
 const forward = rowKernel({
   name: "logprobs_fwd",
@@ -62,12 +62,12 @@ const KEEP = 2 << 20; // small enough to keep for the backward pass instead of c
  * Log-probability of each row's target and entropy of its distribution, softmax(hidden head^T / temperature). Gradients
  * of both reach `hidden` and `head`; a head tied to the embedding table works, since gradients add up.
  * @param hidden [N, D], f32
- * @param head [V, D], f32 or packed
+ * @param head [V, D], f32 or quantized
  * @param targets u32 [N], each below V
  */
 export function tokenLogProbs(
   hidden: Tensor,
-  head: Tensor,
+  head: Weight,
   targets: Tensor,
   options: LogProbOptions = {},
 ): TokenLogProbs {
@@ -79,19 +79,20 @@ export function tokenLogProbs(
     throw new Error(`tokenLogProbs: targets must be u32 [${rows}], not ${targets.dtype} [${targets.shape}]`);
   }
   if (!(temperature > 0)) throw new Error(`tokenLogProbs: temperature must be positive, not ${temperature}`);
-  const blocks = cut(rows, vocab, budget, rowsPerBinding(4 * width));
+  const inputs = [hidden, ...trainable(head)];
+  const blocks = cut(rows, vocab, budget, rowsPerBinding(4 * width, vocab));
   const it = 1 / temperature;
   const cap = options.softcap ?? 0;
   const SOFTCAP = cap > 0;
   const logProbs = empty([rows], "f32", "tokenLogProbs");
   const entropy = empty([rows], "f32", "tokenLogProbs");
   const lse = empty([rows], "f32", "tokenLogProbs");
-  const keep = blocks.length === 1 && rows * vocab <= Math.min(KEEP, budget) && willRecord([hidden, head]);
+  const keep = blocks.length === 1 && rows * vocab <= Math.min(KEEP, budget) && willRecord(inputs);
   const kept = keep ? empty([rows, vocab], "f32", "tokenLogProbs logits") : null;
 
   const part = (t: Tensor, from: number, count: number, cols = 1) => slice(t, from, count, cols);
   const logitsOf = ({ row, rows, column, columns }: Block, out: BufferView) =>
-    gemm(part(hidden, row, rows, width), headRows(head, column, columns, width), "NT", rows, columns, width, { out });
+    gemm(part(hidden, row, rows, width), weightRows(head, column, columns), "NT", [rows, columns, width], { out });
 
   scope(() => {
     const state = empty([rows, 4]);
@@ -116,9 +117,9 @@ export function tokenLogProbs(
 
   recordMany(
     "tokenLogProbs",
-    [hidden, head],
+    inputs,
     [logProbs, entropy],
-    ([dLogProbs, dEntropies], [sinkHidden, sinkHead]) => {
+    ([dLogProbs, dEntropies], [sinkHidden, sinkHead = false]) => {
       const dHidden = target(sinkHidden, hidden.shape);
       const dHead = target(sinkHead, head.shape);
       scope(() => {
@@ -131,16 +132,16 @@ export function tokenLogProbs(
           const scalars = [block.rows, block.columns / plan.width, block.column, it, cap];
           runRows(backward, plan, { SOFTCAP, HAS_G: !!dLogProbs, HAS_H: !!dEntropies }, buffers, scalars, block.rows);
           if (dHidden) {
-            const w = headRows(head, block.column, block.columns, width);
+            const w = weightRows(head, block.column, block.columns);
             const out = part(dHidden, block.row, block.rows, width);
             const accumulate = adds(sinkHidden) || block.column > 0;
-            gemm(scratch.view, w, "NN", block.rows, width, block.columns, { out, accumulate });
+            gemm(scratch.view, w, "NN", [block.rows, width, block.columns], { out, accumulate });
           }
           if (dHead) {
             const x = part(hidden, block.row, block.rows, width);
             const out = part(dHead, block.column, block.columns, width);
             const accumulate = adds(sinkHead) || block.row > 0;
-            gemm(scratch.view, x, "TN", block.columns, width, block.rows, { out, accumulate });
+            gemm(scratch.view, x, "TN", [block.columns, width, block.rows], { out, accumulate });
           }
         }
       });
@@ -183,10 +184,6 @@ function cut(rows: number, vocab: number, budget: number, widest: number): Block
 const largest = (blocks: readonly Block[]) => Math.max(...blocks.map((b) => b.rows * b.columns));
 
 const adds = (sink: Sink) => sink !== true;
-
-/** As `slice`, of a head that may be packed. */
-const headRows = (head: Tensor, from: number, count: number, cols: number): Operand =>
-  head instanceof PackedWeight ? head.rows(from, count) : slice(head, from, count, cols);
 
 /** Rows from .. from + count - 1 of a matrix with `cols` columns. */
 function slice(t: Tensor, from: number, count: number, cols: number): BufferView {

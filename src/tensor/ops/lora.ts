@@ -67,7 +67,7 @@ export function addLora(
   const seen = () => (drop ? applyDropout(x, drop) : x);
 
   const visible = seen();
-  const low = gemm(visible, a, "NT", rows, rank, inSize);
+  const low = gemm(visible, a, "NT", [rows, rank, inSize]);
   if (visible !== x) visible.free("lora");
   if (rows <= FEW_ROWS && parts.length <= MOST_PARTS) addParts(y, low, parts, rows);
   else for (const part of parts) addPart(y, low, part, rows);
@@ -83,15 +83,15 @@ export function addLora(
       const db = parts.map((part, i) => {
         const [columns, r] = part.b.shape;
         const dPart = columns === outSize ? dy : takeColumns(dy, rows, part.first, columns, 1);
-        const own = into(sbs[i], part.b, (o) => gemm(dPart, lowPart(low, part, rows), "TN", columns, r, rows, o));
-        const back = gemm(dPart, part.b, "NN", rows, r, columns);
+        const own = into(sbs[i], part.b, (o) => gemm(dPart, lowPart(low, part, rows), "TN", [columns, r, rows], o));
+        const back = gemm(dPart, part.b, "NN", [rows, r, columns]);
         putColumns(dLow.view, back, rows, [rank, part.rankOffset], part.scale, false);
         return own;
       });
-      const da = into(sa, a, (o) => gemm(dLow, seen(), "TN", rank, inSize, rows, o));
+      const da = into(sa, a, (o) => gemm(dLow, seen(), "TN", [rank, inSize, rows], o));
       const dx = into(sx, x, (o) => {
-        if (!drop) return gemm(dLow, a, "NN", rows, inSize, rank, o);
-        return applyDropout(gemm(dLow, a, "NN", rows, inSize, rank, { shape: x.shape }), drop, o.out);
+        if (!drop) return gemm(dLow, a, "NN", [rows, inSize, rank], o);
+        return applyDropout(gemm(dLow, a, "NN", [rows, inSize, rank], { shape: x.shape }), drop, o.out);
       });
       return [dy, dx, da, ...db];
     },
@@ -105,7 +105,7 @@ function addPart(y: Tensor, low: Tensor, part: LoraPart, rows: number): void {
   const [columns, rank] = part.b.shape;
   const width = y.size / rows;
   const whole = columns === width;
-  const delta = gemm(scaled, part.b, "NT", rows, columns, rank, whole ? { out: y, accumulate: true } : {});
+  const delta = gemm(scaled, part.b, "NT", [rows, columns, rank], whole ? { out: y, accumulate: true } : {});
   if (!whole) {
     putColumns(y.view, delta, rows, [width, part.first], 1, true);
     delta.free("lora");
@@ -152,7 +152,7 @@ export function addLowRank(weight: Tensor, a: Tensor, { b, rankOffset, first, sc
       const count = Math.min(first + columns, block.first + block.count) - from;
       if (count <= 0) continue;
       const rowsOfB = count === columns ? b : takeColumns(b, 1, (from - first) * r, count * r, 1);
-      const delta = gemm(rowsOfB, own, "NN", count, width, r);
+      const delta = gemm(rowsOfB, own, "NN", [count, width, r]);
       putColumns(block.view, delta, 1, [block.count * width, (from - block.first) * width], sign * scale, true);
     }
   });

@@ -1,5 +1,6 @@
 /** Matrix products with gradients: `linear` for layers, `matmul` for everything else. */
 import { record, type Shape, type Sink, sumMiddle, type Tensor } from "../core.ts";
+import { trainable, type Weight } from "../quantized.ts";
 import { add } from "./elementwise.ts";
 import { type GemmOptions, gemm } from "./gemm.ts";
 import { largeLinear } from "./large-linear.ts";
@@ -18,7 +19,7 @@ export interface LinearOptions {
  * y = x W^T (+ bias) (+ residual) for rows x [N, in] and a weight [out, in]; leading dimensions of x are rows, too.
  * Throws when the shapes do not fit together.
  */
-export function linear(x: Tensor, weight: Tensor, { bias, residual }: LinearOptions = {}): Tensor {
+export function linear(x: Tensor, weight: Weight, { bias, residual }: LinearOptions = {}): Tensor {
   const [outSize, inSize] = weight.shape;
   if (weight.shape.length !== 2) throw new Error(`linear: the weight has shape [${weight.shape}], not [out, in]`);
   if (x.shape[x.shape.length - 1] !== inSize) {
@@ -31,16 +32,14 @@ export function linear(x: Tensor, weight: Tensor, { bias, residual }: LinearOpti
     const sum = bias ? add(product, bias) : product;
     return residual ? add(sum, residual) : sum;
   }
-  const y = gemm(x, weight, "NT", rows, outSize, inSize, { bias, add: residual, shape });
-  const inputs = [x, weight, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
+  const y = gemm(x, weight, "NT", [rows, outSize, inSize], { bias, add: residual, shape });
+  const trained = trainable(weight);
+  const inputs = [x, ...trained, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
   return record("linear", inputs, y, (dy, sinks) => {
-    const [sx, sw, ...rest] = sinks;
-    const grads: (Tensor | null)[] = [
-      into(sx, x, (o) => gemm(dy, weight, "NN", rows, inSize, outSize, o)),
-      into(sw, weight, (o) => gemm(dy, x, "TN", outSize, inSize, rows, o)),
-    ];
+    const grads = [into(sinks[0], x, (o) => gemm(dy, weight, "NN", [rows, inSize, outSize], o))];
+    for (const w of trained) grads.push(into(sinks[1], w, (o) => gemm(dy, x, "TN", [outSize, inSize, rows], o)));
     if (bias) {
-      const sink = rest[0];
+      const sink = sinks[grads.length];
       const target = typeof sink === "object" ? sink : undefined;
       grads.push(sink === false ? null : sumMiddle(dy, 1, rows, outSize, bias.shape, target));
     }
@@ -73,20 +72,20 @@ export function matmul(a: Tensor, b: Tensor, { transA = false, transB = false }:
   if (leadA.length > 0 && leadB.length > 0 && `${leadA}` !== `${leadB}`) throw new Error(`${what}: batches differ`);
   const batch = lead.reduce((x, y) => x * y, 1);
   const mode = transA ? "TN" : transB ? "NT" : "NN";
-  const y = gemm(a, b, mode, m, n, k, { batch, shape: [...lead, m, n] });
+  const y = gemm(a, b, mode, [m, n, k], { batch, shape: [...lead, m, n] });
   // A shared operand's gradient is the sum over the batch: computed per product, summed by the engine's rule for shapes.
   const perA = [...lead, ra, ca];
   const perB = [...lead, rb, cb];
   return record("matmul", [a, b], y, (dy, [sa, sb]) => {
     const da = (o: Into) => {
-      if (mode === "NN") return gemm(dy, b, "NT", m, k, n, { batch, ...o });
-      if (mode === "NT") return gemm(dy, b, "NN", m, k, n, { batch, ...o });
-      return gemm(b, dy, "NT", k, m, n, { batch, ...o });
+      if (mode === "NN") return gemm(dy, b, "NT", [m, k, n], { batch, ...o });
+      if (mode === "NT") return gemm(dy, b, "NN", [m, k, n], { batch, ...o });
+      return gemm(b, dy, "NT", [k, m, n], { batch, ...o });
     };
     const db = (o: Into) => {
-      if (mode === "NN") return gemm(a, dy, "TN", k, n, m, { batch, ...o });
-      if (mode === "NT") return gemm(dy, a, "TN", n, k, m, { batch, ...o });
-      return gemm(a, dy, "NN", k, n, m, { batch, ...o });
+      if (mode === "NN") return gemm(a, dy, "TN", [k, n, m], { batch, ...o });
+      if (mode === "NT") return gemm(dy, a, "TN", [n, k, m], { batch, ...o });
+      return gemm(a, dy, "NN", [k, n, m], { batch, ...o });
     };
     return [shared(sa, a, perA, da), shared(sb, b, perB, db)];
   });

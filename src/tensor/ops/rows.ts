@@ -118,6 +118,14 @@ export function matrixShape(shape: readonly number[]): [rows: number, cols: numb
   return [rows, cols];
 }
 
+const ALIGN = 128; // rows start at multiples of 256 bytes, whatever their width and type
+
+/** The rows of `bytes` bytes each that one binding holds: all `rows` of them, or the most that are a multiple of 128. */
+export function rowsPerBinding(bytes: number, rows: number): number {
+  const { maxBinding } = caps();
+  return bytes * rows <= maxBinding ? rows : Math.max(ALIGN, Math.floor(maxBinding / bytes / ALIGN) * ALIGN);
+}
+
 /** Where a gradient goes: nowhere, into a new tensor, or (accumulating) into the sink itself. */
 export function target(sink: Sink, shape: readonly number[], dtype: Tensor["dtype"] = "f32"): Tensor | null {
   return sink === false ? null : sink === true ? empty(shape, dtype) : sink;

@@ -1,190 +1,271 @@
 /**
- * Sampling on the GPU. All state of a batch lives in GPU buffers that the kernel updates, so that any number of decode
- * steps run without a readback; the host looks at `readSamples` when it wants to.
+ * Sampling on the GPU for a batch whose rows come and go ("slots"), each with options of its own. All state lives in GPU
+ * buffers that the kernels update, so that any number of decode steps run without a readback: the host admits sequences to
+ * slots, runs steps, and reads the steps' results when it wants to.
  */
-
+import { kernel } from "../../gpu/kernel.ts";
+import { subview } from "../../gpu/pool.ts";
+import { copy, run } from "../../gpu/stream.ts";
 import { streamId } from "../../runtime/rng.ts";
-import { SAMPLE, SAMPLE_WIDTH } from "../../shaders/sample.wgsl.ts";
-import { empty, type Tensor, tensor } from "../core.ts";
+import {
+  SAMPLE_WIDTH,
+  SLOT_ADMIT,
+  SLOT_BIASES,
+  SLOT_CLEAR,
+  SLOT_FIELDS,
+  SLOT_MARK,
+  SLOT_PENALTIES,
+  SLOT_SAMPLE,
+  SLOT_WORDS,
+} from "../../shaders/sample.wgsl.ts";
+import { borrow, empty, type Tensor, tensor } from "../core.ts";
 import { matrixShape, rowKernel, rowPlan, runRows } from "./rows.ts";
-
-const NO_TOKEN = 0xffffffff;
-const MAX_EOS = 4;
+import { isPenalised, type SlotOptions, stateWords } from "./slot-options.ts";
+import { type TopTokens, topAt, topTokens } from "./top-tokens.ts";
 
 /** The fourth word of the random counter: keeps sampling apart from other uses of the same seed. */
 export const SAMPLE_DOMAIN = streamId("sample");
 
-const kernels = ([1, 4] as const).map((width) =>
+const WG = 64;
+const admitKernel = kernel({
+  name: "slot_admit",
+  code: SLOT_ADMIT,
+  bindings: { list: "read u32", state: "write u32", feed: "write u32" },
+  scalars: { n: "u32", slots: "u32" },
+});
+const clearKernel = kernel({
+  name: "slot_clear",
+  code: SLOT_CLEAR,
+  bindings: { list: "read u32", counts: "write u32" },
+  scalars: { n: "u32", vocab: "u32" },
+});
+const markKernel = kernel({
+  name: "slot_mark",
+  code: SLOT_MARK,
+  bindings: { list: "read u32", counts: "write u32" },
+  scalars: { n: "u32", vocab: "u32" },
+});
+const adjusting = { raw: "read f32", slots: "read u32", state: "read u32", counts: "read u32", out: "write f32" };
+const penaltyKernel = kernel({
+  name: "slot_penalties",
+  code: SLOT_PENALTIES,
+  bindings: adjusting,
+  scalars: { n: "u32", vocab: "u32" },
+});
+const biasKernel = kernel({
+  name: "slot_biases",
+  code: SLOT_BIASES,
+  bindings: { entries: "read vec4u", ...adjusting },
+  scalars: { n: "u32", vocab: "u32" },
+});
+const sampleKernels = ([1, 4] as const).map((width) =>
   rowKernel({
-    name: "sample",
-    code: SAMPLE + SAMPLE_WIDTH[width],
+    name: "slot_sample",
+    code: SLOT_SAMPLE + SAMPLE_WIDTH[width],
     bindings: {
       logits: "read F",
-      rows: "write vec4u",
-      next: "write u32",
-      positions: "write u32",
-      cached: "write u32",
-      tokens: "write u32",
-      rings: "write f32",
+      raw: "read F",
+      slots: "read u32",
+      state: "write u32",
+      feed: "write u32",
+      out: "write u32",
+      counts: "write u32",
     },
-    scalars: {
-      rows: "u32",
-      n: "u32",
-      seed0: "u32",
-      seed1: "u32",
-      it: "f32",
-      topK: "f32",
-      topP: "f32",
-      minNew: "u32",
-      maxNew: "u32",
-      pad: "u32",
-      eos0: "u32",
-      eos1: "u32",
-      eos2: "u32",
-      eos3: "u32",
-    },
+    scalars: { rows: "u32", n: "u32", step: "u32", stride: "u32", slots: "u32" },
   }),
 );
 
-/**
- * State of B sequences while they are generated. After prefill, each `sampleTokens` call turns the logits of every
- * row's last token into the row's next token and advances the row; rows that are done stay as they are.
- */
-export interface SampleState {
-  readonly batch: number;
-  readonly maxNewTokens: number;
-  /** u32 [B, 4]: random stream, done (0 or 1), tokens generated so far (the end token included), 0. */
-  readonly rows: Tensor;
-  /** u32 [B]: the token to feed into the next decode step; `padId` for rows that are done. */
-  readonly next: Tensor;
-  /** u32 [B]: the position of `next` in its sequence, which is also its slot in the KV cache. */
-  readonly positions: Tensor;
-  /** u32 [B]: positions + 1, how much of the cache `next` attends to. */
-  readonly cachedLengths: Tensor;
-  /** u32 [B, maxNewTokens]: what was generated; only the first `length` entries of a row mean anything. */
-  readonly tokens: Tensor;
-  /** f32 [2, B, maxNewTokens]: log-probabilities under the sampling distribution, then under the plain softmax. */
-  readonly logProbs: Tensor;
+/** A sequence that takes (or, with `options` null, leaves) a slot. */
+export interface SlotEntry {
+  slot: number;
+  options: SlotOptions | null;
+  promptLength: number;
+  /** Needed for the repetition penalty only. */
+  prompt?: ArrayLike<number>;
 }
 
-export interface SampleStateOptions {
-  /** Identifies each row's random numbers; rows with equal (seed, stream) draw equal noise, whatever the batch. */
-  streams: ArrayLike<number>;
-  /** Tokens of each prompt; the last of them sits at position promptLength - 1. */
-  promptLengths: ArrayLike<number>;
-  maxNewTokens: number;
-}
-
-/** State for a batch whose prompts were just prefilled. */
-export function sampleState({ streams, promptLengths, maxNewTokens }: SampleStateOptions): SampleState {
-  const batch = streams.length;
-  if (promptLengths.length !== batch) throw new Error(`${batch} streams but ${promptLengths.length} prompt lengths`);
-  if (!(maxNewTokens >= 1)) throw new Error(`maxNewTokens must be at least 1, not ${maxNewTokens}`);
-  const rows = new Uint32Array(batch * 4);
-  for (let i = 0; i < batch; i++) rows[4 * i] = streams[i];
-  return {
-    batch,
-    maxNewTokens,
-    rows: tensor(rows, [batch, 4]),
-    next: tensor(new Uint32Array(batch)),
-    positions: tensor(Uint32Array.from(promptLengths, (n) => n - 1)),
-    cachedLengths: tensor(Uint32Array.from(promptLengths)),
-    tokens: empty([batch, maxNewTokens], "u32", "sampled tokens"),
-    logProbs: empty([2, batch, maxNewTokens], "f32", "sampled logProbs"),
-  };
-}
-
-export interface SampleOptions {
-  /** An integer of up to 53 bits. */
-  seed: number;
-  /** 0 is greedy: the largest logit, the lowest id on ties. Default 1. */
-  temperature?: number;
-  /** Keep the k largest logits (and ties with the smallest of them); 0 keeps all. Default 0. */
-  topK?: number;
-  /** Keep the smallest set of the most probable tokens with at least this probability, after topK. Default 1. */
-  topP?: number;
-  /** Tokens that end a sequence, at most 4. */
-  eosIds?: readonly number[];
-  /** Until a row has this many tokens, end tokens are not sampled. Default 0. */
-  minNewTokens?: number;
-  /** What rows that are done feed into further steps. Default 0. */
-  padId?: number;
-}
-
-/**
- * Samples one token per row and advances the state. Row r draws its noise from (seed, stream of r, tokens generated by
- * r so far, token id), so the same row gives the same tokens in any batch.
- * @param logits f32 [B, V], V below 2^24
- */
-export function sampleTokens(logits: Tensor, state: SampleState, options: SampleOptions): void {
-  const { seed, temperature = 1, topK = 0, topP = 1, eosIds = [], minNewTokens = 0, padId = 0 } = options;
-  const [batch, vocab] = matrixShape(logits.shape);
-  if (batch !== state.batch) throw new Error(`sampleTokens: ${batch} rows of logits for ${state.batch} sequences`);
-  if (eosIds.length > MAX_EOS) throw new Error(`sampleTokens: at most ${MAX_EOS} end tokens, got ${eosIds.length}`);
-  if (!(temperature >= 0)) throw new Error(`sampleTokens: temperature must not be negative, got ${temperature}`);
-  if (!(topP > 0)) throw new Error(`sampleTokens: topP must be positive, got ${topP}`);
-  const GREEDY = temperature === 0;
-  const plan = rowPlan(vocab);
-  const eos = Array.from({ length: MAX_EOS }, (_, i) => eosIds[i] ?? NO_TOKEN);
-  const consts = {
-    GREEDY,
-    TOP_K: !GREEDY && topK > 0 && topK < vocab,
-    TOP_P: !GREEDY && topP < 1,
-    SUPPRESS: minNewTokens > 0 && eosIds.length > 0,
-    DOMAIN: SAMPLE_DOMAIN,
-  };
-  const { rows, next, positions, cachedLengths, tokens, logProbs } = state;
-  const buffers = [logits, rows, next, positions, cachedLengths, tokens, logProbs].map((t) => t.view);
-  const scalars = [
-    batch,
-    vocab / plan.width,
-    seed >>> 0,
-    Math.floor(seed / 2 ** 32) >>> 0,
-    GREEDY ? 1 : 1 / temperature,
-    topK,
-    topP,
-    Math.min(minNewTokens, state.maxNewTokens),
-    state.maxNewTokens,
-    padId,
-    ...eos,
-  ];
-  runRows(kernels[plan.width === 4 ? 1 : 0], plan, consts, buffers, scalars, batch);
-}
-
-/** What a batch generated, on the host. */
-export interface Samples {
-  /** Generated tokens of each row, the end token included. */
-  tokens: Uint32Array[];
-  /** Per token, under the distribution it was drawn from (after temperature, topK, topP); 0 when greedy. */
-  logProbs: Float32Array[];
-  /** Per token, under the softmax of the logits themselves. */
-  rawLogProbs: Float32Array[];
-  /** Whether the row ended (by an end token or at maxNewTokens). */
+/** Results of one step. */
+export interface SlotStep {
+  /** Per row; NO_TOKEN where the row had ended before. */
+  tokens: Uint32Array;
+  logProbs: Float32Array;
+  rawLogProbs: Float32Array;
   done: boolean[];
 }
 
-/** Reads a batch back. */
-export async function readSamples(state: SampleState): Promise<Samples> {
-  const { batch, maxNewTokens } = state;
-  const [rows, tokens, rings] = await Promise.all([
-    state.rows.readIds(),
-    state.tokens.readIds(),
-    state.logProbs.read(),
-  ]);
-  const lengths = Array.from({ length: batch }, (_, r) => rows[4 * r + 2]);
-  const cut = <A extends Uint32Array | Float32Array>(ring: A, base: number) =>
-    lengths.map((n, r) => ring.slice(base + r * maxNewTokens, base + r * maxNewTokens + n) as A);
-  return {
-    tokens: cut(tokens, 0),
-    logProbs: cut(rings, 0),
-    rawLogProbs: cut(rings, batch * maxNewTokens),
-    done: lengths.map((_, r) => rows[4 * r + 1] !== 0),
-  };
+/** What a batch needs beyond the plain softmax, over all of its rows; results do not depend on what other rows need. */
+export interface SlotNeeds {
+  sampled: boolean;
+  topK: boolean;
+  topP: boolean;
+  penalty: boolean;
+  /** u32 [M, 4] from `slotBiases`, or null. */
+  biases: Tensor | null;
 }
 
-/** True when every row is done: 16 bytes per row are read back. Worth asking every 16 steps or so. */
-export async function allDone(state: SampleState): Promise<boolean> {
-  const rows = await state.rows.readIds();
-  for (let r = 0; r < state.batch; r++) if (rows[4 * r + 1] === 0) return false;
-  return true;
+/** The GPU's side of a number of slots. */
+export class Slots {
+  readonly count: number;
+  readonly vocab: number;
+  /** Steps between reads, at most. */
+  readonly maxSteps: number;
+  /** Distance of the three parts of `feed`, which are bound on their own. */
+  private readonly stride: number;
+  private readonly state: Tensor;
+  private readonly feed: Tensor;
+  /** Results go to two buffers in turn: one may still be on its way to the host while the other is written. */
+  private readonly outs: readonly Tensor[];
+  private readonly tops: (Tensor | null)[] = [null, null];
+  private side = 0;
+  private readonly retired: Tensor[] = [];
+  private readonly identity: Tensor;
+  private counts: Tensor | null = null;
+  private readonly nothing: Tensor;
+
+  constructor(count: number, vocab: number, maxSteps: number) {
+    this.count = count;
+    this.vocab = vocab;
+    this.maxSteps = maxSteps;
+    this.stride = Math.ceil(count / 64) * 64;
+    const state = new Uint32Array(count * SLOT_WORDS);
+    for (let s = 0; s < count; s++) state[s * SLOT_WORDS + SLOT_FIELDS.indexOf("done")] = 1;
+    this.state = tensor(state);
+    this.feed = tensor(new Uint32Array(3 * this.stride));
+    this.outs = [0, 1].map(() => empty([maxSteps * count * 4], "u32", "sampled steps"));
+    this.identity = tensor(Uint32Array.from({ length: count }, (_, i) => i));
+    this.nothing = tensor(new Uint32Array(SLOT_WORDS));
+  }
+
+  /** What the first `rows` slots feed into a decode step: tokens, positions, cached lengths, slot numbers; u32 [rows]. */
+  inputs(rows: number): { next: Tensor; positions: Tensor; lengths: Tensor; slots: Tensor } {
+    const [next, positions, lengths] = [0, 1, 2].map((part) =>
+      borrow(subview(this.feed.view, part * this.stride * 4, this.stride * 4), [rows], "u32", "slot inputs"),
+    );
+    return { next, positions, lengths, slots: borrow(this.identity.view, [rows], "u32", "slot numbers") };
+  }
+
+  /**
+   * Begins a turn: later steps write where the turn before the last one wrote, which must have been read by then. Makes
+   * room for the penalties' counts and for `top` most probable tokens per step. Call outside of any scope.
+   */
+  begin(penalty: boolean, top: number): void {
+    this.side = 1 - this.side;
+    if (penalty && !this.counts) this.counts = empty([this.count, this.vocab], "u32", "token counts of the penalties");
+    const { tops, side } = this;
+    const old = tops[side];
+    if (top === 0 || (old && old.size >= this.topSize(top))) return;
+    if (old) this.retired.push(old); // may still be read
+    tops[side] = empty([this.topSize(top)], "u32", "top tokens");
+  }
+
+  private topSize(top: number): number {
+    return this.maxSteps * this.count * top * 2;
+  }
+
+  /** Sequences take and leave slots, after all that was enqueued before; call within a scope, as `sample`. */
+  admit(entries: readonly SlotEntry[]): void {
+    if (entries.length === 0) return;
+    const width = SLOT_WORDS + 3;
+    const list = new Uint32Array(entries.length * width);
+    entries.forEach(({ slot, options, promptLength }, i) => {
+      list.set(stateWords(options), i * width);
+      // The first sampling step moves the row on to its first token.
+      list.set([slot, Math.max(0, promptLength - 1), 0], i * width + SLOT_WORDS);
+    });
+    const n = entries.length;
+    run(admitKernel, { WG }, [tensor(list).view, this.state.view, this.feed.view], [n, this.stride], Math.ceil(n / WG));
+    this.countPrompts(entries.filter(({ options }) => options && isPenalised(options)));
+  }
+
+  private countPrompts(entries: readonly SlotEntry[]): void {
+    if (entries.length === 0) return;
+    if (!this.counts) throw new Error("penalties were not announced to begin()");
+    const view = this.counts.view;
+    const cleared = entries.length * this.vocab;
+    const slots = tensor(Uint32Array.from(entries, ({ slot }) => slot));
+    run(clearKernel, { WG }, [slots.view, view], [cleared, this.vocab], Math.ceil(cleared / WG));
+    const marks = entries.flatMap(({ slot, prompt, options }) =>
+      prompt && options?.repetitionPenalty !== 1 ? [...new Set(Array.from(prompt))].flatMap((id) => [slot, id]) : [],
+    );
+    const n = marks.length / 2;
+    const list = Uint32Array.from(marks);
+    if (n > 0) run(markKernel, { WG }, [tensor(list).view, view], [n, this.vocab], Math.ceil(n / WG));
+  }
+
+  /**
+   * Samples one token for each row of logits and moves its slot on; call within a scope.
+   * @param logits f32 [B, vocab], V below 2^24
+   * @param slots u32 [B], which slot each row belongs to
+   * @param step where the results go: 0 .. maxSteps - 1, read by `read`
+   * @param top how many of the most probable tokens to keep too, read by `readTop`
+   */
+  sample(logits: Tensor, slots: Tensor, step: number, needs: SlotNeeds, top = 0): void {
+    const [rows, vocab] = matrixShape(logits.shape);
+    if (vocab !== this.vocab || rows !== slots.size || rows > this.count || step >= this.maxSteps) {
+      throw new Error(`sampling [${logits.shape}] at step ${step} in ${this.count} slots of vocabulary ${this.vocab}`);
+    }
+    if (top > 0) {
+      const out = this.tops[this.side];
+      if (!out || out.size < this.topSize(top)) throw new Error(`${top} top tokens were not announced to begin()`);
+      topTokens(logits, slots, this.state, out, top, step, this.count);
+    }
+    const adjusted = this.adjust(logits, slots, needs);
+    const plan = rowPlan(vocab);
+    const consts = {
+      SAMPLED: needs.sampled,
+      TOP_K: needs.sampled && needs.topK,
+      TOP_P: needs.sampled && needs.topP,
+      PENALTY: needs.penalty,
+      ADJUSTED: adjusted !== logits,
+      DOMAIN: SAMPLE_DOMAIN,
+    };
+    const counts = this.counts ?? this.nothing;
+    const buffers = [adjusted, logits, slots, this.state, this.feed, this.outs[this.side], counts].map((t) => t.view);
+    const scalars = [rows, vocab / plan.width, step, this.count, this.stride];
+    runRows(sampleKernels[plan.width === 4 ? 1 : 0], plan, consts, buffers, scalars, rows);
+  }
+
+  private adjust(logits: Tensor, slots: Tensor, { penalty, biases }: SlotNeeds): Tensor {
+    if (!penalty && !biases) return logits;
+    const out = empty(logits.shape, "f32", "adjusted logits");
+    const consts = { PENALTY: penalty, WG };
+    const buffers = [logits, slots, this.state, this.counts ?? this.nothing, out].map((t) => t.view);
+    if (penalty) run(penaltyKernel, consts, buffers, [logits.size, this.vocab], Math.ceil(logits.size / WG));
+    else copy(logits.view, out.view, logits.size * 4);
+    if (biases) {
+      const n = biases.size / 4;
+      run(biasKernel, consts, [biases.view, ...buffers], [n, this.vocab], Math.ceil(n / WG));
+    }
+    return out;
+  }
+
+  /** Results of this turn's steps 0 .. steps - 1 for rows 0 .. rows - 1. The next turn may begin before they are here. */
+  async read(steps: number, rows: number): Promise<SlotStep[]> {
+    const words = await this.outs[this.side].readIds();
+    const floats = new Float32Array(words.buffer);
+    return Array.from({ length: steps }, (_, s) => {
+      const at = (r: number) => (s * this.count + r) * 4;
+      const all = Array.from({ length: rows }, (_, r) => at(r));
+      return {
+        tokens: Uint32Array.from(all, (i) => words[i]),
+        logProbs: Float32Array.from(all, (i) => floats[i + 1]),
+        rawLogProbs: Float32Array.from(all, (i) => floats[i + 2]),
+        done: all.map((i) => words[i + 3] === 1),
+      };
+    });
+  }
+
+  /** The most probable tokens of the same steps; a function of step and row. */
+  async readTop(top: number): Promise<(step: number, row: number) => TopTokens> {
+    const tops = this.tops[this.side];
+    const words = top > 0 && tops ? await tops.readIds() : new Uint32Array();
+    return (step, row) => topAt(words, (step * this.count + row) * top, top, this.vocab);
+  }
+
+  free(): void {
+    const { state, feed, outs, identity, nothing, counts, tops, retired } = this;
+    for (const t of [state, feed, ...outs, identity, nothing, counts, ...tops, ...retired]) {
+      t?.free("the end of generation");
+    }
+  }
 }

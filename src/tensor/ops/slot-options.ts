@@ -1,5 +1,5 @@
 /** How a sequence in a slot is sampled, as the host says it and as the kernels read it. */
-import { SLOT_ENDS, SLOT_FIELDS, SLOT_WORDS } from "../../shaders/sample-slots.wgsl.ts";
+import { SLOT_ENDS, SLOT_FIELDS, SLOT_WORDS } from "../../shaders/sample.wgsl.ts";
 import { type Tensor, tensor } from "../core.ts";
 
 /** In the place of a token: the row had ended before this step. */
@@ -72,15 +72,18 @@ function floatBits(value: number): number {
   return new Uint32Array(scratch.buffer)[0];
 }
 
-/** Entries of single logits to change, for logits rows 0, 1, ... with the given options; null if there are none. */
-export function slotBiases(rows: readonly (SlotOptions | null)[]): Tensor | null {
+/**
+ * Entries of single logits to change, for logits rows 0, 1, ... with the given options; null if there are none.
+ * @param early false when every row has its `minNewTokens`
+ */
+export function slotBiases(rows: readonly (SlotOptions | null)[], early = true): Tensor | null {
   const words: number[] = [];
   rows.forEach((options, row) => {
     if (!options) return;
-    const early = options.minNewTokens > 0 ? new Set(options.endIds) : new Set<number>();
+    const waiting = new Set(early && options.minNewTokens > 0 ? options.endIds : []);
     const bias = options.logitBias ?? new Map<number, number>();
-    for (const id of new Set([...early, ...bias.keys()])) {
-      words.push(row, id, floatBits(bias.get(id) ?? 0), early.has(id) ? 1 : 0);
+    for (const id of new Set([...waiting, ...bias.keys()])) {
+      words.push(row, id, floatBits(bias.get(id) ?? 0), waiting.has(id) ? 1 : 0);
     }
   });
   return words.length === 0 ? null : tensor(Uint32Array.from(words), [words.length / 4, 4]);

@@ -1,5 +1,5 @@
 /** The most probable tokens of rows of logits. */
-import { SLOT_TOP, SLOT_WORDS } from "../../shaders/sample-slots.wgsl.ts";
+import { SLOT_TOP, SLOT_WORDS } from "../../shaders/sample.wgsl.ts";
 import { empty, type Tensor, tensor } from "../core.ts";
 import { matrixShape, rowKernel, rowPlan, runRows } from "./rows.ts";
 

@@ -1,6 +1,7 @@
 /** Looks at everything a training run needs from the machine. */
-import { DRIVER_HINT, requestAdapter } from "../../../gpu/adapter.ts";
+import { requestAdapter } from "../../../gpu/adapter.ts";
 import { type Caps, caps, openDevice } from "../../../gpu/device.ts";
+import { DRIVER_HINT } from "../../../gpu/found-adapter.ts";
 import { finish } from "../../../gpu/stream.ts";
 import { EMBEDDED_PACKAGE } from "../../../runtime/embedded.ts";
 import { isUserError } from "../../../runtime/errors.ts";

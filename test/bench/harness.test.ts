@@ -1,13 +1,5 @@
 import { describe, expect, it } from "vitest";
-import {
-  type Arm,
-  type Case,
-  difference,
-  describe as lines,
-  measure,
-  median,
-  noise,
-} from "../../src/cli/verbs/bench/harness.ts";
+import { type Arm, type Case, difference, describe as lines, measure, median, noise } from "../../bench/harness.ts";
 
 const effort = { samples: 3, seconds: 1e-3 };
 

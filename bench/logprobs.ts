@@ -1,9 +1,5 @@
 /** tokenLogProbs forward and backward, against sums in float64. */
-
-import { finish } from "../../../gpu/stream.ts";
-import { backward, scope, tensor, zeros } from "../../../tensor/core.ts";
-import { tokenLogProbs } from "../../../tensor/ops/logprobs.ts";
-import { sum } from "../../../tensor/ops/reduce.ts";
+import { backward, finish, scope, sum, tensor, tokenLogProbs, zeros } from "webrlhf";
 import { type Case, difference, gpuArm, noise } from "./harness.ts";
 
 /** Counts the three products nobody can avoid: logits, gradient of hidden, gradient of head. */

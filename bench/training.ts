@@ -1,15 +1,20 @@
 /** One training step of a small Llama-style transformer: cross entropy, gradients, clipping and AdamW. */
-
-import { type KernelTime, profile } from "../../../gpu/profile.ts";
-import { finish, stats } from "../../../gpu/stream.ts";
-import { type DecoderConfig, decoderConfig } from "../../../nn/config.ts";
-import { fileTensors } from "../../../nn/huggingface.ts";
-import { CausalLM } from "../../../nn/models.ts";
-import { AdamW } from "../../../nn/optimizer.ts";
-import { backward, scope, type Tensor, tensor } from "../../../tensor/core.ts";
-import { scale } from "../../../tensor/ops/elementwise.ts";
-import { sum } from "../../../tensor/ops/reduce.ts";
-import { packing } from "../../../tensor/packing.ts";
+import {
+  backward,
+  finish,
+  type KernelTime,
+  memoryFiles,
+  packing,
+  parseSafetensors,
+  profile,
+  scale,
+  scope,
+  stats,
+  sum,
+  type Tensor,
+  tensor,
+} from "webrlhf";
+import { AdamW, CausalLM, type DecoderConfig, decoderConfig, modelFiles } from "webrlhf/nn";
 import { type Arm, type Case, gpuArm, median } from "./harness.ts";
 
 export const smallTransformer = decoderConfig({
@@ -95,7 +100,7 @@ export function trainingCase(others: readonly Stepper[]): Case {
       const { ids, targets } = batch(rows, length, 0);
       const step = new SmallStep(rows, length);
       const problem = { config: smallTransformer, ids, targets, rows, length, adamw, checkSteps };
-      const weights = exported(await step.model.store.read());
+      const weights = await exported(step.model);
       let last: Tensor | null = null;
       const ours = gpuArm("webrlhf", {
         enqueue() {
@@ -124,21 +129,15 @@ export function trainingCase(others: readonly Stepper[]): Case {
   };
 }
 
-function exported(values: Map<string, Float32Array<ArrayBuffer>>): StepProblem["weights"] {
-  const weights: StepProblem["weights"] = {};
-  const { hiddenSize, intermediateSize } = smallTransformer;
-  for (const { name, parameter, rows } of fileTensors(smallTransformer, "lm")) {
-    const all = values.get(parameter);
-    if (!all) throw new Error(`the bench model has no parameter ${parameter}`);
-    if (/norm\.weight$/.test(name)) {
-      weights[name] = { shape: [hiddenSize], data: all };
-      continue;
-    }
-    const width = name.includes("down_proj") ? intermediateSize : hiddenSize;
-    const data = rows ? all.slice(rows[0] * width, rows[1] * width) : all;
-    weights[name] = { shape: [data.length / width, width], data };
-  }
-  return weights;
+/** The model's weights as a file of Hugging Face's has them. */
+async function exported(model: CausalLM): Promise<StepProblem["weights"]> {
+  const files = memoryFiles();
+  await files.writeFolder("model", await modelFiles(model));
+  const name = "model/model.safetensors";
+  const bytes = await files.read(name);
+  if (!bytes) throw new Error(`the bench model has no ${name}`);
+  const file = parseSafetensors(bytes, name);
+  return Object.fromEntries(file.names.map((tensor) => [tensor, file.get(tensor)]));
 }
 
 /** Where the GPU's time goes in a step of 32 sequences of 32 tokens, by kernel; slower than without the timestamps. */

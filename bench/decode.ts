@@ -1,9 +1,6 @@
 /** Generating with a KV cache and sampling on the GPU; checked against the same tokens without a cache. */
-
-import { generate } from "../../../nn/generate.ts";
-import { CausalLM } from "../../../nn/models.ts";
-import { noGrad, scope, tensor } from "../../../tensor/core.ts";
-import { packing } from "../../../tensor/packing.ts";
+import { noGrad, packing, scope, tensor } from "webrlhf";
+import { CausalLM, generate } from "webrlhf/nn";
 import { type Case, difference } from "./harness.ts";
 import { smallTransformer } from "./training.ts";
 

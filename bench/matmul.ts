@@ -1,7 +1,5 @@
 /** Matrix products: the square sizes everybody quotes, and the shapes of a training step. */
-import { finish } from "../../../gpu/stream.ts";
-import { scope, tensor } from "../../../tensor/core.ts";
-import { gemm } from "../../../tensor/ops/matmul.ts";
+import { finish, matmul, scope, tensor } from "webrlhf";
 import { type Arm, type Case, difference, gpuArm, noise } from "./harness.ts";
 
 /** NN: A[m,k] B[k,n]; NT: A[m,k] B[n,k]; TN: A[k,m] B[k,n]. */
@@ -61,7 +59,7 @@ function sampledError({ m, n, k, mode, a, b }: Product, c: ArrayLike<number>): n
 export const webrlhfProduct: Multiplier = async ({ m, n, k, mode, a, b }) => {
   const x = tensor(a, mode === "TN" ? [k, m] : [m, k]);
   const y = tensor(b, mode === "NT" ? [n, k] : [k, n]);
-  const multiply = () => gemm(x, y, mode, m, n, k);
+  const multiply = () => matmul(x, y, { transA: mode === "TN", transB: mode === "NT" });
   return gpuArm("webrlhf", {
     enqueue: () => scope(() => void multiply()),
     wait: finish,

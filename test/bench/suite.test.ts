@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { profileLines, runSuite } from "../../src/cli/verbs/bench/suite.ts";
-import { profileStep, runtimeFigures } from "../../src/cli/verbs/bench/training.ts";
-import { openDevice } from "../../src/gpu/device.ts";
+import { openDevice } from "webrlhf";
+import { profileLines, runSuite } from "../../bench/suite.ts";
+import { profileStep, runtimeFigures } from "../../bench/training.ts";
 
 describe("bench on a device", () => {
   it("checks and times a case, and records what it ran on", async () => {

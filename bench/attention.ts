@@ -1,11 +1,5 @@
 /** Fused causal attention, forward and backward, against sums in float64. */
-
-import { finish } from "../../../gpu/stream.ts";
-import { backward, scope, tensor, zeros } from "../../../tensor/core.ts";
-import { attention } from "../../../tensor/ops/attention.ts";
-import { mul } from "../../../tensor/ops/elementwise.ts";
-import { sum } from "../../../tensor/ops/reduce.ts";
-import { packing } from "../../../tensor/packing.ts";
+import { attention, backward, finish, mul, packing, scope, sum, tensor, zeros } from "webrlhf";
 import { type Case, difference, gpuArm, noise } from "./harness.ts";
 
 export interface AttentionShape {

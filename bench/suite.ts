@@ -1,8 +1,7 @@
 /** All cases in one run, and the record of it. Other libraries join as peers; webrlhf brings none itself. */
 
 import { cpus, loadavg } from "node:os";
-import { caps, openDevice } from "../../../gpu/device.ts";
-import type { KernelTime } from "../../../gpu/profile.ts";
+import { caps, type KernelTime, openDevice } from "webrlhf";
 import { adamwCase } from "./adamw.ts";
 import { attentionCase } from "./attention.ts";
 import { decodeCase } from "./decode.ts";

@@ -3,7 +3,7 @@
  * group; see tensor/quantize.ts for the formats. Rows are padded to whole groups, so four values whose index is a multiple
  * of 4 always share their group.
  */
-export interface PackedAccess {
+export interface QuantizedAccess {
   /** Bindings `b` and, for integers, `scales`. */
   bindings: Record<string, string>;
   /** Defines `unpack4(i)`, values 4i .. 4i + 3, and `unpack1(i)`, value i. */
@@ -12,7 +12,7 @@ export interface PackedAccess {
 
 const one = "fn unpack1(i: u32) -> f32 { return unpack4(i / 4u)[i % 4u]; }";
 
-export const packedAccess: Record<"bfloat16" | "float16" | "int8" | "int4", PackedAccess> = {
+export const quantizedAccess: Record<"bfloat16" | "float16" | "int8" | "int4", QuantizedAccess> = {
   bfloat16: {
     bindings: { b: "read vec2<u32>" },
     code: `
@@ -53,7 +53,7 @@ ${one}`,
 };
 
 /**
- * Rows of a packed table as f32: y[row] = table[ids[row]], or table[first + row]. `n` = row length in vectors of `width`,
+ * Rows of a quantized table as f32: y[row] = table[ids[row]], or table[first + row]. `n` = row length in vectors of `width`,
  * `stride` = from one row of the table to the next, likewise.
  */
 export const unpackRowsCode = (width: 1 | 4, gather: boolean): string => `
