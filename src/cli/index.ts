@@ -2,3 +2,5 @@
 export { main } from "./program.ts";
 export { processTerminal, type Terminal } from "./terminal.ts";
 export { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
+export { trainingVerb } from "./train.ts";
+export { registerVerb } from "./verbs/index.ts";

@@ -7,7 +7,7 @@
  * - `samples.jsonl`, `eval_rows.jsonl`, `raft.jsonl`, `monitor.jsonl`: texts and tables that trainers send along.
  * - `trainer_state.json`: the Hugging Face Trainer's file of that name, with the same log_history.
  */
-import { type Table, type TrainEvent, tables } from "../rlhf/events.ts";
+import type { TrainEvent } from "../rlhf/events.ts";
 import type { Files } from "../runtime/files.ts";
 import { readJson, readJsonLines, readText, writeJson } from "./disk.ts";
 
@@ -15,19 +15,18 @@ type Row = Record<string, unknown> & { step: number };
 
 /** What trainer_state.json repeats from the options. */
 export interface StateSettings {
-  readonly logging_steps?: number;
-  readonly save_steps?: number;
-  readonly eval_steps?: number;
-  readonly num_train_epochs?: number;
-  readonly per_device_train_batch_size?: number;
+  readonly loggingSteps?: number;
+  readonly saveSteps?: number;
+  readonly evalSteps?: number;
+  readonly numTrainEpochs?: number | null;
+  readonly perDeviceTrainBatchSize?: number;
 }
 
 const metricsFile = "metrics.jsonl";
 const timingFile = "timing.jsonl";
 const samplesFile = "samples.jsonl";
 const rowsFile = "eval_rows.jsonl";
-const tableFile = (table: Table) => `${table}.jsonl`;
-const rowFiles = [rowsFile, ...tables.map(tableFile)];
+const tableFile = (table: string) => `${table.replaceAll(/[^\w-]/g, "_")}.jsonl`;
 
 export class RunLog {
   readonly #files: Files;
@@ -101,11 +100,13 @@ export class RunLog {
   async #cutBack(step: number): Promise<void> {
     this.#kept.clear();
     this.#history = [];
-    for (const file of [metricsFile, timingFile, samplesFile, ...rowFiles]) {
+    for (const file of (await this.#files.list(this.#dir)).filter((name) => name.endsWith(".jsonl"))) {
       const path = `${this.#dir}/${file}`;
       const before = await readText(this.#files, path);
-      if (before === null) continue;
-      const rows = step === 0 ? [] : (await readJsonLines<Row>(this.#files, path)).filter((row) => row.step <= step);
+      const all = await readJsonLines<Row>(this.#files, path);
+      // Tables are known by their steps: other lines are not this log's.
+      if (before === null || all.some((row) => typeof row.step !== "number")) continue;
+      const rows = step === 0 ? [] : all.filter((row) => row.step <= step);
       for (const row of rows) this.#kept.add(`${file}:${kindOf(file, row)}:${row.step}`);
       if (file === metricsFile) this.#history = rows;
       const after = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
@@ -128,20 +129,20 @@ export class RunLog {
       best_metric: null,
       best_model_checkpoint: null,
       epoch: steps.at(-1)?.epoch ?? 0,
-      eval_steps: this.#settings.eval_steps ?? 0,
+      eval_steps: this.#settings.evalSteps ?? 0,
       global_step: this.#step,
       is_hyper_param_search: false,
       is_local_process_zero: true,
       is_world_process_zero: true,
       log_history: this.#history,
-      logging_steps: this.#settings.logging_steps ?? 1,
+      logging_steps: this.#settings.loggingSteps ?? 1,
       max_steps: this.#maxSteps,
       num_input_tokens_seen: steps.reduce((sum, row) => sum + Number(row.tokens), 0),
-      num_train_epochs: this.#settings.num_train_epochs ?? 1,
-      save_steps: this.#settings.save_steps ?? 0,
+      num_train_epochs: this.#settings.numTrainEpochs ?? 1,
+      save_steps: this.#settings.saveSteps ?? 0,
       stateful_callbacks: {},
       total_flos: 0,
-      train_batch_size: this.#settings.per_device_train_batch_size ?? 1,
+      train_batch_size: this.#settings.perDeviceTrainBatchSize ?? 1,
       trial_name: null,
       trial_params: null,
     };
@@ -157,8 +158,9 @@ export class RunLog {
 
 function kindOf(file: string, row: Row): string {
   if (file === samplesFile) return "sample";
-  if (rowFiles.includes(file)) return "row";
-  return file === timingFile || "tokens" in row ? "step" : "eval";
+  if (file === timingFile) return "step";
+  if (file !== metricsFile) return "row";
+  return "tokens" in row ? "step" : "eval";
 }
 
 function prefixed(metrics: Record<string, number>): Record<string, number> {

@@ -1,13 +1,13 @@
 /** The program: every verb put together, and what happens when one fails. */
 import { readFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
-import { isUserError } from "../runtime/errors.ts";
-import { commandOf, normaliseFlags } from "./command.ts";
+import { Command, CommanderError, Option as Flag } from "commander";
+import { isUserError, UserError } from "../runtime/errors.ts";
+import { commandOf, normaliseFlags } from "./flags.ts";
 import { helpLayout } from "./help.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 import { type Context, Interrupted } from "./verb.ts";
 import { registerDoctor } from "./verbs/doctor.ts";
-import { verbGroups, verbs } from "./verbs/index.ts";
+import { verbGroups, verbNames } from "./verbs/index.ts";
 import { registerRun } from "./verbs/run.ts";
 
 const CHECKPOINT_NOTE = "\nstopping after a checkpoint; Ctrl-C again stops at once";
@@ -23,32 +23,58 @@ function interruptible(terminal: Terminal, label: string, note: string | null = 
   return { terminal, signal: controller.signal, label, resume: false };
 }
 
-function makeProgram(terminal: Terminal): Command {
+const version = (): string =>
+  (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version;
+
+/**
+ * The program, with the verbs that the words call for: all of them for lists and help, else the one that is named.
+ * @param words as `normaliseFlags` leaves them
+ */
+async function makeProgram(words: readonly string[], terminal: Terminal): Promise<Command> {
   const context = (label: string) => interruptible(terminal, label);
-  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
-    version: string;
-  };
   const program = new Command("webrlhf")
     .description("Train language models from human preferences on WebGPU.")
-    .version(version)
+    .version(version())
     .option("--debug", "Show stack traces")
+    .addOption(new Flag("--plugin <module>", "Load a module of your own first, which registers what it brings"))
     .configureOutput({ writeOut: (text) => terminal.result(text.trimEnd()), writeErr: (text) => terminal.write(text) })
     .configureHelp(helpLayout(process.stdout.columns))
     .addHelpText(
       "after",
       "\nStart here:\n  webrlhf run quickstart     a whole RLHF run on the built-in world, with a report",
     );
+  if (words[0] === "--version") return program;
+  const named = verbNames().includes(words[0]) ? words[0] : null;
   for (const [title, group] of Object.entries(verbGroups)) {
     program.commandsGroup(`${title}:`);
-    for (const verb of group) {
+    for (const [name, load] of Object.entries(group)) {
+      if (named !== null && name !== named) continue;
+      const verb = await load();
       const command = commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote));
       program.addCommand(command.copyInheritedSettings(program));
     }
   }
+  if (named !== null) return program;
   program.commandsGroup("Recipes, this machine, help:").helpCommand("help [verb]", "Show a verb's options");
-  registerRun(program, verbs, context);
+  registerRun(program, context);
   registerDoctor(program);
   return program;
+}
+
+/** Takes `--plugin <module>` out of the words, wherever it stands; it may come several times. */
+function takePlugins(argv: readonly string[]): { plugins: string[]; words: string[] } {
+  const plugins: string[] = [];
+  const words: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const cut = argv[i].startsWith("--plugin=");
+    if (!cut && argv[i] !== "--plugin") words.push(argv[i]);
+    else {
+      const path = cut ? argv[i].slice("--plugin=".length) : argv[++i];
+      if (!path) throw new UserError("--plugin needs the path of a module: --plugin ./mine.ts");
+      plugins.push(path);
+    }
+  }
+  return { plugins, words };
 }
 
 /** One clear line, or the stack for those who asked. */
@@ -62,10 +88,12 @@ function explain(error: unknown, debug: boolean): string {
 /** Runs the program on the given words; resolves to the exit code. */
 export async function main(argv: readonly string[], terminal: Terminal = processTerminal()): Promise<number> {
   const debug = argv.includes("--debug");
-  const words = normaliseFlags(argv.filter((word) => word !== "--debug"));
-  const program = makeProgram(terminal).exitOverride();
-  for (const command of program.commands) command.exitOverride();
   try {
+    const { plugins, words: given } = takePlugins(argv.filter((word) => word !== "--debug"));
+    if (plugins.length > 0) await (await import("../open/plugins.ts")).loadPlugins(plugins);
+    const words = normaliseFlags(given);
+    const program = (await makeProgram(words, terminal)).exitOverride();
+    for (const command of program.commands) command.exitOverride();
     await program.parseAsync(words, { from: "user" });
     return 0;
   } catch (error) {

@@ -17,8 +17,7 @@
  */
 import * as v from "valibot";
 import { UserError } from "../runtime/errors.ts";
-import { didYouMean } from "./nearest.ts";
-import { canonicalName, resolveOptions, type Table } from "./option.ts";
+import { didYouMean, inFile, type Settings, settingNamed, snakeCase } from "../settings/index.ts";
 
 const scalar = v.union([v.string(), v.number(), v.boolean()]);
 /** A mixture of datasets as a map: a proportion, or proportion and path, by name. */
@@ -52,8 +51,9 @@ export interface Stage {
   readonly verb: string;
   readonly title: string;
   readonly outputDir: string;
+  /** Resolved by the verb's settings. */
   readonly options: Record<string, unknown>;
-  /** The same options with the two folders still written as references: equal wherever the recipe runs. */
+  /** The options as people write them, with the two folders still written as references: equal wherever the recipe runs. */
   readonly portable: Record<string, unknown>;
   /** Names of earlier stages whose folders these options name. */
   readonly inputs: readonly string[];
@@ -94,7 +94,7 @@ export interface Overrides {
 export function resolveRecipe(
   recipe: Recipe,
   recipeDir: string,
-  tableOf: (verb: string) => Table | null,
+  settingsOf: (verb: string) => Settings | null,
   verbNames: readonly string[],
   overrides: Overrides = {},
 ): { outputDir: string; stages: Stage[] } {
@@ -127,27 +127,34 @@ export function resolveRecipe(
   const stages: Stage[] = [];
   for (const { name, verb, title } of recipe.stages) {
     const where = `${file}: stage "${name}"`;
-    const table = tableOf(verb);
-    if (table === null) throw new UserError(`${where}: there is no verb "${verb}"${didYouMean(verb, verbNames)}`);
+    const settings = settingsOf(verb);
+    if (settings === null) throw new UserError(`${where}: there is no verb "${verb}"${didYouMean(verb, verbNames)}`);
+    const { table } = settings;
     const raw: Record<string, unknown> = { ...stageOptions.get(name) };
     if (
-      Object.hasOwn(table, "output_dir") &&
-      !Object.keys(raw).some((key) => canonicalName(table, key) === "output_dir")
+      Object.hasOwn(table, "outputDir") &&
+      !Object.keys(raw).some((key) => settingNamed(table, key) === "outputDir")
     ) {
       raw.output_dir = `\${output_dir}/${name}`;
     }
-    const resolve = (folders: Record<string, string>) =>
-      resolveOptions(table, [{ where, values: substitute(raw, { vars, folders, where }) as Record<string, unknown> }]);
+    const resolve = (folders: Record<string, string>): Record<string, unknown> => {
+      const values = substitute(raw, { vars, folders, where }) as Record<string, unknown>;
+      return settings.resolve([inFile(values, `stage "${name}" of ${file}`)]);
+    };
     const options = resolve({ output_dir: base, recipe_dir: recipeDir });
     // biome-ignore-start lint/suspicious/noTemplateCurlyInString: the reference itself is meant
     const portable = resolve({ output_dir: "${output_dir}", recipe_dir: "${recipe_dir}" });
     // biome-ignore-end lint/suspicious/noTemplateCurlyInString: the reference itself is meant
     const inputs = stages.filter((earlier) => namesFolder(options, earlier.outputDir)).map((earlier) => earlier.name);
-    const folder = typeof options.output_dir === "string" ? options.output_dir : `${base}/${name}`;
-    stages.push({ name, verb, title: title ?? name, outputDir: folder, options, portable, inputs });
+    const folder = typeof options.outputDir === "string" ? options.outputDir : `${base}/${name}`;
+    stages.push({ name, verb, title: title ?? name, outputDir: folder, options, portable: snakeCased(portable), inputs });
   }
   return { outputDir: base, stages };
 }
+
+/** Options by the names under which people write them. */
+export const snakeCased = (options: object): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(options).map(([key, value]) => [snakeCase(key), value]));
 
 /** Sets an option, whatever spelling the recipe used for it. */
 function setOption(target: Record<string, unknown>, name: string, value: string): void {
@@ -195,7 +202,7 @@ export const pathsIn = (value: unknown): unknown[] =>
 function namesFolder(options: Record<string, unknown>, folder: string): boolean {
   return Object.entries(options).some(
     ([key, value]) =>
-      key !== "output_dir" &&
+      key !== "outputDir" &&
       pathsIn(value).some((path) => {
         if (typeof path !== "string" || path === "") return false;
         return path === folder || path.startsWith(`${folder}/`) || folder.startsWith(`${path.replace(/\/$/, "")}/`);

@@ -1,39 +1,85 @@
-/** What the training verbs share between their options and the trainers. */
-import type { ScheduleName } from "../nn/optimizer.ts";
-import type { TrainingOptions } from "../rlhf/training.ts";
-import type { Values } from "./option.ts";
-import type { raftOptions } from "./options/raft.ts";
-import type { rewardOptions } from "./options/reward.ts";
-import type { Context } from "./verb.ts";
+/** The one training verb: it opens what a method's settings name, trains, and shows and logs what happens. */
+import { type Method, openRun } from "../open/index.ts";
+import type { TrainEvent } from "../rlhf/events.ts";
+import { logging } from "../rlhf/settings.ts";
+import { diskFiles } from "../runtime/files.ts";
+import { settings, type Table } from "../settings/index.ts";
+import { openGpu } from "./gpu.ts";
+import { lockFolder } from "./lock.ts";
+import { RunLog, type StateSettings } from "./logs.ts";
+import { Progress } from "./progress.ts";
+import { surroundings } from "./surroundings.ts";
+import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
 
-/** The options that every trainer takes, as its own record. `num_train_epochs` and `max_steps` mean different things. */
-type Shared = Pick<
-  Values<typeof rewardOptions> & Values<typeof raftOptions>,
-  | "learning_rate"
-  | "warmup_steps"
-  | "per_device_train_batch_size"
-  | "gradient_accumulation_steps"
-  | "weight_decay"
-  | "adam_beta1"
-  | "adam_beta2"
-  | "max_grad_norm"
-  | "seed"
-  | "save_steps"
-> & { lr_scheduler_type: ScheduleName; eval_steps?: number };
+/** Where a run goes and how it is told; what every training verb has. */
+const runSettings = {
+  outputDir: logging.path("out", "Folder for the model, checkpoints and logs"),
+  resume: logging.bool(false, "Go on from the newest checkpoint in output_dir, if there is one", {
+    aka: ["resume_from_checkpoint"],
+  }),
+  loggingSteps: logging.int(10, "Steps between printed lines when the output is not a terminal", { min: 1 }),
+  saveTotalLimit: logging.int(1, "Checkpoints to keep; 0 keeps all", { min: 0 }),
+};
 
-export function trainingOptions(o: Shared, { signal }: Context, betas: readonly [number, number] = [0.9, 0.999]) {
-  return {
-    learningRate: o.learning_rate,
-    schedule: o.lr_scheduler_type,
-    warmup: o.warmup_steps,
-    batchSize: o.per_device_train_batch_size,
-    accumulation: o.gradient_accumulation_steps,
-    weightDecay: o.weight_decay,
-    betas: [o.adam_beta1 ?? betas[0], o.adam_beta2 ?? betas[1]] as const,
-    maxGradNorm: o.max_grad_norm,
-    seed: o.seed,
-    evalSteps: o.eval_steps ?? 0,
-    saveSteps: o.save_steps,
-    signal,
-  } satisfies Partial<TrainingOptions>;
+/** What a verb adds to its method: settings of the program's own, and files that it writes as events come. */
+export interface TrainingExtras<T extends Table> {
+  settings: T;
+  also(events: AsyncGenerator<TrainEvent>, values: Record<string, unknown>): AsyncGenerator<TrainEvent>;
+}
+
+/** The verb that starts a method by names. */
+export function trainingVerb<T extends Table = Record<never, never>>(method: Method, extras?: TrainingExtras<T>): Verb {
+  const table = { ...method.settings.table, ...extras?.settings, ...runSettings };
+  return defineVerb({
+    name: method.name,
+    summary: method.summary,
+    examples: method.examples,
+    settings: settings(method.name, table as Table, (o) => void method.settings.pick(o)),
+    async run(values, context) {
+      const o = values as Record<string, unknown> & { outputDir: string; resume: boolean; saveTotalLimit: number };
+      const files = await diskFiles();
+      await openGpu(context.terminal);
+      const around = { ...surroundings(context), files, outputDir: o.outputDir };
+      const run = await openRun(method, o, around);
+      try {
+        const folder = { files, path: o.outputDir, besides: run.besides, keep: o.saveTotalLimit };
+        const events = run.train({ folder, resume: o.resume || context.resume, signal: context.signal });
+        await consume(extras ? extras.also(events, o) : events, o, context);
+      } finally {
+        run.close();
+      }
+    },
+  });
+}
+
+/**
+ * Runs a trainer to its end, with its events on the terminal and in the log files of `outputDir`. After Ctrl-C the trainer,
+ * which holds the same signal, saves and returns without an end: that is an Interrupted.
+ */
+export async function consume(
+  events: AsyncGenerator<TrainEvent>,
+  o: StateSettings & { outputDir: string },
+  context: Context,
+): Promise<Record<string, number>> {
+  const files = await diskFiles();
+  const unlock = await lockFolder(files, o.outputDir);
+  const log = new RunLog(files, o.outputDir, o);
+  const progress = new Progress(context.terminal, context.label, o.loggingSteps ?? 1);
+  let ended: Record<string, number> | null = null;
+  try {
+    for await (const event of events) {
+      await log.add(event);
+      progress.add(event);
+      if (event.type === "end") ended = event.metrics;
+    }
+  } catch (error) {
+    // The first error is the one to tell: a full disk may well break this, too.
+    await log.close().catch(() => {});
+    throw error;
+  } finally {
+    progress.clear();
+    await unlock();
+  }
+  if (ended === null) throw new Interrupted(`stopped; go on with --resume --output_dir ${o.outputDir}`);
+  return ended;
 }

@@ -1,8 +1,8 @@
-import { locateModels, withHubOptions } from "./models/hub.ts";
-import type { Table, Values } from "./option.ts";
+/** What a command of the program is. */
+import type { Resolved, Settings, Table } from "../settings/index.ts";
 import type { Terminal } from "./terminal.ts";
 
-/** What a verb gets besides its options. */
+/** What a verb gets besides its settings. */
 export interface Context {
   readonly terminal: Terminal;
   /** Fires on Ctrl-C: save, then come to an end. */
@@ -13,32 +13,24 @@ export interface Context {
   readonly resume: boolean;
 }
 
-interface TypedVerb<T extends Table, V> {
+interface TypedVerb<T extends Table> {
   readonly name: string;
   readonly summary: string;
-  readonly options: T;
-  /** A bare argument that sets this option (`webrlhf report <input_dir>`). */
-  readonly argument?: string;
+  readonly settings: Settings<T>;
+  /** A bare argument that sets this setting (`webrlhf report <input_dir>`). */
+  readonly argument?: keyof T & string;
   readonly examples: readonly string[];
   /** What the first Ctrl-C says; null says nothing. Default: that a checkpoint is written. */
   readonly interruptNote?: string | null;
   /** Does the work; resolves when everything is on disk. Rejects with an Interrupted when the signal stopped it. */
-  run(options: V, context: Context): Promise<void>;
+  run(values: Resolved<T>, context: Context): Promise<void>;
 }
 
-/** One command of the program. */
-export type Verb = TypedVerb<Table, Record<string, unknown>>;
+/** One command of the program. Its `run` takes what its own `settings` resolved. */
+export type Verb = Omit<TypedVerb<Table>, "run"> & { run(values: object, context: Context): Promise<void> };
 
-/**
- * Types a verb's `run` by its own options table; whoever calls it has checked the values against that table. A verb that
- * opens models takes them by name as well: it gets the paths.
- */
-export function defineVerb<T extends Table>(verb: TypedVerb<T, Values<T>>): Verb {
-  const options = withHubOptions(verb.options);
-  const run: Verb["run"] = async (values, context) =>
-    verb.run((await locateModels(options, values, context)) as Values<T>, context);
-  return { ...verb, options, run };
-}
+/** Types a verb's `run` by its own settings; whoever calls it has resolved the values by them. */
+export const defineVerb = <T extends Table>(verb: TypedVerb<T>): Verb => verb as unknown as Verb;
 
 /** The work was stopped by Ctrl-C after its state was saved; exit code 130. */
 export class Interrupted extends Error {

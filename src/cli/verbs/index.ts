@@ -1,41 +1,71 @@
+/** The verbs by purpose. Each is loaded when it is asked for, so that one verb's work does not wait for the others. */
+import type { Method } from "../../open/index.ts";
 import type { Verb } from "../verb.ts";
-import { annotateVerb } from "./annotate.ts";
-import { chatVerb } from "./chat.ts";
-import { convertVerb } from "./convert.ts";
-import { costVerb } from "./cost.ts";
-import { cpoVerb } from "./cpo.ts";
-import { grpoVerb, reinforceVerb, rlooVerb } from "./critic-free.ts";
-import { dataVerb } from "./data.ts";
-import { dpoVerb } from "./dpo.ts";
-import { evaluateVerb } from "./evaluate.ts";
-import { figureVerb } from "./figure.ts";
-import { generateVerb } from "./generate.ts";
-import { iterateVerb } from "./iterate.ts";
-import { ktoVerb } from "./kto.ts";
-import { mergeVerb } from "./merge.ts";
-import { multiObjectiveVerb } from "./multi-objective.ts";
-import { orpoVerb } from "./orpo.ts";
-import { pairsVerb } from "./pairs.ts";
-import { pairwiseVerb } from "./pairwise.ts";
-import { ppoVerb } from "./ppo.ts";
-import { raftVerb } from "./raft.ts";
-import { reportVerb } from "./report.ts";
-import { rewardVerb } from "./reward.ts";
-import { scoreVerb } from "./score.ts";
-import { serveVerb } from "./serve.ts";
-import { sftVerb } from "./sft.ts";
-import { tokenizerVerb } from "./tokenizer.ts";
 
-/** The verbs by purpose, in the order of `--help`. */
-export const verbGroups: Readonly<Record<string, readonly Verb[]>> = {
-  "Train on examples": [sftVerb],
-  "Train rewards": [rewardVerb, costVerb, pairwiseVerb, multiObjectiveVerb],
-  "Train policies on rewards": [ppoVerb, grpoVerb, rlooVerb, reinforceVerb, raftVerb, iterateVerb],
-  "Train policies on preferences": [dpoVerb, ktoVerb, orpoVerb, cpoVerb],
-  "Use models": [generateVerb, chatVerb, serveVerb, scoreVerb, annotateVerb, pairsVerb],
-  "Measure and show": [evaluateVerb, reportVerb, figureVerb],
-  "Data and model files": [dataVerb, tokenizerVerb, mergeVerb, convertVerb],
+type Loader = () => Promise<Verb>;
+
+const method =
+  (name: string): Loader =>
+  async () => {
+    const [{ methods }, { trainingVerb }] = await Promise.all([import("../../open/methods.ts"), import("../train.ts")]);
+    return trainingVerb((methods as Record<string, Method>)[name]);
+  };
+
+/** Loaders in the order of `--help`. */
+export const verbGroups: Record<string, Record<string, Loader>> = {
+  "Train on examples": { sft: method("sft") },
+  "Train rewards": {
+    reward: method("reward"),
+    cost: method("cost"),
+    pairwise: method("pairwise"),
+    "multi-objective": method("multi-objective"),
+  },
+  "Train policies on rewards": {
+    ppo: method("ppo"),
+    grpo: method("grpo"),
+    rloo: method("rloo"),
+    reinforce: method("reinforce"),
+    raft: async () => (await import("./raft.ts")).raftVerb(),
+    iterate: method("iterate"),
+  },
+  "Train policies on preferences": {
+    dpo: method("dpo"),
+    kto: method("kto"),
+    orpo: method("orpo"),
+    cpo: method("cpo"),
+  },
+  "Use models": {
+    generate: async () => (await import("./generate.ts")).generateVerb,
+    chat: async () => (await import("./chat.ts")).chatVerb,
+    serve: async () => (await import("./serve.ts")).serveVerb,
+    score: async () => (await import("./score.ts")).scoreVerb,
+    annotate: async () => (await import("./annotate.ts")).annotateVerb,
+    pairs: async () => (await import("./pairs.ts")).pairsVerb,
+  },
+  "Measure and show": {
+    evaluate: async () => (await import("./evaluate.ts")).evaluateVerb,
+    report: async () => (await import("./report.ts")).reportVerb,
+    figure: async () => (await import("./figure.ts")).figureVerb,
+  },
+  "Data and model files": {
+    data: async () => (await import("./data.ts")).dataVerb,
+    tokenizer: async () => (await import("./tokenizer.ts")).tokenizerVerb,
+    merge: async () => (await import("./merge.ts")).mergeVerb,
+    convert: async () => (await import("./convert.ts")).convertVerb,
+  },
 };
 
-/** What a recipe's stages can name. */
-export const verbs: readonly Verb[] = Object.values(verbGroups).flat();
+/** Adds a verb of one's own, or takes the place of one: it appears in `--help` and in recipes. */
+export function registerVerb(verb: Verb, heading = "Plugins"): void {
+  for (const group of Object.values(verbGroups)) delete group[verb.name];
+  verbGroups[heading] = { ...verbGroups[heading], [verb.name]: async () => verb };
+}
+
+/** Every verb's name. */
+export const verbNames = (): string[] => Object.values(verbGroups).flatMap((group) => Object.keys(group));
+
+/** Loads a verb; null for a name that is none. */
+export async function loadVerb(name: string): Promise<Verb | null> {
+  const group = Object.values(verbGroups).find((one) => Object.hasOwn(one, name));
+  return group ? group[name]() : null;
+}

@@ -6,12 +6,13 @@ import { fileURLToPath } from "node:url";
 import { type Command, Option as Flag } from "commander";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
-import { readYaml } from "../command.ts";
+import { readYaml } from "../flags.ts";
 import { hashFile, readJson, writeJson } from "../disk.ts";
 import { lockFolder } from "../lock.ts";
 import { clock } from "../progress.ts";
-import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage } from "../recipe.ts";
+import { type Overrides, parseRecipe, pathsIn, resolveRecipe, snakeCased, type Stage } from "../recipe.ts";
 import { type Context, Interrupted, type Verb } from "../verb.ts";
+import { loadVerb, verbNames } from "./index.ts";
 
 /** What a stage's `stage.json` (begun) and `done.json` (finished) hold. */
 export interface StageRecord {
@@ -33,13 +34,18 @@ export interface RunOptions extends Overrides {
   readonly force?: boolean;
 }
 
-export async function runRecipe(path: string, verbs: readonly Verb[], overrides: RunOptions, context: Context) {
+/** Runs the stages of a recipe: a path, or the name of one that comes with the program. */
+export async function runRecipe(path: string, overrides: RunOptions, context: Context) {
   const files = await diskFiles();
   const file = await findRecipe(path);
-  const recipe = parseRecipe(path, await readYaml(file));
-  const tableOf = (name: string) => verbs.find((verb) => verb.name === name)?.options ?? null;
-  const names = verbs.map((verb) => verb.name);
-  const { outputDir, stages } = resolveRecipe(recipe, dirname(file), tableOf, names, overrides);
+  const recipe = parseRecipe(path, (await readYaml(file)).values);
+  const verbs = new Map<string, Verb>();
+  for (const { verb: name } of recipe.stages) {
+    const verb = verbs.get(name) ?? (await loadVerb(name));
+    if (verb) verbs.set(name, verb);
+  }
+  const settingsOf = (name: string) => verbs.get(name)?.settings ?? null;
+  const { outputDir, stages } = resolveRecipe(recipe, dirname(file), settingsOf, verbNames(), overrides);
   const { terminal } = context;
   const started = performance.now();
   terminal.line(`${terminal.style("bold", recipe.name)}: ${stages.length} stages, results in ${outputDir}`);
@@ -49,18 +55,22 @@ export async function runRecipe(path: string, verbs: readonly Verb[], overrides:
     hashes.set(stage.name, hash);
     const state = overrides.force ? "new" : await stateOf(files, stage, hash);
     if (overrides.dryRun) {
-      const what = { done: "finished, would be skipped", broken: "would go on where it stopped", new: "would run" }[
-        state
-      ];
+      const what = {
+        done: "finished, would be skipped",
+        broken: "would go on where it stopped",
+        other: "would run again, with other options",
+        new: "would run",
+      }[state];
       terminal.result(`${stage.name} (${stage.verb}): ${what}`);
-      terminal.result(JSON.stringify(stage.options, null, 2));
+      terminal.result(JSON.stringify(snakeCased(stage.options), null, 2));
       continue;
     }
     if (state === "done") {
       terminal.line(`${terminal.style("green", stage.name)}: finished before, skipped`);
       continue;
     }
-    await runStage(files, { stage, order, hash, resume: state === "broken" }, verbs, context);
+    if (state === "other") terminal.line(`${stage.name}: ${await whyAgain(files, stage)}`);
+    await runStage(files, { stage, order, hash, resume: state === "broken" }, verbs.get(stage.verb)!, context);
   }
   if (!overrides.dryRun) {
     const seconds = (performance.now() - started) / 1000;
@@ -75,13 +85,12 @@ interface Job {
   readonly resume: boolean;
 }
 
-async function runStage(files: Files, { stage, order, hash, resume }: Job, verbs: readonly Verb[], context: Context) {
+async function runStage(files: Files, { stage, order, hash, resume }: Job, verb: Verb, context: Context) {
   if (context.signal.aborted) throw new Interrupted("stopped");
-  const verb = verbs.find((candidate) => candidate.name === stage.verb)!;
   const { terminal } = context;
   terminal.line(`${terminal.style("bold", stage.title)}${resume ? " (going on where it stopped)" : ""}`);
   const { name, title, options, inputs } = stage;
-  const record: StageRecord = { name, verb: stage.verb, title, hash, options, inputs, order };
+  const record: StageRecord = { name, verb: stage.verb, title, hash, options: snakeCased(options), inputs, order };
   if (!resume) {
     const unlock = await lockFolder(files, stage.outputDir); // nothing of a run that is still going on is removed
     await clean(files, stage.outputDir);
@@ -96,11 +105,29 @@ async function runStage(files: Files, { stage, order, hash, resume }: Job, verbs
   await writeJson(files, join(stage.outputDir, "done.json"), { ...record, seconds });
 }
 
-async function stateOf(files: Files, stage: Stage, hash: string): Promise<"done" | "broken" | "new"> {
-  const matches = async (file: string) =>
-    (await readJson<StageRecord>(files, join(stage.outputDir, file)))?.hash === hash;
-  if (await matches("done.json")) return "done";
-  return (await matches("stage.json")) ? "broken" : "new";
+/** "other": the folder holds a stage that was begun with other options, inputs or files. */
+type State = "done" | "broken" | "other" | "new";
+
+async function stateOf(files: Files, stage: Stage, hash: string): Promise<State> {
+  const recorded = async (file: string) =>
+    (await readJson<StageRecord>(files, join(stage.outputDir, file)))?.hash ?? null;
+  if ((await recorded("done.json")) === hash) return "done";
+  const begun = await recorded("stage.json");
+  if (begun === null) return "new";
+  return begun === hash ? "broken" : "other";
+}
+
+/** Why a stage that ran before does not go on, or is not taken as it is. */
+async function whyAgain(files: Files, stage: Stage): Promise<string> {
+  const before = (await readJson<StageRecord>(files, join(stage.outputDir, "stage.json")))?.options ?? {};
+  const now = snakeCased(stage.options);
+  const shown = (value: unknown) => JSON.stringify(value) ?? "not there";
+  const changed = [...new Set([...Object.keys(before), ...Object.keys(now)])]
+    .filter((key) => shown(before[key]) !== shown(now[key]))
+    .map((key) => `${key} was ${shown(before[key])} and is ${shown(now[key])}`);
+  const more = changed.length > 4 ? ` and ${changed.length - 4} more` : "";
+  const what = changed.length === 0 ? "its inputs have changed" : changed.slice(0, 4).join(", ") + more;
+  return `runs again, because ${what}`;
 }
 
 /** Removes an earlier, different attempt's records and checkpoints, so that nothing of it is taken up again. */
@@ -121,7 +148,7 @@ export async function hashStage(stage: Stage, earlier: ReadonlyMap<string, strin
   hash.update(JSON.stringify([stage.verb, Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1))]));
   for (const name of stage.inputs) hash.update(`stage ${name} ${earlier.get(name)}`);
   for (const [key, value] of Object.entries(stage.options)) {
-    if (key === "output_dir" || typeof value !== "string" || value.length > 4096) continue;
+    if (key === "outputDir" || typeof value !== "string" || value.length > 4096) continue;
     const files = await Promise.all([...new Set(pathsIn(value))].map((path) => inputFiles(String(path))));
     for (const file of files.flat()) hash.update(`file ${key} ${basename(file)} ${await fingerprint(file)}`);
   }
@@ -173,7 +200,8 @@ export function variableFlags(words: readonly string[]): Record<string, string> 
   return vars;
 }
 
-export function registerRun(program: Command, verbs: readonly Verb[], makeContext: (label: string) => Context): void {
+/** Adds the verb `run` to the program. */
+export function registerRun(program: Command, makeContext: (label: string) => Context): void {
   program
     .command("run")
     .summary("Run a recipe: several stages in order")
@@ -209,7 +237,7 @@ Examples:
       ) => {
         const vars = variableFlags(command.args.slice(1));
         const { output_dir: outputDir, set, dry_run: dryRun, force } = flags;
-        await runRecipe(path, verbs, { outputDir, set, vars, dryRun, force }, makeContext("run"));
+        await runRecipe(path, { outputDir, set, vars, dryRun, force }, makeContext("run"));
       },
     );
 }

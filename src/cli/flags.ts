@@ -1,9 +1,9 @@
-/** Makes commander commands out of verbs: flags, `--help`, config files. */
+/** From settings to flags, `--help` and config files, by way of commander. */
 import { readFile } from "node:fs/promises";
 import { Command, Option as Flag } from "commander";
 import { LineCounter, parseDocument } from "yaml";
 import { UserError } from "../runtime/errors.ts";
-import { type Option, resolveOptions, type Source, type Table } from "./option.ts";
+import { defaultWords, inFile, onCommandLine, type Setting, type Source, snakeCase, type Table } from "../settings/index.ts";
 import type { Context, Verb } from "./verb.ts";
 
 /** `--learning-rate` is `--learning_rate`, and `--no_x` is `--x=false`; values and what follows `--` stay as they are. */
@@ -18,8 +18,14 @@ export function normaliseFlags(argv: readonly string[]): string[] {
   });
 }
 
+/** A YAML mapping and the line of each of its keys. */
+export interface Yaml {
+  values: Record<string, unknown>;
+  lines: Record<string, number>;
+}
+
 /** Reads a YAML mapping; a mistake in it is reported with file and line. */
-export async function readYaml(path: string): Promise<Record<string, unknown>> {
+export async function readYaml(path: string): Promise<Yaml> {
   let text: string;
   try {
     text = await readFile(path, "utf8");
@@ -37,7 +43,11 @@ export async function readYaml(path: string): Promise<Record<string, unknown>> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new UserError(`${path}: must hold "key: value" lines`);
   }
-  return value as Record<string, unknown>;
+  const items = (document.contents as { items?: { key?: { value?: unknown; range?: [number] } }[] } | null)?.items ?? [];
+  const lines = items.flatMap(({ key }) =>
+    key?.range ? [[String(key.value), lineCounter.linePos(key.range[0]).line] as const] : [],
+  );
+  return { values: value as Record<string, unknown>, lines: Object.fromEntries(lines) };
 }
 
 /** What stands for a value in `--help`. */
@@ -49,52 +59,57 @@ const valueNames = {
   bool: "bool",
   choice: "name",
   list: "names",
+  numbers: "numbers",
   mixture: "names",
 };
 
-function flagOf(name: string, option: Option): Flag {
-  const value = option.choices ? option.choices.join("|") : valueNames[option.kind];
-  const notes: string[] = [];
-  if (option.required) notes.push("required");
-  else if (option.default !== null)
-    notes.push(`default: ${Array.isArray(option.default) ? option.default.join(",") : option.default}`);
-  if (option.aliases?.length) notes.push(`also --${option.aliases.join(", --")}`);
-  const text = notes.length > 0 ? `${option.description} (${notes.join("; ")})` : option.description;
-  const flag = new Flag(option.kind === "bool" ? `--${name} [${value}]` : `--${name} <${value}>`, text);
-  return flag.helpGroup(`${option.group}:`);
+function flagOf(name: string, setting: Setting): Flag {
+  const value = setting.choices ? setting.choices.join("|") : valueNames[setting.kind];
+  const standard = defaultWords(setting);
+  const notes = [
+    ...(setting.required ? ["required"] : standard === null ? [] : [`default: ${standard}`]),
+    ...(setting.aka?.length ? [`also --${setting.aka.join(", --")}`] : []),
+  ];
+  const text = notes.length > 0 ? `${setting.help} (${notes.join("; ")})` : setting.help;
+  const flag = new Flag(setting.kind === "bool" ? `--${name} [${value}]` : `--${name} <${value}>`, text);
+  return flag.helpGroup(`${setting.group}:`);
 }
 
-/** The values that were given as flags, by option name as written in the table. */
+/** The values that were given as flags, by the names that were written. */
 function given(command: Command, table: Table): Record<string, unknown> {
   const values: Record<string, unknown> = {};
   const parsed = command.opts<Record<string, unknown>>();
-  for (const [key, option] of Object.entries(table)) {
-    for (const name of [key, ...(option.aliases ?? [])]) if (parsed[name] !== undefined) values[name] = parsed[name];
+  for (const [key, { aka = [] }] of Object.entries(table)) {
+    for (const name of [snakeCase(key), ...aka]) if (parsed[name] !== undefined) values[name] = parsed[name];
   }
   return values;
 }
 
 /** The commander command of a verb. `makeContext` is asked for only when the verb really runs. */
 export function commandOf(verb: Verb, makeContext: () => Context): Command {
+  const { table } = verb.settings;
   const command = new Command(verb.name).summary(verb.summary).description(`${verb.summary}.`);
-  if (verb.argument) command.argument(`[${verb.argument}]`, verb.options[verb.argument].description);
+  if (verb.argument) command.argument(`[${snakeCase(verb.argument)}]`, table[verb.argument].help);
   command.addOption(
     new Flag("--config <file>", "YAML file with these options as keys; flags win over it").helpGroup("Config:"),
   );
-  for (const [name, option] of Object.entries(verb.options)) {
-    command.addOption(flagOf(name, option));
-    for (const alias of option.aliases ?? []) command.addOption(flagOf(alias, { ...option, aliases: [] }).hideHelp());
+  for (const [key, setting] of Object.entries(table)) {
+    command.addOption(flagOf(snakeCase(key), setting));
+    for (const name of setting.aka ?? []) command.addOption(flagOf(name, { ...setting, aka: [] }).hideHelp());
   }
   if (verb.examples.length > 0)
     command.addHelpText("after", `\nExamples:\n${verb.examples.map((e) => `  ${e}`).join("\n")}`);
   command.action(async (...args: unknown[]) => {
     const sources: Source[] = [];
     const config = command.opts<{ config?: string }>().config;
-    if (config !== undefined) sources.push({ where: config, values: await readYaml(config) });
-    const flags = given(command, verb.options);
-    if (verb.argument && typeof args[0] === "string") flags[verb.argument] = args[0];
-    sources.push({ where: "command line", values: flags });
-    await verb.run(resolveOptions(verb.options, sources), makeContext());
+    if (config !== undefined) {
+      const { values, lines } = await readYaml(config);
+      sources.push(inFile(values, config, lines));
+    }
+    const flags = given(command, table);
+    if (verb.argument && typeof args[0] === "string") flags[snakeCase(verb.argument)] = args[0];
+    sources.push(onCommandLine(flags));
+    await verb.run(verb.settings.resolve(sources), makeContext());
   });
   return command;
 }

@@ -1,0 +1,36 @@
+/** How the library's work is shown in a terminal. */
+import type { Surroundings } from "../open/index.ts";
+import { short } from "./progress.ts";
+import type { Terminal } from "./terminal.ts";
+import type { Context } from "./verb.ts";
+
+/** What the library is told of this program: where words go, and when to stop. */
+export const surroundings = ({ terminal, signal }: Pick<Context, "terminal" | "signal">): Surroundings => ({
+  say: (line) => terminal.line(line),
+  progress: loadingLine(terminal),
+  signal,
+});
+
+/** One line that is written anew in a terminal; elsewhere a line per large file. */
+function loadingLine(terminal: Terminal): NonNullable<Surroundings["progress"]> {
+  let last = 0;
+  let announced = "";
+  return (file, received, total) => {
+    const done = received >= total;
+    if (!terminal.tty) {
+      if (file !== announced && total > 10e6) terminal.line(`loading ${file} (${size(total)})`);
+      announced = file;
+      return;
+    }
+    const now = performance.now();
+    if (!done && now - last < 100) return;
+    last = now;
+    const text = `loading ${file}: ${size(received)} of ${size(total)}`.slice(0, terminal.columns - 1);
+    terminal.write(`\r${text.padEnd(terminal.columns - 1)}${done ? `\r${" ".repeat(terminal.columns - 1)}\r` : ""}`);
+  };
+}
+
+function size(bytes: number): string {
+  const [unit, name] = bytes >= 1e9 ? [1e9, "GB"] : bytes >= 1e6 ? [1e6, "MB"] : [1e3, "kB"];
+  return `${short(bytes / (unit as number))} ${name}`;
+}

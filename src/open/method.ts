@@ -1,0 +1,82 @@
+/** A training method by names: everything a person may set, what that opens, and the run that comes of it. */
+import type { TrainEvent } from "../rlhf/events.ts";
+import type { RunOptions } from "../rlhf/loop.ts";
+import type { Sampler } from "../rlhf/sampler.ts";
+import type { FileContent } from "../runtime/files.ts";
+import { type Resolved, type Settings, settings, type Table } from "../settings/index.ts";
+import { ModelOpener } from "./opener.ts";
+import type { Surroundings } from "./surroundings.ts";
+
+/** What a run is opened in. */
+export interface RunSurroundings extends Surroundings {
+  /** Where the run will be saved, for what is named after it. */
+  outputDir?: string;
+  /** Draws the responses instead of whom the settings name: a rehearsal, a cluster. */
+  sampler?: Sampler;
+}
+
+/** A run whose models and data are open. */
+export interface OpenedRun {
+  /** Files that belong beside every model that the run saves: the tokenizer's. */
+  besides: Record<string, FileContent>;
+  /** Trains. Call it once. */
+  train(run?: RunOptions): AsyncGenerator<TrainEvent>;
+}
+
+interface TypedMethod<T extends Table> {
+  /** The method's name, which is the verb's: "ppo". */
+  name: string;
+  /** One line for lists of methods. */
+  summary: string;
+  /** The trainer's settings, and the names of what it needs. */
+  settings: Settings<T>;
+  /** Command lines to begin with. */
+  examples: readonly string[];
+  /** Opens models and data; what the opener opened is freed when the run is closed. */
+  open(o: Resolved<T>, opener: ModelOpener, around: RunSurroundings): Promise<OpenedRun>;
+}
+
+/** A training method that anybody can start by names. */
+export interface Method extends Omit<TypedMethod<Table>, "open"> {
+  open(o: object, opener: ModelOpener, around: RunSurroundings): Promise<OpenedRun>;
+}
+
+/**
+ * Defines a method.
+ * @param names settings that name models and data; they come first in `--help`
+ * @param trainer the trainer's own record, whose checks hold here, too
+ */
+export function defineMethod<N extends Table, T extends Table>(
+  trainer: Settings<T>,
+  names: N,
+  method: Omit<TypedMethod<N & T>, "settings" | "name"> & { name?: string },
+  check?: (o: Resolved<N & T>, spell: (key: string) => string) => void,
+): Method {
+  const { name = trainer.title } = method;
+  const table = { ...names, ...trainer.table } as N & T;
+  const record = settings(name, table, (o, spell) => {
+    trainer.pick(o);
+    check?.(o, spell as (key: string) => string);
+  });
+  return { ...method, name, settings: record } as unknown as Method;
+}
+
+/**
+ * Opens a run by names, and says how to end it.
+ * @param values settings of the method, resolved by its record or not
+ * @throws UserError naming the setting, model, file or record that is wrong
+ */
+export async function openRun(
+  method: Method,
+  values: object,
+  around: RunSurroundings = {},
+): Promise<OpenedRun & { close(): void }> {
+  const o = method.settings.pick(values);
+  const opener = new ModelOpener({ ...(o as object), ...around });
+  try {
+    return { ...(await method.open(o, opener, around)), close: () => opener.destroy() };
+  } catch (error) {
+    opener.destroy();
+    throw error;
+  }
+}

@@ -1,0 +1,222 @@
+/**
+ * What things are called that a run opens by name: models, tokenizers, rewards, datasets, servers. Trainers take the things
+ * themselves; whoever opens them for a trainer, a program or the command line, takes these settings.
+ */
+import { families } from "../nn/families/table.ts";
+import { data, model, optim, positive, rollout } from "../rlhf/settings.ts";
+import { group } from "../settings/index.ts";
+import { weightFormats } from "./precision.ts";
+
+const precision = group("Precision");
+const peft = group("Adapters (LoRA)");
+const shape = group("Model from scratch");
+const remote = group("Another server");
+const rewards = group("Rewards from a server");
+
+/** Where models and datasets named `org/name` come from. */
+export const hubSettings = {
+  modelRevision: model.text(null, "Branch, tag or commit of models named org/name; default: main", {
+    aka: ["revision"],
+  }),
+  offline: model.bool(false, "Take models and datasets named org/name from the cache only; also HF_HUB_OFFLINE=1", {
+    aka: ["local_files_only"],
+  }),
+};
+
+/** The tokenizer of a model that is trained. */
+export const tokenizerSettings = {
+  tokenizerNameOrPath: model.path(null, "Folder or tokenizer.json, or builtin:world; default: the model's own"),
+};
+
+/** How conversations are written. */
+export const templateSettings = {
+  chatTemplatePath: model.path(
+    null,
+    "Jinja file to write conversations with, or builtin:safe-rlhf; default: the model's own",
+  ),
+};
+
+/** How weights that are not trained are kept on the GPU. */
+export const weightSettings = {
+  dtype: precision.choice(
+    weightFormats,
+    "float32",
+    "How weights that are not trained are kept on the GPU: of models to sample from, and of bases under adapters; " +
+      "embeddings and heads get more bits than int8 and int4 have",
+    { aka: ["torch_dtype"] },
+  ),
+  loadIn8bit: precision.bool(false, "The same as --dtype int8"),
+  loadIn4bit: precision.bool(false, "The same as --dtype int4"),
+};
+
+const overrides = ["auto", ...weightFormats] as const;
+
+/** How a reward model's weights are kept. */
+export const rewardWeights = {
+  rewardModelDtype: precision.choice(overrides, "auto", "How the reward model's weights are kept; auto is --dtype"),
+};
+
+/** How a reference's weights are kept. */
+export const referenceWeights = {
+  refModelDtype: precision.choice(overrides, "auto", "How the reference's weights are kept; auto is --dtype"),
+};
+
+/** The base of an adapter. */
+export const baseSettings = {
+  baseModelNameOrPath: peft.path(null, "Base of an adapter's folder; default: what its adapter_config.json names"),
+};
+
+/** Adapters to train, by PEFT's names. */
+export const adapterSettings = (dropout: number) => ({
+  usePeft: peft.bool(false, "Train a low-rank adapter instead of the whole model"),
+  loraR: peft.int(16, "Rank of the adapter", { min: 1 }),
+  loraAlpha: peft.float(32, "The adapter's update is multiplied by alpha / rank"),
+  loraDropout: peft.float(dropout, "Part of the adapter's input that drops out in training (never in PPO)", {
+    min: 0,
+    max: 0.99,
+  }),
+  loraTargetModules: peft.list(null, "Ends of names of linear layers, or all-linear; default: as PEFT, by family"),
+  loraModulesToSave: peft.list(null, "Modules to train whole besides (lm_head, embed_tokens, ...)"),
+  useRslora: peft.bool(false, "Multiply the update by alpha / sqrt(rank) instead"),
+  ...baseSettings,
+  ...weightSettings,
+});
+
+/** The model that a trainer of examples starts from. */
+export const startSettings = (dropout: number, help: string) => ({
+  modelNameOrPath: model.path(null, help, { required: true }),
+  ...tokenizerSettings,
+  ...templateSettings,
+  ...hubSettings,
+  ...adapterSettings(dropout),
+});
+
+/** A model from scratch. */
+export const shapeSettings = {
+  modelType: shape.choice(Object.keys(families), "llama", "Model family"),
+  hiddenSize: shape.int(128, "Width of the residual stream", { min: 1 }),
+  numHiddenLayers: shape.int(4, "Transformer blocks", { min: 1 }),
+  numAttentionHeads: shape.int(4, "Attention heads", { min: 1 }),
+  numKeyValueHeads: shape.int(null, "Heads of keys and values; default: num_attention_heads", { min: 1 }),
+  intermediateSize: shape.int(null, "Width of the feed-forward layer; default: by family", { min: 1 }),
+  maxPositionEmbeddings: shape.int(256, "Longest sequence in tokens", { min: 1 }),
+  tieWordEmbeddings: shape.bool(true, "Share the embedding with the output layer"),
+};
+
+/** Which part of a dataset is used. */
+export const splitSettings = {
+  datasetConfig: data.text(null, "Configuration of a dataset folder; default: its only one, or default"),
+  datasetTrainSplit: data.text("train", "Split of a dataset folder to use"),
+};
+
+const reading = {
+  template: data.choice(
+    ["auto", "plain", "turns", "chat"],
+    "auto",
+    "Conversations by the model's chat template if it has one (auto), or as a transcript (plain); " +
+      "turns and chat do so and make turns of texts too",
+  ),
+  longPrompts: data.choice(["error", "skip"], "error", "What to do with prompts that leave no room for an answer"),
+};
+
+/** What is learned from. */
+export const datasetSettings = {
+  datasetName: data.mixture(
+    "builtin:world",
+    "A .parquet, .json, .jsonl or .txt file, also .gz; a dataset folder; org/name on the hub; a name that " +
+      '"webrlhf data list" shows; a module of your own (.ts, .js); a mixture (name:proportion:path,...); or builtin:world',
+    { aka: ["train_datasets", "dataset_path", "dataset"] },
+  ),
+  ...splitSettings,
+  testSize: data.float(0, "Part of the dataset's prompts that is held out, the same part for every verb and seed", {
+    min: 0,
+    max: 0.99,
+  }),
+  maxTrainSamples: data.int(null, "Use this many records; builtin:world makes this many, 2048 by default", { min: 1 }),
+  ...reading,
+};
+
+/** What is held out. */
+export const heldOutSettings = {
+  evalDatasetName: data.mixture(
+    null,
+    "Held-out data; default: what test_size holds out, or builtin:world's test part",
+    { aka: ["eval_datasets"] },
+  ),
+  datasetTestSplit: data.text(null, "Split of the held-out data, where it is a folder; default: none, or train"),
+  maxEvalSamples: data.int(256, "Use this many held-out records", { min: 1 }),
+};
+
+/** Prompts of verbs that train nothing. */
+export const promptSettings = {
+  datasetName: data.mixture(
+    "builtin:world",
+    "Where prompts come from: a file, a dataset folder, org/name on the hub, a registered name, a module of your own, a " +
+      "mixture, or builtin:world's test part",
+    { aka: ["dataset"] },
+  ),
+  ...splitSettings,
+  testSize: data.float(0, "Take the prompts from this held-out part of the dataset; 0 takes the whole", {
+    min: 0,
+    max: 0.99,
+  }),
+  ...reading,
+};
+
+/** A server that samples instead of this program. */
+export const serverSettings = {
+  server: remote.text(null, "Let a server with OpenAI's interface sample: http://host:port"),
+  serverModel: remote.text(null, "Name of the model there; default: its only one"),
+  serverConcurrency: remote.int(16, "Requests under way at once", { min: 1 }),
+  apiKey: remote.text(null, "Key for the server; default: OPENAI_API_KEY"),
+};
+
+/** An HTTP endpoint that gives rewards. */
+export const rewardServerSettings = {
+  rewardServerFormat: rewards.choice(
+    ["plain", "paddle"],
+    "plain",
+    "Plain is {prompts, responses} -> {rewards}, paddle is PaddleNLP's {src, tgt, response} -> {score}",
+  ),
+  rewardServerBatchSize: rewards.int(64, "Responses in one request", { min: 1 }),
+  rewardServerConcurrency: rewards.int(4, "Requests under way at once", { min: 1 }),
+  rewardServerTimeout: rewards.float(120, "Seconds to wait for an answer; then the run fails", positive),
+  rewardServerRetries: rewards.int(4, "Tries after the first when the server is away, busy or broken", { min: 0 }),
+  rewardServerApiKey: rewards.text(null, "Key for the server, sent as a bearer token"),
+};
+
+/** Where rewards come from. */
+export const rewardSettings = {
+  rewardModelPath: model.path(
+    null,
+    "Reward model folder, made by reward; builtin:world is the true reward; http://.. a server that gives rewards; a module " +
+      "of your own (./my-reward.ts)",
+    { required: true, aka: ["reward_model_name_or_path", "reward_model_or_path", "reward_server", "reward"] },
+  ),
+  ...rewardServerSettings,
+  ...rewardWeights,
+};
+
+/** A policy that learns from rewards, by name, with its prompts. */
+export const alignmentSettings = {
+  modelNameOrPath: model.path(null, "Policy to start from: a model folder, usually made by sft", {
+    required: true,
+    aka: ["sft_model_path", "actor_model_name_or_path"],
+  }),
+  ...rewardSettings,
+  ...referenceWeights,
+  ...templateSettings,
+  ...hubSettings,
+  ...adapterSettings(0),
+  ...datasetSettings,
+};
+
+/** The reference that a policy is compared with. */
+export const referenceSettings = {
+  refModelNameOrPath: model.path(
+    null,
+    "Reference; default: the policy as it starts (an adapter's base, if it is new)",
+    { aka: ["ref_model"] },
+  ),
+  ...referenceWeights,
+};
