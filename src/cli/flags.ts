@@ -3,7 +3,15 @@ import { readFile } from "node:fs/promises";
 import { Command, Option as Flag } from "commander";
 import { LineCounter, parseDocument } from "yaml";
 import { UserError } from "../runtime/errors.ts";
-import { defaultWords, inFile, onCommandLine, type Setting, type Source, snakeCase, type Table } from "../settings/index.ts";
+import {
+  defaultWords,
+  inFile,
+  onCommandLine,
+  type Setting,
+  type Source,
+  snakeCase,
+  type Table,
+} from "../settings/index.ts";
 import type { Context, Verb } from "./verb.ts";
 
 /** `--learning-rate` is `--learning_rate`, and `--no_x` is `--x=false`; values and what follows `--` stay as they are. */
@@ -43,7 +51,8 @@ export async function readYaml(path: string): Promise<Yaml> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new UserError(`${path}: must hold "key: value" lines`);
   }
-  const items = (document.contents as { items?: { key?: { value?: unknown; range?: [number] } }[] } | null)?.items ?? [];
+  const items =
+    (document.contents as { items?: { key?: { value?: unknown; range?: [number] } }[] } | null)?.items ?? [];
   const lines = items.flatMap(({ key }) =>
     key?.range ? [[String(key.value), lineCounter.linePos(key.range[0]).line] as const] : [],
   );

@@ -71,7 +71,7 @@ export class RunLog {
       case "samples":
         await this.#append(
           samplesFile,
-          "sample",
+          "row",
           event.samples.map((sample) => ({ step: event.step, ...sample })),
         );
         return;

@@ -147,7 +147,15 @@ export function resolveRecipe(
     // biome-ignore-end lint/suspicious/noTemplateCurlyInString: the reference itself is meant
     const inputs = stages.filter((earlier) => namesFolder(options, earlier.outputDir)).map((earlier) => earlier.name);
     const folder = typeof options.outputDir === "string" ? options.outputDir : `${base}/${name}`;
-    stages.push({ name, verb, title: title ?? name, outputDir: folder, options, portable: snakeCased(portable), inputs });
+    stages.push({
+      name,
+      verb,
+      title: title ?? name,
+      outputDir: folder,
+      options,
+      portable: snakeCased(portable),
+      inputs,
+    });
   }
   return { outputDir: base, stages };
 }

@@ -6,11 +6,11 @@ import { fileURLToPath } from "node:url";
 import { type Command, Option as Flag } from "commander";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
-import { readYaml } from "../flags.ts";
 import { hashFile, readJson, writeJson } from "../disk.ts";
+import { readYaml } from "../flags.ts";
 import { lockFolder } from "../lock.ts";
 import { clock } from "../progress.ts";
-import { type Overrides, parseRecipe, pathsIn, resolveRecipe, snakeCased, type Stage } from "../recipe.ts";
+import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage, snakeCased } from "../recipe.ts";
 import { type Context, Interrupted, type Verb } from "../verb.ts";
 import { loadVerb, verbNames } from "./index.ts";
 
