@@ -2,21 +2,23 @@
  * One run as the page shows it: a reward model learns from preferences, then the policy learns from the reward model.
  * Every stage is one of the library's trainers; this file only wires them together.
  */
-import { preferenceExample } from "../../src/data/batches.ts";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { bayesAccuracy, goldReward, worldPreferences, worldPrompts } from "../../src/data/world.ts";
-import type { Model } from "../../src/nn/models.ts";
-import { loadCausalLM, loadScoreModel } from "../../src/nn/pretrained.ts";
-import { evaluatePolicy } from "../../src/rlhf/evaluate.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
-import { ppoDefaults } from "../../src/rlhf/ppo/options.ts";
-import { trainPpo } from "../../src/rlhf/ppo/ppo.ts";
-import { raftDefaults } from "../../src/rlhf/raft/options.ts";
-import { trainRaft } from "../../src/rlhf/raft/raft.ts";
-import { trainReward } from "../../src/rlhf/reward/reward.ts";
-import { modelReward, type Prompt, type Response } from "../../src/rlhf/rollout.ts";
-import { trainingDefaults } from "../../src/rlhf/training.ts";
-import { type Files, parseJson, readNeeded } from "../../src/runtime/files.ts";
+import type { Files } from "webrlhf";
+import { bayesAccuracy, goldReward, preferenceExample, type Tokenizer, worldPreferences, worldPrompts } from "webrlhf/data";
+import { loadCausalLM, loadScoreModel, type Model, type ScoreModel } from "webrlhf/nn";
+import { openTokenizer } from "webrlhf/open";
+import {
+  evaluatePolicy,
+  modelReward,
+  type Prompt,
+  ppo,
+  raft,
+  type Response,
+  reward as rewardSettings,
+  type TrainEvent,
+  trainPpo,
+  trainRaft,
+  trainReward,
+} from "webrlhf/rlhf";
 import type { Knobs, Reply, Stage } from "./protocol.ts";
 
 /** Where the language model lies that everything starts from. */
@@ -49,10 +51,10 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
     return model;
   };
   try {
-    const tokenizer = await openTokenizer(start);
-    const actor = keep(await loadCausalLM(files, folder, "policy"));
+    const tokenizer = await openTokenizer(folder, { files });
+    const policy = keep(await loadCausalLM(files, folder, "policy"));
     const reference = keep(await loadCausalLM(files, folder, "reference"));
-    tokenizer.checkFits(actor.config.vocabSize);
+    tokenizer.checkFits(policy.config.vocabSize);
 
     const scorer = keep(await loadScoreModel(files, folder, "reward model", seed));
     yield* during("reward", rewardRun(scorer, tokenizer, knobs, files, signal), signal);
@@ -63,7 +65,7 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
     const heldOut = promptsOf(worldPrompts(evaluationSize(knobs), seed, "test"), tokenizer);
     const look = async function* (stage: "before" | "after", step: number): AsyncGenerator<LessonReply> {
       yield { type: "enter", stage };
-      const inputs = { policy: actor, tokenizer, prompts: heldOut, reward, reference, gold };
+      const inputs = { policy, tokenizer, prompts: heldOut, reward, reference, gold };
       const found = await evaluatePolicy(inputs, { seed, responseLength: RESPONSE_LENGTH, showSamples: SHOWN_PROMPTS });
       yield { type: "event", stage, event: evaluation(step, found.metrics) };
       yield { type: "samples", when: stage, step, samples: found.samples };
@@ -73,10 +75,10 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
 
     const critic = knobs.algorithm === "ppo" ? keep(await loadScoreModel(files, "reward", "critic")) : null;
     const prompts = promptsOf(worldPrompts(TRAIN_PROMPTS, seed, "train"), tokenizer);
-    const shared = { reference, reward, tokenizer, prompts, gold };
+    const shared = { policy, reference, rewards: reward, tokenizer, gold };
     const policyRun = critic
-      ? trainPpo({ actor, critic, ...shared }, ppoOptions(knobs, signal))
-      : trainRaft({ model: actor, ...shared }, raftOptions(knobs, signal));
+      ? trainPpo({ ...shared, critic }, prompts, ppoSettings(knobs), { signal })
+      : trainRaft(shared, prompts, raftSettings(knobs), { signal });
     for await (const reply of during("policy", policyRun, signal)) {
       yield reply;
       if (signal.aborted || reply.type !== "event" || reply.event.type !== "step") continue;
@@ -109,7 +111,7 @@ async function* during(stage: Stage, trainer: AsyncGenerator<TrainEvent>, signal
 
 /** Trains the reward model on noisy preferences; announces first how good a judge could be. */
 async function* rewardRun(
-  model: Parameters<typeof trainReward>[0],
+  model: ScoreModel,
   tokenizer: Tokenizer,
   { seed, rewardPairs }: Knobs,
   files: Files,
@@ -119,65 +121,49 @@ async function* rewardRun(
   const test = worldPreferences(Math.min(128, Math.max(32, rewardPairs / 8)), seed, { split: "test" });
   const examples = (records: typeof test) => records.map((r) => preferenceExample(r, tokenizer, { maxLength }));
   yield evaluation(0, { noise_ceiling: bayesAccuracy(test) });
-  yield* trainReward(model, {
-    ...trainingDefaults,
-    train: examples(worldPreferences(rewardPairs, seed)),
-    eval: examples(test),
-    epochs: 1,
-    batchSize: 8,
+  const data = { train: examples(worldPreferences(rewardPairs, seed)), eval: examples(test) };
+  const settings = rewardSettings({
+    numTrainEpochs: 1,
+    perDeviceTrainBatchSize: 8,
     learningRate: 2e-3,
-    schedule: "cosine",
-    warmup: 0.1,
-    betas: [0.9, 0.98],
+    lrSchedulerType: "cosine",
+    warmupSteps: 0.1,
+    adamBeta2: 0.98,
     weightDecay: 0.1,
     seed,
-    run: { files, path: "reward" }, // PPO's critic starts from it
-    signal,
   });
+  yield* trainReward({ model }, data, settings, { folder: { files, path: "reward" }, signal }); // PPO's critic starts from it
 }
 
-function ppoOptions({ seed, klCoef, learningRate, rolloutSize, steps }: Knobs, signal: AbortSignal) {
-  return {
-    ...ppoDefaults(),
+const ppoSettings = ({ seed, klCoef, learningRate, rolloutSize, steps }: Knobs) =>
+  ppo({
     seed,
     klCoef,
     learningRate,
     criticLearningRate: learningRate,
-    promptsPerRollout: rolloutSize,
-    batchSize: Math.ceil(rolloutSize / 4), // four optimizer steps on each rollout
+    rolloutBatchSize: rolloutSize,
+    perDeviceTrainBatchSize: Math.ceil(rolloutSize / 4), // four optimizer steps on each rollout
     maxSteps: steps,
     responseLength: RESPONSE_LENGTH,
     showSamples: 0,
-    signal,
-  };
-}
+  });
 
-function raftOptions({ seed, learningRate, rolloutSize, steps }: Knobs, signal: AbortSignal) {
+function raftSettings({ seed, learningRate, rolloutSize, steps }: Knobs) {
   const kept = Math.max(1, Math.round(rolloutSize / RAFT_SAMPLES));
-  return {
-    ...raftDefaults,
+  return raft({
     seed,
     learningRate,
     raftBatchSize: kept,
     topRewardPercentage: 1 / RAFT_SAMPLES,
-    batchSize: Math.ceil(kept / 2),
-    epochs: 3,
+    perDeviceTrainBatchSize: Math.ceil(kept / 2),
+    numTrainEpochs: 3,
     maxSteps: steps,
     responseLength: RESPONSE_LENGTH,
     temperature: 0.85,
     maskPrompt: true,
     appendEos: true,
     showSamples: 0,
-    signal,
-  };
-}
-
-async function openTokenizer({ files, folder }: Start): Promise<Tokenizer> {
-  const open = async (name: string) => {
-    const path = `${folder}/${name}`;
-    return parseJson(await readNeeded(files, path, "a model's folder holds its tokenizer"), path);
-  };
-  return Tokenizer.fromJson(await open("tokenizer.json"), await open("tokenizer_config.json"), "tokenizer.json");
+  });
 }
 
 const promptsOf = (texts: readonly string[], tokenizer: Tokenizer): Prompt[] =>

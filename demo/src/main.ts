@@ -1,4 +1,4 @@
-import { chartStyle } from "../../src/report/chart.ts";
+import { chartStyle } from "webrlhf/report";
 import recordedRun from "../fixtures/recorded.json?url";
 import { App, type Recording } from "./page/app.ts";
 import "./style.css";

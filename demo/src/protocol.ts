@@ -2,7 +2,7 @@
  * What the page and its training worker say to each other. The page sends commands; the worker answers with replies, and
  * a page can be rebuilt from the replies alone, so a recorded run is a list of them.
  */
-import type { Sample, TrainEvent } from "../../src/rlhf/events.ts";
+import type { Sample, TrainEvent } from "webrlhf/rlhf";
 
 /** Everything that decides a run. Equal knobs give equal runs on the same adapter. */
 export interface Knobs {

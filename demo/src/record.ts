@@ -1,6 +1,5 @@
 /** Runs a lesson outside the page and keeps what the worker would have said. */
-import { openDevice } from "../../src/gpu/device.ts";
-import { diskFiles, memoryFiles } from "../../src/runtime/files.ts";
+import { diskFiles, memoryFiles, openDevice } from "webrlhf";
 import { defaultKnobs } from "./knobs.ts";
 import { lesson } from "./lesson.ts";
 import type { Reply } from "./protocol.ts";

@@ -1,5 +1,5 @@
 /** The charts of a run. */
-import { type ChartSpec, type Point, smooth } from "../../src/report/chart.ts";
+import { type ChartSpec, type Point, smooth } from "webrlhf/report";
 import type { Knobs } from "./protocol.ts";
 import { curve, gain, type View } from "./view.ts";
 import { algorithmName } from "./words.ts";

@@ -3,8 +3,7 @@ import config from "../../models/world-sft/config.json?url";
 import weights from "../../models/world-sft/model.safetensors?url";
 import tokenizer from "../../models/world-sft/tokenizer.json?url";
 import tokenizerConfig from "../../models/world-sft/tokenizer_config.json?url";
-import { UserError } from "../../src/runtime/errors.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
+import { memoryFiles, UserError } from "webrlhf";
 import type { Start } from "./lesson.ts";
 
 const urls: Record<string, string> = {

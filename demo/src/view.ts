@@ -1,6 +1,6 @@
 /** What the page knows of a run: a fold over the worker's replies. */
-import type { Point } from "../../src/report/chart.ts";
-import type { Sample } from "../../src/rlhf/events.ts";
+import type { Point } from "webrlhf/report";
+import type { Sample } from "webrlhf/rlhf";
 import type { DeviceInfo, Phase, Reply, Stage } from "./protocol.ts";
 
 export type Metrics = Record<string, number>;

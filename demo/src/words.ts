@@ -1,5 +1,5 @@
 /** The run in words: for the status line, the pipeline strip and screen readers. */
-import { showNumber } from "../../src/report/text.ts";
+import { showNumber } from "webrlhf/report";
 import type { Knobs } from "./protocol.ts";
 import { gain, type View } from "./view.ts";
 

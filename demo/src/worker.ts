@@ -1,5 +1,5 @@
 /** The training worker: opens the device, then obeys. See protocol.ts. */
-import { openDevice } from "../../src/gpu/device.ts";
+import { openDevice } from "webrlhf";
 import type { Start } from "./lesson.ts";
 import type { Command, Reply } from "./protocol.ts";
 import { Runner } from "./runner.ts";

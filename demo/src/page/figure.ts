@@ -1,6 +1,5 @@
 /** A chart with what it shows in words, and its numbers in a folded table. */
-import { type ChartSpec, describe, lineChart } from "../../../src/report/chart.ts";
-import { table } from "../../../src/report/table.ts";
+import { type ChartSpec, describe, lineChart, table } from "webrlhf/report";
 import { el, setText } from "./dom.ts";
 
 export class Figure {

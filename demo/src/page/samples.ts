@@ -1,6 +1,6 @@
 /** The same prompts answered before and after training, side by side. */
-import { showNumber } from "../../../src/report/text.ts";
-import type { Sample } from "../../../src/rlhf/events.ts";
+import { showNumber } from "webrlhf/report";
+import type { Sample } from "webrlhf/rlhf";
 import type { View } from "../view.ts";
 import { el } from "./dom.ts";
 
