@@ -1,0 +1,116 @@
+#!/usr/bin/env node
+/**
+ * Does the suite notice? Changes one line of the source at a time, runs the tests that ought to fail, and says which did.
+ * By hand, not in CI: it takes about twenty minutes.
+ *
+ *   node scripts/mutants.mjs                    all of scripts/mutants.json; writes docs/results/mutants.md
+ *   node scripts/mutants.mjs --only ppo         those whose name has this text; writes nothing
+ *
+ * A mutant names its file, the text that is replaced (which must stand there exactly once) and the tests. One that
+ * nothing kills is either a gap in the tests or a change that cannot be seen; the list says which ("equivalent").
+ */
+import { spawn } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
+const WORKERS = 2;
+const LIMIT = 240_000;
+
+const onlyAt = process.argv.indexOf("--only");
+const only = onlyAt < 0 ? null : process.argv[onlyAt + 1];
+const all = JSON.parse(readFileSync(path.join(root, "scripts/mutants.json"), "utf8"));
+const mutants = all.filter(({ name }) => only === null || name.includes(only));
+
+/** A copy of the project to change, with the same installed packages. */
+function workplace() {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "webrlhf-mutants-"));
+  for (const part of ["src", "test", "scripts", "demo", "models", "recipes", "docs", "examples", "api"]) {
+    try {
+      cpSync(path.join(root, part), path.join(folder, part), { recursive: true });
+    } catch {}
+  }
+  for (const file of ["package.json", "tsconfig.json", "vitest.config.ts", "deno.json"]) {
+    cpSync(path.join(root, file), path.join(folder, file));
+  }
+  symlinkSync(path.join(root, "node_modules"), path.join(folder, "node_modules"));
+  return folder;
+}
+
+function runTests(folder, tests) {
+  const vitest = path.join(root, "node_modules/vitest/vitest.mjs");
+  const args = [vitest, "run", "--project", "node", "--bail=1", "--reporter=json", "--outputFile=report.json", ...tests];
+  const env = { ...process.env, XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? os.tmpdir() };
+  return new Promise((resolve) => {
+    rmSync(path.join(folder, "report.json"), { force: true });
+    const child = spawn(process.execPath, args, { cwd: folder, env, stdio: "ignore" });
+    const timer = setTimeout(() => child.kill("SIGKILL"), LIMIT);
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      resolve({ code, killer: killerOf(path.join(folder, "report.json")) });
+    });
+  });
+}
+
+/** The first test that failed, or what else broke. */
+function killerOf(file) {
+  try {
+    const { testResults } = JSON.parse(readFileSync(file, "utf8"));
+    for (const { name, assertionResults, status } of testResults) {
+      const failed = assertionResults.find((one) => one.status === "failed");
+      if (failed) return `${path.basename(name)}: ${failed.fullName}`;
+      if (status === "failed") return `${path.basename(name)} cannot be loaded`;
+    }
+    return null;
+  } catch {
+    return "no report: the run broke off";
+  }
+}
+
+async function judge(folder, { file, from, to, tests }) {
+  const target = path.join(folder, file);
+  const text = readFileSync(target, "utf8");
+  if (text.split(from).length !== 2) return { verdict: "stale", killer: `"${from}" does not stand once in ${file}` };
+  writeFileSync(target, text.replace(from, () => to));
+  try {
+    const { code, killer } = await runTests(folder, tests);
+    return code === 0 ? { verdict: "survived", killer: "" } : { verdict: "killed", killer: killer ?? `exit ${code}` };
+  } finally {
+    writeFileSync(target, text);
+  }
+}
+
+const results = new Map();
+let next = 0;
+async function worker() {
+  const folder = workplace();
+  try {
+    while (next < mutants.length) {
+      const mutant = mutants[next++];
+      const result = await judge(folder, mutant);
+      results.set(mutant, result);
+      console.log(`${String(results.size).padStart(2)}/${mutants.length} ${result.verdict.padEnd(8)} ${mutant.name}  ${result.killer}`);
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+await Promise.all(Array.from({ length: WORKERS }, worker));
+
+const count = (verdict) => [...results.values()].filter((one) => one.verdict === verdict).length;
+const killed = count("killed");
+console.log(`\n${killed} of ${mutants.length} killed, ${count("survived")} survived, ${count("stale")} stale`);
+if (only === null) {
+  const cell = (text) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+  const rows = mutants.map((mutant) => {
+    const { verdict, killer } = results.get(mutant);
+    const change = `\`${cell(mutant.from)}\` → \`${cell(mutant.to)}\``;
+    return `| ${mutant.name} | ${mutant.file} | ${change} | ${verdict} | ${cell(killer || (mutant.equivalent ?? ""))} |`;
+  });
+  const head = "| mutant | file | change | verdict | killed by, or why not |\n|---|---|---|---|---|";
+  const text = `# Mutants\n\n${killed} of ${mutants.length} killed. Made by \`node scripts/mutants.mjs\`.\n\n${head}\n${rows.join("\n")}\n`;
+  writeFileSync(path.join(root, "docs/results/mutants.md"), text);
+}
+process.exit(count("stale") > 0 || killed < 0.95 * mutants.length ? 1 : 0);
