@@ -1,4 +1,4 @@
-/** Chat templates that come with this program, for `chat_template_path`. */
+/** Chat templates by name, for `chat_template_path`: those that come with this program, and registered ones. */
 import { UserError } from "../runtime/errors.ts";
 
 /**
@@ -14,12 +14,26 @@ const safeRlhf = [
   "{% endfor %}",
 ].join("");
 
-const templates: Readonly<Record<string, string>> = { "builtin:safe-rlhf": safeRlhf };
+const templates = new Map<string, string>([["builtin:safe-rlhf", safeRlhf]]);
 
-/** The template of a name that begins with "builtin:", or null for a file's name. */
+/**
+ * Registers a chat template, so that `chat_template_path` may name it.
+ * @param name without slashes and dots, so that no file is meant
+ * @param source in Jinja, as Hugging Face's templates are
+ * @throws UserError for a name that is taken or could be a file's
+ */
+export function registerChatTemplate(name: string, source: string): void {
+  if (!/^[\w:-]+$/.test(name)) {
+    throw new UserError(`"${name}": a chat template's name is letters, digits, colons and hyphens`);
+  }
+  if (templates.has(name)) throw new UserError(`there is a chat template "${name}" already; choose another name`);
+  templates.set(name, source);
+}
+
+/** The template of a registered name, or null for a file's name. Throws `UserError` for an unknown "builtin:" name. */
 export function builtinTemplate(name: string): string | null {
-  if (!name.startsWith("builtin:")) return null;
-  const found = templates[name];
+  const found = templates.get(name);
   if (found !== undefined) return found;
-  throw new UserError(`there is no chat template ${name}; there is ${Object.keys(templates).join(", ")}`);
+  if (!name.startsWith("builtin:")) return null;
+  throw new UserError(`there is no chat template ${name}; there is ${[...templates.keys()].join(", ")}`);
 }

@@ -25,6 +25,12 @@ export function registerFormat(format: FileFormat): void {
   formats.unshift(format);
 }
 
+/** Whether a file's name says that it holds rows in a known format. */
+export const isDataFile = (file: string): boolean =>
+  formats.some(({ extensions }) =>
+    extensions.some((extension) => file.replace(/\.gz$/i, "").toLowerCase().endsWith(extension)),
+  );
+
 /** The format of a file by its name, or by the name the user gave ("jsonl"). */
 export function formatOf(file: string, name?: string): FileFormat {
   const plain = file.replace(/\.gz$/i, "").toLowerCase();

@@ -1,6 +1,6 @@
 /** Reading datasets: file formats (formats.ts) and row schemas (schemas.ts) put together. */
 import { UserError } from "../runtime/errors.ts";
-import { bytesFile, hasDisk, type OpenFile, openFile, openStream, urlFile } from "../runtime/open.ts";
+import { bytesFile, hasDisk, type OpenFile, openFile, openStream, streamOf, urlFile } from "../runtime/open.ts";
 import { permutation, streamId } from "../runtime/rng.ts";
 import { decompressed, formatOf } from "./formats.ts";
 import { Reasons } from "./reasons.ts";
@@ -12,8 +12,14 @@ export { type FileFormat, registerFormat } from "./formats.ts";
 export type { Row } from "./row.ts";
 export { type Columns, type RowSchema, registerSchema } from "./schemas.ts";
 
-/** A path (in a browser a URL), or anything with a name and a stream of bytes, such as a browser's File. */
-export type DataSource = string | { name: string; stream(): ReadableStream<Uint8Array> };
+/**
+ * A path (in a browser a URL), or anything with a name and either a stream of bytes, such as a browser's File, or a way to be
+ * opened for reading at any offset.
+ */
+export type DataSource =
+  | string
+  | { name: string; stream(): ReadableStream<Uint8Array> }
+  | { name: string; open(): Promise<OpenFile> };
 
 export interface ReadOptions extends RowOptions, SchemaOptions {
   /** Name of the file format when the file's name does not tell. */
@@ -113,16 +119,25 @@ export async function* readRows(
   const name = typeof source === "string" ? source : source.name;
   const format = formatOf(name, options.format);
   if (format.rows) {
-    const stream = typeof source === "string" ? await openStream(source) : source.stream();
-    yield* format.rows(await decompressed(stream, name), name, options);
+    yield* format.rows(await decompressed(await streamed(source), name), name, options);
   } else if (format.rowsOf) {
-    const opened = typeof source === "string" ? await openAt(source) : bytesFile(await collected(source.stream()));
+    const opened = await openedAt(source);
     try {
       yield* format.rowsOf(opened, name, options);
     } finally {
       await opened.close();
     }
   }
+}
+
+async function streamed(source: DataSource): Promise<ReadableStream<Uint8Array>> {
+  if (typeof source === "string") return openStream(source);
+  return "open" in source ? streamOf(await source.open()) : source.stream();
+}
+
+async function openedAt(source: DataSource): Promise<OpenFile> {
+  if (typeof source === "string") return openAt(source);
+  return "open" in source ? source.open() : bytesFile(await collected(source.stream()));
 }
 
 async function openAt(path: string): Promise<OpenFile> {
@@ -172,7 +187,8 @@ export function mustBeSafetyPair(record: DataRecord): Preference {
 /** The record as another kind, or undefined if it has not what that takes. */
 export function asKind<K extends RecordKind>(record: DataRecord, kind: K): RecordOf<K> | undefined {
   const convert = (): DataRecord | undefined => {
-    const { where } = record;
+    const { where, row } = record;
+    const origin = { where, ...(row && { row }) };
     if (record.kind === kind) return record;
     if (kind === "prompt")
       return {
@@ -180,7 +196,7 @@ export function asKind<K extends RecordKind>(record: DataRecord, kind: K): Recor
         prompt: record.kind === "text" ? record.text : record.prompt,
         ...(record.kind === "prompt_completion" && { target: record.completion }),
         ...rendered(record),
-        where,
+        ...origin,
       };
     if (kind === "prompt_completion" && record.kind === "preference") {
       return {
@@ -188,14 +204,14 @@ export function asKind<K extends RecordKind>(record: DataRecord, kind: K): Recor
         prompt: record.prompt,
         completion: record.chosen,
         ...rendered(record),
-        where,
+        ...origin,
       };
     }
     if (kind === "text" && record.kind === "prompt_completion") {
-      return { kind: "text", text: record.prompt + record.completion, where };
+      return { kind: "text", text: record.prompt + record.completion, ...origin };
     }
     if (kind === "text" && record.kind === "preference")
-      return { kind: "text", text: record.prompt + record.chosen, where };
+      return { kind: "text", text: record.prompt + record.chosen, ...origin };
     return undefined;
   };
   return convert() as RecordOf<K> | undefined;

@@ -4,26 +4,31 @@
  */
 import type { ChatMessage, Span } from "./chat-template.ts";
 
+/** Where a record came from. */
+export interface Origin {
+  where?: string;
+  /** The row it was made of, with all of its columns. */
+  row?: Readonly<Record<string, unknown>>;
+}
+
 /** Running text. */
-export interface TextRecord {
+export interface TextRecord extends Origin {
   kind: "text";
   text: string;
-  where?: string;
 }
 
 /** A prompt and the answer to learn; the model sees `prompt + completion`. */
-export interface PromptCompletion {
+export interface PromptCompletion extends Origin {
   kind: "prompt_completion";
   prompt: string;
   completion: string;
   /** The parts of `prompt + completion` to learn, where that is not the completion as a whole. */
   answers?: Span[];
   rendered?: boolean;
-  where?: string;
 }
 
 /** Two answers to one prompt, the better one first. */
-export interface Preference {
+export interface Preference extends Origin {
   kind: "preference";
   prompt: string;
   chosen: string;
@@ -35,22 +40,20 @@ export interface Preference {
   /** The part of its dataset it belongs to. */
   subset?: string;
   rendered?: boolean;
-  where?: string;
 }
 
 /** A prompt with an answer that was found good or bad by itself. */
-export interface Labelled {
+export interface Labelled extends Origin {
   kind: "labelled";
   prompt: string;
   completion: string;
   /** True for a good answer. */
   label: boolean;
   rendered?: boolean;
-  where?: string;
 }
 
 /** A prompt to answer. */
-export interface PromptOnly {
+export interface PromptOnly extends Origin {
   kind: "prompt";
   prompt: string;
   /** The answer that the data has, for rewards that compare with it. */
@@ -58,7 +61,6 @@ export interface PromptOnly {
   /** The conversation that was written as `prompt`, where there was one. */
   messages?: ChatMessage[];
   rendered?: boolean;
-  where?: string;
 }
 
 export type DataRecord = TextRecord | PromptCompletion | Preference | Labelled | PromptOnly;

@@ -4,6 +4,8 @@ import type { RowSchema } from "./schemas.ts";
 export interface Row {
   value: unknown;
   where: string;
+  /** All that the data say, where `value` is only what somebody took of it. */
+  whole?: Record<string, unknown>;
   /** How it becomes a record, where its columns do not decide that. */
   schema?: RowSchema;
 }

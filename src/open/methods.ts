@@ -1,25 +1,32 @@
 /** Every training method by names: which models and data its settings name, and the trainer that takes them. */
+
+import { raft } from "../cli/options/shared.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
-import { decoderConfig } from "../nn/decoder-config.ts";
+import { decoderConfig } from "../nn/config.ts";
 import type { Family } from "../nn/families/table.ts";
 import { CausalLM, type Model } from "../nn/models.ts";
 import { ODIN_LABELS, plainScoring, type ScoreType } from "../nn/scoring.ts";
 import { cpo, trainCpo } from "../rlhf/cpo.ts";
+import { trainGrpo } from "../rlhf/critic-free/grpo.ts";
+import { trainReinforce } from "../rlhf/critic-free/reinforce.ts";
+import { trainRloo } from "../rlhf/critic-free/rloo.ts";
 import { dpo, trainDpo } from "../rlhf/dpo.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
-import { grpo, trainGrpo } from "../rlhf/grpo.ts";
-import { iterate, trainIteratively } from "../rlhf/iterate.ts";
+import { grpo } from "../rlhf/grpo.ts";
+import { trainIteratively } from "../rlhf/iterate/iterate.ts";
+import { iterate } from "../rlhf/iterate.ts";
 import { kto, trainKto } from "../rlhf/kto.ts";
 import type { RunOptions } from "../rlhf/loop.ts";
 import { levelsOf, type OffloadLevel } from "../rlhf/offload.ts";
 import { orpo, trainOrpo } from "../rlhf/orpo.ts";
 import { ppo, trainPpo } from "../rlhf/ppo.ts";
-import { plantedReward, raft, trainRaft } from "../rlhf/raft.ts";
-import { reinforce, trainReinforce } from "../rlhf/reinforce.ts";
+import { plantedReward } from "../rlhf/raft/planted.ts";
+import { trainRaft } from "../rlhf/raft/raft.ts";
+import { reinforce } from "../rlhf/reinforce.ts";
 import { sameTokenizer } from "../rlhf/reward/foreign.ts";
 import { cost, reward, trainCost, trainReward } from "../rlhf/reward.ts";
-import { rloo, trainRloo } from "../rlhf/rloo.ts";
+import { rloo } from "../rlhf/rloo.ts";
 import * as shared from "../rlhf/settings.ts";
 import { sft, trainSft } from "../rlhf/sft.ts";
 import { UserError } from "../runtime/errors.ts";

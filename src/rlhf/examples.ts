@@ -2,18 +2,59 @@
 import type { DropoutStep } from "../nn/dropout.ts";
 import type { Model } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { UserError } from "../runtime/errors.ts";
+import { spelled } from "../settings/index.ts";
 import type { Kept } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
+import { tokenizerOf } from "./sampler.ts";
 import type { Common, Optimiser } from "./settings.ts";
 import { adamOf, BatchPlan, rateAt } from "./training.ts";
 
 /** Examples to learn from, and held-out ones beside them. */
 export type ExampleData<E> = readonly E[] | { train: readonly E[]; eval?: readonly E[] };
 
-/** The parts of the data, whichever way they were given. */
-export const partsOf = <E>(data: ExampleData<E>): { train: readonly E[]; eval: readonly E[] } =>
-  "train" in data ? { train: data.train, eval: data.eval ?? [] } : { train: data, eval: [] };
+/** Both parts of the data. */
+export interface Parts<E> {
+  train: readonly E[];
+  eval: readonly E[];
+}
+
+/** A dataset that makes examples for a tokenizer, by a method of its own for each kind. */
+export type DatasetOf<K extends string, E> = {
+  [k in K]: (tokenizer: never, options: never, ...more: never[]) => Promise<{ train: E[]; eval: E[] }>;
+};
+
+/**
+ * The parts of the data, whichever way they were given.
+ * @param kind the dataset's method for this kind of example
+ * @param options of that method: how examples are cut, mostly
+ * @param more what the method takes besides
+ */
+export async function examplesOf<K extends string, E>(
+  data: ExampleData<E> | DatasetOf<K, E>,
+  kind: K,
+  models: { policy: Model; tokenizer?: TextTokenizer },
+  options: object,
+  ...more: unknown[]
+): Promise<Parts<E>> {
+  if (kind in data) {
+    const make = (data as Record<K, (...all: unknown[]) => Promise<Parts<E>>>)[kind];
+    return make.call(data, tokenizerOf(models), options, ...more);
+  }
+  const given = data as ExampleData<E>;
+  return "train" in given ? { train: given.train, eval: given.eval ?? [] } : { train: given, eval: [] };
+}
+
+/** The longest sequence to learn in tokens: what the settings ask for, or all that the model can see. */
+export function contextOf({ config }: Model, settings: { maxLength: number | null }): number {
+  const { maxLength } = settings;
+  if (maxLength === null || maxLength <= config.maxPositions) return maxLength ?? config.maxPositions;
+  throw new UserError(
+    `${spelled(settings, "maxLength")} ${maxLength} is more than the model's context of ${config.maxPositions} tokens`,
+  );
+}
 
 /** The settings that every trainer of examples has. */
 export type ExampleSettings = Common &
@@ -41,7 +82,7 @@ export interface Recipe<Example> {
 /** Trains `model` in place. Throws `UserError` when there is nothing to learn from or a loss is not finite. */
 export async function* trainOnExamples<Example>(
   model: Model,
-  { train, eval: held }: { train: readonly Example[]; eval: readonly Example[] },
+  { train, eval: held }: Parts<Example>,
   settings: ExampleSettings,
   recipe: Recipe<Example>,
   run: RunOptions = {},

@@ -1,8 +1,9 @@
 /** Perplexity of a language model on running text. On the answers of prompts it is `evaluateSft`'s. */
+
 import type { CausalLM } from "../nn/models.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Sequence } from "./batch.ts";
-import { responseLogProbs } from "./rollout.ts";
+import { responseLogProbs } from "./measure.ts";
 
 export interface PerplexityOptions {
   /** Tokens that the model sees at once. Default: its context, at most 1024 as LMFlow has it. */

@@ -207,7 +207,7 @@ export async function* trainPpo(
   critic.gradientCheckpointing = o.criticGradientCheckpointing ?? o.gradientCheckpointing;
   policy.gradientCheckpointing = o.gradientCheckpointing;
 
-  const parts = rewardParts(rewards, o.rewardWeights);
+  const parts = rewardParts(rewards, tokenizer, o.rewardWeights);
   const offload = new Offload(levelsOf(o));
   const { within } = offload;
   await offload.add("reference", residentsOf(reference));

@@ -5,13 +5,15 @@
  * otherwise its text is tokenised anew, which need not give the ids that were sampled: training then learns a text that is
  * the same and a path to it that may not be. Its random numbers are its own: they are seeded, but not those of `generate`.
  */
+
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { HttpError, type OpenAIClient } from "../io/openai-client.ts";
 import type { CompletionChoice } from "../io/openai-types.ts";
 import type { SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
-import { earlierOnes, type Prompt, type Response, type Sampler, type SamplingOptions, targetOf } from "./rollout.ts";
+import { targetOf } from "./rollout.ts";
+import { earlierOnes, type Prompt, type Response, type Sampler, type SamplingOptions } from "./sampler.ts";
 
 export interface RemoteSampler {
   client: OpenAIClient;

@@ -1,9 +1,11 @@
 /** Rewards: functions from responses to numbers, of which several make one. */
+
 import type { Model, ScoreModel } from "../nn/models.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Resident } from "../tensor/residency.ts";
-import { scoreSequences } from "./reward/scores.ts";
 import type { Response } from "./sampler.ts";
+import { scoreSequences } from "./scores.ts";
 
 /**
  * Scores responses: a model, a rule, a service. Gives one finite number per response, at once or as a promise. It sees each
@@ -11,6 +13,10 @@ import type { Response } from "./sampler.ts";
  */
 export interface RewardFunction {
   (responses: readonly Response[]): ArrayLike<number> | Promise<ArrayLike<number>>;
+  /** What it counts where several rewards are added. Default 1. */
+  weight?: number;
+  /** The reward for responses of a policy with this tokenizer, where a reward model may have another one. */
+  forTokenizer?: (policyTokenizer: TextTokenizer) => RewardFunction;
   /** The memory that it needs on the GPU, where that may leave in between. */
   residents?: readonly Resident[];
 }
@@ -26,11 +32,16 @@ export interface RewardParts {
 }
 
 /**
- * Rewards by name, with their weights; those without a name are called reward_1, reward_2 and so on.
- * @param weights one for each, in their order; null gives each 1
+ * Rewards by name, with their weights, for a policy with this tokenizer; those without a name are called reward_1, reward_2
+ * and so on.
+ * @param weights one for each, in their order; null gives each its own, or 1
  * @throws UserError where there is no reward, or another number of weights
  */
-export function rewardParts(rewards: Rewards, weights: readonly number[] | null = null): RewardParts {
+export function rewardParts(
+  rewards: Rewards,
+  tokenizer: TextTokenizer,
+  weights: readonly number[] | null = null,
+): RewardParts {
   const given = typeof rewards === "function" ? [rewards] : rewards;
   const named = Array.isArray(given)
     ? given.map((f: RewardFunction, i) => [f.name || `reward_${i + 1}`, f] as const)
@@ -45,7 +56,11 @@ export function rewardParts(rewards: Rewards, weights: readonly number[] | null 
     for (let n = 2; names.includes(free); n++) free = `${name}-${n}`;
     names.push(free);
   }
-  return { names, functions: named.map(([, f]) => f), weights: weights ?? named.map(() => 1) };
+  return {
+    names,
+    functions: named.map(([, f]) => f.forTokenizer?.(tokenizer) ?? f),
+    weights: weights ?? named.map(([, { weight = 1 }]) => weight),
+  };
 }
 
 /** Calls a reward function. Throws `UserError` where it returns anything but one finite number per response. */

@@ -1,7 +1,7 @@
 /** The one seam through which trainers get responses: from the policy here, from a server, or from anybody else. */
 import type { ChatMessage } from "../data/chat-template.ts";
 import { type GenerateOptions, generate } from "../nn/generate.ts";
-import type { CausalLM } from "../nn/models.ts";
+import type { CausalLM, Model } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
@@ -20,7 +20,7 @@ export interface Prompt {
 }
 
 /** A response as it was sampled. */
-export interface Response extends Sequence, Pick<Prompt, "target" | "row" | "messages"> {
+export interface Response extends Sequence, Pick<Prompt, "target" | "row"> {
   /** Index of the prompt in its list. */
   prompt: number;
   /** Which of the prompt's samples it is. */
@@ -30,6 +30,8 @@ export interface Response extends Sequence, Pick<Prompt, "target" | "row" | "mes
   text: string;
   /** It ended by itself. */
   ended: boolean;
+  /** The prompt's conversation with the response as its last message, where the prompt is a conversation. */
+  messages?: readonly ChatMessage[];
 }
 
 /** How responses are drawn. */
@@ -64,12 +66,13 @@ export function earlierOnes(ids: ArrayLike<number>): number[] {
   });
 }
 
-/** What a response hands on of its prompt. */
-export const fromPrompt = ({ text, target, row, messages }: Prompt) => ({
-  promptText: text,
+/** What a response to a prompt says beside its ids, for rewards that look at it. */
+export const fromPrompt = ({ text: promptText, target, row, messages }: Prompt, text: string) => ({
+  promptText,
+  text,
   ...(target !== undefined && { target }),
   ...(row && { row }),
-  ...(messages && { messages }),
+  ...(messages && { messages: [...messages, { role: "assistant", content: text }] }),
 });
 
 /**
@@ -105,8 +108,7 @@ export async function sampleResponses(
       promptLength: given.length,
       prompt,
       sample: i % samples,
-      ...fromPrompt(prompts[prompt]),
-      text: tokenizer.decode(ids, { continued: true }),
+      ...fromPrompt(prompts[prompt], tokenizer.decode(ids, { continued: true })),
       ended,
     };
   });
@@ -121,14 +123,15 @@ export function withinLength(response: Response, maxLength: number, tokenizer: T
   if (ids.length <= kept) return response;
   const cut = ids.slice(0, kept);
   const text = tokenizer.decode(cut.subarray(promptLength), { continued: true });
-  return { ...response, ids: cut, text, ended: false };
+  const messages = response.messages?.with(-1, { role: "assistant", content: text });
+  return { ...response, ids: cut, text, ended: false, ...(messages && { messages }) };
 }
 
 /** The tokenizer of a trainer's models: the one that is named, or the policy's own. Throws a UserError where there is none. */
-export function tokenizerOf({ policy, tokenizer }: { policy: CausalLM; tokenizer?: TextTokenizer }): TextTokenizer {
+export function tokenizerOf({ policy, tokenizer }: { policy: Model; tokenizer?: TextTokenizer }): TextTokenizer {
   const found = tokenizer ?? policy.tokenizer;
   if (found) return found;
-  throw new UserError("responses need a tokenizer: give one beside the policy, or a policy that openModel opened");
+  throw new UserError("texts need a tokenizer: give one beside the model, or a model that openModel opened");
 }
 
 /** Where prompts come from: a list, held-out ones beside it, or a dataset that makes them for a tokenizer. */

@@ -5,12 +5,13 @@
 import { type DropoutStep, withDropout } from "../nn/dropout.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Input, settings } from "../settings/index.ts";
 import { backward, noGrad, scope } from "../tensor/core.ts";
 import { pack, predictedTokens, predictions, type Sequence, scoringParts } from "./batch.ts";
 import type { TrainEvent } from "./events.ts";
-import { type ExampleData, partsOf, trainOnExamples } from "./examples.ts";
+import { contextOf, type DatasetOf, type ExampleData, examplesOf, trainOnExamples } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
 import { nllLoss } from "./losses/nll.ts";
 import * as shared from "./settings.ts";
@@ -18,6 +19,16 @@ import { controlMetrics, readWatched, together, type Watched, watch, watchContro
 
 /** Settings of supervised fine-tuning. */
 export const sft = settings("sft", {
+  maxLength: shared.data.int(null, "Cut sequences to this many tokens; default: the model's context", { min: 2 }),
+  appendEos: shared.data.bool(
+    true,
+    "End answers and texts with the end token; false leaves that to the data, as LMFlow does",
+  ),
+  completionOnlyLoss: shared.data.bool(true, "Learn completions only; false learns prompts too"),
+  assistantOnlyLoss: shared.data.bool(
+    false,
+    "Of conversations learn all that the assistant says, not the last message only",
+  ),
   ...shared.duration(3),
   ...shared.optimiser(2e-5, "linear", 8),
   ...shared.half,
@@ -33,13 +44,16 @@ export type SftSettings = ReturnType<typeof sft>;
  * @throws UserError when there is nothing to learn from, or when the loss is not finite
  */
 export async function* trainSft(
-  { policy }: { policy: CausalLM },
-  data: ExampleData<Sequence>,
+  models: { policy: CausalLM; tokenizer?: TextTokenizer },
+  data: ExampleData<Sequence> | DatasetOf<"sequences", Sequence>,
   chosen: Input<typeof sft.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = sft(chosen);
-  const { train, eval: held } = partsOf(data);
+  const { policy } = models;
+  const { appendEos, completionOnlyLoss, assistantOnlyLoss } = o;
+  const prepare = { maxLength: contextOf(policy, o), appendEos, completionOnlyLoss, assistantOnlyLoss };
+  const { train, eval: held } = await examplesOf(data, "sequences", models, prepare);
   const learned = train.filter((sequence) => predictedTokens(sequence) > 0);
   yield* trainOnExamples(policy, { train: learned, eval: held }, o, sftRecipe(policy), run);
 }

@@ -68,7 +68,11 @@ export async function openStream(path: string): Promise<ReadableStream<Uint8Arra
     if (!response.ok || !response.body) throw new UserError(`cannot read ${path}: HTTP status ${response.status}`);
     return response.body;
   }
-  const file = await openFile(path);
+  return streamOf(await openFile(path));
+}
+
+/** The bytes of an open file as a stream, which closes the file at its end. */
+export function streamOf(file: OpenFile): ReadableStream<Uint8Array> {
   let at = 0;
   return new ReadableStream<Uint8Array>(
     {

@@ -29,7 +29,8 @@ export async function* consumedRows(
       options.onSkip?.(sample.where ?? name, row.skip);
     } else {
       found = true;
-      yield row;
+      const { where: _, ...whole } = sample;
+      yield { ...row, whole };
     }
   }
   if (!found) throw new UserError(`${name}: none of its samples can be used: ${reasons}`);

@@ -3,9 +3,10 @@
  * compared with its group; no critic. By options it is Dr. GRPO (`lossType` "dr_grpo", `scaleRewards` "none"), DAPO
  * (`epsilonHigh` 0.28, `dropZeroStd`), GSPO (`importanceSampling` "sequence") or CISPO (`lossType` "cispo").
  */
+
 import { UserError } from "../../runtime/errors.ts";
+import { groupAdvantages, type LossAveraging, normalizeThenSum, type ScaleRewards } from "../advantages.ts";
 import type { TrainEvent } from "../events.ts";
-import { groupAdvantages, type LossAveraging, normalizeThenSum, type ScaleRewards } from "./advantages.ts";
 import {
   type CriticFreeInputs,
   type CriticFreeOptions,

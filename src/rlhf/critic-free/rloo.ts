@@ -2,9 +2,10 @@
  * REINFORCE leave-one-out (Ahmadian et al. 2024): a response's reward, KL penalty included, is compared with the mean of
  * the others of its group; the probability ratio is that of the whole response. As TRL's RLOOTrainer.
  */
+
 import { UserError } from "../../runtime/errors.ts";
+import { leaveOneOut, standardize } from "../advantages.ts";
 import type { TrainEvent } from "../events.ts";
-import { leaveOneOut, standardize } from "./advantages.ts";
 import { type CriticFreeInputs, type CriticFreeOptions, criticFreeDefaults, totals, trainCriticFree } from "./train.ts";
 
 export interface RlooOptions extends CriticFreeOptions {

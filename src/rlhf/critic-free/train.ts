@@ -2,25 +2,19 @@
  * What the methods without a critic share (GRPO, RLOO, REINFORCE++): PPO's rollout, advantages from the rewards alone, and
  * clipped-ratio steps of one policy. A method is its way from rewards to advantages and the form of its loss.
  */
+
 import { AdamW } from "../../nn/optimizer.ts";
 import { UserError } from "../../runtime/errors.ts";
+import { checkpoint } from "../../tensor/core.ts";
+import { withoutSpread } from "../advantages.ts";
 import { begin, type RunFolder, saveModels } from "../checkpoint.ts";
 import type { Stage, TrainEvent } from "../events.ts";
-import { collectRollout, type Rollout, type RolloutInputs, type RolloutState } from "../ppo/rollout.ts";
 import { PromptOrder } from "../prompts.ts";
-import { type Response, type RewardFunction, rewardsOf } from "../rollout.ts";
+import { type RewardFunction, rewardsOf } from "../rewards.ts";
+import { collectRollout, type Rollout, type RolloutInputs, type RolloutState } from "../rollout.ts";
+import type { Response } from "../sampler.ts";
 import { average, freshNormalizer, standardDeviation } from "../stats.ts";
-import {
-  checkFinite,
-  checkpoint,
-  now,
-  orSaved,
-  saveDue,
-  stopping,
-  type TrainingOptions,
-  trainingDefaults,
-} from "../training.ts";
-import { withoutSpread } from "./advantages.ts";
+import { checkFinite, now, orSaved, saveDue, stopping, type TrainingOptions, trainingDefaults } from "../training.ts";
 import { type Lesson, learn, type UpdateRule } from "./update.ts";
 
 /** `epochs` are the passes over each rollout ("num_iterations"). */

@@ -1,16 +1,17 @@
 /** The optimizer steps that methods without a critic take on one rollout. */
+
 import type { CausalLM } from "../../nn/models.ts";
 import { readControl } from "../../nn/optimizer.ts";
 import { permutation } from "../../runtime/rng.ts";
 import { backward, noGrad, scope, type Tensor } from "../../tensor/core.ts";
 import { concat } from "../../tensor/ops/shape.ts";
+import { averagingWeights, type LossAveraging } from "../advantages.ts";
 import { pack, predictions } from "../batch.ts";
 import type { Trainee } from "../checkpoint.ts";
 import { type RatioLossOptions, ratioLoss } from "../losses/ratio.ts";
-import type { Response } from "../rollout.ts";
+import type { Response } from "../sampler.ts";
 import { average } from "../stats.ts";
 import { rateAt, type TrainingOptions } from "../training.ts";
-import { averagingWeights, type LossAveraging } from "./advantages.ts";
 
 /** One response with everything the update needs; arrays by response token. */
 export interface Lesson {

@@ -1,10 +1,12 @@
 /** Rewards for rows of responses, by whatever judges them, kept row by row; and what they amount to. */
+
 import type { SampledRow, ScoredRow } from "../../data/scored-rows.ts";
 import { UserError } from "../../runtime/errors.ts";
 import type { RowLog } from "../../runtime/row-log.ts";
 import type { PreferenceModel } from "../pairwise/model.ts";
 import { roundRobin, tournament } from "../pairwise/tournament.ts";
-import { type Response, type RewardFunction, rewardsOf } from "../rollout.ts";
+import { type RewardFunction, rewardsOf } from "../rewards.ts";
+import type { Response } from "../sampler.ts";
 import { average } from "../stats.ts";
 import { samplesPerRow } from "./pairs.ts";
 

@@ -4,11 +4,13 @@
  * fresh optimizer. Everything an iteration makes is kept in `iteration_<i>/`: responses.jsonl, rewards.jsonl, pairs.jsonl,
  * model/ and, when it is finished, metrics.json. A run that was killed anywhere goes on to the same end, bit by bit.
  */
+
 import { restoreTrained } from "../../nn/trained.ts";
 import { checkpointSteps, removePartial, saveModels } from "../checkpoint.ts";
+import { checkLosses } from "../dpo.ts";
 import { evaluatePolicy } from "../evaluate.ts";
 import type { Sample, TrainEvent } from "../events.ts";
-import { checkLosses, dpoDefaults } from "../preference/dpo.ts";
+import { dpoDefaults } from "../preference/dpo.ts";
 import { type Finished, finishedIterations, refuseEarlierRun, removeCheckpoints, reported } from "./finished.ts";
 import { oneIteration } from "./iteration.ts";
 import type { IterateInputs, IterateOptions } from "./options.ts";

@@ -1,15 +1,19 @@
 /** One iteration of online DPO: sampling, scoring, pairing, training. */
+
 import type { SampledRow, ScoredRow } from "../../data/scored-rows.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import { streamId, uint32 } from "../../runtime/rng.ts";
 import type { RunFolder } from "../checkpoint.ts";
+import { dpoObjective, trainDpo } from "../dpo.ts";
 import type { TrainEvent } from "../events.ts";
 import { RunningMean } from "../losses/running.ts";
-import { dpoDefaults, dpoObjective, trainDpo } from "../preference/dpo.ts";
-import type { PairExample } from "../preference/pair-scores.ts";
-import { evaluatePairs } from "../preference/pair-trainer.ts";
-import { precomputeReference } from "../preference/reference.ts";
-import { type Prompt, type Response, type Sampler, sampledKl, sampleResponses, targetOf } from "../rollout.ts";
+import { sampledKl } from "../measure.ts";
+import { evaluatePairs } from "../pair-trainer.ts";
+import type { PairExample } from "../pairs.ts";
+import { dpoDefaults } from "../preference/dpo.ts";
+import { precomputeReference } from "../reference.ts";
+import { targetOf } from "../rollout.ts";
+import { type Prompt, type Response, type Sampler, sampleResponses } from "../sampler.ts";
 import { average } from "../stats.ts";
 import { rewardStatistics } from "./annotate.ts";
 import type { IterateInputs, IterateOptions } from "./options.ts";

@@ -1,9 +1,11 @@
 /** What online iterative DPO is told and given. */
+
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import type { RunFolder } from "../checkpoint.ts";
 import type { DpoOptions } from "../preference/dpo.ts";
-import type { Prompt, Response, RewardFunction, Sampler } from "../rollout.ts";
+import type { RewardFunction } from "../rewards.ts";
+import type { Prompt, Response, Sampler } from "../sampler.ts";
 import type { RowJudge } from "./annotate.ts";
 import type { PairOptions } from "./pairs.ts";
 

@@ -1,8 +1,9 @@
 /** K responses to each of many prompts, kept row by row, so that whatever breaks off loses nothing that was finished. */
+
 import type { SampledRow } from "../../data/scored-rows.ts";
 import { UserError } from "../../runtime/errors.ts";
 import type { RowLog } from "../../runtime/row-log.ts";
-import type { Prompt, Response, Sampler, SamplingOptions } from "../rollout.ts";
+import type { Prompt, Response, Sampler, SamplingOptions } from "../sampler.ts";
 
 /** A prompt with its stable number, e.g. its place in the dataset: it names the random numbers and the row. */
 export interface NumberedPrompt extends Prompt {

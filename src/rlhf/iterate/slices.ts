@@ -1,7 +1,8 @@
 /** Which prompts each iteration has. */
+
 import { UserError } from "../../runtime/errors.ts";
 import { permutation, streamId } from "../../runtime/rng.ts";
-import type { Prompt } from "../rollout.ts";
+import type { Prompt } from "../sampler.ts";
 import type { IterateOptions } from "./options.ts";
 import type { NumberedPrompt } from "./sample.ts";
 

@@ -1,9 +1,10 @@
 /** Stages as files: each makes one finished file out of rows, by way of a log that survives whatever breaks off. */
+
 import { readSampledRows, rowLine, type SampledRow, type ScoredRow, scored } from "../../data/scored-rows.ts";
 import { UserError } from "../../runtime/errors.ts";
 import type { Files } from "../../runtime/files.ts";
 import { RowLog } from "../../runtime/row-log.ts";
-import type { Sampler } from "../rollout.ts";
+import type { Sampler } from "../sampler.ts";
 import { type AnnotateOptions, annotateRows, type RowJudge } from "./annotate.ts";
 import type { RowPair } from "./pairs.ts";
 import { type NumberedPrompt, type SampleRowsOptions, sampleRows } from "./sample.ts";

@@ -3,6 +3,7 @@
  * than the reference does. Formulas and names as in TRL; those that it dropped, as in its version 0.8 and Online-RLHF.
  */
 
+import { UserError } from "../../runtime/errors.ts";
 import type { Tensor } from "../../tensor/core.ts";
 import {
   add,
@@ -55,7 +56,19 @@ export interface PreferenceLossOptions {
 }
 
 type Options = Required<PreferenceLossOptions>;
-type Loss = (scores: PairScores, options: Options, baseline: Baseline) => Tensor;
+/** A loss of each pair, [pairs], from what it sees of a batch. */
+export type PairLossFunction = (scores: PairScores, options: Options, baseline: Baseline) => Tensor;
+
+/** A loss and what goes with it. */
+export interface PreferenceLoss {
+  loss: PairLossFunction;
+  /** "delta": it is made of z alone, so that an f-divergence or a length penalty changes it. */
+  of: "delta" | "ratios";
+  /** It sorts the batch, after which no loss is a pair's own. Default false. */
+  sorts?: boolean;
+  /** Label smoothing changes it. Default false. */
+  smooths?: boolean;
+}
 
 /** -(1 - s) log sigmoid(x) - s log sigmoid(-x) */
 export function smoothed(x: Tensor, s: number): Tensor {
@@ -65,91 +78,155 @@ export function smoothed(x: Tensor, s: number): Tensor {
 
 const oneMinus = (x: Tensor): Tensor => addScalar(neg(x), 1);
 
-const pairLosses = {
+const rows = {
   /** Rafailov et al. 2023; with smoothing "conservative DPO" (Mitchell 2023). TRL 1.x smooths no sigmoid. */
-  sigmoid: ({ delta }, { beta, labelSmoothing: s }) => smoothed(scale(delta, beta), s),
+  sigmoid: {
+    of: "delta",
+    smooths: true,
+    loss: ({ delta }, { beta, labelSmoothing: s }) => smoothed(scale(delta, beta), s),
+  },
   /** The sigmoid of mean log-ratios. */
-  sigmoid_norm: ({ meanDelta }, { beta, labelSmoothing: s }) => smoothed(scale(meanDelta, beta), s),
+  sigmoid_norm: {
+    of: "delta",
+    smooths: true,
+    loss: ({ meanDelta }, { beta, labelSmoothing: s }) => smoothed(scale(meanDelta, beta), s),
+  },
   /** Chowdhury et al. 2024: unbiased when labels are flipped with probability s. */
-  robust: ({ delta }, { beta, labelSmoothing: s }) => {
-    const x = scale(delta, beta);
-    const kept = scale(logSigmoid(x), (s - 1) / (1 - 2 * s));
-    return s === 0 ? kept : add(kept, scale(logSigmoid(neg(x)), s / (1 - 2 * s)));
+  robust: {
+    of: "delta",
+    smooths: true,
+    loss: ({ delta }, { beta, labelSmoothing: s }) => {
+      const x = scale(delta, beta);
+      const kept = scale(logSigmoid(x), (s - 1) / (1 - 2 * s));
+      return s === 0 ? kept : add(kept, scale(logSigmoid(neg(x)), s / (1 - 2 * s)));
+    },
   },
   /** Zhao et al. 2023 (SLiC). */
-  hinge: ({ delta }, { beta }) => relu(oneMinus(scale(delta, beta))),
+  hinge: {
+    of: "delta",
+    loss: ({ delta }, { beta }) => relu(oneMinus(scale(delta, beta))),
+  },
   /** Azar et al. 2023. */
-  ipo: ({ delta, meanDelta }, { beta, ipoAverage }) =>
-    square(addScalar(ipoAverage ? meanDelta : delta, -1 / (2 * beta))),
+  ipo: {
+    of: "delta",
+    loss: ({ delta, meanDelta }, { beta, ipoAverage }) =>
+      square(addScalar(ipoAverage ? meanDelta : delta, -1 / (2 * beta))),
+  },
   /** Ji et al. 2024, Eq. 16; without smoothing s is 1e-3. */
-  exo_pair: ({ delta }, { beta, labelSmoothing }) => {
-    const s = labelSmoothing === 0 ? 1e-3 : labelSmoothing;
-    const x = scale(delta, beta);
-    const won = mul(sigmoid(x), addScalar(logSigmoid(x), -Math.log1p(-s)));
-    return add(won, mul(sigmoid(neg(x)), addScalar(logSigmoid(neg(x)), -Math.log(s))));
+  exo_pair: {
+    of: "delta",
+    smooths: true,
+    loss: ({ delta }, { beta, labelSmoothing }) => {
+      const s = labelSmoothing === 0 ? 1e-3 : labelSmoothing;
+      const x = scale(delta, beta);
+      const won = mul(sigmoid(x), addScalar(logSigmoid(x), -Math.log1p(-s)));
+      return add(won, mul(sigmoid(neg(x)), addScalar(logSigmoid(neg(x)), -Math.log(s))));
+    },
   },
   /** Chen et al. 2024. */
-  nca_pair: ({ chosenRatio, rejectedRatio }, { beta }) => {
-    const [w, l] = [scale(chosenRatio, beta), scale(rejectedRatio, beta)];
-    return sub(scale(add(logSigmoid(neg(w)), logSigmoid(neg(l))), -0.5), logSigmoid(w));
+  nca_pair: {
+    of: "ratios",
+    loss: ({ chosenRatio, rejectedRatio }, { beta }) => {
+      const [w, l] = [scale(chosenRatio, beta), scale(rejectedRatio, beta)];
+      return sub(scale(add(logSigmoid(neg(w)), logSigmoid(neg(l))), -0.5), logSigmoid(w));
+    },
   },
   /** Jung et al. 2024; the baseline is the running mean of all rewards. TRL 1.x has none. */
-  bco_pair: ({ chosenRatio, rejectedRatio }, { beta }, baseline) => {
-    const [w, l] = [scale(chosenRatio, beta), scale(rejectedRatio, beta)];
-    const d = baseline(scale(add(mean(w), mean(l)), 0.5));
-    return neg(add(logSigmoid(sub(w, d)), logSigmoid(sub(d, l))));
+  bco_pair: {
+    of: "ratios",
+    loss: ({ chosenRatio, rejectedRatio }, { beta }, baseline) => {
+      const [w, l] = [scale(chosenRatio, beta), scale(rejectedRatio, beta)];
+      const d = baseline(scale(add(mean(w), mean(l)), 0.5));
+      return neg(add(logSigmoid(sub(w, d)), logSigmoid(sub(d, l))));
+    },
   },
   /** Wu et al. 2024, with hard probabilities. */
-  sppo_hard: ({ chosenRatio, rejectedRatio }, { beta }) =>
-    add(square(addScalar(chosenRatio, -0.5 / beta)), square(addScalar(rejectedRatio, 0.5 / beta))),
+  sppo_hard: {
+    of: "ratios",
+    loss: ({ chosenRatio, rejectedRatio }, { beta }) =>
+      add(square(addScalar(chosenRatio, -0.5 / beta)), square(addScalar(rejectedRatio, 0.5 / beta))),
+  },
   /** Melnyk et al. 2024: the policy's preferences dominate the reference's as distributions over the batch. */
-  aot: ({ chosen, rejected, refDelta }, { beta, labelSmoothing: s }) =>
-    smoothed(scale(sub(sort(sub(chosen, rejected)), sort(refDelta)), beta), s),
+  aot: {
+    of: "ratios",
+    sorts: true,
+    smooths: true,
+    loss: ({ chosen, rejected, refDelta }, { beta, labelSmoothing: s }) =>
+      smoothed(scale(sub(sort(sub(chosen, rejected)), sort(refDelta)), beta), s),
+  },
   /** The same of unpaired answers: the chosen ones' ratios dominate the rejected ones'. TRL 1.x: aot_unpaired. */
-  aot_pair: ({ chosenRatio, rejectedRatio }, { beta, labelSmoothing: s }) =>
-    smoothed(scale(sub(sort(chosenRatio), sort(rejectedRatio)), beta), s),
+  aot_pair: {
+    of: "ratios",
+    sorts: true,
+    smooths: true,
+    loss: ({ chosenRatio, rejectedRatio }, { beta, labelSmoothing: s }) =>
+      smoothed(scale(sub(sort(chosenRatio), sort(rejectedRatio)), beta), s),
+  },
   /** D'Oosterlinck et al. 2024, Eq. 7: for chosen answers better than the policy's own. */
-  apo_zero: ({ chosenRatio, rejectedRatio }, { beta }) =>
-    add(oneMinus(sigmoid(scale(chosenRatio, beta))), sigmoid(scale(rejectedRatio, beta))),
+  apo_zero: {
+    of: "ratios",
+    loss: ({ chosenRatio, rejectedRatio }, { beta }) =>
+      add(oneMinus(sigmoid(scale(chosenRatio, beta))), sigmoid(scale(rejectedRatio, beta))),
+  },
   /** Eq. 8: for chosen answers worse than the policy's own. */
-  apo_down: ({ chosenRatio, rejectedRatio }, { beta }) =>
-    add(sigmoid(scale(chosenRatio, beta)), oneMinus(sigmoid(scale(sub(chosenRatio, rejectedRatio), beta)))),
+  apo_down: {
+    of: "ratios",
+    loss: ({ chosenRatio, rejectedRatio }, { beta }) =>
+      add(sigmoid(scale(chosenRatio, beta)), oneMinus(sigmoid(scale(sub(chosenRatio, rejectedRatio), beta)))),
+  },
   /** Ethayarajh et al. 2024 on pairs: each answer against the other side's mean ratio over the batch, at least 0. */
-  kto_pair: ({ chosenRatio, rejectedRatio }, { beta }) => {
-    const baseline = (ratios: Tensor) => clamp(mean(ratios), 0, 3e38);
-    const won = oneMinus(sigmoid(scale(sub(chosenRatio, baseline(rejectedRatio)), beta)));
-    const lost = oneMinus(sigmoid(scale(sub(baseline(chosenRatio), rejectedRatio), beta)));
-    return scale(add(won, lost), 0.5);
+  kto_pair: {
+    of: "ratios",
+    loss: ({ chosenRatio, rejectedRatio }, { beta }) => {
+      const baseline = (ratios: Tensor) => clamp(mean(ratios), 0, 3e38);
+      const won = oneMinus(sigmoid(scale(sub(chosenRatio, baseline(rejectedRatio)), beta)));
+      const lost = oneMinus(sigmoid(scale(sub(baseline(chosenRatio), rejectedRatio), beta)));
+      return scale(add(won, lost), 0.5);
+    },
   },
   /** Lu et al. 2024, Eq. 5: logistic and exponential losses, mixed by the ratio. */
-  discopop: ({ delta }, { beta, discopopTau }) => {
-    const x = scale(delta, beta);
-    const share = sigmoid(scale(x, 1 / discopopTau));
-    return add(mul(neg(logSigmoid(x)), oneMinus(share)), mul(exp(neg(x)), share));
+  discopop: {
+    of: "delta",
+    loss: ({ delta }, { beta, discopopTau }) => {
+      const x = scale(delta, beta);
+      const share = sigmoid(scale(x, 1 / discopopTau));
+      return add(mul(neg(logSigmoid(x)), oneMinus(share)), mul(exp(neg(x)), share));
+    },
   },
   /** LMFlow: likelihood of the chosen answer alone. */
-  raft: ({ chosen }) => neg(chosen),
+  raft: {
+    of: "ratios",
+    loss: ({ chosen }) => neg(chosen),
+  },
   /** LMFlow: the chosen answer alone, against the reference. */
-  cross_entropy: ({ chosenRatio }, { beta }) => neg(logSigmoid(scale(chosenRatio, beta))),
-} as const satisfies Record<string, Loss>;
+  cross_entropy: {
+    of: "ratios",
+    loss: ({ chosenRatio }, { beta }) => neg(logSigmoid(scale(chosenRatio, beta))),
+  },
+} satisfies Record<string, PreferenceLoss>;
 
-const withMargin =
-  (loss: MarginLoss): Loss =>
-  ({ delta, margin }, { beta }) =>
-    loss(scale(delta, beta), margin);
+const withMargin = (loss: MarginLoss): PreferenceLoss => ({
+  of: "delta",
+  loss: ({ delta, margin }, { beta }) => loss(scale(delta, beta), margin),
+});
 
-/** All of them, each giving one loss per pair. */
-export const preferenceLosses = {
-  ...pairLosses,
-  aot_unpaired: pairLosses.aot_pair,
+/** All losses by name, each giving one loss per pair. */
+export const preferenceLosses: Record<string, PreferenceLoss> = {
+  ...rows,
+  aot_unpaired: rows.aot_pair,
   rev_kl: withMargin(marginLosses.rev_kl),
   kl: withMargin(marginLosses.kl),
   tv: withMargin(marginLosses.tv),
   hellinger: withMargin(marginLosses.hellinger),
-} as const satisfies Record<string, Loss>;
+};
 
-export type PreferenceLossName = keyof typeof preferenceLosses;
+/** Adds a loss of one's own, which every trainer that takes `lossType` then knows. Throws an error for a name that is taken. */
+export function registerPreferenceLoss(name: string, row: PreferenceLoss): void {
+  if (Object.hasOwn(preferenceLosses, name)) throw new UserError(`there is a preference loss ${name} already`);
+  preferenceLosses[name] = row;
+}
 
+/** What the losses' options are unless something else is said. */
 export const preferenceLossDefaults: Options = { beta: 0.1, labelSmoothing: 0, ipoAverage: true, discopopTau: 0.05 };
 
 /**
@@ -157,10 +234,10 @@ export const preferenceLossDefaults: Options = { beta: 0.1, labelSmoothing: 0, i
  * @param baseline what bco_pair compares with, from the batch's mean reward; default: that mean
  */
 export function preferenceLoss(
-  name: PreferenceLossName,
+  name: string,
   scores: PairScores,
   options: PreferenceLossOptions = {},
   baseline: Baseline = (batchMean) => batchMean,
 ): Tensor {
-  return (preferenceLosses[name] as Loss)(scores, { ...preferenceLossDefaults, ...options }, baseline);
+  return preferenceLosses[name].loss(scores, { ...preferenceLossDefaults, ...options }, baseline);
 }

@@ -1,8 +1,9 @@
 /** A multi-objective reward model at work: a frozen model with its head. */
+
 import type { Model } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
 import type { Sequence } from "../batch.ts";
-import type { RewardFunction } from "../rollout.ts";
+import type { RewardFunction } from "../rewards.ts";
 import { sequenceFeatures } from "./features.ts";
 import type { HeadScores, MultiObjectiveHead } from "./head.ts";
 

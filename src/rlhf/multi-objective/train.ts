@@ -1,18 +1,23 @@
 /** Training of a gate between attributes on preference pairs, whose hidden states were computed before. */
+
 import { AdamW } from "../../nn/optimizer.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { permutation, randomInt, streamId } from "../../runtime/rng.ts";
+import { group, type Input, settings } from "../../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../../tensor/core.ts";
-import { concat } from "../../tensor/ops/shape.ts";
-import { begin, type RunFolder, saveModels } from "../checkpoint.ts";
 import type { TrainEvent } from "../events.ts";
+import { loop, type RunOptions } from "../loop.ts";
 import { gateLoss } from "../losses/gate.ts";
+import { common, logging, optim, optimiser } from "../settings.ts";
 import { average } from "../stats.ts";
-import { controlMetrics } from "../supervised.ts";
-import { checkFinite, checkpoint, evalDue, now, rateAt, saveDue, stopping, type TrainingOptions } from "../training.ts";
+import { adamOf, rateAt } from "../training.ts";
+import { controlMetrics, readWatched, together, type Watched, watch, watchControl } from "../watch.ts";
 import type { GatingNetwork } from "./gate.ts";
 import type { MultiObjectiveHead, SequenceFeatures } from "./head.ts";
 import type { Features } from "./ridge.ts";
+
+const gating = group("Gate");
+const { gradientAccumulationSteps: _, gradientCheckpointing: __, ...gateOptimiser } = optimiser(1e-3, "cosine", 1024);
 
 /** Pairs as features of their chosen and their rejected sequences, in the same order. */
 export interface PairFeatures {
@@ -22,80 +27,74 @@ export interface PairFeatures {
   groups?: readonly string[];
 }
 
-/** `batchSize` pairs are drawn with replacement in every one of `maxSteps` steps. */
-export interface GateOptions extends Omit<TrainingOptions, "epochs" | "accumulation"> {
-  /** Part of the hidden units that drops out. */
-  dropout: number;
-  /** Part of the pairs that is held out. */
-  validationShare: number;
-  /** Learn on rewards without verbosity, as they are used; false learns on plain ones, as the released script does. */
-  debiased: boolean;
-  run?: RunFolder;
-  resume?: boolean;
-}
+/** Settings of a multi-objective reward model's gate; pairs are drawn with replacement in every step. */
+export const gate = settings("multi-objective", {
+  gatingDropout: gating.float(0.2, "Part of the hidden units that drops out in training", { min: 0, max: 0.99 }),
+  debiasTraining: gating.bool(
+    true,
+    "Train the gate on rewards without verbosity, as they are used; false trains on plain ones, as the released script",
+  ),
+  validationShare: gating.float(0.2, "Part of the pairs that is held out", { min: 0, max: 0.99 }),
+  maxSteps: optim.int(2000, "Optimizer steps of the gate", { min: 1, aka: ["n_steps"] }),
+  perDeviceTrainBatchSize: optim.int(1024, "Pairs in a step, drawn with replacement", {
+    min: 1,
+    aka: ["batch_size"],
+  }),
+  ...gateOptimiser,
+  maxGradNorm: optim.float(0, "Clip the global gradient norm to this; 0 does not clip", { min: 0 }),
+  evalSteps: logging.int(0, "Steps between evaluations on held-out pairs; 0 evaluates at the end", { min: 0 }),
+  ...common,
+});
 
-export const gateDefaults: GateOptions = {
-  learningRate: 1e-3,
-  schedule: "cosine",
-  warmup: 0,
-  maxSteps: 2000,
-  batchSize: 1024,
-  weightDecay: 0,
-  betas: [0.9, 0.999],
-  maxGradNorm: 0,
-  seed: 0,
-  evalSteps: 0,
-  saveSteps: 0,
-  dropout: 0.2,
-  validationShare: 0.2,
-  debiased: true,
-};
+/** Settings of a gate, resolved. */
+export type GateSettings = ReturnType<typeof gate>;
 
-/** Trains the head's gate in place. Throws `UserError` when there are too few pairs or the loss is not finite. */
+/**
+ * Trains the head's gate in place.
+ * @throws UserError when there are too few pairs, or when the loss is not finite
+ */
 export async function* trainGate(
-  head: MultiObjectiveHead,
+  { head }: { head: MultiObjectiveHead },
   pairs: PairFeatures,
-  options: GateOptions,
+  chosen: Input<typeof gate.table> = {},
+  run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
-  const { gate } = head;
-  if (!gate) throw new Error("a head without a gate has nothing to train");
-  const { seed, maxSteps, batchSize, run } = options;
-  const data = new GateData(head, pairs, options.debiased);
-  const held = Math.round(data.count * options.validationShare);
+  const o = gate(chosen);
+  const network = head.gate;
+  if (!network) throw new Error("a head without a gate has nothing to train");
+  const { seed, maxSteps, perDeviceTrainBatchSize: batch } = o;
+  const data = new GateData(head, pairs, o.debiasTraining);
+  const held = Math.round(data.count * o.validationShare);
   const order = permutation(data.count, seed, streamId("multi-objective/pairs"));
-  const [validation, train] = [order.slice(0, held), order.slice(held)];
+  const [validation, train] = [[...order.slice(0, held)], order.slice(held)];
   if (train.length === 0) throw new UserError("there is nothing to train the gate on: no preference pair is left");
-  const optimizer = new AdamW(head.store, options);
-  const trainees = { "": { model: head, optimizer } };
-  const restored = await begin(run, options.resume, trainees);
-  const first = restored?.step ?? 0;
-  yield { type: "start", stage: "multi-objective", step: first, maxSteps, parameters: head.store.count };
-
-  let last: Record<string, number> = {};
-  for (let step = first; step < maxSteps; step++) {
-    const started = now();
-    const drawn = Array.from({ length: batchSize }, (_, i) => train[randomInt(train.length, seed, step, i, BATCH)]);
-    const lr = rateAt({ ...options, epochs: 0, accumulation: 1 }, maxSteps, step);
-    const drop = { seed, step, pass: 0, rate: options.dropout };
-    const watch = scope(() => gateStep(gate, optimizer, data.batch(drawn), lr, drop));
-    const metrics = { ...(await readMetrics(watch, optimizer.control.size)), learning_rate: lr };
-    const done = step + 1;
-    checkFinite(done, metrics, ["loss"]);
-    last = metrics;
-    const seconds = now() - started;
-    yield { type: "step", step: done, maxSteps, epoch: (done * batchSize) / train.length, metrics, tokens: 0, seconds };
-    if (validation.length > 0 && (evalDue(options, done, maxSteps) || done === maxSteps)) {
-      const found = await evaluateGate(gate, data, [...validation], head.config.attributes, pairs.groups);
-      last = { ...last, ...found };
-      yield { type: "eval", step: done, metrics: found };
-    }
-    const stop = stopping(options);
-    if (run && (stop || saveDue(options, done))) yield await checkpoint(run, done, trainees, {});
-    if (stop) return optimizer.destroy();
-  }
-  if (run) await saveModels(run, { "": head });
-  optimizer.destroy();
-  yield { type: "end", step: maxSteps, metrics: last };
+  const optimizer = new AdamW(head.store, adamOf(o));
+  yield* loop(
+    {
+      stage: "multi-objective",
+      maxSteps,
+      parameters: head.store.count,
+      kept: { "": { model: head, optimizer } },
+      epoch: (done) => (done * batch) / train.length,
+      async step(step) {
+        const drawn = Array.from({ length: batch }, (_, i) => train[randomInt(train.length, seed, step, i, BATCH)]);
+        const rate = rateAt(o, maxSteps, step);
+        const drop = { seed, step, pass: 0, rate: o.gatingDropout };
+        const watched = scope(() => gateStep(network, optimizer, data.batch(drawn), rate, drop));
+        return { metrics: { ...(await gateMetrics(watched)), learning_rate: rate }, tokens: 0 };
+      },
+      finite: ["loss"],
+      ...(validation.length > 0 && {
+        evaluate: async () => ({
+          metrics: await evaluateGate(network, data, validation, head.config.attributes, pairs.groups),
+        }),
+      }),
+      finished: () => ({ "": head }),
+      close: () => optimizer.destroy(),
+    },
+    o,
+    run,
+  );
 }
 
 const BATCH = streamId("multi-objective/batch");
@@ -146,22 +145,20 @@ function gateStep(
   gate: GatingNetwork,
   optimizer: AdamW,
   { prompts, rewards }: GateBatch,
-  lr: number,
+  rate: number,
   drop: { seed: number; step: number; pass: number; rate: number },
-): Tensor {
+): Watched {
   const { loss, margins } = gateLoss(gate.forward(upload(prompts), drop), upload(rewards));
-  const watch = noGrad(() => concat([loss, gate.logit_scale.value, margins]));
+  const watched = watch({ loss, logitScale: gate.logit_scale.value, margins });
   backward(loss, optimizer.lossSeed());
-  optimizer.step(lr);
-  return concat([optimizer.control, watch]);
+  optimizer.step(rate);
+  return together<string>([watchControl(optimizer), watched]);
 }
 
-async function readMetrics(watch: Tensor, controlSize: number): Promise<Record<string, number>> {
-  const values = await watch.read();
-  watch.free("the metrics reader");
-  const [loss, logitScale, ...margins] = values.subarray(controlSize);
-  const accuracy = average(margins.map((m) => Number(m > 0)));
-  return { loss, accuracy, logit_scale: logitScale, ...controlMetrics(values, controlSize) };
+async function gateMetrics(watched: Watched): Promise<Record<string, number>> {
+  const [{ control }, { loss, logitScale, margins }] = await readWatched(watched);
+  const accuracy = average([...margins].map((m) => Number(m > 0)));
+  return { loss: loss[0], accuracy, logit_scale: logitScale[0], ...controlMetrics(control) };
 }
 
 const EVAL_PAIRS = 4096;
@@ -192,16 +189,15 @@ async function evaluateGate(
         const { prompts, rewards } = data.batch(part);
         const gates = gate.forward(upload(prompts));
         const { loss, margins } = gateLoss(gates, upload(rewards));
-        return concat([loss, margins, gates]);
+        return watch({ loss, margins, gates });
       }),
     );
-    const values = await found.read();
-    found.free("evaluation");
-    loss += values[0] * part.length;
+    const [numbers] = await readWatched(found);
+    loss += numbers.loss[0] * part.length;
     for (const [i, pair] of part.entries()) {
-      right += Number(values[1 + i] > 0);
+      right += Number(numbers.margins[i] > 0);
       for (const [k, name] of attributes.entries()) {
-        const weight = values[1 + part.length + i * attributes.length + k];
+        const weight = numbers.gates[i * attributes.length + k];
         note(name, weight);
         if (groups[pair] !== undefined) note(`${groups[pair]}/${name}`, weight);
       }

@@ -2,115 +2,129 @@
  * Training of a pair-preference model: next-token cross entropy on the letter of the better response, as supervised
  * fine-tuning with one target token. Which response is A is random by seed; pairs are not doubled by swapping.
  */
+import { Dataset } from "../../data/dataset.ts";
 import { type DropoutStep, withDropout } from "../../nn/dropout.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import type { AdamW } from "../../nn/optimizer.ts";
-import { streamId, uniform } from "../../runtime/rng.ts";
-import { backward, noGrad, scope, type Tensor, tensor } from "../../tensor/core.ts";
+import { type Input, settings } from "../../settings/index.ts";
+import { backward, scope, tensor } from "../../tensor/core.ts";
 import { mul } from "../../tensor/ops/elementwise.ts";
 import { sum } from "../../tensor/ops/reduce.ts";
-import { concat } from "../../tensor/ops/shape.ts";
 import type { Sequence } from "../batch.ts";
 import type { TrainEvent } from "../events.ts";
+import { contextOf, type ExampleData, examplesOf, trainOnExamples } from "../examples.ts";
+import type { RunOptions } from "../loop.ts";
+import * as shared from "../settings.ts";
 import { average } from "../stats.ts";
-import { controlMetrics, type SupervisedOptions, trainOnExamples } from "../supervised.ts";
+import { controlMetrics, readWatched, together, type Watched, watch, watchControl } from "../watch.ts";
 import { answerLogProbs, bothOrders, correctness, logProbsAtEnds } from "./model.ts";
+import { pairQuestions, type QuestionExample } from "./questions.ts";
 import type { Answer, PairWriter } from "./template.ts";
 
-/** A pair with the question in both orders: the better response as A, and as B. */
-export interface PairExample {
-  orders: readonly [Uint32Array, Uint32Array];
-  /** The order that is learned. */
-  side: 0 | 1;
-  /** Neither is better: the answer to learn is "Same". */
-  same?: boolean;
+/** Settings of pair-preference models. */
+export const pairwise = settings("pairwise", {
+  maxLength: shared.data.int(null, "Longest question with both answers, in tokens; default: the model's context", {
+    min: 2,
+  }),
+  rrmAugmentation: shared.data.bool(
+    false,
+    "Add 14 pairs for each one: its answers beat those to other prompts, and of those neither beats another (RRM)",
+  ),
+  ...shared.duration(1),
+  ...shared.optimiser(1e-5, "cosine", 8),
+  ...shared.half,
+  ...shared.evaluation,
+  ...shared.common,
+});
+
+/** Settings of pair-preference models, resolved. */
+export type PairwiseSettings = ReturnType<typeof pairwise>;
+
+/** The language model that is trained, and how its questions are written. */
+export interface PairwiseModels {
+  policy: CausalLM;
+  writer: Pick<PairWriter, "letters" | "idOf">;
 }
 
-/** `answers` are the ids of A, B and, where examples need it, Same. */
-export type PairwiseOptions = SupervisedOptions<PairExample> & { answers: readonly number[] };
+/** Questions to learn from, or a dataset whose pairs become questions. */
+export type PairwiseData = ExampleData<QuestionExample> | Dataset;
 
-/** Whether the better response of the pair with this number is A (0) or B (1). */
-export const sideOf = (seed: number, index: number): 0 | 1 =>
-  uniform(seed, index, streamId("pair/side")) < 0.5 ? 0 : 1;
-
-/** @param pair `context` as `PairWriter.context` writes it */
-export function pairExample(
-  writer: PairWriter,
-  pair: { context: string; chosen: string; rejected: string; same?: boolean },
-  side: 0 | 1,
-): PairExample {
-  const { context, chosen, rejected, same } = pair;
-  const orders = [writer.question(context, chosen, rejected), writer.question(context, rejected, chosen)] as const;
-  return { orders, side, ...(same && { same }) };
-}
-
-/** Trains `model` in place. Throws `UserError` when there is nothing to learn from or the loss is not finite. */
-export function trainPairwise(model: CausalLM, options: PairwiseOptions): AsyncGenerator<TrainEvent> {
-  return trainOnExamples(model, options, {
+/**
+ * Trains a language model in place to name the better of two answers.
+ * @throws UserError when there is nothing to learn from, when the loss is not finite, or when a question is too long
+ */
+export async function* trainPairwise(
+  { policy, writer }: PairwiseModels,
+  data: PairwiseData,
+  chosen: Input<typeof pairwise.table> = {},
+  run: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const o = pairwise(chosen);
+  const questions =
+    data instanceof Dataset
+      ? await pairQuestions(data, writer as PairWriter, { maxLength: contextOf(policy, o), rrm: o.rrmAugmentation })
+      : await examplesOf<"questions", QuestionExample>(data, "questions", { policy }, {});
+  const same = questions.train.some((one) => one.same);
+  const answers = [...writer.letters, ...(same ? [writer.idOf(2)] : [])];
+  const recipe = {
     stage: "pairwise",
-    step(optimizer, batches, lr, dropout) {
-      const { watch, tokens } = scope(() => pairwiseStep(model, optimizer, batches, lr, options.answers, dropout));
-      return { metrics: readMetrics(watch, batches, options.answers.length, optimizer.control.size), tokens };
+    step(optimizer: AdamW, batches: readonly (readonly QuestionExample[])[], rate: number, dropout: DropoutStep) {
+      const { watched, tokens } = scope(() => pairwiseStep(policy, optimizer, batches, rate, answers, dropout));
+      return { metrics: pairwiseMetrics(watched, batches), tokens };
     },
-    evaluate: (examples) => evaluatePairwise(model, examples, options.answers),
-  });
+    evaluate: (examples: readonly QuestionExample[]) => evaluatePairwise(policy, examples, answers),
+  };
+  yield* trainOnExamples(policy, questions, o, recipe, run);
 }
 
-const answerOf = ({ side, same }: PairExample): Answer => (same ? 2 : side);
+const answerOf = ({ side, same }: QuestionExample): Answer => (same ? 2 : side);
 
 /** One optimizer step; the loss is the mean over all pairs of all micro-batches. `dropout` as in `sftStep`. */
 function pairwiseStep(
   model: CausalLM,
   optimizer: AdamW,
-  batches: readonly (readonly PairExample[])[],
-  lr: number,
+  batches: readonly (readonly QuestionExample[])[],
+  rate: number,
   answers: readonly number[],
   dropout: DropoutStep | null = null,
-): { watch: Tensor; tokens: number } {
+): { watched: Watched; tokens: number } {
   const total = batches.reduce((n, b) => n + b.length, 0);
   let tokens = 0;
-  const shown = batches.map((pairs, pass) => {
+  const passes = batches.map((pairs, pass) => {
     const sequences = pairs.map(({ orders, side }): Sequence => ({ ids: orders[side], promptLength: 0 }));
     for (const { ids } of sequences) tokens += ids.length;
     const logProbs = withDropout(dropout && { ...dropout, pass }, () => logProbsAtEnds(model, sequences, answers));
     const picked = new Float32Array(logProbs.size);
     for (const [i, pair] of pairs.entries()) picked[answerOf(pair) * pairs.length + i] = -1 / total;
     const loss = sum(mul(logProbs, tensor(picked)));
-    const watch = noGrad(() => concat([loss, logProbs]));
+    const watched = watch({ loss, logProbs });
     backward(loss, optimizer.lossSeed());
-    return watch;
+    return watched;
   });
-  optimizer.step(lr);
-  return { watch: concat([optimizer.control, ...shown]), tokens };
+  optimizer.step(rate);
+  return { watched: together<string>([watchControl(optimizer), ...passes]), tokens };
 }
 
-async function readMetrics(
-  watch: Tensor,
-  batches: readonly (readonly PairExample[])[],
-  answers: number,
-  controlSize: number,
+async function pairwiseMetrics(
+  watched: Watched,
+  batches: readonly (readonly QuestionExample[])[],
 ): Promise<Record<string, number>> {
-  const values = await watch.read();
-  watch.free("the metrics reader");
-  let loss = 0;
-  const right: number[] = [];
-  let offset = controlSize;
-  for (const pairs of batches) {
-    loss += values[offset];
-    const n = pairs.length;
-    const logProb = (answer: number, i: number) => values[offset + 1 + answer * n + i];
-    for (const [i, { side, same }] of pairs.entries()) {
-      if (!same) right.push(correctness(1 / (1 + Math.exp(logProb(1 - side, i) - logProb(side, i)))));
-    }
-    offset += 1 + answers * n;
-  }
-  return { loss, accuracy: average(right), ...controlMetrics(values, controlSize) };
+  const [{ control }, ...passes] = await readWatched(watched);
+  const right = passes.flatMap(({ logProbs }, pass) => {
+    const pairs = batches[pass];
+    const logProb = (answer: number, i: number) => logProbs[answer * pairs.length + i];
+    return pairs.flatMap(({ side, same }, i) =>
+      same ? [] : [correctness(1 / (1 + Math.exp(logProb(1 - side, i) - logProb(side, i))))],
+    );
+  });
+  const loss = passes.reduce((sum, numbers) => sum + numbers.loss[0], 0);
+  return { loss, accuracy: average(right), ...controlMetrics(control) };
 }
 
 /** What a model says of pairs: of each order the log-probabilities of A and B, and the chance of A. */
 async function askedInBothOrders(
   model: CausalLM,
-  pairs: readonly PairExample[],
+  pairs: readonly QuestionExample[],
   answers: readonly number[],
   temperature: number,
 ) {
@@ -123,7 +137,7 @@ async function askedInBothOrders(
 /** The chance of the better response of every pair, from both orders. */
 export const pairChances = async (
   model: CausalLM,
-  pairs: readonly PairExample[],
+  pairs: readonly QuestionExample[],
   answers: readonly number[],
   temperature = 1,
 ): Promise<number[]> => (await askedInBothOrders(model, pairs, answers, temperature)).chances;
@@ -134,7 +148,7 @@ export const pairChances = async (
  */
 export async function evaluatePairwise(
   model: CausalLM,
-  examples: readonly PairExample[],
+  examples: readonly QuestionExample[],
   answers: readonly number[],
   temperature = 1,
 ): Promise<Record<string, number>> {

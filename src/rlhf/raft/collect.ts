@@ -1,17 +1,12 @@
 /** The first half of a RAFT iteration: responses are sampled, cleaned, scored and ranked. */
+
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import { randomInt, streamId } from "../../runtime/rng.ts";
+import { responseLogProbs } from "../measure.ts";
 import { PromptOrder } from "../prompts.ts";
-import {
-  type Prompt,
-  type Response,
-  type RewardFunction,
-  responseLogProbs,
-  rewardsOf,
-  type Sampler,
-  sampleResponses,
-} from "../rollout.ts";
+import { type RewardFunction, rewardsOf } from "../rewards.ts";
+import { type Prompt, type Response, type Sampler, sampleResponses } from "../sampler.ts";
 import type { CleanText, DiscardSample } from "./hooks.ts";
 import type { RaftOptions } from "./options.ts";
 import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "./rank.ts";

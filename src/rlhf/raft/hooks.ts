@@ -1,5 +1,5 @@
 /** Rules that rewrite responses or keep them from being learned, before RAFT ranks. Any function of these types will do. */
-import type { Response } from "../rollout.ts";
+import type { Response } from "../sampler.ts";
 
 /** Rewrites a response's text before it is scored and learned. */
 export type CleanText = (text: string) => string;

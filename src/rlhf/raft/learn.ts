@@ -7,8 +7,8 @@ import { scope, type Tensor } from "../../tensor/core.ts";
 import { predictedTokens, type Sequence } from "../batch.ts";
 import { sftStep } from "../sft.ts";
 import { average } from "../stats.ts";
-import { controlMetrics } from "../supervised.ts";
 import { rateAt } from "../training.ts";
+import { controlMetrics } from "../watch.ts";
 import type { RaftOptions } from "./options.ts";
 
 /** LMFlow's longest block for models with a context above 1024. */

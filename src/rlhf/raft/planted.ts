@@ -1,4 +1,4 @@
-import type { RewardFunction } from "../rollout.ts";
+import type { RewardFunction } from "../rewards.ts";
 
 /**
  * A reward with a known hole, for studies of reward hacking: `bonus` more for every response that contains `text`,

@@ -3,16 +3,19 @@
  * repeat. "local" keeps the best of each prompt's K responses; "top" keeps the best share of all responses, one per
  * prompt. The optimizer and its moments persist over the iterations.
  */
+
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import { AdamW } from "../../nn/optimizer.ts";
+import { checkpoint } from "../../tensor/core.ts";
 import type { Sequence } from "../batch.ts";
 import { begin, type RunFolder, saveModels } from "../checkpoint.ts";
 import type { Sample, TrainEvent } from "../events.ts";
-import { type Response, sampledKl } from "../rollout.ts";
+import { sampledKl } from "../measure.ts";
+import type { Response } from "../sampler.ts";
 import { average } from "../stats.ts";
 import { diversity } from "../text-stats.ts";
-import { checkFinite, checkpoint, now, orSaved, saveDue, stopping } from "../training.ts";
+import { checkFinite, now, orSaved, saveDue, stopping } from "../training.ts";
 import { type Collected, type CollectInputs, collect, sizes } from "./collect.ts";
 import { fineTune } from "./learn.ts";
 import { checkRaftOptions, type RaftOptions } from "./options.ts";

@@ -5,9 +5,11 @@
  *
  * PaddleNLP takes every failure for rewards of zero and trains on them; here each one is an error.
  */
+
 import { HttpClient, type HttpOptions, serverUrl } from "../../io/http.ts";
 import { UserError } from "../../runtime/errors.ts";
-import type { Response, RewardFunction } from "../rollout.ts";
+import type { RewardFunction } from "../rewards.ts";
+import type { Response } from "../sampler.ts";
 
 export type RewardFormat = "plain" | "paddle";
 

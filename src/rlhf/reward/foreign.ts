@@ -1,10 +1,11 @@
 /** A reward model with another tokenizer than the policy's: responses are written out and read anew. */
+
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { ScoreModel } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { residentsOf } from "../ppo/offload.ts";
-import { type ModelRewardOptions, type Response, type RewardFunction, takeNormalization } from "../rollout.ts";
-import { scoreSequences } from "./scores.ts";
+import { type ModelRewardOptions, type RewardFunction, residentsOf, takeNormalization } from "../rewards.ts";
+import type { Response } from "../sampler.ts";
+import { scoreSequences } from "../scores.ts";
 
 export interface ForeignRewardOptions extends ModelRewardOptions {
   /**

@@ -2,34 +2,37 @@
  * The reference of preference training: the policy as it should stay. A frozen model; the policy itself with its adapter
  * off, which costs no memory; or log-probabilities that were computed once, after which no reference is needed.
  */
-import { CausalLM } from "../../nn/models.ts";
-import { UserError } from "../../runtime/errors.ts";
-import { lerpInto } from "../../tensor/ops/lerp.ts";
-import type { Sequence } from "../batch.ts";
-import { responseLogProbs } from "../rollout.ts";
-import type { Recipe } from "../supervised.ts";
+import type { CausalLM } from "../nn/models.ts";
+import { UserError } from "../runtime/errors.ts";
+import { group, type Resolved, spelled } from "../settings/index.ts";
+import { lerpInto } from "../tensor/ops/lerp.ts";
+import type { Sequence } from "./batch.ts";
+import type { Recipe } from "./examples.ts";
+import { responseLogProbs } from "./measure.ts";
+import type { PairExample } from "./pairs.ts";
+import { baseOf, copyOf } from "./partners.ts";
+import { probability } from "./settings.ts";
 
-/** Where the reference's log-probabilities come from; "precomputed": from the examples, see `precomputeReference`. */
-export type Reference = CausalLM | "adapter off" | "precomputed";
+/** Headings of the settings of preference losses. */
+export const preference = group("Preference loss");
 
-/** The model of a reference, or null where the examples have its log-probabilities. */
-export function referenceModel(policy: CausalLM, reference: Reference): CausalLM | null {
-  if (reference === "precomputed") return null;
-  if (reference !== "adapter off") return reference;
-  if (policy.baseModel instanceof CausalLM) return policy.baseModel;
-  throw new UserError("the reference is the policy without its adapter, but the policy has none: give a model instead");
+/**
+ * The reference of a run: the one that is given, the base that the policy's adapter stands on, or a copy of the policy as it is.
+ * @returns also what frees a copy
+ */
+export function referenceOf(policy: CausalLM, given?: CausalLM): { reference: CausalLM; free(): void } {
+  const there = given ?? baseOf(policy);
+  if (there) return { reference: there, free: () => {} };
+  const reference = copyOf(policy, "reference");
+  return { reference, free: () => reference.destroy() };
 }
 
-export interface SyncOptions {
-  /** Move the reference to the policy every `syncSteps` steps (TR-DPO, Gorbatovski et al. 2024). Default false. */
-  syncReference?: boolean;
-  /** alpha in ref <- alpha policy + (1 - alpha) ref. Default 0.6. */
-  mixupAlpha?: number;
-  /** Default 512. */
-  syncSteps?: number;
-}
-
-export const syncDefaults = { syncReference: false, mixupAlpha: 0.6, syncSteps: 512 };
+/** TR-DPO (Gorbatovski et al. 2024): the reference moves to the policy from time to time. */
+export const syncSettings = {
+  syncRefModel: preference.bool(false, "TR-DPO: move the reference to the policy from time to time"),
+  refModelMixupAlpha: preference.float(0.6, "Share of the policy in the reference when it moves", probability),
+  refModelSyncSteps: preference.int(512, "Steps between the reference's moves", { min: 1 }),
+};
 
 /**
  * What keeps the reference near the policy, for `trainOnExamples`: nothing, unless asked for.
@@ -38,30 +41,20 @@ export const syncDefaults = { syncReference: false, mixupAlpha: 0.6, syncSteps: 
 export function referenceSync(
   policy: CausalLM,
   reference: CausalLM | null,
-  options: SyncOptions,
+  o: Resolved<typeof syncSettings>,
 ): Pick<Recipe<never>, "afterStep" | "companions"> {
-  const { syncReference, mixupAlpha, syncSteps } = { ...syncDefaults, ...options };
-  if (!syncReference) return {};
+  if (!o.syncRefModel) return {};
   if (!reference || reference === policy || policy.adapter || reference.adapter) {
     throw new UserError(
-      "sync_ref_model needs a reference with weights of its own: train the whole model, and precompute nothing",
+      `${spelled(o, "syncRefModel")} needs a reference with weights of its own: train the whole model, and precompute nothing`,
     );
   }
   return {
     afterStep: (done) => {
-      if (done % syncSteps === 0) lerpInto(reference.store, policy.store, mixupAlpha);
+      if (done % o.refModelSyncSteps === 0) lerpInto(reference.store, policy.store, o.refModelMixupAlpha);
     },
     companions: { reference: { model: reference } },
   };
-}
-
-/** A pair with the reference's log-probabilities of its answers' tokens. */
-export interface ReferencedPair {
-  chosen: Uint32Array;
-  rejected: Uint32Array;
-  promptLength: number;
-  rejectedPromptLength?: number;
-  reference?: { chosen: Float32Array; rejected: Float32Array };
 }
 
 const PAIRS_AT_ONCE = 64;
@@ -72,7 +65,7 @@ const PAIRS_AT_ONCE = 64;
  * @param fp16 whether the policy will be trained in half precision, so that both start alike. Default false.
  * @param progress told how many pairs are done
  */
-export async function precomputeReference<P extends ReferencedPair>(
+export async function precomputeReference<P extends PairExample>(
   reference: CausalLM,
   pairs: readonly P[],
   { fp16 = false, progress }: { fp16?: boolean; progress?: (done: number, total: number) => void } = {},

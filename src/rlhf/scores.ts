@@ -1,11 +1,11 @@
 /** What a reward or cost model thinks of sequences, and how often it is right about pairs. */
-import type { PreferenceExample } from "../../data/batches.ts";
-import type { ScoreModel } from "../../nn/models.ts";
-import { noGrad, scope } from "../../tensor/core.ts";
-import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
-import type { PairSafety } from "../losses/cost.ts";
-import { bothAnswers } from "../preference/pair-batch.ts";
-import { average, moments, normalize, standardDeviation } from "../stats.ts";
+import type { PreferenceExample } from "../data/batches.ts";
+import type { ScoreModel } from "../nn/models.ts";
+import { noGrad, scope } from "../tensor/core.ts";
+import { endRows, pack, type Sequence, scoringParts } from "./batch.ts";
+import type { PairSafety } from "./losses/cost.ts";
+import { bothAnswers } from "./pairs.ts";
+import { average, moments, normalize, standardDeviation } from "./stats.ts";
 
 /** The score of each sequence, read at its last token; normalised where the model says so. */
 export async function scoreSequences(model: ScoreModel, sequences: readonly Sequence[]): Promise<Float32Array> {

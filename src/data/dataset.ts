@@ -1,0 +1,380 @@
+/**
+ * A dataset down to token ids: which records are trained on, which are held out, and what trainers make of them. Where the
+ * records come from (files, the hub, code) is its source's affair.
+ */
+import { UserError } from "../runtime/errors.ts";
+import {
+  type PreferenceExample,
+  type PrepareOptions,
+  PromptTooLongError,
+  preferenceExample,
+  prepareAll,
+  promptExample,
+  type SftExample,
+  sftExample,
+  textExamples,
+} from "./batches.ts";
+import type { ChatMessage } from "./chat-template.ts";
+import { type MadeDataset, type MadeSplit, madeDataset } from "./made.ts";
+import { chosenColumns, ratedRows } from "./rated.ts";
+import type { Consumer } from "./raw/consumers.ts";
+import { lastOfEach } from "./raw/filters.ts";
+import { asKind, type Entry, mustBe, splitRecords } from "./readers.ts";
+import type { DataRecord, Labelled, Preference, PromptOnly, RecordKind, RecordOf } from "./records.ts";
+import type { Columns, SchemaOptions } from "./schemas.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+
+/** Which records of a dataset are used, and how they become text. Names are those of the program's options. */
+export interface DatasetOptions {
+  /** Split of a folder or of a dataset on the hub to train on. Default "train". */
+  datasetTrainSplit?: string | undefined;
+  /** Split of the held-out data, where it is a folder. Default: none, or "test" with `evalDatasetName`. */
+  datasetTestSplit?: string | null | undefined;
+  /** Part of the prompts that is held out, from 0 to 0.99: the same part whatever the seed. Default 0. */
+  testSize?: number | undefined;
+  /** Records to use; made-up data are made in this number. Default: all, or 2048 made-up ones. */
+  maxTrainSamples?: number | null | undefined;
+  /** Held-out data; default: what `testSize` holds out, or the test part of made-up data. */
+  evalDatasetName?: string | null | undefined;
+  /** Held-out records to use. Default 256. */
+  maxEvalSamples?: number | undefined;
+  /** How strings and conversations become text; see `SchemaOptions`. Default "auto". */
+  template?: SchemaOptions["template"];
+  /** What happens to records whose prompts leave no room for an answer. Default "error". */
+  longPrompts?: "error" | "skip" | undefined;
+  /** Seed of made-up data, and of the order in which a pair's answers are shown. Default 42. */
+  seed?: number | undefined;
+}
+
+/** A part of a dataset that is to be read. */
+export interface DatasetPart {
+  readonly name: string;
+  /** Of folders and of datasets on the hub. */
+  readonly split: string;
+  readonly limit?: number | undefined;
+}
+
+/** What a registered dataset's samples are asked for: of pairs "learned" takes the better answer, "pairs" both. */
+export type Wanted = Consumer | "learned" | "pairs";
+
+/** Where a dataset's records come from. */
+export interface RecordSource {
+  /** The records of a part, with their rows. */
+  entries(part: DatasetPart, wanted: Wanted, options: SchemaOptions): Promise<Entry[]>;
+  /** Hears what was left out and why. */
+  say?(line: string): void;
+}
+
+/** What a dataset gives to train on and what it holds out; each is made when it is first asked for. */
+export interface Split<E> {
+  readonly train: E[];
+  readonly eval: E[];
+}
+
+/** A prompt as trainers take it. */
+export interface DatasetPrompt {
+  text: string;
+  /** The conversation that was written as `text`, where there was one. */
+  messages?: readonly ChatMessage[];
+  /** The answer that the data have, where they have one. */
+  target?: string;
+  /** The row it was made of, with all of its columns. */
+  row?: Readonly<Columns>;
+  ids: Uint32Array;
+}
+
+/** The tokens that prompts leave room for. */
+export interface PromptRoom {
+  /** Tokens that the model can see. */
+  context: number;
+  /** Tokens of a response. */
+  response: number;
+  /** Where prompt and response have a limit together, at which responses are cut: for one token at least. */
+  together?: number | null;
+}
+
+/** What of the sequences is learned. */
+export interface SequenceOptions extends PrepareOptions {
+  /** False learns prompts too. Default true. */
+  completionOnlyLoss?: boolean;
+  /** True learns all that the assistant says in a conversation, not its last message only. Default false. */
+  assistantOnlyLoss?: boolean;
+}
+
+/** A tokenised pair with the record it comes from. */
+export type PairExample = PreferenceExample & { record: Preference };
+
+/** An answer with its label. */
+export type LabelledExample = SftExample & { label: boolean };
+
+/** Rated answers: ratings are [answers, attributes], row by row, NaN where one is missing. */
+export interface RatedExamples {
+  attributes: string[];
+  sequences: SftExample[];
+  labels: Float64Array;
+}
+
+const MADE_RECORDS = 2048;
+/** One split per dataset: what one run holds out, no other run trains on, whatever its seed. */
+const SPLIT_SEED = 0;
+
+type Writer = Pick<Tokenizer, "chatTemplate"> | null;
+
+/** A named dataset. Nothing is read before it is asked for, because a model's chat template writes the conversations. */
+export class Dataset {
+  readonly name: string;
+  readonly options: DatasetOptions;
+  private readonly source: RecordSource;
+
+  constructor(name: string, source: RecordSource, options: DatasetOptions = {}) {
+    this.name = name;
+    this.source = source;
+    this.options = options;
+  }
+
+  /** A dataset of the same source by other options, or of another name. */
+  with(options: DatasetOptions, name = this.name): Dataset {
+    return new Dataset(name, this.source, { ...this.options, ...options });
+  }
+
+  /** Whether the data are made by seed instead of read. */
+  get isMade(): boolean {
+    return madeDataset(this.name) !== null;
+  }
+
+  /**
+   * What to evaluate on: the held-out part where the dataset has one, else all of it.
+   * @param limit the most records to use; null takes all
+   */
+  heldOut(limit: number | null): { dataset: Dataset; part: "train" | "eval" } {
+    const dataset = this.with({ maxTrainSamples: limit, maxEvalSamples: limit ?? Number.POSITIVE_INFINITY });
+    return { dataset, part: this.isMade || (this.options.testSize ?? 0) > 0 ? "eval" : "train" };
+  }
+
+  /**
+   * Prompts that leave room for a response. Where several records have the same prompt, the last of them counts.
+   * @throws UserError naming the record whose prompt is too long, unless `longPrompts` is "skip"
+   */
+  async prompts(tokenizer: Tokenizer, room: PromptRoom): Promise<Split<DatasetPrompt>> {
+    const { context, response, together = null } = room;
+    const limits =
+      together !== null && together - 1 < context - response
+        ? { maxLength: together }
+        : { maxLength: context, answer: response };
+    // Pairs repeat their prompts; a policy answers each once.
+    const read = async (part: DatasetPart) =>
+      lastOfEach(await this.load({ ...part, limit: undefined }, "prompt", "prompt", tokenizer), ({ prompt }) => prompt);
+    const made = (pairs: MadeDataset, n: number, split: MadeSplit, seed: number) =>
+      pairs.prompts(n, seed, split).map((prompt): PromptOnly => ({ kind: "prompt", prompt, row: { prompt } }));
+    const found = await this.parts<PromptOnly>(made, read);
+    if (context <= response) {
+      throw new UserError(
+        `responses of ${response} tokens leave no room for a prompt in a context of ${context}; shorten them`,
+      );
+    }
+    return this.prepared(found, (record) => ({
+      text: record.prompt,
+      ...(record.messages && { messages: record.messages }),
+      ...(record.target !== undefined && { target: record.target }),
+      ...(record.row && { row: record.row }),
+      ids: promptExample(record, tokenizer, limits).ids,
+    }));
+  }
+
+  /** Sequences for supervised fine-tuning. Throws `UserError` for a prompt without an answer. */
+  async sequences(tokenizer: Tokenizer, options: SequenceOptions): Promise<Split<SftExample>> {
+    const found = await this.records(tokenizer, { allAnswers: options.assistantOnlyLoss ?? false });
+    const split = this.prepared(found, (record) => {
+      const pair = record.kind === "text" ? undefined : asKind(record, "prompt_completion");
+      if (pair) return [sftExample(pair, tokenizer, options)];
+      if (record.kind === "text") return textExamples(record, tokenizer, options);
+      throw new UserError(`${record.where}: a prompt alone holds nothing to learn; completions or text are needed`);
+    });
+    const whole = options.completionOnlyLoss === false;
+    const learned = (examples: SftExample[][]) =>
+      examples.flat().map((example) => (whole ? { ids: example.ids, promptLength: 0 } : example));
+    return splitOf(
+      () => learned(split.train),
+      () => learned(split.eval),
+    );
+  }
+
+  /** Tokenised preference pairs, with the records they come from. */
+  async pairs(
+    tokenizer: Tokenizer,
+    options: PrepareOptions,
+    consumer: Consumer = "preference",
+  ): Promise<Split<PairExample>> {
+    return this.prepared(await this.preferences(tokenizer, consumer), (record) => ({
+      ...preferenceExample(record, tokenizer, options),
+      record,
+    }));
+  }
+
+  /** Preference pairs as text. */
+  preferences(writer: Writer, consumer: Consumer = "preference"): Promise<Split<Preference>> {
+    return this.parts<Preference>(madePairs, (part) => this.load(part, "preference", consumer, writer));
+  }
+
+  /** Tokenised answers with labels; a preference pair's chosen answer is a good one and its rejected one a bad one. */
+  async labelled(tokenizer: Tokenizer, options: PrepareOptions): Promise<Split<LabelledExample>> {
+    const found = await this.parts<DataRecord>(madePairs, (part) => this.all(part, "preference", tokenizer));
+    const records = splitOf(
+      () => found.train.flatMap(labelledRecords),
+      () => found.eval.flatMap(labelledRecords),
+    );
+    return this.prepared(records, (record) => ({
+      ...sftExample({ ...record, kind: "prompt_completion" }, tokenizer, options),
+      label: record.label,
+    }));
+  }
+
+  /**
+   * Rated answers as sequences, with their ratings.
+   * @param attributes the columns that are ratings; null takes every column of numbers
+   */
+  async rated(tokenizer: Tokenizer, options: PrepareOptions, attributes: readonly string[] | null) {
+    const { datasetTrainSplit: split = "train", maxTrainSamples: limit, seed = 42 } = this.options;
+    const made = madeDataset(this.name)?.rated;
+    const found = made
+      ? chosenColumns(made.rows(limit ?? MADE_RECORDS, seed), made.attributes, attributes)
+      : ratedRows(
+          await this.read({ name: this.name, split, limit: limit ?? undefined }, "learned", tokenizer),
+          attributes,
+          this.name,
+        );
+    const rated = this.ready(found.rows, (row) => ({
+      sequence: sftExample(row, tokenizer, options),
+      ratings: row.ratings,
+    }));
+    return {
+      attributes: found.attributes,
+      sequences: rated.map(({ sequence }) => sequence),
+      labels: Float64Array.from(rated.flatMap(({ ratings }) => ratings)),
+    } satisfies RatedExamples;
+  }
+
+  /** Texts to learn a tokenizer from: of what is trained on. */
+  async texts(): Promise<string[]> {
+    const { testSize = 0, maxTrainSamples: limit, datasetTrainSplit: split = "train" } = this.options;
+    const most = testSize > 0 ? undefined : (limit ?? undefined);
+    const all = await this.all({ name: this.name, split, limit: most }, "learned", null);
+    const records = testSize > 0 ? splitRecords(all, testSize, SPLIT_SEED).train : all;
+    return records.slice(0, limit ?? undefined).flatMap((record) => {
+      if (record.kind === "text") return record.text;
+      if (record.kind === "prompt") return record.prompt;
+      if (record.kind === "prompt_completion" || record.kind === "labelled") return record.prompt + record.completion;
+      return [record.prompt + record.chosen, record.prompt + record.rejected];
+    });
+  }
+
+  /** Records of whatever kind the data have, each with its row: for trainers of one's own. */
+  records(writer: Writer, style: Pick<SchemaOptions, "allAnswers"> = {}): Promise<Split<DataRecord>> {
+    const made = (pairs: MadeDataset, n: number, split: MadeSplit, seed: number): DataRecord[] =>
+      (pairs.answers ?? pairs.pairs)(n, seed, split);
+    return this.parts<DataRecord>(made, (part) => this.all(part, "learned", writer, style));
+  }
+
+  /**
+   * Prepares both parts of records, e.g. as token ids; of those that are too long as `longPrompts` says.
+   * @throws UserError when nothing is left of a part
+   */
+  prepared<R, E>(records: Split<R>, prepare: (record: R) => E): Split<E> {
+    return splitOf(
+      () => this.ready(records.train, prepare),
+      () => this.ready(records.eval, prepare),
+    );
+  }
+
+  private ready<R, E>(records: readonly R[], prepare: (record: R) => E): E[] {
+    if (records.length === 0) return [];
+    const { examples, skipped } = withHint(() => prepareAll(records, prepare, this.options.longPrompts));
+    if (skipped > 0) this.source.say?.(`${skipped} of ${records.length} records left out: their prompts are too long`);
+    return examples;
+  }
+
+  private read(part: DatasetPart, wanted: Wanted, writer: Writer, style: SchemaOptions = {}): Promise<Entry[]> {
+    const { template = "auto" } = this.options;
+    return this.source.entries(part, wanted, { template, chat: writer?.chatTemplate ?? null, ...style });
+  }
+
+  private async all(part: DatasetPart, wanted: Wanted, writer: Writer, style?: SchemaOptions): Promise<DataRecord[]> {
+    return (await this.read(part, wanted, writer, style)).map(withRow);
+  }
+
+  /** Records of one kind; a richer record serves a simpler need. */
+  private async load<K extends RecordKind>(part: DatasetPart, kind: K, wanted: Wanted, writer: Writer) {
+    return (await this.all(part, wanted, writer)).map((record): RecordOf<K> => mustBe(record, kind));
+  }
+
+  private async parts<R extends DataRecord>(
+    make: (pairs: MadeDataset, n: number, split: MadeSplit, seed: number) => R[],
+    read: (part: DatasetPart) => Promise<R[]>,
+  ): Promise<Split<R>> {
+    const { name } = this;
+    const { datasetTrainSplit: split = "train", datasetTestSplit: testSplit = null, testSize = 0 } = this.options;
+    const { evalDatasetName: evalName, maxEvalSamples: evalLimit = 256, seed = 42 } = this.options;
+    const limit = this.options.maxTrainSamples ?? undefined;
+    const made = madeDataset(name);
+    const trained = made
+      ? { train: make(made, limit ?? MADE_RECORDS, "train", seed), test: make(made, evalLimit, "test", seed) }
+      : testSize > 0
+        ? splitRecords(await read({ name, split }), testSize, SPLIT_SEED)
+        : { train: await read({ name, split, limit }), test: [] as R[] };
+    const heldOut = evalName ?? (testSplit === null || made ? null : name);
+    const other = heldOut === null ? null : madeDataset(heldOut);
+    const test = !heldOut
+      ? trained.test
+      : other
+        ? make(other, evalLimit, "test", seed)
+        : await read({ name: heldOut, split: testSplit ?? (heldOut === name ? "test" : split), limit: evalLimit });
+    return { train: trained.train.slice(0, limit), eval: test.slice(0, evalLimit) };
+  }
+}
+
+const madePairs = (made: MadeDataset, n: number, split: MadeSplit, seed: number): Preference[] =>
+  made.pairs(n, seed, split);
+
+const withRow = ({ row, record }: Entry): DataRecord => ({ ...record, row: row.whole ?? (row.value as Columns) });
+
+function labelledRecords(record: DataRecord): Labelled[] {
+  if (record.kind === "labelled") return [record];
+  const { prompt, chosen, rejected, rendered, where, row } = mustBe(record, "preference");
+  const side = (completion: string, label: boolean): Labelled => ({
+    kind: "labelled",
+    prompt,
+    completion,
+    label,
+    ...(rendered && { rendered }),
+    ...(where !== undefined && { where }),
+    ...(row && { row }),
+  });
+  return [side(chosen, true), side(rejected, false)];
+}
+
+/** Both parts, each made once, when it is first asked for. */
+function splitOf<E>(train: () => E[], held: () => E[]): Split<E> {
+  let [first, second]: (E[] | undefined)[] = [];
+  return {
+    get train() {
+      first ??= train();
+      return first;
+    },
+    get eval() {
+      second ??= held();
+      return second;
+    },
+  };
+}
+
+/** With the way out, which a library's user and the program's user know by two names. */
+function withHint<R>(work: () => R): R {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof PromptTooLongError)) throw error;
+    throw new UserError(`${error.message}, or leave such records out with --long_prompts skip (longPrompts: "skip")`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,47 @@
+/** Datasets that are made by seed instead of read: the built-in world, pairs in circles, and answers rated in domains. */
+import type { Rated } from "./rated.ts";
+import type { DataRecord, Preference } from "./records.ts";
+import { cyclePreferences } from "./world/cycle.ts";
+import { DOMAIN_ATTRIBUTES, domainPreferences, domainRatings } from "./world/domains.ts";
+import { type WorldSplit, worldPreferences, worldPrompts, worldSftRecords } from "./world.ts";
+
+/** The built-in world's name: data, tokenizer and reward that need no file. */
+export const WORLD = "builtin:world";
+/** The name of pairs whose judge prefers in a circle. */
+export const CYCLE = "builtin:cycle";
+/** The name of answers that are rated, and preferred by the prompt's domain. */
+export const DOMAINS = "builtin:domains";
+
+/** A part of made-up data; no record is in both. */
+export type MadeSplit = WorldSplit;
+
+type Make<R> = (n: number, seed: number, split: MadeSplit) => R[];
+
+/** What made-up data can give: n of each for a seed. */
+export interface MadeDataset {
+  prompts: Make<string>;
+  pairs: Make<Preference>;
+  /** Answers to learn, where those are not the pairs' better ones. */
+  answers?: Make<DataRecord>;
+  rated?: { attributes: readonly string[]; rows(n: number, seed: number): Rated[] };
+}
+
+const prompts: Make<string> = (n, seed, split) => worldPrompts(n, seed, split);
+
+const datasets: Readonly<Record<string, MadeDataset>> = {
+  [WORLD]: {
+    prompts,
+    pairs: (n, seed, split) => worldPreferences(n, seed, { split }),
+    answers: (n, seed, split) => worldSftRecords(n, seed, split),
+  },
+  [CYCLE]: { prompts, pairs: cyclePreferences },
+  [DOMAINS]: {
+    prompts,
+    pairs: domainPreferences,
+    rated: { attributes: DOMAIN_ATTRIBUTES, rows: (n, seed) => domainRatings(n, seed) },
+  },
+};
+
+/** The made-up data of a name, or null for data that are read. */
+export const madeDataset = (name: string): MadeDataset | null =>
+  Object.hasOwn(datasets, name) ? datasets[name] : null;

@@ -1,0 +1,36 @@
+/** Names become things: models, tokenizers, rewards, datasets and runs, in Node, in Deno and in browsers. */
+export type { DataFilesOptions } from "./data-files.ts";
+export { type OpenDatasetOptions, openDataset } from "./datasets.ts";
+export { type HubChoice, type Located, labelOf, locateDataset, locateModel } from "./hub.ts";
+export { type Judge, type JudgeOptions, openJudge } from "./judge.ts";
+export { defineMethod, type Method, type OpenedRun, openRun, type RunSurroundings } from "./method.ts";
+export { methods } from "./methods.ts";
+export {
+  contextOf,
+  type LoraChoice,
+  type OpenModelOptions,
+  type OpenScoreModelOptions,
+  openModel,
+  openScoreModel,
+  type WithTokenizer,
+  withModels,
+} from "./models.ts";
+export { ModelOpener, type ModelOptions, type PeftOptions } from "./opener.ts";
+export { loadPlugins } from "./plugins.ts";
+export { type AskedFormat, type PrecisionOptions, weightFormat, weightFormats } from "./precision.ts";
+export {
+  goldOf,
+  openReward,
+  openRewards,
+  type RewardLike,
+  type RewardOptions,
+  type RewardServerOptions,
+  serverReward,
+  type WeightedReward,
+  worldGold,
+} from "./rewards.ts";
+export type { Rows, RowsExport } from "./rows.ts";
+export { onlyModel, type ServedRun, type ServerOptions, serverClient, serverSampler } from "./servers.ts";
+export * from "./settings.ts";
+export type { HubAccess, Surroundings } from "./surroundings.ts";
+export { openTokenizer, type TokenizerOptions, tokenizerFiles } from "./tokenizer.ts";

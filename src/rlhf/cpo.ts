@@ -1,0 +1,79 @@
+/** Contrastive preference optimisation (Xu et al. 2024) and SimPO (Meng et al. 2024): pairs, and no reference. */
+import type { CausalLM } from "../nn/models.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { UserError } from "../runtime/errors.ts";
+import { type Input, settings } from "../settings/index.ts";
+import { noGrad } from "../tensor/core.ts";
+import { add, scale } from "../tensor/ops/elementwise.ts";
+import { mean } from "../tensor/ops/reduce.ts";
+import { chosenNll, preferenceBasics } from "./dpo.ts";
+import type { TrainEvent } from "./events.ts";
+import { trainOnExamples } from "./examples.ts";
+import type { RunOptions } from "./loop.ts";
+import { averages, cpoLoss, cpoLossNames } from "./losses/reference-free.ts";
+import { type PairData, type PairObjective, pairCuts, pairRecipe, pairsOf } from "./pair-trainer.ts";
+import { answerSums } from "./pairs.ts";
+import { preference } from "./reference.ts";
+import { positive } from "./settings.ts";
+
+/** CPO's settings, by TRL's names. */
+export const cpo = settings(
+  "cpo",
+  {
+    ...pairCuts,
+    lossType: preference.choice(cpoLossNames, "sigmoid", "The loss; simpo with cpo_alpha 0 is SimPO"),
+    beta: preference.float(0.1, "Steepness of the loss", positive),
+    labelSmoothing: preference.float(0, "Share of pairs taken to be labelled the wrong way round", {
+      min: 0,
+      max: 0.5,
+    }),
+    simpoGamma: preference.float(0.5, "Margin that simpo asks for", { min: 0 }),
+    cpoAlpha: preference.float(1, "Weight of the chosen answers' negative log-likelihood", { min: 0 }),
+    ...preferenceBasics,
+  },
+  ({ lossType, labelSmoothing }, name) => {
+    if (labelSmoothing === 0 || lossType === "sigmoid" || lossType === "simpo") return;
+    throw new UserError(`${name("labelSmoothing")} does not apply to ${lossType}; it applies to sigmoid, simpo`);
+  },
+);
+
+/** CPO's settings, resolved. */
+export type CpoSettings = ReturnType<typeof cpo>;
+
+/** Trains the policy in place. Throws `UserError` as `trainDpo` does. */
+export async function* trainCpo(
+  models: { policy: CausalLM; tokenizer?: TextTokenizer },
+  data: PairData,
+  chosen: Input<typeof cpo.table> = {},
+  run: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const o = cpo(chosen);
+  const { policy } = models;
+  const recipe = { stage: "cpo", ...pairRecipe(policy, o, cpoObjective(o)) };
+  yield* trainOnExamples(policy, await pairsOf(data, models, o), o, recipe, run);
+}
+
+/** The loss of CPO and SimPO. */
+export function cpoObjective(
+  o: Pick<CpoSettings, "lossType" | "cpoAlpha" | "beta" | "labelSmoothing" | "simpoGamma">,
+): PairObjective {
+  const { lossType, cpoAlpha, beta } = o;
+  return {
+    answers: {},
+    loss(answers) {
+      const sums = answerSums(answers);
+      const [chosen, rejected] = averages(lossType)
+        ? [sums.chosenMean, sums.rejectedMean]
+        : [sums.chosen, sums.rejected];
+      const contrast = mean(cpoLoss(lossType, chosen, rejected, o));
+      const nll = chosenNll(answers, "completion");
+      const loss = cpoAlpha === 0 ? contrast : add(contrast, scale(nll, cpoAlpha));
+      return noGrad(() => ({
+        loss,
+        rewards: { chosen: scale(chosen, beta), rejected: scale(rejected, beta) },
+        logps: { chosen, rejected },
+        more: { nll_loss: nll },
+      }));
+    },
+  };
+}

@@ -1,0 +1,222 @@
+/**
+ * Direct preference optimisation (Rafailov et al. 2023): a policy learns from pairs of a better and a worse answer,
+ * measured against a reference, with no reward model and no sampling. The losses are rows of losses/preference.ts.
+ */
+import type { CausalLM } from "../nn/models.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { UserError } from "../runtime/errors.ts";
+import { didYouMean, type Input, settings, type Values } from "../settings/index.ts";
+import { noGrad, type Tensor } from "../tensor/core.ts";
+import { add, mul, scale } from "../tensor/ops/elementwise.ts";
+import { mean, sum } from "../tensor/ops/reduce.ts";
+import { segmentSums } from "../tensor/ops/segments.ts";
+import type { TrainEvent } from "./events.ts";
+import { trainOnExamples } from "./examples.ts";
+import type { RunOptions } from "./loop.ts";
+import { divergences } from "./losses/divergence.ts";
+import { preferenceLoss, preferenceLosses } from "./losses/preference.ts";
+import { RunningMean } from "./losses/running.ts";
+import { type PairData, type PairLoss, type PairObjective, pairCuts, pairRecipe, pairsOf } from "./pair-trainer.ts";
+import { type Answers, pairScores } from "./pairs.ts";
+import { precomputeReference, preference, referenceOf, referenceSync, syncSettings } from "./reference.ts";
+import * as shared from "./settings.ts";
+
+const { positive, probability } = shared;
+/** What a loss may be called: a preference loss, or "sft", the mean negative log-likelihood of the chosen answers' tokens. */
+const lossNames = (): string[] => [...Object.keys(preferenceLosses), "sft"];
+
+/** The loss of DPO and its variants, as settings. */
+export const dpoLossSettings = {
+  lossType: preference.list(["sigmoid"], `One or several of ${lossNames().join(", ")}`),
+  lossWeights: preference.numbers(null, "Weights of several losses; default: 1 each"),
+  beta: preference.float(0.1, "How closely the policy is held to the reference", positive),
+  labelSmoothing: preference.float(0, "Share of pairs taken to be labelled the wrong way round", { min: 0, max: 0.5 }),
+  fDivergenceType: preference.choice(divergences, "reverse_kl", "Divergence that holds the policy near the reference"),
+  fAlphaDivergenceCoef: preference.float(0.5, "The alpha of alpha_divergence, as in TRL 1.x"),
+  lenPenalty: preference.float(0, "Taken from the log-ratio for each token that the chosen answer is longer"),
+  rpoAlpha: preference.float(null, "RPO: add this much of the chosen answers' mean negative log-likelihood", {
+    min: 0,
+  }),
+  rpoOver: preference.choice(
+    ["sequence", "completion"],
+    "sequence",
+    "RPO's likelihood is of prompts and chosen answers (TRL 0.8), or of chosen answers",
+  ),
+  ldAlpha: preference.float(null, "LD-DPO: weight of the tokens beyond a pair's shorter answer", probability),
+  useWeighting: preference.bool(false, "WPO: weigh pairs by how likely the policy would write them"),
+  discopopTau: preference.float(0.05, "Temperature of discopop", positive),
+  ipoAverage: preference.bool(true, "Let ipo take means over tokens; false: sums"),
+  bcoRunningMean: preference.bool(
+    true,
+    "Compare in bco_pair with the running mean of rewards; false: with 0 (TRL 1.x)",
+  ),
+};
+
+/** DPO's loss settings, resolved. */
+export type DpoLossSettings = Values<typeof dpoLossSettings>;
+
+/** Settings of preference trainers that do not depend on the loss; TRL's defaults. */
+export const preferenceBasics = {
+  disableDropout: shared.optim.bool(true, "Adapters do not drop out"),
+  ...shared.duration(3),
+  ...shared.optimiser(1e-6, "linear", 8),
+  ...shared.half,
+  ...shared.evaluation,
+  ...shared.common,
+};
+
+/** DPO's settings, by TRL's names. */
+export const dpo = settings(
+  "dpo",
+  {
+    ...pairCuts,
+    ...syncSettings,
+    precomputeRefLogProbs: preference.bool(
+      false,
+      "Compute the reference's log-probabilities once, before training, and keep no reference",
+    ),
+    ...dpoLossSettings,
+    ...preferenceBasics,
+  },
+  checkLosses,
+);
+
+/** DPO's settings, resolved. */
+export type DpoSettings = ReturnType<typeof dpo>;
+
+/** Throws `UserError` for losses and settings that do not go together. */
+export function checkLosses(o: DpoLossSettings, name: (key: keyof DpoLossSettings) => string): void {
+  const losses = o.lossType;
+  if (losses.length === 0) throw new UserError(`${name("lossType")} names no loss`);
+  const wrong = losses.find((type) => !lossNames().includes(type));
+  if (wrong !== undefined) {
+    const known = lossNames();
+    throw new UserError(
+      `${name("lossType")}: there is no "${wrong}"${didYouMean(wrong, known)}; there are ${known.join(", ")}`,
+    );
+  }
+  if (o.lossWeights !== null && o.lossWeights.length !== losses.length) {
+    const count = losses.length === 1 ? "1 number" : `${losses.length} numbers`;
+    throw new UserError(`${name("lossWeights")} must be ${count}, one for each loss, not ${o.lossWeights}`);
+  }
+  const row = (type: string) =>
+    type === "sft" ? { of: "delta", sorts: false, smooths: false } : preferenceLosses[type];
+  const those = (of: (type: string) => boolean) => lossNames().filter(of).join(", ");
+  const sorted = losses.find((type) => row(type).sorts);
+  if (o.useWeighting && sorted) {
+    throw new UserError(
+      `${name("useWeighting")} does not apply to the loss ${sorted}, which has no loss for each pair`,
+    );
+  }
+  if (o.labelSmoothing !== 0 && !losses.some((type) => row(type).smooths)) {
+    const smooth = those((type) => row(type).smooths === true);
+    throw new UserError(`${name("labelSmoothing")} does not apply to ${losses.join(", ")}; it applies to ${smooth}`);
+  }
+  if (losses.includes("robust") && o.labelSmoothing >= 0.5) {
+    throw new UserError(
+      `${name("labelSmoothing")} must be below 0.5 for robust, not ${o.labelSmoothing}: labels would say nothing`,
+    );
+  }
+  const other = losses.find((type) => row(type).of !== "delta");
+  if (other && (o.fDivergenceType !== "reverse_kl" || o.lenPenalty !== 0)) {
+    const what =
+      o.fDivergenceType === "reverse_kl" ? name("lenPenalty") : `${name("fDivergenceType")} ${o.fDivergenceType}`;
+    const delta = those((type) => row(type).of === "delta");
+    throw new UserError(`${what} does not apply to the loss ${other}; it applies to ${delta}`);
+  }
+}
+
+/** The models of a run. */
+export interface DpoModels {
+  /** Trained in place: a whole model, or an adapter on a base. */
+  policy: CausalLM;
+  /** The policy as it should stay. Default: the base of the policy's adapter, or a copy, which is freed in the end. */
+  reference?: CausalLM;
+  /** Default: the policy's own. */
+  tokenizer?: TextTokenizer;
+}
+
+/**
+ * Trains the policy in place.
+ * @throws UserError when there is nothing to learn from, when the loss is not finite, or when the reference does not fit
+ */
+export async function* trainDpo(
+  models: DpoModels,
+  data: PairData,
+  chosen: Input<typeof dpo.table> = {},
+  run: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const o = dpo(chosen);
+  const { policy } = models;
+  const pairs = await pairsOf(data, models, o);
+  const running = new RunningMean();
+  const { reference, free } = o.precomputeRefLogProbs
+    ? { reference: null, free: () => {} }
+    : referenceOf(policy, models.reference);
+  try {
+    if (reference) reference.half = o.fp16; // rounded as the policy is, so that both start alike
+    const before = async (part: typeof pairs.train) =>
+      o.precomputeRefLogProbs ? precomputeReference(models.reference ?? policy, part, { fp16: o.fp16 }) : part;
+    const learned = { train: await before(pairs.train), eval: await before(pairs.eval) };
+    const recipe = {
+      stage: "dpo",
+      ...pairRecipe(policy, o, dpoObjective(reference, o, running)),
+      ...referenceSync(policy, reference, o),
+      state: {
+        save: async () => ({ running_mean: await running.save() }),
+        load: ({ running_mean }: Record<string, unknown>) =>
+          running.load(running_mean as { mean: number; count: number }),
+      },
+    };
+    yield* trainOnExamples(policy, learned, o, recipe, run);
+  } finally {
+    if (reference) reference.half = false;
+    running.destroy();
+    free();
+  }
+}
+
+/** What DPO makes of a batch of pairs; `reference` null takes the pairs' own numbers. */
+export function dpoObjective(reference: CausalLM | null, o: DpoLossSettings, running: RunningMean): PairObjective {
+  const { rpoAlpha, rpoOver, beta, ldAlpha, useWeighting } = o;
+  const losses = o.lossType.map((type, i) => ({ type, weight: o.lossWeights?.[i] ?? 1 }));
+  const ratios = {
+    divergence: o.fDivergenceType,
+    alphaCoefficient: o.fAlphaDivergenceCoef,
+    lengthPenalty: o.lenPenalty,
+  };
+  return {
+    answers: { ldAlpha, withPrompts: rpoAlpha !== null && rpoOver === "sequence", weighted: useWeighting },
+    loss(answers, pairs, training): PairLoss {
+      const scores = pairScores(answers, pairs, reference, ratios);
+      const baseline = (batchMean: Tensor): Tensor => {
+        if (!o.bcoRunningMean) return scale(batchMean, 0);
+        return training ? running.update(batchMean) : running.value;
+      };
+      const weigh = (x: Tensor) => (answers.pairWeights ? mul(x, answers.pairWeights) : x);
+      let loss: Tensor | null = null;
+      for (const { type, weight } of losses) {
+        const each = type === "sft" ? chosenNll(answers, "completion") : preferenceLoss(type, scores, o, baseline);
+        const term = scale(mean(weigh(each)), weight);
+        loss = loss ? add(loss, term) : term;
+      }
+      if (!loss) throw new Error("no loss");
+      const nll = chosenNll(answers, rpoAlpha === null ? "completion" : rpoOver);
+      if (rpoAlpha !== null) loss = add(loss, scale(nll, rpoAlpha));
+      const whole = loss;
+      return noGrad(() => ({
+        loss: whole,
+        rewards: { chosen: scale(scores.chosenRatio, beta), rejected: scale(scores.rejectedRatio, beta) },
+        logps: { chosen: scores.chosen, rejected: scores.rejected },
+        more: { ...((rpoAlpha !== null || o.lossType.includes("sft")) && { nll_loss: nll }) },
+      }));
+    },
+  };
+}
+
+/** Mean negative log-likelihood of the batch's chosen answers, with or without their prompts: [1]. */
+export function chosenNll({ logProbs, chosen, chosenWithPrompt }: Answers, over: "sequence" | "completion"): Tensor {
+  const segments = over === "sequence" ? chosenWithPrompt : chosen;
+  const tokens = segments.reduce((n, { length }) => n + length, 0);
+  return scale(sum(segmentSums(logProbs, segments)), -1 / Math.max(1, tokens));
+}

@@ -1,0 +1,225 @@
+/**
+ * Kahneman-Tversky optimisation: a policy learns from single answers that were found good or bad. How far the policy has
+ * moved in all is estimated on the same answers behind other prompts: answer i follows prompt i + 1 of its batch.
+ */
+import { type DropoutStep, withDropout } from "../nn/dropout.ts";
+import type { CausalLM } from "../nn/models.ts";
+import type { AdamW } from "../nn/optimizer.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { UserError } from "../runtime/errors.ts";
+import { type Input, settings } from "../settings/index.ts";
+import { backward, noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
+import { scale, sub } from "../tensor/ops/elementwise.ts";
+import { mean, sum } from "../tensor/ops/reduce.ts";
+import { segmentSums } from "../tensor/ops/segments.ts";
+import { pack, predictions, type Sequence } from "./batch.ts";
+import { preferenceBasics } from "./dpo.ts";
+import type { TrainEvent } from "./events.ts";
+import { contextOf, type DatasetOf, type ExampleData, examplesOf, type Recipe, trainOnExamples } from "./examples.ts";
+import type { RunOptions } from "./loop.ts";
+import { ktoBaseline, ktoLoss, ktoLossNames } from "./losses/kto.ts";
+import { preference, referenceOf, referenceSync, syncSettings } from "./reference.ts";
+import { data, positive } from "./settings.ts";
+import { controlMetrics, type Numbers, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
+
+/** An answer behind its prompt, and whether it is good. */
+export interface LabelledSequence extends Sequence {
+  label: boolean;
+}
+
+/** KTO's settings, by TRL's names; batches are of answers. */
+export const kto = settings(
+  "kto",
+  {
+    maxLength: data.int(null, "Cut prompt plus answer to this many tokens; default: the model's context", { min: 2 }),
+    ...syncSettings,
+    lossType: preference.choice(ktoLossNames, "kto", "Against the KL divergence, or against 0"),
+    beta: preference.float(0.1, "How closely the policy is held to the reference", positive),
+    desirableWeight: preference.float(1, "Weight of good answers", { min: 0 }),
+    undesirableWeight: preference.float(1, "Weight of bad answers", { min: 0 }),
+    ...preferenceBasics,
+  },
+  (o, name) => {
+    if (o.lossType !== "kto" || o.perDeviceTrainBatchSize >= 2) return;
+    throw new UserError(`KTO compares answers within a batch: ${name("perDeviceTrainBatchSize")} must be at least 2`);
+  },
+);
+
+/** KTO's settings, resolved. */
+export type KtoSettings = ReturnType<typeof kto>;
+
+/** The models of a run. */
+export interface KtoModels {
+  /** Trained in place. */
+  policy: CausalLM;
+  /** The policy as it should stay. Default: the base of the policy's adapter, or a copy, which is freed in the end. */
+  reference?: CausalLM;
+  /** Default: the policy's own. */
+  tokenizer?: TextTokenizer;
+}
+
+interface Both {
+  policy: CausalLM;
+  reference: CausalLM;
+}
+
+/** What a batch's loss depends on. */
+type LossOptions = Pick<KtoSettings, "lossType" | "beta" | "desirableWeight" | "undesirableWeight"> & {
+  /** Answers behind other prompts are cut to this many tokens in all. */
+  maxLength: number;
+};
+
+/**
+ * Trains the policy in place.
+ * @throws UserError when there is nothing to learn from, or when the loss is not finite
+ */
+export async function* trainKto(
+  models: KtoModels,
+  data: ExampleData<LabelledSequence> | DatasetOf<"labelled", LabelledSequence>,
+  chosen: Input<typeof kto.table> = {},
+  run: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const o = kto(chosen);
+  const { policy } = models;
+  const maxLength = contextOf(policy, o);
+  const answers = await examplesOf(data, "labelled", models, { maxLength });
+  const { reference, free } = referenceOf(policy, models.reference);
+  const both = { policy, reference };
+  const own = { ...o, maxLength };
+  try {
+    reference.half = o.fp16; // rounded as the policy is, so that both start alike
+    const recipe: Recipe<LabelledSequence> = {
+      stage: "kto",
+      step(optimizer, batches, rate, dropout) {
+        const drops = o.disableDropout ? null : dropout;
+        const { watched, tokens } = scope(() => ktoStep(both, optimizer, batches, rate, own, drops));
+        const metrics = async () => {
+          const [{ control }, ...passes] = await readWatched(watched);
+          return { ...ktoMetrics(passes, batches), ...controlMetrics(control) };
+        };
+        return { metrics: metrics(), tokens };
+      },
+      ...referenceSync(policy, reference, o),
+      evaluate: (examples) => evaluateKto(both, examples, own, o.perDeviceTrainBatchSize),
+    };
+    yield* trainOnExamples(policy, answers, o, recipe, run);
+  } finally {
+    reference.half = false;
+    free();
+  }
+}
+
+/** One optimizer step; the loss is the mean over all answers of all micro-batches. */
+function ktoStep(
+  both: Both,
+  optimizer: AdamW,
+  batches: readonly (readonly LabelledSequence[])[],
+  rate: number,
+  o: LossOptions,
+  dropout: DropoutStep | null = null,
+): { watched: Watched; tokens: number } {
+  const all = batches.flat();
+  const passes = batches.map((batch, pass) => {
+    const { loss, watched } = ktoBatch(both, batch, o, dropout && { ...dropout, pass });
+    backward(loss, optimizer.lossSeed(batch.length / all.length));
+    return watched;
+  });
+  optimizer.step(rate);
+  const watched = together<string>([watchControl(optimizer), ...passes]);
+  return { watched, tokens: all.reduce((n, { ids }) => n + ids.length, 0) };
+}
+
+/** Loss [1] of a batch, and its numbers. */
+function ktoBatch(
+  { policy, reference }: Both,
+  batch: readonly LabelledSequence[],
+  o: LossOptions,
+  dropout: (DropoutStep & { pass: number }) | null,
+): { loss: Tensor; watched: Watched } {
+  const kl =
+    o.lossType === "kto"
+      ? noGrad(() => scope(() => ktoBaseline(sumsOf(policy, reference, mismatched(batch, o.maxLength)).ratios)))
+      : tensor([0]);
+  const { ratios, logps, entropy } = withDropout(dropout, () => sumsOf(policy, reference, batch));
+  const labels = batch.map(({ label }) => label);
+  const loss = mean(ktoLoss(ratios, labels, kl, o));
+  const watched = watch({ loss, kl, entropy, rewards: noGrad(() => scale(ratios, o.beta)), logps });
+  return { loss, watched };
+}
+
+/** Log-ratios and log-probabilities of whole answers, and the mean entropy per token. */
+function sumsOf(policy: CausalLM, reference: CausalLM, sequences: readonly Sequence[]) {
+  const { ids, packing, starts } = pack(sequences);
+  const { rows, targets, lengths } = predictions(sequences, starts);
+  const { logProbs, entropy } = policy.logProbs(ids, packing, rows, targets);
+  const under = noGrad(() => reference.logProbs(ids, packing, rows, targets).logProbs);
+  let at = 0;
+  const segments = lengths.map((length) => {
+    at += length;
+    return { first: at - length, length };
+  });
+  return {
+    ratios: segmentSums(sub(logProbs, under), segments),
+    logps: noGrad(() => segmentSums(logProbs, segments)),
+    entropy: noGrad(() => scale(sum(entropy), 1 / Math.max(1, rows.length))),
+  };
+}
+
+/** Each prompt of a batch with the answer before its own, the first with the last one's. */
+export function mismatched(batch: readonly Sequence[], maxLength: number): Sequence[] {
+  return batch.map(({ ids, promptLength }, i) => {
+    const other = batch[(i + batch.length - 1) % batch.length];
+    const answer = other.ids.subarray(other.promptLength, other.promptLength + Math.max(0, maxLength - promptLength));
+    const joined = new Uint32Array(promptLength + answer.length);
+    joined.set(ids.subarray(0, promptLength));
+    joined.set(answer, promptLength);
+    return { ids: joined, promptLength };
+  });
+}
+
+/** Means over answers by TRL's names; those of a label that does not occur are left out. */
+function ktoMetrics(
+  passes: readonly Numbers[],
+  batches: readonly (readonly LabelledSequence[])[],
+): Record<string, number> {
+  const total = batches.reduce((n, b) => n + b.length, 0);
+  const metrics: Record<string, number> = { loss: 0, kl: 0, entropy: 0 };
+  const sums = { chosen: { rewards: 0, logps: 0, n: 0 }, rejected: { rewards: 0, logps: 0, n: 0 } };
+  passes.forEach(({ rewards, logps, ...means }, pass) => {
+    const batch = batches[pass];
+    for (const name of Object.keys(metrics)) metrics[name] += (batch.length / total) * means[name][0];
+    batch.forEach(({ label }, i) => {
+      const side = sums[label ? "chosen" : "rejected"];
+      side.rewards += rewards[i];
+      side.logps += logps[i];
+      side.n += 1;
+    });
+  });
+  for (const [name, { rewards, logps, n }] of Object.entries(sums)) {
+    if (n === 0) continue;
+    metrics[`rewards/${name}`] = rewards / n;
+    metrics[`logps/${name}`] = logps / n;
+  }
+  if (sums.chosen.n > 0 && sums.rejected.n > 0) {
+    metrics["rewards/margins"] = metrics["rewards/chosen"] - metrics["rewards/rejected"];
+  }
+  return metrics;
+}
+
+/** The training metrics on held-out answers, with eval_ before their names. */
+async function evaluateKto(
+  both: Both,
+  examples: readonly LabelledSequence[],
+  o: LossOptions,
+  batchSize: number,
+): Promise<Record<string, number>> {
+  const batches: LabelledSequence[][] = [];
+  const passes: Numbers[] = [];
+  for (let at = 0; at < examples.length; at += batchSize) {
+    const batch = examples.slice(at, at + batchSize);
+    batches.push(batch);
+    passes.push(...(await readWatched(scope(() => noGrad(() => ktoBatch(both, batch, o, null).watched)))));
+  }
+  const metrics = ktoMetrics(passes, batches);
+  return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
+}

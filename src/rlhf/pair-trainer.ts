@@ -1,0 +1,189 @@
+/** The loop of trainers that learn from pairs of answers; what they do with a pair is their objective. */
+import { type DropoutStep, withDropout } from "../nn/dropout.ts";
+import type { CausalLM } from "../nn/models.ts";
+import type { AdamW } from "../nn/optimizer.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import type { Resolved } from "../settings/index.ts";
+import { backward, noGrad, scope, type Tensor } from "../tensor/core.ts";
+import { scale } from "../tensor/ops/elementwise.ts";
+import { sum } from "../tensor/ops/reduce.ts";
+import { type Segment, segmentSums } from "../tensor/ops/segments.ts";
+import { contextOf, type DatasetOf, type ExampleData, examplesOf, type Parts, type Recipe } from "./examples.ts";
+import { type AnswerOptions, type Answers, answersOf, type PairExample } from "./pairs.ts";
+import { data } from "./settings.ts";
+import { controlMetrics, type Numbers, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
+
+/** What an objective makes of a batch. Vectors are [pairs]. */
+export interface PairLoss {
+  /** [1], a mean over the batch's pairs. */
+  loss: Tensor;
+  /** How good the policy holds each answer to be, times beta. */
+  rewards: { chosen: Tensor; rejected: Tensor };
+  /** log p of each answer, as the objective counts it. */
+  logps: { chosen: Tensor; rejected: Tensor };
+  /** More metrics: their means over all values are reported. */
+  more?: Record<string, Tensor>;
+}
+
+export interface PairObjective {
+  answers: AnswerOptions;
+  /** @param training false in evaluations, which leave running statistics alone */
+  loss(answers: Answers, pairs: readonly PairExample[], training: boolean): PairLoss;
+}
+
+/** Everything a trainer of pairs is made of, but its stage and its state. */
+export function pairRecipe(
+  policy: CausalLM,
+  o: { disableDropout: boolean; perDeviceTrainBatchSize: number },
+  objective: PairObjective,
+): Pick<Recipe<PairExample>, "step" | "evaluate"> {
+  return {
+    step(optimizer, batches, rate, dropout) {
+      const drops = o.disableDropout ? null : dropout;
+      const { watched, counts, tokens } = scope(() => pairStep(policy, optimizer, batches, rate, objective, drops));
+      const metrics = async () => {
+        const [{ control }, ...passes] = await readWatched(watched);
+        return { ...pairMetrics(passes, counts), ...controlMetrics(control) };
+      };
+      return { metrics: metrics(), tokens };
+    },
+    evaluate: (examples) => evaluatePairs(policy, examples, objective, o.perDeviceTrainBatchSize),
+  };
+}
+
+/** What a pass's means are over. */
+interface Counts {
+  pairs: number;
+  /** Answer tokens. */
+  tokens: number;
+}
+
+/** One optimizer step; the loss is the mean over all pairs of all micro-batches. */
+function pairStep(
+  policy: CausalLM,
+  optimizer: AdamW,
+  batches: readonly (readonly PairExample[])[],
+  rate: number,
+  objective: PairObjective,
+  dropout: DropoutStep | null = null,
+): { watched: Watched; counts: Counts[]; tokens: number } {
+  const total = batches.reduce((n, b) => n + b.length, 0);
+  let tokens = 0;
+  const counts: Counts[] = [];
+  const passes = batches.map((pairs, pass) => {
+    const answers = withDropout(dropout && { ...dropout, pass }, () => answersOf(policy, pairs, objective.answers));
+    const found = objective.loss(answers, pairs, true);
+    tokens += answers.tokens;
+    counts.push({ pairs: pairs.length, tokens: answerTokens(answers) });
+    const watched = watchPairs(answers, found);
+    backward(found.loss, optimizer.lossSeed(pairs.length / total));
+    return watched;
+  });
+  optimizer.step(rate);
+  return { watched: together<string>([watchControl(optimizer), ...passes]), counts, tokens };
+}
+
+const answerTokens = ({ chosen, rejected }: Answers): number =>
+  [...chosen, ...rejected].reduce((n, { length }) => n + length, 0);
+
+/** A pass's numbers. */
+function watchPairs(answers: Answers, found: PairLoss): Watched {
+  const { entropy, meanLogits, chosen, rejected } = answers;
+  return noGrad(() =>
+    watch({
+      loss: found.loss,
+      entropy: scale(sum(segmentSums(entropy, [...chosen, ...rejected])), 1 / Math.max(1, answerTokens(answers))),
+      "rewards/chosen": found.rewards.chosen,
+      "rewards/rejected": found.rewards.rejected,
+      "logps/chosen": found.logps.chosen,
+      "logps/rejected": found.logps.rejected,
+      ...Object.fromEntries(logits(meanLogits, { chosen, rejected })),
+      ...found.more,
+    }),
+  );
+}
+
+/** Means over the tokens of all chosen, and of all rejected answers of a batch. */
+function logits(means: Tensor | null, answers: Record<string, Segment[]>): [string, Tensor][] {
+  if (!means) return [];
+  return Object.entries(answers).map(([name, segments]) => {
+    const tokens = segments.reduce((n, { length }) => n + length, 0);
+    return [`logits/${name}`, scale(sum(segmentSums(means, segments)), 1 / Math.max(1, tokens))];
+  });
+}
+
+/** Means over all pairs (of entropy: over all tokens), by TRL's names. A tie counts as wrong. */
+function pairMetrics(passes: readonly Numbers[], counts: readonly Counts[]): Record<string, number> {
+  const totals: Record<string, number> = {};
+  const weights: Record<string, number> = {};
+  const add = (name: string, value: number, weight: number) => {
+    totals[name] = (totals[name] ?? 0) + value * weight;
+    weights[name] = (weights[name] ?? 0) + weight;
+  };
+  passes.forEach((numbers, pass) => {
+    const { pairs, tokens } = counts[pass];
+    for (const [name, part] of Object.entries(numbers)) {
+      add(name, part.reduce((a, b) => a + b, 0) / part.length, name === "entropy" ? tokens : pairs);
+    }
+    const [won, lost] = [numbers["rewards/chosen"], numbers["rewards/rejected"]];
+    for (let i = 0; i < pairs; i++) {
+      add("rewards/accuracies", Number(won[i] > lost[i]), 1);
+      add("rewards/margins", won[i] - lost[i], 1);
+    }
+  });
+  return Object.fromEntries(Object.entries(totals).map(([name, total]) => [name, total / weights[name]]));
+}
+
+/** The training metrics on held-out pairs, as eval_loss, eval_rewards/chosen and so on. */
+export async function evaluatePairs(
+  policy: CausalLM,
+  pairs: readonly PairExample[],
+  objective: PairObjective,
+  batchSize: number,
+): Promise<Record<string, number>> {
+  const passes: Numbers[] = [];
+  const counts: Counts[] = [];
+  for (let at = 0; at < pairs.length; at += batchSize) {
+    const part = pairs.slice(at, at + batchSize);
+    const watched = scope(() =>
+      noGrad(() => {
+        const answers = answersOf(policy, part, objective.answers);
+        counts.push({ pairs: part.length, tokens: answerTokens(answers) });
+        return watchPairs(answers, objective.loss(answers, part, false));
+      }),
+    );
+    passes.push(...(await readWatched(watched)));
+  }
+  const metrics = pairMetrics(passes, counts);
+  return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
+}
+
+/** How pairs are cut to a length, as settings of every trainer of pairs. */
+export const pairCuts = {
+  maxLength: data.int(null, "Cut prompt plus answer to this many tokens; default: the model's context", { min: 2 }),
+  maxPromptLength: data.int(
+    null,
+    "Cut the prompts of long pairs to this many tokens first, then the answers (TRL 0.x)",
+    { min: 1 },
+  ),
+  truncationMode: data.choice(
+    ["keep_start", "keep_end"],
+    "keep_start",
+    "Cut long sequences at their end, or their start",
+  ),
+};
+
+/** Pairs to learn from: tokenised ones, or a dataset that makes them for a tokenizer. */
+export type PairData = ExampleData<PairExample> | DatasetOf<"pairs", PairExample>;
+
+/** The pairs of a run. */
+export const pairsOf = (
+  data: PairData,
+  models: { policy: CausalLM; tokenizer?: TextTokenizer },
+  o: Resolved<typeof pairCuts>,
+): Promise<Parts<PairExample>> =>
+  examplesOf(data, "pairs", models, {
+    maxLength: contextOf(models.policy, o),
+    maxPromptLength: o.maxPromptLength,
+    truncationSide: o.truncationMode === "keep_end" ? "left" : "right",
+  });

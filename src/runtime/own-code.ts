@@ -1,0 +1,88 @@
+/** Loading people's own modules: rewards, datasets and plugins that they name by path. */
+import { UserError } from "./errors.ts";
+import { hasDisk } from "./open.ts";
+import { isAddress } from "./paths.ts";
+
+/** Whether a name means a module of code, by its ending. */
+export const isCode = (name: string): boolean => /\.m?[jt]s$/i.test(name);
+
+/**
+ * Loads a module of the user's own by `import()`. TypeScript works where the runtime reads it: Deno, and Node from 22.18.
+ * @param path of the module, from the working folder; in a page a URL
+ * @throws UserError that says what the module or the runtime lacks
+ */
+export async function importCode(path: string): Promise<Record<string, unknown>> {
+  await shareThisCopy();
+  const url = await addressOf(path);
+  try {
+    return (await import(/* @vite-ignore */ url)) as Record<string, unknown>;
+  } catch (error) {
+    throw explained(error as Error, path, url);
+  }
+}
+
+async function addressOf(path: string): Promise<string> {
+  if (isAddress(path) && !/^[A-Za-z]:[\\/]/.test(path)) return path;
+  if (!hasDisk) return new URL(path, globalThis.location.href).href;
+  const { access } = await import("node:fs/promises");
+  const { resolve } = await import("node:path");
+  const { pathToFileURL } = await import("node:url");
+  const file = resolve(path);
+  await access(file).catch(() => {
+    throw new UserError(`cannot read ${path}: no such file`);
+  });
+  return pathToFileURL(file).href;
+}
+
+/** What went wrong, in the words of somebody who has the module before them. */
+export function explained(error: Error & { code?: string }, path: string, url = path): UserError {
+  const { code, message } = error;
+  const because = (text: string) => new UserError(`${path}: ${text}`, { cause: error });
+  if (code === "ERR_UNKNOWN_FILE_EXTENSION") {
+    return because(
+      `${runtimeName()} does not read TypeScript: use Node 22.18 or newer, or Deno, or compile the module to .mjs`,
+    );
+  }
+  if (code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX" || code === "ERR_INVALID_TYPESCRIPT_SYNTAX") {
+    return because(`Node reads TypeScript only where types can be left out of it (no enum, no namespace): ${message}`);
+  }
+  if (/webrlhf/.test(message) && (code === "ERR_MODULE_NOT_FOUND" || code === "ERR_PACKAGE_PATH_NOT_EXPORTED")) {
+    return because(`${message.split("\n")[0]}; install the package beside the module: npm install webrlhf`);
+  }
+  const place = placeIn(error, url);
+  return because(`the module cannot be loaded: ${error.name}: ${message}${place && ` (${place})`}`);
+}
+
+/** "line 12" where an error comes from a module, or nothing where it does not say so. */
+export function placeIn(error: Error, url: string): string {
+  const file = url.replace(/^.*\//, "").replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const found = new RegExp(`${file}(?:\\?[^:\\s]*)?:(\\d+)`).exec(error.stack ?? "");
+  return found ? `line ${found[1]}` : "";
+}
+
+const runtimeName = (): string => {
+  const { process } = globalThis;
+  return process?.versions?.node ? `Node ${process.versions.node}` : "this runtime";
+};
+
+let shared = false;
+
+/**
+ * Lets modules that import "webrlhf" get the copy that runs: with one of their own, what they register would be registered
+ * somewhere else. Node only; in Deno the import map decides, in pages the bundler.
+ */
+async function shareThisCopy(): Promise<void> {
+  if (shared || !hasDisk || "Deno" in globalThis) return;
+  shared = true;
+  const { registerHooks } = (await import("node:module")) as unknown as { registerHooks?: RegisterHooks };
+  registerHooks?.({
+    resolve: (specifier, context, next) =>
+      next(specifier, /^webrlhf(\/|$)/.test(specifier) ? { ...context, parentURL: import.meta.url } : context),
+  });
+}
+
+type Resolve = (specifier: string, context: { parentURL?: string }) => unknown;
+/** Of Node 22.15 and newer. */
+type RegisterHooks = (hooks: {
+  resolve(specifier: string, context: { parentURL?: string }, next: Resolve): unknown;
+}) => unknown;
