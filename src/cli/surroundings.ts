@@ -1,5 +1,5 @@
 /** How the library's work is shown in a terminal. */
-import type { Surroundings } from "../open/index.ts";
+import type { RunSurroundings, Surroundings } from "../open/index.ts";
 import { short } from "./progress.ts";
 import type { Terminal } from "./terminal.ts";
 import type { Context } from "./verb.ts";
@@ -10,6 +10,17 @@ export const surroundings = ({ terminal, signal }: Pick<Context, "terminal" | "s
   progress: loadingLine(terminal),
   signal,
 });
+
+/** A line for every tenth of longer work. */
+export function tenths({ terminal, label }: Pick<Context, "terminal" | "label">): NonNullable<RunSurroundings["work"]> {
+  let told = "";
+  return (what, done, total) => {
+    const mark = `${what} ${Math.floor((10 * done) / total)}`;
+    if (mark === told) return;
+    told = mark;
+    terminal.line(`${terminal.style("cyan", label)}: ${what}: ${done} of ${total}`);
+  };
+}
 
 /** One line that is written anew in a terminal; elsewhere a line per large file. */
 function loadingLine(terminal: Terminal): NonNullable<Surroundings["progress"]> {

@@ -8,7 +8,7 @@ import { openGpu } from "./gpu.ts";
 import { lockFolder } from "./lock.ts";
 import { RunLog, type StateSettings } from "./logs.ts";
 import { Progress } from "./progress.ts";
-import { surroundings } from "./surroundings.ts";
+import { surroundings, tenths } from "./surroundings.ts";
 import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
 
 /** Where a run goes and how it is told; what every training verb has. */
@@ -39,8 +39,11 @@ export function trainingVerb<T extends Table = Record<never, never>>(method: Met
       const o = values as Record<string, unknown> & { outputDir: string; resume: boolean; saveTotalLimit: number };
       const files = await diskFiles();
       await openGpu(context.terminal);
-      const around = { ...surroundings(context), files, outputDir: o.outputDir };
-      const run = await openRun(method, o, around);
+      const around = { ...surroundings(context), work: tenths(context), files, outputDir: o.outputDir };
+      const run = await openRun(method, o, around).catch((error: Error) => {
+        if (!context.signal.aborted || error.name !== "AbortError") throw error;
+        throw new Interrupted("stopped before the training; nothing was written");
+      });
       try {
         const folder = { files, path: o.outputDir, besides: run.besides, keep: o.saveTotalLimit };
         const events = run.train({ folder, resume: o.resume || context.resume, signal: context.signal });

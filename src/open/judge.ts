@@ -1,8 +1,7 @@
 /** Judges by name: whatever can score the responses of a prompt, or compare them. */
 
-import type { SampledRow } from "../data/scored-rows.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
-import { judgeByPreference, judgeByReward, type RowJudge } from "../rlhf/iterate/annotate.ts";
+import { judgeByPreference, judgeByReward, type RowJudge, type SequenceOf } from "../rlhf/iterate/annotate.ts";
 import { PairPreferenceModel } from "../rlhf/pairwise/model.ts";
 import type { RewardFunction } from "../rlhf/rewards.ts";
 import type { Response } from "../rlhf/sampler.ts";
@@ -11,7 +10,8 @@ import { isWeightless, openReward, type RewardServerOptions } from "./rewards.ts
 
 /** A judge of rows of responses. */
 export interface Judge {
-  judge: RowJudge;
+  /** Makes the judge for a way to read a row's response. */
+  judge: (sequence: SequenceOf) => RowJudge;
   /** Where responses have rewards of their own: the same as a reward function. */
   reward: RewardFunction | null;
 }
@@ -20,21 +20,19 @@ export interface Judge {
 export interface JudgeOptions extends RewardServerOptions {
   /** How a pair-preference model's choices become a ranking. */
   ranking: "round_robin" | "tournament";
-  /** A row's response as a reward function reads it. */
-  sequence: (row: SampledRow, sample: number) => Response;
-  /** The tokenizer of those sequences, where it need not be the judge's own. */
+  /** The tokenizer of the responses, where it need not be the judge's own. */
   policyTokenizer?: Tokenizer;
 }
 
 /** Opens a judge: a pair-preference model compares a prompt's responses, everything else scores each by itself. */
 export async function openJudge(opener: ModelOpener, name: string, options: JudgeOptions): Promise<Judge> {
-  const { ranking, sequence, ...rest } = options;
+  const { ranking, ...rest } = options;
   const writer = isWeightless(name) ? null : await opener.pairWriter(name);
   if (writer) {
     const lm = await opener.frozenPolicy(name, "pair-preference model", opener.options.rewardModelDtype);
-    return { judge: judgeByPreference(new PairPreferenceModel(lm, writer), ranking), reward: null };
+    return { judge: () => judgeByPreference(new PairPreferenceModel(lm, writer), ranking), reward: null };
   }
   const { rewardModelDtype } = opener.options;
   const reward = await openReward(name, { ...rest, ...(rewardModelDtype && { rewardModelDtype }), opener });
-  return { judge: judgeByReward(reward, sequence), reward };
+  return { judge: (sequence) => judgeByReward(reward, sequence), reward };
 }

@@ -11,6 +11,8 @@ import type { Surroundings } from "./surroundings.ts";
 export interface RunSurroundings extends Surroundings {
   /** Where the run will be saved, for what is named after it. */
   outputDir?: string;
+  /** Hears how far longer work has come that is no step of a trainer. Default: nobody. */
+  work?: (what: string, done: number, total: number) => void;
   /** Draws the responses instead of whom the settings name: a rehearsal, a cluster. */
   sampler?: Sampler;
 }

@@ -2,44 +2,47 @@
 
 import { raft } from "../cli/options/shared.ts";
 import type { Dataset } from "../data/dataset.ts";
+import { WORLD } from "../data/made.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { decoderConfig } from "../nn/config.ts";
 import type { Family } from "../nn/families/table.ts";
 import { CausalLM, type Model } from "../nn/models.ts";
 import { ODIN_LABELS, plainScoring, type ScoreType } from "../nn/scoring.ts";
 import { cpo, trainCpo } from "../rlhf/cpo.ts";
-import { trainGrpo } from "../rlhf/critic-free/grpo.ts";
-import { trainReinforce } from "../rlhf/critic-free/reinforce.ts";
-import { trainRloo } from "../rlhf/critic-free/rloo.ts";
 import { dpo, trainDpo } from "../rlhf/dpo.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
-import { grpo } from "../rlhf/grpo.ts";
-import { trainIteratively } from "../rlhf/iterate/iterate.ts";
-import { iterate } from "../rlhf/iterate.ts";
+import { grpo, trainGrpo } from "../rlhf/grpo.ts";
+import { iterate, trainIteratively } from "../rlhf/iterate.ts";
 import { kto, trainKto } from "../rlhf/kto.ts";
 import type { RunOptions } from "../rlhf/loop.ts";
 import { levelsOf, type OffloadLevel } from "../rlhf/offload.ts";
 import { orpo, trainOrpo } from "../rlhf/orpo.ts";
+import { pairFiles } from "../rlhf/pairwise/folder.ts";
+import { PairWriter, pairTemplates } from "../rlhf/pairwise/template.ts";
+import { pairwise, trainPairwise } from "../rlhf/pairwise/train.ts";
 import { ppo, trainPpo } from "../rlhf/ppo.ts";
-import { plantedReward } from "../rlhf/raft/planted.ts";
-import { trainRaft } from "../rlhf/raft/raft.ts";
-import { reinforce } from "../rlhf/reinforce.ts";
+import { plantedReward } from "../rlhf/raft/hooks.ts";
+import { trainRaft } from "../rlhf/raft.ts";
+import { reinforce, trainReinforce } from "../rlhf/reinforce.ts";
 import { sameTokenizer } from "../rlhf/reward/foreign.ts";
 import { cost, reward, trainCost, trainReward } from "../rlhf/reward.ts";
-import { rloo } from "../rlhf/rloo.ts";
+import { rloo, trainRloo } from "../rlhf/rloo.ts";
 import * as shared from "../rlhf/settings.ts";
 import { sft, trainSft } from "../rlhf/sft.ts";
 import { UserError } from "../runtime/errors.ts";
 import { basename } from "../runtime/paths.ts";
 import { group, type Resolved, type Settings, spelled, type Table } from "../settings/index.ts";
 import { openDataset } from "./datasets.ts";
+import { openJudge } from "./judge.ts";
 import { defineMethod, type Method, type RunSurroundings } from "./method.ts";
+import { multiObjectiveMethod } from "./multi-objective.ts";
 import type { ModelOpener } from "./opener.ts";
 import { refuseTraining } from "./precision.ts";
 import { goldOf, isWeightless, openRewards } from "./rewards.ts";
 import { serverSampler } from "./servers.ts";
 import * as named from "./settings.ts";
-import { openTokenizer, tokenizerFiles, WORLD } from "./tokenizer.ts";
+import { filesOf } from "./surroundings.ts";
+import { openTokenizer, tokenizerFiles } from "./tokenizer.ts";
 
 const { data, model } = shared;
 
@@ -53,18 +56,24 @@ function onDataset<N extends Table & typeof named.datasetSettings, T extends Tab
   words: { summary: string; examples: readonly string[] },
   models: (o: Resolved<N & T>, opener: ModelOpener, around: RunSurroundings) => Promise<Opened<M>>,
   train: (models: Opened<M>, data: Dataset, o: Resolved<T>, run?: RunOptions) => AsyncGenerator<TrainEvent>,
-  check?: (o: Resolved<N & T>, spell: (key: string) => string) => void,
+  more: {
+    check?: (o: Resolved<N & T>, spell: (key: string) => string) => void;
+    /** What the dataset is opened with besides the settings. */
+    dataset?: (o: Resolved<N & T>, models: Opened<M>) => DatasetOptions;
+    /** Files beside the model, besides the tokenizer's. */
+    besides?: (models: Opened<M>) => Record<string, string>;
+  } = {},
 ): Method {
   const open = async (o: Resolved<N & T>, opener: ModelOpener, around: RunSurroundings) => {
     const opened = await models(o, opener, around);
     const settings = o as unknown as { datasetName: string };
-    const dataset = openDataset(settings.datasetName, { ...settings, ...around });
+    const dataset = openDataset(settings.datasetName, { ...settings, ...more.dataset?.(o, opened), ...around });
     return {
-      besides: tokenizerFiles(opened.tokenizer),
+      besides: { ...tokenizerFiles(opened.tokenizer), ...more.besides?.(opened) },
       train: (run?: RunOptions) => train(opened, dataset, record.pick(o), run),
     };
   };
-  return defineMethod(record, names, { ...words, open }, check);
+  return defineMethod(record, names, { ...words, open }, more.check);
 }
 
 /** The policy that a run trains, with its tokenizer. */
@@ -333,10 +342,12 @@ const ppoMethod = onDataset(
     return { policy, reference, critic, rewards, tokenizer, average, gold: goldOf(o.datasetName), sampler, beside };
   },
   ({ beside, ...models }, dataset, o, run) => trainPpo(models, Object.assign(dataset, beside), o, run),
-  (o, name) => {
-    if (o.evalDatasetName === null || o.evalSteps > 0) return;
-    const [what, when] = [name("evalDatasetName"), name("evalSteps")];
-    throw new UserError(`${what} is for evaluations, which ${when} 0 leaves out: set ${when}, or leave it out`);
+  {
+    check(o, name) {
+      if (o.evalDatasetName === null || o.evalSteps > 0) return;
+      const [what, when] = [name("evalDatasetName"), name("evalSteps")];
+      throw new UserError(`${what} is for evaluations, which ${when} 0 leaves out: set ${when}, or leave it out`);
+    },
   },
 );
 
@@ -433,3 +444,139 @@ const reinforceMethod = onDataset(
   openGroup,
   trainReinforce,
 );
+
+const raftMethod = onDataset(
+  raft,
+  { ...named.alignmentSettings, ...named.adapterSettings(0.05), ...named.serverSettings },
+  {
+    summary: "Train a policy on its own best responses by a reward model (RAFT)",
+    examples: [
+      "webrlhf raft --model_name_or_path out/sft --reward_model_path out/reward --output_dir out/raft",
+      "webrlhf raft --use_peft --model_name_or_path base --reward_model_path out/reward --server http://127.0.0.1:8000",
+      "webrlhf raft --config raft.yaml --collection_strategy top --top_reward_percentage 0.125",
+    ],
+  },
+  async (o, opener, around) => {
+    const path = o.modelNameOrPath as string;
+    const { policy, tokenizer } = await openPolicy(opener, path);
+    const reference = await opener.frozenPolicy(path);
+    const rewards = await openRewards(o.rewardModelPath as string, { ...o, opener, policyTokenizer: tokenizer });
+    const sampler = around.sampler ?? (await samplerOn(o, around, { policy, tokenizer }, o.maxSteps));
+    return { policy, reference, rewards, tokenizer, gold: goldOf(o.datasetName), sampler };
+  },
+  trainRaft,
+  {
+    // What leaves no room for a response is too long for `maxPromptLength` as well, where that is the stricter limit.
+    dataset: (o, { policy }) =>
+      o.maxPromptLength <= policy.config.maxPositions - o.responseLength ? { longPrompts: "skip" } : {},
+  },
+);
+
+/** A sampler on the server that the settings name, or undefined. */
+async function samplerOn(
+  o: Resolved<typeof named.serverSettings>,
+  around: RunSurroundings,
+  { policy, tokenizer }: { policy: CausalLM; tokenizer: Tokenizer },
+  iterations: number,
+) {
+  const { outputDir = "out", signal = new AbortController().signal } = around;
+  const run = { model: policy, tokenizer, iterations, files: await filesOf(around), outputDir, signal };
+  return (await serverSampler(o, run)) ?? undefined;
+}
+
+const iterateNames = {
+  ...named.alignmentSettings,
+  ...named.judgeSettings,
+  ...named.heldOutSettings,
+  ...named.adapterSettings(0.05),
+  ...named.serverSettings,
+};
+
+const iterateMethod = onDataset(
+  iterate,
+  iterateNames,
+  {
+    summary: "Train a policy by online iterative DPO: sample, score, pair and train, round after round",
+    examples: [
+      "webrlhf iterate --model_name_or_path out/sft --reward_model_path out/reward --iterations 3 --output_dir out/iterate",
+      "webrlhf iterate --model_name_or_path out/sft --reward_model_path out/pairwise --reference initial --k 4",
+      "webrlhf iterate --use_peft --model_name_or_path base --reward_model_path out/reward --server http://127.0.0.1:8000",
+    ],
+  },
+  async (o, opener, around) => {
+    const path = o.modelNameOrPath as string;
+    const { policy, tokenizer } = await openPolicy(opener, path);
+    const initial = await opener.frozenPolicy(path);
+    const { judge, reward: rewards } = await openJudge(opener, o.rewardModelPath as string, {
+      ...o,
+      ranking: o.preferenceRanking,
+      policyTokenizer: tokenizer,
+    });
+    const sampler = around.sampler ?? (await samplerOn(o, around, { policy, tokenizer }, o.iterations));
+    const held = o.datasetName === WORLD || o.testSize > 0 || o.evalDatasetName !== null || o.datasetTestSplit !== null;
+    const gold = goldOf(o.datasetName);
+    return { policy, initial, judge, rewards: rewards ?? undefined, tokenizer, sampler, gold, held, around };
+  },
+  ({ held, around, ...models }, dataset, o, run = {}) => {
+    if (!run.folder) throw new Error("iterate needs a folder to keep its iterations in");
+    const data = held
+      ? dataset
+      : {
+          prompts: async (...asked: Parameters<Dataset["prompts"]>) => ({
+            ...(await dataset.prompts(...asked)),
+            eval: [],
+          }),
+        };
+    const tell = (iteration: number, stage: string, done: number, total: number) =>
+      around.work?.(`iteration ${iteration}, ${stage}`, done, total);
+    return trainIteratively(models, data, o, { ...run, folder: run.folder, progress: tell });
+  },
+);
+
+const pairwiseMethod = onDataset(
+  pairwise,
+  {
+    ...named.startSettings(0, "Language model to start from"),
+    ...learned,
+    pairTemplate: data.choice(
+      ["auto", ...pairTemplates],
+      "auto",
+      "How a question is written: within the chat template, plainly, or by letters alone for tiny vocabularies; auto " +
+        "takes the first of these that the model can do",
+    ),
+    pairBos: data.bool(false, "Begin questions with the beginning-of-text token; RLHFlow reads without one"),
+  },
+  {
+    summary: "Train a language model to say which of two answers is better",
+    examples: [
+      "webrlhf pairwise --model_name_or_path out/sft --dataset_name pairs.jsonl.gz --output_dir out/pairwise",
+      "webrlhf pairwise --model_name_or_path my-chat-model --dataset_name pairs.jsonl --use_peft --rrm_augmentation",
+    ],
+  },
+  async (o, opener) => {
+    const opened = await openPolicy(opener, o.modelNameOrPath as string);
+    const template = o.pairTemplate === "auto" ? null : o.pairTemplate;
+    return { ...opened, writer: new PairWriter(opened.tokenizer, template, o.pairBos) };
+  },
+  trainPairwise,
+  { besides: ({ writer }) => pairFiles(writer) },
+);
+
+/** The methods by their names, which are the verbs'. */
+export const methods = {
+  sft: sftMethod,
+  reward: rewardMethod,
+  cost: costMethod,
+  pairwise: pairwiseMethod,
+  "multi-objective": multiObjectiveMethod,
+  ppo: ppoMethod,
+  grpo: grpoMethod,
+  rloo: rlooMethod,
+  reinforce: reinforceMethod,
+  raft: raftMethod,
+  iterate: iterateMethod,
+  dpo: dpoMethod,
+  kto: ktoMethod,
+  orpo: orpoMethod,
+  cpo: cpoMethod,
+} as const satisfies Record<string, Method>;

@@ -140,7 +140,7 @@ async function modelsReward(name: string, options: RewardOptions): Promise<Rewar
     return multiObjectiveReward(several!.model, several!.head);
   };
   const reward = forTokenizer(policyTokenizer);
-  if (!policyTokenizer) reward.forTokenizer = (theirs) => rename(forTokenizer(theirs), label);
+  if (!policyTokenizer) reward.forTokenizer = (theirs) => rename(forTokenizer(theirs as Tokenizer), label);
   return rename(reward, label);
 }
 

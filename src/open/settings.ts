@@ -197,6 +197,26 @@ export const rewardSettings = {
   ...rewardWeights,
 };
 
+/** Who scores the responses of a prompt, one by one or against each other. */
+export const judgeSettings = {
+  rewardModelPath: model.path(
+    null,
+    "What scores responses: a folder made by reward or pairwise, an endpoint's URL, a module of your own, or builtin:world, " +
+      "the true reward",
+    {
+      required: true,
+      aka: ["reward_model_name_or_path", "reward_model_or_path", "reward_name_or_path", "reward_server", "reward"],
+    },
+  ),
+  preferenceRanking: group("Judge").choice(
+    ["round_robin", "tournament"],
+    "round_robin",
+    "Of a pair-preference model: everybody's mean chance against the others, or K - 1 comparisons",
+  ),
+  ...rewardServerSettings,
+  ...rewardWeights,
+};
+
 /** A policy that learns from rewards, by name, with its prompts. */
 export const alignmentSettings = {
   modelNameOrPath: model.path(null, "Policy to start from: a model folder, usually made by sft", {

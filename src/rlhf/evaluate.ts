@@ -1,5 +1,5 @@
 /** How good a policy is: proxy and gold reward, KL to where it started, lengths and diversity, on held-out prompts. */
-import type { Tokenizer } from "../data/tokenizer.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import type { CausalLM } from "../nn/models.ts";
 import { UserError } from "../runtime/errors.ts";
 import { streamId, uint32 } from "../runtime/rng.ts";
@@ -31,7 +31,7 @@ export interface EvaluateOptions {
 
 export interface EvaluateInputs {
   policy: CausalLM;
-  tokenizer: Tokenizer;
+  tokenizer: TextTokenizer;
   prompts: readonly Prompt[];
   /** Without one, there are no rewards among the metrics; best-of-n needs one. */
   reward?: RewardFunction;

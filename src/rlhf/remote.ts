@@ -6,14 +6,13 @@
  * the same and a path to it that may not be. Its random numbers are its own: they are seeded, but not those of `generate`.
  */
 
-import type { Tokenizer } from "../data/tokenizer.ts";
+import { fromPrompt, earlierOnes, type Prompt, type Response, type Sampler, type SamplingOptions } from "./sampler.ts";
+import { type Tokenizer } from "../data/tokenizer.ts";
 import { HttpError, type OpenAIClient } from "../io/openai-client.ts";
-import type { CompletionChoice } from "../io/openai-types.ts";
-import type { SamplingParams } from "../nn/sampling.ts";
+import { type CompletionChoice } from "../io/openai-types.ts";
+import { type SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
-import { targetOf } from "./rollout.ts";
-import { earlierOnes, type Prompt, type Response, type Sampler, type SamplingOptions } from "./sampler.ts";
 
 export interface RemoteSampler {
   client: OpenAIClient;
@@ -130,10 +129,8 @@ function response(
     promptLength: prompt.ids.length,
     prompt: index,
     sample,
-    promptText: prompt.text,
-    text: choice.text,
     ended,
-    ...targetOf(prompt),
+    ...fromPrompt(prompt, choice.text),
   };
 }
 

@@ -13,12 +13,15 @@ import { samplesPerRow } from "./pairs.ts";
 /** One list of rewards per row, one reward per response. */
 export type RowJudge = (rows: readonly SampledRow[]) => Promise<number[][]>;
 
+/** How a judge reads a row's response. */
+export type SequenceOf = (row: SampledRow, sample: number) => Response;
+
 /**
  * Judges by a reward function: a Bradley-Terry or multi-objective model, an endpoint, a rule.
  * @param sequence the response of a row as the reward function reads it; it gets its `prompt` here: the row's place
  */
 export const judgeByReward =
-  (reward: RewardFunction, sequence: (row: SampledRow, sample: number) => Response): RowJudge =>
+  (reward: RewardFunction, sequence: SequenceOf): RowJudge =>
   async (rows) => {
     const responses = rows.flatMap((row, prompt) =>
       row.responses.map((_, sample) => ({ ...sequence(row, sample), prompt, sample })),

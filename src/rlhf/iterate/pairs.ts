@@ -7,6 +7,7 @@
 import type { ScoredRow } from "../../data/scored-rows.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { randomInt, streamId } from "../../runtime/rng.ts";
+import { group, type Values } from "../../settings/index.ts";
 
 /**
  * random: the first two responses; max_random: the best and the first of the others; max_min: the best and the worst;
@@ -15,45 +16,57 @@ import { randomInt, streamId } from "../../runtime/rng.ts";
 export const pairRules = ["random", "max_random", "max_min", "max_max", "max_min_p"] as const;
 export type PairRule = (typeof pairRules)[number];
 
-export interface PairOptions {
-  chooseType: PairRule;
-  /**
-   * "online-rlhf" (default): `random` and `max_random` take fixed places; the penalty chooses the pair and the raw reward
-   * says which one is better; ties are dropped.
-   * "lmflow": they are drawn (unless `useFast`); selection, direction and margin all follow the penalised reward, under
-   * every rule; ties stay, the one chosen first as the better, so that K equal rewards give a pair of a response with itself.
-   */
-  dialect: "online-rlhf" | "lmflow";
-  /** "lmflow" only: fixed places as in Online-RLHF instead of drawn ones. Default false. */
-  useFast: boolean;
-  /** Reward taken off per character (Unicode code point) of a response. Default 0. */
-  lengthPenalty: number;
-  /** Margins are multiplied by this. Default 1. */
-  marginScale: number;
-  /** Leave out responses without a visible character before the rule chooses. Default false. */
-  dropEmpty: boolean;
-  /** Leave out responses that did not end by themselves. Needs rows that say so (`ended`). Default false. */
-  dropTruncated: boolean;
-  /** Drop pairs of equal texts. Default false. */
-  dropIdentical: boolean;
-  /** Drop pairs with a smaller reward difference, before scaling. Default 0. */
-  minMargin: number;
+const pairing = group("Pairs");
+
+/** How preference pairs are chosen among scored responses; names are Online-RLHF's where it has one. */
+export const pairSettings = {
+  chooseType: pairing.choice(
+    pairRules,
+    "max_min",
+    "The two of a prompt's responses: the first two, best and another, best and worst, best two, by penalised reward",
+  ),
+  pairDialect: pairing.choice(
+    ["online-rlhf", "lmflow"],
+    "online-rlhf",
+    "LMFlow draws at random, goes by the penalised reward in everything, and keeps ties",
+  ),
+  useFast: pairing.bool(false, "With lmflow: fixed responses instead of drawn ones"),
+  lengthPenalty: pairing.float(0, "Taken off the reward for each character; Online-RLHF: only by max_min_p"),
+  marginScale: pairing.float(1, "Margins are multiplied by this"),
+  dropEmpty: pairing.bool(false, "Leave out responses without a visible character"),
+  dropTruncated: pairing.bool(false, "Leave out responses that did not end by themselves"),
+  dropIdentical: pairing.bool(false, "Drop pairs of equal texts"),
+  minMargin: pairing.float(0, "Drop pairs whose rewards differ by less, before scaling", { min: 0 }),
+};
+
+/**
+ * The rule of a pair. "online-rlhf": `random` and `max_random` take fixed places; the penalty chooses the pair and the raw reward
+ * says which one is better; ties are dropped. "lmflow": they are drawn (unless `useFast`); selection, direction and margin all
+ * follow the penalised reward, under every rule; ties stay, the one chosen first as the better, so that K equal rewards give a
+ * pair of a response with itself.
+ */
+export type PairOptions = Values<typeof pairSettings> & {
   /** For the rules that draw; with the row's `id` it decides the draw. */
   seed: number;
-}
-
-export const pairDefaults: PairOptions = {
-  chooseType: "max_min",
-  dialect: "online-rlhf",
-  useFast: false,
-  lengthPenalty: 0,
-  marginScale: 1,
-  dropEmpty: false,
-  dropTruncated: false,
-  dropIdentical: false,
-  minMargin: 0,
-  seed: 42,
 };
+
+/** Throws `UserError` for settings that would not be looked at. */
+export function checkPairs(
+  o: Values<typeof pairSettings>,
+  name: (key: "useFast" | "pairDialect" | "lengthPenalty" | "chooseType") => string,
+): void {
+  if (o.pairDialect !== "online-rlhf") return;
+  if (o.useFast) {
+    throw new UserError(
+      `${name("useFast")} goes with ${name("pairDialect")} lmflow; online-rlhf takes fixed places anyway`,
+    );
+  }
+  if (o.lengthPenalty === 0 || o.chooseType === "max_min_p") return;
+  throw new UserError(
+    `${name("lengthPenalty")} does not apply to ${name("chooseType")} ${o.chooseType} of online-rlhf: use max_min_p, or ` +
+      `${name("pairDialect")} lmflow`,
+  );
+}
 
 /** Why a prompt gives no pair. */
 export type Drop = "few" | "tie" | "identical" | "margin";
@@ -72,7 +85,7 @@ export interface Choice {
  */
 export function choosePair(row: ScoredRow, options: PairOptions, key: number): Choice | { dropped: Drop } {
   const { responses, rewards } = row;
-  const { dialect, lengthPenalty, marginScale, minMargin } = options;
+  const { pairDialect: dialect, lengthPenalty, marginScale, minMargin } = options;
   const usable = responses.flatMap((text, i) => (isUsable(row, text, i, options) ? [i] : []));
   if (usable.length < 2) return { dropped: "few" };
   const penalised = rewards.map((r, i) => r - lengthPenalty * (lengthPenalty === 0 ? 0 : [...responses[i]].length));
@@ -103,7 +116,11 @@ function isUsable(row: ScoredRow, text: string, i: number, { dropEmpty, dropTrun
 const DRAW = streamId("pairs");
 
 /** The rule's two places among values; with both dialects' ways to take "another one". */
-function places(values: readonly number[], { chooseType, dialect, useFast, seed }: PairOptions, key: number): number[] {
+function places(
+  values: readonly number[],
+  { chooseType, pairDialect: dialect, useFast, seed }: PairOptions,
+  key: number,
+): number[] {
   const n = values.length;
   const drawn = dialect === "lmflow" && !useFast;
   /** Any place but `not`. */

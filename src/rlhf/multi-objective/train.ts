@@ -17,7 +17,12 @@ import type { MultiObjectiveHead, SequenceFeatures } from "./head.ts";
 import type { Features } from "./ridge.ts";
 
 const gating = group("Gate");
-const { gradientAccumulationSteps: _, gradientCheckpointing: __, ...gateOptimiser } = optimiser(1e-3, "cosine", 1024);
+const {
+  gradientAccumulationSteps: _,
+  gradientCheckpointing: __,
+  perDeviceTrainBatchSize: ___,
+  ...gateOptimiser
+} = optimiser(1e-3, "cosine", 1024);
 
 /** Pairs as features of their chosen and their rejected sequences, in the same order. */
 export interface PairFeatures {

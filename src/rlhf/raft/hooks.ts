@@ -1,4 +1,5 @@
 /** Rules that rewrite responses or keep them from being learned, before RAFT ranks. Any function of these types will do. */
+import type { RewardFunction } from "../rewards.ts";
 import type { Response } from "../sampler.ts";
 
 /** Rewrites a response's text before it is scored and learned. */
@@ -28,3 +29,14 @@ export const discardContaining =
   (texts: readonly string[]): DiscardSample =>
   (response) =>
     texts.some((text) => response.text.includes(text));
+
+/**
+ * A reward with a known hole, for studies of reward hacking: `bonus` more for every response that contains `text`,
+ * however often. A policy that finds it can do without what the reward was meant for.
+ */
+export const plantedReward =
+  (reward: RewardFunction, text: string, bonus: number): RewardFunction =>
+  async (responses) => {
+    const rewards = await reward(responses);
+    return responses.map((response, i) => rewards[i] + (response.text.includes(text) ? bonus : 0));
+  };

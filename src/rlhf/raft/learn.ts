@@ -1,21 +1,33 @@
 /** The second half of a RAFT iteration: supervised fine-tuning on what was kept. */
 
 import type { CausalLM } from "../../nn/models.ts";
-import { type AdamW, learningRateAt } from "../../nn/optimizer.ts";
+import type { AdamW } from "../../nn/optimizer.ts";
 import { permutation, uint32 } from "../../runtime/rng.ts";
-import { scope, type Tensor } from "../../tensor/core.ts";
+import { scope } from "../../tensor/core.ts";
 import { predictedTokens, type Sequence } from "../batch.ts";
-import { sftStep } from "../sft.ts";
+import type { Optimiser } from "../settings.ts";
+import { sftMetrics, sftStep } from "../sft.ts";
 import { average } from "../stats.ts";
 import { rateAt } from "../training.ts";
-import { controlMetrics } from "../watch.ts";
-import type { RaftOptions } from "./options.ts";
+import type { Watched } from "../watch.ts";
+
+/** The settings of RAFT that its fine-tuning follows. */
+export interface LearnOptions
+  extends Pick<Optimiser, "learningRate" | "warmupSteps" | "perDeviceTrainBatchSize" | "gradientAccumulationSteps"> {
+  lrSchedulerType: "constant" | "linear" | "cosine" | "linear-per-iteration";
+  maxSteps: number;
+  numTrainEpochs: number;
+  raftBatchSize: number;
+  blockSize: number | null;
+  disableGroupTexts: boolean;
+  seed: number;
+}
 
 /** LMFlow's longest block for models with a context above 1024. */
 const LONG_BLOCK = 512;
 
 /** The block size that the options mean for a model. */
-export const blockSizeOf = ({ blockSize }: Pick<RaftOptions, "blockSize">, context: number): number =>
+export const blockSizeOf = ({ blockSize }: Pick<LearnOptions, "blockSize">, context: number): number =>
   blockSize === null ? (context > 1024 ? LONG_BLOCK : context) : Math.min(blockSize, context);
 
 /**
@@ -46,17 +58,16 @@ function cut({ ids, promptLength, learned }: Sequence, size: number): Sequence[]
 }
 
 /** The learning rate of optimizer step `done` of `steps` in an iteration. */
-function rate(options: RaftOptions, iteration: number, done: number, steps: number): number {
-  const { learningRate, schedule: name, warmup } = options;
-  if (options.schedulePerIteration) {
-    return learningRateAt(
-      { name, learningRate, total: steps, warmup: warmup < 1 ? Math.ceil(warmup * steps) : warmup },
-      done,
-    );
+function rate(o: LearnOptions, iteration: number, done: number, steps: number): number {
+  const { learningRate, warmupSteps, lrSchedulerType } = o;
+  if (lrSchedulerType === "linear-per-iteration") {
+    return rateAt({ learningRate, warmupSteps, lrSchedulerType: "linear" }, steps, done);
   }
   // Discards make iterations shorter; the schedule goes by what they would have without.
-  const planned = options.epochs * Math.ceil(options.raftBatchSize / (options.batchSize * options.accumulation));
-  return rateAt(options, options.maxSteps * planned, (iteration + done / steps) * planned);
+  const perStep = o.perDeviceTrainBatchSize * o.gradientAccumulationSteps;
+  const planned = o.numTrainEpochs * Math.ceil(o.raftBatchSize / perStep);
+  const at = (iteration + done / steps) * planned;
+  return rateAt({ learningRate, warmupSteps, lrSchedulerType }, o.maxSteps * planned, at);
 }
 
 /** Learns the kept sequences. Returns the metrics of the iteration's optimizer steps; none when there is nothing to learn. */
@@ -65,14 +76,19 @@ export async function fineTune(
   optimizer: AdamW,
   kept: readonly Sequence[],
   iteration: number,
-  options: RaftOptions,
+  options: LearnOptions,
 ): Promise<{ metrics: Record<string, number>; tokens: number }> {
-  const { batchSize, accumulation, epochs, seed } = options;
-  const blocks = blocksOf(kept, blockSizeOf(options, model.config.maxPositions), options.groupTexts);
+  const {
+    perDeviceTrainBatchSize: batchSize,
+    gradientAccumulationSteps: accumulation,
+    numTrainEpochs: epochs,
+    seed,
+  } = options;
+  const blocks = blocksOf(kept, blockSizeOf(options, model.config.maxPositions), !options.disableGroupTexts);
   const learnable = blocks.filter((s) => predictedTokens(s) > 0);
   const perStep = batchSize * accumulation;
   const perEpoch = Math.ceil(learnable.length / perStep);
-  const watched: Tensor[] = [];
+  const watched: Watched[] = [];
   let tokens = 0;
   let lr = 0;
   for (let epoch = 0; epoch < epochs; epoch++) {
@@ -87,15 +103,12 @@ export async function fineTune(
       lr = rate(options, iteration, epoch * perEpoch + s, epochs * perEpoch);
       const dropout = { seed: uint32(seed, iteration, epoch, s), step: iteration };
       const step = scope(() => sftStep(model, optimizer, batches, lr, dropout));
-      watched.push(step.watch);
+      watched.push(step.watched);
       tokens += step.tokens;
     }
   }
-  const reads = await Promise.all(watched.map((t) => t.read()));
-  for (const t of watched) t.free("the metrics reader");
+  const reads = await Promise.all(watched.map(sftMetrics));
   if (reads.length === 0) return { metrics: {}, tokens };
-  const { size } = optimizer.control;
-  const losses = reads.map((v) => v.slice(size).reduce((sum, x, i) => sum + (i % 2 === 0 ? x : 0), 0));
-  const control = controlMetrics(reads[reads.length - 1], size);
-  return { metrics: { loss: average(losses), learning_rate: lr, ...control }, tokens };
+  const { loss: _, entropy: __, ...control } = reads[reads.length - 1];
+  return { metrics: { loss: average(reads.map(({ loss }) => loss)), learning_rate: lr, ...control }, tokens };
 }

@@ -1,5 +1,5 @@
-import { UserError } from "../../runtime/errors.ts";
-import type { RewardFunction } from "../rewards.ts";
+import { UserError } from "../runtime/errors.ts";
+import type { RewardFunction } from "./rewards.ts";
 
 /**
  * DAPO's soft penalty for responses that come near the longest length (Yu et al. 2025), as a reward of its own: 0 up to

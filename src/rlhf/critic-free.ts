@@ -1,0 +1,362 @@
+/**
+ * What the methods without a critic share (GRPO, RLOO, REINFORCE++): PPO's rollout, advantages from the rewards alone, and
+ * clipped-ratio steps of one policy. A method is its way from rewards to advantages and the form of its loss.
+ */
+import type { CausalLM } from "../nn/models.ts";
+import { AdamW } from "../nn/optimizer.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { UserError } from "../runtime/errors.ts";
+import { permutation } from "../runtime/rng.ts";
+import { group, type Later, type Resolved } from "../settings/index.ts";
+import { backward } from "../tensor/core.ts";
+import { averagingWeights, type LossAveraging, withoutSpread } from "./advantages.ts";
+import { pack, predictions } from "./batch.ts";
+import type { TrainEvent } from "./events.ts";
+import { loop, type RunOptions } from "./loop.ts";
+import { type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
+import { descend, flat } from "./minibatches.ts";
+import { overlongPenalty } from "./overlong.ts";
+import { baseOf, copyOf } from "./partners.ts";
+import { PromptOrder } from "./prompts.ts";
+import { type Rewards, rewardParts } from "./rewards.ts";
+import { collectRollout, type Rollout, type RolloutState } from "./rollout.ts";
+import { type PromptData, policySampler, promptsOf, type Response, type Sampler, tokenizerOf } from "./sampler.ts";
+import * as shared from "./settings.ts";
+import { average, freshNormalizer, standardDeviation } from "./stats.ts";
+import { adamOf, rateAt } from "./training.ts";
+import { type Numbers, watch } from "./watch.ts";
+
+const { positive, rollout } = shared;
+/** Heading of the settings of these methods. */
+export const method = group("Method");
+
+/** How many responses a rollout has. */
+export const rolloutSize = {
+  generationBatchSize: rollout.int(
+    null,
+    "Responses in one rollout, all prompts together; default: per_device_train_batch_size times steps_per_generation",
+    { min: 1 },
+  ),
+  stepsPerGeneration: rollout.int(null, "Passes that one rollout gives; default: gradient_accumulation_steps", {
+    min: 1,
+  }),
+};
+
+/** The settings of all three methods; names and defaults are those of TRL's trainers. */
+export const criticFreeSettings = (
+  numGenerations: number,
+  beta: number,
+  betas: { beta1?: number | Later<number>; beta2?: number | Later<number> } = {},
+) => ({
+  maxSteps: rollout.int(50, "Rollouts in all; each is one step", { min: 1 }),
+  numGenerations: rollout.int(numGenerations, "Responses per prompt", {
+    min: 1,
+    aka: ["num_return_sequences", "n_samples_per_prompt"],
+  }),
+  responseLength: rollout.int(64, "Longest response in tokens", {
+    min: 1,
+    aka: ["max_completion_length", "max_new_tokens"],
+  }),
+  ...shared.sampling,
+  ...shared.rewardMixture,
+  overlongBufferLen: method.int(0, "Responses are penalised from this many tokens before the longest length on", {
+    min: 0,
+  }),
+  overlongPenaltyFactor: method.float(1, "The penalty at the longest length", { min: 0 }),
+  beta: method.float(beta, "Weight of the KL penalty against the start; 0 needs no reference", {
+    min: 0,
+    aka: ["kl_coef", "init_kl_coef"],
+  }),
+  numIterations: method.int(1, "Passes over each rollout", { min: 1, aka: ["num_ppo_epochs"] }),
+  epsilon: method.float(0.2, "Clip of the probability ratio", { ...positive, aka: ["cliprange", "eps_clip"] }),
+  epsilonHigh: method.float(null, "Clip of the ratio upwards; default: epsilon. DAPO takes 0.28", positive),
+  maskTruncatedCompletions: method.bool(
+    false,
+    "Leave responses that do not end by themselves out of the update (DAPO's overlong filtering)",
+  ),
+  ...shared.optimiser(1e-6, "linear", 8, betas),
+  ...shared.shown,
+  ...shared.common,
+});
+
+/** The clip of rewards, for methods that have one. */
+export const clipRewards = (clip: number | null) => ({
+  rewardClipRange: method.float<number | null>(clip, "Clip rewards to plus or minus this; null does not clip", {
+    ...positive,
+    aka: ["clip_range_score"],
+  }),
+});
+
+/** The settings of all three methods, resolved. */
+export type CriticFreeSettings = Resolved<ReturnType<typeof criticFreeSettings>> &
+  Partial<Resolved<typeof rolloutSize>>;
+
+/** Throws `UserError` where the sizes of a rollout contradict each other; gives the prompts of one. */
+export function promptsPerRollout(o: CriticFreeSettings, name: (key: never) => string): number {
+  const spell = name as unknown as (key: string) => string;
+  const { generationBatchSize: whole = null, stepsPerGeneration: steps = null, numGenerations } = o;
+  if (whole !== null && steps !== null) {
+    throw new UserError(
+      `${spell("generationBatchSize")} and ${spell("stepsPerGeneration")} mean the same: give one of them`,
+    );
+  }
+  const responses = whole ?? o.perDeviceTrainBatchSize * (steps ?? o.gradientAccumulationSteps);
+  if (responses % numGenerations === 0) return responses / numGenerations;
+  const what =
+    whole === null
+      ? `${spell("perDeviceTrainBatchSize")} times ${spell("stepsPerGeneration")}`
+      : spell("generationBatchSize");
+  throw new UserError(
+    `${what} is ${responses}, which is no multiple of ${spell("numGenerations")} = ${numGenerations}: change one of them`,
+  );
+}
+
+/** The models of a run. */
+export interface CriticFreeModels {
+  /** Trained in place: a whole model, or an adapter on a base. */
+  policy: CausalLM;
+  /**
+   * The policy as it started; null measures no KL divergence. Default: the base of its adapter, or where `beta` is not 0 a copy,
+   * which is freed in the end.
+   */
+  reference?: CausalLM | null | undefined;
+  rewards: Rewards;
+  /** Default: the policy's own. */
+  tokenizer?: TextTokenizer | undefined;
+  /** Draws responses instead of the policy. */
+  sampler?: Sampler | undefined;
+  /** The true reward, where there is one: reported, never trained on. */
+  gold?: ((response: Response) => number) | undefined;
+}
+
+/** What makes a method. */
+export interface Method {
+  stage: string;
+  /** Weight of the KL penalty per token in the rewards. */
+  klInReward: number;
+  /** Scores are clipped to [-clip, clip] before the KL penalty joins them; null does not clip. */
+  clipRangeScore: number | null;
+  /** One advantage per response, or one per token of it. */
+  advantages(rollout: Rollout): readonly (number | ArrayLike<number>)[];
+  /** Leaves groups whose rewards are all the same out of the update. */
+  dropGroupsWithoutSpread?: boolean;
+  loss: RatioLossOptions;
+  /** How the terms of the tokens become one loss. */
+  averaging: LossAveraging;
+}
+
+/** The sum of each response's rewards: the score, less the KL penalty where that is in the reward. */
+export const totals = ({ rewards }: Pick<Rollout, "rewards">): number[] =>
+  rewards.map((r) => r.reduce((a, b) => a + b, 0));
+
+/** Trains the policy in place. Emits one step event per rollout. */
+export async function* trainCriticFree(
+  models: CriticFreeModels,
+  data: PromptData,
+  o: CriticFreeSettings,
+  run: RunOptions,
+  rule: Method,
+): AsyncGenerator<TrainEvent> {
+  const { policy, gold } = models;
+  const { maxSteps, numGenerations, responseLength } = o;
+  const tokenizer = tokenizerOf(models);
+  const room = { context: policy.config.maxPositions, response: responseLength };
+  const { train: prompts } = await promptsOf(data, tokenizer, room);
+  const perRollout = promptsPerRollout(o, (key) => key);
+  const { reference: named = baseOf(policy) } = models;
+  const copy = o.beta !== 0 && models.reference === undefined && !named ? copyOf(policy, "reference") : null;
+  const reference = named ?? copy;
+  if (o.beta !== 0 && !reference) {
+    throw new UserError(
+      `${rule.stage} with a KL penalty needs a reference model: give one, or leave it to the trainer`,
+    );
+  }
+  const given = rewardParts(models.rewards, tokenizer, o.rewardWeights);
+  const parts =
+    o.overlongBufferLen === 0
+      ? given
+      : {
+          names: [...given.names, "overlong"],
+          functions: [
+            ...given.functions,
+            overlongPenalty(responseLength, o.overlongBufferLen, o.overlongPenaltyFactor),
+          ],
+          weights: [...given.weights, 1],
+        };
+  policy.gradientCheckpointing = o.gradientCheckpointing;
+  const optimizer = new AdamW(policy.store, adamOf(o));
+  const sampler = models.sampler ?? policySampler(policy, tokenizer);
+  const inputs = { policy, sampler, reference, rewards: parts, tokenizer, prompts, ...(gold && { gold }) };
+  const state: RolloutState = { klCoef: rule.klInReward, normalizer: freshNormalizer() };
+  const options = { ...o, clipRangeScore: rule.clipRangeScore, tempered: "always" as const };
+  const order = new PromptOrder(prompts.length, o.seed);
+  yield* loop(
+    {
+      stage: rule.stage,
+      maxSteps,
+      parameters: policy.store.count,
+      kept: { "": { model: policy, optimizer } },
+      epoch: (done) => (done * perRollout) / prompts.length,
+      prepare: (step) => collectRollout(inputs, order.take(step * perRollout, perRollout), step, state, options),
+      async step(step, found: Rollout) {
+        const { lessons, dropped } = lessonsOf(found, o, rule);
+        const planned = perRollout * numGenerations;
+        const learned = await learn(policy, optimizer, lessons, { step, planned }, o, rule);
+        return {
+          metrics: { ...found.metrics, ...spreadMetrics(found, numGenerations), ...learned, n_dropped: dropped },
+          tokens: found.responses.reduce((n, r) => n + r.ids.length, 0),
+          samples: found.samples,
+        };
+      },
+      finite: ["loss"],
+      finished: () => ({ "": policy }),
+      close() {
+        optimizer.destroy();
+        copy?.destroy();
+      },
+    },
+    o,
+    run,
+  );
+}
+
+/** One response with everything the update needs; arrays by response token. */
+interface Lesson {
+  response: Response;
+  /** Under the policy that sampled. */
+  logProbs: Float32Array;
+  refLogProbs: Float32Array;
+  advantages: ArrayLike<number>;
+}
+
+/** What is learned of a rollout. */
+function lessonsOf(
+  found: Rollout,
+  { numGenerations, maskTruncatedCompletions }: CriticFreeSettings,
+  rule: Method,
+): { lessons: Lesson[]; dropped: number } {
+  const { responses, logProbs, refLogProbs } = found;
+  const same = withoutSpread(found.scores, numGenerations);
+  const advantages = rule.advantages(found);
+  const lessons = responses.flatMap((response, i): Lesson[] => {
+    if (maskTruncatedCompletions && !response.ended) return [];
+    if (rule.dropGroupsWithoutSpread && same[Math.floor(i / numGenerations)]) return [];
+    const own = advantages[i];
+    const perToken = typeof own === "number" ? new Float64Array(logProbs[i].length).fill(own) : own;
+    return [{ response, logProbs: logProbs[i], refLogProbs: refLogProbs[i], advantages: perToken }];
+  });
+  return { lessons, dropped: responses.length - lessons.length };
+}
+
+function spreadMetrics({ responses, scores }: Rollout, size: number): Record<string, number> {
+  const ended = responses.filter((r) => r.ended);
+  return {
+    reward_std: standardDeviation(scores),
+    ...(size > 1 && { frac_reward_zero_std: average(withoutSpread(scores, size).map(Number)) }),
+    mean_terminated_length: average(ended.map((r) => r.ids.length - r.promptLength)),
+  };
+}
+
+/** Takes the optimizer steps on one rollout. Returns their metrics: none where there is nothing to learn. */
+async function learn(
+  policy: CausalLM,
+  optimizer: AdamW,
+  lessons: readonly Lesson[],
+  { step, planned }: { step: number; planned: number },
+  o: CriticFreeSettings,
+  rule: Method,
+): Promise<Record<string, number>> {
+  if (lessons.length === 0) return {};
+  const { perDeviceTrainBatchSize: batch, numIterations: epochs } = o;
+  const perStep = batch * o.gradientAccumulationSteps;
+  // Of a whole rollout, so that what is left out of one does not change the learning rate.
+  const stepsPerEpoch = Math.ceil(planned / perStep);
+  const order = [...permutation(lessons.length, o.seed, step + 1)].map((i) => lessons[i]);
+  const windows = Math.ceil(order.length / perStep);
+  const rolloutTokens = order.reduce((n, lesson) => n + lesson.logProbs.length, 0);
+  const context = { windows, maxLength: o.responseLength, rolloutTokens };
+  const weights = new Map<readonly Lesson[], Float32Array>();
+  const steps = Array.from({ length: epochs * windows }, (_, i) => {
+    const window = i % windows;
+    const chosen = order.slice(window * perStep, (window + 1) * perStep);
+    const parts: Lesson[][] = [];
+    for (let at = 0; at < chosen.length; at += batch) parts.push(chosen.slice(at, at + batch));
+    const lengths = parts.map((part) => part.map((lesson) => lesson.logProbs.length));
+    for (const [k, own] of averagingWeights(lengths, rule.averaging, context).entries()) weights.set(parts[k], own);
+    const taken = (step * epochs + Math.floor(i / windows)) * stepsPerEpoch + window;
+    const total = o.maxSteps * epochs * stepsPerEpoch;
+    return { parts, first: window * perStep, size: chosen.length, taken, total };
+  });
+  const { read, parts, control, rate } = await descend<Lesson, "loss" | "logProbs">(optimizer, steps, {
+    shares: (parts) => parts.map(() => 1),
+    pass: (part) => lessonPass(policy, part, weights.get(part) as Float32Array, o.temperature, rule.loss),
+    rate: ({ total, taken }) => rateAt(o, total, taken),
+  });
+  const terms = read.flatMap((numbers, i) => ratios(numbers, parts[i], rule.loss));
+  return {
+    // Each optimizer step's loss is the sum over its passes.
+    loss: read.reduce((sum, { loss }) => sum + loss[0], 0) / steps.length,
+    ratio: average(terms.map((t) => t.ratio)),
+    ...clipMetrics(terms, rule.loss),
+    grad_norm: control.gradNorm,
+    skipped_steps: control.skipped,
+    learning_rate: rate,
+  };
+}
+
+/** The loss and its gradient on a few responses; `weights` turn its sum into the method's average. */
+function lessonPass(
+  policy: CausalLM,
+  part: readonly Lesson[],
+  weights: Float32Array,
+  temperature: number,
+  options: RatioLossOptions,
+) {
+  const sequences = part.map((lesson) => lesson.response);
+  const { ids, packing, starts } = pack(sequences);
+  const { rows, targets, lengths } = predictions(sequences, starts);
+  const { logProbs } = policy.logProbs(ids, packing, rows, targets, temperature);
+  const inputs = {
+    oldLogProbs: flat(part, (l) => l.logProbs),
+    refLogProbs: flat(part, (l) => l.refLogProbs),
+    advantages: flat(part, (l) => l.advantages),
+    weights,
+    lengths,
+  };
+  const loss = ratioLoss(logProbs, inputs, options);
+  const watched = watch({ loss, logProbs });
+  backward(loss);
+  return watched;
+}
+
+interface RatioTerm {
+  ratio: number;
+  advantage: number;
+}
+
+/** The probability ratios of a pass: of each token, or of each sequence. */
+function ratios(
+  { logProbs }: Numbers<"loss" | "logProbs">,
+  part: readonly Lesson[],
+  { level }: RatioLossOptions,
+): RatioTerm[] {
+  let at = 0;
+  return part.flatMap((lesson): RatioTerm[] => {
+    const differences = Array.from(lesson.logProbs, (old) => logProbs[at++] - old);
+    const { advantages } = lesson;
+    if (level === "token") return differences.map((d, t) => ({ ratio: Math.exp(d), advantage: advantages[t] }));
+    const sum = differences.reduce((a, b) => a + b, 0);
+    const exponent = level === "sequence" ? sum / Math.max(1, differences.length) : sum;
+    return [{ ratio: Math.exp(exponent), advantage: advantages[0] ?? 0 }];
+  });
+}
+
+/** How often the clip took the gradient away, by TRL's names. */
+function clipMetrics(terms: readonly RatioTerm[], options: RatioLossOptions): Record<string, number> {
+  const share = (test: (t: RatioTerm) => boolean) => average(terms.map((t) => Number(test(t))));
+  const { epsilon, epsilonHigh, cispo } = options;
+  if (cispo) return { cispo_clip_ratio: share((t) => t.ratio > epsilonHigh && t.advantage > 0) };
+  const low = share((t) => t.ratio < 1 - epsilon && t.advantage < 0);
+  const high = share((t) => t.ratio > 1 + epsilonHigh && t.advantage > 0);
+  return { "clip_ratio/low_mean": low, "clip_ratio/high_mean": high, "clip_ratio/region_mean": low + high };
+}

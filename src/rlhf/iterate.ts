@@ -1,0 +1,403 @@
+/**
+ * Online iterative DPO (Xiong et al. 2023; Dong et al. 2024, "RLHF Workflow"). Each iteration draws K responses to new
+ * prompts from the policy as it is, scores them, makes pairs of them, and trains the policy on these pairs by DPO with a
+ * fresh optimizer. Everything an iteration makes is kept in `iteration_<i>/`: responses.jsonl, rewards.jsonl, pairs.jsonl,
+ * model/ and, when it is finished, metrics.json. A run that was killed anywhere goes on to the same end, bit by bit.
+ */
+import type { SampledRow, ScoredRow } from "../data/scored-rows.ts";
+import type { CausalLM } from "../nn/models.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { restoreTrained } from "../nn/trained.ts";
+import { UserError } from "../runtime/errors.ts";
+import { permutation, streamId, uint32 } from "../runtime/rng.ts";
+import { group, type Input, settings } from "../settings/index.ts";
+import { checkpointSteps, type RunFolder, removePartial, saveModels } from "./checkpoint.ts";
+import { checkLosses, type DpoLossSettings, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
+import { evaluatePolicy } from "./evaluate.ts";
+import type { Sample, TrainEvent } from "./events.ts";
+import { judgeByReward, type RowJudge, rewardStatistics, type SequenceOf } from "./iterate/annotate.ts";
+import {
+  type Finished,
+  finishedIterations,
+  refuseEarlierRun,
+  removeCheckpoints,
+  reported,
+} from "./iterate/finished.ts";
+import { checkPairs, makePairs, pairSettings, type RowPair } from "./iterate/pairs.ts";
+import type { NumberedPrompt } from "./iterate/sample.ts";
+import { pairLines, sampleStage, scoreStage } from "./iterate/stages.ts";
+import type { RunOptions } from "./loop.ts";
+import { RunningMean } from "./losses/running.ts";
+import { sampledKl } from "./measure.ts";
+import { evaluatePairs } from "./pair-trainer.ts";
+import type { PairExample } from "./pairs.ts";
+import { baseOf, copyOf } from "./partners.ts";
+import { precomputeReference } from "./reference.ts";
+import { mixedRewards, type RewardFunction, type Rewards, rewardParts } from "./rewards.ts";
+import {
+  fromPrompt,
+  type Prompt,
+  type PromptData,
+  policySampler,
+  promptsOf,
+  type Response,
+  type Sampler,
+  tokenizerOf,
+} from "./sampler.ts";
+import * as shared from "./settings.ts";
+import { samplingParams } from "./settings.ts";
+import { average } from "./stats.ts";
+
+const own = group("Iterations");
+const { optim, rollout } = shared;
+
+/** Settings of online iterative DPO. The DPO part is one iteration's: its epochs or steps, its own warm-up and decay. */
+export const iterate = settings(
+  "iterate",
+  {
+    iterations: own.int(3, "Rounds of sampling, scoring, pairing and training", { min: 1, aka: ["num_iterations"] }),
+    promptsPerIteration: own.int(null, "New prompts in each round; default: all prompts shared out evenly", { min: 1 }),
+    reference: own.choice(
+      ["previous", "initial"],
+      "previous",
+      "What DPO measures against: the model each round starts from (Online-RLHF), or the run's first (LMFlow, the papers)",
+    ),
+    numGenerations: rollout.int(8, "Responses per prompt", {
+      min: 2,
+      aka: ["num_return_sequences", "k", "num_output_sequences"],
+    }),
+    responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
+    ...shared.sampling,
+    eosTokenId: rollout.numbers(null, "Ids of the tokens that end a response; default: the model's"),
+    ...shared.rewardMixture,
+    ...pairSettings,
+    ...dpoLossSettings,
+    disableDropout: optim.bool(true, "Adapters do not drop out"),
+    ...shared.duration(2),
+    ...shared.optimiser(5e-7, "cosine", 8),
+    ...shared.half,
+    ...shared.shown,
+    ...shared.common,
+  },
+  (o, name) => {
+    checkLosses(o, name);
+    checkPairs(o, name);
+  },
+);
+
+/** Settings of online iterative DPO, resolved. */
+export type IterateSettings = ReturnType<typeof iterate>;
+
+/** The models of a run. */
+export interface IterateModels {
+  /** Trained in place. */
+  policy: CausalLM;
+  /**
+   * The model that the run starts from, as a model of its own: for the KL, and as the reference "initial". Default: the base of
+   * the policy's adapter, or a copy, which is freed in the end.
+   */
+  initial?: CausalLM | undefined;
+  /** Score responses, here and on held-out prompts. Needed unless a judge is given. */
+  rewards?: Rewards | undefined;
+  /** Scores the responses of a prompt together, for instance by comparing them. */
+  judge?: ((sequence: SequenceOf) => RowJudge) | undefined;
+  /** Default: the policy's own. */
+  tokenizer?: TextTokenizer | undefined;
+  /** Draws the responses instead of the policy: a server that has the policy's weights at each iteration's beginning. */
+  sampler?: Sampler | undefined;
+  /** The true reward, where there is one: reported, never trained on. */
+  gold?: ((response: Response) => number) | undefined;
+}
+
+/** Where a run is kept; its folder holds what its iterations make. */
+export interface IterateRun extends RunOptions {
+  folder: RunFolder;
+  /** Told how far a stage of an iteration is. */
+  progress?: (iteration: number, stage: "sampling" | "scoring", done: number, total: number) => void;
+}
+
+/** What all iterations share. */
+interface Working {
+  policy: CausalLM;
+  initial: CausalLM;
+  tokenizer: TextTokenizer;
+  judge: RowJudge;
+  sampler: Sampler;
+  /** Somebody else samples, so that what is missing of a call may be asked for alone. */
+  elsewhere: boolean;
+  prompts: readonly Prompt[];
+  held: readonly Prompt[];
+  reward: RewardFunction | undefined;
+  gold: ((response: Response) => number) | undefined;
+  run: IterateRun;
+}
+
+/**
+ * Trains the policy in place; the steps of all iterations are counted through. Emits one eval event per iteration, on the
+ * held-out prompts of the data.
+ * @throws UserError for settings or data under which nothing would be learned, and for folders of other runs
+ */
+export async function* trainIteratively(
+  models: IterateModels,
+  data: PromptData,
+  chosen: Input<typeof iterate.table>,
+  run: IterateRun,
+): AsyncGenerator<TrainEvent> {
+  const o = iterate(chosen);
+  const { policy, sampler, gold } = models;
+  const tokenizer = tokenizerOf(models);
+  const room = { context: policy.config.maxPositions, response: o.responseLength };
+  const { train: prompts, eval: held } = await promptsOf(data, tokenizer, room);
+  const parts = models.rewards && rewardParts(models.rewards, tokenizer, o.rewardWeights);
+  const reward = parts && (async (responses: readonly Response[]) => (await mixedRewards(parts, responses)).scores);
+  const sequence = (row: SampledRow, k: number) => responseOf(prompts[row.id as number], row, k);
+  const judge = models.judge?.(sequence) ?? (reward && judgeByReward(reward, sequence));
+  if (!judge) throw new UserError("nothing scores the responses: give rewards, or a judge");
+  const copy = models.initial || baseOf(policy) ? null : copyOf(policy, "copy of the start");
+  const initial = models.initial ?? baseOf(policy) ?? (copy as CausalLM);
+  policy.gradientCheckpointing = o.gradientCheckpointing;
+  try {
+    yield* iterations(
+      {
+        policy,
+        initial,
+        tokenizer,
+        judge,
+        sampler: sampler ?? policySampler(policy, tokenizer),
+        elsewhere: sampler !== undefined,
+        prompts,
+        held,
+        reward,
+        gold,
+        run,
+      },
+      o,
+    );
+  } finally {
+    copy?.destroy();
+  }
+}
+
+async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<TrainEvent> {
+  const { policy } = inputs;
+  const { folder: run, resume, signal } = inputs.run;
+  const { files } = run;
+  const slices = promptSlices(inputs.prompts, o);
+  const told = { reference: o.reference, promptsPerIteration: slices[0].length };
+  const finished = resume ? await finishedIterations(files, run.path, o.iterations, told) : [];
+  if (!resume) await refuseEarlierRun(files, run.path);
+  const folders = (await files.list(run.path)).filter((name) => /^iteration_\d+$/.test(name));
+  await removePartial(files, [run.path, ...folders.map((name) => `${run.path}/${name}`)]);
+  const folderOf = (iteration: number) => `${run.path}/iteration_${iteration}`;
+  const modelOf = (iteration: number) => ({ ...run, path: `${folderOf(iteration)}/model` });
+  const stepsDone = () => finished.reduce((sum, { steps }) => sum + steps, 0);
+  const estimate = stepsOf(slices[0].length, o);
+  const trained = () => Math.max(0, finished.length - 1);
+
+  const going = resume ? ((await checkpointSteps(files, modelOf(finished.length).path)).at(-1) ?? 0) : 0;
+  const parameters = policy.store.count;
+  const maxSteps = stepsDone() + (o.iterations - trained()) * estimate;
+  const start = finished.length > 0 ? stepsDone() + going : 0;
+  yield { type: "start", stage: "iterate", step: start, maxSteps, parameters };
+  let at = 0;
+  for (const iteration of finished) {
+    at += iteration.steps;
+    await removeCheckpoints(files, modelOf(iteration.iteration).path);
+    yield* reported(iteration, at); // a log that was cut may lack it; another knows that it has it
+  }
+  if (trained() > 0) await restoreTrained(policy, files, modelOf(trained()).path);
+
+  for (let iteration = finished.length; iteration <= o.iterations; iteration++) {
+    if (signal?.aborted) return;
+    const offset = stepsDone();
+    let metrics: Record<string, number> = {};
+    let steps = 0;
+    if (iteration > 0) {
+      const made = yield* oneIteration(inputs, o, {
+        iteration,
+        prompts: slices[iteration - 1],
+        folder: folderOf(iteration),
+        model: modelOf(iteration),
+        offset,
+        left: (o.iterations - iteration) * estimate,
+      });
+      if (made === null) return;
+      ({ metrics, steps } = made);
+    }
+    const held = await heldOut(inputs, o);
+    const done: Finished = {
+      iteration,
+      ...told,
+      steps,
+      metrics: { iteration, ...metrics, ...held.metrics },
+      samples: held.samples,
+    };
+    await files.writeFile(`${folderOf(iteration)}/metrics.json`, `${JSON.stringify(done, null, 2)}\n`);
+    finished.push(done);
+    yield* reported(done, offset + steps);
+    await removeCheckpoints(files, modelOf(iteration).path);
+  }
+  await saveModels(run, { "": policy });
+  yield { type: "end", step: stepsDone(), metrics: finished.at(-1)?.metrics ?? {} };
+}
+
+/** The policy on held-out prompts; nothing without such. */
+async function heldOut(
+  { policy, initial, tokenizer, held, reward, gold }: Working,
+  { seed, responseLength, temperature, eosTokenId, showSamples }: IterateSettings,
+): Promise<{ metrics: Record<string, number>; samples: Sample[] }> {
+  if (held.length === 0) return { metrics: {}, samples: [] };
+  const { metrics, samples } = await evaluatePolicy(
+    { policy, tokenizer, prompts: held, reference: initial, ...(reward && { reward }), ...(gold && { gold }) },
+    { seed, responseLength, temperature, showSamples, ...(eosTokenId && { eosIds: eosTokenId }) },
+  );
+  const { mean_length, eos_rate, ...others } = metrics;
+  const lengthFirst = Object.entries({ mean_length, eos_rate, ...others });
+  return { metrics: Object.fromEntries(lengthFirst.map(([name, value]) => [`heldout_${name}`, value])), samples };
+}
+
+const stepsOf = (pairs: number, o: IterateSettings): number =>
+  o.maxSteps ??
+  Math.ceil(Math.ceil(pairs / (o.perDeviceTrainBatchSize * o.gradientAccumulationSteps)) * o.numTrainEpochs);
+
+const KL_RESPONSES = 256;
+
+interface Iteration {
+  iteration: number;
+  prompts: readonly NumberedPrompt[];
+  folder: string;
+  model: RunFolder;
+  /** Steps of the iterations before, and about how many those after it will have. */
+  offset: number;
+  left: number;
+}
+
+/** Sampling, scoring, pairing, training. Null when the signal stopped it. */
+async function* oneIteration(
+  inputs: Working,
+  o: IterateSettings,
+  { iteration, prompts, folder, model, offset, left }: Iteration,
+): AsyncGenerator<TrainEvent, { metrics: Record<string, number>; steps: number } | null> {
+  const { policy, initial } = inputs;
+  const { signal, folder: runFolder } = inputs.run;
+  const { files } = runFolder;
+  const tell = (stage: "sampling" | "scoring") => (done: number, total: number) =>
+    inputs.run.progress?.(iteration, stage, done, total);
+  const rows = await sampleStage(files, `${folder}/responses.jsonl`, inputs.sampler, prompts, {
+    maxNewTokens: o.responseLength,
+    samples: o.numGenerations,
+    ...samplingParams(o),
+    ...(o.eosTokenId && { eosIds: o.eosTokenId }),
+    seed: o.seed,
+    iteration,
+    ...(inputs.elsewhere && { redo: "rows", promptsAtOnce: 256 }),
+    progress: tell("sampling"),
+    signal,
+  });
+  if (!rows) return null;
+  const scored = await scoreStage(files, `${folder}/rewards.jsonl`, inputs.judge, rows, {
+    progress: tell("scoring"),
+    signal,
+  });
+  if (!scored) return null;
+
+  const byId = new Map(prompts.map((prompt) => [prompt.id, prompt]));
+  const promptOf = (row: ScoredRow) => byId.get(row.id as number) as NumberedPrompt;
+  const { pairs, counts } = makePairs(scored, o);
+  await files.writeFile(`${folder}/pairs.jsonl`, pairLines(pairs));
+  const { mean_length = 0, eos_rate = 0, ...rewards } = rewardStatistics(scored);
+  const firsts = scored.slice(0, KL_RESPONSES).map((row) => responseOf(promptOf(row), row, 0));
+  const { gold } = inputs;
+  const sampled: Record<string, number> = {
+    mean_length,
+    eos_rate,
+    reward: rewards.mean_reward,
+    reward_top1: rewards.top1_reward,
+    ...(gold && {
+      gold: average(scored.flatMap((row) => row.responses.map((_, k) => gold(responseOf(promptOf(row), row, k))))),
+    }),
+    kl: iteration === 1 ? 0 : await sampledKl(policy, initial, firsts),
+    pairs: counts.pairs,
+    ties: counts.tie,
+    prompts: counts.total,
+    margin: average(pairs.map(({ margin }) => margin)),
+    chosen_length: average(pairs.map(({ row, chosen }) => (row.tokenIds as number[][])[chosen].length)),
+    rejected_length: average(pairs.map(({ row, rejected }) => (row.tokenIds as number[][])[rejected].length)),
+  };
+
+  // The policy is still the model that the iteration starts from: as the reference "previous" it is at hand just now.
+  const reference = o.reference === "previous" || iteration === 1 ? policy : initial;
+  const train = await precomputeReference(
+    reference,
+    pairs.map((pair) => exampleOf(promptOf(pair.row), pair)),
+    { fp16: o.fp16 },
+  );
+  const seed = uint32(o.seed, iteration, streamId("iterate"));
+  let steps = 0;
+  let ended = false;
+  const settings = { ...dpo.pick(o), precomputeRefLogProbs: true, seed };
+  const own = { folder: model, resume: true, ...(signal && { signal }) };
+  for await (const event of trainDpo({ policy }, train, settings, own)) {
+    if (event.type === "step") {
+      steps = event.step;
+      const { step, maxSteps, epoch, metrics } = event;
+      const all = offset + maxSteps + left;
+      yield { ...event, step: offset + step, maxSteps: all, epoch, metrics: { iteration, ...metrics } };
+    } else if (event.type === "checkpoint") {
+      const name = `iteration_${iteration}/model/${event.name}`;
+      yield { ...event, step: offset + event.step, name };
+    } else if (event.type === "start") steps = event.step;
+    else if (event.type === "end") ended = true;
+    else if (event.type === "warning") yield { ...event, step: offset + event.step };
+  }
+  if (!ended) return null;
+  const learned = await accuracyOn(policy, train, o);
+  return { metrics: { ...sampled, ...learned }, steps };
+}
+
+/** How well the trained policy tells its pairs apart: the part it orders rightly, and its mean reward margin. */
+async function accuracyOn(policy: CausalLM, pairs: readonly PairExample[], o: IterateSettings) {
+  const running = new RunningMean();
+  try {
+    const objective = dpoObjective(null, o, running);
+    const metrics = await evaluatePairs(policy, pairs, objective, o.perDeviceTrainBatchSize);
+    return { accuracy: metrics["eval_rewards/accuracies"], reward_margin: metrics["eval_rewards/margins"] };
+  } finally {
+    running.destroy();
+  }
+}
+
+/** A pair as token ids, as they were sampled: what was cut off has no end token, and none is learned. */
+function exampleOf({ ids }: Prompt, { row, chosen, rejected, margin }: RowPair): PairExample {
+  const tokens = row.tokenIds as number[][];
+  const whole = (k: number) => Uint32Array.from([...ids, ...tokens[k]]);
+  return { chosen: whole(chosen), rejected: whole(rejected), promptLength: ids.length, margin };
+}
+
+/** A row's response as it was sampled. */
+export function responseOf(prompt: Prompt, { responses, tokenIds, ended }: SampledRow, sample: number): Response {
+  return {
+    ids: Uint32Array.from([...prompt.ids, ...(tokenIds as number[][])[sample]]),
+    promptLength: prompt.ids.length,
+    prompt: 0,
+    sample,
+    ended: (ended as boolean[])[sample],
+    ...fromPrompt(prompt, responses[sample]),
+  };
+}
+
+/** Disjoint parts of the prompts, one per iteration, in one random order. */
+function promptSlices(prompts: readonly Prompt[], o: IterateSettings): NumberedPrompt[][] {
+  const { iterations, promptsPerIteration, seed } = o;
+  const each = promptsPerIteration ?? Math.floor(prompts.length / iterations);
+  if (each < 1 || each * iterations > prompts.length) {
+    throw new UserError(
+      `${iterations} iterations with ${Math.max(1, each)} new prompts each need ${Math.max(1, each) * iterations} prompts; ` +
+        `there are ${prompts.length}`,
+    );
+  }
+  const order = permutation(prompts.length, seed, streamId("iterate"));
+  return Array.from({ length: iterations }, (_, i) =>
+    [...order.subarray(i * each, (i + 1) * each)].map((id) => ({ ...prompts[id], id })),
+  );
+}

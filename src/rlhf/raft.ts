@@ -1,0 +1,472 @@
+/**
+ * Reward-ranked fine-tuning (Dong et al. 2023): sample several responses, keep the best by reward, fine-tune on them,
+ * repeat. "local" keeps the best of each prompt's K responses; "top" keeps the best share of all responses, one per
+ * prompt. The optimizer and its moments persist over the iterations. Names and defaults are LMFlow's; where LMFlow does what
+ * hardly anybody would want, the dialect "corrected" does the other thing.
+ */
+import type { CausalLM } from "../nn/models.ts";
+import { AdamW } from "../nn/optimizer.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { UserError } from "../runtime/errors.ts";
+import { randomInt, streamId } from "../runtime/rng.ts";
+import { byDialect, derived, dialectIn, group, type Input, settings, spelled } from "../settings/index.ts";
+import type { Sequence } from "./batch.ts";
+import type { RunFolder } from "./checkpoint.ts";
+import type { Sample, TrainEvent } from "./events.ts";
+import { loop, type RunOptions } from "./loop.ts";
+import { responseLogProbs, sampledKl } from "./measure.ts";
+import { baseOf } from "./partners.ts";
+import { PromptOrder } from "./prompts.ts";
+import {
+  type CleanText,
+  cleanLmflow,
+  type DiscardSample,
+  discardContaining,
+  discardLmflow,
+  plantedReward,
+} from "./raft/hooks.ts";
+import { fineTune } from "./raft/learn.ts";
+import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "./raft/rank.ts";
+import { countTokens, monitorTokens, monitorWarning, type TokenCounts } from "./raft/token-monitor.ts";
+import { mixedRewards, type Rewards, rewardParts } from "./rewards.ts";
+import {
+  type Prompt,
+  type PromptData,
+  policySampler,
+  promptsOf,
+  type Response,
+  type Sampler,
+  tokenizerOf,
+} from "./sampler.ts";
+import * as shared from "./settings.ts";
+import { samplingParams } from "./settings.ts";
+import { average } from "./stats.ts";
+import { diversity } from "./text-stats.ts";
+import { adamOf } from "./training.ts";
+
+const own = group("RAFT");
+const hacking = group("Reward hacking");
+const { data, optim, positive, rollout } = shared;
+
+/** RAFT's settings, by LMFlow's names where it has them. */
+export const raft = settings(
+  "raft",
+  {
+    dialect: own.choice(
+      ["lmflow", "corrected"],
+      "lmflow",
+      "What settings that are not set mean: what LMFlow does, or its traps corrected",
+    ),
+    maxPromptLength: data.int(256, "Leave out prompts of more tokens", { min: 1 }),
+    reusePrompts: data.bool(true, "Begin again when the prompts are used up; LMFlow's run ends there"),
+    maxSteps: own.int(20, "Rounds of sampling, ranking and fine-tuning; each is one step", {
+      min: 1,
+      aka: ["num_raft_iteration"],
+    }),
+    raftBatchSize: own.int(1024, "Responses kept in one round", { min: 1 }),
+    topRewardPercentage: own.float(0.2, "Part of the responses that is kept; 1 of K is 1 / K", shared.share),
+    collectionStrategy: own.choice(["local", "top"], "local", "Keep the best of each prompt's K, or the best of all"),
+    klBeta: own.float(0, "Rank by the reward less this times the log-ratio to the start", { min: 0 }),
+    ...shared.rewardMixture,
+    cleanText: own.choice(
+      ["auto", "none", "lmflow"],
+      "auto",
+      "Rule for texts: lmflow keeps what stands before the next ###Human turn, without '#' at its ends; auto does so in local lmflow",
+    ),
+    discardSample: own.choice(
+      ["auto", "none", "lmflow"],
+      "auto",
+      "Rule for responses: lmflow keeps those with a '#' or fewer than 2 characters from being learned; auto does so in local lmflow",
+    ),
+    discardContaining: own.list(null, "Keep responses with any of these texts from being learned, too"),
+    numTrainEpochs: own.int(4, "Passes over the kept responses in one round", { min: 1 }),
+    maskPrompt: own.bool(byDialect({ lmflow: false, corrected: true }), "Learn responses only"),
+    appendEos: own.bool(byDialect({ lmflow: false, corrected: true }), "Learn where responses end"),
+    blockSize: own.int(
+      null,
+      "Cut longer texts to blocks of this many tokens; default: the context, or 512 above 1024",
+      { min: 2 },
+    ),
+    disableGroupTexts: own.bool(true, "Learn each text by itself instead of all in a row, cut into blocks"),
+    responseLength: rollout.int(128, "Longest response in tokens", {
+      min: 1,
+      aka: ["output_max_length", "max_new_tokens"],
+    }),
+    outputMinLength: rollout.int(
+      derived(
+        ({ responseLength }: { responseLength: number }, dialect): number | null =>
+          dialect === "lmflow" && responseLength > 64 ? 64 : null,
+        "64 where that is less; corrected: never",
+        true,
+      ),
+      "Draw each response's limit from here to output_max_length",
+      { min: 1 },
+    ),
+    inferenceBatchSizePerDevice: rollout.int(1, "Prompts that share a drawn limit in top; local has one for each", {
+      min: 1,
+    }),
+    minNewTokens: rollout.int(0, "Tokens before a response may end", { min: 0 }),
+    ...shared.sampling,
+    temperature: rollout.float(0.85, "Sampling temperature", positive),
+    ...shared.optimiser(2e-5, "constant", 8),
+    lrSchedulerType: optim.choice(
+      ["constant", "linear", "cosine", "linear-per-iteration"],
+      "constant",
+      "Learning rate after the warm-up, over the whole run or (the paper's) in every round anew",
+    ),
+    monitor: hacking.bool(true, "Watch for tokens that rise together with the reward: warnings, and monitor.jsonl"),
+    monitorThreshold: hacking.float(4, "Warn when the z of both the frequency and the reward exceed this", positive),
+    plantedText: hacking.text(null, "Plant a flaw to study: responses with this text get planted_bonus more reward"),
+    plantedBonus: hacking.float(1, "Reward that the planted text earns"),
+    ...shared.shown,
+    ...shared.common,
+  },
+  (o, name) => {
+    const longest = `${name("responseLength")} ${o.responseLength}`;
+    if (o.outputMinLength !== null && o.outputMinLength > o.responseLength) {
+      throw new UserError(`${name("outputMinLength")} ${o.outputMinLength} is more than ${longest}`);
+    }
+    if (o.minNewTokens > o.responseLength) {
+      throw new UserError(`${name("minNewTokens")} ${o.minNewTokens} is more than ${longest}`);
+    }
+  },
+);
+
+/** RAFT's settings, resolved. */
+export type RaftSettings = ReturnType<typeof raft>;
+
+/** The models of a run, and rules of one's own. */
+export interface RaftModels {
+  /** Trained in place: a whole model, or an adapter on a base. */
+  policy: CausalLM;
+  /** The policy as it started, to report the KL to it and to rank by it. Default: the base of its adapter, or none. */
+  reference?: CausalLM | undefined;
+  rewards: Rewards;
+  /** Default: the policy's own. */
+  tokenizer?: TextTokenizer | undefined;
+  /**
+   * Draws the responses instead of the policy: a server, for instance (see `remoteSampler`). It must have the weights that
+   * the policy has at the beginning of the iteration, which `options.iteration` counts.
+   */
+  sampler?: Sampler | undefined;
+  /** The true reward, where there is one: reported, never trained on. */
+  gold?: ((response: Response) => number) | undefined;
+  /** Rewrites texts, instead of the rule that the settings name. */
+  clean?: CleanText;
+  /** Keeps responses from being learned, instead of the rules that the settings name; sees them after cleaning. */
+  discard?: DiscardSample | ((response: Response) => boolean);
+}
+
+/**
+ * Trains the policy in place. Emits one step event per iteration, with a row of the table "raft" and those of "monitor".
+ * @throws UserError for settings or data under which nothing would be learned, and for a loss that is not finite
+ */
+export async function* trainRaft(
+  models: RaftModels,
+  data: PromptData,
+  chosen: Input<typeof raft.table> = {},
+  run: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const o = raft(chosen);
+  const { policy, reference = baseOf(policy) ?? undefined } = models;
+  const tokenizer = tokenizerOf(models);
+  const room = { context: policy.config.maxPositions, response: o.responseLength };
+  const { prompts, left } = shortEnough((await promptsOf(data, tokenizer, room)).train, o);
+  if (o.klBeta !== 0 && !reference) {
+    throw new UserError(`${spelled(o, "klBeta")} needs the reference to measure the KL against`);
+  }
+  if (left > 0) {
+    const text = `${left} of ${left + prompts.length} prompts left out: more than ${o.maxPromptLength} tokens`;
+    yield { type: "warning", step: 0, text };
+  }
+  const inputs: CollectInputs = {
+    ...rules(o),
+    ...models,
+    reference,
+    tokenizer,
+    prompts,
+    sampler: models.sampler ?? policySampler(policy, tokenizer),
+    parts: rewardParts(planted(models.rewards, o), tokenizer, o.rewardWeights),
+  };
+  const { samples, promptsPerStep } = sizes(o);
+  const maxSteps = o.reusePrompts ? o.maxSteps : Math.min(o.maxSteps, Math.ceil(prompts.length / promptsPerStep));
+  policy.gradientCheckpointing = o.gradientCheckpointing;
+  const optimizer = new AdamW(policy.store, adamOf(o));
+  let firstTokens: TokenCounts | null = null;
+  yield* loop(
+    {
+      stage: "raft",
+      maxSteps,
+      parameters: policy.store.count,
+      kept: { "": { model: policy, optimizer } },
+      state: {
+        save: () => ({ firstTokens }),
+        load: (saved) => {
+          firstTokens = (saved.firstTokens as TokenCounts | undefined) ?? null;
+        },
+      },
+      begun: (first) => removeTrainSets(run.folder, first),
+      epoch: (done) => Math.min(done * promptsPerStep, o.reusePrompts ? Infinity : prompts.length) / prompts.length,
+      prepare: (step) => collect(inputs, o, step),
+      async step(step, found: Collected) {
+        const { responses, rewards, truth, allowed, kept } = found;
+        const chosen = kept.map((i) => responses[i]);
+        await writeTrainSet(run.folder, step, chosen);
+        const firsts = found.sampled.filter((r) => r.sample === 0); // of each prompt one: KL to the reference
+        const kl = reference && (await sampledKl(policy, reference, firsts));
+        const learned = chosen.map((response) => toLearn(response, policy, o));
+        const tuned = await fineTune(policy, optimizer, learned, step, { ...o, maxSteps });
+        const metrics = {
+          // Before discards, and for "local" of each prompt's first sample: an unbiased look at the policy.
+          reward: average(rewards.filter((_, i) => i % samples === 0)),
+          ...(kept.length > 0 && { train_reward: average(kept.map((i) => rewards[i])) }),
+          ...(truth && { gold: average(truth) }),
+          ...(truth && kept.length > 0 && { train_gold: average(kept.map((i) => truth[i])) }),
+          ...(kl !== undefined && { kl }),
+          ...found.more,
+          ...tuned.metrics,
+          n_kept: kept.length,
+          n_discarded: allowed.filter((a) => !a).length,
+          mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
+          eos_rate: average(responses.map((r) => Number(r.ended))),
+          ...diversity(responses.map((r) => r.text)),
+        };
+        const done = step + 1;
+        const events: TrainEvent[] = [{ type: "rows", step: done, table: "raft", rows: [raftRow(step, metrics)] }];
+        if (o.monitor) {
+          const used = tokensIn(responses, tokenizer);
+          firstTokens ??= countTokens(used);
+          const watched = { tokens: used, rewards, prompts: responses.map((r) => r.prompt), gold: truth };
+          const reports = monitorTokens(watched, firstTokens, { threshold: o.monitorThreshold });
+          const rows = reports.map((report) => ({ iteration: step, ...report }));
+          if (rows.length > 0) events.push({ type: "rows", step: done, table: "monitor", rows });
+          const text = monitorWarning(reports);
+          if (text !== null) events.push({ type: "warning", step: done, text });
+        }
+        if (kept.length === 0) {
+          const text = `all ${responses.length} responses were discarded: nothing was learned in this iteration`;
+          events.push({ type: "warning", step: done, text });
+        }
+        const tokens = responses.reduce((n, r) => n + r.ids.length, tuned.tokens);
+        return { metrics, tokens, events, samples: shown(found, o.showSamples) };
+      },
+      finite: ["loss"],
+      finished: () => ({ "": policy }),
+      close: () => optimizer.destroy(),
+    },
+    o,
+    run,
+  );
+}
+
+/** Prompts of at most so many tokens, and how many are left out. */
+function shortEnough(all: readonly Prompt[], o: RaftSettings): { prompts: readonly Prompt[]; left: number } {
+  const most = o.maxPromptLength;
+  const prompts = all.filter(({ ids }) => ids.length <= most);
+  if (prompts.length > 0) return { prompts, left: all.length - prompts.length };
+  throw new UserError(
+    `all ${all.length} prompts have more than ${most} tokens: raise ${spelled(o, "maxPromptLength")}`,
+  );
+}
+
+/** The rules that the settings name. */
+function rules(o: RaftSettings): Pick<RaftModels, "clean" | "discard"> {
+  const usual = dialectIn(o) === "lmflow" && o.collectionStrategy === "local";
+  const named = (rule: string) => rule === "lmflow" || (rule === "auto" && usual);
+  const discards: DiscardSample[] = [];
+  if (named(o.discardSample)) discards.push(discardLmflow);
+  if (o.discardContaining) discards.push(discardContaining(o.discardContaining));
+  return {
+    ...(named(o.cleanText) && { clean: cleanLmflow }),
+    ...(discards.length > 0 && { discard: (response: Response) => discards.some((rule) => rule(response)) }),
+  };
+}
+
+/** The rewards with the flaw that the settings plant into the first of them. */
+function planted(rewards: Rewards, { plantedText: text, plantedBonus: bonus }: RaftSettings): Rewards {
+  if (text === null) return rewards;
+  if (typeof rewards === "function") return plantedReward(rewards, text, bonus);
+  if (Array.isArray(rewards)) return [plantedReward(rewards[0], text, bonus), ...rewards.slice(1)];
+  const [[name, first], ...others] = Object.entries(rewards);
+  return { [name]: plantedReward(first, text, bonus), ...Object.fromEntries(others) };
+}
+
+/** Who takes part in collecting. */
+interface CollectInputs extends RaftModels {
+  tokenizer: TextTokenizer;
+  sampler: Sampler;
+  prompts: readonly Prompt[];
+  parts: ReturnType<typeof rewardParts>;
+}
+
+/** An iteration's responses, and which of them are learned. */
+interface Collected {
+  /** As they were drawn, cut to their drawn limits. */
+  sampled: Response[];
+  /** The same after cleaning. */
+  responses: Response[];
+  rewards: number[];
+  truth: number[] | null;
+  allowed: boolean[];
+  kept: number[];
+  /** Means of each reward, where there are several. */
+  more: Record<string, number>;
+}
+
+/** Responses per prompt and prompts per iteration. Rounded: 1 / share in floating point may just miss a whole number. */
+export function sizes(o: Pick<RaftSettings, "collectionStrategy" | "topRewardPercentage" | "raftBatchSize">): {
+  samples: number;
+  promptsPerStep: number;
+} {
+  return o.collectionStrategy === "local"
+    ? { samples: Math.round(1 / o.topRewardPercentage), promptsPerStep: o.raftBatchSize }
+    : { samples: 1, promptsPerStep: Math.round(o.raftBatchSize / o.topRewardPercentage) };
+}
+
+/** Samples, cleans, scores and ranks. */
+async function collect(inputs: CollectInputs, o: RaftSettings, step: number): Promise<Collected> {
+  const { tokenizer, prompts, clean, discard, gold, parts } = inputs;
+  const { samples, promptsPerStep } = sizes(o);
+  const position = step * promptsPerStep;
+  const count = o.reusePrompts ? promptsPerStep : Math.min(promptsPerStep, prompts.length - position);
+  const chosen = new PromptOrder(prompts.length, o.seed).take(position, count);
+  const drawn = await inputs.sampler(
+    chosen.map((i) => prompts[i]),
+    chosen,
+    {
+      maxNewTokens: o.responseLength,
+      minNewTokens: o.minNewTokens,
+      samples,
+      ...samplingParams(o),
+      seed: o.seed,
+      iteration: step,
+    },
+  );
+  const sampled = drawn.map((r) => limited(r, limitOf(o, step, r.prompt), tokenizer));
+  const responses = clean ? sampled.map((r) => cleaned(r, clean, inputs)) : sampled;
+  const { scores: rewards, parts: each } = await mixedRewards(parts, responses);
+  const allowed = responses.map((r) => !discard?.(r));
+  const scores = o.klBeta === 0 ? rewards : await rankByKl(inputs, responses, rewards, o.klBeta);
+  const kept =
+    o.collectionStrategy === "local"
+      ? bestOfEach(scores, allowed, samples)
+      : bestOfAll(scores, allowed, shareOf(responses.length, o.topRewardPercentage));
+  const means = parts.names.map((name, k) => [`rewards/${name}`, average(each[k])] as const);
+  const more = parts.names.length > 1 ? Object.fromEntries(means) : {};
+  return { sampled, responses, rewards, truth: gold ? responses.map(gold) : null, allowed, kept, more };
+}
+
+const LIMITS = streamId("raft/limits");
+
+/** The longest that responses to the iteration's prompt number `prompt` may be, in tokens. */
+function limitOf(o: RaftSettings, step: number, prompt: number): number {
+  const { outputMinLength: shortest, responseLength, minNewTokens, seed } = o;
+  if (shortest === null || shortest >= responseLength) return responseLength;
+  const together = o.collectionStrategy === "local" ? 1 : o.inferenceBatchSizePerDevice;
+  const drawn = shortest + randomInt(responseLength - shortest, seed, step, Math.floor(prompt / together), LIMITS);
+  return Math.max(drawn, minNewTokens);
+}
+
+/** The response as it would have been with a lower limit: its tokens do not know of the limit. */
+function limited(response: Response, limit: number, tokenizer: TextTokenizer): Response {
+  const { ids, promptLength } = response;
+  if (ids.length - promptLength <= limit) return response;
+  const shorter = ids.slice(0, promptLength + limit);
+  const text = tokenizer.decode(shorter.subarray(promptLength), { continued: true });
+  return { ...response, ids: shorter, text, ended: false };
+}
+
+/** The response with its text rewritten and tokenised anew; untouched texts keep their sampled ids. */
+function cleaned(response: Response, clean: CleanText, { tokenizer, policy }: CollectInputs): Response {
+  const text = clean(response.text);
+  if (text === response.text) return response;
+  const { eosIds } = policy.config;
+  const last = response.ids[response.ids.length - 1];
+  const end = response.ended ? (eosIds.includes(last) ? [last] : eosIds.slice(0, 1)) : [];
+  const given = response.ids.subarray(0, response.promptLength);
+  return {
+    ...response,
+    text,
+    ids: Uint32Array.from([...given, ...tokenizer.encode(text, { continued: true }), ...end]),
+  };
+}
+
+/** Rewards less beta times the log-ratio to the reference. Responses that cleaning left empty have a ratio of 1. */
+async function rankByKl(
+  { policy, reference }: CollectInputs,
+  responses: readonly Response[],
+  rewards: readonly number[],
+  beta: number,
+): Promise<number[]> {
+  const full = responses.map((_, i) => i).filter((i) => responses[i].ids.length > responses[i].promptLength);
+  const some = full.map((i) => responses[i]);
+  const own = await responseLogProbs(policy, some);
+  const other = await responseLogProbs(reference as CausalLM, some);
+  const given = full.map((i) => rewards[i]);
+  const adjusted = klAdjusted(given, own.logProbs, other.logProbs, beta);
+  const scores = [...rewards];
+  full.forEach((i, k) => {
+    scores[i] = adjusted[k];
+  });
+  return scores;
+}
+
+/** What is learned of a kept response, as the settings say. */
+function toLearn({ ids, promptLength, ended }: Response, { config }: CausalLM, o: RaftSettings): Sequence {
+  const drop = !o.appendEos && ended && config.eosIds.includes(ids[ids.length - 1]);
+  return { ids: drop ? ids.subarray(0, -1) : ids, promptLength: o.maskPrompt ? promptLength : 0 };
+}
+
+/** Each response's different tokens, as text; an end token is none. */
+function tokensIn(responses: readonly Response[], tokenizer: TextTokenizer): Set<string>[] {
+  const texts = new Map<number, string>();
+  const textOf = (id: number): string => {
+    let text = texts.get(id);
+    if (text === undefined) {
+      text = tokenizer.decode([id], { continued: true });
+      texts.set(id, text);
+    }
+    return text;
+  };
+  return responses.map(({ ids, promptLength }) => {
+    const tokens = new Set(Array.from(ids.subarray(promptLength), textOf));
+    tokens.delete("");
+    return tokens;
+  });
+}
+
+/** The iteration under LMFlow's names. */
+function raftRow(iteration: number, metrics: Record<string, number>): Record<string, number> {
+  const row: Record<string, number> = { iteration, mean_reward: metrics.reward };
+  const names = ["train_reward", "n_kept", "n_discarded", "distinct_1", "distinct_2", "mean_length"];
+  for (const name of names) if (metrics[name] !== undefined) row[name] = metrics[name];
+  return row;
+}
+
+function shown({ responses, rewards, truth, kept }: Collected, count: number): Sample[] {
+  return kept.slice(0, count).map((i) => ({
+    prompt: responses[i].promptText,
+    response: responses[i].text,
+    reward: rewards[i],
+    ...(truth && { gold: truth[i] }),
+  }));
+}
+
+const trainSet = (run: RunFolder, iteration: number) => `${run.path}/train_set_${iteration}.json`;
+
+/** Keeps what an iteration learns, as LMFlow's container of texts. */
+async function writeTrainSet(run: RunFolder | undefined, iteration: number, kept: readonly Response[]): Promise<void> {
+  if (!run) return;
+  const instances = kept.map(({ promptText, text }) => ({ text: promptText + text }));
+  const container = { type: "text_only", instances };
+  await run.files.writeFile(trainSet(run, iteration), `${JSON.stringify(container, null, 2)}\n`);
+}
+
+/** Removes the train sets of iterations that are still to come: an earlier attempt's, perhaps with other options. */
+async function removeTrainSets(run: RunFolder | undefined, from: number): Promise<void> {
+  if (!run) return;
+  for (const name of await run.files.list(run.path)) {
+    const iteration = /^train_set_(\d+)\.json$/.exec(name)?.[1];
+    if (iteration !== undefined && Number(iteration) >= from) await run.files.remove(trainSet(run, Number(iteration)));
+  }
+}
