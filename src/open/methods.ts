@@ -1,7 +1,6 @@
 /** Every training method by names: which models and data its settings name, and the trainer that takes them. */
 
-import { raft } from "../cli/options/shared.ts";
-import type { Dataset } from "../data/dataset.ts";
+import type { Dataset, DatasetOptions } from "../data/dataset.ts";
 import { WORLD } from "../data/made.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { decoderConfig } from "../nn/config.ts";
@@ -22,7 +21,7 @@ import { PairWriter, pairTemplates } from "../rlhf/pairwise/template.ts";
 import { pairwise, trainPairwise } from "../rlhf/pairwise/train.ts";
 import { ppo, trainPpo } from "../rlhf/ppo.ts";
 import { plantedReward } from "../rlhf/raft/hooks.ts";
-import { trainRaft } from "../rlhf/raft.ts";
+import { raft, trainRaft, trainRaft } from "../rlhf/raft.ts";
 import { reinforce, trainReinforce } from "../rlhf/reinforce.ts";
 import { sameTokenizer } from "../rlhf/reward/foreign.ts";
 import { cost, reward, trainCost, trainReward } from "../rlhf/reward.ts";

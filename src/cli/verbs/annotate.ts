@@ -1,4 +1,5 @@
 /** `webrlhf annotate`: rewards for files of responses. */
+
 import { createHash } from "node:crypto";
 import { sftExample } from "../../data/batches.ts";
 import type { PromptCompletion } from "../../data/records.ts";
@@ -6,48 +7,83 @@ import { schemaOf } from "../../data/schemas.ts";
 import { lmflowContainer, readSampledRows, rowLine, type SampledRow } from "../../data/scored-rows.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import { Model } from "../../nn/models.ts";
+import {
+  baseSettings,
+  hubSettings,
+  judgeSettings,
+  ModelOpener,
+  openJudge,
+  templateSettings,
+  weightSettings,
+  withModels,
+} from "../../open/index.ts";
+import { isWeightless } from "../../open/rewards.ts";
+import { contextOf } from "../../rlhf/examples.ts";
 import { annotateRows, rewardStatistics } from "../../rlhf/iterate/annotate.ts";
-import type { Response } from "../../rlhf/rollout.ts";
+import type { Response } from "../../rlhf/sampler.ts";
+import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { isUserError, UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { RowLog } from "../../runtime/row-log.ts";
+import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
 import { openGpu } from "../gpu.ts";
-import { openJudge } from "../models/judge.ts";
-import { contextOf, WORLD, withModels } from "../models/models.ts";
-import { ModelOpener } from "../models/opener.ts";
-import { isUrl } from "../models/reward-server.ts";
-import type { Values } from "../option.ts";
-import { annotateOptions } from "../options/iterate.ts";
 import { short } from "../progress.ts";
+import { surroundings } from "../surroundings.ts";
 import { defineVerb, Interrupted } from "../verb.ts";
+
+const judging = group("Judge");
+
+const annotateSettings = settings("annotate", {
+  inputFile: data.list(null, "Files of responses, such as the shards of generate; they are joined in this order", {
+    required: true,
+  }),
+  ...judgeSettings,
+  ...baseSettings,
+  ...weightSettings,
+  ...templateSettings,
+  ...hubSettings,
+  maxLength: data.int(null, "Cut prompt plus response to this many tokens; default: the model's context", { min: 2 }),
+  rowsAtOnce: judging.int(32, "Prompts scored, and written, together", { min: 1 }),
+  outputFile: logging.path(null, "Where the rows with their rewards go", { required: true }),
+  outputFormat: logging.choice(
+    ["jsonl", "lmflow"],
+    "jsonl",
+    "Online-RLHF's JSON lines, or LMFlow's text_to_scored_textlist",
+  ),
+  recordFile: logging.path(null, "Append the mean reward, a tab and the mean best reward to this file", {
+    aka: ["record_dir"],
+  }),
+  resume: logging.bool(true, "Go on where an unfinished output_file of the same input stopped"),
+});
 
 export const annotateVerb = defineVerb({
   name: "annotate",
   summary: "Score files of responses by a reward model, a pair-preference model, an endpoint or the true reward",
-  options: annotateOptions,
+  settings: annotateSettings,
   examples: [
     "webrlhf annotate --input_file responses_0.jsonl,responses_1.jsonl --reward_model_path out/reward --output_file rewards.jsonl",
     "webrlhf annotate --input_file responses.jsonl --reward_model_path http://127.0.0.1:9000/score --output_file rewards.jsonl",
   ],
   interruptNote: "stopping after the rows under way; the same command goes on from there",
-  async run(o, { terminal, signal }) {
+  async run(o, context) {
+    const { terminal, signal } = context;
     const files = await diskFiles();
-    const rows = await readAll(o.input_file!);
-    const path = o.reward_model_path!;
-    const opener = new ModelOpener(files, o);
-    const isModel = path !== WORLD && !isUrl(path);
+    const rows = await readAll(o.inputFile as string[]);
+    const path = o.rewardModelPath as string;
+    const opener = new ModelOpener({ ...o, ...surroundings(context) });
+    const isModel = !isWeightless(path);
     if (isModel) await openGpu(terminal);
-    if (!isModel && o.max_length !== null) {
+    if (!isModel && o.maxLength !== null) {
       throw new UserError(`max_length does not apply: ${path} reads texts, not tokens`);
     }
     const tokenizer = isModel ? await opener.tokenizer(path) : null;
-    let maxLength = o.max_length ?? Number.POSITIVE_INFINITY;
-    const sequence = (row: SampledRow, k: number) => sequenceOf(row, k, tokenizer, maxLength);
-    const { judge } = await openJudge(opener, files, path, o.preference_ranking, sequence);
+    let maxLength = o.maxLength ?? Number.POSITIVE_INFINITY;
+    const { judge: judgeBy } = await openJudge(opener, path, { ...o, ranking: o.preferenceRanking });
+    const judge = judgeBy((row, k) => sequenceOf(row, k, tokenizer, maxLength));
     await withModels(opener.opened, async () => {
       const model = opener.opened.find((one): one is Model => one instanceof Model);
-      if (model) maxLength = contextOf(model, o.max_length);
-      const log = await RowLog.open<number[]>(files, `${o.output_file}.partial-${keyOf(o, rows)}`, !o.resume);
+      if (model) maxLength = contextOf(model, o);
+      const log = await RowLog.open<number[]>(files, `${o.outputFile}.partial-${keyOf(o, rows)}`, !o.resume);
       if (log.rows.size > 0) terminal.line(`${log.rows.size} of ${rows.length} prompts were scored before`);
       let told = log.rows.size;
       const progress = (done: number, total: number) => {
@@ -55,7 +91,7 @@ export const annotateVerb = defineVerb({
         told = done;
         terminal.line(`scored ${done} of ${total} prompts`);
       };
-      const scored = await annotateRows(judge, rows, log, { rowsAtOnce: o.rows_at_once, progress, signal }).catch(
+      const scored = await annotateRows(judge, rows, log, { rowsAtOnce: o.rowsAtOnce, progress, signal }).catch(
         async (error) => {
           if (log.rows.size === 0) await log.remove();
           else if (isUserError(error)) throw new UserError(`${error.message} (${left(log)})`, { cause: error });
@@ -64,22 +100,22 @@ export const annotateVerb = defineVerb({
       );
       if (!scored) throw new Interrupted(`stopped; ${left(log)}`);
       const content =
-        o.output_format === "jsonl"
+        o.outputFormat === "jsonl"
           ? scored.map((row) => `${rowLine(row)}\n`).join("")
           : `${JSON.stringify(lmflowContainer(scored, (row) => textsOf(row, "", tokenizer).prompt))}\n`;
-      await files.writeFile(o.output_file!, content);
+      await files.writeFile(o.outputFile as string, content);
       await log.remove();
       const s = rewardStatistics(scored);
       terminal.line(
         `${s.kept} of ${s.total} prompts have all ${s.samples} responses; of these: mean reward ${short(s.mean_reward)}, ` +
           `mean best reward ${short(s.top1_reward)}, ${short(s.mean_characters)} characters`,
       );
-      if (o.record_file !== null) await files.append(o.record_file, `${s.mean_reward}\t${s.top1_reward}\n`);
+      if (o.recordFile !== null) await files.append(o.recordFile, `${s.mean_reward}\t${s.top1_reward}\n`);
     });
   },
 });
 
-type Options = Values<typeof annotateOptions>;
+type Options = ReturnType<typeof annotateSettings>;
 
 const left = (log: RowLog<unknown>): string =>
   `${log.rows.size} prompts are scored in ${log.path}; the same command goes on there`;
@@ -96,9 +132,9 @@ export async function readAll(paths: readonly string[]): Promise<SampledRow[]> {
 
 /** Stands for what decides the rewards: the options but those of how the work is done, and the rows. */
 function keyOf(o: Options, rows: readonly SampledRow[]) {
-  const judge = [o.reward_model_path, o.preference_ranking, o.reward_server_format, o.base_model_name_or_path];
-  const weights = [o.dtype, o.load_in_8bit, o.load_in_4bit, o.reward_model_dtype];
-  const settings = [...judge, ...weights, o.max_length, o.chat_template_path];
+  const judge = [o.rewardModelPath, o.preferenceRanking, o.rewardServerFormat, o.baseModelNameOrPath];
+  const weights = [o.dtype, o.loadIn8bit, o.loadIn4bit, o.rewardModelDtype];
+  const settings = [...judge, ...weights, o.maxLength, o.chatTemplatePath];
   const hash = createHash("sha256").update(JSON.stringify(settings));
   for (const { prompt, responses, ended } of rows) hash.update(JSON.stringify([prompt, responses, ended]));
   return hash.digest("hex").slice(0, 12);

@@ -1,30 +1,35 @@
 import { createInterface, type Interface } from "node:readline";
 import { diskFiles } from "../../runtime/files.ts";
+import { chatSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
-import { contextLength, openTextModel, samplingParams, stopStrings } from "../models/text-models.ts";
-import { chatOptions } from "../options/sampling.ts";
+import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
+import { contextLength, openTextModel, samplingParams, stopStrings } from "../text-models.ts";
 import { defineVerb } from "../verb.ts";
 import { CHAT_HELP, ChatSession, parseCommand } from "./chat-session.ts";
 
 export const chatVerb = defineVerb({
   name: "chat",
   summary: "Talk with a model; answers appear as they are sampled",
-  options: chatOptions,
+  settings: chatSettings,
   examples: [
     "webrlhf chat --model_name_or_path out/ppo --temperature 0.7",
     'echo "Tell me a story" | webrlhf chat --model_name_or_path out/ppo',
   ],
   interruptNote: null,
-  async run(o, { terminal, signal }) {
-    const files = await diskFiles();
+  async run(o, context) {
+    const { terminal, signal } = context;
     await openGpu(terminal);
-    const { model, close } = await openTextModel(files, o, (context) => ({
-      slots: 1,
-      capacity: contextLength(context, o.max_model_len),
-    }));
+    const { model, close } = await openTextModel(
+      o.modelNameOrPath as string,
+      { ...o, ...surroundings(context) },
+      (most) => ({
+        slots: 1,
+        capacity: contextLength(most, o.maxModelLen),
+      }),
+    );
     try {
-      const session = new ChatSession(model, samplingParams(o), stopStrings(o.stop_strings), o.system);
+      const session = new ChatSession(model, samplingParams(o), stopStrings(o.stopStrings), o.system);
       await converse(session, terminal, signal);
     } finally {
       await close();

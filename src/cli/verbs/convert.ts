@@ -1,24 +1,46 @@
 import { convertModel } from "../../nn/convert.ts";
+import { hubSettings, ModelOpener } from "../../open/index.ts";
+import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { convertOptions } from "../options/convert.ts";
+import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
+import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
+
+const convertSettings = settings("convert", {
+  modelNameOrPath: model.path(null, "Model folder or .gguf file", { required: true }),
+  ...hubSettings,
+  outputDir: logging.path("out/converted", "Folder to write, which must be new or empty"),
+  dtype: model.choice(
+    ["auto", "float32", "bfloat16", "float16"],
+    "auto",
+    "How to store the weights; auto keeps their type, and turns quantised ones into float32",
+  ),
+  maxShardSize: model.text("5GB", "Split the weights into files of at most this size"),
+});
 
 export const convertVerb = defineVerb({
   name: "convert",
   summary: "Rewrite a model's files: another float type, shards, or a folder out of a GGUF file",
-  options: convertOptions,
+  settings: convertSettings,
   examples: [
     "webrlhf convert --model_name_or_path out/sft --output_dir out/sft-bf16 --dtype bfloat16 --max_shard_size 500MB",
     "webrlhf convert --model_name_or_path model.Q4_K_M.gguf --output_dir out/model",
   ],
-  async run(o, { terminal }) {
-    const { dtype, tensors, files } = await convertModel(await diskFiles(), o.model_name_or_path!, o.output_dir, {
+  async run(o, context) {
+    const { path } = await new ModelOpener({
+      modelRevision: o.modelRevision,
+      offline: o.offline,
+      ...surroundings(context),
+    }).locate(o.modelNameOrPath as string);
+    const { dtype, tensors, files } = await convertModel(await diskFiles(), path, o.outputDir, {
       ...(o.dtype !== "auto" && { dtype: o.dtype }),
-      maxShardSize: parseSize(o.max_shard_size),
+      maxShardSize: parseSize(o.maxShardSize),
     });
     const shards = files.filter((name) => name.endsWith(".safetensors")).length;
-    terminal.line(`${tensors} tensors as ${dtype} in ${shards} ${shards === 1 ? "file" : "files"} in ${o.output_dir}`);
+    context.terminal.line(
+      `${tensors} tensors as ${dtype} in ${shards} ${shards === 1 ? "file" : "files"} in ${o.outputDir}`,
+    );
   },
 });
 

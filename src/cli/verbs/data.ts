@@ -1,6 +1,8 @@
 /** `webrlhf data`: shows, describes and writes datasets. */
+
+import type { Wanted } from "../../data/dataset.ts";
 import { type Description, describe, labelBalance, type Spread } from "../../data/describe.ts";
-import { columnsToWrite, containerText, type WrittenType } from "../../data/lmflow-write.ts";
+import { columnsToWrite, containerText, type WrittenType, writtenTypes } from "../../data/lmflow-write.ts";
 import { isConversation } from "../../data/messages.ts";
 import { lastOfEach, splitTrainTest, textsOf, wrongLength } from "../../data/raw/filters.ts";
 import { allDatasets, findDataset, streamSamples } from "../../data/raw/registry.ts";
@@ -10,21 +12,76 @@ import { asKind, type Columns, type Entry, mustBe, mustBeSafetyPair } from "../.
 import { Reasons } from "../../data/reasons.ts";
 import type { RecordKind } from "../../data/records.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
+import { DatasetReader, partsOf } from "../../open/dataset-reader.ts";
+import {
+  datasetSettings,
+  hubSettings,
+  openTokenizer,
+  splitSettings,
+  templateSettings,
+  tokenizerSettings,
+} from "../../open/index.ts";
+import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
-import { DatasetReader, partsOf, type Wanted } from "../data/dataset-reader.ts";
-import { openTokenizer } from "../models/models.ts";
-import type { Values } from "../option.ts";
-import { dataOptions } from "../options/data.ts";
+import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
+import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
-import { defineVerb } from "../verb.ts";
+import { type Context, defineVerb } from "../verb.ts";
 
-type Options = Values<typeof dataOptions>;
+const filters = group("Filters");
+const output = group("Output");
+
+const dataSettings = settings("data", {
+  action: data.choice(
+    ["list", "describe", "prepare", "convert"],
+    "describe",
+    "Show the registered names, what is in a dataset, write it for training, or write it in another form",
+  ),
+  datasetName: data.mixture(null, "What to read: a file, a dataset folder, org/name, a registered name, or a mixture"),
+  ...splitSettings,
+  ...hubSettings,
+  maxTrainSamples: data.int(null, "Use this many records", { min: 1 }),
+  consumer: data.choice(
+    ["auto", "supervised", "chosen", "preference", "safety", "prompt"],
+    "auto",
+    "What is taken of a sample; auto takes pairs where there are two answers",
+  ),
+  template: datasetSettings.template,
+  ...tokenizerSettings,
+  ...templateSettings,
+  deduplicate: filters.choice(
+    ["none", "prompt", "record"],
+    "none",
+    "Keep the last of records with the same prompt, or of the same records",
+  ),
+  validPairs: filters.bool(
+    false,
+    "Leave out pairs whose answers are empty or hold turns of their own, and conversations that are no valid pair (RLHFlow)",
+  ),
+  minLength: filters.int(0, "Leave out records of fewer characters, prompt and longer answer together", { min: 0 }),
+  maxLength: filters.int(null, "Leave out records of more characters", { min: 1 }),
+  maxTokens: filters.int(null, "Leave out records of more tokens; needs tokenizer_name_or_path", { min: 1 }),
+  maxPromptTokens: filters.int(null, "Leave out records whose prompt has more tokens", { min: 1 }),
+  testSize: data.float(0, "Part of the prompts that is written apart as test data", { min: 0, max: 0.99 }),
+  seed,
+  to: output.choice(["jsonl", ...writtenTypes], "jsonl", "Form that convert writes: JSON lines, or LMFlow's of a type"),
+  marks: output.choice(
+    ["keep", "lmflow"],
+    "keep",
+    'How LMFlow\'s texts mark who speaks: as they are, or as "###Human:" and "###Assistant:"',
+  ),
+  numRows: output.int(3, "Records to show", { min: 0 }),
+  outputDir: logging.path("data", "Folder for what prepare and convert write"),
+  outputFile: output.text(null, "File for describe's figures as JSON; default: none"),
+});
+
+type Options = ReturnType<typeof dataSettings>;
 
 export const dataVerb = defineVerb({
   name: "data",
   summary: "Show, describe, prepare and convert datasets",
-  options: dataOptions,
+  settings: dataSettings,
   argument: "action",
   interruptNote: null,
   examples: [
@@ -33,22 +90,23 @@ export const dataVerb = defineVerb({
     "webrlhf data prepare --dataset_name PKU-SafeRLHF/train:0.5,mine:200/-1:pairs.jsonl --output_dir data/mix",
     "webrlhf data convert --dataset_name pairs.jsonl --to paired_text_to_text --output_dir data/lmflow",
   ],
-  async run(o, { terminal }) {
+  async run(o, context) {
+    const { terminal } = context;
     if (o.action === "list") return list(terminal);
-    if (!o.dataset_name) throw new UserError(`data ${o.action} needs --dataset_name`);
-    if (o.dataset_name.startsWith("builtin:")) {
-      throw new UserError(`${o.dataset_name} is made up anew by each run; there is nothing in it to read or to write`);
+    if (!o.datasetName) throw new UserError(`data ${o.action} needs --dataset_name`);
+    if (o.datasetName.startsWith("builtin:")) {
+      throw new UserError(`${o.datasetName} is made up anew by each run; there is nothing in it to read or to write`);
     }
     checkForm(o);
     const files = await diskFiles();
-    const path = o.tokenizer_name_or_path;
-    const tokenizer = path === null ? null : await openTokenizer(files, path, o.chat_template_path);
-    if (!tokenizer && (o.max_tokens !== null || o.max_prompt_tokens !== null)) {
+    const path = o.tokenizerNameOrPath;
+    const tokenizer = path === null ? null : await openTokenizer(path, { ...o, ...surroundings(context) });
+    if (!tokenizer && (o.maxTokens !== null || o.maxPromptTokens !== null)) {
       throw new UserError("max_tokens and max_prompt_tokens count tokens: pass --tokenizer_name_or_path");
     }
-    if (!tokenizer && o.chat_template_path) throw new UserError("chat_template_path needs --tokenizer_name_or_path");
-    const entries = filtered(await read(o, tokenizer, terminal), o, tokenizer, terminal);
-    if (o.action === "describe") await show(entries, o, tokenizer, files, terminal);
+    if (!tokenizer && o.chatTemplatePath) throw new UserError("chat_template_path needs --tokenizer_name_or_path");
+    const entries = filtered(await read(o, tokenizer, context), o, tokenizer, terminal);
+    if (o.action === "describe") await show(entries, o, tokenizer, files, context);
     else await write(entries, o, files, terminal);
   },
 });
@@ -77,12 +135,12 @@ const kindOf: Partial<Record<Options["consumer"], RecordKind>> = {
   prompt: "prompt",
 };
 
-async function read(o: Options, tokenizer: Tokenizer | null, terminal: Terminal): Promise<Entry[]> {
-  const options = { template: o.template, chat: tokenizer?.chatTemplate ?? null };
-  const reader = new DatasetReader(o, options, terminal);
-  const source = { name: o.dataset_name!, split: o.dataset_train_split, limit: o.max_train_samples ?? undefined };
+async function read(o: Options, tokenizer: Tokenizer | null, context: Context): Promise<Entry[]> {
+  const style = { template: o.template, chat: tokenizer?.chatTemplate ?? null };
+  const reader = new DatasetReader({ ...o, ...surroundings(context) });
+  const part = { name: o.datasetName as string, split: o.datasetTrainSplit, limit: o.maxTrainSamples ?? undefined };
   const kind = kindOf[o.consumer];
-  const entries = await reader.entries(source, o.consumer === "auto" ? "pairs" : (o.consumer satisfies Wanted));
+  const entries = await reader.entries(part, o.consumer === "auto" ? "pairs" : (o.consumer satisfies Wanted), style);
   if (o.consumer === "safety") return entries.map(({ row, record }) => ({ row, record: mustBeSafetyPair(record) }));
   return kind ? entries.map(({ row, record }) => ({ row, record: mustBe(record, kind) })) : entries;
 }
@@ -92,10 +150,10 @@ function filtered(entries: Entry[], o: Options, tokenizer: Tokenizer | null, ter
   const tokens = (text: string) => tokenizer!.encode(text).length;
   let kept = entries.filter(({ row, record }) => {
     const reason =
-      (o.valid_pairs ? unsound(row, record) : null) ??
-      wrongLength(record, { min: o.min_length, max: o.max_length ?? Infinity }, (text) => text.length) ??
-      (o.max_tokens === null ? null : wrongLength(record, { max: o.max_tokens }, tokens)) ??
-      (o.max_prompt_tokens === null ? null : wrongLength(record, { maxPrompt: o.max_prompt_tokens }, tokens));
+      (o.validPairs ? unsound(row, record) : null) ??
+      wrongLength(record, { min: o.minLength, max: o.maxLength ?? Infinity }, (text) => text.length) ??
+      (o.maxTokens === null ? null : wrongLength(record, { max: o.maxTokens }, tokens)) ??
+      (o.maxPromptTokens === null ? null : wrongLength(record, { maxPrompt: o.maxPromptTokens }, tokens));
     if (reason !== null) dropped.add(reason);
     return reason === null;
   });
@@ -108,7 +166,7 @@ function filtered(entries: Entry[], o: Options, tokenizer: Tokenizer | null, ter
   }
   const reasons = `${dropped}`;
   if (kept.length === 0)
-    throw new UserError(`${o.dataset_name}: the filters leave none of ${entries.length} records: ${reasons}`);
+    throw new UserError(`${o.datasetName}: the filters leave none of ${entries.length} records: ${reasons}`);
   if (reasons) terminal.line(`${kept.length} of ${entries.length} records kept; left out: ${reasons}`);
   return kept;
 }
@@ -131,8 +189,8 @@ function unsound(row: Entry["row"], record: Entry["record"]): string | null {
 
 async function write(entries: Entry[], o: Options, files: Files, terminal: Terminal): Promise<void> {
   const { train, test } =
-    o.test_size > 0
-      ? splitTrainTest(entries, { ratio: o.test_size, seed: o.seed, keyOf: ({ record }) => promptOf(record) })
+    o.testSize > 0
+      ? splitTrainTest(entries, { ratio: o.testSize, seed: o.seed, keyOf: ({ record }) => promptOf(record) })
       : { train: entries, test: [] };
   const written: Record<string, string> = {};
   for (const [name, part] of Object.entries({ train, test })) {
@@ -144,9 +202,9 @@ async function write(entries: Entry[], o: Options, files: Files, terminal: Termi
       written[`${name}.jsonl`] = `${lines.join("\n")}\n`;
     }
   }
-  await files.writeFiles(o.output_dir, written);
+  await files.writeFiles(o.outputDir, written);
   for (const name of Object.keys(written)) {
-    terminal.line(`${(name.startsWith("train") ? train : test).length} records in ${o.output_dir}/${name}`);
+    terminal.line(`${(name.startsWith("train") ? train : test).length} records in ${o.outputDir}/${name}`);
   }
 }
 
@@ -163,25 +221,26 @@ async function show(
   o: Options,
   tokenizer: Tokenizer | null,
   files: Files,
-  terminal: Terminal,
+  context: Context,
 ): Promise<void> {
+  const { terminal } = context;
   const found = describe(entries, tokenizer ? (text) => tokenizer.encode(text).length : undefined);
-  const labels = await rawLabels(o, terminal);
+  const labels = await rawLabels(o, context);
   const description: Description = { ...found, columns: { ...labels, ...found.columns } };
   for (const line of linesOf(description)) terminal.result(line);
-  for (const { record } of entries.slice(0, o.num_rows)) {
+  for (const { record } of entries.slice(0, o.numRows)) {
     terminal.result(`\n${record.where ?? "a record"}`);
     for (const [name, text] of Object.entries(textsOf(record))) terminal.result(`  ${name}: ${shortened(text)}`);
   }
-  if (o.output_file !== null) await files.writeFile(o.output_file, `${JSON.stringify(description, null, 2)}\n`);
+  if (o.outputFile !== null) await files.writeFile(o.outputFile, `${JSON.stringify(description, null, 2)}\n`);
 }
 
 /** The labels of registered datasets, before any consumer has turned pairs the right way round. */
-async function rawLabels(o: Options, terminal: Terminal): Promise<Description["columns"]> {
-  const parts = await partsOf(o.dataset_name!);
+async function rawLabels(o: Options, context: Context): Promise<Description["columns"]> {
+  const parts = await partsOf(o.datasetName as string, surroundings(context));
   if (parts.length !== 1 || !findDataset(parts[0].name)) return {};
   const samples: RawSample[] = [];
-  const { locate } = new DatasetReader(o, {}, terminal);
+  const { locate } = new DatasetReader({ ...o, ...surroundings(context) });
   const { name, path } = parts[0];
   for await (const { better, safer, is_safe, is_other_safe } of streamSamples(name, { path, locate })) {
     samples.push({ better, safer, is_safe, is_other_safe } as RawSample);

@@ -2,9 +2,9 @@
 import type { Command } from "commander";
 import { readAdapterFolder } from "../../nn/peft.ts";
 import { loadConfig } from "../../nn/pretrained.ts";
+import { ModelOpener } from "../../open/index.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { basePathOf } from "../models/models.ts";
 import { processTerminal, type Terminal } from "../terminal.ts";
 import { examine, type Report } from "./doctor/examine.ts";
 import { fits, parts, size, whatWouldFit } from "./doctor/fit.ts";
@@ -70,7 +70,7 @@ async function memoryOf({ model, trainer, memory, prompt_length }: Flags, words:
   const path = model as string;
   const files = await diskFiles();
   const adapter = await readAdapterFolder(files, path);
-  const config = await loadConfig(files, adapter ? basePathOf(adapter) : path);
+  const config = await loadConfig(files, adapter ? new ModelOpener().basePath(adapter) : path);
   const promptLength = numberOf(prompt_length, "prompt_length");
   const plan = planOf(stage, looseOptions(words), config, {
     promptLength,

@@ -1,16 +1,14 @@
 /** Models of whatever kind that tell the better of two answers. */
 import type { PrepareOptions } from "../../data/batches.ts";
+import type { Dataset } from "../../data/dataset.ts";
 import type { Preference } from "../../data/records.ts";
+import type { ModelOpener } from "../../open/index.ts";
+import { contextOf } from "../../rlhf/examples.ts";
 import { multiObjectiveScores } from "../../rlhf/multi-objective/model.ts";
-import { readPairWriter } from "../../rlhf/pairwise/folder.ts";
+import { bothAnswers } from "../../rlhf/pairs.ts";
+import { pairQuestions } from "../../rlhf/pairwise/questions.ts";
 import { pairChances } from "../../rlhf/pairwise/train.ts";
-import { bothAnswers } from "../../rlhf/preference/pair-batch.ts";
-import { type PairScores, scorePairs } from "../../rlhf/reward/scores.ts";
-import type { Files } from "../../runtime/files.ts";
-import { type heldOut, pairData, questionData } from "../data/datasets.ts";
-import { contextOf } from "../models/models.ts";
-import type { ModelOpener } from "../models/opener.ts";
-import type { Terminal } from "../terminal.ts";
+import { type PairScores, scorePairs } from "../../rlhf/scores.ts";
 
 /** A pair with a number for each answer: the preferred one has the larger. */
 export interface ScoredPair {
@@ -20,29 +18,27 @@ export interface ScoredPair {
 }
 
 /** Scores the held-out pairs of a dataset. */
-export type PairScorer = (held: ReturnType<typeof heldOut>) => Promise<ScoredPair[]>;
+export type PairScorer = (held: ReturnType<Dataset["heldOut"]>) => Promise<ScoredPair[]>;
 
 /**
- * The model in a folder as a judge of pairs. Reward models score each answer; of a cost model the sign is turned. A
+ * The model of a name as a judge of pairs. Reward models score each answer; of a cost model the sign is turned. A
  * pair-preference model sees both, and its numbers are the chances of the two from both orders.
- * @param maxLength in tokens; null is the model's context
+ * @param length `maxLength` in tokens; null is the model's context
  */
 export async function openPairScorer(
-  files: Files,
   opener: ModelOpener,
-  path: string,
-  { maxLength, ...cut }: Omit<PrepareOptions, "maxLength"> & { maxLength: number | null },
-  terminal: Terminal,
+  name: string,
+  length: { maxLength: number | null },
+  cut: Pick<PrepareOptions, "truncationSide">,
 ): Promise<PairScorer> {
-  const tokenizer = await opener.tokenizer(path);
-  const writer = await readPairWriter(files, path, async () => tokenizer);
+  const tokenizer = await opener.tokenizer(name);
+  const writer = await opener.pairWriter(name);
   if (writer) {
-    const model = await opener.frozenPolicy(path, "pair-preference model");
+    const model = await opener.frozenPolicy(name, "pair-preference model");
     tokenizer.checkFits(model.config.vocabSize);
-    return async ({ choice, part }) => {
-      const length = { maxLength: contextOf(model, maxLength), rrm: false };
-      const data = await questionData(choice, writer, length, terminal);
-      const pairs = part === "test" ? data.eval : data.train;
+    return async ({ dataset, part }) => {
+      const asked = { maxLength: contextOf(model, length), rrm: false };
+      const pairs = (await pairQuestions(dataset, writer, asked))[part];
       const chances = await pairChances(model, pairs, writer.letters);
       return pairs.map(({ record }, i) => ({
         record: record as Preference,
@@ -51,15 +47,14 @@ export async function openPairScorer(
       }));
     };
   }
-  const several = await opener.multiObjective(path);
-  const scorer = several ? null : await opener.frozenScorer(path);
+  const several = await opener.multiObjective(name);
+  const scorer = several ? null : await opener.frozenScorer(name);
   const model = several?.model ?? scorer!;
   tokenizer.checkFits(model.config.vocabSize);
   const sign = scorer?.scoring.type === "cost" ? -1 : 1; // of two answers the cheaper one is preferred
-  return async ({ choice, part }) => {
-    const prepare = { ...cut, maxLength: contextOf(model, maxLength) };
-    const data = await pairData(choice, tokenizer, prepare, terminal, sign < 0 ? "safety" : "preference");
-    const pairs = part === "test" ? data.eval : data.train;
+  return async ({ dataset, part }) => {
+    const prepare = { ...cut, maxLength: contextOf(model, length) };
+    const pairs = (await dataset.pairs(tokenizer, prepare, sign < 0 ? "safety" : "preference"))[part];
     const headScores = async (): Promise<PairScores> => {
       const { scores } = await multiObjectiveScores(several!.model, several!.head, bothAnswers(pairs));
       return { chosen: [...scores.slice(0, pairs.length)], rejected: [...scores.slice(pairs.length)] };

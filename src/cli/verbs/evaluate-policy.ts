@@ -1,48 +1,53 @@
 /** What `evaluate` measures of a policy. */
+
+import type { Dataset } from "../../data/dataset.ts";
+import type { Tokenizer } from "../../data/tokenizer.ts";
+import type { CausalLM } from "../../nn/models.ts";
+import { goldOf, labelOf, ModelOpener, openDataset, openReward, withModels } from "../../open/index.ts";
 import type { PolicyResult } from "../../report/data.ts";
 import { evaluatePolicy } from "../../rlhf/evaluate.ts";
-import type { Files } from "../../runtime/files.ts";
-import { heldOut, promptData } from "../data/datasets.ts";
-import { labelAt } from "../models/hub.ts";
-import { goldOf, withModels } from "../models/models.ts";
-import { ModelOpener, openReward } from "../models/opener.ts";
-import type { Values } from "../option.ts";
-import type { evaluateOptions } from "../options/evaluate.ts";
+import { textPerplexity } from "../../rlhf/perplexity.ts";
+import { evaluateSft } from "../../rlhf/sft.ts";
+import { UserError } from "../../runtime/errors.ts";
 import { short } from "../progress.ts";
+import { surroundings } from "../surroundings.ts";
 import type { Context } from "../verb.ts";
 import type { Evaluation } from "./collect.ts";
-import { perplexities } from "./perplexity.ts";
+import type { evaluateSettings } from "./evaluate-settings.ts";
 
-/** Prompts where the options do not say how many. */
+/** Prompts where the settings do not say how many. */
 const PROMPTS = 256;
 
+/** Measures a policy on held-out prompts. */
 export async function policyResult(
-  files: Files,
-  o: Values<typeof evaluateOptions>,
-  path: string,
-  { terminal, label }: Context,
+  o: ReturnType<typeof evaluateSettings>,
+  name: string,
+  context: Context,
 ): Promise<NonNullable<Evaluation["policy"]>> {
-  const opener = new ModelOpener(files, o);
-  const tokenizer = await opener.tokenizer(path);
-  const policy = await opener.frozenPolicy(path, labelAt(path));
+  const { terminal, label } = context;
+  const around = surroundings(context);
+  const opener = new ModelOpener({ ...o, ...around });
+  const tokenizer = await opener.tokenizer(name);
+  const own = labelOf(await opener.locate(name));
+  const policy = await opener.frozenPolicy(name, own);
   tokenizer.checkFits(policy.config.vocabSize);
-  const reward = await openReward(opener, o.reward_model_path!, tokenizer);
-  const reference = o.ref_model_name_or_path === null ? null : await opener.frozenPolicy(o.ref_model_name_or_path);
+  const reward = await openReward(o.rewardModelPath as string, { ...o, opener, policyTokenizer: tokenizer });
+  const reference = o.refModelNameOrPath === null ? null : await opener.frozenPolicy(o.refModelNameOrPath);
   return withModels(opener.opened, async () => {
-    const { choice, part } = heldOut(o, o.num_prompts ?? PROMPTS);
-    const room = { context: policy.config.maxPositions, response: o.response_length };
-    const prompts = await promptData(choice, part, tokenizer, room, terminal);
-    const gold = goldOf(o.dataset_name);
+    const { dataset, part } = openDataset(o.datasetName, { ...o, ...around }).heldOut(o.numPrompts ?? PROMPTS);
+    const room = { context: policy.config.maxPositions, response: o.responseLength };
+    const prompts = (await dataset.prompts(tokenizer, room))[part];
+    const gold = goldOf(o.datasetName);
     const { metrics, samples } = await evaluatePolicy(
       { policy, tokenizer, prompts, reward, ...(reference && { reference }), ...(gold && { gold }) },
-      { seed: o.seed, responseLength: o.response_length, temperature: o.temperature, bestOf: o.best_of },
+      { seed: o.seed, responseLength: o.responseLength, temperature: o.temperature, bestOf: o.bestOf },
     );
-    if (o.perplexity_dataset_name !== null) {
-      const held = { ...choice, dataset_name: o.perplexity_dataset_name, test_size: 0 };
-      Object.assign(metrics, await perplexities(policy, tokenizer, held, o.evaluate_block_size, terminal));
+    if (o.perplexityDatasetName !== null) {
+      const held = dataset.with({ testSize: 0 }, o.perplexityDatasetName);
+      Object.assign(metrics, await perplexities(policy, tokenizer, held, o.evaluateBlockSize));
     }
     const result: PolicyResult = {
-      label: o.label ?? labelAt(path),
+      label: o.label ?? own,
       n: metrics.prompts,
       reward: metrics.reward,
       reward_std: metrics.reward_std,
@@ -72,4 +77,25 @@ export async function policyResult(
     }));
     return { ...result, samples: shown };
   });
+}
+
+/**
+ * A policy's perplexity on held-out data: `perplexity` on the answers given their prompts (on whole texts where the data has
+ * no prompts), and LMFlow's on all of it as one running text, `text_perplexity` (see `textPerplexity`).
+ * @param blockSize tokens from one window over the running text to the next
+ */
+async function perplexities(
+  policy: CausalLM,
+  tokenizer: Tokenizer,
+  dataset: Dataset,
+  blockSize: number,
+): Promise<Record<string, number>> {
+  const { maxPositions } = policy.config;
+  const found = await dataset.sequences(tokenizer, { maxLength: maxPositions });
+  const sequences = dataset.isMade ? found.eval : found.train;
+  if (sequences.length === 0) throw new UserError(`${dataset.name} has nothing to measure the perplexity on`);
+  const text = sequences.map(({ ids }) => tokenizer.decode(ids)).join("\n\n");
+  const { eval_perplexity: perplexity } = await evaluateSft(policy, sequences);
+  const stride = Math.min(blockSize, maxPositions, 1024);
+  return { perplexity, ...(await textPerplexity(policy, Uint32Array.from(tokenizer.encode(text)), { stride })) };
 }

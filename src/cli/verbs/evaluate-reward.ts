@@ -1,6 +1,11 @@
 /** What `evaluate` measures of a reward model: accuracy on pairs, by their subsets, and RewardBench's sections. */
+
+import type { Dataset } from "../../data/dataset.ts";
+import { CYCLE, WORLD } from "../../data/made.ts";
 import { cycleCeilings } from "../../data/world/cycle.ts";
 import { bayesAccuracy, type WorldPreference } from "../../data/world.ts";
+import { labelOf, ModelOpener, openDataset, withModels } from "../../open/index.ts";
+import { isWeightless } from "../../open/rewards.ts";
 import type { RewardResult } from "../../report/data.ts";
 import {
   type Interval,
@@ -13,39 +18,37 @@ import {
   type SubsetResult,
 } from "../../rlhf/reward/reward-bench.ts";
 import { UserError } from "../../runtime/errors.ts";
-import type { Files } from "../../runtime/files.ts";
-import { CYCLE, heldOut } from "../data/datasets.ts";
-import { labelAt } from "../models/hub.ts";
-import { WORLD, withModels } from "../models/models.ts";
-import { ModelOpener } from "../models/opener.ts";
-import { isUrl } from "../models/reward-server.ts";
-import type { Values } from "../option.ts";
-import type { evaluateOptions } from "../options/evaluate.ts";
 import { short } from "../progress.ts";
+import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
 import type { Context } from "../verb.ts";
 import { openPairScorer } from "./evaluate-pairs.ts";
+import type { evaluateSettings } from "./evaluate-settings.ts";
 
-type Options = Values<typeof evaluateOptions>;
+type Options = ReturnType<typeof evaluateSettings>;
 
 /** In evaluation.json beside the accuracy: all rows of the table and, of RewardBench, its sections. */
 export type PairEvaluation = RewardResult & Partial<RewardBenchResult> & Judgement;
 
-/** Pairs of made-up data where the options do not say how many. */
+/** Pairs of made-up data where the settings do not say how many. */
 const MADE_PAIRS = 256;
 
-export async function rewardResult(files: Files, o: Options, { terminal, label }: Context): Promise<PairEvaluation> {
-  const path = o.reward_model_path!;
+/** Measures a reward model on held-out pairs. */
+export async function rewardResult(o: Options, context: Context): Promise<PairEvaluation> {
+  const { terminal, label } = context;
+  const path = o.rewardModelPath as string;
   if (path === WORLD)
     throw new UserError("--reward_model_path must be a folder here: there is nothing to test about the true reward");
-  if (isUrl(path)) throw new UserError(`--reward_model_path must be a folder here: ${path} is a server`);
-  const opener = new ModelOpener(files, o);
-  const cut = { maxLength: o.max_length, truncationSide: o.truncation_side };
-  const scored = await openPairScorer(files, opener, path, cut, terminal);
+  if (isWeightless(path)) throw new UserError(`--reward_model_path must be a folder here: ${path} is a server or code`);
+  const around = surroundings(context);
+  const opener = new ModelOpener({ ...o, ...around });
+  const scored = await openPairScorer(opener, path, o, { truncationSide: o.truncationSide });
+  const own = labelOf(await opener.locate(path));
   return withModels(opener.opened, async () => {
-    const outcomesOf = async (choice: Options, limit: number | null) => {
-      const pairs = await scored(heldOut(choice, limit));
-      if (pairs.length === 0) throw new UserError(`${choice.dataset_name}: no pairs to evaluate on`);
+    const all = openDataset(o.datasetName, { ...o, ...around });
+    const outcomesOf = async (dataset: Dataset, limit: number | null) => {
+      const pairs = await scored(dataset.heldOut(limit));
+      if (pairs.length === 0) throw new UserError(`${dataset.name}: no pairs to evaluate on`);
       const outcomes = pairs.map(
         ({ record, chosen, rejected }): PairOutcome => ({
           subset: record.subset ?? ALL,
@@ -57,28 +60,27 @@ export async function rewardResult(files: Files, o: Options, { terminal, label }
       );
       return { outcomes, records: pairs.map(({ record }) => record) };
     };
-    const made = o.dataset_name.startsWith("builtin:");
-    const { outcomes, records } = await outcomesOf(o, o.num_prompts ?? (made ? MADE_PAIRS : null));
+    const { outcomes, records } = await outcomesOf(all, o.numPrompts ?? (all.isMade ? MADE_PAIRS : null));
     const bench = isRewardBench(outcomes);
-    if (!bench && o.prior_dataset_name !== null) {
-      throw new UserError(`prior_dataset_name belongs to RewardBench, and ${o.dataset_name} is not that: leave it out`);
+    if (!bench && o.priorDatasetName !== null) {
+      throw new UserError(`prior_dataset_name belongs to RewardBench, and ${o.datasetName} is not that: leave it out`);
     }
-    if (!bench && o.legacy_counts) {
-      throw new UserError(`legacy_counts belongs to RewardBench, and ${o.dataset_name} is not that: leave it out`);
+    if (!bench && o.legacyCounts) {
+      throw new UserError(`legacy_counts belongs to RewardBench, and ${o.datasetName} is not that: leave it out`);
     }
-    const prior = o.prior_dataset_name;
+    const prior = o.priorDatasetName;
     const options = {
       ties: o.ties,
-      resamples: o.bootstrap_samples,
+      resamples: o.bootstrapSamples,
       seed: o.seed,
-      legacyCounts: o.legacy_counts,
-      prior: prior === null ? [] : (await outcomesOf({ ...o, dataset_name: prior, test_size: 0 }, null)).outcomes,
+      legacyCounts: o.legacyCounts,
+      prior: prior === null ? [] : (await outcomesOf(all.with({ testSize: 0 }, prior), null)).outcomes,
     };
     const found = bench ? rewardBench(outcomes, options) : judge(outcomes, options);
     const { total } = found;
     const judged = records.every((record) => "certainty" in record);
     const noiseCeiling = judged ? bayesAccuracy(records as WorldPreference[]) : null;
-    const best = o.dataset_name === CYCLE ? cycleCeilings().order : undefined;
+    const best = o.datasetName === CYCLE ? cycleCeilings().order : undefined;
     show(found, terminal);
     const ceiling = noiseCeiling === null ? "" : `  noise ceiling ${short(noiseCeiling)}`;
     const order = best === undefined ? "" : `  best score there can be ${short(best)}`;
@@ -86,7 +88,7 @@ export async function rewardResult(files: Files, o: Options, { terminal, label }
       `${label}: accuracy ${written(total)} on ${total.n} pairs${ceiling}${order}  always the longer: ${short(total.chosen_longer)}`,
     );
     const { accuracy, n: pairs, chosen_longer: length_baseline } = total;
-    const shown = o.label ?? labelAt(path);
+    const shown = o.label ?? own;
     const ceilings = { noise_ceiling: noiseCeiling, ...(best !== undefined && { order_ceiling: best }) };
     return { label: shown, pairs, accuracy, ...ceilings, length_baseline, ...found };
   });

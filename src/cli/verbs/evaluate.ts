@@ -3,16 +3,16 @@ import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { writeJson } from "../disk.ts";
 import { openGpu } from "../gpu.ts";
-import { evaluateOptions } from "../options/evaluate.ts";
 import { defineVerb } from "../verb.ts";
 import type { Evaluation } from "./collect.ts";
 import { policyResult } from "./evaluate-policy.ts";
 import { rewardResult } from "./evaluate-reward.ts";
+import { evaluateSettings } from "./evaluate-settings.ts";
 
 export const evaluateVerb = defineVerb({
   name: "evaluate",
   summary: "Measure a policy's responses, or a reward model's accuracy, on held-out data",
-  options: evaluateOptions,
+  settings: evaluateSettings,
   argument: "subject",
   examples: [
     "webrlhf evaluate --model_name_or_path out/ppo --ref_model_name_or_path out/sft --reward_model_path out/reward",
@@ -21,7 +21,7 @@ export const evaluateVerb = defineVerb({
     "webrlhf evaluate --model_name_or_path out/sft --reward_model_path out/reward --best_of 8 --label 'best of 8'",
   ],
   async run(o, context) {
-    const { model_name_or_path: policy } = o;
+    const { modelNameOrPath: policy } = o;
     if (o.subject === "reward" && policy !== null) {
       throw new UserError("evaluate reward tests the reward model alone: leave model_name_or_path out");
     }
@@ -32,8 +32,8 @@ export const evaluateVerb = defineVerb({
     const { name: adapter } = await openGpu(context.terminal);
     const result: Evaluation =
       policy === null
-        ? { adapter, reward_model: await rewardResult(files, o, context) }
-        : { adapter, policy: await policyResult(files, o, policy, context) };
-    await writeJson(files, join(o.output_dir, "evaluation.json"), result);
+        ? { adapter, reward_model: await rewardResult(o, context) }
+        : { adapter, policy: await policyResult(o, policy, context) };
+    await writeJson(files, join(o.outputDir, "evaluation.json"), result);
   },
 });

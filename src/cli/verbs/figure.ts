@@ -2,27 +2,40 @@ import { basename, join, resolve } from "node:path";
 import { type ChartSpec, looksOf, type Point } from "../../report/chart.ts";
 import type { Metrics, RewardResult } from "../../report/data.ts";
 import { figureOf } from "../../report/figure.ts";
+import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
+import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
 import { readJsonLines, writeJson } from "../disk.ts";
-import { figureOptions } from "../options/figure.ts";
 import { defineVerb } from "../verb.ts";
 import { collectReport } from "./collect.ts";
+
+const figureSettings = settings("figure", {
+  inputDir: data.path(null, "Folder of a recipe's stages", { required: true }),
+  runs: data.list(
+    null,
+    "Names of the training runs to compare; default: all. Titles that differ after a comma share a colour",
+  ),
+  metrics: data.list(null, "Logged metrics, a panel for each; a+b puts several into one panel", { required: true }),
+  title: logging.text(null, "Title of the figure; default: the folder's name"),
+  description: logging.text(null, "A sentence on what there is to see, for the JSON file"),
+  outputPath: logging.path(null, "Where the figure goes, without .svg and .json", { required: true }),
+});
 
 export const figureVerb = defineVerb({
   name: "figure",
   summary: "Draw metrics of several runs into one SVG file, with their numbers as JSON",
-  options: figureOptions,
-  argument: "input_dir",
+  settings: figureSettings,
+  argument: "inputDir",
   examples: ["webrlhf figure runs/raft --metrics reward,distinct_2 --output_path docs/results/raft"],
   async run(o, { terminal }) {
     const files = await diskFiles();
-    const found = await collectReport(files, o.input_dir!, o.title);
+    const found = await collectReport(files, o.inputDir!, o.title);
     const runs = (o.runs ?? found.runs.map(({ name }) => name)).map((name) => {
       const run = found.runs.find((other) => other.name === name);
       if (run) return run;
       const names = found.runs.map((other) => other.name).join(", ");
-      throw new UserError(`${o.input_dir} has no training run ${name}; it has ${names || "none"}`);
+      throw new UserError(`${o.inputDir} has no training run ${name}; it has ${names || "none"}`);
     });
     const specs = o.metrics!.map((panel): ChartSpec => {
       const names = panel.split("+");
@@ -42,9 +55,9 @@ export const figureVerb = defineVerb({
       throw new UserError(`none of the runs (${runs.map(({ name }) => name).join(", ")}) logs ${panel}`);
     });
     const logged = o.metrics!.flatMap((panel) => panel.split("+"));
-    const title = o.title ?? basename(resolve(o.input_dir!));
-    await files.writeFile(`${o.output_path}.svg`, figureOf(title, specs));
-    await writeJson(files, `${o.output_path}.json`, {
+    const title = o.title ?? basename(resolve(o.inputDir!));
+    await files.writeFile(`${o.outputPath}.svg`, figureOf(title, specs));
+    await writeJson(files, `${o.outputPath}.json`, {
       title,
       ...(o.description !== null && { description: o.description }),
       runs: await Promise.all(
@@ -53,13 +66,13 @@ export const figureVerb = defineVerb({
           title: label,
           verb,
           metrics: Object.fromEntries(logged.map((metric) => [metric, pointsOf([...steps, ...evals], metric)])),
-          ...(await flaggedTokens(files, join(o.input_dir!, name))),
+          ...(await flaggedTokens(files, join(o.inputDir!, name))),
         })),
       ),
       policies: found.policies,
       reward_models: found.rewardModels,
     });
-    terminal.line(`figure: ${join(`${o.output_path}.svg`)}, ${join(`${o.output_path}.json`)}`);
+    terminal.line(`figure: ${join(`${o.outputPath}.svg`)}, ${join(`${o.outputPath}.json`)}`);
   },
 });
 

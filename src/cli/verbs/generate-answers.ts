@@ -3,13 +3,12 @@ import { rowLine } from "../../data/scored-rows.ts";
 import { isUserError, UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import type { TokenInfo } from "../../serve/text.ts";
-import type { Values } from "../option.ts";
-import type { generateTable } from "../options/sampling.ts";
+import type { generateSettings } from "../generation-settings.ts";
 import { type Context, Interrupted } from "../verb.ts";
 import type { Job } from "./generate-jobs.ts";
 import { OrderedOutput } from "./generate-output.ts";
 
-export type GenerateChoice = Values<typeof generateTable>;
+export type GenerateChoice = ReturnType<typeof generateSettings>;
 
 /** One response. */
 export interface Outcome {
@@ -31,7 +30,7 @@ export async function answerAll(
   answer: Answerer,
 ): Promise<void> {
   const { terminal, signal } = context;
-  const { output_file: file, resume: _, api_key: __, ...rest } = o; // what the answers do not depend on is left out
+  const { outputFile: file, resume: _, apiKey: __, ...rest } = o; // what the answers do not depend on is left out
   const output = file === null ? null : await OrderedOutput.open(await diskFiles(), file, [rest, jobs], o.resume);
   if (output && output.done.size > 0)
     terminal.line(`${output.done.size} of ${jobs.length} prompts were answered before`);
@@ -91,7 +90,7 @@ function withRest(error: unknown, output: OrderedOutput | null): unknown {
 
 /** A job's responses as lines of JSON: one each, or all of them together as Online-RLHF has it. */
 function lines(job: Job, outcomes: readonly Outcome[], o: GenerateChoice): string[] {
-  if (o.output_format === "completions") return outcomes.map((outcome, k) => line(job, outcome, k, o));
+  if (o.outputFormat === "completions") return outcomes.map((outcome, k) => line(job, outcome, k, o));
   const { given, number } = job;
   return [
     rowLine({
@@ -99,7 +98,7 @@ function lines(job: Job, outcomes: readonly Outcome[], o: GenerateChoice): strin
       prompt: "messages" in given ? given.messages : (given.prompt as string),
       responses: outcomes.map(({ text }) => text),
       ended: outcomes.map(({ finish }) => finish === "stop"),
-      ...(o.return_token_ids && outcomes.every(({ ids }) => ids) && { tokenIds: outcomes.map(({ ids }) => ids!) }),
+      ...(o.returnTokenIds && outcomes.every(({ ids }) => ids) && { tokenIds: outcomes.map(({ ids }) => ids!) }),
     }),
   ];
 }
@@ -112,7 +111,7 @@ function line(job: Job, { text, finish, ids, tokens }: Outcome, sample: number, 
     completion: text,
     ended: finish === "stop",
     ...(job.samples > 1 && { sample }),
-    ...(o.return_token_ids && { token_ids: ids ?? null }),
+    ...(o.returnTokenIds && { token_ids: ids ?? null }),
     ...(job.logprobs !== null && tokens && { logprobs: tokens.map((t) => t.logProb) }),
     ...(job.logprobs !== null &&
       job.logprobs > 0 &&
@@ -122,7 +121,7 @@ function line(job: Job, { text, finish, ids, tokens }: Outcome, sample: number, 
 
 /** Responses for people; answers to JSON lines stay JSON lines. */
 function shown(job: Job, outcomes: readonly Outcome[], o: GenerateChoice, { terminal }: Context): string[] {
-  const asJson = o.input_file !== null || o.logprobs !== null || o.return_token_ids || o.output_format === "responses";
+  const asJson = o.inputFile !== null || o.logprobs !== null || o.returnTokenIds || o.outputFormat === "responses";
   if (asJson) return lines(job, outcomes, o);
   const prompt = "prompt" in job.given ? String(job.given.prompt) : "";
   return outcomes.map(({ text }) => `${terminal.style("dim", prompt)}${text}\n`);

@@ -1,17 +1,19 @@
 /** What `generate` is to answer: prompts from a flag, a dataset or JSON lines, each with its options. */
+
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
+import type { Dataset } from "../../data/dataset.ts";
+import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { ChatMessage } from "../../io/openai-types.ts";
 import type { SamplingParams } from "../../nn/sampling.ts";
-import type { Prompt } from "../../rlhf/rollout.ts";
+import { openDataset, type Surroundings } from "../../open/index.ts";
+import type { Prompt } from "../../rlhf/sampler.ts";
 import { UserError } from "../../runtime/errors.ts";
-import type { DataChoice } from "../data/datasets.ts";
-import { samplingParams, stopStrings } from "../models/text-models.ts";
-import { didYouMean } from "../nearest.ts";
-import { canonicalName, resolveOptions, type Values } from "../option.ts";
-import { type generateTable, lineOptions } from "../options/sampling.ts";
+import { didYouMean, inFile, onCommandLine, settingNamed, snakeCase } from "../../settings/index.ts";
+import { type generateSettings, lineSettings } from "../generation-settings.ts";
+import { samplingParams, stopStrings } from "../text-models.ts";
 
-type JobChoice = Values<typeof generateTable>;
+type JobChoice = ReturnType<typeof generateSettings>;
 
 /** One prompt to answer. */
 export interface Job {
@@ -32,7 +34,7 @@ export interface Job {
 }
 
 /** The options that a line may overrule, as the command line has them. */
-export type LineValues = Values<typeof lineOptions>;
+export type LineValues = ReturnType<typeof lineSettings>;
 
 function makeJob(where: string, given: Job["given"], o: LineValues, id?: unknown): Job {
   return {
@@ -40,8 +42,8 @@ function makeJob(where: string, given: Job["given"], o: LineValues, id?: unknown
     number: 0,
     given,
     params: samplingParams(o),
-    stop: stopStrings(o.stop_strings),
-    samples: o.num_return_sequences,
+    stop: stopStrings(o.stopStrings),
+    samples: o.numReturnSequences,
     logprobs: o.logprobs,
     ...(id !== undefined && { id }),
   };
@@ -82,17 +84,15 @@ function jobOfLine(line: string, where: string, common: LineValues): Job {
   if ((prompt === undefined) === (messages === undefined)) {
     throw new UserError(`${where}: there must be either "prompt" or "messages"`);
   }
-  const unknown = Object.keys(rest).find((name) => canonicalName(lineOptions, name) === null);
+  const { table } = lineSettings;
+  const unknown = Object.keys(rest).find((name) => settingNamed(table, name) === null);
   if (unknown !== undefined) {
-    const names = ["id", "prompt", "messages", ...Object.keys(lineOptions)];
+    const names = ["id", "prompt", "messages", ...Object.keys(table).map(snakeCase)];
     throw new UserError(`${where}: unknown key "${unknown}"${didYouMean(unknown, names)}`);
   }
-  const base = Object.fromEntries(Object.keys(lineOptions).map((key) => [key, common[key as keyof LineValues]]));
+  const base = Object.fromEntries(Object.keys(table).map((key) => [key, common[key as keyof LineValues]]));
   const own = Object.fromEntries(Object.entries(rest).map(([key, v]) => [key, asFlag(v)]));
-  const o = resolveOptions(lineOptions, [
-    { where: "the command line", values: base },
-    { where, values: own },
-  ]);
+  const o = lineSettings.resolve([onCommandLine(base), inFile(own, where)]);
   return makeJob(where, given(prompt, messages, where), o, id);
 }
 
@@ -119,24 +119,42 @@ function given(prompt: unknown, messages: unknown, where: string): Job["given"] 
   throw new UserError(`${where}: "messages" must be a list of {"role": system, user or assistant, "content": text}`);
 }
 
-/** The jobs that the options ask for: one prompt, a file of them, or a dataset's, which `open` brings; of those a shard. */
-export async function collectJobs(o: JobChoice, open: (choice: DataChoice) => Promise<Prompt[]>): Promise<Job[]> {
-  const all = (await allJobs(o, open)).map((job, number) => ({ ...job, number }));
+/** Tokens that a dataset's prompts leave room for. */
+type Room = Parameters<Dataset["prompts"]>[1];
+
+/** The jobs that the settings ask for: one prompt, a file of them, or a dataset's; of those a shard. */
+export async function collectJobs(
+  o: JobChoice,
+  tokenizer: Tokenizer | null,
+  room: Room,
+  around: Surroundings,
+): Promise<Job[]> {
+  const all = (await allJobs(o, tokenizer, room, around)).map((job, number) => ({ ...job, number }));
   const unwritten =
-    o.output_format === "responses" && all.find(({ given }) => "prompt" in given && typeof given.prompt !== "string");
+    o.outputFormat === "responses" && all.find(({ given }) => "prompt" in given && typeof given.prompt !== "string");
   if (unwritten)
     throw new UserError(`${unwritten.where}: output_format responses needs prompts as text, not as token ids`);
   const [first, last] = shardOf(o.shard, all.length);
   return all.slice(first, last);
 }
 
-async function allJobs(o: JobChoice, open: (choice: DataChoice) => Promise<Prompt[]>): Promise<Job[]> {
-  if (o.prompt !== null && o.input_file !== null) throw new UserError("pass either --prompt or --input_file, not both");
-  if (o.input_file !== null) return readJobs(o.input_file, o);
+async function allJobs(
+  o: JobChoice,
+  tokenizer: Tokenizer | null,
+  room: Room,
+  around: Surroundings,
+): Promise<Omit<Job, "number">[]> {
+  if (o.prompt !== null && o.inputFile !== null) throw new UserError("pass either --prompt or --input_file, not both");
+  if (o.inputFile !== null) return readJobs(o.inputFile, o);
   if (o.prompt !== null) return [makeJob("prompt 0", { prompt: o.prompt }, o)];
-  const prompts = await open({ ...o, max_eval_samples: o.num_prompts, max_train_samples: o.num_prompts });
+  if (!tokenizer) {
+    throw new UserError("prompts of a dataset need a tokenizer: pass --model_name_or_path, --prompt or --input_file");
+  }
+  // What no trainer has seen, where there is such a part.
+  const { dataset, part } = openDataset(o.datasetName, { ...o, ...around }).heldOut(o.numPrompts);
+  const prompts = (await dataset.prompts(tokenizer, room))[part];
   return prompts.map(({ text, ids, messages }, i) => {
-    const said = o.output_format === "responses" && messages;
+    const said = o.outputFormat === "responses" && messages;
     const given = said ? { messages: said as ChatMessage[] } : { prompt: text };
     return { ...makeJob(`prompt ${i}`, given, o), ids };
   });
@@ -152,7 +170,3 @@ export function shardOf(shard: string | null, rows: number): [first: number, las
   if (workers > rows) throw new UserError(`${rows} prompts cannot be shared out to ${workers} workers`);
   return [Math.floor((worker * rows) / workers), Math.floor(((worker + 1) * rows) / workers)];
 }
-
-/** Which part of the dataset prompts come from: what no trainer has seen, where there is such a part. */
-export const datasetPart = (o: Pick<JobChoice, "dataset_name" | "test_size">): "train" | "test" =>
-  o.dataset_name === "builtin:world" || o.test_size > 0 ? "test" : "train";

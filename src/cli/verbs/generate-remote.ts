@@ -1,30 +1,27 @@
 /** `generate --server`: another program samples. */
+
 import type { CompletionChoice } from "../../io/openai-types.ts";
+import { ModelOpener, onlyModel, serverClient } from "../../open/index.ts";
 import { choicesOf, requestFields } from "../../rlhf/remote.ts";
 import { UserError } from "../../runtime/errors.ts";
 import type { Files } from "../../runtime/files.ts";
 import { uint32 } from "../../runtime/rng.ts";
-import { promptData } from "../data/datasets.ts";
-import { onlyModel, serverClient } from "../models/another-server.ts";
-import { openTokenizer } from "../models/models.ts";
+import { surroundings } from "../surroundings.ts";
 import type { Context } from "../verb.ts";
 import { answerAll, type GenerateChoice, type Outcome } from "./generate-answers.ts";
-import { collectJobs, datasetPart } from "./generate-jobs.ts";
+import { collectJobs } from "./generate-jobs.ts";
 
 type Ending = Pick<CompletionChoice, "finish_reason" | "token_ids">;
 
-export async function generateRemotely(o: GenerateChoice, files: Files, context: Context): Promise<void> {
+/** Answers by a server. */
+export async function generateRemotely(o: GenerateChoice, context: Context): Promise<void> {
   const client = serverClient(o)!;
-  const jobs = await collectJobs(o, async (choice) => {
-    if (o.model_name_or_path === null) {
-      throw new UserError("prompts of a dataset need a tokenizer: pass --model_name_or_path, --prompt or --input_file");
-    }
-    const tokenizer = await openTokenizer(files, o.model_name_or_path);
-    const room = { context: 1e9, response: o.max_new_tokens };
-    return promptData(choice, datasetPart(o), tokenizer, room, context.terminal);
-  });
-  const model = o.server_model ?? (await onlyModel(client, context.signal));
-  await answerAll(o, context, jobs, o.server_concurrency, async (job, _, signal) => {
+  const around = surroundings(context);
+  const name = o.modelNameOrPath;
+  const tokenizer = name === null ? null : await new ModelOpener({ ...o, ...around }).tokenizer(name);
+  const jobs = await collectJobs(o, tokenizer, { context: 1e9, response: o.maxNewTokens }, around);
+  const model = o.serverModel ?? (await onlyModel(client, context.signal));
+  await answerAll(o, context, jobs, o.serverConcurrency, async (job, _, signal) => {
     if (job.logprobs !== null) {
       throw new UserError("--logprobs cannot be had from a server; its tokens may be other ones");
     }
@@ -34,7 +31,7 @@ export async function generateRemotely(o: GenerateChoice, files: Files, context:
       n: job.samples,
       ...requestFields({ ...job.params, seed }),
       ...(job.stop.length > 0 && { stop: job.stop }),
-      ...(o.return_token_ids && { return_token_ids: true }),
+      ...(o.returnTokenIds && { return_token_ids: true }),
     };
     if ("messages" in job.given && !job.ids) {
       const { messages } = job.given;

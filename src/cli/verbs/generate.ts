@@ -1,23 +1,22 @@
+import { ModelOpener, withModels } from "../../open/index.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import type { TextCodec, TextModel } from "../../serve/model.ts";
 import { sampleText, type TokenInfo } from "../../serve/text.ts";
 import { textCodec, textModel } from "../../serve/text-model.ts";
-import { promptData } from "../data/datasets.ts";
+import { generateSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
-import { openPolicy, takeTemplate, withModels } from "../models/models.ts";
-import { weightFormat } from "../models/weight-options.ts";
-import { generateTable } from "../options/sampling.ts";
+import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 import { answerAll, type Outcome } from "./generate-answers.ts";
-import { collectJobs, datasetPart, type Job } from "./generate-jobs.ts";
+import { collectJobs, type Job } from "./generate-jobs.ts";
 import { generateRemotely } from "./generate-remote.ts";
 
 export const generateVerb = defineVerb({
   name: "generate",
   summary: "Sample responses from a model",
-  options: generateTable,
+  settings: generateSettings,
   examples: [
     "webrlhf generate --model_name_or_path out/sft --num_prompts 3 --num_return_sequences 2",
     'webrlhf generate --model_name_or_path out/sft --prompt "Once there was" --temperature 0.7',
@@ -27,28 +26,28 @@ export const generateVerb = defineVerb({
     "webrlhf generate --server http://127.0.0.1:8000 --input_file prompts.jsonl --output_file answers.jsonl",
   ],
   async run(o, context) {
-    const files = await diskFiles();
-    if (o.server !== null) return generateRemotely(o, files, context);
-    if (o.model_name_or_path === null) {
+    if (o.server !== null) return generateRemotely(o, context);
+    const name = o.modelNameOrPath;
+    if (name === null) {
       throw new UserError(
         "model_name_or_path is not set: pass --model_name_or_path, or --server to let another program sample",
       );
     }
     await openGpu(context.terminal);
-    const path = o.model_name_or_path;
-    const { model, tokenizer } = await openPolicy(files, path, null, o.base_model_name_or_path, weightFormat(o));
-    await withModels([model], async () => {
-      await takeTemplate(files, tokenizer, o.chat_template_path);
-      const room = { context: model.config.maxPositions, response: o.max_new_tokens };
-      const jobs = await collectJobs(o, (choice) =>
-        promptData(choice, datasetPart(o), tokenizer, room, context.terminal),
-      );
+    const around = surroundings(context);
+    const opener = new ModelOpener({ ...o, ...around });
+    const tokenizer = await opener.tokenizer(name);
+    const model = await opener.sampler(name);
+    await withModels(opener.opened, async () => {
+      tokenizer.checkFits(model.config.vocabSize);
+      const room = { context: model.config.maxPositions, response: o.maxNewTokens };
+      const jobs = await collectJobs(o, tokenizer, room, around);
       const codec = textCodec(tokenizer, model.config, model.config.maxPositions);
       const prompts = jobs.map((job) => promptIds(codec, job));
       const samples = jobs.reduce((sum, job) => sum + job.samples, 0);
       const text = textModel(model, tokenizer, {
-        name: path,
-        slots: Math.min(o.max_num_seqs, samples),
+        name,
+        slots: Math.min(o.maxNumSeqs, samples),
         capacity: checkRoom(jobs, prompts, model.config.maxPositions),
         // One schedule for one list of prompts, so that equal commands give equal answers to the last bit.
         fixedRows: true,

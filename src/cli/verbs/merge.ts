@@ -2,39 +2,52 @@ import { join } from "node:path";
 import { mergeAdapter } from "../../nn/merge.ts";
 import { openAdapter, readAdapterFolder } from "../../nn/peft.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../nn/pretrained.ts";
+import { hubSettings, ModelOpener, tokenizerFiles, withModels } from "../../open/index.ts";
+import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
+import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
 import { openGpu } from "../gpu.ts";
-import { basePathOf, openTokenizer, tokenizerFiles, withModels } from "../models/models.ts";
-import { mergeOptions } from "../options/merge.ts";
+import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
+
+const mergeSettings = settings("merge", {
+  adapterPath: model.path(null, "Adapter folder, as sft, reward, ppo, raft or PEFT write it", { required: true }),
+  modelNameOrPath: model.path(null, "Base model; default: what the adapter names", {
+    aka: ["base_model_name_or_path"],
+  }),
+  ...hubSettings,
+  outputDir: logging.path(null, "Folder for the merged model", { required: true }),
+});
 
 export const mergeVerb = defineVerb({
   name: "merge",
   summary: "Put an adapter into its base: a model folder like any other",
-  options: mergeOptions,
+  settings: mergeSettings,
   examples: ["webrlhf merge --adapter_path out/ppo --output_dir out/merged"],
-  async run(o, { terminal }) {
+  async run(o, context) {
     const files = await diskFiles();
-    const folder = o.adapter_path!;
-    const adapter = await readAdapterFolder(files, folder);
+    const folder = o.adapterPath as string;
+    const opener = new ModelOpener({ ...o, ...surroundings(context) });
+    const { path } = await opener.locate(folder);
+    const adapter = await readAdapterFolder(files, path);
     if (!adapter) throw new UserError(`${folder} is not an adapter: it has no adapter_config.json`);
-    const start = basePathOf(adapter, o.model_name_or_path);
-    const home = (await files.read(join(folder, "tokenizer.json"))) ? folder : start;
-    const tokenizer = (await files.read(join(home, "tokenizer.json"))) ? await openTokenizer(files, home) : null;
-    await openGpu(terminal);
+    const start = o.modelNameOrPath ?? opener.basePath(adapter);
+    const { path: basePath } = await opener.locate(start);
+    const tokenizer = (await opener.tokenizerBeside(folder)) && (await opener.tokenizer(folder));
+    await openGpu(context.terminal);
     const scorer = adapter.taskType === "SEQ_CLS";
     const base = scorer
-      ? await loadScoreModel(files, start, "base model", 0, "float32", adapter.head ?? {})
-      : await loadCausalLM(files, start, "base model");
+      ? await loadScoreModel(files, basePath, "base model", 0, "float32", adapter.head ?? {})
+      : await loadCausalLM(files, basePath, "base model");
     await withModels([base], async () => {
       const model = await openAdapter(files, adapter, base, scorer ? "score" : "lm", { label: "adapter" });
       const merged = mergeAdapter(model, base);
       await withModels(merged === base ? [model] : [model, merged], async () => {
         const besides = tokenizer ? tokenizerFiles(tokenizer) : {};
-        await files.writeFolder(o.output_dir!, { ...(await modelFiles(merged)), ...besides });
+        await files.writeFolder(o.outputDir as string, { ...(await modelFiles(merged)), ...besides });
       });
     });
-    terminal.line(`${folder} merged into ${start}: ${o.output_dir}`);
+    context.terminal.line(`${folder} merged into ${start}: ${o.outputDir}`);
   },
 });

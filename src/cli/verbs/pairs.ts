@@ -1,30 +1,49 @@
 import { scored } from "../../data/scored-rows.ts";
-import { describeCounts, makePairs } from "../../rlhf/iterate/pairs.ts";
+import { checkPairs, describeCounts, makePairs, pairSettings } from "../../rlhf/iterate/pairs.ts";
 import { pairLines } from "../../rlhf/iterate/stages.ts";
+import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { average } from "../../rlhf/stats.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { pairsOptions } from "../options/pairs.ts";
+import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
 import { short } from "../progress.ts";
 import { defineVerb } from "../verb.ts";
 import { readAll } from "./annotate.ts";
-import { pairSettings } from "./iterate.ts";
+
+const pairing = group("Pairs");
+
+const pairsSettings = settings(
+  "pairs",
+  {
+    inputFile: data.list(null, "Files of scored responses, in the order of the pairs; made by annotate", {
+      required: true,
+    }),
+    ...pairSettings,
+    k: pairing.int(null, "Responses that a row should have; default: as many as the longest row has", { min: 2 }),
+    shortRows: pairing.choice(["skip", "use", "error"], "skip", "What to do with rows that have fewer"),
+    maxSamples: pairing.int(null, "Stop after this many pairs; default: all", { min: 1 }),
+    seed,
+    outputFile: logging.path(null, "Where the pairs go: JSON lines of prompt, chosen, rejected, margin", {
+      required: true,
+    }),
+  },
+  checkPairs,
+);
 
 export const pairsVerb = defineVerb({
   name: "pairs",
   summary: "Choose a better and a worse answer among each prompt's scored responses, for dpo and reward",
-  options: pairsOptions,
+  settings: pairsSettings,
   examples: [
     "webrlhf pairs --input_file rewards.jsonl --output_file pairs.jsonl",
     "webrlhf pairs --input_file result.json --pair_dialect lmflow --choose_type max_random --output_file pairs.jsonl",
   ],
   async run(o, { terminal }) {
-    const rows = (await readAll(o.input_file!)).map(scored);
-    const settings = { ...pairSettings(o), seed: o.seed, samples: o.k, shortRows: o.short_rows };
-    const { pairs, counts } = makePairs(rows, settings);
-    const kept = pairs.slice(0, o.max_samples ?? undefined);
-    await (await diskFiles()).writeFile(o.output_file!, pairLines(kept));
+    const rows = (await readAll(o.inputFile!)).map(scored);
+    const { pairs, counts } = makePairs(rows, { ...o, samples: o.k });
+    const kept = pairs.slice(0, o.maxSamples ?? undefined);
+    await (await diskFiles()).writeFile(o.outputFile!, pairLines(kept));
     const cut = kept.length < pairs.length ? `, the first ${kept.length} kept` : "";
     const margin = short(average(kept.map((pair) => pair.margin)));
-    terminal.line(`${describeCounts(counts)}${cut}; mean margin ${margin}: ${o.output_file}`);
+    terminal.line(`${describeCounts(counts)}${cut}; mean margin ${margin}: ${o.outputFile}`);
   },
 });

@@ -1,21 +1,29 @@
 import { join } from "node:path";
 import { buildReport, summarise } from "../../report/report.ts";
+import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { diskFiles } from "../../runtime/files.ts";
+import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
 import { writeJson } from "../disk.ts";
-import { reportOptions } from "../options/report.ts";
 import { defineVerb } from "../verb.ts";
 import { collectReport } from "./collect.ts";
+
+const reportSettings = settings("report", {
+  inputDir: data.path(null, "Folder of a recipe's stages, or of one training run", { required: true }),
+  title: logging.text(null, "Title of the page"),
+  description: logging.text(null, "A sentence below the title"),
+  outputDir: logging.path(null, "Folder for report.html and summary.json; default: input_dir"),
+});
 
 export const reportVerb = defineVerb({
   name: "report",
   summary: "Make report.html and summary.json of finished runs",
-  options: reportOptions,
-  argument: "input_dir",
+  settings: reportSettings,
+  argument: "inputDir",
   examples: ["webrlhf report runs/quickstart", "webrlhf report out --title 'My reward model'"],
   async run(options, { terminal }) {
     const files = await diskFiles();
-    const input = options.input_dir!;
-    const output = options.output_dir ?? input;
+    const input = options.inputDir!;
+    const output = options.outputDir ?? input;
     const found = await collectReport(files, input, options.title);
     const data = options.description === null ? found : { ...found, description: options.description };
     await files.writeFile(join(output, "report.html"), buildReport(data));

@@ -5,22 +5,49 @@ import type { Columns } from "../../data/schemas.ts";
 import { type Scorable, scorable } from "../../data/scorable.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { Model } from "../../nn/models.ts";
+import {
+  baseSettings,
+  hubSettings,
+  ModelOpener,
+  rewardSettings,
+  rewardWeights,
+  templateSettings,
+  weightSettings,
+  withModels,
+} from "../../open/index.ts";
+import { isWeightless } from "../../open/rewards.ts";
 import type { Sequence } from "../../rlhf/batch.ts";
+import { contextOf } from "../../rlhf/examples.ts";
 import { multiObjectiveScores } from "../../rlhf/multi-objective/model.ts";
-import { isPairModel } from "../../rlhf/pairwise/folder.ts";
-import { scoreSequences } from "../../rlhf/reward/scores.ts";
-import { takeNormalization } from "../../rlhf/rollout.ts";
+import { takeNormalization } from "../../rlhf/rewards.ts";
+import { scoreSequences } from "../../rlhf/scores.ts";
+import { data, logging } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { diskFiles, type Files } from "../../runtime/files.ts";
+import { diskFiles } from "../../runtime/files.ts";
+import { settings } from "../../settings/index.ts";
 import { openGpu } from "../gpu.ts";
-import { contextOf, WORLD, withModels } from "../models/models.ts";
-import { ModelOpener } from "../models/opener.ts";
-import { isUrl } from "../models/reward-server.ts";
-import type { Values } from "../option.ts";
-import { scoreOptions } from "../options/score.ts";
+import { surroundings } from "../surroundings.ts";
 import { type Context, defineVerb, Interrupted } from "../verb.ts";
+import { readingSettings } from "./reading-settings.ts";
 
-type Options = Values<typeof scoreOptions>;
+const scoreSettings = settings("score", {
+  rewardModelPath: rewardSettings.rewardModelPath,
+  ...baseSettings,
+  ...templateSettings,
+  ...weightSettings,
+  ...rewardWeights,
+  ...hubSettings,
+  inputFile: data.path(null, "Rows to score: .jsonl, .json or .parquet, also .gz", { required: true }),
+  ...readingSettings,
+  normalize: data.choice(
+    ["auto", "true", "false"],
+    "auto",
+    "Normalise by the statistics of the model's training; auto: as the model says",
+  ),
+  outputFile: logging.path(null, "JSONL file for the rows with their rewards", { required: true }),
+});
+
+type Options = ReturnType<typeof scoreSettings>;
 
 /** Answers that are scored together. */
 const ANSWERS_AT_ONCE = 64;
@@ -29,8 +56,8 @@ const SECONDS_BETWEEN_LINES = 5;
 export const scoreVerb = defineVerb({
   name: "score",
   summary: "Add a reward model's scores to the rows of a file",
-  options: scoreOptions,
-  argument: "input_file",
+  settings: scoreSettings,
+  argument: "inputFile",
   interruptNote: "\nstopping; nothing is written",
   examples: [
     "webrlhf score answers.jsonl --reward_model_path out/reward --output_file scored.jsonl",
@@ -38,19 +65,19 @@ export const scoreVerb = defineVerb({
   ],
   async run(o, context) {
     const files = await diskFiles();
-    const [path, output] = [o.reward_model_path!, o.output_file!];
-    if (path === WORLD || isUrl(path)) {
+    const [path, output] = [o.rewardModelPath!, o.outputFile!];
+    if (isWeightless(path)) {
       throw new UserError(`--reward_model_path must be a folder here, not ${path}: score needs a model`);
     }
-    if (resolve(output) === resolve(o.input_file!)) {
+    if (resolve(output) === resolve(o.inputFile!)) {
       throw new UserError(
         `output_file ${output} is the input_file: choose another file, the rows are read while it is written`,
       );
     }
     await openGpu(context.terminal);
-    const opener = new ModelOpener(files, o);
+    const opener = new ModelOpener({ ...o, ...surroundings(context) });
     const tokenizer = await opener.tokenizer(path);
-    const scorer = await openScorer(files, opener, path, o);
+    const scorer = await openScorer(opener, path, o);
     await withModels(opener.opened, async () => {
       tokenizer.checkFits(scorer.model.config.vocabSize);
       await files.writeFile(output, lines(scorer, tokenizer, o, context));
@@ -65,8 +92,8 @@ interface Scorer {
 }
 
 /** A reward model, or one of several qualities. */
-async function openScorer(files: Files, opener: ModelOpener, path: string, o: Options): Promise<Scorer> {
-  if (await isPairModel(files, path)) {
+async function openScorer(opener: ModelOpener, path: string, o: Options): Promise<Scorer> {
+  if (await opener.pairWriter(path)) {
     throw new UserError(`${path} compares answers and cannot score one by itself: use webrlhf annotate`);
   }
   const several = await opener.multiObjective(path);
@@ -94,7 +121,7 @@ async function* lines(
   for await (const batch of batches(rowsOf(o, tokenizer))) {
     if (signal.aborted) throw new Interrupted("stopped; nothing was written");
     const answers = batch.flatMap((row) => row.answers);
-    const prepare = { maxLength: contextOf(model, o.max_length), truncationSide: o.truncation_side };
+    const prepare = { maxLength: contextOf(model, o), truncationSide: o.truncationSide };
     const scores = Array.from(await score(answers.map((answer) => answerExample(answer, tokenizer, prepare))));
     const bad = scores.findIndex((score) => !Number.isFinite(score));
     if (bad >= 0)
@@ -114,7 +141,7 @@ async function* lines(
 
 async function* rowsOf(o: Options, tokenizer: Tokenizer): AsyncGenerator<Scorable> {
   let rows = 0;
-  const file = o.input_file!;
+  const file = o.inputFile!;
   for await (const { value, where } of readRows(file)) {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       throw new UserError(

@@ -2,40 +2,45 @@ import { isIP } from "node:net";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { startServer } from "../../serve/server.ts";
+import { serveSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
-import { contextLength, openTextModel } from "../models/text-models.ts";
-import { serveOptions } from "../options/sampling.ts";
+import { surroundings } from "../surroundings.ts";
+import { contextLength, openTextModel } from "../text-models.ts";
 import { defineVerb } from "../verb.ts";
 
 export const serveVerb = defineVerb({
   name: "serve",
   summary: "Serve a model over HTTP, as OpenAI's clients expect it",
-  options: serveOptions,
+  settings: serveSettings,
   examples: [
     "webrlhf serve --model_name_or_path out/ppo --port 8000",
     "webrlhf serve --model_name_or_path out/ppo --host 0.0.0.0 --api_key secret --max_num_seqs 32",
   ],
   interruptNote: "\nfinishing what is under way; Ctrl-C again stops at once",
-  async run(o, { terminal, signal }) {
-    const files = await diskFiles();
-    const apiKey = o.api_key ?? process.env.WEBRLHF_API_KEY ?? null;
+  async run(o, context) {
+    const { terminal, signal } = context;
+    const apiKey = o.apiKey ?? process.env.WEBRLHF_API_KEY ?? null;
     if (apiKey === "") throw new UserError("the API key is empty; leave it out to ask clients for none");
     await openGpu(terminal);
-    const { model, close } = await openTextModel(files, o, (context) => ({
-      ...(o.served_model_name !== null && { name: o.served_model_name }),
-      ...(o.generation_config === "none" && { generationConfig: {} }),
-      slots: o.max_num_seqs,
-      capacity: contextLength(context, o.max_model_len),
-      maxWaiting: o.max_waiting,
-    }));
+    const { model, close } = await openTextModel(
+      o.modelNameOrPath as string,
+      { ...o, ...surroundings(context) },
+      (most) => ({
+        ...(o.servedModelName !== null && { name: o.servedModelName }),
+        ...(o.generationConfig === "none" && { generationConfig: {} }),
+        slots: o.maxNumSeqs,
+        capacity: contextLength(most, o.maxModelLen),
+        maxWaiting: o.maxWaiting,
+      }),
+    );
     try {
       const server = await startServer(model, {
         host: o.host,
         port: o.port,
         apiKey,
-        allowedHosts: o.allowed_hosts ?? [],
-        corsOrigins: o.cors_origins ?? [],
-        maxBodyBytes: o.max_body_bytes,
+        allowedHosts: o.allowedHosts ?? [],
+        corsOrigins: o.corsOrigins ?? [],
+        maxBodyBytes: o.maxBodyBytes,
         log: (line) => terminal.line(terminal.style("dim", line)),
       });
       terminal.line(`${model.name} is served at ${server.url}/v1, ${model.engine.capacity} tokens per sequence`);
@@ -43,7 +48,7 @@ export const serveVerb = defineVerb({
         terminal.line(terminal.style("yellow", "anyone who reaches this address may use it; --api_key asks for a key"));
       }
       await stopped(signal);
-      await server.close(o.shutdown_timeout * 1000);
+      await server.close(o.shutdownTimeout * 1000);
       terminal.line("stopped");
     } finally {
       await close();

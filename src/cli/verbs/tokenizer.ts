@@ -1,30 +1,43 @@
 import { trainBpe } from "../../data/bpe.ts";
+import { WORLD } from "../../data/made.ts";
 import { Tokenizer } from "../../data/tokenizer.ts";
 import { worldTokenizer } from "../../data/world.ts";
+import { datasetSettings, hubSettings, openDataset, splitSettings, tokenizerFiles } from "../../open/index.ts";
+import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { textData } from "../data/datasets.ts";
-import { tokenizerFiles, WORLD } from "../models/models.ts";
-import { tokenizerOptions } from "../options/tokenizer.ts";
+import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
+import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
+
+const tokenizerSettings = settings("tokenizer", {
+  action: data.choice(["train"], "train", "What to do"),
+  datasetName: data.mixture(null, "Text to learn from: .txt, .json or .jsonl, also .gz, or builtin:world", {
+    required: true,
+  }),
+  testSize: datasetSettings.testSize,
+  maxTrainSamples: data.int(null, "Learn from this many records only", { min: 1 }),
+  ...splitSettings,
+  offline: hubSettings.offline,
+  template: datasetSettings.template,
+  vocabSize: data.int(1024, "Size of the vocabulary, special tokens included", { min: 258 }),
+  outputDir: logging.path("tokenizer", "Folder for tokenizer.json and tokenizer_config.json"),
+});
 
 export const tokenizerVerb = defineVerb({
   name: "tokenizer",
   summary: "Train a byte-level BPE tokenizer",
-  options: tokenizerOptions,
+  settings: tokenizerSettings,
   argument: "action",
   examples: ["webrlhf tokenizer train --dataset_name pairs.jsonl.gz --vocab_size 2048 --output_dir out/tokenizer"],
-  async run(o, { terminal }) {
+  async run(o, context) {
     const files = await diskFiles();
-    const dataset = o.dataset_name!;
+    const name = o.datasetName as string;
+    const texts = () => openDataset(name, { ...o, ...surroundings(context) }).texts();
     const tokenizer =
-      dataset === WORLD
-        ? worldTokenizer()
-        : Tokenizer.fromTrained(
-            trainBpe(await textData({ ...o, dataset_name: dataset }, terminal), { vocabSize: o.vocab_size }),
-          );
-    for (const [name, content] of Object.entries(tokenizerFiles(tokenizer))) {
-      await files.writeFile(`${o.output_dir}/${name}`, content);
+      name === WORLD ? worldTokenizer() : Tokenizer.fromTrained(trainBpe(await texts(), { vocabSize: o.vocabSize }));
+    for (const [file, content] of Object.entries(tokenizerFiles(tokenizer))) {
+      await files.writeFile(`${o.outputDir}/${file}`, content);
     }
-    terminal.line(`tokenizer of ${tokenizer.vocabSize} tokens in ${o.output_dir}`);
+    context.terminal.line(`tokenizer of ${tokenizer.vocabSize} tokens in ${o.outputDir}`);
   },
 });

@@ -1,6 +1,6 @@
 /** Does a training run fit, and what would make it fit? */
-import { offloadLevels } from "../../../rlhf/ppo/offload.ts";
-import { loraOptions } from "../../models/lora-options.ts";
+import { loraOptions } from "../../../open/opener.ts";
+import { offloadLevels } from "../../../rlhf/offload.ts";
 import { estimateMemory, kinds, type MemoryEstimate } from "./memory.ts";
 import type { MemoryPlan } from "./plan.ts";
 

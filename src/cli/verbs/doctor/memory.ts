@@ -1,14 +1,11 @@
 /**
- * How much GPU memory a training run will take, before any of it is taken: one step of the real trainer is rehearsed
- * with the run's own options, on sequences as long as the options allow.
+ * How much GPU memory a training run will take, before any of it is taken: the real trainer is rehearsed for a step or
+ * two with the run's own options, on sequences as long as the options allow.
  */
 import { rehearse } from "../../../gpu/rehearsal.ts";
 import { isUserError } from "../../../runtime/errors.ts";
 import type { MemoryPlan } from "./plan.ts";
-import { rollouts } from "./rollouts.ts";
-import { supervised } from "./supervised.ts";
-
-const rehearsals = { ...supervised, ...rollouts };
+import { rehearseRun } from "./rehearsal.ts";
 
 export const kinds = ["weights", "gradients", "moments", "kv cache", "activations", "transfers"] as const;
 export type Kind = (typeof kinds)[number];
@@ -25,7 +22,7 @@ export interface MemoryEstimate {
 export async function estimateMemory(plan: MemoryPlan): Promise<MemoryEstimate> {
   const byKind = Object.fromEntries(kinds.map((kind) => [kind, 0])) as Record<Kind, number>;
   try {
-    const { peak, atPeak } = await rehearse(() => rehearsals[plan.stage](plan));
+    const { peak, atPeak } = await rehearse(() => rehearseRun(plan));
     for (const [label, bytes] of atPeak) byKind[kindOf(label)] += bytes;
     return { total: peak, byKind, refused: null };
   } catch (error) {

@@ -1,47 +1,23 @@
 /** What a trainer's options mean for its memory. */
 import type { DecoderConfig } from "../../../nn/config.ts";
 import type { LoraOptions } from "../../../nn/lora.ts";
-import type { OffloadLevel } from "../../../rlhf/ppo/offload.ts";
-import type { DpoOptions } from "../../../rlhf/preference/dpo.ts";
+import { methods } from "../../../open/index.ts";
+import { loraOptions } from "../../../open/opener.ts";
+import { weightFormat } from "../../../open/precision.ts";
+import { isWeightless } from "../../../open/rewards.ts";
+import { type CriticFreeSettings, promptsPerRollout } from "../../../rlhf/critic-free.ts";
+import { type DpoLossSettings, dpoLossSettings } from "../../../rlhf/dpo.ts";
+import { levelsOf, type OffloadLevel } from "../../../rlhf/offload.ts";
+import { sizes } from "../../../rlhf/raft.ts";
 import { UserError } from "../../../runtime/errors.ts";
+import { inFile, onCommandLine } from "../../../settings/index.ts";
 import type { WeightFormat } from "../../../tensor/quantize.ts";
-import { loraOptions } from "../../models/lora-options.ts";
-import { WORLD } from "../../models/models.ts";
-import { isUrl } from "../../models/reward-server.ts";
-import { weightFormat } from "../../models/weight-options.ts";
-import { resolveOptions, type Table, type Values } from "../../option.ts";
-import { grpoOptions, reinforceOptions, rlooOptions } from "../../options/critic-free.ts";
-import { cpoOptions, dpoOptions, ktoOptions, orpoOptions } from "../../options/dpo.ts";
-import { iterateOptions } from "../../options/iterate.ts";
-import { pairwiseOptions } from "../../options/pairwise.ts";
-import { ppoOptions } from "../../options/ppo.ts";
-import { raftOptions } from "../../options/raft.ts";
-import { costOptions, rewardOptions } from "../../options/reward.ts";
-import { sftOptions } from "../../options/sft.ts";
-import { promptsPerRollout } from "../critic-free.ts";
-import { lossOptions } from "../dpo.ts";
-import { offloadLevelsOf } from "../ppo.ts";
 
-const tables = {
-  sft: sftOptions,
-  reward: rewardOptions,
-  cost: costOptions,
-  pairwise: pairwiseOptions,
-  dpo: dpoOptions,
-  kto: ktoOptions,
-  orpo: orpoOptions,
-  cpo: cpoOptions,
-  ppo: ppoOptions,
-  raft: raftOptions,
-  grpo: grpoOptions,
-  rloo: rlooOptions,
-  reinforce: reinforceOptions,
-  iterate: iterateOptions,
-} satisfies Record<string, Table>;
+const { "multi-objective": _, ...rehearsed } = methods;
 
 /** The trainers that can be rehearsed. */
-export type Stage = keyof typeof tables;
-export const stages = Object.keys(tables) as Stage[];
+export type Stage = keyof typeof rehearsed;
+export const stages = Object.keys(rehearsed) as Stage[];
 
 /** What of a run's options its memory depends on. */
 export interface MemoryPlan {
@@ -78,7 +54,7 @@ export interface MemoryPlan {
   /** Held-out examples or prompts; 0 evaluates nothing. */
   evalExamples: number;
   /** The losses of DPO, which may predict prompts, too. */
-  dpo: Partial<DpoOptions>;
+  dpo: Partial<DpoLossSettings>;
   /** What of PPO leaves the GPU by turns. */
   offload: readonly OffloadLevel[];
   /** PPO keeps a moving average of the policy. */
@@ -104,31 +80,38 @@ export function looseOptions(words: readonly string[]): Record<string, string> {
 /** Prompts that an iteration samples for at once; more of them take no more memory. */
 const PROMPTS_AT_ONCE = 64;
 
-/** What is read of the options; a trainer has some of them. */
-type Options = Partial<
-  Pick<
-    Values<typeof sftOptions>,
-    | "use_peft"
-    | "fp16"
-    | "gradient_checkpointing"
-    | "per_device_train_batch_size"
-    | "gradient_accumulation_steps"
-    | "max_length"
-    | "max_eval_samples"
-  > &
-    Pick<Values<typeof dpoOptions>, "ref_model_name_or_path" | "ref_model_dtype" | "precompute_ref_log_probs"> &
-    Pick<Values<typeof ppoOptions>, "reward_model_path" | "reward_model_dtype" | "response_length"> &
-    Pick<Values<typeof ppoOptions>, "rollout_batch_size" | "num_return_sequences" | "eval_steps"> &
-    Pick<Values<typeof ppoOptions>, "critic_gradient_checkpointing" | "offload_level" | "ema_beta"> &
-    Pick<Values<typeof ppoOptions>, "ptx_dataset_name" | "max_ptx_length" | "ptx_coef"> &
-    Pick<Values<typeof raftOptions>, "output_max_length" | "raft_batch_size"> &
-    Pick<Values<typeof raftOptions>, "top_reward_percentage" | "collection_strategy"> &
-    Pick<Values<typeof grpoOptions>, "max_completion_length" | "num_generations" | "reward_funcs" | "beta"> &
-    Pick<Values<typeof iterateOptions>, "prompts_per_iteration">
->;
+/** What is read of the settings; a method has some of them. */
+interface Asked {
+  usePeft?: boolean;
+  fp16?: boolean;
+  gradientCheckpointing?: boolean;
+  criticGradientCheckpointing?: boolean | null;
+  perDeviceTrainBatchSize?: number;
+  gradientAccumulationSteps?: number;
+  maxLength?: number | null;
+  responseLength?: number;
+  maxEvalSamples?: number;
+  evalSteps?: number;
+  refModelNameOrPath?: string | null;
+  refModelDtype?: WeightFormat | "auto";
+  rewardModelDtype?: WeightFormat | "auto";
+  precomputeRefLogProbs?: boolean;
+  rewardModelPath?: string;
+  rewardFuncs?: readonly string[] | null;
+  beta?: number;
+  rolloutBatchSize?: number;
+  numGenerations?: number;
+  promptsPerIteration?: number | null;
+  offloadLevel?: readonly string[];
+  emaBeta?: number | null;
+  ptxDatasetName?: string | null;
+  ptxCoef?: number;
+  maxPtxLength?: number | null;
+}
 
 /**
- * The plan of a run with these options.
+ * The plan of a run with these settings.
+ * @param given flags of the method, as they were written
  * @param promptLength of the rollouts' prompts, in tokens
  * @param adapter of the model's folder, if it is one
  */
@@ -138,55 +121,57 @@ export function planOf(
   config: DecoderConfig,
   { promptLength, adapter }: { promptLength: number; adapter: LoraOptions | null },
 ): MemoryPlan {
-  const table: Table = tables[stage];
-  const required = { model_name_or_path: "model", reward_model_path: "reward model" };
-  const named = Object.fromEntries(Object.entries(required).filter(([name]) => table[name]));
-  const o = resolveOptions(table, [
-    { where: "the model", values: named },
-    { where: "command line", values: given },
-  ]) as Options;
+  const { settings } = rehearsed[stage];
+  const required = { modelNameOrPath: "model", rewardModelPath: "reward model" };
+  const named = Object.fromEntries(Object.entries(required).filter(([name]) => name in settings.table));
+  const resolved = settings.resolve([inFile(named, "the model"), onCommandLine(given)]);
+  const o = resolved as Asked;
   const { maxPositions } = config;
-  const responseLength = o.response_length ?? o.output_max_length ?? o.max_completion_length ?? null;
-  const asked = responseLength === null ? (o.max_length ?? maxPositions) : promptLength + responseLength;
+  const samples = "numGenerations" in o || stage === "raft";
+  const responseLength = samples ? (o.responseLength ?? null) : null;
+  const asked = responseLength === null ? (o.maxLength ?? maxPositions) : promptLength + responseLength;
   const length = Math.min(asked, maxPositions);
-  const rewards = [o.reward_model_path ?? WORLD, ...(o.reward_funcs ?? [])];
+  const rewards = [...(o.rewardModelPath ? [o.rewardModelPath] : []), ...(o.rewardFuncs ?? [])];
   return {
     stage,
     config,
-    lora: o.use_peft ? loraOptions(o) : adapter,
+    lora: o.usePeft ? loraOptions(resolved) : adapter,
     adapted: adapter !== null,
-    format: weightFormat(o),
-    referenceFormat: o.ref_model_dtype ?? "auto",
-    rewardFormat: o.reward_model_dtype ?? "auto",
+    format: weightFormat(resolved),
+    referenceFormat: o.refModelDtype ?? "auto",
+    rewardFormat: o.rewardModelDtype ?? "auto",
     reference: referenceOf(stage, o),
-    precompute: o.precompute_ref_log_probs ?? false,
-    rewardModels: rewards.filter((path) => path !== WORLD && !isUrl(path)).length,
-    checkpointing: o.gradient_checkpointing ?? false,
-    criticCheckpointing: o.critic_gradient_checkpointing ?? o.gradient_checkpointing ?? false,
+    precompute: o.precomputeRefLogProbs ?? false,
+    rewardModels: rewards.filter((path) => !isWeightless(path)).length,
+    checkpointing: o.gradientCheckpointing ?? false,
+    criticCheckpointing: o.criticGradientCheckpointing ?? o.gradientCheckpointing ?? false,
     half: o.fp16 ?? false,
-    batchSize: o.per_device_train_batch_size ?? 1,
-    accumulation: o.gradient_accumulation_steps ?? 1,
+    batchSize: o.perDeviceTrainBatchSize ?? 1,
+    accumulation: o.gradientAccumulationSteps ?? 1,
     length,
     responseLength: responseLength ?? length - 1,
-    ...rolloutSize(stage, o),
-    evalExamples: stage === "ppo" && o.eval_steps === 0 ? 0 : (o.max_eval_samples ?? 0),
-    dpo: stage === "dpo" || stage === "iterate" ? lossOptions(o as Parameters<typeof lossOptions>[0]) : {},
-    offload: offloadLevelsOf(o.offload_level ?? []),
-    average: (o.ema_beta ?? null) !== null,
-    ptxLength: o.ptx_dataset_name && o.ptx_coef !== 0 ? Math.min(o.max_ptx_length ?? maxPositions, maxPositions) : 0,
+    ...rolloutSize(stage, resolved),
+    evalExamples: stage === "ppo" && o.evalSteps === 0 ? 0 : (o.maxEvalSamples ?? 0),
+    dpo: stage === "dpo" || stage === "iterate" ? lossOf(resolved) : {},
+    offload: o.offloadLevel ? levelsOf(o as { offloadLevel: string[] }) : [],
+    average: (o.emaBeta ?? null) !== null,
+    ptxLength: o.ptxDatasetName && o.ptxCoef !== 0 ? Math.min(o.maxPtxLength ?? maxPositions, maxPositions) : 0,
   };
 }
 
-function referenceOf(stage: Stage, o: Options): MemoryPlan["reference"] {
+const lossOf = (o: object): DpoLossSettings =>
+  Object.fromEntries(Object.entries(o).filter(([key]) => key in dpoLossSettings)) as DpoLossSettings;
+
+function referenceOf(stage: Stage, o: Asked): MemoryPlan["reference"] {
   switch (stage) {
     case "dpo":
     case "kto":
-      if (o.ref_model_name_or_path) return "other";
-      return o.precompute_ref_log_probs && !o.use_peft ? null : "start"; // the policy itself, before it is trained
+      if (o.refModelNameOrPath) return "other";
+      return o.precomputeRefLogProbs && !o.usePeft ? null : "start"; // the policy itself, before it is trained
     case "grpo":
     case "rloo":
     case "reinforce":
-      return o.beta === 0 && !o.use_peft ? null : "start";
+      return o.beta === 0 && !o.usePeft ? null : "start";
     case "ppo":
     case "raft":
     case "iterate":
@@ -197,27 +182,25 @@ function referenceOf(stage: Stage, o: Options): MemoryPlan["reference"] {
 }
 
 /** Prompts per rollout, and responses per prompt. */
-function rolloutSize(stage: Stage, o: Options): Pick<MemoryPlan, "prompts" | "samples"> {
+function rolloutSize(stage: Stage, resolved: object): Pick<MemoryPlan, "prompts" | "samples"> {
+  const o = resolved as Asked;
   switch (stage) {
     case "ppo":
-      return { prompts: o.rollout_batch_size ?? 0, samples: o.num_return_sequences ?? 1 };
+      return { prompts: o.rolloutBatchSize ?? 0, samples: o.numGenerations ?? 1 };
     case "raft": {
-      const share = o.top_reward_percentage ?? 1;
-      const kept = o.raft_batch_size ?? 0;
-      if (o.collection_strategy === "top") return { prompts: Math.round(kept / share), samples: 1 };
-      return { prompts: kept, samples: Math.round(1 / share) };
+      const { promptsPerStep: prompts, samples } = sizes(resolved as Parameters<typeof sizes>[0]);
+      return { prompts, samples };
     }
     case "grpo":
     case "rloo":
-    case "reinforce":
-      return {
-        prompts: promptsPerRollout(o as Parameters<typeof promptsPerRollout>[0]),
-        samples: o.num_generations ?? 1,
-      };
+    case "reinforce": {
+      const prompts = promptsPerRollout(resolved as CriticFreeSettings, (key) => key);
+      return { prompts, samples: o.numGenerations ?? 1 };
+    }
     case "iterate":
       return {
-        prompts: Math.min(PROMPTS_AT_ONCE, o.prompts_per_iteration ?? PROMPTS_AT_ONCE),
-        samples: o.num_return_sequences ?? 1,
+        prompts: Math.min(PROMPTS_AT_ONCE, o.promptsPerIteration ?? PROMPTS_AT_ONCE),
+        samples: o.numGenerations ?? 1,
       };
     default:
       return { prompts: 0, samples: 1 };

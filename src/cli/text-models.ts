@@ -1,56 +1,45 @@
-/** Opens models that are asked in text, and turns sampling options into what the engine takes. */
-import { join } from "node:path";
-import type { SamplingParams } from "../../nn/sampling.ts";
-import { UserError } from "../../runtime/errors.ts";
-import { type Files, parseJson } from "../../runtime/files.ts";
-import type { TextModel } from "../../serve/model.ts";
-import { type TextModelOptions, textModel } from "../../serve/text-model.ts";
-import type { Values } from "../option.ts";
-import type { chatOptions } from "../options/sampling.ts";
-import { labelAt } from "./hub.ts";
-import { openPolicy, takeTemplate } from "./models.ts";
-import { type WeightChoice, weightFormat } from "./weight-options.ts";
+/** Opens models that are asked in text, and turns settings into what the engine takes. */
 
-/** The part of the options that says how to sample. */
+import type { SamplingParams } from "../nn/sampling.ts";
+import { labelOf, ModelOpener, type ModelOptions } from "../open/index.ts";
+import { samplingParams as shared } from "../rlhf/settings.ts";
+import { UserError } from "../runtime/errors.ts";
+import { type Files, parseJson } from "../runtime/files.ts";
+import { join } from "../runtime/paths.ts";
+import type { TextModel } from "../serve/model.ts";
+import { type TextModelOptions, textModel } from "../serve/text-model.ts";
+import type { chatSettings } from "./generation-settings.ts";
+
+/** The part of the settings that says how to sample. */
 export type SamplingChoice = Pick<
-  Values<typeof chatOptions>,
-  | "max_new_tokens"
-  | "min_new_tokens"
-  | "temperature"
-  | "do_sample"
-  | "top_k"
-  | "top_p"
-  | "min_p"
-  | "repetition_penalty"
-  | "presence_penalty"
-  | "frequency_penalty"
-  | "logit_bias"
-  | "eos_token_id"
-  | "ignore_eos"
+  ReturnType<typeof chatSettings>,
+  | "maxNewTokens"
+  | "minNewTokens"
+  | keyof Parameters<typeof shared>[0]
+  | "doSample"
+  | "presencePenalty"
+  | "frequencyPenalty"
+  | "logitBias"
+  | "eosTokenId"
+  | "ignoreEos"
   | "seed"
 >;
 
+/** How responses are sampled, as the engine takes it. */
 export function samplingParams(o: SamplingChoice): SamplingParams {
   return {
-    maxNewTokens: o.max_new_tokens,
-    minNewTokens: o.min_new_tokens,
-    temperature: o.do_sample ? o.temperature : 0,
-    topK: o.top_k,
-    topP: o.top_p,
-    minP: o.min_p,
-    repetitionPenalty: o.repetition_penalty,
-    presencePenalty: o.presence_penalty,
-    frequencyPenalty: o.frequency_penalty,
-    ...(o.logit_bias !== null && { logitBias: biasMap(o.logit_bias, "logit_bias") }),
-    ...eosIdsOf(o),
-    ignoreEos: o.ignore_eos,
+    maxNewTokens: o.maxNewTokens,
+    minNewTokens: o.minNewTokens,
+    ...shared(o),
+    ...(!o.doSample && { temperature: 0 }),
+    presencePenalty: o.presencePenalty,
+    frequencyPenalty: o.frequencyPenalty,
+    ...(o.logitBias !== null && { logitBias: biasMap(o.logitBias, "logit_bias") }),
+    ...(o.eosTokenId !== null && { eosIds: o.eosTokenId.map((id) => tokenId(id, "eos_token_id")) }),
+    ignoreEos: o.ignoreEos,
     seed: o.seed,
   };
 }
-
-/** The tokens that end a response, where the options name them. */
-export const eosIdsOf = ({ eos_token_id: ids }: Pick<SamplingChoice, "eos_token_id">): { eosIds?: number[] } =>
-  ids === null ? {} : { eosIds: ids.map((id) => tokenId(id, "eos_token_id")) };
 
 /** A map from ids to numbers, as JSON text or an object. */
 export function biasMap(value: unknown, where: string): Map<number, number> {
@@ -93,12 +82,6 @@ export function stopStrings(value: unknown, where = "stop_strings"): string[] {
   throw new UserError(`${where} must be a text or a list of texts, not ${JSON.stringify(value)}`);
 }
 
-export interface TextModelChoice extends WeightChoice {
-  model_name_or_path: string | null;
-  base_model_name_or_path?: string | null;
-  chat_template_path?: string | null;
-}
-
 /** What a model's folder says on generation, in its generation_config.json. */
 async function generationConfig(files: Files, path: string): Promise<Record<string, unknown>> {
   const file = join(path, "generation_config.json");
@@ -108,32 +91,28 @@ async function generationConfig(files: Files, path: string): Promise<Record<stri
 
 /** A model to ask in text. The caller calls `close` in the end. */
 export async function openTextModel(
-  files: Files,
-  choice: TextModelChoice,
+  name: string,
+  choice: ModelOptions,
   options: (context: number) => Partial<TextModelOptions>,
 ): Promise<{ model: TextModel; close(): Promise<void> }> {
-  const path = choice.model_name_or_path!;
-  const { model, tokenizer } = await openPolicy(
-    files,
-    path,
-    null,
-    choice.base_model_name_or_path ?? null,
-    weightFormat(choice),
-  );
+  const opener = new ModelOpener(choice);
   try {
-    await takeTemplate(files, tokenizer, choice.chat_template_path);
+    const tokenizer = await opener.tokenizer(name);
+    const model = await opener.sampler(name);
+    tokenizer.checkFits(model.config.vocabSize);
+    const { files, path } = await opener.locate(name);
     const text = textModel(model, tokenizer, {
-      name: labelAt(path),
+      name: labelOf({ name }),
       generationConfig: await generationConfig(files, path),
       ...options(model.config.maxPositions),
     });
     const close = async () => {
       await text.engine.close();
-      model.destroy();
+      opener.destroy();
     };
     return { model: text, close };
   } catch (error) {
-    model.destroy();
+    opener.destroy();
     throw error;
   }
 }

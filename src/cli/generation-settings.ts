@@ -1,0 +1,114 @@
+/** Settings of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
+
+import {
+  baseSettings,
+  hubSettings,
+  promptSettings,
+  serverSettings,
+  templateSettings,
+  weightSettings,
+} from "../open/index.ts";
+import { sampling } from "../rlhf/settings.ts";
+import { group, settings } from "../settings/index.ts";
+
+const model = group("Model");
+const data = group("Data");
+const rollout = group("Sampling");
+const engine = group("Engine");
+const network = group("Network");
+const logging = group("Output");
+
+/** Where `generate` takes prompts from. */
+export const promptOptions = {
+  ...baseSettings,
+  prompt: data.text(null, "One prompt; without it they come from dataset_name"),
+  ...promptSettings,
+  numPrompts: data.int(8, "Prompts to take from the dataset", { min: 1 }),
+  numReturnSequences: rollout.int(1, "Responses per prompt", { min: 1 }),
+};
+
+const generation = {
+  maxNewTokens: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["response_length", "max_tokens"] }),
+  minNewTokens: rollout.int(0, "Shortest response in tokens", { min: 0, aka: ["min_tokens"] }),
+  ...sampling,
+  temperature: rollout.float(1, "Sampling temperature; 0 takes the most probable token", { min: 0 }),
+  doSample: rollout.bool(true, "Sample; false takes the most probable token, whatever the temperature"),
+  presencePenalty: rollout.float(0, "Taken off the logits of tokens in the response"),
+  frequencyPenalty: rollout.float(0, "Taken off the logits of tokens for each time they stand in the response"),
+  logitBias: rollout.text(null, 'Added to the logits of single tokens: JSON like {"50256": -100}'),
+  stopStrings: rollout.text(null, 'Texts that end a response: one, or a JSON list like ["\\n\\n", "User:"]', {
+    aka: ["stop"],
+  }),
+  eosTokenId: rollout.list(null, "Ids of the tokens that end a response; default: the model's"),
+  ignoreEos: rollout.bool(false, "Go on to max_new_tokens whatever comes"),
+  seed: rollout.int(42, "Seed of every random number", { min: 0, max: 0xffffffff }),
+};
+
+const context = {
+  maxModelLen: engine.int(null, "Tokens per sequence; default: the model's context, but at most 4096", { min: 2 }),
+};
+
+/** What a line of an input file may say for itself. */
+export const lineSettings = settings("a line", {
+  ...generation,
+  numReturnSequences: rollout.int(1, "Responses per prompt", { min: 1, aka: ["n"] }),
+  logprobs: logging.int(null, "Log-probabilities, and this many alternatives per token", { min: 0, max: 20 }),
+});
+
+const slots = (count: number) => ({
+  maxNumSeqs: engine.int(count, "Sequences decoded at once", { min: 1, max: 4096, aka: ["batch_size"] }),
+});
+
+export const generateSettings = settings("generate", {
+  ...promptOptions,
+  modelNameOrPath: model.path(null, "Model folder; not needed with --server"),
+  ...templateSettings,
+  ...hubSettings,
+  ...weightSettings,
+  inputFile: data.path(null, 'JSON lines to answer, each with "prompt" or "messages", "id" and options; - reads stdin'),
+  ...generation,
+  ...slots(64),
+  outputFile: logging.path(null, "Write JSON lines to this file; an unfinished one is called <name>.partial-<key>"),
+  outputFormat: logging.choice(
+    ["completions", "responses"],
+    "completions",
+    "A line for each response, or one for each prompt with all its responses, as annotate and pairs take it",
+  ),
+  shard: data.text(null, "Answer only this part of the prompts, e.g. 0/4 for the first of four; together they are all"),
+  resume: logging.bool(true, "Go on where an unfinished output_file of the same command stopped"),
+  logprobs: logging.int(null, "Report log-probabilities, and this many alternatives per token", { min: 0, max: 20 }),
+  returnTokenIds: logging.bool(false, "Write token ids beside the text"),
+  ...serverSettings,
+});
+
+export const chatSettings = settings("chat", {
+  modelNameOrPath: model.path(null, "Model folder", { required: true }),
+  ...baseSettings,
+  ...templateSettings,
+  ...hubSettings,
+  ...weightSettings,
+  system: data.text(null, "System message to begin with"),
+  ...generation,
+  maxNewTokens: rollout.int(256, "Longest answer in tokens", { min: 1, aka: ["response_length", "max_tokens"] }),
+  ...context,
+});
+
+export const serveSettings = settings("serve", {
+  modelNameOrPath: model.path(null, "Model folder", { required: true }),
+  ...baseSettings,
+  servedModelName: model.text(null, "Name that clients ask for; default: the folder's name"),
+  ...templateSettings,
+  ...hubSettings,
+  ...weightSettings,
+  ...context,
+  ...slots(8),
+  maxWaiting: engine.int(64, "Responses that may wait while all slots are taken; more get status 429", { min: 0 }),
+  generationConfig: engine.choice(["auto", "none"], "auto", "Take defaults from the model's generation_config.json"),
+  host: network.text("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in"),
+  port: network.int(8000, "Port; 0 takes any free one", { min: 0, max: 65535 }),
+  apiKey: network.text(null, "Key that clients must send; default: WEBRLHF_API_KEY, or none"),
+  allowedHosts: network.list(null, "Host names, besides localhost and addresses, under which the server answers"),
+  corsOrigins: network.list(null, "Origins whose web pages may call the server; * allows all"),
+  maxBodyBytes: network.int(4 << 20, "Largest request body", { min: 1024 }),
+  shutdownTimeout: network.float(10, "Seconds that running requests get to finish when the server stops", { min: 0 }),
+});
