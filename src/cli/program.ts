@@ -6,9 +6,7 @@ import { commandOf, normaliseFlags } from "./flags.ts";
 import { helpLayout } from "./help.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 import { type Context, Interrupted } from "./verb.ts";
-import { registerDoctor } from "./verbs/doctor.ts";
 import { verbGroups, verbNames } from "./verbs/index.ts";
-import { registerRun } from "./verbs/run.ts";
 
 const CHECKPOINT_NOTE = "\nstopping after a checkpoint; Ctrl-C again stops at once";
 
@@ -56,6 +54,10 @@ async function makeProgram(words: readonly string[], terminal: Terminal): Promis
   }
   if (named !== null) return program;
   program.commandsGroup("Recipes, this machine, help:").helpCommand("help [verb]", "Show a verb's options");
+  const [{ registerRun }, { registerDoctor }] = await Promise.all([
+    import("./verbs/run.ts"),
+    import("./verbs/doctor.ts"),
+  ]);
   registerRun(program, context);
   registerDoctor(program);
   return program;

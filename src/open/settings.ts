@@ -45,8 +45,8 @@ export const weightSettings = {
       "embeddings and heads get more bits than int8 and int4 have",
     { aka: ["torch_dtype"] },
   ),
-  loadIn8bit: precision.bool(false, "The same as --dtype int8"),
-  loadIn4bit: precision.bool(false, "The same as --dtype int4"),
+  loadIn8bit: precision.bool(false, "Short for --dtype int8", { aka: ["load_in_8bit"] }),
+  loadIn4bit: precision.bool(false, "Short for --dtype int4", { aka: ["load_in_4bit"] }),
 };
 
 const overrides = ["auto", ...weightFormats] as const;

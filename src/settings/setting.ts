@@ -122,7 +122,7 @@ export const camelCase = (name: string): string =>
 /** The default in words, for `--help` and tables; null where there is none. */
 export function defaultWords(setting: Setting): string | null {
   const { default: value } = setting;
-  if (setting.required || value === null) return null;
+  if (setting.required || value === null || (Array.isArray(value) && value.length === 0)) return null;
   if (value instanceof Later) return value.words;
   return Array.isArray(value) ? value.join(",") : String(value);
 }
