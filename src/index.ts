@@ -1,6 +1,7 @@
 /**
  * webrlhf: devices, tensors and their operations, files and errors. Models are in `webrlhf/nn`, data in `webrlhf/data`,
  * trainers in `webrlhf/rlhf`; `webrlhf/open` makes all of these from names, `webrlhf/cli` is the command line.
+ * @module webrlhf
  */
 export { adapterNote, type Caps, caps, closeDevice, type OpenOptions, openDevice } from "./gpu/device.ts";
 export { type KernelTime, profile } from "./gpu/profile.ts";

@@ -1,4 +1,7 @@
-/** Data: records and the files they come from, named datasets, tokenizers, chat templates, and the built-in worlds. */
+/**
+ * Data: records and the files they come from, named datasets, tokenizers, chat templates, and the built-in worlds.
+ * @module webrlhf/data
+ */
 export {
   answerExample,
   type PreferenceExample,

@@ -1,4 +1,7 @@
-/** Trainers and what they are made of. */
+/**
+ * Trainers and what they are made of.
+ * @module webrlhf/rlhf
+ */
 export { type Batch, pack, predictions, type Sequence } from "./batch.ts";
 export { checkpointSteps, type RunFolder, restoreCheckpoint, saveCheckpoint, saveModels } from "./checkpoint.ts";
 export * from "./critic-free/advantages.ts";
