@@ -15,7 +15,7 @@ import ts from "typescript";
 
 /** Beginnings of sentences that say something only beside other text. */
 const POINTS_OUTSIDE =
-  /^(the (same|other|latter|former|rest)\b|same\b|its?\b|they\b|their\b|these\b|those\b|this\b|that\b|of \b|what\b|which\b|whose\b|as (above|before|below|there|here|in)\b|likewise\b|ditto\b|also\b|and\b|but\b|or\b|so\b|see\b|else\b|instead\b|here\b|there\b|likely\b|whether (it|that|this|they)\b|where (it|that|this|they)\b|how (it|that|this|they)\b|both\b|one of (them|these|those)\b)/i;
+  /^(the (same|other|latter|former|rest)\b|same\b|its?\b|they\b|their\b|these\b|those\b|this\b|that\b|of \b|what\b|which\b|whose\b|as (above|before|below|there|here|in)\b|likewise\b|ditto\b|also\b|and\b|but\b|or\b|so\b|see\b|else\b|instead\b|here\b|there\b|likely\b|whether (it|that|this|they)\b|where (it|that|this|they)\b|how (it|that|this|they)\b|one of (them|these|those)\b)/i;
 
 /** The first sentence of a doc comment, on one line. */
 const firstSentence = (text) => /^.*?(?:[.!?](?=\s|$)|$)/s.exec(text.trim())[0].replace(/\s+/g, " ");

@@ -7,6 +7,7 @@ export {
   type PreferenceExample,
   type PrepareOptions,
   type PromptExample,
+  type Prompted,
   PromptTooLongError,
   preferenceExample,
   prepareAll,

@@ -15,6 +15,7 @@ export { type Columns, type RowSchema, registerSchema } from "./schemas.ts";
 /** A path (in a browser a URL), or anything with a name and a stream of bytes, such as a browser's File. */
 export type DataSource = string | { name: string; stream(): ReadableStream<Uint8Array> };
 
+/** How dataset files are read. */
 export interface ReadOptions extends RowOptions, SchemaOptions {
   /** Name of the file format when the file's name does not tell. */
   format?: string;

@@ -61,6 +61,9 @@ export interface PromptOnly {
   where?: string;
 }
 
+/** A record of a dataset, of any kind. */
 export type DataRecord = TextRecord | PromptCompletion | Preference | Labelled | PromptOnly;
+/** The kinds of records, by their field `kind`. */
 export type RecordKind = DataRecord["kind"];
+/** The records of one kind. */
 export type RecordOf<K extends RecordKind> = Extract<DataRecord, { kind: K }>;

@@ -17,6 +17,7 @@ export const BYTES = {
   BOOL: 1,
 };
 
+/** The types of items in safetensors files. */
 export type DType = keyof typeof BYTES;
 
 /** The number of items; infinite or inexact products cannot equal a byte count, so they need no check of their own. */

@@ -5,9 +5,10 @@
 import { UserError } from "./errors.ts";
 import { bytesFile, hasDisk, type OpenFile, openFile } from "./open.ts";
 
-/** What a file holds: all of it, or its pieces as they come, for files that should not be in memory at once. */
+/** The content of a file: all of it, or its pieces as they come, for files that should not be in memory at once. */
 export type FileContent = Uint8Array | string | AsyncIterable<Uint8Array>;
 
+/** A place for files: a disk, memory, or a browser's private storage. */
 export interface Files {
   /** The file's bytes, or null if there is no such file. */
   read(path: string): Promise<Uint8Array | null>;
