@@ -11,14 +11,13 @@
  */
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
+import { denoExecutable } from "./deno.mjs";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
-const require = createRequire(import.meta.url);
 const minutes = 60_000;
 const limit = 20 * minutes; // a hung runtime must not hang the run
 
@@ -48,19 +47,6 @@ async function chooseAdapter() {
   } finally {
     await vite.close();
   }
-}
-
-/** The Deno executable inside npm's platform package (the `deno` package itself wants an install script), or null. */
-function denoExecutable() {
-  const file = process.platform === "win32" ? "deno.exe" : "deno";
-  const from = createRequire(require.resolve("deno/package.json"));
-  for (const suffix of ["-glibc", ""]) {
-    try {
-      const folder = path.dirname(from.resolve(`@deno/${process.platform}-${process.arch}${suffix}/package.json`));
-      if (existsSync(path.join(folder, file))) return path.join(folder, file);
-    } catch {}
-  }
-  return null;
 }
 
 /** Runs vitest's project `name`. With `later` its output is held back and printed at the end. */

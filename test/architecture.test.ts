@@ -110,6 +110,7 @@ describe("the house", () => {
     const { exports: source, imports: named } = json("deno.json") as Record<string, Record<string, string>>;
     const { "./package.json": _, ...doors } = built;
     expect(Object.keys(source)).toEqual(Object.keys(doors));
+    expect(json("typedoc.json").entryPoints).toEqual(Object.values(source).map((file) => file.replace("./", "")));
     for (const [door, { types, default: code }] of Object.entries(doors)) {
       expect(named[door.replace(/^\./, "webrlhf")]).toBe(source[door]);
       const stem = source[door].replace(/^\.\/src/, "./dist").replace(/\.ts$/, "");

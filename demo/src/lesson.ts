@@ -3,7 +3,14 @@
  * Every stage is one of the library's trainers; this file only wires them together.
  */
 import type { Files } from "webrlhf";
-import { bayesAccuracy, goldReward, preferenceExample, type Tokenizer, worldPreferences, worldPrompts } from "webrlhf/data";
+import {
+  bayesAccuracy,
+  goldReward,
+  preferenceExample,
+  type Tokenizer,
+  worldPreferences,
+  worldPrompts,
+} from "webrlhf/data";
 import { loadCausalLM, loadScoreModel, type Model, type ScoreModel } from "webrlhf/nn";
 import { openTokenizer } from "webrlhf/open";
 import {
@@ -11,8 +18,8 @@ import {
   modelReward,
   type Prompt,
   ppo,
-  raft,
   type Response,
+  raft,
   reward as rewardSettings,
   type TrainEvent,
   trainPpo,

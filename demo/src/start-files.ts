@@ -1,9 +1,10 @@
 /** The shipped language model, fetched as static files of the page. */
+
+import { memoryFiles, UserError } from "webrlhf";
 import config from "../../models/world-sft/config.json?url";
 import weights from "../../models/world-sft/model.safetensors?url";
 import tokenizer from "../../models/world-sft/tokenizer.json?url";
 import tokenizerConfig from "../../models/world-sft/tokenizer_config.json?url";
-import { memoryFiles, UserError } from "webrlhf";
 import type { Start } from "./lesson.ts";
 
 const urls: Record<string, string> = {

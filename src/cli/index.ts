@@ -1,4 +1,7 @@
-/** The command line as a library: one's own verbs, and the program that runs them beside those of webrlhf. */
+/**
+ * The command line as a library: one's own verbs, and the program that runs them beside those of webrlhf.
+ * @module webrlhf/cli
+ */
 export { main } from "./program.ts";
 export { processTerminal, type Terminal } from "./terminal.ts";
 export { trainingVerb } from "./train.ts";

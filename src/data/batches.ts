@@ -13,7 +13,7 @@ export interface SftExample {
   learned?: Uint8Array;
 }
 
-/** Both answers of a preference behind the same prompt, as whole sequences. */
+/** A preference as token ids: both answers behind the same prompt, as whole sequences. */
 export interface PreferenceExample {
   chosen: Uint32Array;
   rejected: Uint32Array;
@@ -26,6 +26,7 @@ export interface PreferenceExample {
   safety?: { chosen: boolean; rejected: boolean };
 }
 
+/** A prompt as token ids. */
 export interface PromptExample {
   ids: Uint32Array;
 }
@@ -33,6 +34,7 @@ export interface PromptExample {
 /** A prompt that leaves no room for an answer. */
 export class PromptTooLongError extends UserError {}
 
+/** How records become token ids. */
 export interface PrepareOptions {
   /** The longest sequence the model may see, in tokens; what is longer is cut at its end. */
   maxLength: number;
@@ -76,6 +78,10 @@ function answersExample(record: PromptCompletion, tokenizer: Tokenizer, options:
   return { ids, promptLength, learned };
 }
 
+/**
+ * Tokenizes a preference pair and cuts it to its limits as the options say.
+ * @throws UserError naming the record when its prompt leaves no room for an answer
+ */
 export function preferenceExample(
   record: Preference,
   tokenizer: Tokenizer,
@@ -131,7 +137,7 @@ function cutAtTheLeft(record: Preference, tokenizer: Tokenizer, options: Prepare
 
 /** An answer to be scored, cut at its end or its beginning as `truncationSide` says. */
 export function answerExample(
-  record: Given & { completion: string },
+  record: Prompted & { completion: string },
   tokenizer: Tokenizer,
   options: PrepareOptions,
 ): { ids: Uint32Array; promptLength: number } {
@@ -201,13 +207,14 @@ export function prepareAll<R, E>(
   return { examples, kept, skipped: records.length - kept.length };
 }
 
-interface Given {
+/** A record with a prompt, of any kind. */
+export interface Prompted {
   prompt: string;
   rendered?: boolean;
   where?: string;
 }
 
-function promptIds(record: Given, tokenizer: Tokenizer, maxLength: number, answer = 1): number[] {
+function promptIds(record: Prompted, tokenizer: Tokenizer, maxLength: number, answer = 1): number[] {
   const spelled = tokenizer.encode(record.prompt);
   // A text that a template wrote elsewhere may begin with the tokens of a beginning already: one such beginning is enough.
   const begun = record.rendered || tokenizer.prefixIds.every((id, i) => spelled[i] === id);
@@ -230,7 +237,7 @@ function answerIds(
   answer: string,
   tokenizer: Tokenizer,
   options: PrepareOptions,
-  { rendered }: Given,
+  { rendered }: Prompted,
 ): Uint32Array {
   const spelled = tokenizer.encode(answer, { continued: true });
   const end = rendered ? [] : eosIds(tokenizer, options);

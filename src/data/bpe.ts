@@ -4,6 +4,7 @@
  */
 import { BYTE_TO_CHAR, toByteChars } from "./bytes.ts";
 
+/** How `trainBpe` learns a vocabulary. */
 export interface BpeOptions {
   /** Size of the vocabulary to reach, special tokens and alphabet included; fewer when no pair is left to merge. */
   vocabSize: number;
@@ -19,6 +20,7 @@ export interface BpeOptions {
   padToken?: string;
 }
 
+/** A trained tokenizer as the two files that Hugging Face's libraries read. */
 export interface TrainedTokenizer {
   tokenizerJson: TokenizerJson;
   tokenizerConfigJson: Record<string, unknown>;

@@ -8,6 +8,7 @@ export interface ChatMessage {
   [field: string]: unknown;
 }
 
+/** How a chat template renders a conversation. */
 export interface RenderOptions {
   /** Whether the text ends where the assistant is to go on; default false. */
   addGenerationPrompt?: boolean;
@@ -25,6 +26,7 @@ export type Span = readonly [start: number, end: number];
 type Engine = typeof import("./template-limits.ts");
 type Program = ReturnType<Engine["parseTemplate"]>["program"];
 
+/** A chat template in Jinja, which writes a conversation as the text that a model was trained on. */
 export class ChatTemplate {
   /** The template, for writing it beside a model. */
   readonly source: string;

@@ -3,6 +3,7 @@ import { sequenceLength, textsOf } from "./raw/filters.ts";
 import type { RawSample } from "./raw/sample.ts";
 import type { Entry } from "./readers.ts";
 
+/** How numbers spread: the smallest, mean, median, 95th percentile and largest. */
 export interface Spread {
   min: number;
   mean: number;
@@ -12,6 +13,7 @@ export interface Spread {
   max: number;
 }
 
+/** A summary of a dataset: how many records of which kind, and how long they are. */
 export interface Description {
   records: number;
   /** Records by kind: preference, prompt_completion, ... */
@@ -35,7 +37,10 @@ export interface Description {
 /** Columns with more different values than this are no labels. */
 const MOST_VALUES = 30;
 
-/** @param count tokens of a text */
+/**
+ * Summarises a dataset.
+ * @param count tokens of a text
+ */
 export function describe(entries: readonly Entry[], count?: (text: string) => number): Description {
   const kinds: Record<string, number> = {};
   const prompts = new Set<string>();
@@ -87,7 +92,10 @@ function lengths(entries: readonly Entry[], lengthOf: (text: string) => number):
   return Object.fromEntries(Object.entries(found).map(([name, values]) => [name, spread(values)]));
 }
 
-/** @param values at least one */
+/**
+ * Summarises how numbers spread.
+ * @param values at least one
+ */
 export function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)];

@@ -1,9 +1,13 @@
-/** Data: records and the files they come from, named datasets, tokenizers, chat templates, and the built-in worlds. */
+/**
+ * Data: records and the files they come from, named datasets, tokenizers, chat templates, and the built-in worlds.
+ * @module webrlhf/data
+ */
 export {
   answerExample,
   type PreferenceExample,
   type PrepareOptions,
   type PromptExample,
+  type Prompted,
   PromptTooLongError,
   preferenceExample,
   prepareAll,

@@ -2,6 +2,7 @@
 import { isUserError, UserError } from "../runtime/errors.ts";
 import type { ChatMessage, ChatTemplate, RenderOptions, Span } from "./chat-template.ts";
 
+/** A message of a conversation as records hold it. */
 export interface Message extends ChatMessage {
   role: "system" | "user" | "assistant";
   content: string;

@@ -21,6 +21,7 @@ export type DataSource =
   | { name: string; stream(): ReadableStream<Uint8Array> }
   | { name: string; open(): Promise<OpenFile> };
 
+/** How dataset files are read. */
 export interface ReadOptions extends RowOptions, SchemaOptions {
   /** Name of the file format when the file's name does not tell. */
   format?: string;

@@ -63,6 +63,9 @@ export interface PromptOnly extends Origin {
   rendered?: boolean;
 }
 
+/** A record of a dataset, of any kind. */
 export type DataRecord = TextRecord | PromptCompletion | Preference | Labelled | PromptOnly;
+/** The kinds of records, by their field `kind`. */
 export type RecordKind = DataRecord["kind"];
+/** The records of one kind. */
 export type RecordOf<K extends RecordKind> = Extract<DataRecord, { kind: K }>;

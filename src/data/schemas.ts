@@ -8,8 +8,10 @@ import { checkMessages, conversationText, isConversation, type Style, turnText, 
 import type { DataRecord, Preference } from "./records.ts";
 import { answersStart } from "./transcripts.ts";
 
+/** One row of a dataset by the names of its columns. */
 export type Columns = Record<string, unknown>;
 
+/** How rows become records where their columns leave a choice. */
 export interface SchemaOptions {
   /**
    * How strings and conversations become text:
@@ -25,6 +27,7 @@ export interface SchemaOptions {
   allAnswers?: boolean;
 }
 
+/** A kind of rows, known by their columns, and how they become records. */
 export interface RowSchema {
   name: string;
   /** The columns it needs; a schema with more of them is tried first. */

@@ -1,6 +1,7 @@
 /** Text from token ids as they come, one at a time. */
 import type { Tokenizer } from "./tokenizer.ts";
 
+/** How a `StreamDecoder` turns token ids into text. */
 export interface StreamOptions {
   /** Whether special tokens are left out of the text; default true. */
   skipSpecialTokens?: boolean;

@@ -6,6 +6,7 @@ import type { ChatTemplate } from "./chat-template.ts";
 import { tokenizerGraph } from "./tokenizer-graph.ts";
 import { TokenizerPipeline } from "./tokenizer-pipeline.ts";
 
+/** How text becomes token ids. */
 export interface EncodeOptions {
   /** Whether the tokenizer may add its own tokens (a beginning-of-text token, mostly); default false. */
   addSpecialTokens?: boolean;
@@ -16,6 +17,7 @@ export interface EncodeOptions {
   continued?: boolean;
 }
 
+/** How token ids become text. */
 export interface DecodeOptions {
   /** Whether special tokens are left out of the text; default true. */
   skipSpecialTokens?: boolean;
@@ -23,6 +25,7 @@ export interface DecodeOptions {
   continued?: boolean;
 }
 
+/** A tokenizer as Hugging Face's tokenizer.json describes it. */
 export class Tokenizer {
   /** One more than the largest id. */
   readonly vocabSize: number;

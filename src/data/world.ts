@@ -31,6 +31,7 @@ export interface WorldPreference extends Preference {
   certainty: number;
 }
 
+/** How the preferences of the built-in world are made. */
 export interface PreferenceOptions {
   /** The judge prefers a over b with probability sigmoid((gold(a) - gold(b)) / temperature); default 0.25. */
   temperature?: number;

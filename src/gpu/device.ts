@@ -6,7 +6,7 @@ import { UserError } from "../runtime/errors.ts";
 import { requestAdapter } from "./adapter.ts";
 import { isSoftware } from "./found-adapter.ts";
 
-/** What the kernels need to know about the adapter. */
+/** The properties of an adapter that kernels depend on. */
 export interface Caps {
   /** "cpu" for software rasterisers (lavapipe, SwiftShader): no barriers, no shared memory there. */
   kind: "hardware" | "cpu";
@@ -27,6 +27,7 @@ export interface Caps {
   maxBuffer: number;
 }
 
+/** How `openDevice` chooses an adapter and uses it. */
 export interface OpenOptions {
   /** Prefer a software adapter even where a GPU is present. */
   software?: boolean;
@@ -141,6 +142,7 @@ function need(): Open {
 
 export const device = (): GPUDevice => need().device;
 export const adapter = (): GPUAdapter => need().adapter;
+/** The open device as kernels see it. Throws before `openDevice`. */
 export const caps = (): Caps => need().caps;
 /** One line for people: which adapter runs and how to get a faster one. */
 export const adapterNote = (): string => need().note;

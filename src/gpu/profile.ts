@@ -2,6 +2,7 @@
 import { caps, device } from "./device.ts";
 import { finish, observe } from "./stream.ts";
 
+/** A kernel's share of a profile. */
 export interface KernelTime {
   kernel: string;
   dispatches: number;

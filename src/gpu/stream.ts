@@ -37,6 +37,7 @@ let reads = 0;
 /** Called before every dispatch with the kernel's name; returns where the dispatch's own pass writes its timestamps. */
 type Observer = (kernel: string) => GPUComputePassTimestampWrites;
 
+/** Counters of the GPU stream, the buffer pool and the bind-group cache since the start of the program. */
 export interface Stats {
   dispatches: number;
   submits: number;

@@ -1,7 +1,21 @@
 /** The types of items in safetensors files. */
+export type DType =
+  | "F64"
+  | "I64"
+  | "U64"
+  | "F32"
+  | "I32"
+  | "U32"
+  | "F16"
+  | "BF16"
+  | "I16"
+  | "U16"
+  | "I8"
+  | "U8"
+  | "BOOL";
 
 /** Bytes of one item. */
-export const BYTES = {
+export const BYTES: Readonly<Record<DType, number>> = {
   F64: 8,
   I64: 8,
   U64: 8,
@@ -16,8 +30,6 @@ export const BYTES = {
   U8: 1,
   BOOL: 1,
 };
-
-export type DType = keyof typeof BYTES;
 
 /** The number of items; infinite or inexact products cannot equal a byte count, so they need no check of their own. */
 export function product(shape: readonly number[]): number {

@@ -1,6 +1,7 @@
 /** Asking an HTTP server in earnest: with a limit on its silence, tries anew when a failure may pass, and clear errors. */
 import { UserError } from "../runtime/errors.ts";
 
+/** How long an HTTP client waits, and how often it tries again. */
 export interface HttpOptions {
   /** Sent as a bearer token. */
   apiKey?: string | null;

@@ -3,13 +3,15 @@ import { HttpClient, HttpError, type HttpOptions, serverUrl } from "./http.ts";
 import type { ChatChunk, ChatResponse, CompletionResponse, ErrorBody } from "./openai-types.ts";
 import { serverSentEvents } from "./sse.ts";
 
-export { HttpError } from "./http.ts";
+export { HttpError, type HttpOptions } from "./http.ts";
 
+/** Where an `OpenAIClient` finds its server. */
 export interface OpenAIClientOptions extends HttpOptions {
   /** "http://127.0.0.1:8000", with or without "/v1". */
   baseUrl: string;
 }
 
+/** A client of any server that speaks OpenAI's protocol for completions and chats. */
 export class OpenAIClient {
   private readonly http: HttpClient;
 

@@ -1,17 +1,20 @@
 /** The shapes of OpenAI's HTTP interface that client and server share, with the additions of vLLM. */
 
+/** A message of a chat as OpenAI's protocol has it. */
 export interface ChatMessage {
   role: string;
   content: string;
   [more: string]: unknown;
 }
 
+/** The tokens that a request used. */
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
 }
 
+/** Why an answer ended: by itself or at a stop word, or at its longest. */
 export type FinishReason = "stop" | "length";
 
 /** Log-probabilities as `/v1/completions` gives them: one entry per token in each list. */
@@ -24,6 +27,7 @@ export interface CompletionLogProbs {
   text_offset: number[];
 }
 
+/** One completion of a prompt. */
 export interface CompletionChoice {
   index: number;
   text: string;
@@ -36,6 +40,7 @@ export interface CompletionChoice {
   prompt_token_ids?: number[];
 }
 
+/** The answer of `/v1/completions`, or one piece of a streamed one. */
 export interface CompletionResponse {
   id: string;
   object: "text_completion";
@@ -45,17 +50,20 @@ export interface CompletionResponse {
   usage?: Usage | null;
 }
 
+/** The log-probability of a token. */
 export interface TokenLogProb {
   token: string;
   logprob: number;
   bytes: number[];
 }
 
+/** Log-probabilities as `/v1/chat/completions` gives them, token by token. */
 export interface ChatLogProbs {
   content: (TokenLogProb & { top_logprobs: TokenLogProb[] })[];
   refusal: null;
 }
 
+/** One answer to a chat. */
 export interface ChatChoice {
   index: number;
   message: { role: "assistant"; content: string; refusal: null };
@@ -65,6 +73,7 @@ export interface ChatChoice {
   token_ids?: number[];
 }
 
+/** The answer of `/v1/chat/completions`. */
 export interface ChatResponse {
   id: string;
   object: "chat.completion";
@@ -75,6 +84,7 @@ export interface ChatResponse {
   prompt_token_ids?: number[];
 }
 
+/** A piece of a streamed answer of `/v1/chat/completions`. */
 export interface ChatChunk {
   id: string;
   object: "chat.completion.chunk";

@@ -3,7 +3,7 @@
 import { f32sToBf16, f32sToF16 } from "../runtime/half.ts";
 import { BYTES, product } from "./dtypes.ts";
 
-/** How floats are stored. */
+/** The types in which safetensors files store floats. */
 export type FloatType = "F32" | "F16" | "BF16";
 
 /** A tensor that will be written: described now, read when its turn comes. */
@@ -16,6 +16,7 @@ export interface TensorToWrite {
   readRows?(first: number, last: number): Promise<Float32Array | Uint32Array>;
 }
 
+/** How `writeSafetensors` stores floats. */
 export interface WriteOptions {
   /** How Float32Arrays are stored; default F32. Uint32Arrays are always U32. */
   dtype?: FloatType;

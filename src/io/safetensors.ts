@@ -9,9 +9,10 @@ import { bf16sToF32, f16sToF32 } from "../runtime/half.ts";
 import { BYTES, type DType, product } from "./dtypes.ts";
 import { findDuplicateKey } from "./json-keys.ts";
 
-export { type WriteOptions, writeSafetensors } from "./safetensors-write.ts";
+export { type FloatType, type WriteOptions, writeSafetensors } from "./safetensors-write.ts";
 export type { DType };
 
+/** A tensor of a safetensors file in its stored type; F16 and BF16 as bit patterns. */
 export type RawArray =
   | Float64Array
   | Float32Array
@@ -24,6 +25,7 @@ export type RawArray =
   | Int8Array
   | Uint8Array;
 
+/** The type, shape and place of a tensor in a safetensors file. */
 export interface TensorInfo {
   dtype: DType;
   shape: number[];
@@ -32,12 +34,14 @@ export interface TensorInfo {
   end: number;
 }
 
+/** A tensor of a safetensors file as f32. */
 export interface FloatTensor {
   dtype: DType;
   shape: number[];
   data: Float32Array<ArrayBuffer>;
 }
 
+/** A tensor of a safetensors file as it is stored. */
 export interface RawTensor {
   dtype: DType;
   shape: number[];
@@ -51,13 +55,14 @@ export interface RangeReader {
   read(offset: number, length: number): Promise<Uint8Array>;
 }
 
-interface Header {
+/** The header of a safetensors file. */
+export interface Header {
   names: string[];
   metadata: Record<string, string>;
   infos: Map<string, TensorInfo>;
 }
 
-/** A parsed file in memory. */
+/** A parsed safetensors file in memory. */
 export interface SafeTensors extends Header {
   /** F64, F32, F16 and BF16 as f32 (may share the file's memory: do not write into it); a UserError for other types. */
   get(name: string): FloatTensor;
@@ -77,7 +82,7 @@ export interface LazySafeTensors extends Header {
 const MAX_HEADER = 100_000_000;
 
 /**
- * Parses a whole file.
+ * Parses a whole safetensors file.
  * @param bytes the file's content
  * @param file its name, for error messages
  * @throws UserError when the content is not exactly a safetensors file

@@ -1,4 +1,7 @@
-/** Models: decoders with heads, generation, optimizers, Hugging Face folders. */
+/**
+ * Models: decoders with heads, generation, optimizers, Hugging Face folders.
+ * @module webrlhf/nn
+ */
 export type { QuantizedFormat, WeightFormat } from "../tensor/quantize.ts";
 export { type Activation, type DecoderConfig, type DecoderShape, decoderConfig, type RopeScaling } from "./config.ts";
 export { type ConvertOptions, convertModel } from "./convert.ts";

@@ -216,6 +216,7 @@ export async function* trainRaft(
         const kl = reference && (await sampledKl(policy, reference, firsts));
         const learned = chosen.map((response) => toLearn(response, policy, o));
         const tuned = await fineTune(policy, optimizer, learned, step, { ...o, maxSteps });
+        const { unique_1: _, unique_2: __, ...varied } = diversity(responses.map((r) => r.text));
         const metrics = {
           // Before discards, and for "local" of each prompt's first sample: an unbiased look at the policy.
           reward: average(rewards.filter((_, i) => i % samples === 0)),
@@ -229,7 +230,7 @@ export async function* trainRaft(
           n_discarded: allowed.filter((a) => !a).length,
           mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
           eos_rate: average(responses.map((r) => Number(r.ended))),
-          ...diversity(responses.map((r) => r.text)),
+          ...varied,
         };
         const done = step + 1;
         const events: TrainEvent[] = [{ type: "rows", step: done, table: "raft", rows: [raftRow(step, metrics)] }];

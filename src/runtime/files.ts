@@ -3,11 +3,12 @@
  * and Deno use the disk; a browser page keeps them in memory.
  */
 import { UserError } from "./errors.ts";
-import { bytesFile, type OpenFile, openFile } from "./open.ts";
+import { bytesFile, hasDisk, type OpenFile, openFile } from "./open.ts";
 
-/** What a file holds: all of it, or its pieces as they come, for files that should not be in memory at once. */
+/** The content of a file: all of it, or its pieces as they come, for files that should not be in memory at once. */
 export type FileContent = Uint8Array | string | AsyncIterable<Uint8Array>;
 
+/** A place for files: a disk, memory, or a browser's private storage. */
 export interface Files {
   /** The file's bytes, or null if there is no such file. */
   read(path: string): Promise<Uint8Array | null>;
@@ -31,8 +32,12 @@ export interface Files {
 const PARTIAL = ".partial-";
 export const isPartial = (name: string): boolean => name.includes(PARTIAL);
 
-/** Files on disk (Node and Deno). */
+/**
+ * Files on disk (Node and Deno).
+ * @throws UserError in a browser page
+ */
 export async function diskFiles(): Promise<Files> {
+  if (!hasDisk) throw new UserError("a browser page has no disk: use memoryFiles(), or browserStore() for downloads");
   const fs = await import("node:fs/promises");
   const { dirname, join } = await import("node:path");
 

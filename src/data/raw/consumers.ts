@@ -8,6 +8,7 @@ import type { Row } from "../row.ts";
 import { dialogueSchema } from "../schemas.ts";
 import { type RawSample, type Skipped, turnsOf } from "./sample.ts";
 
+/** The trainings that a raw sample can become rows for. */
 export type Consumer = "supervised" | "chosen" | "preference" | "safety" | "prompt";
 
 /** The fields that each of them needs; where there are two lists, either will do. */
@@ -81,7 +82,7 @@ export function consume(sample: RawSample, consumer: Consumer, dataset: string):
   }
 }
 
-/** What supervised fine-tuning learns of a sample: of two answers the better one. */
+/** The consumer through which supervised fine-tuning learns a sample: of two answers the better one. */
 export const learned = (sample: RawSample): Consumer =>
   sample.other_answer !== undefined && sample.better !== undefined ? "chosen" : "supervised";
 

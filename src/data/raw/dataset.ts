@@ -14,12 +14,13 @@ export interface Published {
   split: string;
 }
 
+/** A row of a published file, and where it stands. */
 export interface RawRow {
   row: Columns;
   where: string;
 }
 
-/** What a dataset may ask for while it makes samples. */
+/** The tools that a dataset may use while it makes samples. */
 export interface SampleTools {
   seed: number;
   onSkip(where: string, reason: string): void;
@@ -50,6 +51,7 @@ export interface RawDataset {
 /** Finds the files of a published dataset, or of what stands at a path. */
 export type Locate = (source: Published) => Promise<readonly DataSource[]>;
 
+/** How a dataset's samples are loaded. */
 export interface LoadOptions {
   /** A file or folder with the rows, instead of where they are published. */
   path?: string | undefined;

@@ -3,7 +3,7 @@ import { UserError } from "../../runtime/errors.ts";
 import { permutation, streamId } from "../../runtime/rng.ts";
 import type { DataRecord } from "../records.ts";
 
-/** Of items with the same key the last one, in the order in which those stand (as PaddleNLP does with prompts). */
+/** Keeps the last of the items with the same key, in the order in which those stand (as PaddleNLP does with prompts). */
 export function lastOfEach<T>(items: readonly T[], keyOf: (item: T) => string): T[] {
   const last = new Map<string, number>();
   for (const [i, item] of items.entries()) last.set(keyOf(item), i);
@@ -30,6 +30,7 @@ export function sequenceLength(record: DataRecord, lengthOf: (text: string) => n
   return lengthOf(prompt) + Math.max(0, ...Object.values(answers).map(lengthOf));
 }
 
+/** Bounds on the lengths of records. */
 export interface LengthLimits {
   /** Least and most of the longest sequence, in units of `lengthOf`. */
   min?: number;
@@ -81,6 +82,7 @@ export function splitTrainTest<T>(
   return { train, test };
 }
 
+/** How `splitTrainTest` divides items. */
 export interface SplitOptions<T> {
   ratio?: number;
   seed?: number;

@@ -5,6 +5,7 @@
 import { UserError } from "../../runtime/errors.ts";
 import { drawn, isNothing, type Proportion, parseProportion, WHOLE } from "./proportion.ts";
 
+/** One dataset of a mixture with its proportion. */
 export interface MixturePart {
   readonly name: string;
   readonly proportion: Proportion;

@@ -38,7 +38,10 @@ const builtin = [
 
 const datasets = new Map<string, RawDataset>();
 
-/** @throws UserError for a name or alias that is taken, and for one that a mixture could not name */
+/**
+ * Adds a dataset under its name and aliases.
+ * @throws UserError for a name or alias that is taken, and for one that a mixture could not name
+ */
 export function registerDataset(dataset: RawDataset): void {
   const names = [dataset.name, ...(dataset.aliases ?? [])];
   for (const [i, name] of names.entries()) {
@@ -70,7 +73,7 @@ export async function loadSamples(name: string, options: LoadOptions = {}): Prom
   return samples;
 }
 
-/** The same one by one, without holding what one row at a time gives. */
+/** Gives the samples of a dataset one by one, as `loadSamples` gives them at once; a set made row by row is never held. */
 export async function* streamSamples(name: string, options: LoadOptions = {}): AsyncGenerator<RawSample> {
   const dataset = findDataset(name);
   if (!dataset) {

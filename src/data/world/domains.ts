@@ -9,12 +9,13 @@ import { parseWish, type WorldSplit, worldPrompts } from "./prompts.ts";
 import { worldCompletion } from "./stories.ts";
 import { CLASS_OF, HEROES } from "./words.ts";
 
-/** What stories are rated for, each from 0 to about 1. */
+/** The attributes that stories are rated for, each from 0 to about 1. */
 export const DOMAIN_ATTRIBUTES = ["merry", "kind", "long"] as const;
 
+/** The domains of the built-in world, in which judges value different things. */
 export type Domain = "fun" | "care";
 
-/** What the judge goes by in each domain. */
+/** The weights of the attributes by which each domain's judge decides. */
 export const DOMAIN_WEIGHTS: Record<Domain, Record<(typeof DOMAIN_ATTRIBUTES)[number], number>> = {
   fun: { merry: 0.9, kind: 0.1, long: 0 },
   care: { merry: 0.1, kind: 0.9, long: 0 },
@@ -26,13 +27,14 @@ const LENGTH_BIAS = 0.3;
 const NOISE = 0.1;
 const MISSING = 0.3;
 
+/** A preference of the built-in world with the domain whose judge made it. */
 export interface DomainPreference extends Preference {
   domain: Domain;
   /** The chance with which the judge prefers the story that is better by the domain's weights. */
   certainty: number;
 }
 
-/** Whose story a prompt's is: that of every other hero. */
+/** The domain of a prompt of the built-in world, by its hero: every other one is of the same. */
 export const domainOf = (prompt: string): Domain =>
   (HEROES as readonly string[]).indexOf(parseWish(prompt)?.hero ?? "") % 2 === 0 ? "fun" : "care";
 

@@ -2,9 +2,10 @@
 import { permutation, streamId, uniform } from "../../runtime/rng.ts";
 import { ADJECTIVES, HEROES, KINDS, OBJECTS, OPENERS } from "./words.ts";
 
+/** The built-in world's prompts: those to train on, or others that were held out. */
 export type WorldSplit = "train" | "test";
 
-/** What a prompt says. */
+/** A prompt of the built-in world, taken apart. */
 export interface Wish {
   opener: string;
   hero: string;
