@@ -1,6 +1,7 @@
 /** How good a policy is: proxy and gold reward, KL to where it started, lengths and diversity, on held-out prompts. */
-import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+
 import type { CausalLM } from "../nn/models.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { streamId, uint32 } from "../runtime/rng.ts";
 import type { Sequence } from "./batch.ts";

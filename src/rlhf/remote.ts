@@ -6,13 +6,13 @@
  * the same and a path to it that may not be. Its random numbers are its own: they are seeded, but not those of `generate`.
  */
 
-import { fromPrompt, earlierOnes, type Prompt, type Response, type Sampler, type SamplingOptions } from "./sampler.ts";
-import { type Tokenizer } from "../data/tokenizer.ts";
+import type { Tokenizer } from "../data/tokenizer.ts";
 import { HttpError, type OpenAIClient } from "../io/openai-client.ts";
-import { type CompletionChoice } from "../io/openai-types.ts";
-import { type SamplingParams } from "../nn/sampling.ts";
+import type { CompletionChoice } from "../io/openai-types.ts";
+import type { SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
+import { earlierOnes, fromPrompt, type Prompt, type Response, type Sampler, type SamplingOptions } from "./sampler.ts";
 
 export interface RemoteSampler {
   client: OpenAIClient;
