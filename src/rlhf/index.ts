@@ -1,79 +1,259 @@
-/** Trainers and what they are made of. */
-export { type Batch, pack, predictions, type Sequence } from "./batch.ts";
-export { checkpointSteps, type RunFolder, restoreCheckpoint, saveCheckpoint, saveModels } from "./checkpoint.ts";
-export * from "./critic-free/advantages.ts";
-export { type GrpoOptions, grpoDefaults, trainGrpo } from "./critic-free/grpo.ts";
-export { overlongPenalty } from "./critic-free/overlong.ts";
-export { type ReinforceOptions, reinforceDefaults, trainReinforce } from "./critic-free/reinforce.ts";
-export { type RlooOptions, rlooDefaults, trainRloo } from "./critic-free/rloo.ts";
-export type { CriticFreeInputs, CriticFreeOptions } from "./critic-free/train.ts";
-export { type Evaluation, evaluatePolicy } from "./evaluate.ts";
+/** Trainers and what they are made of: settings, losses, rollouts, the loop of a run. */
+export {
+  averagingWeights,
+  type Experience,
+  gaeExperience,
+  groupAdvantages,
+  type LossAveraging,
+  leaveOneOut,
+  normalizeThenSum,
+  type ScaleRewards,
+  standardize,
+  withoutSpread,
+} from "./advantages.ts";
+export {
+  type Batch,
+  endRows,
+  type Predictions,
+  pack,
+  predictedTokens,
+  predictions,
+  type Sequence,
+  scoringParts,
+  split,
+} from "./batch.ts";
+export {
+  checkpointSteps,
+  type Kept,
+  type RunFolder,
+  restoreCheckpoint,
+  saveCheckpoint,
+  saveModels,
+  type Trainee,
+} from "./checkpoint.ts";
+export { type CpoSettings, cpo, cpoObjective, trainCpo } from "./cpo.ts";
+export {
+  type CriticFreeModels,
+  type CriticFreeSettings,
+  criticFreeSettings,
+  type Method,
+  trainCriticFree,
+} from "./critic-free.ts";
+export {
+  chosenNll,
+  type DpoLossSettings,
+  type DpoModels,
+  type DpoSettings,
+  dpo,
+  dpoLossSettings,
+  dpoObjective,
+  preferenceBasics,
+  trainDpo,
+} from "./dpo.ts";
+export { type EvaluateInputs, type EvaluateOptions, type Evaluation, evaluatePolicy } from "./evaluate.ts";
 export type { Sample, TrainEvent } from "./events.ts";
 export {
+  contextOf,
+  type DatasetOf,
+  type ExampleData,
+  type ExampleSettings,
+  examplesOf,
+  type Parts,
+  type Recipe,
+  trainOnExamples,
+} from "./examples.ts";
+export { type GrpoSettings, grpo, trainGrpo } from "./grpo.ts";
+export {
+  type AnnotateOptions,
   annotateRows,
   judgeByPreference,
   judgeByReward,
+  type RewardStatistics,
   type RowJudge,
   rewardStatistics,
+  type SequenceOf,
 } from "./iterate/annotate.ts";
-export { trainIteratively } from "./iterate/iterate.ts";
-export type { IterateInputs, IterateOptions } from "./iterate/options.ts";
-export { choosePair, makePairs, type PairOptions, type PairRule, pairDefaults, pairRules } from "./iterate/pairs.ts";
-export { sampleRows } from "./iterate/sample.ts";
-export { costLoss } from "./losses/cost.ts";
-export { type Divergence, divergenceScore } from "./losses/divergence.ts";
+export {
+  type Choice,
+  choosePair,
+  type Drop,
+  describeCounts,
+  type MakePairsOptions,
+  makePairs,
+  type PairCounts,
+  type PairOptions,
+  type PairRule,
+  pairRules,
+  pairSettings,
+  type RowPair,
+} from "./iterate/pairs.ts";
+export { type NumberedPrompt, type SampleRowsOptions, sampleRows } from "./iterate/sample.ts";
+export { type IterateModels, type IterateRun, type IterateSettings, iterate, trainIteratively } from "./iterate.ts";
+export { type KtoModels, type KtoSettings, kto, type LabelledSequence, trainKto } from "./kto.ts";
+export { type Evaluated, loop, type Outcome, type RunOptions, type Steps } from "./loop.ts";
+export { costLoss, type PairSafety } from "./losses/cost.ts";
+export { type Divergence, divergenceScore, divergences } from "./losses/divergence.ts";
+export { gateLoss } from "./losses/gate.ts";
+export { type KtoLossOptions, ktoBaseline, ktoLoss, ktoLossNames } from "./losses/kto.ts";
 export { nllLoss } from "./losses/nll.ts";
 export { type OdinOptions, odinLoss } from "./losses/odin.ts";
-export { type PairLossOptions, pairLoss } from "./losses/pair.ts";
-export { entropyLoss, klLoss, type PolicyClip, policyLoss, valueLoss } from "./losses/policy.ts";
-export { type PairScores, type PreferenceLossName, preferenceLoss, preferenceLosses } from "./losses/preference.ts";
+export { type PairLossOptions, type PairTerms, pairLoss } from "./losses/pair.ts";
+export { entropyLoss, klLoss } from "./losses/penalties.ts";
+export {
+  type Baseline,
+  type PairLossFunction,
+  type PairScores,
+  type PreferenceLoss,
+  type PreferenceLossOptions,
+  preferenceLoss,
+  preferenceLosses,
+  registerPreferenceLoss,
+} from "./losses/preference.ts";
 export { type RatioLossInputs, type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
-export { fitHead, headOf } from "./multi-objective/fit.ts";
-export { MultiObjectiveHead } from "./multi-objective/head.ts";
+export {
+  type CpoLossName,
+  type CpoLossOptions,
+  cpoLoss,
+  cpoLossNames,
+  oddsRatio,
+  orpoLoss,
+} from "./losses/reference-free.ts";
+export { RunningMean } from "./losses/running.ts";
+export { responseLogProbs, responseValues, sampledKl } from "./measure.ts";
+export { promptPattern, sequenceFeatures } from "./multi-objective/features.ts";
+export { type Fit, type FitInputs, type FitOptions, fitHead, headOf } from "./multi-objective/fit.ts";
+export { type GateShape, GatingNetwork } from "./multi-objective/gate.ts";
+export { type HeadConfig, type HeadScores, MultiObjectiveHead, type SequenceFeatures } from "./multi-objective/head.ts";
 export { multiObjectiveReward, multiObjectiveScores } from "./multi-objective/model.ts";
-export { type GateOptions, gateDefaults, trainGate } from "./multi-objective/train.ts";
-export { pseudoLabel, rrmPairs } from "./pairwise/augment.ts";
+export type { AttributeFit, RegressionOptions, Split } from "./multi-objective/regression.ts";
+export type { Features } from "./multi-objective/ridge.ts";
+export { type GateSettings, gate, type PairFeatures, trainGate } from "./multi-objective/train.ts";
+export { type OffloadLevel, offloadLevels } from "./offload.ts";
+export { type OrpoSettings, orpo, orpoObjective, trainOrpo } from "./orpo.ts";
+export { overlongPenalty } from "./overlong.ts";
+export {
+  evaluatePairs,
+  type PairData,
+  type PairLoss,
+  type PairObjective,
+  pairCuts,
+  pairRecipe,
+  pairsOf,
+} from "./pair-trainer.ts";
+export {
+  type AnswerOptions,
+  type Answers,
+  answersOf,
+  bothAnswers,
+  differing,
+  type PairExample,
+  pairScores,
+  type ScoreOptions,
+} from "./pairs.ts";
+export { type AnyPair, type PseudoLabelOptions, pseudoLabel, rrmPairs } from "./pairwise/augment.ts";
+export { isPairModel, pairFiles, readPairWriter } from "./pairwise/folder.ts";
 export { PairPreferenceModel, type PreferenceModel } from "./pairwise/model.ts";
-export { type PairTemplate, PairWriter } from "./pairwise/template.ts";
+export {
+  pairQuestions,
+  type Question,
+  type QuestionExample,
+  questionExample,
+  sideOf,
+} from "./pairwise/questions.ts";
+export { type Answer, type Conversation, type PairTemplate, PairWriter, pairTemplates } from "./pairwise/template.ts";
 export { type Ranking, roundRobin, tournament } from "./pairwise/tournament.ts";
-export { type PairExample, pairExample, trainPairwise } from "./pairwise/train.ts";
+export {
+  evaluatePairwise,
+  type PairwiseData,
+  type PairwiseModels,
+  type PairwiseSettings,
+  pairChances,
+  pairwise,
+  trainPairwise,
+} from "./pairwise/train.ts";
 export { type PerplexityOptions, textPerplexity } from "./perplexity.ts";
-export { withPublishedNames } from "./ppo/metrics.ts";
-export { type OffloadLevel, offloadLevels } from "./ppo/offload.ts";
-export { type Dialect, type DialectName, dialects, type PpoOptions, ppoDefaults } from "./ppo/options.ts";
-export { type PpoInputs, trainPpo } from "./ppo/ppo.ts";
-export { collectRollout, type Rollout, type RolloutInputs, type RolloutOptions } from "./ppo/rollout.ts";
-export { type CpoOptions, cpoDefaults, trainCpo } from "./preference/cpo.ts";
-export { type DpoInputs, type DpoLossName, type DpoOptions, dpoDefaults, trainDpo } from "./preference/dpo.ts";
-export { type KtoInputs, type KtoOptions, ktoDefaults, type LabelledSequence, trainKto } from "./preference/kto.ts";
-export { type OrpoOptions, orpoDefaults, trainOrpo } from "./preference/orpo.ts";
-export { precomputeReference, type Reference } from "./preference/reference.ts";
-export * from "./raft/hooks.ts";
-export { dialectHooks, type RaftDialect, type RaftOptions, raftDefaults, raftDialects } from "./raft/options.ts";
-export { plantedReward } from "./raft/planted.ts";
-export { type RaftInputs, trainRaft } from "./raft/raft.ts";
+export { type PpoData, type PpoModels, type PpoSettings, policyLoss, ppo, trainPpo, valueLoss } from "./ppo.ts";
+export { withPublishedNames } from "./ppo-metrics.ts";
+export {
+  type CleanText,
+  cleanLmflow,
+  type DiscardSample,
+  discardContaining,
+  discardLmflow,
+  plantedReward,
+} from "./raft/hooks.ts";
 export {
   countTokens,
+  type MonitoredResponses,
   type MonitorOptions,
   monitorTokens,
   monitorWarning,
+  type TokenCounts,
   type TokenReport,
 } from "./raft/token-monitor.ts";
+export { type RaftModels, type RaftSettings, raft, trainRaft } from "./raft.ts";
+export { precomputeReference } from "./reference.ts";
+export { type ReinforceSettings, reinforce, trainReinforce } from "./reinforce.ts";
 export { type RemoteSampler, remoteSampler, sampleRemotely } from "./remote.ts";
 export { type HttpRewardOptions, httpReward, type RewardFormat } from "./reward/endpoint.ts";
 export { type ForeignRewardOptions, foreignReward, sameTokenizer } from "./reward/foreign.ts";
-export { type RewardLossOptions, type RewardOptions, trainReward } from "./reward/reward.ts";
-export { isRewardBench, type JudgeOptions, judge, type PairOutcome, rewardBench } from "./reward/reward-bench.ts";
-export { evaluateReward, scorePairs, scoreSequences } from "./reward/scores.ts";
 export {
+  type Interval,
+  isRewardBench,
+  type Judgement,
+  type JudgeOptions,
+  judge,
+  type PairOutcome,
+  type RewardBenchResult,
+  rewardBench,
+  type SubsetResult,
+  type TieRule,
+} from "./reward/reward-bench.ts";
+export {
+  type CostSettings,
+  cost,
+  type RewardData,
+  type RewardModels,
+  type RewardSettings,
+  reward,
+  trainCost,
+  trainReward,
+} from "./reward.ts";
+export {
+  type ModelRewardOptions,
+  mixedRewards,
   modelReward,
-  type Prompt,
-  type Response,
   type RewardFunction,
+  type RewardParts,
+  type Rewards,
+  rewardParts,
+} from "./rewards.ts";
+export { type RlooSettings, rloo, trainRloo } from "./rloo.ts";
+export { collectRollout, type Rollout, type RolloutInputs, type RolloutOptions, type RolloutState } from "./rollout.ts";
+export {
+  type Prompt,
+  type PromptData,
+  policySampler,
+  promptsOf,
+  type Response,
   type Sampler,
+  type SamplingOptions,
   sampleResponses,
-} from "./rollout.ts";
-export { evaluateSft, type SftOptions, trainSft } from "./sft.ts";
+  tokenizerOf,
+} from "./sampler.ts";
+export { evaluateReward, type PairScores as AnswerScores, scorePairs, scoreSequences } from "./scores.ts";
+export * from "./settings.ts";
+export { evaluateSft, type SftSettings, sft, trainSft } from "./sft.ts";
 export * from "./stats.ts";
 export * from "./text-stats.ts";
-export { type TrainingOptions, trainingDefaults } from "./training.ts";
+export { adamOf, BatchPlan, type PlanOptions, type RateOptions, rateAt } from "./training.ts";
+export {
+  controlMetrics,
+  type Numbers,
+  readEach,
+  readWatched,
+  together,
+  type Watched,
+  watch,
+  watchControl,
+} from "./watch.ts";
