@@ -19,7 +19,7 @@ import { type MadeDataset, type MadeSplit, madeDataset } from "./made.ts";
 import { chosenColumns, ratedRows } from "./rated.ts";
 import type { Consumer } from "./raw/consumers.ts";
 import { lastOfEach } from "./raw/filters.ts";
-import { asKind, type Entry, mustBe, splitRecords } from "./readers.ts";
+import { asKind, type Entry, mustBe, mustBeSafetyPair, splitRecords } from "./readers.ts";
 import type { DataRecord, Labelled, Preference, PromptOnly, RecordKind, RecordOf } from "./records.ts";
 import type { Columns, SchemaOptions } from "./schemas.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -205,10 +205,10 @@ export class Dataset {
     options: PrepareOptions,
     consumer: Consumer = "preference",
   ): Promise<Split<PairExample>> {
-    return this.prepared(await this.preferences(tokenizer, consumer), (record) => ({
-      ...preferenceExample(record, tokenizer, options),
-      record,
-    }));
+    return this.prepared(await this.preferences(tokenizer, consumer), (found) => {
+      const record = consumer === "safety" ? mustBeSafetyPair(found) : found;
+      return { ...preferenceExample(record, tokenizer, options), record };
+    });
   }
 
   /** Preference pairs as text. */

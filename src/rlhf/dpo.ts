@@ -18,7 +18,7 @@ import { preferenceLoss, preferenceLosses } from "./losses/preference.ts";
 import { RunningMean } from "./losses/running.ts";
 import { type PairData, type PairLoss, type PairObjective, pairCuts, pairRecipe, pairsOf } from "./pair-trainer.ts";
 import { type Answers, pairScores } from "./pairs.ts";
-import { precomputeReference, preference, referenceOf, referenceSync, syncSettings } from "./reference.ts";
+import { preference, referencedPairs, referenceOf, referenceSync, syncSettings } from "./reference.ts";
 import * as shared from "./settings.ts";
 
 const { positive, probability } = shared;
@@ -130,7 +130,10 @@ export function checkLosses(o: DpoLossSettings, name: (key: keyof DpoLossSetting
 export interface DpoModels {
   /** Trained in place: a whole model, or an adapter on a base. */
   policy: CausalLM;
-  /** The policy as it should stay. Default: the base of the policy's adapter, or a copy, which is freed in the end. */
+  /**
+   * The policy as it should stay. Default: the base of the policy's adapter, or a copy, which is freed in the end; with
+   * `precomputeRefLogProbs` the policy itself, as it starts.
+   */
   reference?: CausalLM;
   /** Default: the policy's own. */
   tokenizer?: TextTokenizer;
@@ -149,15 +152,12 @@ export async function* trainDpo(
   const o = dpo(chosen);
   const { policy } = models;
   const pairs = await pairsOf(data, models, o);
+  const before = o.precomputeRefLogProbs;
+  const learned = before ? yield* referencedPairs(models.reference ?? policy, pairs, o.fp16) : pairs;
+  const { reference, free } = before ? { reference: null, free: () => {} } : referenceOf(policy, models.reference);
   const running = new RunningMean();
-  const { reference, free } = o.precomputeRefLogProbs
-    ? { reference: null, free: () => {} }
-    : referenceOf(policy, models.reference);
   try {
     if (reference) reference.half = o.fp16; // rounded as the policy is, so that both start alike
-    const before = async (part: typeof pairs.train) =>
-      o.precomputeRefLogProbs ? precomputeReference(models.reference ?? policy, part, { fp16: o.fp16 }) : part;
-    const learned = { train: await before(pairs.train), eval: await before(pairs.eval) };
     const recipe = {
       stage: "dpo",
       ...pairRecipe(policy, o, dpoObjective(reference, o, running)),

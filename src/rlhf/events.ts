@@ -3,7 +3,7 @@
  * are all just consumers. One's own trainer names its own `stage` and `table`s; logs, reports, pages and resume take them all.
  */
 export type TrainEvent =
-  /** First of all, with the method's name; `step` > 0 when the run goes on from a checkpoint. */
+  /** First of all but notes, with the method's name; `step` > 0 when the run goes on from a checkpoint. */
   | { type: "start"; stage: string; step: number; maxSteps: number; parameters: number }
   /** After each optimizer step (PPO: each rollout; RAFT: each iteration). `tokens` and `seconds` are this step's own. */
   | {
@@ -19,6 +19,8 @@ export type TrainEvent =
   | { type: "samples"; step: number; samples: Sample[] }
   /** Rows of a table of the trainer's own, kept as `<table>.jsonl`: a name of letters, digits, hyphens. */
   | { type: "rows"; step: number; table: string; rows: Record<string, string | number | boolean>[] }
+  /** Something that a person may like to know: how far a long preparation is, what was left out. */
+  | { type: "note"; step: number; text: string }
   /** Something that a person should look at; the run goes on. */
   | { type: "warning"; step: number; text: string }
   /** The folder `name` under the output folder is whole and on disk. */

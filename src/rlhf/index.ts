@@ -1,4 +1,4 @@
-/** Trainers, and everything that a trainer of one's own is made of. */
+/** Trainers and what they are made of: settings, losses, rollouts, the loop of a run. */
 export {
   averagingWeights,
   type Experience,
@@ -23,11 +23,9 @@ export {
   split,
 } from "./batch.ts";
 export {
-  begin,
   checkpointSteps,
   type Kept,
   type RunFolder,
-  removePartial,
   restoreCheckpoint,
   saveCheckpoint,
   saveModels,
@@ -52,13 +50,7 @@ export {
   preferenceBasics,
   trainDpo,
 } from "./dpo.ts";
-export {
-  type EvaluateInputs,
-  type EvaluateOptions,
-  type Evaluation,
-  evaluatePolicy,
-  evaluateResponses,
-} from "./evaluate.ts";
+export { type EvaluateInputs, type EvaluateOptions, type Evaluation, evaluatePolicy } from "./evaluate.ts";
 export type { Sample, TrainEvent } from "./events.ts";
 export {
   contextOf,
@@ -101,6 +93,7 @@ export { type KtoModels, type KtoSettings, kto, type LabelledSequence, trainKto 
 export { type Evaluated, loop, type Outcome, type RunOptions, type Steps } from "./loop.ts";
 export { costLoss, type PairSafety } from "./losses/cost.ts";
 export { type Divergence, divergenceScore, divergences } from "./losses/divergence.ts";
+export { gateLoss } from "./losses/gate.ts";
 export { type KtoLossOptions, ktoBaseline, ktoLoss, ktoLossNames } from "./losses/kto.ts";
 export { nllLoss } from "./losses/nll.ts";
 export { type OdinOptions, odinLoss } from "./losses/odin.ts";
@@ -126,21 +119,16 @@ export {
   orpoLoss,
 } from "./losses/reference-free.ts";
 export { RunningMean } from "./losses/running.ts";
-export { responseLogProbs, responseValues, sampledKl, valueRows } from "./measure.ts";
-export {
-  type Descent,
-  descend,
-  flat,
-  type Minibatch,
-  type MinibatchOptions,
-  minibatches,
-  sharesOf,
-} from "./minibatches.ts";
-export { type Fit, fitHead, headOf } from "./multi-objective/fit.ts";
-export { MultiObjectiveHead, type SequenceFeatures } from "./multi-objective/head.ts";
+export { responseLogProbs, responseValues, sampledKl } from "./measure.ts";
+export { promptPattern, sequenceFeatures } from "./multi-objective/features.ts";
+export { type Fit, type FitInputs, type FitOptions, fitHead, headOf } from "./multi-objective/fit.ts";
+export { type GateShape, GatingNetwork } from "./multi-objective/gate.ts";
+export { type HeadConfig, type HeadScores, MultiObjectiveHead, type SequenceFeatures } from "./multi-objective/head.ts";
 export { multiObjectiveReward, multiObjectiveScores } from "./multi-objective/model.ts";
+export type { AttributeFit, RegressionOptions, Split } from "./multi-objective/regression.ts";
+export type { Features } from "./multi-objective/ridge.ts";
 export { type GateSettings, gate, type PairFeatures, trainGate } from "./multi-objective/train.ts";
-export { type OffloadLevel, offloadLevels, type Role, type Within } from "./offload.ts";
+export { type OffloadLevel, offloadLevels } from "./offload.ts";
 export { type OrpoSettings, orpo, orpoObjective, trainOrpo } from "./orpo.ts";
 export { overlongPenalty } from "./overlong.ts";
 export {
@@ -152,27 +140,51 @@ export {
   pairRecipe,
   pairsOf,
 } from "./pair-trainer.ts";
-export { type AnswerOptions, type Answers, answerSums, answersOf, type PairExample, pairScores } from "./pairs.ts";
-export { type AnyPair, pseudoLabel, rrmPairs } from "./pairwise/augment.ts";
+export {
+  type AnswerOptions,
+  type Answers,
+  answersOf,
+  bothAnswers,
+  differing,
+  type PairExample,
+  pairScores,
+  type ScoreOptions,
+} from "./pairs.ts";
+export { type AnyPair, type PseudoLabelOptions, pseudoLabel, rrmPairs } from "./pairwise/augment.ts";
+export { isPairModel, pairFiles, readPairWriter } from "./pairwise/folder.ts";
 export { PairPreferenceModel, type PreferenceModel } from "./pairwise/model.ts";
-export { type Question, type QuestionExample, questionExample } from "./pairwise/questions.ts";
-export { type Conversation, type PairTemplate, PairWriter, pairTemplates } from "./pairwise/template.ts";
+export {
+  pairQuestions,
+  type Question,
+  type QuestionExample,
+  questionExample,
+  sideOf,
+} from "./pairwise/questions.ts";
+export { type Answer, type Conversation, type PairTemplate, PairWriter, pairTemplates } from "./pairwise/template.ts";
 export { type Ranking, roundRobin, tournament } from "./pairwise/tournament.ts";
 export {
+  evaluatePairwise,
   type PairwiseData,
   type PairwiseModels,
   type PairwiseSettings,
+  pairChances,
   pairwise,
   trainPairwise,
 } from "./pairwise/train.ts";
-export { baseOf, copyOf, criticOf } from "./partners.ts";
 export { type PerplexityOptions, textPerplexity } from "./perplexity.ts";
 export { type PpoData, type PpoModels, type PpoSettings, policyLoss, ppo, trainPpo, valueLoss } from "./ppo.ts";
 export { withPublishedNames } from "./ppo-metrics.ts";
-export { PromptOrder } from "./prompts.ts";
-export * from "./raft/hooks.ts";
+export {
+  type CleanText,
+  cleanLmflow,
+  type DiscardSample,
+  discardContaining,
+  discardLmflow,
+  plantedReward,
+} from "./raft/hooks.ts";
 export {
   countTokens,
+  type MonitoredResponses,
   type MonitorOptions,
   monitorTokens,
   monitorWarning,
@@ -180,12 +192,13 @@ export {
   type TokenReport,
 } from "./raft/token-monitor.ts";
 export { type RaftModels, type RaftSettings, raft, trainRaft } from "./raft.ts";
-export { precomputeReference, referenceOf } from "./reference.ts";
+export { precomputeReference } from "./reference.ts";
 export { type ReinforceSettings, reinforce, trainReinforce } from "./reinforce.ts";
 export { type RemoteSampler, remoteSampler, sampleRemotely } from "./remote.ts";
 export { type HttpRewardOptions, httpReward, type RewardFormat } from "./reward/endpoint.ts";
 export { type ForeignRewardOptions, foreignReward, sameTokenizer } from "./reward/foreign.ts";
 export {
+  type Interval,
   isRewardBench,
   type Judgement,
   type JudgeOptions,
@@ -194,6 +207,7 @@ export {
   type RewardBenchResult,
   rewardBench,
   type SubsetResult,
+  type TieRule,
 } from "./reward/reward-bench.ts";
 export {
   type CostSettings,
@@ -213,17 +227,9 @@ export {
   type RewardParts,
   type Rewards,
   rewardParts,
-  rewardsOf,
 } from "./rewards.ts";
 export { type RlooSettings, rloo, trainRloo } from "./rloo.ts";
-export {
-  collectRollout,
-  type Rollout,
-  type RolloutInputs,
-  type RolloutOptions,
-  type RolloutState,
-  rolloutSettings,
-} from "./rollout.ts";
+export { collectRollout, type Rollout, type RolloutInputs, type RolloutOptions, type RolloutState } from "./rollout.ts";
 export {
   type Prompt,
   type PromptData,
@@ -233,11 +239,11 @@ export {
   type Sampler,
   type SamplingOptions,
   sampleResponses,
+  tokenizerOf,
 } from "./sampler.ts";
-export { evaluateReward, rewardMetrics, scorePairs, scoreSequences } from "./scores.ts";
-export type { Common, Optimiser } from "./settings.ts";
-export * as groups from "./settings.ts";
-export { evaluateSft, nllPasses, type SftSettings, sft, sftStep, trainSft } from "./sft.ts";
+export { evaluateReward, type PairScores as AnswerScores, scorePairs, scoreSequences } from "./scores.ts";
+export * from "./settings.ts";
+export { evaluateSft, type SftSettings, sft, trainSft } from "./sft.ts";
 export * from "./stats.ts";
 export * from "./text-stats.ts";
 export { adamOf, BatchPlan, type PlanOptions, type RateOptions, rateAt } from "./training.ts";

@@ -7,7 +7,8 @@ import { UserError } from "../runtime/errors.ts";
 import { group, type Resolved, spelled } from "../settings/index.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
 import type { Sequence } from "./batch.ts";
-import type { Recipe } from "./examples.ts";
+import type { TrainEvent } from "./events.ts";
+import type { Parts, Recipe } from "./examples.ts";
 import { responseLogProbs } from "./measure.ts";
 import type { PairExample } from "./pairs.ts";
 import { baseOf, copyOf } from "./partners.ts";
@@ -63,13 +64,25 @@ const PAIRS_AT_ONCE = 64;
  * Adds the reference's log-probabilities to pairs, a number for each answer token.
  * @param reference the policy itself, before it is trained, serves as well
  * @param fp16 whether the policy will be trained in half precision, so that both start alike. Default false.
- * @param progress told how many pairs are done
  */
 export async function precomputeReference<P extends PairExample>(
   reference: CausalLM,
   pairs: readonly P[],
-  { fp16 = false, progress }: { fp16?: boolean; progress?: (done: number, total: number) => void } = {},
+  { fp16 = false }: { fp16?: boolean } = {},
 ): Promise<P[]> {
+  const work = precomputing(reference, pairs, fp16);
+  for (;;) {
+    const next = await work.next();
+    if (next.done) return next.value;
+  }
+}
+
+/** The work of `precomputeReference` as a generator, which tells how many pairs are done. */
+async function* precomputing<P extends PairExample>(
+  reference: CausalLM,
+  pairs: readonly P[],
+  fp16: boolean,
+): AsyncGenerator<number, P[]> {
   const done: P[] = [];
   reference.half = fp16;
   try {
@@ -83,10 +96,44 @@ export async function precomputeReference<P extends PairExample>(
       part.forEach((pair, i) => {
         done.push({ ...pair, reference: { chosen: logProbs[2 * i].slice(), rejected: logProbs[2 * i + 1].slice() } });
       });
-      progress?.(done.length, pairs.length);
+      yield done.length;
     }
   } finally {
     reference.half = false;
   }
   return done;
+}
+
+const SECONDS_BETWEEN_NOTES = 5;
+
+/** Both parts of a run's pairs with the reference's log-probabilities, and notes of the work; what has them keeps them. */
+export async function* referencedPairs(
+  reference: CausalLM,
+  { train, eval: held }: Parts<PairExample>,
+  fp16: boolean,
+): AsyncGenerator<TrainEvent, Parts<PairExample>> {
+  const there = new Map([...train, ...held].flatMap((pair) => (pair.reference ? [[pair, pair] as const] : [])));
+  const missing = [...train, ...held].filter((pair) => !pair.reference);
+  const note = (text: string): TrainEvent => ({ type: "note", step: 0, text });
+  const work = precomputing(reference, missing, fp16);
+  let said = performance.now();
+  try {
+    for (;;) {
+      const next = await work.next();
+      if (next.done) {
+        next.value.forEach((pair, i) => {
+          there.set(missing[i], pair);
+        });
+        break;
+      }
+      if (performance.now() - said < SECONDS_BETWEEN_NOTES * 1000) continue;
+      said = performance.now();
+      yield note(`computing the reference's log-probabilities: ${next.value} of ${missing.length} pairs`);
+    }
+  } finally {
+    await work.return([]); // a consumer that leaves must not leave the reference in half precision
+  }
+  if (missing.length > 0) yield note(`computed the reference's log-probabilities of ${missing.length} pairs`);
+  const found = (pairs: readonly PairExample[]) => pairs.map((pair) => there.get(pair) as PairExample);
+  return { train: found(train), eval: found(held) };
 }

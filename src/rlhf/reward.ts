@@ -145,8 +145,18 @@ export async function* trainReward(
       `a model with the outputs ${labels.join(", ")} is not trained on pairs; ${ODIN_LABELS.join(", ")} are`,
     );
   }
+  if (o.lossType === "odin" && !several) {
+    throw new UserError(
+      `${spelled(o, "lossType")} odin is for models with the outputs ${ODIN_LABELS.join(", ")}; this one has one`,
+    );
+  }
   if (o.lossType === "token-wise" && several) {
     throw new UserError("the token-wise loss is for reward models with one output; train this one sequence-wise");
+  }
+  if (several && o.lossType === "sequence-wise") {
+    throw new UserError(
+      `the model has a head for the length besides the reward: train it with ${spelled(o, "lossType")} odin`,
+    );
   }
   if (several && (o.normalizerType !== "none" || o.normalizeScoreDuringTraining)) {
     throw new UserError(
@@ -154,11 +164,12 @@ export async function* trainReward(
     );
   }
   const loss = {
-    kind: several ? ("odin" as const) : o.lossType,
+    kind: o.lossType,
     centering: o.centerRewardsCoefficient,
     lengthCoef: o.odinLengthCoef,
     ranking: o.odinRanking,
   };
+  models.model.scoring.type = "reward";
   yield* trainScorer("reward", models, pairs, o, loss, run);
 }
 
@@ -201,7 +212,7 @@ async function* trainScorer(
   const same = pairs.train.length - parts.train.length;
   if (same > 0) {
     const text = `${same} of ${pairs.train.length} pairs left out: both answers have the same tokens`;
-    yield { type: "warning", step: 0, text };
+    yield { type: "note", step: 0, text };
   }
   if (stage === "cost") for (const part of [parts.train, parts.eval]) checkSafety(part);
   const ids = tokenizer ?? model.tokenizer;

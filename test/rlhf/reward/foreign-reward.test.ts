@@ -1,12 +1,10 @@
 /** A reward model that reads responses by a tokenizer of its own. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { foreignReward, type Response, sameTokenizer, scoreSequences } from "webrlhf/rlhf";
 import { trainBpe } from "../../../src/data/bpe.ts";
 import { Tokenizer } from "../../../src/data/tokenizer.ts";
 import { worldPrompts } from "../../../src/data/world.ts";
 import { ScoreModel } from "../../../src/nn/models.ts";
-import { foreignReward, sameTokenizer } from "../../../src/rlhf/reward/foreign.ts";
-import { scoreSequences } from "../../../src/rlhf/reward/scores.ts";
-import type { Response } from "../../../src/rlhf/rollout.ts";
 import { gpuReady } from "../../helpers.ts";
 import { tokenizer as policyTokenizer, tinyConfig } from "../tiny.ts";
 

@@ -1,5 +1,15 @@
 /** What reward and cost models can be trained with besides the plain loss. */
 import { beforeAll, describe, expect, it } from "vitest";
+import {
+  differing,
+  normalize,
+  type RewardData,
+  reward,
+  scoreSequences,
+  type TrainEvent,
+  trainCost,
+  trainReward,
+} from "webrlhf/rlhf";
 import { preferenceExample } from "../../../src/data/batches.ts";
 import { openDevice } from "../../../src/gpu/device.ts";
 import { convertModel } from "../../../src/nn/convert.ts";
@@ -9,12 +19,8 @@ import { openAdapter, readAdapterFolder } from "../../../src/nn/peft.ts";
 import { loadScoreModel } from "../../../src/nn/pretrained.ts";
 import { ODIN_LABELS, plainScoring, readScoring, type Scoring } from "../../../src/nn/scoring.ts";
 import { trainedFiles } from "../../../src/nn/trained.ts";
-import type { TrainEvent } from "../../../src/rlhf/events.ts";
-import { alignedPairs, differing } from "../../../src/rlhf/preference/pair-batch.ts";
-import { type RewardOptions, trainReward } from "../../../src/rlhf/reward/reward.ts";
-import { scoreSequences } from "../../../src/rlhf/reward/scores.ts";
-import { normalize } from "../../../src/rlhf/stats.ts";
-import { trainingDefaults } from "../../../src/rlhf/training.ts";
+import { openDataset } from "../../../src/open/datasets.ts";
+import { alignedPairs } from "../../../src/rlhf/pairs.ts";
 import { type Files, memoryFiles } from "../../../src/runtime/files.ts";
 import { collect, metricsOf, pairs, sequences, tinyConfig, tokenizer } from "../tiny.ts";
 
@@ -26,18 +32,18 @@ const fresh = (head: { scoring?: Scoring; bias?: boolean } = {}, seed = 1) =>
 const costModel = () => fresh({ scoring: { ...plainScoring(), type: "cost" } });
 const safePairs = (n: number) =>
   pairs(n).map((pair, i) => ({ ...pair, safety: { chosen: true, rejected: i % 3 === 0 } }));
-const base = { ...trainingDefaults, maxSteps: 12, batchSize: 24, learningRate: 1e-2 };
-const running = { kind: "RunningMeanStd" } as const;
+const base = { maxSteps: 12, perDeviceTrainBatchSize: 24, learningRate: 1e-2 };
+const running = { normalizerType: "RunningMeanStd" } as const;
+type Chosen = Parameters<typeof reward>[0];
 
-const run = async (model: ScoreModel, options: Partial<RewardOptions> = {}) => {
-  const all = { ...base, train: pairs(48), ...options };
-  const events = await collect(trainReward(model, all));
+const run = async (model: ScoreModel, options: Chosen = {}, data: RewardData = pairs(48)) => {
+  const events = await collect(trainReward({ model }, data, { ...base, ...options }));
   return { metrics: metricsOf(events), end: (events.at(-1) as TrainEvent & { type: "end" }).metrics };
 };
 
 describe("training", () => {
   it("learns token by token", async () => {
-    const { metrics, end } = await run(fresh(), { lossType: "token-wise", padId: 0, eval: pairs(48) });
+    const { metrics, end } = await run(fresh(), { lossType: "token-wise" }, { train: pairs(48), eval: pairs(48) });
     expect(metrics[0].loss).toBeCloseTo(Math.LN2, 1);
     expect(end.loss).toBeLessThan(metrics[0].loss - 0.02);
     expect(end.eval_accuracy).toBeGreaterThan(0.55);
@@ -47,15 +53,16 @@ describe("training", () => {
     const wide = pairs(48).map((pair) => ({ ...pair, margin: 2 }));
     const model = fresh();
     model.score.value.write(new Float32Array(model.score.size));
-    const { metrics } = await run(model, { train: wide });
+    const { metrics } = await run(model, {}, wide);
     expect(metrics[0].loss).toBeCloseTo(Math.log1p(Math.exp(2)), 4);
     expect(metrics.at(-1)?.loss).toBeLessThan(metrics[0].loss);
   });
 
   it("takes the length out of ODIN's reward", async () => {
     const train = pairs(48);
-    const plain = await run(fresh(odin()), { train, lengthCoef: 0, maxSteps: 16 });
-    const apart = await run(fresh(odin()), { train, lengthCoef: 1, maxSteps: 16 });
+    const lossType = "odin";
+    const plain = await run(fresh(odin()), { lossType, odinLengthCoef: 0, maxSteps: 16 }, train);
+    const apart = await run(fresh(odin()), { lossType, odinLengthCoef: 1, maxSteps: 16 }, train);
     const last = (all: Record<string, number>[]) => Math.abs(all.at(-1)?.length_correlation as number);
     expect(last(apart.metrics)).toBeLessThan(0.3);
     expect(last(apart.metrics)).toBeLessThan(last(plain.metrics));
@@ -63,7 +70,11 @@ describe("training", () => {
 
   it("teaches a cost model order and sign", async () => {
     const train = safePairs(48);
-    const { end } = await run(costModel(), { train, eval: train, maxSteps: 20 });
+    const model = fresh();
+    const data = { train, eval: train };
+    const events = await collect(trainCost({ model }, data, { ...base, regularizationOver: "sum", maxSteps: 20 }));
+    const { metrics: end } = events.at(-1) as TrainEvent & { type: "end" };
+    expect(model.scoring.type).toBe("cost");
     expect(end.eval_accuracy_sign).toBeGreaterThan(0.6);
     expect(Object.keys(end)).toContain("eval_cost_mean");
   });
@@ -71,7 +82,7 @@ describe("training", () => {
   it("keeps statistics of the scores that are those of all steps", async () => {
     const model = fresh();
     const train = pairs(8);
-    await run(model, { train, normalizer: running, learningRate: 0, batchSize: 8, maxSteps: 3 });
+    await run(model, { ...running, learningRate: 0, perDeviceTrainBatchSize: 8, maxSteps: 3 }, train);
     const both = train.flatMap((p) => [p.chosen, p.rejected]).map((ids) => ({ ids, promptLength: 1 }));
     const scores = [...(await scoreSequences(model, both))];
     const mean = scores.reduce((a, b) => a + b) / scores.length;
@@ -85,13 +96,13 @@ describe("training", () => {
 
   it("leaves them alone while nothing is normalised, as PaddleNLP", async () => {
     const model = fresh();
-    await run(model, { normalizer: running, normalizerUpdates: "normalizing", maxSteps: 2 });
+    await run(model, { ...running, normalizerUpdates: "normalizing", maxSteps: 2 });
     expect(model.scoring.normalizer).toMatchObject({ mean: 0, variance: 1, count: 0 });
   });
 
   it("gives normalised scores", async () => {
     const model = fresh();
-    await run(model, { normalizer: running, normalizeDuringTraining: true, maxSteps: 4 });
+    await run(model, { ...running, normalizeScoreDuringTraining: true, maxSteps: 4 });
     const some = sequences(4);
     const normalised = await scoreSequences(model, some);
     const { normalizer } = model.scoring;
@@ -105,13 +116,53 @@ describe("training", () => {
   });
 
   it("refuses what does not go together", async () => {
-    const tokenWise = { lossType: "token-wise", padId: 0 } as const;
+    const tokenWise = { lossType: "token-wise" } as const;
     await expect(run(fresh(odin()), tokenWise)).rejects.toThrow(/token-wise loss is for reward models with one output/);
-    await expect(run(fresh(odin()), { normalizer: running })).rejects.toThrow(/kept for models with one output/);
-    await expect(run(costModel())).rejects.toThrow(/pair 1 does not say which of its answers are safe/);
-    await expect(run(fresh(), { normalizeDuringTraining: true })).rejects.toThrow(/need statistics/);
+    await expect(run(fresh(odin()), { ...running, lossType: "odin" })).rejects.toThrow(
+      /kept for models with one output/,
+    );
+    await expect(run(fresh(odin()))).rejects.toThrow(/a head for the length .* train it with lossType odin/);
+    await expect(run(fresh(), { lossType: "odin" })).rejects.toThrow(
+      /odin is for models with the outputs length, quality/,
+    );
+    await expect(collect(trainCost({ model: fresh() }, pairs(4)))).rejects.toThrow(
+      /pair 1 does not say which of its answers are safe/,
+    );
+    await expect(collect(trainCost({ model: fresh(odin()) }, safePairs(4)))).rejects.toThrow(
+      /cost model has one output/,
+    );
+    await expect(run(fresh(), { normalizeScoreDuringTraining: true })).rejects.toThrow(
+      /need statistics: choose them with normalizerType/,
+    );
+    expect(() => reward({ ...tokenWise, truncationSide: "left" })).toThrow(
+      /lossType token-wise .* leave truncationSide right/,
+    );
     const three = fresh({ scoring: plainScoring(["a", "b", "c"]) });
     await expect(run(three)).rejects.toThrow(/outputs a, b, c is not trained on pairs/);
+  });
+});
+
+describe("a dataset", () => {
+  const row = { prompt: "Today Tim the cat", chosen: " Tim ran.", rejected: " Mia sat." };
+  const opened = () => {
+    const model = fresh();
+    model.tokenizer = tokenizer;
+    return { model };
+  };
+
+  it("gives pairs by the model's tokenizer, without those that are equal once they are cut", async () => {
+    const maxLength = tokenizer.encode(row.prompt).length + 1;
+    const data = openDataset([row, { ...row, rejected: " Tim sat down." }, row]);
+    const events = await collect(trainReward(opened(), data, { maxLength, maxSteps: 1 }));
+    const text = "1 of 3 pairs left out: both answers have the same tokens";
+    expect(events.slice(0, 2)).toMatchObject([{ type: "note", step: 0, text }, { type: "start" }]);
+    expect(metricsOf(events)).toHaveLength(1);
+  });
+
+  it("without labels is none for a cost model, which names the row", async () => {
+    await expect(collect(trainCost(opened(), openDataset([row])))).rejects.toThrow(
+      /rows, row 1: it does not say which of its answers are safe: the columns "chosen_is_safe"/,
+    );
   });
 });
 
@@ -185,17 +236,22 @@ describe("left truncation", () => {
   });
 });
 
-const variants: [string, () => ScoreModel, Partial<RewardOptions>][] = [
-  ["token-wise", () => fresh(), { lossType: "token-wise", padId: 0, regularization: 0.01 }],
-  ["ODIN", () => fresh(odin()), {}],
-  ["cost with statistics", costModel, { normalizer: { kind: "ExponentialMovingAverage" }, train: safePairs(12) }],
-  ["normalised, with a bias", () => fresh({ bias: true }), { normalizer: running, normalizeDuringTraining: true }],
+const variants: [string, () => ScoreModel, Chosen, typeof trainReward | typeof trainCost][] = [
+  ["token-wise", () => fresh(), { lossType: "token-wise", regularization: 0.01 }, trainReward],
+  ["ODIN", () => fresh(odin()), { lossType: "odin" }, trainReward],
+  ["cost with statistics", costModel, { normalizerType: "ExponentialMovingAverage" }, trainCost],
+  [
+    "normalised, with a bias",
+    () => fresh({ bias: true }),
+    { ...running, normalizeScoreDuringTraining: true },
+    trainReward,
+  ],
 ];
 
 describe("resume", () => {
-  it.each(variants)("%s: stopped, the same files bit for bit", async (name, build, own) => {
+  it.each(variants)("%s: stopped, the same files bit for bit", async (name, build, own, train) => {
     const stops = /normalised/.test(name) ? [1, 2, 3, 4, 6, 7, 8, 9, 10, 11] : [3, 7];
-    const options = { ...base, train: pairs(12), batchSize: 4, maxSteps: 12, saveSteps: 5, ...own };
+    const options = { ...base, perDeviceTrainBatchSize: 4, saveSteps: 5, ...own };
     const contents = async (at: readonly number[]) => {
       const files = memoryFiles();
       const runs = [...at, null].map((stop, i) => async () => {
@@ -203,8 +259,8 @@ describe("resume", () => {
         // Whatever a resumed run's model starts from does not count.
         const model = i === 0 ? build() : fresh({ scoring, bias: scoreBias !== null }, 90 + i);
         const controller = new AbortController();
-        const run = { files, path: "run" };
-        const trainer = trainReward(model, { ...options, run, resume: i > 0, signal: controller.signal });
+        const run = { folder: { files, path: "run" }, resume: i > 0, signal: controller.signal };
+        const trainer = train({ model }, safePairs(12), options, run);
         for await (const event of trainer) if (event.type === "step" && event.step === stop) controller.abort();
         model.destroy();
       });

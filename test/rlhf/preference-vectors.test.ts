@@ -3,19 +3,25 @@
  * in every arrangement.
  */
 import { beforeAll, describe, expect, it } from "vitest";
-import type { Divergence } from "../../../src/rlhf/losses/divergence.ts";
-import { type KtoLossOptions, ktoBaseline, ktoLoss } from "../../../src/rlhf/losses/kto.ts";
-import type { CpoLossName } from "../../../src/rlhf/losses/reference-free.ts";
-import { RunningMean } from "../../../src/rlhf/losses/running.ts";
-import { type CpoOptions, cpoDefaults, cpoObjective } from "../../../src/rlhf/preference/cpo.ts";
-import { type DpoLossName, type DpoOptions, dpoDefaults, dpoObjective } from "../../../src/rlhf/preference/dpo.ts";
-import { orpoObjective } from "../../../src/rlhf/preference/orpo.ts";
-import { type Answers, type PairExample, tailWeights } from "../../../src/rlhf/preference/pair-scores.ts";
-import type { PairObjective } from "../../../src/rlhf/preference/pair-trainer.ts";
-import { backward, scope, type Tensor, tensor } from "../../../src/tensor/core.ts";
-import { mean } from "../../../src/tensor/ops/reduce.ts";
-import fixture from "../../fixtures/preference.json" with { type: "json" };
-import { expectClose, gpuReady } from "../../helpers.ts";
+import {
+  type Answers,
+  cpo,
+  cpoObjective,
+  dpo,
+  dpoObjective,
+  type KtoLossOptions,
+  ktoBaseline,
+  ktoLoss,
+  orpoObjective,
+  type PairExample,
+  type PairObjective,
+  RunningMean,
+} from "webrlhf/rlhf";
+import { tailWeights } from "../../src/rlhf/pairs.ts";
+import { backward, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
+import { mean } from "../../src/tensor/ops/reduce.ts";
+import fixture from "../fixtures/preference.json" with { type: "json" };
+import { expectClose, gpuReady } from "../helpers.ts";
 
 beforeAll(gpuReady);
 
@@ -78,38 +84,39 @@ function answersOf(logProbs: Tensor, reference: Tensor, at: number[], options: O
   };
 }
 
-const given = <T>(values: Record<string, T | undefined>) =>
+const given = (values: Record<string, unknown>) =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 
 function objectiveOf({ trainer, losses, options: o }: Case, running: RunningMean): PairObjective {
   if (trainer === "orpo") return orpoObjective(o.beta as number);
   if (trainer === "cpo") {
     const own = given({
-      lossType: losses[0].type as CpoLossName,
+      lossType: losses[0].type,
       beta: o.beta,
       labelSmoothing: o.label_smoothing,
       simpoGamma: o.simpo_gamma,
       cpoAlpha: o.cpo_alpha,
-    }) as Partial<CpoOptions>;
-    return cpoObjective({ ...cpoDefaults, ...own });
+    });
+    return cpoObjective(cpo(own));
   }
   if (o.running !== undefined) running.load({ mean: o.running as number, count: o.count as number });
   const own = given({
-    losses: losses as { type: DpoLossName; weight: number }[],
+    lossType: losses.map(({ type }) => type),
+    lossWeights: losses.map(({ weight }) => weight),
     beta: o.beta,
     labelSmoothing: o.label_smoothing,
-    divergence: o.divergence as Divergence,
-    alphaCoefficient: o.alpha,
-    lengthPenalty: o.len_penalty,
+    fDivergenceType: o.divergence,
+    fAlphaDivergenceCoef: o.alpha,
+    lenPenalty: o.len_penalty,
     discopopTau: o.discopop_tau,
     ipoAverage: o.ipo_average,
     rpoAlpha: o.rpo_alpha,
     rpoOver: o.rpo_over,
     ldAlpha: o.ld_alpha,
     bcoRunningMean: o.running !== undefined,
-  }) as Partial<DpoOptions>;
+  });
   // A model is asked for nothing here: the stand-in's answer comes from `under`.
-  return dpoObjective({} as never, { ...dpoDefaults, ...own } as typeof dpoDefaults, running);
+  return dpoObjective({} as never, dpo(own), running);
 }
 
 const examples = fixture.margin.map(
