@@ -3,6 +3,8 @@
  * KTO and SFT for 50 steps from one model, on the same data, in the same order. Needs a Python with torch, transformers and
  * trl: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
+import { trainDpo } from "../../src/rlhf/dpo.ts";
+import { trainKto } from "../../src/rlhf/kto.ts";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,9 +14,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decoderConfig } from "../../src/nn/config.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { loadCausalLM, modelFiles } from "../../src/nn/pretrained.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
-import { type DpoOptions, dpoDefaults, trainDpo } from "../../src/rlhf/preference/dpo.ts";
-import { ktoDefaults, trainKto } from "../../src/rlhf/preference/kto.ts";
+import { type TrainEvent } from "../../src/rlhf/events.ts";
+import { type DpoOptions, dpoDefaults } from "../../src/rlhf/preference/dpo.ts";
+import { ktoDefaults } from "../../src/rlhf/preference/kto.ts";
 import { trainSft } from "../../src/rlhf/sft.ts";
 import { BatchPlan, trainingDefaults } from "../../src/rlhf/training.ts";
 import { diskFiles } from "../../src/runtime/files.ts";

@@ -3,17 +3,18 @@
  * gradient norm; and the token-wise loss against torch with an attention mask. Needs a Python with torch, transformers, trl
  * and datasets: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
+import { type RewardOptions } from "../../src/open/rewards.ts";
+import { trainReward } from "../../src/rlhf/reward.ts";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models/models.ts";
-import type { PreferenceExample } from "../../src/data/batches.ts";
+import { type PreferenceExample } from "../../src/data/batches.ts";
 import { ScoreModel } from "../../src/nn/models.ts";
 import { loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
-import { type RewardOptions, trainReward } from "../../src/rlhf/reward/reward.ts";
 import { BatchPlan, trainingDefaults } from "../../src/rlhf/training.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { uniform } from "../../src/runtime/rng.ts";

@@ -8,32 +8,24 @@
  * every answer, so that the noise of the gradient vanishes with the distance. What was measured is far below: see
  * docs/group-methods.md.
  */
+import { trainGrpo } from "../../src/rlhf/grpo.ts";
+import { trainReinforce } from "../../src/rlhf/reinforce.ts";
+import { trainRloo } from "../../src/rlhf/rloo.ts";
+import { trainPpo } from "../../src/rlhf/ppo.ts";
+import { trainDpo } from "../../src/rlhf/dpo.ts";
+import { trainRaft } from "../../src/rlhf/raft.ts";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { CausalLM } from "../../src/nn/models.ts";
-import { grpoDefaults, trainGrpo } from "../../src/rlhf/critic-free/grpo.ts";
-import { reinforceDefaults, trainReinforce } from "../../src/rlhf/critic-free/reinforce.ts";
-import { rlooDefaults, trainRloo } from "../../src/rlhf/critic-free/rloo.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
+import { type CausalLM } from "../../src/nn/models.ts";
+import { grpoDefaults } from "../../src/rlhf/critic-free/grpo.ts";
+import { reinforceDefaults } from "../../src/rlhf/critic-free/reinforce.ts";
+import { rlooDefaults } from "../../src/rlhf/critic-free/rloo.ts";
+import { type TrainEvent } from "../../src/rlhf/events.ts";
 import { ppoDefaults } from "../../src/rlhf/ppo/options.ts";
-import { trainPpo } from "../../src/rlhf/ppo/ppo.ts";
-import { dpoDefaults, trainDpo } from "../../src/rlhf/preference/dpo.ts";
+import { dpoDefaults } from "../../src/rlhf/preference/dpo.ts";
 import { raftDefaults } from "../../src/rlhf/raft/options.ts";
-import { trainRaft } from "../../src/rlhf/raft/raft.ts";
 import { gpuReady } from "../helpers.ts";
 import { keeper } from "../keep.ts";
-import {
-  ARMS,
-  countingNoise,
-  distribution,
-  forwardKlOptimum,
-  newCritic,
-  newPolicy,
-  optimum,
-  prompts,
-  reward,
-  totalVariation,
-  weights,
-} from "./bandit.ts";
+import { ARMS, countingNoise, distribution, forwardKlOptimum, newCritic, newPolicy, optimum, prompts, reward, totalVariation, weights } from "./bandit.ts";
 import { collect, tokenizer } from "./tiny.ts";
 
 beforeAll(gpuReady);

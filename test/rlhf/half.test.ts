@@ -1,9 +1,9 @@
 /** Half precision: f16 through the blocks, f32 master weights, and a loss scale that the GPU adapts. */
+import { trainReward } from "../../src/rlhf/reward.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { caps, openDevice } from "../../src/gpu/device.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { AdamW } from "../../src/nn/optimizer.ts";
-import { trainReward } from "../../src/rlhf/reward/reward.ts";
 import { type SftOptions, sftStep, trainSft } from "../../src/rlhf/sft.ts";
 import { trainingDefaults } from "../../src/rlhf/training.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";

@@ -1,21 +1,8 @@
 /** Rewards, advantages, losses and their gradients against independent float64 computations (test/fixtures/README.md). */
+import { policyLoss, valueLoss } from "../../src/rlhf/ppo.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { pairLoss } from "../../src/rlhf/losses/pair.ts";
-import { policyLoss, valueLoss } from "../../src/rlhf/losses/policy.ts";
-import {
-  adaptKlCoef,
-  bestOfKl,
-  freshNormalizer,
-  gae,
-  type KlEstimator,
-  klTerm,
-  moments,
-  normalize,
-  shapeRewards,
-  tokenWeights,
-  updateRunning,
-  whiten,
-} from "../../src/rlhf/stats.ts";
+import { adaptKlCoef, bestOfKl, freshNormalizer, gae, type KlEstimator, klTerm, moments, normalize, shapeRewards, tokenWeights, updateRunning, whiten } from "../../src/rlhf/stats.ts";
 import { backward, scope, type Tensor, tensor, zeros } from "../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixtures from "../fixtures/vectors.json" with { type: "json" };

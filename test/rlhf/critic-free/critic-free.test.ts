@@ -1,15 +1,19 @@
 /** GRPO, RLOO and REINFORCE++ as trainers: on policy at the start, what they leave out, resume bit for bit. */
+import { trainGrpo } from "../../../src/rlhf/grpo.ts";
+import { overlongPenalty } from "../../../src/rlhf/overlong.ts";
+import { trainReinforce } from "../../../src/rlhf/reinforce.ts";
+import { trainRloo } from "../../../src/rlhf/rloo.ts";
+import { type Response } from "../../../src/rlhf/sampler.ts";
+import { type RewardFunction } from "../../../src/rlhf/rewards.ts";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { LoraOptions } from "../../../src/nn/lora.ts";
+import { type LoraOptions } from "../../../src/nn/lora.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
 import { ADAPTER_WEIGHTS } from "../../../src/nn/peft.ts";
-import { type GrpoOptions, grpoDefaults, trainGrpo } from "../../../src/rlhf/critic-free/grpo.ts";
-import { overlongPenalty } from "../../../src/rlhf/critic-free/overlong.ts";
-import { reinforceDefaults, trainReinforce } from "../../../src/rlhf/critic-free/reinforce.ts";
-import { rlooDefaults, trainRloo } from "../../../src/rlhf/critic-free/rloo.ts";
-import type { CriticFreeInputs, CriticFreeOptions } from "../../../src/rlhf/critic-free/train.ts";
-import type { TrainEvent } from "../../../src/rlhf/events.ts";
-import type { Response, RewardFunction } from "../../../src/rlhf/rollout.ts";
+import { type GrpoOptions, grpoDefaults } from "../../../src/rlhf/critic-free/grpo.ts";
+import { reinforceDefaults } from "../../../src/rlhf/critic-free/reinforce.ts";
+import { rlooDefaults } from "../../../src/rlhf/critic-free/rloo.ts";
+import { type CriticFreeInputs, type CriticFreeOptions } from "../../../src/rlhf/critic-free/train.ts";
+import { type TrainEvent } from "../../../src/rlhf/events.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { gpuReady } from "../../helpers.ts";
 import { keeper } from "../../keep.ts";

@@ -1,18 +1,13 @@
+import { trainIteratively } from "../../../src/rlhf/iterate.ts";
+import { type Response } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { SampledRow, ScoredRow } from "../../../src/data/scored-rows.ts";
+import { type SampledRow, type ScoredRow } from "../../../src/data/scored-rows.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
-import type { TrainEvent } from "../../../src/rlhf/events.ts";
-import {
-  annotateRows,
-  judgeByPreference,
-  judgeByReward,
-  rewardStatistics,
-} from "../../../src/rlhf/iterate/annotate.ts";
-import { trainIteratively } from "../../../src/rlhf/iterate/iterate.ts";
-import type { IterateInputs, IterateOptions } from "../../../src/rlhf/iterate/options.ts";
+import { type TrainEvent } from "../../../src/rlhf/events.ts";
+import { annotateRows, judgeByPreference, judgeByReward, rewardStatistics } from "../../../src/rlhf/iterate/annotate.ts";
+import { type IterateInputs, type IterateOptions } from "../../../src/rlhf/iterate/options.ts";
 import { pairDefaults } from "../../../src/rlhf/iterate/pairs.ts";
 import { dpoDefaults } from "../../../src/rlhf/preference/dpo.ts";
-import type { Response } from "../../../src/rlhf/rollout.ts";
 import { type Files, memoryFiles } from "../../../src/runtime/files.ts";
 import { RowLog } from "../../../src/runtime/row-log.ts";
 import { gpuReady } from "../../helpers.ts";

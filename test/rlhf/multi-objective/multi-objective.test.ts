@@ -1,23 +1,17 @@
 /** Multi-objective reward models against test/fixtures/generators/multi_objective.py, and by their own rules. */
+import { type Response } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { CausalLM } from "../../../src/nn/models.ts";
 import { gateLoss } from "../../../src/rlhf/losses/gate.ts";
-import {
-  PENALTIES,
-  rewardTransform,
-  spearman,
-  transformed,
-  verbosityPenalties,
-} from "../../../src/rlhf/multi-objective/debias.ts";
+import { PENALTIES, rewardTransform, spearman, transformed, verbosityPenalties } from "../../../src/rlhf/multi-objective/debias.ts";
 import { promptEnd, promptPattern, sequenceFeatures } from "../../../src/rlhf/multi-objective/features.ts";
 import { fitHead, headOf } from "../../../src/rlhf/multi-objective/fit.ts";
 import { GatingNetwork } from "../../../src/rlhf/multi-objective/gate.ts";
 import { MultiObjectiveHead } from "../../../src/rlhf/multi-objective/head.ts";
 import { multiObjectiveReward, multiObjectiveScores } from "../../../src/rlhf/multi-objective/model.ts";
 import { fitAttributes } from "../../../src/rlhf/multi-objective/regression.ts";
-import type { Features } from "../../../src/rlhf/multi-objective/ridge.ts";
+import { type Features } from "../../../src/rlhf/multi-objective/ridge.ts";
 import { gateDefaults, type PairFeatures, trainGate } from "../../../src/rlhf/multi-objective/train.ts";
-import type { Response } from "../../../src/rlhf/rollout.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { normal, uniform } from "../../../src/runtime/rng.ts";
 import { backward, noGrad, scope, tensor } from "../../../src/tensor/core.ts";

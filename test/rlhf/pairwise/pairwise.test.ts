@@ -1,24 +1,13 @@
 /** Pair-preference models against test/fixtures/generators/pairwise.py, and by their own rules. */
+import { type PairExample } from "../../../src/rlhf/pairs.ts";
+import { sideOf } from "../../../src/rlhf/pairwise/questions.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { ChatTemplate } from "../../../src/data/chat-template.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
-import {
-  answerLogProbs,
-  bothOrders,
-  chancesOfFirst,
-  correctness,
-  PairPreferenceModel,
-  type PreferenceModel,
-} from "../../../src/rlhf/pairwise/model.ts";
+import { answerLogProbs, bothOrders, chancesOfFirst, correctness, PairPreferenceModel, type PreferenceModel } from "../../../src/rlhf/pairwise/model.ts";
 import { contextTemplate, contextText, conversationOf, PairWriter } from "../../../src/rlhf/pairwise/template.ts";
 import { roundRobin, tournament } from "../../../src/rlhf/pairwise/tournament.ts";
-import {
-  evaluatePairwise,
-  type PairExample,
-  pairExample,
-  sideOf,
-  trainPairwise,
-} from "../../../src/rlhf/pairwise/train.ts";
+import { evaluatePairwise, pairExample, trainPairwise } from "../../../src/rlhf/pairwise/train.ts";
 import { trainingDefaults } from "../../../src/rlhf/training.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import fixtures from "../../fixtures/pairwise.json" with { type: "json" };

@@ -1,4 +1,11 @@
 /** PPO's trainer: what its options do, what it keeps, writes and logs, and that it goes on from a stop bit for bit. */
+import { type Experience } from "../../../src/rlhf/advantages.ts";
+import { offloadLevels } from "../../../src/rlhf/offload.ts";
+import { trainPpo, updatePolicy } from "../../../src/rlhf/ppo.ts";
+import { collectRollout } from "../../../src/rlhf/rollout.ts";
+import { modelReward } from "../../../src/rlhf/rewards.ts";
+import { type Response, withinLength } from "../../../src/rlhf/sampler.ts";
+import { responseLogProbs, responseValues } from "../../../src/rlhf/measure.ts";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { poolStats } from "../../../src/gpu/pool.ts";
 import { trim } from "../../../src/gpu/stream.ts";
@@ -6,21 +13,11 @@ import { CausalLM, type Model, ScoreModel } from "../../../src/nn/models.ts";
 import { AdamW } from "../../../src/nn/optimizer.ts";
 import { loadCausalLM, loadScoreModel } from "../../../src/nn/pretrained.ts";
 import { endRows, pack, type Sequence } from "../../../src/rlhf/batch.ts";
-import type { TrainEvent } from "../../../src/rlhf/events.ts";
-import type { Experience } from "../../../src/rlhf/ppo/advantages.ts";
-import { offloadLevels } from "../../../src/rlhf/ppo/offload.ts";
+import { type TrainEvent } from "../../../src/rlhf/events.ts";
 import { type PpoOptions, ppoDefaults } from "../../../src/rlhf/ppo/options.ts";
-import { type PpoInputs, trainPpo } from "../../../src/rlhf/ppo/ppo.ts";
-import { collectRollout } from "../../../src/rlhf/ppo/rollout.ts";
+import { type PpoInputs } from "../../../src/rlhf/ppo/ppo.ts";
 import { policyMicroStep, ptxMicroStep } from "../../../src/rlhf/ppo/steps.ts";
-import { stepsOf, updatePolicy } from "../../../src/rlhf/ppo/update.ts";
-import {
-  modelReward,
-  type Response,
-  responseLogProbs,
-  responseValues,
-  withinLength,
-} from "../../../src/rlhf/rollout.ts";
+import { stepsOf } from "../../../src/rlhf/ppo/update.ts";
 import { evaluateSft } from "../../../src/rlhf/sft.ts";
 import { freshNormalizer } from "../../../src/rlhf/stats.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";

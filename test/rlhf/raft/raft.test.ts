@@ -1,12 +1,11 @@
+import { plantedReward, cleanLmflow } from "../../../src/rlhf/raft/hooks.ts";
+import { trainRaft } from "../../../src/rlhf/raft.ts";
+import { type Response, type Sampler, sampleResponses } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "../../../src/gpu/device.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
-import { cleanLmflow } from "../../../src/rlhf/raft/hooks.ts";
 import { blockSizeOf, blocksOf } from "../../../src/rlhf/raft/learn.ts";
 import { dialectHooks, type RaftOptions, raftDefaults, raftDialects } from "../../../src/rlhf/raft/options.ts";
-import { plantedReward } from "../../../src/rlhf/raft/planted.ts";
-import { trainRaft } from "../../../src/rlhf/raft/raft.ts";
-import { type Response, type Sampler, sampleResponses } from "../../../src/rlhf/rollout.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { collect, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";
 
