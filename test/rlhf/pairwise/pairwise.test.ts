@@ -1,5 +1,5 @@
 /** Pair-preference models against test/fixtures/generators/pairwise.py, and by their own rules. */
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import {
   evaluatePairwise,
   PairPreferenceModel,
@@ -259,26 +259,24 @@ describe("training", () => {
   });
 
   it("makes questions of a dataset's pairs, and RRM's beside them", async () => {
-    const rows = ["Tim", "Mia", "Sam"].map((name) => ({
-      prompt: `Today ${name} the cat`,
-      chosen: ` ${name} ran.`,
-      rejected: ` ${name} sat.`,
-    }));
-    const writer = new PairWriter(world, "letters");
-    const read = new Set<number>();
-    const asked = { letters: writer.letters, idOf: (answer: 0 | 1 | 2) => read.add(answer) && writer.letters[0] + 9 };
-    const run = async (rrmAugmentation: boolean, letters: Pick<PairWriter, "letters" | "idOf"> = writer) => {
-      const policy = new CausalLM(tinyConfig()).initialize(1);
-      const models = { policy, writer: Object.assign(Object.create(writer), letters) as PairWriter };
-      return metricsOf(await collect(trainPairwise(models, openDataset(rows), { rrmAugmentation, maxSteps: 1 })));
-    };
-    expect((await run(false))[0].loss).toBeCloseTo(Math.log(world.vocabSize), 1);
-    expect(read.size).toBe(0);
-    await run(true, asked);
-    expect([...read]).toEqual([2]); // "Same" is an answer, too
-    const short = collect(
-      trainPairwise({ policy: new CausalLM(tinyConfig()), writer }, openDataset(rows), { maxLength: 8 }),
+    const rows = ["Today", "Once", "Then", "One day"].flatMap((start) =>
+      ["Tim", "Mia"].map((name) => `${start} ${name}`),
     );
+    const data = openDataset(rows.map((prompt) => ({ prompt, chosen: " Tim ran.", rejected: " Tim sat." })));
+    const writer = new PairWriter(world, "letters");
+    const idOf = vi.spyOn(writer, "idOf");
+    const run = async (rrmAugmentation: boolean) => {
+      const policy = new CausalLM(tinyConfig()).initialize(1);
+      const [metrics] = metricsOf(
+        await collect(trainPairwise({ policy, writer }, data, { rrmAugmentation, maxSteps: 1 })),
+      );
+      expect(metrics.loss).toBeCloseTo(Math.log(world.vocabSize), 1);
+    };
+    await run(false);
+    expect(idOf).not.toHaveBeenCalled();
+    await run(true);
+    expect(idOf.mock.calls).toEqual([[2]]); // "Same" is an answer, too
+    const short = collect(trainPairwise({ policy: new CausalLM(tinyConfig()), writer }, data, { maxLength: 8 }));
     await expect(short).rejects.toThrow(/the question with both answers has \d+ tokens, more than 8/);
   });
 });
