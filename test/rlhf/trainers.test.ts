@@ -37,6 +37,7 @@ describe("sft", () => {
     const losses = metricsOf(events).map((m) => m.loss);
     expect(losses).toHaveLength(12);
     expect(losses[0]).toBeCloseTo(Math.log(tokenizer.vocabSize), 1);
+    expect(metricsOf(events)[0].entropy).toBeCloseTo(Math.log(tokenizer.vocabSize), 1);
     const end = events.at(-1) as TrainEvent & { type: "end" };
     expect(end.metrics.eval_loss).toBeLessThan(before.eval_loss - 0.5);
   });
