@@ -21,6 +21,7 @@ export function predictedTokens({ ids, promptLength, learned }: Sequence): numbe
   return learned.subarray(first, ids.length).reduce((sum, one) => sum + one, 0);
 }
 
+/** Sequences on the GPU, one after another. */
 export interface Batch {
   ids: Ids;
   packing: Packing;

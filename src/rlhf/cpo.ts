@@ -3,18 +3,21 @@ import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Input, settings } from "../settings/index.ts";
-import { noGrad } from "../tensor/core.ts";
-import { add, scale } from "../tensor/ops/elementwise.ts";
+import { noGrad, type Tensor } from "../tensor/core.ts";
+import { add, addScalar, relu, scale, square, sub } from "../tensor/ops/elementwise.ts";
 import { mean } from "../tensor/ops/reduce.ts";
 import { chosenNll, preferenceBasics } from "./dpo.ts";
 import type { TrainEvent } from "./events.ts";
 import { trainOnExamples } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
-import { averages, cpoLoss, cpoLossNames } from "./losses/reference-free.ts";
+import { smoothed } from "./losses/preference.ts";
 import { type PairData, type PairObjective, pairCuts, pairRecipe, pairsOf } from "./pair-trainer.ts";
 import { answerSums } from "./pairs.ts";
 import { preference } from "./reference.ts";
 import { positive } from "./settings.ts";
+
+/** What CPO's loss may be. */
+export const cpoLossNames = ["sigmoid", "hinge", "ipo", "simpo"] as const;
 
 /** CPO's settings, by TRL's names. */
 export const cpo = settings(
@@ -40,6 +43,25 @@ export const cpo = settings(
 /** CPO's settings, resolved. */
 export type CpoSettings = ReturnType<typeof cpo>;
 
+/** What CPO's loss depends on. */
+export type CpoLossOptions = Pick<CpoSettings, "lossType" | "beta" | "labelSmoothing" | "simpoGamma">;
+
+/** ipo and simpo count an answer's mean log-probability per token, the others the sum. */
+const averages = ({ lossType }: CpoLossOptions): boolean => lossType === "ipo" || lossType === "simpo";
+
+/**
+ * CPO's loss of each pair, [pairs]: DPO's losses with a uniform reference; simpo is -log sigmoid(beta (w - l) - gamma).
+ * @param chosen log p of the chosen answers, [pairs]: means per token for ipo and simpo, else sums; `rejected` likewise
+ */
+export function cpoLoss(chosen: Tensor, rejected: Tensor, o: CpoLossOptions): Tensor {
+  const { lossType, beta, labelSmoothing, simpoGamma } = o;
+  const delta = sub(chosen, rejected);
+  if (lossType === "hinge") return relu(addScalar(scale(delta, -beta), 1));
+  if (lossType === "ipo") return square(addScalar(delta, -1 / (2 * beta)));
+  const x = scale(delta, beta);
+  return smoothed(lossType === "simpo" ? addScalar(x, -simpoGamma) : x, labelSmoothing);
+}
+
 /** Trains the policy in place. Throws `UserError` as `trainDpo` does. */
 export async function* trainCpo(
   models: { policy: CausalLM; tokenizer?: TextTokenizer },
@@ -53,19 +75,15 @@ export async function* trainCpo(
   yield* trainOnExamples(policy, await pairsOf(data, models, o), o, recipe, run);
 }
 
-/** The loss of CPO and SimPO. */
-export function cpoObjective(
-  o: Pick<CpoSettings, "lossType" | "cpoAlpha" | "beta" | "labelSmoothing" | "simpoGamma">,
-): PairObjective {
-  const { lossType, cpoAlpha, beta } = o;
+/** What CPO and SimPO make of a batch of pairs. */
+export function cpoObjective(o: CpoLossOptions & Pick<CpoSettings, "cpoAlpha">): PairObjective {
+  const { cpoAlpha, beta } = o;
   return {
     answers: {},
     loss(answers) {
       const sums = answerSums(answers);
-      const [chosen, rejected] = averages(lossType)
-        ? [sums.chosenMean, sums.rejectedMean]
-        : [sums.chosen, sums.rejected];
-      const contrast = mean(cpoLoss(lossType, chosen, rejected, o));
+      const [chosen, rejected] = averages(o) ? [sums.chosenMean, sums.rejectedMean] : [sums.chosen, sums.rejected];
+      const contrast = mean(cpoLoss(chosen, rejected, o));
       const nll = chosenNll(answers, "completion");
       const loss = cpoAlpha === 0 ? contrast : add(contrast, scale(nll, cpoAlpha));
       return noGrad(() => ({

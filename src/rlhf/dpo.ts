@@ -13,16 +13,14 @@ import { segmentSums } from "../tensor/ops/segments.ts";
 import type { TrainEvent } from "./events.ts";
 import { trainOnExamples } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
-import { divergences } from "./losses/divergence.ts";
-import { preferenceLoss, preferenceLosses } from "./losses/preference.ts";
-import { RunningMean } from "./losses/running.ts";
+import { divergences, preferenceLoss, preferenceLosses, RunningMean } from "./losses/preference.ts";
 import { type PairData, type PairLoss, type PairObjective, pairCuts, pairRecipe, pairsOf } from "./pair-trainer.ts";
 import { type Answers, pairScores } from "./pairs.ts";
 import { preference, referencedPairs, referenceOf, referenceSync, syncSettings } from "./reference.ts";
 import * as shared from "./settings.ts";
 
 const { positive, probability } = shared;
-/** What a loss may be called: a preference loss, or "sft", the mean negative log-likelihood of the chosen answers' tokens. */
+/** What a loss may be called; "sft" is the mean negative log-likelihood of the chosen answers' tokens. */
 const lossNames = (): string[] => [...Object.keys(preferenceLosses), "sft"];
 
 /** The loss of DPO and its variants, as settings. */

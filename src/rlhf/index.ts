@@ -31,7 +31,7 @@ export {
   saveModels,
   type Trainee,
 } from "./checkpoint.ts";
-export { type CpoSettings, cpo, cpoObjective, trainCpo } from "./cpo.ts";
+export { type CpoLossOptions, type CpoSettings, cpo, cpoLoss, cpoLossNames, cpoObjective, trainCpo } from "./cpo.ts";
 export {
   type CriticFreeModels,
   type CriticFreeSettings,
@@ -89,47 +89,53 @@ export {
 } from "./iterate/pairs.ts";
 export { type NumberedPrompt, type SampleRowsOptions, sampleRows } from "./iterate/sample.ts";
 export { type IterateModels, type IterateRun, type IterateSettings, iterate, trainIteratively } from "./iterate.ts";
-export { type KtoModels, type KtoSettings, kto, type LabelledSequence, trainKto } from "./kto.ts";
+export {
+  type KtoLossOptions,
+  type KtoModels,
+  type KtoSettings,
+  kto,
+  ktoBaseline,
+  ktoLoss,
+  ktoLossNames,
+  type LabelledSequence,
+  trainKto,
+} from "./kto.ts";
 export { type Evaluated, loop, type Outcome, type RunOptions, type Steps } from "./loop.ts";
-export { costLoss, type PairSafety } from "./losses/cost.ts";
-export { type Divergence, divergenceScore, divergences } from "./losses/divergence.ts";
-export { gateLoss } from "./losses/gate.ts";
-export { type KtoLossOptions, ktoBaseline, ktoLoss, ktoLossNames } from "./losses/kto.ts";
-export { nllLoss } from "./losses/nll.ts";
-export { type OdinOptions, odinLoss } from "./losses/odin.ts";
-export { type PairLossOptions, type PairTerms, pairLoss } from "./losses/pair.ts";
+export {
+  costLoss,
+  type OdinOptions,
+  odinLoss,
+  type PairLossOptions,
+  type PairSafety,
+  type PairTerms,
+  pairLoss,
+} from "./losses/pair.ts";
 export { entropyLoss, klLoss } from "./losses/penalties.ts";
 export {
   type Baseline,
+  type Divergence,
+  divergenceScore,
+  divergences,
   type PairLossFunction,
   type PairScores,
   type PreferenceLoss,
   type PreferenceLossOptions,
   preferenceLoss,
   preferenceLosses,
+  RunningMean,
   registerPreferenceLoss,
 } from "./losses/preference.ts";
 export { type RatioLossInputs, type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
-export {
-  type CpoLossName,
-  type CpoLossOptions,
-  cpoLoss,
-  cpoLossNames,
-  oddsRatio,
-  orpoLoss,
-} from "./losses/reference-free.ts";
-export { RunningMean } from "./losses/running.ts";
 export { responseLogProbs, responseValues, sampledKl } from "./measure.ts";
 export { promptPattern, sequenceFeatures } from "./multi-objective/features.ts";
 export { type Fit, type FitInputs, type FitOptions, fitHead, headOf } from "./multi-objective/fit.ts";
 export { type GateShape, GatingNetwork } from "./multi-objective/gate.ts";
 export { type HeadConfig, type HeadScores, MultiObjectiveHead, type SequenceFeatures } from "./multi-objective/head.ts";
 export { multiObjectiveReward, multiObjectiveScores } from "./multi-objective/model.ts";
-export type { AttributeFit, RegressionOptions, Split } from "./multi-objective/regression.ts";
-export type { Features } from "./multi-objective/ridge.ts";
-export { type GateSettings, gate, type PairFeatures, trainGate } from "./multi-objective/train.ts";
+export type { AttributeFit, Features, RegressionOptions, Split } from "./multi-objective/regression.ts";
+export { type GateSettings, gate, gateLoss, type PairFeatures, trainGate } from "./multi-objective/train.ts";
 export { type OffloadLevel, offloadLevels } from "./offload.ts";
-export { type OrpoSettings, orpo, orpoObjective, trainOrpo } from "./orpo.ts";
+export { type OrpoSettings, oddsRatio, orpo, orpoLoss, orpoObjective, trainOrpo } from "./orpo.ts";
 export { overlongPenalty } from "./overlong.ts";
 export {
   evaluatePairs,
@@ -242,8 +248,21 @@ export {
   tokenizerOf,
 } from "./sampler.ts";
 export { evaluateReward, type PairScores as AnswerScores, scorePairs, scoreSequences } from "./scores.ts";
-export * from "./settings.ts";
-export { evaluateSft, type SftSettings, sft, trainSft } from "./sft.ts";
+export {
+  type Common,
+  common,
+  duration,
+  evaluation,
+  half,
+  type Optimiser,
+  optimiser,
+  rewardMixture,
+  sampling,
+  samplingParams,
+  scheduleEnd,
+  seed,
+} from "./settings.ts";
+export { evaluateSft, nllLoss, type SftSettings, sft, trainSft } from "./sft.ts";
 export * from "./stats.ts";
 export * from "./text-stats.ts";
 export { adamOf, BatchPlan, type PlanOptions, type RateOptions, rateAt } from "./training.ts";

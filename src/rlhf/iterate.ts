@@ -27,7 +27,7 @@ import { checkPairs, makePairs, pairSettings, type RowPair } from "./iterate/pai
 import type { NumberedPrompt } from "./iterate/sample.ts";
 import { pairLines, sampleStage, scoreStage } from "./iterate/stages.ts";
 import type { RunOptions } from "./loop.ts";
-import { RunningMean } from "./losses/running.ts";
+import { RunningMean } from "./losses/preference.ts";
 import { sampledKl } from "./measure.ts";
 import { evaluatePairs } from "./pair-trainer.ts";
 import type { PairExample } from "./pairs.ts";

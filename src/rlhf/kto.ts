@@ -9,15 +9,15 @@ import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Input, settings } from "../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
-import { scale, sub } from "../tensor/ops/elementwise.ts";
+import { addScalar, clamp, mul, neg, scale, sigmoid, sub } from "../tensor/ops/elementwise.ts";
 import { mean, sum } from "../tensor/ops/reduce.ts";
 import { segmentSums } from "../tensor/ops/segments.ts";
+import { detach } from "../tensor/ops/shape.ts";
 import { pack, predictions, type Sequence } from "./batch.ts";
 import { preferenceBasics } from "./dpo.ts";
 import type { TrainEvent } from "./events.ts";
 import { contextOf, type DatasetOf, type ExampleData, examplesOf, type Recipe, trainOnExamples } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
-import { ktoBaseline, ktoLoss, ktoLossNames } from "./losses/kto.ts";
 import { preference, referenceOf, referenceSync, syncSettings } from "./reference.ts";
 import { data, positive } from "./settings.ts";
 import { controlMetrics, type Numbers, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
@@ -26,6 +26,9 @@ import { controlMetrics, type Numbers, readWatched, together, type Watched, watc
 export interface LabelledSequence extends Sequence {
   label: boolean;
 }
+
+/** What KTO's loss may be: apo_zero_unpaired (D'Oosterlinck et al. 2024) compares with 0 instead of the KL divergence. */
+export const ktoLossNames = ["kto", "apo_zero_unpaired"] as const;
 
 /** KTO's settings, by TRL's names; batches are of answers. */
 export const kto = settings(
@@ -48,6 +51,25 @@ export const kto = settings(
 /** KTO's settings, resolved. */
 export type KtoSettings = ReturnType<typeof kto>;
 
+/** What KTO's loss depends on. */
+export type KtoLossOptions = Pick<KtoSettings, "lossType" | "beta" | "desirableWeight" | "undesirableWeight">;
+
+/** KTO's z0: the mean log-ratio of answers to other prompts, at least 0; a constant. [1] */
+export const ktoBaseline = (mismatched: Tensor): Tensor => detach(clamp(mean(mismatched), 0, 3e38));
+
+/**
+ * KTO's loss (Ethayarajh et al. 2024): w (1 - sigmoid(beta s (u - z0))) for each answer, s = 1 for good ones and -1 for bad
+ * ones; [answers].
+ * @param ratios u = log p - log p_ref of the answers
+ * @param baseline z0 [1], unused by apo_zero_unpaired
+ */
+export function ktoLoss(ratios: Tensor, labels: readonly boolean[], baseline: Tensor, o: KtoLossOptions): Tensor {
+  const over = o.lossType === "kto" ? sub(ratios, baseline) : ratios;
+  const signs = tensor(labels.map((good) => (good ? 1 : -1)));
+  const weights = tensor(labels.map((good) => (good ? o.desirableWeight : o.undesirableWeight)));
+  return mul(weights, addScalar(neg(sigmoid(mul(signs, scale(over, o.beta)))), 1));
+}
+
 /** The models of a run. */
 export interface KtoModels {
   /** Trained in place. */
@@ -63,11 +85,8 @@ interface Both {
   reference: CausalLM;
 }
 
-/** What a batch's loss depends on. */
-type LossOptions = Pick<KtoSettings, "lossType" | "beta" | "desirableWeight" | "undesirableWeight"> & {
-  /** Answers behind other prompts are cut to this many tokens in all. */
-  maxLength: number;
-};
+/** What a batch's loss depends on; answers behind other prompts are cut to `maxLength` tokens in all. */
+type LossOptions = KtoLossOptions & { maxLength: number };
 
 /**
  * Trains the policy in place.

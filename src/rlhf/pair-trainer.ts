@@ -25,6 +25,7 @@ export interface PairLoss {
   more?: Record<string, Tensor>;
 }
 
+/** What a trainer of pairs learns: which of the answers' numbers it needs, and its loss. */
 export interface PairObjective {
   answers: AnswerOptions;
   /** @param training false in evaluations, which leave running statistics alone */

@@ -10,9 +10,9 @@ import { add, exp, mul, sub } from "../tensor/ops/elementwise.ts";
 import { type Segment, segmentSums } from "../tensor/ops/segments.ts";
 import { detach } from "../tensor/ops/shape.ts";
 import { pack, predictedTokens, predictions, type Sequence } from "./batch.ts";
-import { type Divergence, divergenceScore } from "./losses/divergence.ts";
-import type { PairScores } from "./losses/preference.ts";
+import { type Divergence, divergenceScore, type PairScores } from "./losses/preference.ts";
 
+/** The answers of pairs as sequences: all chosen ones, then all rejected ones. */
 export const bothAnswers = (pairs: readonly PreferenceExample[]): Sequence[] => [
   ...pairs.map(({ chosen, promptLength }) => ({ ids: chosen, promptLength })),
   ...pairs.map(({ rejected, promptLength, rejectedPromptLength = promptLength }) => ({
@@ -89,6 +89,7 @@ export const overSpans = (spans: readonly Span[], of: (pair: number, length: num
 /** A tokenised pair, with the reference's log-probability of each answer token where they were computed before. */
 export type PairExample = PreferenceExample & { reference?: { chosen: Float32Array; rejected: Float32Array } };
 
+/** Which of the answers' numbers are computed. */
 export interface AnswerOptions {
   /** Weight of the tokens by which an answer is longer than the other one (LD-DPO, Liu et al. 2024). Default null: 1. */
   ldAlpha?: number | null;
@@ -191,6 +192,7 @@ export function answerSums({ logProbs, tokenWeights, chosen, rejected }: Answers
   return { chosen: w, rejected: l, chosenMean: mul(w, perToken(chosen)), rejectedMean: mul(l, perToken(rejected)) };
 }
 
+/** How the log-ratios of a pair become one number z. */
 export interface ScoreOptions {
   divergence: Divergence;
   alphaCoefficient: number;

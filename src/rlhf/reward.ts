@@ -25,9 +25,7 @@ import {
   trainOnExamples,
 } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
-import { costLoss } from "./losses/cost.ts";
-import { odinLoss } from "./losses/odin.ts";
-import { type PairLossOptions, pairLoss } from "./losses/pair.ts";
+import { costLoss, odinLoss, type PairLossOptions, pairLoss } from "./losses/pair.ts";
 import { alignedPairs, bothAnswers, differing, marginsOf, overSpans, spanRows } from "./pairs.ts";
 import { ScoreStatistics } from "./reward/normalizer.ts";
 import { costMetrics, evaluateReward, type PairScores, pearson, rewardMetrics, safetyOf } from "./scores.ts";

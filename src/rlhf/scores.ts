@@ -3,7 +3,7 @@ import type { PreferenceExample } from "../data/batches.ts";
 import type { ScoreModel } from "../nn/models.ts";
 import { noGrad, scope } from "../tensor/core.ts";
 import { endRows, pack, type Sequence, scoringParts } from "./batch.ts";
-import type { PairSafety } from "./losses/cost.ts";
+import type { PairSafety } from "./losses/pair.ts";
 import { bothAnswers } from "./pairs.ts";
 import { average, moments, normalize, standardDeviation } from "./stats.ts";
 

@@ -8,12 +8,13 @@ import type { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Input, settings } from "../settings/index.ts";
-import { backward, noGrad, scope } from "../tensor/core.ts";
+import { backward, noGrad, scope, type Tensor } from "../tensor/core.ts";
+import { scale } from "../tensor/ops/elementwise.ts";
+import { sum } from "../tensor/ops/reduce.ts";
 import { pack, predictedTokens, predictions, type Sequence, scoringParts } from "./batch.ts";
 import type { TrainEvent } from "./events.ts";
 import { contextOf, type DatasetOf, type ExampleData, examplesOf, trainOnExamples } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
-import { nllLoss } from "./losses/nll.ts";
 import * as shared from "./settings.ts";
 import { controlMetrics, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
 
@@ -57,6 +58,9 @@ export async function* trainSft(
   const learned = train.filter((sequence) => predictedTokens(sequence) > 0);
   yield* trainOnExamples(policy, { train: learned, eval: held }, o, sftRecipe(policy), run);
 }
+
+/** Weighted negative log-likelihood: -sum_t w log p_t. */
+export const nllLoss = (logProbs: Tensor, weight: number): Tensor => scale(sum(logProbs), -weight);
 
 const sftRecipe = (policy: CausalLM) => ({
   stage: "sft",

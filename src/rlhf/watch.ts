@@ -58,6 +58,6 @@ export async function readEach<K extends string>(watched: readonly Watched<K>[])
 
 /** What an optimizer's record says of its last step. */
 export function controlMetrics(control: ArrayLike<number>): Record<string, number> {
-  const { gradNorm, skipped, lossScale } = readControl(control);
+  const { gradNorm, skipped, lossScale } = readControl(control, control.length);
   return { grad_norm: gradNorm, skipped_steps: skipped, ...(lossScale !== null && { loss_scale: lossScale }) };
 }

@@ -9,7 +9,14 @@ import { type Response } from "../../src/rlhf/sampler.ts";
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
-import { type RatioLossOptions, ratioLoss } from "../../src/rlhf/losses/ratio.ts";
+import {
+  averagingWeights,
+  type LossAveraging,
+  overlongPenalty,
+  type RatioLossOptions,
+  type Response,
+  ratioLoss,
+} from "webrlhf/rlhf";
 import { backward, scope, type Tensor, tensor, zeros } from "../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixture from "../fixtures/group.json" with { type: "json" };

@@ -11,14 +11,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { BatchPlan, dpo, type TrainEvent, trainDpo, trainKto, trainSft } from "webrlhf/rlhf";
 import { decoderConfig } from "../../src/nn/config.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { loadCausalLM, modelFiles } from "../../src/nn/pretrained.ts";
-import { type TrainEvent } from "../../src/rlhf/events.ts";
-import { type DpoOptions, dpoDefaults } from "../../src/rlhf/preference/dpo.ts";
-import { ktoDefaults } from "../../src/rlhf/preference/kto.ts";
-import { trainSft } from "../../src/rlhf/sft.ts";
-import { BatchPlan, trainingDefaults } from "../../src/rlhf/training.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { normal, uint32 } from "../../src/runtime/rng.ts";
 import fixture from "../fixtures/preference.json" with { type: "json" };
@@ -65,7 +61,14 @@ const rows = Array.from({ length: 20 }, (_, i) => ({
   label: draw(i, 6) % 2 === 0,
 }));
 
-const settings = { learningRate: 1e-3, schedule: "linear", warmup: 5, batchSize: 4, maxSteps: STEPS, seed: 3 } as const;
+const settings = {
+  learningRate: 1e-3,
+  lrSchedulerType: "linear",
+  warmupSteps: 5,
+  perDeviceTrainBatchSize: 4,
+  maxSteps: STEPS,
+  seed: 3,
+} as const;
 const theirs = {
   learning_rate: 1e-3,
   lr_scheduler_type: "linear",
@@ -105,7 +108,7 @@ type Steps = Record<string, number>[];
 
 /** The batches of every step. All are of full size: there are 5 to an epoch. */
 const order = <T>(all: readonly T[]): T[][] => {
-  const plan = new BatchPlan(all.length, { ...trainingDefaults, ...settings });
+  const plan = new BatchPlan(all.length, dpo(settings));
   return Array.from({ length: STEPS }, (_, step) => plan.batches(step)[0].map((i) => all[i]));
 };
 
@@ -155,13 +158,13 @@ interface Run {
 }
 
 const rewards = ["rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected"];
-const dpo = (name: string, own: Partial<DpoOptions>, theirs: Record<string, unknown>): Run => ({
+const dpoRun = (name: string, own: Parameters<typeof dpo>[0], theirs: Record<string, unknown>): Run => ({
   name: `DPO, ${name}`,
   kind: "dpo",
   theirs,
   async train(open) {
     const [policy, reference] = [await open(), await open()];
-    const steps = await stepsOf(trainDpo({ policy, reference }, { ...dpoDefaults, ...settings, ...own, train: pairs }));
+    const steps = await stepsOf(trainDpo({ policy, reference }, pairs, { ...settings, ...own }));
     for (const model of [policy, reference]) model.destroy();
     return steps;
   },
@@ -169,33 +172,21 @@ const dpo = (name: string, own: Partial<DpoOptions>, theirs: Record<string, unkn
 });
 
 const all: Run[] = [
-  dpo("sigmoid", {}, {}),
-  dpo("ipo", { losses: [{ type: "ipo", weight: 1 }] }, { loss_type: ["ipo"] }),
-  dpo(
+  dpoRun("sigmoid", {}, {}),
+  dpoRun("ipo", { lossType: ["ipo"] }, { loss_type: ["ipo"] }),
+  dpoRun(
     "sigmoid + apo_zero, LD-DPO, WPO",
-    {
-      losses: [
-        { type: "sigmoid", weight: 0.8 },
-        { type: "apo_zero", weight: 0.2 },
-      ],
-      ldAlpha: 0.5,
-      useWeighting: true,
-    },
+    { lossType: ["sigmoid", "apo_zero"], lossWeights: [0.8, 0.2], ldAlpha: 0.5, useWeighting: true },
     { loss_type: ["sigmoid", "apo_zero"], loss_weights: [0.8, 0.2], ld_alpha: 0.5, use_weighting: true },
   ),
-  dpo(
+  dpoRun(
     "sigmoid + sft",
-    {
-      losses: [
-        { type: "sigmoid", weight: 1 },
-        { type: "sft", weight: 0.5 },
-      ],
-    },
+    { lossType: ["sigmoid", "sft"], lossWeights: [1, 0.5] },
     { loss_type: ["sigmoid", "sft"], loss_weights: [1, 0.5] },
   ),
-  dpo(
+  dpoRun(
     "aot_unpaired, TR-DPO",
-    { losses: [{ type: "aot_unpaired", weight: 1 }], syncReference: true, syncSteps: 10, mixupAlpha: 0.6 },
+    { lossType: ["aot_unpaired"], syncRefModel: true, refModelSyncSteps: 10, refModelMixupAlpha: 0.6 },
     { loss_type: ["aot_unpaired"], sync_ref_model: true, ref_model_sync_steps: 10, ref_model_mixup_alpha: 0.6 },
   ),
   {
@@ -204,8 +195,8 @@ const all: Run[] = [
     theirs: { undesirable_weight: 0.75 },
     async train(open) {
       const [policy, reference] = [await open(), await open()];
-      const options = { ...ktoDefaults, ...settings, undesirableWeight: 0.75, train: answers };
-      const steps = await stepsOf(trainKto({ policy, reference }, options));
+      const own = { ...settings, undesirableWeight: 0.75 };
+      const steps = await stepsOf(trainKto({ policy, reference }, answers, own));
       for (const model of [policy, reference]) model.destroy();
       return steps;
     },
@@ -217,7 +208,7 @@ const all: Run[] = [
     theirs: {},
     async train(open) {
       const policy = await open();
-      const steps = await stepsOf(trainSft(policy, { ...trainingDefaults, ...settings, train: answers }));
+      const steps = await stepsOf(trainSft({ policy }, answers, settings));
       policy.destroy();
       return steps;
     },

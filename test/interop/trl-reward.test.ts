@@ -12,10 +12,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type PreferenceExample } from "../../src/data/batches.ts";
+import { BatchPlan, reward, trainReward } from "webrlhf/rlhf";
+import type { PreferenceExample } from "../../src/data/batches.ts";
 import { ScoreModel } from "../../src/nn/models.ts";
 import { loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
-import { BatchPlan, trainingDefaults } from "../../src/rlhf/training.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { uniform } from "../../src/runtime/rng.ts";
 import { gpuReady } from "../helpers.ts";
@@ -75,7 +76,7 @@ const relative = (found: number, expected: number): number => Math.abs(found - e
 
 interface Variant {
   name: string;
-  options: Partial<RewardOptions>;
+  options: Parameters<typeof reward>[0];
   trainer: Record<string, unknown>;
   margins?: boolean;
 }
@@ -83,7 +84,14 @@ interface Variant {
 const variants: Variant[] = [
   {
     name: "linear schedule with warm-up, clipping, weight decay, two passes a step",
-    options: { schedule: "linear", warmup: 5, maxGradNorm: 1, weightDecay: 0.01, batchSize: 4, accumulation: 2 },
+    options: {
+      lrSchedulerType: "linear",
+      warmupSteps: 5,
+      maxGradNorm: 1,
+      weightDecay: 0.01,
+      perDeviceTrainBatchSize: 4,
+      gradientAccumulationSteps: 2,
+    },
     trainer: {
       lr_scheduler_type: "linear",
       warmup_steps: 5,
@@ -95,7 +103,13 @@ const variants: Variant[] = [
   },
   {
     name: "cosine schedule, margins, centring",
-    options: { schedule: "cosine", maxGradNorm: 0.5, batchSize: 8, centering: 0.01, betas: [0.9, 0.95] },
+    options: {
+      lrSchedulerType: "cosine",
+      maxGradNorm: 0.5,
+      perDeviceTrainBatchSize: 8,
+      centerRewardsCoefficient: 0.01,
+      adamBeta2: 0.95,
+    },
     trainer: {
       lr_scheduler_type: "cosine",
       max_grad_norm: 0.5,
@@ -112,7 +126,7 @@ const variants: Variant[] = [
 describe.skipIf(reason !== "")(`beside TRL${reason && ` (skipped: ${reason})`}`, () => {
   it.each(variants)("$name: 50 steps", async ({ name, options, trainer, margins }) => {
     const seed = 3;
-    const all = { ...trainingDefaults, learningRate: 1e-3, epochs: 1, seed, ...options };
+    const all = reward({ learningRate: 1e-3, seed, ...options });
     const plan = new BatchPlan(8 * STEPS, all);
     const made = pairs(8 * STEPS).map((pair, i) => (margins ? { ...pair, margin: uniform(1, i) } : pair));
     const order = Array.from({ length: STEPS }, (_, step) => plan.batches(step).flat()).flat();
@@ -124,7 +138,7 @@ describe.skipIf(reason !== "")(`beside TRL${reason && ` (skipped: ${reason})`}`,
     const theirs = ask<{ loss: number[]; grad_norm: number[]; learning_rate: number[] }>(folder);
 
     const model = await loadScoreModel(await diskFiles(), join(folder, "model"));
-    const ours = metricsOf(await collect(trainReward(model, { ...all, train: made })));
+    const ours = metricsOf(await collect(trainReward({ model }, made, all)));
     model.destroy();
     expect(theirs.loss).toHaveLength(STEPS);
     expect(ours).toHaveLength(STEPS);
@@ -151,9 +165,9 @@ describe.skipIf(reason !== "")(`beside TRL${reason && ` (skipped: ${reason})`}`,
     const theirs = ask<{ loss: number; grad_norm: number }>(folder);
     const model = await loadScoreModel(await diskFiles(), join(folder, "model"));
     // In two passes, as accumulation has them.
-    const options = { lossType: "token-wise", padId, regularization, batchSize: 6, accumulation: 2 } as const;
-    const one = { ...trainingDefaults, ...options, maxSteps: 1, learningRate: 0, train: data };
-    const [{ loss, grad_norm: gradNorm }] = metricsOf(await collect(trainReward(model, one)));
+    const passes = { perDeviceTrainBatchSize: 6, gradientAccumulationSteps: 2, maxSteps: 1 };
+    const settings = { ...passes, lossType: "token-wise", regularization, learningRate: 0 } as const;
+    const [{ loss, grad_norm: gradNorm }] = metricsOf(await collect(trainReward({ model, tokenizer }, data, settings)));
     model.destroy();
     console.log(
       `token-wise: relative deviations ${JSON.stringify([relative(loss, theirs.loss), relative(gradNorm, theirs.grad_norm)])}`,

@@ -7,17 +7,30 @@ import { evaluateReward } from "../../src/rlhf/scores.ts";
 import { modelReward } from "../../src/rlhf/rewards.ts";
 import { type Response } from "../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
+import {
+  type Experience,
+  evaluateReward,
+  evaluateSft,
+  modelReward,
+  ppo,
+  type Response,
+  type RunOptions,
+  readWatched,
+  type TrainEvent,
+  trainPpo,
+  trainRaft,
+  trainReward,
+  trainSft,
+} from "webrlhf/rlhf";
 import { withDropout } from "../../src/nn/dropout.ts";
 import { type LoraOptions } from "../../src/nn/lora.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { AdamW } from "../../src/nn/optimizer.ts";
 import { ADAPTER_WEIGHTS } from "../../src/nn/peft.ts";
-import { type TrainEvent } from "../../src/rlhf/events.ts";
-import { ppoDefaults } from "../../src/rlhf/ppo/options.ts";
-import { policyMicroStep, valueMicroStep, weightOf } from "../../src/rlhf/ppo/steps.ts";
-import { raftDefaults } from "../../src/rlhf/raft/options.ts";
-import { evaluateSft, sftStep, trainSft } from "../../src/rlhf/sft.ts";
-import { trainingDefaults } from "../../src/rlhf/training.ts";
+import { sharesOf } from "../../src/rlhf/minibatches.ts";
+import { policyPass, valuePass } from "../../src/rlhf/ppo.ts";
+import { rewardStep } from "../../src/rlhf/reward.ts";
+import { sftStep } from "../../src/rlhf/sft.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
 import { scope } from "../../src/tensor/core.ts";
 import { gpuReady } from "../helpers.ts";
@@ -44,8 +57,8 @@ describe("training an adapter", () => {
     const train = sequences(32);
     const start = (await evaluateSft(model, train)).eval_loss;
     expect(start).toBe((await evaluateSft(base, train)).eval_loss);
-    const options = { ...trainingDefaults, train, eval: train, maxSteps: 10, batchSize: 16, learningRate: 2e-2 };
-    const events = await collect(trainSft(model, options));
+    const settings = { maxSteps: 10, perDeviceTrainBatchSize: 16, learningRate: 2e-2 };
+    const events = await collect(trainSft({ policy: model }, { train, eval: train }, settings));
     expect(events[0]).toMatchObject({ parameters: model.store.count });
     expect((events.at(-1) as TrainEvent & { type: "end" }).metrics.eval_loss).toBeLessThan(start - 0.3);
     expect(await base.store.read()).toEqual(before);
@@ -55,18 +68,18 @@ describe("training an adapter", () => {
   it("teaches a reward model", async () => {
     const model = scorerOn(newBase());
     const train = pairs(32);
-    const options = { ...trainingDefaults, train, eval: train, maxSteps: 12, batchSize: 16, learningRate: 2e-2 };
-    await collect(trainReward(model, options));
+    const settings = { maxSteps: 12, perDeviceTrainBatchSize: 16, learningRate: 2e-2 };
+    await collect(trainReward({ model }, { train, eval: train }, settings));
     expect((await evaluateReward(model, train)).eval_accuracy).toBeGreaterThan(0.6);
   });
 
   it("runs PPO with actor, critic, reward model and reference on one base", async () => {
     const base = newBase();
     const before = await base.store.read();
-    const [actor, critic, judge] = [actorOn(base), scorerOn(base), scorerOn(base, 4)];
-    const inputs = { actor, reference: base, critic, reward: modelReward(judge), tokenizer, prompts: prompts(8) };
-    const sizes = { promptsPerRollout: 8, batchSize: 4, responseLength: 6, learningRate: 1e-2, maxSteps: 2 };
-    const [first, second] = metricsOf(await collect(trainPpo(inputs, { ...ppoDefaults("paddle"), ...sizes })));
+    const [policy, critic, judge] = [actorOn(base), scorerOn(base), scorerOn(base, 4)];
+    const models = { policy, reference: base, critic, rewards: modelReward(judge), tokenizer };
+    const sizes = { rolloutBatchSize: 8, perDeviceTrainBatchSize: 4, responseLength: 6, maxSteps: 2 };
+    const [first, second] = metricsOf(await collect(trainPpo(models, prompts(8), { ...sizes, learningRate: 1e-2 })));
     expect(Math.abs(first.first_ratio - 1)).toBeLessThan(1e-6);
     expect(first.kl).toBe(0);
     expect(Math.abs(second.kl)).toBeGreaterThan(1e-6);
@@ -83,7 +96,10 @@ describe("gradient accumulation equals the big batch", () => {
     const updated = async (batches: (typeof data)[]) => {
       const model = keep(new ScoreModel(tinyConfig(), "scorer").initialize(3));
       const optimizer = new AdamW(model.store);
-      for (let i = 0; i < 3; i++) scope(() => rewardStep(model, optimizer, batches, 1e-2)).watch.free("test");
+      const loss = { kind: "sequence-wise", padId: 0 } as const;
+      for (let i = 0; i < 3; i++) {
+        scope(() => rewardStep(model, optimizer, batches, 1e-2, loss)).watched.values.free("test");
+      }
       return model.store.read();
     };
     expect(worst(await updated([data]), await updated([data.slice(0, 1), data.slice(1)]))).toBeLessThan(1e-4);
@@ -94,18 +110,18 @@ describe("gradient accumulation equals the big batch", () => {
       const n = ids.length - promptLength;
       const flat = (v: number) => new Float32Array(n).fill(v);
       const response = { ids, promptLength, prompt: i, sample: 0, promptText: "", text: "", ended: true };
-      return { response, logProbs: flat(-5.8), values: flat(0.1), advantages: flat(i - 2), returns: flat(i) };
+      const estimates = { values: flat(0.1), advantages: flat(i - 2), returns: flat(i) };
+      return { response, logProbs: flat(-5.8), refLogProbs: flat(-5.8), ...estimates };
     });
-    const options = { ...ppoDefaults("paddle"), average };
+    const settings = ppo({ lossAverage: average });
     const updated = async (parts: Experience[][]) => {
       const actor = keep(new CausalLM(tinyConfig(), "actor").initialize(1));
       const critic = keep(new ScoreModel(tinyConfig(), "critic").initialize(2));
       const optimizers = [new AdamW(actor.store), new AdamW(critic.store)];
-      const total = parts.reduce((sum, part) => sum + weightOf(part, options), 0);
-      for (const part of parts) {
-        const share = weightOf(part, options) / total;
-        scope(() => policyMicroStep(actor, part, share, options)).watch.free("test");
-        scope(() => valueMicroStep(critic, part, share, options)).free("test");
+      const shares = sharesOf(parts, average, (e) => e.logProbs.length);
+      for (const [i, part] of parts.entries()) {
+        scope(() => policyPass(actor, part, shares[i], 0, settings)).values.free("test");
+        scope(() => valuePass(critic, part, shares[i], settings)).values.free("test");
       }
       for (const optimizer of optimizers) optimizer.step(1e-2);
       return new Map([...(await actor.store.read()), ...(await critic.store.read())]);
@@ -124,10 +140,9 @@ describe("dropout in training", () => {
         p.value.write(Float32Array.from({ length: p.size }, (_, i) => Math.sin(i)));
       }
       const optimizer = new AdamW(model.store);
-      const { watch } = scope(() => sftStep(model, optimizer, [data, data], 0, dropout));
-      const read = await watch.read();
-      watch.free("test");
-      return [read[8], read[10]];
+      const { watched } = scope(() => sftStep(model, optimizer, [data, data], 0, dropout));
+      const [, ...passes] = await readWatched(watched);
+      return passes.map((numbers) => numbers.loss[0]);
     };
     const [a, b] = await loss({ seed: 1, step: 2 });
     expect(a).not.toBe(b);
@@ -146,7 +161,7 @@ describe("dropout in training", () => {
       (base.decoder as { checkpointing: boolean }).checkpointing = checkpointing;
       const optimizer = new AdamW(model.store);
       for (let step = 0; step < 3; step++) {
-        scope(() => sftStep(model, optimizer, [data], 1e-2, { seed: 1, step })).watch.free("test");
+        scope(() => sftStep(model, optimizer, [data], 1e-2, { seed: 1, step })).watched.values.free("test");
       }
       return model.store.read();
     };
@@ -156,19 +171,18 @@ describe("dropout in training", () => {
 });
 
 describe("resume", () => {
-  type Run = { files: ReturnType<typeof memoryFiles>; path: string };
-  type Start = (run: Run, signal?: AbortSignal, resume?: boolean) => AsyncGenerator<TrainEvent>;
+  type Start = (run: RunOptions) => AsyncGenerator<TrainEvent>;
 
   /** Runs to the end once, and once with a stop; both must end with the same adapters, bit for bit. */
   const compare = async (start: Start, adapters: string[]) => {
     const whole = { files: memoryFiles(), path: "run" };
-    const straight = metricsOf(await collect(start(whole)));
+    const straight = metricsOf(await collect(start({ folder: whole })));
     const broken = { files: memoryFiles(), path: "run" };
     const controller = new AbortController();
-    for await (const event of start(broken, controller.signal)) {
+    for await (const event of start({ folder: broken, signal: controller.signal })) {
       if (event.type === "step" && event.step === 2) controller.abort();
     }
-    const rest = metricsOf(await collect(start(broken, undefined, true)));
+    const rest = metricsOf(await collect(start({ folder: broken, resume: true })));
     expect(rest.length).toBeGreaterThan(0);
     expect(rest.length).toBeLessThan(straight.length);
     expect(rest).toEqual(straight.slice(-rest.length));
@@ -182,41 +196,46 @@ describe("resume", () => {
 
   it("sft with dropout", () =>
     compare(
-      (run, signal, resume) => {
-        const options = { ...trainingDefaults, train: sequences(12), maxSteps: 5, batchSize: 2, accumulation: 2 };
-        return trainSft(actorOn(newBase()), { ...options, learningRate: 1e-2, run, signal, resume });
+      (run) => {
+        const sizes = { maxSteps: 5, perDeviceTrainBatchSize: 2, gradientAccumulationSteps: 2, learningRate: 1e-2 };
+        return trainSft({ policy: actorOn(newBase()) }, sequences(12), sizes, run);
       },
       [""],
     ));
 
   it("reward", () =>
     compare(
-      (run, signal, resume) => {
-        const options = { ...trainingDefaults, train: pairs(12), maxSteps: 5, batchSize: 4, learningRate: 1e-2 };
-        return trainReward(scorerOn(newBase()), { ...options, run, signal, resume });
+      (run) => {
+        const sizes = { maxSteps: 5, perDeviceTrainBatchSize: 4, learningRate: 1e-2 };
+        return trainReward({ model: scorerOn(newBase()) }, pairs(12), sizes, run);
       },
       [""],
     ));
 
   it("ppo", () =>
     compare(
-      (run, signal, resume) => {
+      (run) => {
         const base = newBase();
-        const inputs = { actor: actorOn(base), reference: base, critic: scorerOn(base), reward: lengthReward };
-        const sizes = { promptsPerRollout: 8, batchSize: 4, responseLength: 6, learningRate: 1e-3, maxSteps: 4 };
-        const options = { ...ppoDefaults("paddle"), ...sizes, signal };
-        return trainPpo({ ...inputs, tokenizer, prompts: prompts(8), run, resume }, options);
+        const models = { policy: actorOn(base), reference: base, critic: scorerOn(base), rewards: lengthReward };
+        const sizes = { rolloutBatchSize: 8, perDeviceTrainBatchSize: 4, responseLength: 6, maxSteps: 4 };
+        return trainPpo({ ...models, tokenizer }, prompts(8), { ...sizes, learningRate: 1e-3 }, run);
       },
       ["", "value/"],
     ));
 
   it("raft with dropout", () =>
     compare(
-      (run, signal, resume) => {
+      (run) => {
         const base = newBase();
-        const inputs = { model: actorOn(base), reference: base, reward: lengthReward, tokenizer, prompts: prompts(8) };
-        const sizes = { maxSteps: 4, raftBatchSize: 8, topRewardPercentage: 0.5, responseLength: 5, batchSize: 4 };
-        return trainRaft({ ...inputs, run, resume }, { ...raftDefaults, ...sizes, learningRate: 1e-3, signal });
+        const models = { policy: actorOn(base), reference: base, rewards: lengthReward, tokenizer };
+        const sizes = { maxSteps: 4, raftBatchSize: 8, topRewardPercentage: 0.5, responseLength: 5 };
+        const more = {
+          perDeviceTrainBatchSize: 4,
+          learningRate: 1e-3,
+          cleanText: "none",
+          discardSample: "none",
+        } as const;
+        return trainRaft(models, prompts(8), { ...sizes, ...more }, run);
       },
       [""],
     ));

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { predictedTokens, predictions, type Sequence, scoringParts } from "../../src/rlhf/batch.ts";
+import { predictedTokens, predictions, type Sequence, scoringParts } from "webrlhf/rlhf";
 
 describe("predictions", () => {
   const ids = Uint32Array.from([5, 6, 7, 8, 9]);

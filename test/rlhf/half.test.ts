@@ -1,11 +1,11 @@
 /** Half precision: f16 through the blocks, f32 master weights, and a loss scale that the GPU adapts. */
 import { trainReward } from "../../src/rlhf/reward.ts";
 import { beforeAll, describe, expect, it } from "vitest";
+import { type RunOptions, type sft, trainReward, trainSft } from "webrlhf/rlhf";
 import { caps, openDevice } from "../../src/gpu/device.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { AdamW } from "../../src/nn/optimizer.ts";
-import { type SftOptions, sftStep, trainSft } from "../../src/rlhf/sft.ts";
-import { trainingDefaults } from "../../src/rlhf/training.ts";
+import { sftStep } from "../../src/rlhf/sft.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
 import { scope } from "../../src/tensor/core.ts";
 import { readControl } from "../../src/tensor/ops/adamw.ts";
@@ -23,14 +23,9 @@ function distance(exact: Float32Array, rounded: Float32Array): number {
   return norm(exact.map((x, i) => x - rounded[i])) / norm(exact);
 }
 
-const options = (more: Partial<SftOptions> = {}): SftOptions => ({
-  ...trainingDefaults,
-  train: sequences(32),
-  maxSteps: 30,
-  batchSize: 8,
-  learningRate: 5e-3,
-  ...more,
-});
+const settings = { maxSteps: 30, perDeviceTrainBatchSize: 8, learningRate: 5e-3 };
+const trained = (policy: CausalLM, more: Parameters<typeof sft>[0], run?: RunOptions) =>
+  trainSft({ policy }, sequences(32), { ...settings, ...more }, run);
 
 // Largest difference of a step's loss over 30 steps, measured: 2.5e-4 while it falls from 5.80 to 4.53, and 3.1e-3 while it
 // falls from 0.69 to 0.52. A bound is about three times that.
@@ -56,7 +51,7 @@ describe("half precision", () => {
         const model = new CausalLM({ base, lora }, "adapted").initialize(5);
         model.half = half;
         const optimizer = new AdamW(model.store, { lossScaling: half });
-        scope(() => sftStep(model, optimizer, [sequences(6)], 0)).watch.free("test");
+        scope(() => sftStep(model, optimizer, [sequences(6)], 0)).watched.values.free("test");
         gradients.push((await optimizer.state()).m[0]);
         optimizer.destroy();
         model.destroy();
@@ -76,7 +71,7 @@ describe("half precision", () => {
         model.half = half;
         const optimizer = new AdamW(model.store, { lossScaling: half });
         // A learning rate of 0 leaves m = 0.1 gradients.
-        scope(() => sftStep(model, optimizer, [sequences(6), sequences(3)], 0)).watch.free("test");
+        scope(() => sftStep(model, optimizer, [sequences(6), sequences(3)], 0)).watched.values.free("test");
         const { m, control } = await optimizer.state();
         expect(readControl(control, control.length)).toMatchObject({ applied: true, lossScale: half ? 65536 : null });
         gradients.push(m);
@@ -97,12 +92,11 @@ describe("half precision", () => {
       for (const fp16 of [false, true]) {
         const run =
           kind === "sft"
-            ? trainSft(new CausalLM(tinyConfig()).initialize(1), options({ fp16 }))
-            : trainReward(new ScoreModel(tinyConfig()).initialize(1), {
-                ...options({ fp16 }),
-                train: pairs(32),
+            ? trained(new CausalLM(tinyConfig()).initialize(1), { fp16 })
+            : trainReward({ model: new ScoreModel(tinyConfig()).initialize(1) }, pairs(32), {
+                ...settings,
+                fp16,
                 learningRate: 1e-3, // at 5e-3 a step that overflows and is skipped moves the curve by 0.2
-                eval: [],
               });
         const metrics = metricsOf(await collect(run));
         expect(metrics.every((m) => (fp16 ? m.loss_scale >= 16384 : m.loss_scale === undefined))).toBe(true);
@@ -127,7 +121,7 @@ describe("half precision", () => {
     const before = await bits(model);
     const seen = [];
     for (let i = 0; i < 14; i++) {
-      scope(() => sftStep(model, optimizer, [sequences(6)], 1e-3)).watch.free("test");
+      scope(() => sftStep(model, optimizer, [sequences(6)], 1e-3)).watched.values.free("test");
       seen.push(readControl(await optimizer.control.read(), 10));
       if (i === 0) expect(await bits(model)).toEqual(before);
     }
@@ -146,26 +140,22 @@ describe("half precision", () => {
   it("resumes bit by bit, and only as it began", { timeout: 60_000 }, async ({ skip }) => {
     if (!caps().f16) return skip("no shader-f16");
     const whole = new CausalLM(tinyConfig()).initialize(1);
-    const curve = metricsOf(await collect(trainSft(whole, options({ maxSteps: 6, fp16: true })))).map((m) => m.loss);
-    const files = memoryFiles();
-    const run = { files, path: "run" };
+    const curve = metricsOf(await collect(trained(whole, { maxSteps: 6, fp16: true }))).map((m) => m.loss);
+    const folder = { files: memoryFiles(), path: "run" };
     const stop = new AbortController();
     const losses: number[] = [];
     const first = new CausalLM(tinyConfig()).initialize(1);
-    for await (const event of trainSft(first, options({ maxSteps: 6, fp16: true, run, signal: stop.signal }))) {
+    for await (const event of trained(first, { maxSteps: 6, fp16: true }, { folder, signal: stop.signal })) {
       if (event.type !== "step") continue;
       losses.push(event.metrics.loss);
       if (event.step === 3) stop.abort();
     }
     const again = () => new CausalLM(tinyConfig()).initialize(2);
-    const without = collect(trainSft(again(), options({ maxSteps: 6, run, resume: true })));
+    const without = collect(trained(again(), { maxSteps: 6 }, { folder, resume: true }));
     await expect(without).rejects.toThrow(/checkpoint is of a run with fp16/);
     const second = again();
-    for (const m of metricsOf(
-      await collect(trainSft(second, options({ maxSteps: 6, fp16: true, run, resume: true }))),
-    )) {
-      losses.push(m.loss);
-    }
+    const rest = await collect(trained(second, { maxSteps: 6, fp16: true }, { folder, resume: true }));
+    for (const m of metricsOf(rest)) losses.push(m.loss);
     expect(losses).toEqual(curve);
     expect(await bits(second)).toEqual(await bits(whole));
   });

@@ -9,7 +9,7 @@ import {
   cpoObjective,
   dpo,
   dpoObjective,
-  type KtoLossOptions,
+  kto,
   ktoBaseline,
   ktoLoss,
   orpoObjective,
@@ -166,12 +166,12 @@ describe("KTO", () => {
         desirableWeight: o.desirable_weight,
         undesirableWeight: o.undesirable_weight,
         lossType: o.loss_type,
-      }) as KtoLossOptions;
+      });
       const leaf = tensor(ratios);
       leaf.requiresGrad = true;
       leaf.grad = tensor(new Float32Array(ratios.length));
       const found = scope(() => {
-        const value = mean(ktoLoss(leaf, labels, ktoBaseline(tensor(others)), own));
+        const value = mean(ktoLoss(leaf, labels, ktoBaseline(tensor(others)), kto(own)));
         backward(value);
         return value;
       });

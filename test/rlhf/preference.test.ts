@@ -48,6 +48,9 @@ describe("DPO", () => {
     expect(steps[0]["rewards/margins"]).toBeCloseTo(0, 6);
     expect(steps[0]["rewards/accuracies"]).toBe(0);
     expect(steps[7].loss).toBeLessThan(0.6);
+    const { "rewards/chosen": won, "rewards/rejected": lost, "rewards/margins": margin } = steps[7];
+    expect(margin).toBeCloseTo(won - lost, 6);
+    expect(margin).toBeGreaterThan(0.1);
     expect(events.at(-1)).toMatchObject({ metrics: { "eval_rewards/accuracies": 1 } });
     expect(await reference.store.read()).toEqual(before);
   });

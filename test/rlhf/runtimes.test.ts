@@ -1,8 +1,7 @@
 import { beforeAll, expect, it } from "vitest";
-import { openDevice } from "../../src/gpu/device.ts";
-import { CausalLM } from "../../src/nn/models.ts";
-import { trainSft } from "../../src/rlhf/sft.ts";
-import { trainingDefaults } from "../../src/rlhf/training.ts";
+import { openDevice } from "webrlhf";
+import { CausalLM } from "webrlhf/nn";
+import { trainSft } from "webrlhf/rlhf";
 import expected from "../fixtures/twenty-steps.json" with { type: "json" };
 import { collect, metricsOf, sequences, tinyConfig } from "./tiny.ts";
 
@@ -15,9 +14,8 @@ beforeAll(() => openDevice());
 for (const family of ["llama", "gpt2"] as const) {
   it(`20 steps of ${family} give the same losses everywhere`, async () => {
     const model = new CausalLM(tinyConfig(family)).initialize(7);
-    const train = sequences(64);
-    const options = { ...trainingDefaults, train, maxSteps: 20, batchSize: 8, learningRate: 5e-3, seed: 3 };
-    const losses = metricsOf(await collect(trainSft(model, options))).map((m) => m.loss);
+    const settings = { maxSteps: 20, perDeviceTrainBatchSize: 8, learningRate: 5e-3, seed: 3 };
+    const losses = metricsOf(await collect(trainSft({ policy: model }, sequences(64), settings))).map((m) => m.loss);
     expect(losses).toHaveLength(20);
     expect(losses[19]).toBeLessThan(losses[0] - 0.8);
     losses.forEach((loss, i) => {

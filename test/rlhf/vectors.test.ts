@@ -1,8 +1,23 @@
 /** Rewards, advantages, losses and their gradients against independent float64 computations (test/fixtures/README.md). */
 import { policyLoss, valueLoss } from "../../src/rlhf/ppo.ts";
 import { beforeAll, describe, expect, it } from "vitest";
-import { pairLoss } from "../../src/rlhf/losses/pair.ts";
-import { adaptKlCoef, bestOfKl, freshNormalizer, gae, type KlEstimator, klTerm, moments, normalize, shapeRewards, tokenWeights, updateRunning, whiten } from "../../src/rlhf/stats.ts";
+import {
+  adaptKlCoef,
+  bestOfKl,
+  freshNormalizer,
+  gae,
+  type KlEstimator,
+  klTerm,
+  moments,
+  normalize,
+  pairLoss,
+  policyLoss,
+  shapeRewards,
+  tokenWeights,
+  updateRunning,
+  valueLoss,
+  whiten,
+} from "webrlhf/rlhf";
 import { backward, scope, type Tensor, tensor, zeros } from "../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixtures from "../fixtures/vectors.json" with { type: "json" };
@@ -87,7 +102,11 @@ describe.each(fixtures.ppo.map((c) => [c.name, c] as const))("PPO, %s", (_, refe
       const want = expected.losses[average];
       const lengths = logProbs.map((r) => r.length);
       const [loss, gradient] = await differentiate(unpad(inputs.newLogProbs, reference), (x, weights) =>
-        policyLoss(x, { oldLogProbs: flat(logProbs), advantages: flat(advantages), weights }, inputs.clipRatio),
+        policyLoss(
+          x,
+          { oldLogProbs: flat(logProbs), advantages: flat(advantages), weights },
+          { clipRange: inputs.clipRatio },
+        ),
       );
       expectClose(loss, [want.actorLoss], 2e-6, 0, "actor loss");
       expectClose(gradient, unpad(want.actorGrad, reference, 0).flat(), 5e-6, 1e-7, "actor gradient");

@@ -2,26 +2,29 @@
  * The losses of direct preference optimisation: a pair of answers, judged by how much more likely the policy makes each
  * than the reference does. Formulas and names as in TRL; those that it dropped, as in its version 0.8 and Online-RLHF.
  */
-
 import { UserError } from "../../runtime/errors.ts";
-import type { Tensor } from "../../tensor/core.ts";
+import { full, noGrad, type Tensor, tensor } from "../../tensor/core.ts";
 import {
+  abs,
   add,
   addScalar,
   clamp,
   exp,
+  log,
   logSigmoid,
+  minimum,
   mul,
   neg,
   relu,
   scale,
   sigmoid,
+  sqrt,
   square,
   sub,
 } from "../../tensor/ops/elementwise.ts";
 import { mean } from "../../tensor/ops/reduce.ts";
 import { sort } from "../../tensor/ops/sort.ts";
-import { type MarginLoss, marginLosses } from "./margin.ts";
+import { place } from "../../tensor/raw.ts";
 
 /** What a loss sees of a batch of pairs. Every tensor is [pairs]; sums run over the tokens of the answers. */
 export interface PairScores {
@@ -44,6 +47,7 @@ export interface PairScores {
 /** A scalar that belongs to the run and not to the batch; see `RunningMean`. */
 export type Baseline = (batchMean: Tensor) => Tensor;
 
+/** Constants of the losses of preferences. */
 export interface PreferenceLossOptions {
   /** How far the policy may go from the reference: less for larger values. Default 0.1. */
   beta?: number;
@@ -205,6 +209,39 @@ const rows = {
   },
 } satisfies Record<string, PreferenceLoss>;
 
+/*
+ * Losses of Online-RLHF and LMFlow that know how much better the chosen answer is: the policy's preference q = sigmoid(x),
+ * x = beta z, is drawn towards that of the reward model, p = sigmoid(m), m the difference of the rewards.
+ */
+
+/** @param x beta z; @param m margins; both [pairs], as is the result */
+type MarginLoss = (x: Tensor, m: Tensor) => Tensor;
+
+/** q as the originals cap it, so that log(1 - q) exists. */
+const capped = (x: Tensor): Tensor => minimum(sigmoid(x), full(x.shape, 0.999));
+
+const marginLosses = {
+  /** Cross entropy between p and q, which is KL(p || q) up to a constant. */
+  rev_kl: (x, m) => neg(add(mul(sigmoid(m), logSigmoid(x)), mul(sigmoid(neg(m)), logSigmoid(neg(x))))),
+  /** KL(q || p), with p = e^m / (1 + e^m + 0.001), written as sigmoid(m) / (1 + 0.001 sigmoid(-m)). */
+  kl: (x, m) => {
+    const q = capped(x);
+    const rest = addScalar(scale(sigmoid(neg(m)), 1e-3), 1);
+    const logP = sub(logSigmoid(m), log(rest));
+    const logNotP = sub(log(scale(sigmoid(neg(m)), 1.001)), log(rest));
+    const won = mul(q, sub(log(q), logP));
+    return add(won, mul(oneMinus(q), sub(log(oneMinus(q)), logNotP)));
+  },
+  /** Total variation. */
+  tv: (x, m) => abs(sub(sigmoid(x), sigmoid(m))),
+  /** The squared Hellinger distance. */
+  hellinger: (x, m) => {
+    const q = capped(x);
+    const won = square(sub(sqrt(q), sqrt(sigmoid(m))));
+    return scale(add(won, square(sub(sqrt(oneMinus(q)), sqrt(sigmoid(neg(m)))))), 0.5);
+  },
+} as const satisfies Record<string, MarginLoss>;
+
 const withMargin = (loss: MarginLoss): PreferenceLoss => ({
   of: "delta",
   loss: ({ delta, margin }, { beta }) => loss(scale(delta, beta), margin),
@@ -220,7 +257,7 @@ export const preferenceLosses: Record<string, PreferenceLoss> = {
   hellinger: withMargin(marginLosses.hellinger),
 };
 
-/** Adds a loss of one's own, which every trainer that takes `lossType` then knows. Throws an error for a name that is taken. */
+/** Adds a preference loss of one's own, which `lossType` then may name. Throws a UserError for a name that is taken. */
 export function registerPreferenceLoss(name: string, row: PreferenceLoss): void {
   if (Object.hasOwn(preferenceLosses, name)) throw new UserError(`there is a preference loss ${name} already`);
   preferenceLosses[name] = row;
@@ -240,4 +277,59 @@ export function preferenceLoss(
   baseline: Baseline = (batchMean) => batchMean,
 ): Tensor {
   return preferenceLosses[name].loss(scores, { ...preferenceLossDefaults, ...options }, baseline);
+}
+
+/** Divergences that may keep a policy near its reference. */
+export const divergences = ["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] as const;
+/** A divergence by name. */
+export type Divergence = (typeof divergences)[number];
+
+/**
+ * What a log-ratio u = log p / p_ref is worth when another divergence than the reverse KL keeps the policy near the
+ * reference (f-DPO, Wang et al. 2023): f'(p / p_ref), up to a constant that cancels in a pair. reverse_kl: u; forward_kl:
+ * 1 - e^-u; js_divergence: log 2 + log sigmoid(u); alpha_divergence: (e^((alpha - 1) u) - 1) / (alpha - 1), which is u for
+ * alpha = 1. Exponents end at 80.
+ * @param alpha as TRL 1.x has it; the c of TRL 0.8 and Online-RLHF is 1 - alpha
+ */
+export function divergenceScore(ratio: Tensor, divergence: Divergence, alpha = 0.5): Tensor {
+  const grown = (x: Tensor) => exp(clamp(x, -3e38, 80));
+  if (divergence === "forward_kl") return addScalar(neg(grown(neg(ratio))), 1);
+  if (divergence === "js_divergence") return addScalar(logSigmoid(ratio), Math.LN2);
+  if (divergence === "reverse_kl" || Math.abs(alpha - 1) < 1e-6) return ratio;
+  return scale(addScalar(grown(scale(ratio, alpha - 1)), -1), 1 / (alpha - 1));
+}
+
+/** The mean of all batches' means so far, each counting once (as TRL's running moments of a scalar). */
+export class RunningMean {
+  /** Batches seen. */
+  count = 0;
+  private readonly mean: Tensor = tensor([0]);
+
+  /** Takes a batch's mean [1] in; returns the mean with it. No gradient flows through either. */
+  update(batchMean: Tensor): Tensor {
+    this.count += 1;
+    return noGrad(() => {
+      const mean = add(this.mean, scale(sub(batchMean, this.mean), 1 / this.count));
+      place(this.mean, mean, 0);
+      return mean;
+    });
+  }
+
+  /** The mean so far, [1]; stays as long as this object does. */
+  get value(): Tensor {
+    return this.mean;
+  }
+
+  async save(): Promise<{ mean: number; count: number }> {
+    return { mean: (await this.mean.read())[0], count: this.count };
+  }
+
+  load({ mean, count }: { mean: number; count: number }): void {
+    this.mean.write(new Float32Array([mean]));
+    this.count = count;
+  }
+
+  destroy(): void {
+    this.mean.free("the running mean");
+  }
 }

@@ -2,9 +2,9 @@
 import { UserError } from "../../runtime/errors.ts";
 import { CORRELATION_THRESHOLD, rewardTransform, spearman, transformed, verbosityPenalties } from "./debias.ts";
 import { type HeadConfig, MultiObjectiveHead } from "./head.ts";
-import { type AttributeFit, fitAttributes, type RegressionOptions } from "./regression.ts";
-import { type Features, project } from "./ridge.ts";
+import { type AttributeFit, type Features, fitAttributes, project, type RegressionOptions } from "./regression.ts";
 
+/** Rated answers as features, with their ratings. */
 export interface FitInputs {
   /** Features at the last token of every rated row. */
   rated: Features;
@@ -15,6 +15,7 @@ export interface FitInputs {
   reference?: Features;
 }
 
+/** How attributes are regressed and verbosity is taken out of them. */
 export interface FitOptions extends RegressionOptions {
   /** The attribute to take out of the others; null takes none out. */
   verbosityAttribute: string | null;
@@ -22,6 +23,7 @@ export interface FitOptions extends RegressionOptions {
   correlationThreshold?: number;
 }
 
+/** The regressions of all attributes, and what of verbosity was taken out of each. */
 export interface Fit {
   regressions: AttributeFit[];
   penalties: number[];
@@ -30,6 +32,7 @@ export interface Fit {
   transform: Float64Array;
 }
 
+/** Fits every attribute on rated answers and takes verbosity out of the others. Throws a UserError for too few ratings. */
 export function fitHead({ rated, labels, attributes, reference = rated }: FitInputs, options: FitOptions): Fit {
   const { verbosityAttribute: name, correlationThreshold = CORRELATION_THRESHOLD } = options;
   const n = attributes.length;

@@ -10,6 +10,7 @@ import { linear } from "../../tensor/ops/matmul.ts";
 import { softmax } from "../../tensor/ops/softmax.ts";
 import { Parameter, ParameterStore } from "../../tensor/params.ts";
 
+/** The sizes of a gate. */
 export interface GateShape {
   /** Width of the prompt's embedding. */
   inputs: number;
@@ -34,6 +35,7 @@ class Dense extends Module {
   }
 }
 
+/** The network that weighs the attributes by the prompt. */
 export class GatingNetwork extends Module {
   readonly layers: Dense[];
   readonly logit_scale: Parameter;

@@ -12,7 +12,7 @@ import { noGrad, scope, tensor } from "../../tensor/core.ts";
 import type { ParameterStore } from "../../tensor/params.ts";
 import { transformed } from "./debias.ts";
 import { GatingNetwork } from "./gate.ts";
-import { type Features, project } from "./ridge.ts";
+import { type Features, project } from "./regression.ts";
 
 const CONFIG = "multi_objective_config.json";
 const TENSORS = "multi_objective.safetensors";
@@ -45,6 +45,7 @@ export interface SequenceFeatures {
   prompt: Features;
 }
 
+/** Scores of sequences, with the rewards and weights that they are sums of. */
 export interface HeadScores {
   /** One per sequence. */
   scores: Float64Array;
@@ -54,6 +55,7 @@ export interface HeadScores {
   gates: Float64Array;
 }
 
+/** The head of a multi-objective reward model: regressions, a transform, and a gate or fixed weights. */
 export class MultiObjectiveHead implements SelfKept {
   readonly config: HeadConfig;
   readonly gate: GatingNetwork | null;

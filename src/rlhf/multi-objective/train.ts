@@ -1,20 +1,21 @@
 /** Training of a gate between attributes on preference pairs, whose hidden states were computed before. */
-
 import { AdamW } from "../../nn/optimizer.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { permutation, randomInt, streamId } from "../../runtime/rng.ts";
 import { group, type Input, settings } from "../../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../../tensor/core.ts";
+import { logSigmoid, mul, neg } from "../../tensor/ops/elementwise.ts";
+import { mean, sum } from "../../tensor/ops/reduce.ts";
+import { reshape } from "../../tensor/ops/shape.ts";
 import type { TrainEvent } from "../events.ts";
 import { loop, type RunOptions } from "../loop.ts";
-import { gateLoss } from "../losses/gate.ts";
 import { common, logging, optim, optimiser } from "../settings.ts";
 import { average } from "../stats.ts";
 import { adamOf, rateAt } from "../training.ts";
 import { controlMetrics, readWatched, together, type Watched, watch, watchControl } from "../watch.ts";
 import type { GatingNetwork } from "./gate.ts";
 import type { MultiObjectiveHead, SequenceFeatures } from "./head.ts";
-import type { Features } from "./ridge.ts";
+import type { Features } from "./regression.ts";
 
 const gating = group("Gate");
 const {
@@ -144,6 +145,18 @@ interface GateBatch {
 
 const upload = ({ data, width }: Features): Tensor =>
   tensor(data instanceof Float32Array ? data : Float32Array.from(data), [data.length / width, width]);
+
+/**
+ * Bradley-Terry on gated sums: score = sum_k g_k r_k, mean of -log sigmoid(score_chosen - score_rejected).
+ * @param gates of the chosen answers' prompts, then of the rejected ones': [2 pairs, attributes]
+ * @param rewards in the same order, a constant, those of the rejected answers negated
+ * @returns the loss, and the differences of the scores, [pairs]
+ */
+export function gateLoss(gates: Tensor, rewards: Tensor): { loss: Tensor; margins: Tensor } {
+  const pairs = gates.shape[0] / 2;
+  const margins = sum(reshape(sum(mul(gates, rewards), 1), [2, pairs]), 0);
+  return { loss: neg(mean(logSigmoid(margins))), margins };
+}
 
 /** One optimizer step. */
 function gateStep(

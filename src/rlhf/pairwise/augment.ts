@@ -9,6 +9,7 @@ export interface AnyPair {
   same?: boolean;
 }
 
+/** When a pair keeps the label that a model gives it. */
 export interface PseudoLabelOptions {
   /** Keep a pair when the model is at least this sure of one side or the other, and more. Default 0.8, as published. */
   confidence?: number;

@@ -9,6 +9,7 @@ import type { Tokenizer } from "../../data/tokenizer.ts";
 import { parseTranscript } from "../../data/transcripts.ts";
 import { UserError } from "../../runtime/errors.ts";
 
+/** The ways in which a question is written. */
 export const pairTemplates = ["chat", "plain", "letters"] as const;
 
 /**
@@ -23,6 +24,7 @@ export type Conversation = string | readonly ChatMessage[];
 
 /** What the model may answer: the first is better, the second, or (in training only) neither. */
 const ANSWERS = ["A", "B", "Same"] as const;
+/** An answer by its place among A, B and Same. */
 export type Answer = 0 | 1 | 2;
 
 /** The context's part of the question: roles go by place, the user speaks first. */

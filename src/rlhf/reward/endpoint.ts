@@ -11,8 +11,10 @@ import { UserError } from "../../runtime/errors.ts";
 import type { RewardFunction } from "../rewards.ts";
 import type { Response } from "../sampler.ts";
 
+/** The protocol of an HTTP endpoint that gives rewards. */
 export type RewardFormat = "plain" | "paddle";
 
+/** How an HTTP endpoint is asked for rewards. */
 export interface HttpRewardOptions extends HttpOptions {
   /** Default "plain". */
   format?: RewardFormat;

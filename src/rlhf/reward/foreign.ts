@@ -7,6 +7,7 @@ import { type ModelRewardOptions, type RewardFunction, residentsOf, takeNormaliz
 import type { Response } from "../sampler.ts";
 import { scoreSequences } from "../scores.ts";
 
+/** How a reward model with another tokenizer reads responses. */
 export interface ForeignRewardOptions extends ModelRewardOptions {
   /**
    * Which responses end with the reward model's end token. "as-generated": those that ended by themselves, so that a response

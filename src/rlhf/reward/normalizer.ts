@@ -6,6 +6,7 @@ import { mean } from "../../tensor/ops/reduce.ts";
 import { place } from "../../tensor/raw.ts";
 import { type MergeRule, mergeWeights, NORMALIZER_EPS } from "../stats.ts";
 
+/** Mean and variance of the scores of a run. */
 export class ScoreStatistics {
   private readonly rule: MergeRule;
   private readonly type: Scoring["type"];

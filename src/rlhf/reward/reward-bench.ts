@@ -20,6 +20,7 @@ export interface PairOutcome {
 /** What a tie counts: nothing (RewardBench's run_rm), or half (RLHFlow's evaluators). */
 export type TieRule = "strict" | "half";
 
+/** A confidence interval. */
 export interface Interval {
   accuracy: number;
   /** Ends of the 95 % bootstrap interval; null without resamples. */
@@ -27,6 +28,7 @@ export interface Interval {
   high: number | null;
 }
 
+/** What a model got right of a subset. */
 export interface SubsetResult extends Interval {
   subset: string;
   n: number;
@@ -35,6 +37,7 @@ export interface SubsetResult extends Interval {
   prefers_longer: number;
 }
 
+/** How outcomes are judged. */
 export interface JudgeOptions {
   /** Default "strict". */
   ties?: TieRule;
@@ -150,6 +153,7 @@ function rowOf(subset: string, pairs: readonly PairOutcome[], interval: Interval
   };
 }
 
+/** How often a model is right about pairs, whole and by subset. */
 export interface Judgement {
   /** All pairs alike, whatever subset they are in. */
   total: SubsetResult;
@@ -186,6 +190,7 @@ function judgementOf(
   };
 }
 
+/** RewardBench's scores of a model. */
 export interface RewardBenchResult extends Judgement {
   /** Chat, Chat Hard, Safety, Reasoning; Prior Sets where they are given. */
   sections: Record<string, Interval>;

@@ -1,17 +1,32 @@
 /** Multi-objective reward models against test/fixtures/generators/multi_objective.py, and by their own rules. */
 import { type Response } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
+import {
+  type Features,
+  fitHead,
+  GatingNetwork,
+  gateLoss,
+  headOf,
+  MultiObjectiveHead,
+  multiObjectiveReward,
+  multiObjectiveScores,
+  type PairFeatures,
+  promptPattern,
+  type Response,
+  type RunFolder,
+  sequenceFeatures,
+  trainGate,
+} from "webrlhf/rlhf";
 import { CausalLM } from "../../../src/nn/models.ts";
-import { gateLoss } from "../../../src/rlhf/losses/gate.ts";
-import { PENALTIES, rewardTransform, spearman, transformed, verbosityPenalties } from "../../../src/rlhf/multi-objective/debias.ts";
-import { promptEnd, promptPattern, sequenceFeatures } from "../../../src/rlhf/multi-objective/features.ts";
-import { fitHead, headOf } from "../../../src/rlhf/multi-objective/fit.ts";
-import { GatingNetwork } from "../../../src/rlhf/multi-objective/gate.ts";
-import { MultiObjectiveHead } from "../../../src/rlhf/multi-objective/head.ts";
-import { multiObjectiveReward, multiObjectiveScores } from "../../../src/rlhf/multi-objective/model.ts";
+import {
+  PENALTIES,
+  rewardTransform,
+  spearman,
+  transformed,
+  verbosityPenalties,
+} from "../../../src/rlhf/multi-objective/debias.ts";
+import { promptEnd } from "../../../src/rlhf/multi-objective/features.ts";
 import { fitAttributes } from "../../../src/rlhf/multi-objective/regression.ts";
-import { type Features } from "../../../src/rlhf/multi-objective/ridge.ts";
-import { gateDefaults, type PairFeatures, trainGate } from "../../../src/rlhf/multi-objective/train.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { normal, uniform } from "../../../src/runtime/rng.ts";
 import { backward, noGrad, scope, tensor } from "../../../src/tensor/core.ts";
@@ -226,12 +241,12 @@ function domains(count: number): { pairs: PairFeatures; head: MultiObjectiveHead
   return { pairs: { chosen: side(last[0]), rejected: side(last[1]) }, head };
 }
 
-const quick = { ...gateDefaults, maxSteps: 60, batchSize: 64, learningRate: 2e-2, dropout: 0.1, seed: 9 };
+const quick = { maxSteps: 60, perDeviceTrainBatchSize: 64, learningRate: 2e-2, gatingDropout: 0.1, seed: 9 };
 
 describe("training the gate", () => {
   it("makes it follow the prompt's domain", async () => {
     const { pairs, head } = domains(256);
-    const events = await collect(trainGate(head, pairs, quick));
+    const events = await collect(trainGate({ head }, pairs, quick));
     const metrics = metricsOf(events);
     expect(metrics[0].accuracy).toBeGreaterThan(0.5);
     const end = events.at(-1);
@@ -243,9 +258,9 @@ describe("training the gate", () => {
   });
 
   it("learns on rewards without verbosity, or on plain ones where told so", async () => {
-    const losses = async (debiased: boolean) => {
+    const losses = async (debiasTraining: boolean) => {
       const { pairs, head } = domains(32);
-      const [first] = metricsOf(await collect(trainGate(head, pairs, { ...quick, maxSteps: 1, debiased })));
+      const [first] = metricsOf(await collect(trainGate({ head }, pairs, { ...quick, maxSteps: 1, debiasTraining })));
       head.destroy();
       return first.loss;
     };
@@ -253,13 +268,9 @@ describe("training the gate", () => {
   });
 
   it("goes on after a stop as if there had been none", async () => {
-    const start = (
-      run: { files: ReturnType<typeof memoryFiles>; path: string },
-      signal?: AbortSignal,
-      resume = false,
-    ) => {
+    const start = (folder: RunFolder, signal?: AbortSignal, resume = false) => {
       const { pairs, head } = domains(64);
-      return trainGate(head, pairs, { ...quick, maxSteps: 6, run, signal, resume });
+      return trainGate({ head }, pairs, { ...quick, maxSteps: 6 }, { folder, resume, ...(signal && { signal }) });
     };
     const whole = { files: memoryFiles(), path: "run" };
     const straight = metricsOf(await collect(start(whole)));
@@ -279,7 +290,7 @@ describe("training the gate", () => {
     const { head } = domains(1);
     const none: Features = { data: [], width: 4 };
     const side = { last: none, prompt: none };
-    await expect(collect(trainGate(head, { chosen: side, rejected: side }, quick))).rejects.toThrow(
+    await expect(collect(trainGate({ head }, { chosen: side, rejected: side }, quick))).rejects.toThrow(
       /no preference pair/,
     );
   });

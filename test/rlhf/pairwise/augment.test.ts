@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { pseudoLabel, rrmPairs } from "../../../src/rlhf/pairwise/augment.ts";
+import { pseudoLabel, rrmPairs } from "webrlhf/rlhf";
 
 const pairs = Array.from({ length: 9 }, (_, i) => ({ context: `c${i}`, chosen: `w${i}`, rejected: `l${i}` }));
 

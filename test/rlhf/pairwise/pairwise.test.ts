@@ -1,14 +1,23 @@
 /** Pair-preference models against test/fixtures/generators/pairwise.py, and by their own rules. */
-import { type PairExample } from "../../../src/rlhf/pairs.ts";
-import { sideOf } from "../../../src/rlhf/pairwise/questions.ts";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, vi } from "vitest";
+import {
+  evaluatePairwise,
+  PairPreferenceModel,
+  PairWriter,
+  type PreferenceModel,
+  type QuestionExample,
+  questionExample,
+  type RunFolder,
+  roundRobin,
+  sideOf,
+  tournament,
+  trainPairwise,
+} from "webrlhf/rlhf";
 import { ChatTemplate } from "../../../src/data/chat-template.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
-import { answerLogProbs, bothOrders, chancesOfFirst, correctness, PairPreferenceModel, type PreferenceModel } from "../../../src/rlhf/pairwise/model.ts";
-import { contextTemplate, contextText, conversationOf, PairWriter } from "../../../src/rlhf/pairwise/template.ts";
-import { roundRobin, tournament } from "../../../src/rlhf/pairwise/tournament.ts";
-import { evaluatePairwise, pairExample, trainPairwise } from "../../../src/rlhf/pairwise/train.ts";
-import { trainingDefaults } from "../../../src/rlhf/training.ts";
+import { openDataset } from "../../../src/open/datasets.ts";
+import { answerLogProbs, bothOrders, chancesOfFirst, correctness } from "../../../src/rlhf/pairwise/model.ts";
+import { contextTemplate, contextText, conversationOf } from "../../../src/rlhf/pairwise/template.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import fixtures from "../../fixtures/pairwise.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";
@@ -174,10 +183,10 @@ describe("tournaments", () => {
 });
 
 /** Whoever runs is better, wherever he stands. */
-const examples = (n: number): { writer: PairWriter; train: PairExample[] } => {
+const examples = (n: number): { writer: PairWriter; train: QuestionExample[] } => {
   const writer = new PairWriter(world);
   const train = Array.from({ length: n }, (_, i) =>
-    pairExample(writer, { context: "Today", chosen: " Tim ran.", rejected: " Tim sat." }, sideOf(7, i)),
+    questionExample(writer, { context: "Today", chosen: " Tim ran.", rejected: " Tim sat." }, sideOf(7, i)),
   );
   return { writer, train };
 };
@@ -194,8 +203,13 @@ describe("training", () => {
     const model = new CausalLM(tinyConfig()).initialize(1);
     const before = await evaluatePairwise(model, train, writer.letters);
     expect(before.eval_loss).toBeCloseTo(Math.log(world.vocabSize), 1);
-    const options = { ...trainingDefaults, train, eval: train, maxSteps: 150, batchSize: 16, learningRate: 2e-2 };
-    const events = await collect(trainPairwise(model, { ...options, answers: writer.letters }));
+    const settings = {
+      maxSteps: 150,
+      perDeviceTrainBatchSize: 16,
+      learningRate: 2e-2,
+      lrSchedulerType: "linear",
+    } as const;
+    const events = await collect(trainPairwise({ policy: model, writer }, { train, eval: train }, settings));
     const last = metricsOf(events).at(-1);
     expect(last?.accuracy).toBe(1);
     const after = await evaluatePairwise(model, train, writer.letters);
@@ -207,12 +221,10 @@ describe("training", () => {
 
   it("adds micro-batches up to the same update", async () => {
     const { writer, train } = examples(6);
-    const losses = async (batchSize: number, accumulation: number) => {
-      const model = new CausalLM(tinyConfig()).initialize(2);
-      const sizes = { batchSize, accumulation, maxSteps: 3, learningRate: 1e-2 };
-      return metricsOf(
-        await collect(trainPairwise(model, { ...trainingDefaults, ...sizes, train, answers: writer.letters })),
-      );
+    const losses = async (perDeviceTrainBatchSize: number, gradientAccumulationSteps: number) => {
+      const policy = new CausalLM(tinyConfig()).initialize(2);
+      const sizes = { perDeviceTrainBatchSize, gradientAccumulationSteps, maxSteps: 3, learningRate: 1e-2 };
+      return metricsOf(await collect(trainPairwise({ policy, writer }, train, sizes)));
     };
     const [whole, parts] = [await losses(6, 1), await losses(2, 3)];
     expectClose(
@@ -229,22 +241,10 @@ describe("training", () => {
 
   it("goes on after a stop as if there had been none", async () => {
     const { writer, train } = examples(10);
-    const start = (
-      run: { files: ReturnType<typeof memoryFiles>; path: string },
-      signal?: AbortSignal,
-      resume = false,
-    ) => {
-      const model = new CausalLM(tinyConfig()).initialize(1);
-      const sizes = { batchSize: 4, maxSteps: 5, learningRate: 1e-2 };
-      return trainPairwise(model, {
-        ...trainingDefaults,
-        ...sizes,
-        train,
-        answers: writer.letters,
-        run,
-        signal,
-        resume,
-      });
+    const start = (folder: RunFolder, signal?: AbortSignal, resume = false) => {
+      const policy = new CausalLM(tinyConfig()).initialize(1);
+      const sizes = { perDeviceTrainBatchSize: 4, maxSteps: 5, learningRate: 1e-2 };
+      return trainPairwise({ policy, writer }, train, sizes, { folder, resume, ...(signal && { signal }) });
     };
     const whole = { files: memoryFiles(), path: "run" };
     const straight = metricsOf(await collect(start(whole)));
@@ -256,5 +256,27 @@ describe("training", () => {
     expect(rest).toEqual(straight.slice(-rest.length));
     expect(rest.length).toBeLessThan(5);
     expect(await broken.files.read("run/model.safetensors")).toEqual(await whole.files.read("run/model.safetensors"));
+  });
+
+  it("makes questions of a dataset's pairs, and RRM's beside them", async () => {
+    const rows = ["Today", "Once", "Then", "One day"].flatMap((start) =>
+      ["Tim", "Mia"].map((name) => `${start} ${name}`),
+    );
+    const data = openDataset(rows.map((prompt) => ({ prompt, chosen: " Tim ran.", rejected: " Tim sat." })));
+    const writer = new PairWriter(world, "letters");
+    const idOf = vi.spyOn(writer, "idOf");
+    const run = async (rrmAugmentation: boolean) => {
+      const policy = new CausalLM(tinyConfig()).initialize(1);
+      const [metrics] = metricsOf(
+        await collect(trainPairwise({ policy, writer }, data, { rrmAugmentation, maxSteps: 1 })),
+      );
+      expect(metrics.loss).toBeCloseTo(Math.log(world.vocabSize), 1);
+    };
+    await run(false);
+    expect(idOf).not.toHaveBeenCalled();
+    await run(true);
+    expect(idOf.mock.calls).toEqual([[2]]); // "Same" is an answer, too
+    const short = collect(trainPairwise({ policy: new CausalLM(tinyConfig()), writer }, data, { maxLength: 8 }));
+    await expect(short).rejects.toThrow(/the question with both answers has \d+ tokens, more than 8/);
   });
 });

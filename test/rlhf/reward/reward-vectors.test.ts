@@ -1,7 +1,7 @@
 /** Losses of reward and cost models against independent float64 computations (test/fixtures/generators/reward.py). */
 import { beforeAll, describe, expect, it } from "vitest";
 import { costLoss, freshNormalizer, type MergeRule, normalize, odinLoss, pairLoss, updateRunning } from "webrlhf/rlhf";
-import { correlation } from "../../../src/rlhf/losses/odin.ts";
+import { correlation } from "../../../src/rlhf/losses/pair.ts";
 import { overSpans, spanOf } from "../../../src/rlhf/pairs.ts";
 import { ScoreStatistics } from "../../../src/rlhf/reward/normalizer.ts";
 import { pearson } from "../../../src/rlhf/scores.ts";

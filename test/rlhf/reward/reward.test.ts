@@ -5,6 +5,7 @@ import {
   normalize,
   type RewardData,
   reward,
+  scorePairs,
   scoreSequences,
   type TrainEvent,
   trainCost,
@@ -77,6 +78,22 @@ describe("training", () => {
     expect(model.scoring.type).toBe("cost");
     expect(end.eval_accuracy_sign).toBeGreaterThan(0.6);
     expect(Object.keys(end)).toContain("eval_cost_mean");
+  });
+
+  it("reports what it thinks of the batch, before the step", async () => {
+    const model = fresh();
+    const train = pairs(8);
+    const { chosen, rejected } = await scorePairs(model, train);
+    const [metrics] = (await run(model, { perDeviceTrainBatchSize: 8, maxSteps: 1 }, train)).metrics;
+    const differences = chosen.map((c, i) => c - rejected[i]);
+    const all = [...chosen, ...rejected];
+    const mean = (values: readonly number[]) => values.reduce((a, b) => a + b) / values.length;
+    expect(metrics.margin).toBeCloseTo(mean(differences), 5);
+    expect(metrics.accuracy).toBe(differences.filter((d) => d > 0).length / 8);
+    expect(metrics.mean_reward).toBeCloseTo(mean(all), 5);
+    expect(metrics.min_reward).toBeCloseTo(Math.min(...all), 5);
+    expect(metrics.max_reward).toBeCloseTo(Math.max(...all), 5);
+    expect(metrics.loss).toBeCloseTo(mean(differences.map((d) => Math.log1p(Math.exp(-d)))), 5);
   });
 
   it("keeps statistics of the scores that are those of all steps", async () => {
