@@ -157,7 +157,6 @@ export class RunLog {
 }
 
 function kindOf(file: string, row: Row): string {
-  if (file === samplesFile) return "sample";
   if (file === timingFile) return "step";
   if (file !== metricsFile) return "row";
   return "tokens" in row ? "step" : "eval";

@@ -145,7 +145,7 @@ export async function* loop<P>(
       if (pending) yield* await pending;
       pending = taken;
       const done = step + 1;
-      const stop = signal?.aborted === true;
+      let stop = signal?.aborted === true;
       const evaluate = steps.evaluate && evalDue(done);
       if (steps.ahead && !stop && !evaluate && !saveDue(done) && done < maxSteps) continue;
 
@@ -158,6 +158,7 @@ export async function* loop<P>(
         last = { ...last, ...event.metrics };
         yield event;
       }
+      stop ||= signal?.aborted === true; // whoever takes the events may have stopped at this step
       if (folder && (stop || saveDue(done))) yield await save(folder, done);
       if (stop) return;
     }

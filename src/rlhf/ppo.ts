@@ -104,7 +104,7 @@ export const ppo = settings(
       },
     ),
     entropyCoef: own.float(0, "Weight of an entropy bonus", { min: 0, aka: ["entropy_coeff"] }),
-    ptxCoef: own.float(16, "Weight of the supervised loss beside PPO's", { min: 0 }),
+    ptxCoef: own.float(16, "Weight of the supervised loss beside PPO's", { min: 0, aka: ["ptx_coeff"] }),
     ptxCombination: own.choice(
       ["average", "sum"],
       "average",

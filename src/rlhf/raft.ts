@@ -271,7 +271,7 @@ function shortEnough(all: readonly Prompt[], o: RaftSettings): { prompts: readon
 }
 
 /** The rules that the settings name. */
-function rules(o: RaftSettings): Pick<RaftModels, "clean" | "discard"> {
+export function rules(o: RaftSettings): Pick<RaftModels, "clean" | "discard"> {
   const usual = dialectIn(o) === "lmflow" && o.collectionStrategy === "local";
   const named = (rule: string) => rule === "lmflow" || (rule === "auto" && usual);
   const discards: DiscardSample[] = [];

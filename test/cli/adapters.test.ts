@@ -1,9 +1,9 @@
 /** Adapters from the command line: trained, trained further, sampled from, merged; and what is refused. */
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
 import { openDevice } from "../../src/gpu/device.ts";
 import { CausalLM } from "../../src/nn/models.ts";

@@ -1,10 +1,10 @@
+import { consume } from "../../src/cli/train.ts";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { consume } from "../../src/cli/consume.ts";
 import { type Context, Interrupted } from "../../src/cli/verb.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
+import { type TrainEvent } from "../../src/rlhf/events.ts";
 import { UserError } from "../../src/runtime/errors.ts";
 import { silentTerminal } from "./terminal.ts";
 
@@ -35,7 +35,7 @@ function setUp() {
   const controller = new AbortController();
   const terminal = silentTerminal();
   const context: Context = { terminal, signal: controller.signal, label: "sft", resume: false };
-  return { controller, context, terminal, settings: { output_dir: dir, logging_steps: 1 } };
+  return { controller, context, terminal, settings: { outputDir: dir, loggingSteps: 1 } };
 }
 
 const state = async () => JSON.parse(await readFile(join(dir, "trainer_state.json"), "utf8"));

@@ -1,9 +1,9 @@
 /** grpo, rloo and reinforce from the command line: what they write, and what they refuse before anything is opened. */
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
 import { openDevice } from "../../src/gpu/device.ts";
 import { CausalLM } from "../../src/nn/models.ts";

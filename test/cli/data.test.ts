@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { dataOptions } from "../../src/cli/options/data.ts";
+import { dataVerb } from "../../src/cli/verbs/data.ts";
 import { main } from "../../src/cli/program.ts";
 import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
 import { hashStage } from "../../src/cli/verbs/run.ts";
@@ -433,7 +433,7 @@ describe("a mixture in a recipe", () => {
         stages: [{ name: "data", verb: "data", options: { action: "prepare", dataset_name: dataset } }],
       });
     const stageOf = (dataset: unknown) =>
-      resolveRecipe(recipe(dataset), dir, () => dataOptions, ["data"], { outputDir: out }).stages[0];
+      resolveRecipe(recipe(dataset), dir, () => dataVerb.settings, ["data"], { outputDir: out }).stages[0];
     // biome-ignore-start lint/suspicious/noTemplateCurlyInString: the reference itself is meant
     const stage = stageOf({ "${vars.mine}": 2, alpaca: { proportion: "1/2", path: "${vars.mine}" } });
     expect(stageOf("${vars.mine}:2,alpaca:1/2:${vars.mine}")).toEqual(stage);

@@ -1,9 +1,9 @@
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
+import { biasMap, stopStrings } from "../../src/cli/text-models.ts";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models/models.ts";
-import { biasMap, stopStrings } from "../../src/cli/models/text-models.ts";
 import { main } from "../../src/cli/program.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";

@@ -1,12 +1,10 @@
+import { openTokenizer, tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { type DataChoice, pairData, promptData, sftData, textData } from "../../src/cli/data/datasets.ts";
-import { hubNameAt, labelAt, locate, locateModels } from "../../src/cli/models/hub.ts";
-import { openTokenizer, tokenizerFiles } from "../../src/cli/models/models.ts";
-import { sftOptions } from "../../src/cli/options/sft.ts";
-import type { Terminal } from "../../src/cli/terminal.ts";
+import { labelOf, locateModel, savedName } from "../../src/open/hub.ts";
+import { openDataset } from "../../src/open/index.ts";
 import { trainBpe } from "../../src/data/bpe.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
@@ -33,16 +31,6 @@ const lines = (list: unknown[]) => list.map((row) => `${JSON.stringify(row)}\n`)
 let hub: FakeHub;
 let folder: string;
 const saved: Record<string, string | undefined> = {};
-const said: string[] = [];
-const terminal: Terminal = {
-  tty: false,
-  columns: 80,
-  write: () => {},
-  line: (text) => void said.push(text),
-  style: (_, text) => text,
-  result: () => {},
-};
-const context = { terminal, signal: new AbortController().signal };
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "webrlhf-cli-hub-"));
@@ -83,63 +71,31 @@ afterAll(async () => {
   await hub.close();
   await rm(folder, { recursive: true });
 });
-afterEach(() => {
-  said.length = 0;
-});
-
-const choice: DataChoice = {
-  dataset_name: "org/talks",
-  dataset_test_split: "test",
-  test_size: 0,
-  template: "auto",
-  long_prompts: "error",
-  seed: 1,
-};
+const talks = (options: object = {}) => openDataset("org/talks", { datasetTestSplit: "test", seed: 1, ...options });
 const open = async () =>
-  openTokenizer(await diskFiles(), join(folder, "hub", "models--org--tiny", "snapshots", commit));
+  openTokenizer(join(folder, "hub", "models--org--tiny", "snapshots", commit));
 
 describe("models by name", () => {
   it("become paths, an adapter's base too; paths stay", async () => {
-    const values = {
-      model_name_or_path: "org/adapter",
-      tokenizer_name_or_path: "org/tiny",
-      output_dir: "org/out",
-      offline: false,
-    };
-    const found = await locateModels(sftOptions, values, context);
     const snapshot = (name: string) => join(folder, "hub", `models--org--${name}`, "snapshots", commit);
-    expect(found).toEqual({
-      ...values,
-      model_name_or_path: snapshot("adapter"),
-      tokenizer_name_or_path: snapshot("tiny"),
-    });
-    expect(locate("org/tiny")).toBe(snapshot("tiny"));
-    expect(locate("some/path")).toBe("some/path");
-    expect([labelAt(snapshot("tiny")), labelAt("out/sft/"), hubNameAt(snapshot("tiny"))]).toEqual([
-      "tiny",
-      "sft",
-      "org/tiny",
-    ]);
+    const [adapter, tiny] = [await locateModel("org/adapter", "model", {}), await locateModel("org/tiny", "tokenizer", {})];
+    expect([adapter.path, tiny.path]).toEqual([snapshot("adapter"), snapshot("tiny")]);
+    const own = await locateModel("out/sft/", "model", {});
+    expect([labelOf(tiny), labelOf(own), savedName(tiny)]).toEqual(["tiny", "sft", "org/tiny"]);
     const asked = hub.requests.length;
-    const paths = { model_name_or_path: folder, tokenizer_name_or_path: "builtin:world" };
-    expect(await locateModels(sftOptions, paths, context)).toEqual(paths);
+    expect((await locateModel(folder, "model", {})).path).toBe(folder);
     // In a folder that exists a name is a path, whether or not it is there.
-    const missing = { model_name_or_path: "src/nothing" };
-    expect(await locateModels(sftOptions, missing, context)).toEqual(missing);
+    expect((await locateModel("src/nothing", "model", {})).path).toBe("src/nothing");
     expect(hub.requests.length).toBe(asked);
-    await expect(locateModels(sftOptions, { model_name_or_path: "org/none", offline: true }, context)).rejects.toThrow(
-      /three ways/,
-    );
-    await expect(
-      locateModels(sftOptions, { model_name_or_path: "org/tiny", model_revision: "../x" }, context),
-    ).resolves.toEqual({ model_name_or_path: "org/tiny", model_revision: "../x" });
+    await expect(locateModel("org/none", "model", { offline: true })).rejects.toThrow(/three ways/);
+    // What is no revision makes the text no name of the hub: it is a path.
+    expect((await locateModel("org/tiny", "model", { modelRevision: "../x" })).path).toBe("org/tiny");
   });
 
   it("bring their chat template, which is saved beside a model", async () => {
     const tokenizer = await open();
     expect(tokenizer.chatTemplate?.source).toBe(TEMPLATE);
     expect(tokenizerFiles(tokenizer)["chat_template.jinja"]).toBe(TEMPLATE);
-    const files = await diskFiles();
     const own = join(folder, "own");
     await mkdir(own, { recursive: true });
     await writeFile(join(own, "tokenizer.json"), tokenizerJson);
@@ -147,17 +103,17 @@ describe("models by name", () => {
       join(own, "tokenizer_config.json"),
       JSON.stringify({ ...world.configJson, chat_template: "in config" }),
     );
-    const inConfig = await openTokenizer(files, own);
+    const inConfig = await openTokenizer(own);
     expect(inConfig.chatTemplate?.source).toBe("in config");
     expect(tokenizerFiles(inConfig)["chat_template.jinja"]).toBeUndefined();
     await writeFile(join(own, "other.jinja"), "{{ messages[0].content }}");
-    const given = await openTokenizer(files, own, join(own, "other.jinja"));
+    const given = await openTokenizer(own, { chatTemplatePath: join(own, "other.jinja") });
     expect(given.chatTemplate?.render([{ role: "user", content: "x" }])).toBe("x");
     // One that is broken hurts nobody who does not use it.
     await writeFile(join(own, "chat_template.jinja"), "{% if %}");
-    const broken = await openTokenizer(files, own);
+    const broken = await openTokenizer(own);
     expect(() => broken.chatTemplate?.render([])).toThrow(/chat_template.jinja: not a chat template/);
-    await expect(openTokenizer(files, own, join(own, "none.jinja"))).rejects.toThrow(/chat_template_path names a file/);
+    await expect(openTokenizer(own, { chatTemplatePath: join(own, "none.jinja") })).rejects.toThrow(/chat_template_path names a file/);
   });
 });
 
@@ -166,7 +122,7 @@ describe("datasets by name", () => {
 
   it("are written by the model's chat template", async () => {
     const tokenizer = await open();
-    const { train, eval: test } = await sftData(choice, tokenizer, { maxLength: 100, all: false }, terminal);
+    const { train, eval: test } = await talks().sequences(tokenizer, { maxLength: 100 });
     expect(train.map(({ ids }) => text(ids))).toEqual([
       "\nuser: a boy\nassistant: had a cat<|endoftext|>\nuser: and\nassistant: a dog<|endoftext|>",
       "\nuser: a girl\nassistant: had a bird<|endoftext|>",
@@ -177,17 +133,16 @@ describe("datasets by name", () => {
 
   it("are learned wherever the assistant speaks", async () => {
     const tokenizer = await open();
-    const { train } = await sftData(choice, tokenizer, { maxLength: 100, all: false, allAnswers: true }, terminal);
+    const { train } = await talks().sequences(tokenizer, { maxLength: 100, assistantOnlyLoss: true });
     const learned = ({ ids, learned }: (typeof train)[number]) => text(ids.filter((_, i) => learned?.[i] === 1));
     expect(train.map(learned)).toEqual([" had a cat<|endoftext|> a dog<|endoftext|>", " had a bird<|endoftext|>"]);
-    const { train: plain } = await sftData(
-      { ...choice, template: "plain" },
-      tokenizer,
-      { maxLength: 100, all: false, allAnswers: true },
-      terminal,
-    );
+    const { train: plain } = await talks({ template: "plain" }).sequences(tokenizer, {
+      maxLength: 100,
+      assistantOnlyLoss: true,
+    });
     expect(learned(plain[0])).toBe(" had a cat a dog<|endoftext|>");
-    await expect(sftData(choice, tokenizer, { maxLength: 4, all: false, allAnswers: true }, terminal)).rejects.toThrow(
+    const short = talks().sequences(tokenizer, { maxLength: 4, assistantOnlyLoss: true });
+    await expect(short.then(({ train }) => train)).rejects.toThrow(
       /the assistant says nothing within the first 4 tokens/,
     );
   });
@@ -200,32 +155,27 @@ describe("datasets by name", () => {
       { chosen: talk("a girl", "had"), rejected: talk("a girl", "ran"), prompt: null },
     ];
     await writeFile(file, lines(pairs.slice(0, 1)));
-    const { train } = await pairData(
-      { ...choice, dataset_name: file, dataset_test_split: null },
-      tokenizer,
-      { maxLength: 50 },
-      terminal,
-    );
+    const { train } = await openDataset(file).pairs(tokenizer, { maxLength: 50 });
     expect([text(train[0].chosen), text(train[0].rejected)]).toEqual([
       "\nuser: a boy\nassistant: had<|endoftext|>",
       "\nuser: a boy\nassistant: ran<|endoftext|>",
     ]);
     await writeFile(file, lines(pairs.slice(1)));
-    const given = { ...choice, dataset_name: file, dataset_test_split: null };
+    const prompts = async (options: object, own = tokenizer) => (await openDataset(file, options).prompts(own, room)).train;
     const room = { context: 50, response: 10 };
-    expect((await promptData(given, "train", tokenizer, room, terminal)).map((prompt) => prompt.text)).toEqual([
+    expect((await prompts({})).map((prompt) => prompt.text)).toEqual([
       "\nuser: a girl\nassistant:",
     ]);
     await writeFile(file, lines([{ prompt: "a boy" }]));
-    expect((await promptData({ ...given, template: "chat" }, "train", tokenizer, room, terminal))[0].text).toBe(
+    expect((await prompts({ template: "chat" }))[0].text).toBe(
       "\nuser: a boy\nassistant:",
     );
-    await expect(promptData({ ...given, template: "chat" }, "train", world, room, terminal)).rejects.toThrow(
+    await expect(prompts({ template: "chat" }, world)).rejects.toThrow(
       /needs a model with a chat template; give one with chat_template_path/,
     );
-    expect((await promptData(given, "train", tokenizer, room, terminal))[0].text).toBe("a boy");
+    expect((await prompts({}))[0].text).toBe("a boy");
     expect(
-      await textData({ dataset_name: "org/talks", test_size: 0, template: "auto", max_train_samples: 1 }, terminal),
+      await openDataset("org/talks", { maxTrainSamples: 1 }).texts(),
     ).toEqual(["\n\nHuman: a boy\n\nAssistant: had a cat\n\nHuman: and\n\nAssistant: a dog"]);
   });
 
@@ -237,20 +187,16 @@ describe("datasets by name", () => {
       template,
       "{% if tools %}{{ tools[0].name }}{% endif %}{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{{ m.content }}{% endfor %}",
     );
-    const withTools = await openTokenizer(
-      await diskFiles(),
-      join(folder, "hub", "models--org--tiny", "snapshots", commit),
-      template,
-    );
-    const given = { ...choice, dataset_name: file, dataset_test_split: null };
+    const withTools = await openTokenizer(join(folder, "hub", "models--org--tiny", "snapshots", commit), { chatTemplatePath: template });
     await writeFile(file, lines([{ prompt: talk("a", "b"), tools: JSON.stringify([{ name: "look" }]) }]));
     const room = { context: 50, response: 10 };
-    expect((await promptData(given, "train", withTools, room, terminal))[0].text).toBe("lookab");
+    const prompts = async (own: typeof tokenizer, options = {}) => (await openDataset(file, options).prompts(own, room)).train;
+    expect((await prompts(withTools))[0].text).toBe("lookab");
     await writeFile(file, lines([{ prompt: [{ role: "tool", content: "x", name: null }] }]));
-    await expect(promptData(given, "train", withTools, room, terminal)).rejects.toThrow(
+    await expect(prompts(withTools)).rejects.toThrow(
       /tools.jsonl:1: .*tools.jinja: the chat template fails at message 1 \("tool"\): no tools/,
     );
-    await expect(promptData({ ...given, template: "plain" }, "train", tokenizer, room, terminal)).rejects.toThrow(
+    await expect(prompts(tokenizer, { template: "plain" })).rejects.toThrow(
       /message 1 has role "tool"; without a chat template/,
     );
     expect(await readFile(file, "utf8")).toContain("null");

@@ -1,12 +1,13 @@
 /** The stages of online iterative DPO through the program, with servers that fail. */
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
+import { scoreSequences } from "../../src/rlhf/scores.ts";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
 import { shardOf } from "../../src/cli/verbs/generate-jobs.ts";
 import { goldReward, worldPrompts } from "../../src/data/world.ts";
@@ -16,7 +17,6 @@ import { pairFiles } from "../../src/rlhf/pairwise/folder.ts";
 import { PairPreferenceModel } from "../../src/rlhf/pairwise/model.ts";
 import { PairWriter } from "../../src/rlhf/pairwise/template.ts";
 import { roundRobin } from "../../src/rlhf/pairwise/tournament.ts";
-import { scoreSequences } from "../../src/rlhf/reward/scores.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { gpuReady } from "../helpers.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";

@@ -31,7 +31,7 @@ const text = async (files: Files, name: string) =>
   new TextDecoder().decode((await files.read(`out/${name}`)) ?? new Uint8Array());
 
 async function log(files: Files, events: TrainEvent[]): Promise<void> {
-  const writer = new RunLog(files, "out", { logging_steps: 5, save_steps: 2 });
+  const writer = new RunLog(files, "out", { loggingSteps: 5, saveSteps: 2 });
   for (const event of events) await writer.add(event);
 }
 

@@ -1,39 +1,43 @@
+import { commandOf, normaliseFlags, readYaml } from "../../src/cli/flags.ts";
+import { nearest } from "../../src/settings/nearest.ts";
+import { expectation } from "../../src/settings/check.ts";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { commandOf, normaliseFlags, readYaml } from "../../src/cli/command.ts";
-import { nearest } from "../../src/cli/nearest.ts";
-import { expectation, options, resolveOptions, schemaOf, type Values } from "../../src/cli/option.ts";
-import { ppoOptions } from "../../src/cli/options/ppo.ts";
+import { methods } from "../../src/open/index.ts";
+import { group, inFile, Later, onCommandLine, type Resolved, schemaOf, settings, snakeCase } from "../../src/settings/index.ts";
 import { type Context, defineVerb } from "../../src/cli/verb.ts";
-import { verbs } from "../../src/cli/verbs/index.ts";
+import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
 import { silentTerminal } from "./terminal.ts";
 
-const group = options("Test");
+const verbs = (await Promise.all(verbNames().map(loadVerb))).filter((verb) => verb !== null);
+
+const test = group("Test");
 const table = {
-  learning_rate: group.float(1e-4, "rate", { min: 0, aliases: ["lr"] }),
-  max_steps: group.int(null, "steps", { min: 1 }),
-  dialect: group.choice(["paddle", "trl"], "paddle", "dialect"),
-  whiten_rewards: group.bool(false, "whiten"),
-  output_dir: group.path("out", "folder"),
-  names: group.list(["a"], "names"),
+  learningRate: test.float(1e-4, "rate", { min: 0, aka: ["lr"] }),
+  maxSteps: test.int(null, "steps", { min: 1 }),
+  flavour: test.choice(["paddle", "trl"], "paddle", "flavour"),
+  whitenRewards: test.bool(false, "whiten"),
+  outputDir: test.path("out", "folder"),
+  names: test.list(["a"], "names"),
 };
 
-const from = (values: Record<string, unknown>) => resolveOptions(table, [{ where: "x.yaml", values }]);
+const record = settings("test", table);
+const from = (values: Record<string, unknown>) => record.resolve([inFile(values, "x.yaml")]);
 
 describe("option values", () => {
   it("come from defaults, then each source in turn", () => {
     const sources = [
-      { where: "x.yaml", values: { learning_rate: 0.5, max_steps: 3 } },
-      { where: "command line", values: { learning_rate: "0.25" } },
+      inFile({ learning_rate: 0.5, max_steps: 3 }, "x.yaml"),
+      onCommandLine({ learning_rate: "0.25" }),
     ];
-    expect(resolveOptions(table, sources)).toEqual({
-      learning_rate: 0.25,
-      max_steps: 3,
-      dialect: "paddle",
-      whiten_rewards: false,
-      output_dir: "out",
+    expect({ ...record.resolve(sources) }).toMatchObject({
+      learningRate: 0.25,
+      maxSteps: 3,
+      flavour: "paddle",
+      whitenRewards: false,
+      outputDir: "out",
       names: ["a"],
     });
   });
@@ -42,29 +46,29 @@ describe("option values", () => {
     expect(
       from({ learning_rate: "2e-5", max_steps: "1e3", whiten_rewards: "True", names: "b, c", output_dir: 2024 }),
     ).toMatchObject({
-      learning_rate: 2e-5,
-      max_steps: 1000,
-      whiten_rewards: true,
+      learningRate: 2e-5,
+      maxSteps: 1000,
+      whitenRewards: true,
       names: ["b", "c"],
-      output_dir: "2024",
+      outputDir: "2024",
     });
-    expect(from({ max_steps: "none" }).max_steps).toBeNull();
+    expect(from({ max_steps: "none" }).maxSteps).toBeNull();
   });
 
   it("take hyphens and other spellings", () => {
-    expect(from({ "max-steps": 2, lr: 1 })).toMatchObject({ max_steps: 2, learning_rate: 1 });
-    expect(() => from({ lr: 1, learning_rate: 2 })).toThrow('x.yaml: "lr" and "learning_rate" are the same option');
+    expect(from({ "max-steps": 2, lr: 1 })).toMatchObject({ maxSteps: 2, learningRate: 1 });
+    expect(() => from({ lr: 1, learning_rate: 2 })).toThrow("lr in x.yaml and learning_rate in x.yaml are the same option");
   });
 
   it.each([
-    [{ learning_rat: 1 }, 'x.yaml: unknown option "learning_rat" (did you mean "learning_rate"?)'],
-    [{ qqqqqqqqqqqqq: 1 }, 'x.yaml: unknown option "qqqqqqqqqqqqq"'],
-    [{ learning_rate: -1 }, "x.yaml: learning_rate must be a number of at least 0, not -1"],
-    [{ learning_rate: "fast" }, 'x.yaml: learning_rate must be a number of at least 0, not "fast"'],
-    [{ max_steps: 1.5 }, "x.yaml: max_steps must be a whole number of at least 1, or none, not 1.5"],
-    [{ dialect: "safe" }, 'x.yaml: dialect must be one of paddle, trl, not "safe"'],
-    [{ whiten_rewards: "maybe" }, 'x.yaml: whiten_rewards must be true or false, not "maybe"'],
-    [{ output_dir: null }, "x.yaml: output_dir must be a path, not null"],
+    [{ learning_rat: 1 }, 'there is no option learning_rat in x.yaml (did you mean "learning_rate"?)'],
+    [{ qqqqqqqqqqqqq: 1 }, "there is no option qqqqqqqqqqqqq in x.yaml"],
+    [{ learning_rate: -1 }, "learning_rate in x.yaml must be a number of at least 0, not -1"],
+    [{ learning_rate: "fast" }, 'learning_rate in x.yaml must be a number of at least 0, not "fast"'],
+    [{ max_steps: 1.5 }, "max_steps in x.yaml must be a whole number of at least 1, or none, not 1.5"],
+    [{ flavour: "safe" }, 'flavour in x.yaml must be one of paddle, trl, not "safe"'],
+    [{ whiten_rewards: "maybe" }, 'whiten_rewards in x.yaml must be true or false, not "maybe"'],
+    [{ output_dir: null }, "output_dir in x.yaml must be a path, not null"],
   ])("%j is refused", (values, message) => {
     expect(() => from(values)).toThrow(message);
   });
@@ -75,28 +79,28 @@ describe("option values", () => {
   });
 
   it("name the option that is required and not set", () => {
-    const needy = { model: group.path(null, "model", { required: true }) };
-    expect(() => resolveOptions(needy, [])).toThrow("model is not set: pass --model");
+    const needy = settings("needy", { model: test.path(null, "model", { required: true }) });
+    expect(() => needy.resolve([onCommandLine({})])).toThrow("--model is not set");
   });
 });
 
 describe("the tables", () => {
-  for (const { name, options: entries } of verbs) {
+  for (const { name, settings: entries } of verbs) {
     it(`of ${name} has good defaults, names and words`, () => {
       const seen = new Set<string>();
-      for (const [key, option] of Object.entries(entries)) {
-        for (const spelling of [key, ...(option.aliases ?? [])]) {
+      for (const [key, option] of Object.entries(entries.table)) {
+        for (const spelling of [snakeCase(key), ...(option.aka ?? [])]) {
           expect(spelling).toMatch(/^[a-z][a-z0-9_]*$/);
           expect(seen).not.toContain(spelling);
           seen.add(spelling);
         }
-        if (option.default !== null)
-          expect(() =>
-            resolveOptions({ [key]: option }, [{ where: "x", values: { [key]: option.default } }]),
-          ).not.toThrow();
+        if (option.default !== null && !(option.default instanceof Later)) {
+          const { default: value } = option;
+          expect(() => settings("x", { [key]: option }).resolve([inFile({ [key]: value }, "x")])).not.toThrow();
+        }
         expect(schemaOf(option)).toBeDefined();
         expect(expectation(option)).not.toBe("");
-        expect(option.description).toMatch(/^[A-Z].*[^.]$/);
+        expect(option.help).toMatch(/^[A-Z].*[^.]$/);
       }
     });
   }
@@ -124,12 +128,12 @@ describe("a command", () => {
   });
   afterEach(() => rm(dir, { recursive: true }));
 
-  async function parse(...words: string[]): Promise<Values<typeof table>> {
-    let got: Values<typeof table> | null = null;
+  async function parse(...words: string[]): Promise<Resolved<typeof table>> {
+    let got: Resolved<typeof table> | null = null;
     const verb = defineVerb({
       name: "test",
       summary: "Test",
-      options: table,
+      settings: record,
       examples: [],
       run: async (values) => {
         got = values;
@@ -151,9 +155,9 @@ describe("a command", () => {
     const config = join(dir, "c.yaml");
     await writeFile(config, "learning_rate: 2e-5\nmax_steps: 7\n");
     expect(await parse("--config", config, "--lr", "3", "--whiten-rewards")).toMatchObject({
-      learning_rate: 3,
-      max_steps: 7,
-      whiten_rewards: true,
+      learningRate: 3,
+      maxSteps: 7,
+      whitenRewards: true,
     });
   });
 
@@ -161,7 +165,7 @@ describe("a command", () => {
     const config = join(dir, "c.yaml");
     await writeFile(config, "max_step: 7\n");
     await expect(parse("--config", config)).rejects.toThrow(
-      `${config}: unknown option "max_step" (did you mean "max_steps"?)`,
+      `there is no option max_step in ${config} line 1 (did you mean "max_steps"?)`,
     );
   });
 
@@ -178,7 +182,7 @@ describe("a command", () => {
     const verb = defineVerb({
       name: "test",
       summary: "Test",
-      options: ppoOptions,
+      settings: methods.ppo.settings,
       examples: ["webrlhf ppo"],
       run: async () => {},
     });

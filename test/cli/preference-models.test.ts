@@ -1,11 +1,12 @@
 /** Pair-preference and multi-objective models from the command line: trained, evaluated, used as rewards; what is refused. */
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
+import { withModels } from "../../src/open/models.ts";
+import { ModelOpener } from "../../src/open/opener.ts";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { heldOut } from "../../src/cli/data/datasets.ts";
-import { tokenizerFiles, withModels } from "../../src/cli/models/models.ts";
-import { ModelOpener } from "../../src/cli/models/opener.ts";
+import { openDataset } from "../../src/open/index.ts";
 import { main } from "../../src/cli/program.ts";
 import { openPairScorer } from "../../src/cli/verbs/evaluate-pairs.ts";
 import { openDevice } from "../../src/gpu/device.ts";
@@ -104,12 +105,10 @@ describe("multi-objective", () => {
     await writeFile(at("pair.jsonl"), JSON.stringify(pair));
     await succeed("score", at("pair.jsonl"), ...judge, ...cut, "--output_file", at("scored.jsonl"));
     const { chosen_score, rejected_score } = JSON.parse(await readFile(at("scored.jsonl"), "utf8"));
-    const files = await diskFiles();
-    const opener = new ModelOpener(files, {});
-    const length = { maxLength: 16, truncationSide: "left" } as const;
-    const pairScorer = await openPairScorer(files, opener, at("gated"), length, silentTerminal());
-    const choice = { dataset_name: at("pair.jsonl"), test_size: 0, template: "auto", long_prompts: "error" } as const;
-    const [judged] = await withModels(opener.opened, () => pairScorer(heldOut({ ...choice, seed: 1 }, null)));
+    const opener = new ModelOpener();
+    const pairScorer = await openPairScorer(opener, at("gated"), { maxLength: 16 }, { truncationSide: "left" });
+    const held = openDataset(at("pair.jsonl")).heldOut(null);
+    const [judged] = await withModels(opener.opened, () => pairScorer(held));
     expect(judged.chosen).toBeCloseTo(chosen_score, 5);
     expect(judged.rejected).toBeCloseTo(rejected_score, 5);
     const raft = "raft --num_raft_iteration 1 --raft_batch_size 2 --top_reward_percentage 0.5 --response_length 4";
@@ -139,7 +138,7 @@ describe("multi-objective", () => {
     await writeFile(at("rated.jsonl"), '{"prompt":"Today Tim the cat wanted a hat.","completion":" Tim ran.","x":1}\n');
     const cases: [string, RegExp][] = [
       ["--attribute_weights 1", /attribute_weights has 1 numbers for 3 attributes: merry, kind, long/],
-      ["--attribute_weights 1,2,x", /attribute_weights must be numbers, not "x"/],
+      ["--attribute_weights 1,2,x", /--attribute_weights must be at "x"/],
       ["--attribute_weights 1,1,1 --preference_dataset_name builtin:domains", /without a gate/],
       ["--verbosity_attribute words --max_train_samples 20", /verbosity_attribute words is not one of the attributes/],
       ["--attributes merry,good", /no attribute "good"; there are merry, kind, long/],

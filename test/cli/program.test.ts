@@ -3,8 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { main } from "../../src/cli/program.ts";
-import { verbs } from "../../src/cli/verbs/index.ts";
+import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
+import { snakeCase } from "../../src/settings/index.ts";
 import { silentTerminal } from "./terminal.ts";
+
+const verbs = (await Promise.all(verbNames().map(loadVerb))).filter((verb) => verb !== null);
 
 let dir: string;
 beforeEach(async () => {
@@ -29,7 +32,9 @@ describe("the program", () => {
       expect(help.code).toBe(0);
       expect(help.results).toContain("Examples:");
       for (const example of verb.examples) expect(help.results).toContain(example);
-      for (const option of Object.keys(verb.options)) expect(help.results).toContain(`--${option} `);
+      for (const option of Object.keys(verb.settings.table)) {
+        expect(help.results).toContain(`--${snakeCase(option)} `);
+      }
       // Descriptions are wrapped; a flag with many choices has its line.
       const descriptions = help.results
         .split("Examples:")[0]
@@ -43,21 +48,22 @@ describe("the program", () => {
     for (const verb of verbs) {
       for (const example of verb.examples) {
         const flags = [...example.matchAll(/--([\w-]+)/g)].map((match) => match[1].replaceAll("-", "_"));
-        const aliases = Object.values(verb.options).flatMap((option) => option.aliases ?? []);
-        for (const flag of flags) expect([...Object.keys(verb.options), ...aliases, "config"]).toContain(flag);
+        const { table } = verb.settings;
+        const names = Object.entries(table).flatMap(([name, { aka }]) => [snakeCase(name), ...(aka ?? [])]);
+        for (const flag of flags) expect([...names, "config", "plugin"]).toContain(flag);
       }
     }
   });
 
   it.each([
-    [["sft", "--learning_rate", "fast"], "error: command line: learning_rate must be a number of at least 0"],
+    [["sft", "--learning_rate", "fast"], "error: --learning_rate must be a number of at least 0"],
     [["sft", "--max-stepz", "3"], "error: unknown option '--max_stepz'\n(Did you mean --max_steps?)"],
     [["trian"], "error: unknown command 'trian'"],
-    [["reward"], "error: model_name_or_path is not set: pass --model_name_or_path"],
+    [["reward"], "error: --model_name_or_path is not set"],
     [["sft", "--config", "nowhere.yaml"], "error: nowhere.yaml: cannot be read (ENOENT)"],
     [["run", "nowhere.yaml"], "error: nowhere.yaml: there is no such recipe"],
     [["report", "nowhere"], "error: nowhere: no training run in here"],
-    [["tokenizer", "train"], "error: dataset_name is not set"],
+    [["tokenizer", "train"], "error: --dataset_name is not set"],
     [["tokenizer", "train", "--dataset_name", "nowhere.jsonl"], "nowhere.jsonl"],
   ])("%j gives one clear error and exit code 1", async (words, message) => {
     const { code, text } = await run(...words);
@@ -70,7 +76,7 @@ describe("the program", () => {
     const file = join(dir, "ppo.yaml");
     await writeFile(file, "kl_coff: 0.1\n");
     expect((await run("ppo", "--config", file)).text).toBe(
-      `error: ${file}: unknown option "kl_coff" (did you mean "kl_coef"?)\n`,
+      `error: there is no option kl_coff in ${file} line 1 (did you mean "kl_coef"?)\n`,
     );
   });
 

@@ -1,8 +1,8 @@
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
 import { worldPrompts } from "../../src/data/world.ts";
 import { CausalLM } from "../../src/nn/models.ts";

@@ -3,18 +3,19 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { options } from "../../src/cli/option.ts";
 import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
 import { defineVerb, type Verb } from "../../src/cli/verb.ts";
 import { runRecipe, variableFlags } from "../../src/cli/verbs/run.ts";
+import { registerVerb } from "../../src/cli/verbs/index.ts";
+import { group, settings } from "../../src/settings/index.ts";
 import { silentTerminal } from "./terminal.ts";
 
-const group = options("Test");
-const table = {
-  input: group.path(null, "Input"),
-  steps: group.int(1, "Steps", { min: 1 }),
-  output_dir: group.path("out", "Folder"),
-};
+const test = group("Test");
+const table = settings("make", {
+  input: test.path(null, "Input"),
+  steps: test.int(1, "Steps", { min: 1 }),
+  outputDir: test.path("out", "Folder"),
+});
 
 const recipe = {
   name: "demo",
@@ -39,15 +40,15 @@ describe("a recipe", () => {
   it("gives each stage its folder, its values and its inputs", () => {
     const { outputDir, stages } = resolve(recipe, { vars: { train: "pairs.jsonl" } });
     expect(outputDir).toBe("runs/demo");
-    expect(stages.map((stage) => [stage.name, stage.outputDir, stage.options, stage.inputs])).toEqual([
-      ["first", "runs/demo/first", { input: "pairs.jsonl", steps: 3, output_dir: "runs/demo/first" }, []],
+    expect(stages.map((stage) => [stage.name, stage.outputDir, stage.options, stage.inputs])).toMatchObject([
+      ["first", "runs/demo/first", { input: "pairs.jsonl", steps: 3, outputDir: "runs/demo/first" }, []],
       [
         "second",
         "runs/demo/second",
-        { input: "runs/demo/first/model", steps: 1, output_dir: "runs/demo/second" },
+        { input: "runs/demo/first/model", steps: 1, outputDir: "runs/demo/second" },
         ["first"],
       ],
-      ["alone", "runs/demo/alone", { input: null, steps: 1, output_dir: "runs/demo/alone" }, []],
+      ["alone", "runs/demo/alone", { input: null, steps: 1, outputDir: "runs/demo/alone" }, []],
     ]);
     expect(stages[1].portable.input).toBe("${output_dir}/first/model");
   });
@@ -68,7 +69,7 @@ describe("a recipe", () => {
     [
       {},
       { vars: { train: "x" }, set: ["alone.step=2"] },
-      'stage "alone": unknown option "step" (did you mean "steps"?)',
+      'there is no option step in stage "alone" of demo.yaml (did you mean "steps"?)',
     ],
     [{}, { set: ["nonsense"] }, "--set nonsense: write key=value"],
     [{ stages: [{ name: "a", verb: "mak" }] }, {}, 'stage "a": there is no verb "mak" (did you mean "make"?)'],
@@ -126,11 +127,11 @@ describe("running a recipe", () => {
     const make: Verb = defineVerb({
       name: "make",
       summary: "Make",
-      options: table,
+      settings: table,
       examples: [],
       async run(values, { label, resume }) {
         calls.push(`${label} ${values.steps}${resume ? " resumed" : ""}`);
-        await writeFile(join(values.output_dir, "checkpoint-1"), "");
+        await writeFile(join(values.outputDir, "checkpoint-1"), "");
         if (label === flags.failing) throw new Error("broken");
       },
     });
@@ -140,7 +141,8 @@ describe("running a recipe", () => {
     const terminal = silentTerminal();
     const context = { terminal, signal: new AbortController().signal, label: "run", resume: false };
     const vars = { train: join(dir, "train.jsonl"), ...flags.vars };
-    await runRecipe(file, [make], { vars, set: flags.set, force: flags.force }, context).catch((error: Error) =>
+    registerVerb(make);
+    await runRecipe(file, { vars, set: flags.set, force: flags.force }, context).catch((error: Error) =>
       calls.push(error.message),
     );
     return calls;
@@ -174,7 +176,7 @@ describe("running a recipe", () => {
 
   it("checks every option before anything runs", async () => {
     expect(await run({ set: ["alone.steps=0"] })).toEqual([
-      expect.stringContaining("steps must be a whole number of at least 1"),
+      expect.stringMatching(/^steps in stage "alone" of .*demo.yaml must be a whole number of at least 1, not "0"$/),
     ]);
   });
 });

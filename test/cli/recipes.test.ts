@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
-import { verbs } from "../../src/cli/verbs/index.ts";
+import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
 
 const folder = fileURLToPath(new URL("../../recipes", import.meta.url));
 const recipes = readdirSync(folder, { recursive: true })
@@ -13,13 +13,13 @@ const recipes = readdirSync(folder, { recursive: true })
   .filter((file) => file.endsWith(".yaml"));
 
 describe("shipped recipes", () => {
-  it.each(recipes)("%s", (file) => {
+  it.each(recipes)("%s", async (file) => {
+    const verbs = new Map(await Promise.all(verbNames().map(async (name) => [name, await loadVerb(name)] as const)));
     const recipe = parseRecipe(file, parse(readFileSync(join(folder, file), "utf8"), { merge: true }));
     const missing = Object.entries(recipe.vars ?? {}).filter(([, value]) => value === null);
     const vars = Object.fromEntries(missing.map(([name]) => [name, "given"]));
-    const tableOf = (name: string) => verbs.find((verb) => verb.name === name)?.options ?? null;
-    const names = verbs.map((verb) => verb.name);
-    const { stages } = resolveRecipe(recipe, folder, tableOf, names, { vars });
+    const settingsOf = (name: string) => verbs.get(name)?.settings ?? null;
+    const { stages } = resolveRecipe(recipe, folder, settingsOf, verbNames(), { vars });
     expect(stages.map((stage) => stage.name)).toEqual(recipe.stages.map((stage) => stage.name));
   });
 });

@@ -1,16 +1,16 @@
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
+import { type Response } from "../../src/rlhf/sampler.ts";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models/models.ts";
 import { main } from "../../src/cli/program.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
 import { type HttpRewardOptions, httpReward } from "../../src/rlhf/reward/endpoint.ts";
-import type { Response } from "../../src/rlhf/rollout.ts";
 import { isUserError } from "../../src/runtime/errors.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { gpuReady } from "../helpers.ts";
@@ -48,7 +48,7 @@ const quick: HttpRewardOptions = { backoffMs: 1, timeoutMs: 10_000 };
 /** What asking for three rewards fails with, when the server answers with `text`. */
 async function failure(text: string, status = 200, options: HttpRewardOptions = {}): Promise<string> {
   const url = await serve((_, response) => response.writeHead(status).end(text));
-  const error = await httpReward(url, { ...quick, ...options })(responses(3)).catch((e: unknown) => e);
+  const error = await Promise.resolve(httpReward(url, { ...quick, ...options })(responses(3))).catch((e: unknown) => e);
   expect(isUserError(error)).toBe(true);
   return (error as Error).message.replaceAll(url, "URL");
 }

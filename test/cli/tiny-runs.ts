@@ -1,31 +1,24 @@
 /** Real runs of every trainer on a tiny model, and the most memory that they hold. */
+import { trainGrpo } from "../../src/rlhf/grpo.ts";
+import { trainReinforce } from "../../src/rlhf/reinforce.ts";
+import { trainRloo } from "../../src/rlhf/rloo.ts";
+import { trainIteratively } from "../../src/rlhf/iterate.ts";
+import { trainPpo } from "../../src/rlhf/ppo.ts";
+import { trainCpo } from "../../src/rlhf/cpo.ts";
+import { trainDpo } from "../../src/rlhf/dpo.ts";
+import { trainKto } from "../../src/rlhf/kto.ts";
+import { trainOrpo } from "../../src/rlhf/orpo.ts";
+import { trainRaft } from "../../src/rlhf/raft.ts";
+import { trainCost, trainReward } from "../../src/rlhf/reward.ts";
+import { modelReward } from "../../src/rlhf/rewards.ts";
 import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
-import type { MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
+import { type MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
 import { caps, closeDevice, device, openDevice } from "../../src/gpu/device.ts";
 import { decoderConfig } from "../../src/nn/config.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import { grpoDefaults, trainGrpo } from "../../src/rlhf/critic-free/grpo.ts";
-import { reinforceDefaults, trainReinforce } from "../../src/rlhf/critic-free/reinforce.ts";
-import { rlooDefaults, trainRloo } from "../../src/rlhf/critic-free/rloo.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
-import { judgeByReward } from "../../src/rlhf/iterate/annotate.ts";
-import { trainIteratively } from "../../src/rlhf/iterate/iterate.ts";
-import { responseOf } from "../../src/rlhf/iterate/iteration.ts";
-import { pairDefaults } from "../../src/rlhf/iterate/pairs.ts";
+import { type TrainEvent } from "../../src/rlhf/events.ts";
 import { trainPairwise } from "../../src/rlhf/pairwise/train.ts";
-import { ppoDefaults } from "../../src/rlhf/ppo/options.ts";
-import { trainPpo } from "../../src/rlhf/ppo/ppo.ts";
-import { trainCpo } from "../../src/rlhf/preference/cpo.ts";
-import { dpoDefaults, trainDpo } from "../../src/rlhf/preference/dpo.ts";
-import { trainKto } from "../../src/rlhf/preference/kto.ts";
-import { trainOrpo } from "../../src/rlhf/preference/orpo.ts";
-import { precomputeReference } from "../../src/rlhf/preference/reference.ts";
-import { raftDefaults } from "../../src/rlhf/raft/options.ts";
-import { trainRaft } from "../../src/rlhf/raft/raft.ts";
-import { trainReward } from "../../src/rlhf/reward/reward.ts";
-import { modelReward } from "../../src/rlhf/rollout.ts";
 import { trainSft } from "../../src/rlhf/sft.ts";
-import { trainingDefaults } from "../../src/rlhf/training.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
 import { tokenizer } from "../rlhf/tiny.ts";
 
@@ -132,18 +125,16 @@ async function toTheEnd(events: AsyncGenerator<TrainEvent>): Promise<void> {
 /** Two steps (rollouts, iterations) of the plan's trainer. */
 async function reallyRun(p: MemoryPlan): Promise<void> {
   const common = {
-    ...trainingDefaults,
     maxSteps: 2,
-    batchSize: p.batchSize,
-    accumulation: p.accumulation,
+    perDeviceTrainBatchSize: p.batchSize,
+    gradientAccumulationSteps: p.accumulation,
     learningRate: 1e-4,
-    fp16: p.half,
   };
-  const pairs = { ...common, ...p.dpo, train: many(12, pair) };
+  const half = { ...common, fp16: p.half };
+  const pairs = { train: many(12, pair) };
   if (p.stage === "reward" || p.stage === "cost") {
     const model = new ScoreModel(p.config).initialize(1);
-    model.scoring.type = p.stage;
-    return toTheEnd(trainReward(model, pairs));
+    return toTheEnd((p.stage === "cost" ? trainCost : trainReward)({ model }, pairs, half));
   }
   const base = new CausalLM(p.config, "base").initialize(1);
   base.gradientCheckpointing = p.checkpointing;
@@ -157,27 +148,27 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
   });
   switch (p.stage) {
     case "sft":
-      return toTheEnd(trainSft(policy, { ...common, train: many(12, (i) => ({ ...example(i), promptLength: 0 })) }));
+      return toTheEnd(trainSft({ policy }, { train: many(12, (i) => ({ ...example(i), promptLength: 0 })) }, half));
     case "pairwise":
-      return toTheEnd(trainPairwise(policy, { ...common, train: many(12, answers), answers: [5, 6] }));
+      return toTheEnd(trainPairwise({ policy, writer: { letters: [5, 6], idOf: () => 7 } }, { train: many(12, answers) }, half));
     case "orpo":
-      return toTheEnd(trainOrpo(policy, pairs));
+      return toTheEnd(trainOrpo({ policy }, pairs, half));
     case "cpo":
-      return toTheEnd(trainCpo(policy, pairs));
+      return toTheEnd(trainCpo({ policy }, pairs, half));
     case "kto": {
       const train = many(12, (i) => ({ ...example(i), label: i % 2 === 0 }));
-      return toTheEnd(trainKto({ policy, reference: referenceOf() as CausalLM }, { ...common, train }));
+      return toTheEnd(trainKto({ policy, reference: referenceOf() as CausalLM }, { train }, half));
     }
     case "dpo": {
       const model = referenceOf();
-      if (!p.precompute) return toTheEnd(trainDpo({ policy, reference: model as CausalLM }, pairs));
-      const train = await precomputeReference(model ?? policy, many(64, pair));
-      return toTheEnd(trainDpo({ policy, reference: "precomputed" }, { ...pairs, train }));
+      const measured = { ...half, ...p.dpo, precomputeRefLogProbs: p.precompute };
+      const train = many(p.precompute ? 64 : 12, pair);
+      return toTheEnd(trainDpo({ policy, ...(model && { reference: model }) }, { train }, measured));
     }
     case "raft": {
-      const inputs = { model: policy, reference: referenceOf() as CausalLM, reward: modelReward(scorer(3)) };
-      const sizes = { raftBatchSize: 8, topRewardPercentage: 0.5, responseLength: p.responseLength, epochs: 1 };
-      return toTheEnd(trainRaft({ ...inputs, tokenizer, prompts }, { ...raftDefaults, ...common, ...sizes }));
+      const models = { policy, reference: referenceOf() as CausalLM, rewards: modelReward(scorer(3)), tokenizer };
+      const sizes = { raftBatchSize: 8, topRewardPercentage: 0.5, responseLength: p.responseLength, numTrainEpochs: 1 };
+      return toTheEnd(trainRaft(models, { train: prompts }, { ...common, ...sizes }));
     }
     case "ppo":
       return ppo(p, policy, another, scorer);
@@ -185,63 +176,58 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
       return iterate(p, policy, referenceOf() as CausalLM, scorer(3));
     default: {
       const rewards = Object.fromEntries(many(p.rewardModels, (i) => [`reward ${i}`, modelReward(scorer(3 + i))]));
-      const inputs = { actor: policy, reference: referenceOf(), rewards, tokenizer, prompts };
-      const beta = inputs.reference ? 0.1 : 0;
-      const sizes = { promptsPerRollout: p.prompts, samplesPerPrompt: p.samples, responseLength: p.responseLength };
-      const own = { ...common, ...sizes, beta, epochs: 1 };
-      if (p.stage === "grpo") return toTheEnd(trainGrpo(inputs, { ...grpoDefaults, ...own }));
-      if (p.stage === "rloo") return toTheEnd(trainRloo(inputs, { ...rlooDefaults, ...own }));
-      return toTheEnd(trainReinforce(inputs, { ...reinforceDefaults, ...own }));
+      const models = { policy, reference: referenceOf(), rewards, tokenizer };
+      const data = { train: prompts };
+      const sizes = { generationBatchSize: p.prompts * p.samples, numGenerations: p.samples, responseLength: p.responseLength };
+      const own = { ...common, ...sizes, beta: models.reference ? 0.1 : 0 };
+      if (p.stage === "grpo") return toTheEnd(trainGrpo(models, data, own));
+      if (p.stage === "rloo") return toTheEnd(trainRloo(models, data, own));
+      return toTheEnd(trainReinforce(models, data, own));
     }
   }
 }
 
 /** Models go aside as they are opened, as the verb has it. */
-async function ppo(p: MemoryPlan, actor: CausalLM, another: () => CausalLM, scorer: (seed: number) => ScoreModel) {
+async function ppo(p: MemoryPlan, policy: CausalLM, another: () => CausalLM, scorer: (seed: number) => ScoreModel) {
   const average = p.average ? another() : undefined;
-  const reference = p.lora ? (actor.baseModel as CausalLM) : another();
-  const reward = modelReward(scorer(3));
+  const reference = p.lora ? (policy.baseModel as CausalLM) : another();
+  const rewards = modelReward(scorer(3));
   if (p.offload.includes("freeze_model")) await reference.store.resident.evict();
-  if (p.offload.includes("train_model")) for (const model of [actor, average]) await model?.store.resident.evict();
+  if (p.offload.includes("train_model")) for (const model of [policy, average]) await model?.store.resident.evict();
   const critic = scorer(4);
   critic.gradientCheckpointing = p.criticCheckpointing;
   const ptx = many(12, (i) => ({ ids: random(p.ptxLength, i), promptLength: 0 }));
-  const inputs = { actor, reference, reward, critic, ...(average && { average }), ...(p.ptxLength && { ptx }) };
+  const models = { policy, reference, rewards, critic, tokenizer, ...(average && { average }) };
   const options = {
-    ...ppoDefaults(),
     maxSteps: 2,
-    batchSize: p.batchSize,
+    perDeviceTrainBatchSize: p.batchSize,
     learningRate: 1e-4,
-    promptsPerRollout: p.prompts,
-    samplesPerPrompt: p.samples,
+    rolloutBatchSize: p.prompts,
+    numGenerations: p.samples,
     responseLength: p.responseLength,
-    offload: p.offload,
+    offloadLevel: p.offload,
     emaBeta: p.average ? 0.9 : null,
     evalSteps: p.evalExamples > 0 ? 1 : 0,
   };
   const evalPrompts = prompts.slice(0, p.evalExamples);
-  await toTheEnd(trainPpo({ ...inputs, tokenizer, prompts, evalPrompts }, options));
+  const data = { train: prompts, eval: evalPrompts, ...(p.ptxLength > 0 && { ptx }) };
+  await toTheEnd(trainPpo(models, data, options));
 }
 
 async function iterate(p: MemoryPlan, policy: CausalLM, initial: CausalLM, model: ScoreModel) {
-  const judge = judgeByReward(modelReward(model), (row, k) => responseOf(prompts[row.id as number], row, k));
   const options = {
-    ...dpoDefaults,
     ...p.dpo,
     iterations: 2,
     promptsPerIteration: p.prompts,
-    samples: p.samples,
-    temperature: 1,
-    topK: 0,
-    topP: 1,
+    numGenerations: p.samples,
     responseLength: p.responseLength,
     reference: "previous" as const,
-    pairs: pairDefaults,
     showSamples: 0,
-    epochs: 1,
-    batchSize: p.batchSize,
+    numTrainEpochs: 1,
+    perDeviceTrainBatchSize: p.batchSize,
     learningRate: 1e-4,
   };
-  const run = { files: memoryFiles(), path: "out" };
-  await toTheEnd(trainIteratively({ policy, initial, tokenizer, prompts, judge, run }, options));
+  const folder = { files: memoryFiles(), path: "out" };
+  const models = { policy, initial, tokenizer, rewards: modelReward(model) };
+  await toTheEnd(trainIteratively(models, { train: prompts }, options, { folder }));
 }

@@ -1,12 +1,12 @@
 /** What storing a trained model in fewer bits costs, on text it has not seen. */
+import { openTokenizer } from "../../src/open/tokenizer.ts";
 import { beforeAll, describe, expect, it } from "vitest";
-import { openTokenizer } from "../../src/cli/models/models.ts";
 import { worldSftRecords } from "../../src/data/world.ts";
 import { loadCausalLM } from "../../src/nn/pretrained.ts";
 import { pack, predictions } from "../../src/rlhf/batch.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { noGrad, scope } from "../../src/tensor/core.ts";
-import type { QuantizedFormat, WeightFormat } from "../../src/tensor/quantize.ts";
+import { type QuantizedFormat, type WeightFormat } from "../../src/tensor/quantize.ts";
 import { QuantizedWeight } from "../../src/tensor/quantized.ts";
 import { gpuReady } from "../helpers.ts";
 
@@ -17,7 +17,7 @@ const MODEL = "models/world-sft";
 /** Log-probabilities of 1,051 tokens of 64 held-out stories, and the bytes of the weights. */
 async function measure(format: WeightFormat) {
   const files = await diskFiles();
-  const tokenizer = await openTokenizer(files, MODEL);
+  const tokenizer = await openTokenizer(MODEL, { files });
   const sequences = worldSftRecords(64, 7, "test").map(({ prompt, completion }) => {
     const start = [...tokenizer.prefixIds, ...tokenizer.encode(prompt)];
     const end = [...tokenizer.encode(completion), tokenizer.eosId as number];

@@ -1,11 +1,12 @@
 /** Models in fewer bits behind every verb that opens one, and the options that cannot apply. */
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
+import { ModelOpener, type ModelOptions } from "../../src/open/opener.ts";
+import { openReward } from "../../src/open/rewards.ts";
+import { weightFormat } from "../../src/open/precision.ts";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { tokenizerFiles } from "../../src/cli/models/models.ts";
-import { ModelOpener, openReward } from "../../src/cli/models/opener.ts";
-import { weightFormat } from "../../src/cli/models/weight-options.ts";
 import { main } from "../../src/cli/program.ts";
 import { caps } from "../../src/gpu/device.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
@@ -49,24 +50,23 @@ describe("weightFormat", () => {
   it("takes dtype and its short forms, and refuses a contradiction", () => {
     expect(weightFormat({})).toBe("float32");
     expect(weightFormat({ dtype: "bfloat16" })).toBe("bfloat16");
-    expect(weightFormat({ dtype: "int8", load_in_8bit: true })).toBe("int8");
-    expect(weightFormat({ load_in_4bit: true })).toBe("int4");
-    expect(() => weightFormat({ dtype: "bfloat16", load_in_4bit: true })).toThrow(
+    expect(weightFormat({ dtype: "int8", loadIn8bit: true })).toBe("int8");
+    expect(weightFormat({ loadIn4bit: true })).toBe("int4");
+    expect(() => weightFormat({ dtype: "bfloat16", loadIn4bit: true })).toThrow(
       /dtype bfloat16 and load_in_4bit contradict/,
     );
-    expect(() => weightFormat({ load_in_8bit: true, load_in_4bit: true })).toThrow(/contradict/);
+    expect(() => weightFormat({ loadIn8bit: true, loadIn4bit: true })).toThrow(/contradict/);
   });
 });
 
 describe("ModelOpener", () => {
-  const opener = async (choice: ConstructorParameters<typeof ModelOpener>[1]) =>
-    new ModelOpener(await diskFiles(), choice);
+  const opener = async (options: ModelOptions) => new ModelOpener(options);
   const close = (o: ModelOpener) => {
     for (const model of o.opened) model.destroy();
   };
 
   it("keeps bases, references and reward models as asked, and trains adapters in f32", async () => {
-    const o = await opener({ use_peft: true, load_in_4bit: true, reward_model_dtype: "int8" });
+    const o = await opener({ usePeft: true, loadIn4bit: true, rewardModelDtype: "int8" });
     const actor = await o.policy(policy, "actor");
     const reference = await o.frozenPolicy(policy);
     const reward = await o.frozenScorer(judge);
@@ -82,7 +82,7 @@ describe("ModelOpener", () => {
   });
 
   it("keeps the reference of a policy that is trained whole as asked", async () => {
-    const o = await opener({ ref_model_dtype: "bfloat16" });
+    const o = await opener({ refModelDtype: "bfloat16" });
     expect((await o.policy(policy)).store.format).toBe("float32");
     expect((await o.frozenPolicy(policy)).store.format).toBe("bfloat16");
     expect((await o.frozenScorer(judge)).store.format).toBe("float32");
@@ -93,10 +93,10 @@ describe("ModelOpener", () => {
     const whole = await opener({ dtype: "int8" });
     await expect(whole.policy(policy)).rejects.toThrow(/kept as int8, which cannot be trained.*--use_peft/);
     await expect(whole.scorer(judge)).rejects.toThrow(/cannot be trained/);
-    const shared = await opener({ use_peft: true, dtype: "int8", ref_model_dtype: "float32" });
+    const shared = await opener({ usePeft: true, dtype: "int8", refModelDtype: "float32" });
     await shared.policy(policy);
     await expect(shared.frozenPolicy(policy)).rejects.toThrow(/serves several models here and is kept as int8/);
-    await expect(openReward(await opener({ reward_model_dtype: "int4" }), "builtin:world")).rejects.toThrow(
+    await expect(openReward("builtin:world", { rewardModelDtype: "int4" })).rejects.toThrow(
       /builtin:world has no weights/,
     );
     close(shared);

@@ -3,9 +3,6 @@
  * its overlong penalty. Needs a Python with torch, transformers and trl: python3 on the PATH, or the one that WEBRLHF_PYTHON
  * names. Skipped, with the reason, where there is none.
  */
-import { averagingWeights, type LossAveraging } from "../../src/rlhf/advantages.ts";
-import { overlongPenalty } from "../../src/rlhf/overlong.ts";
-import { type Response } from "../../src/rlhf/sampler.ts";
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";

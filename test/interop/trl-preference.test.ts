@@ -3,8 +3,6 @@
  * KTO and SFT for 50 steps from one model, on the same data, in the same order. Needs a Python with torch, transformers and
  * trl: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
-import { trainDpo } from "../../src/rlhf/dpo.ts";
-import { trainKto } from "../../src/rlhf/kto.ts";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

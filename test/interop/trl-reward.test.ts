@@ -3,9 +3,6 @@
  * gradient norm; and the token-wise loss against torch with an attention mask. Needs a Python with torch, transformers, trl
  * and datasets: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
-import { type RewardOptions } from "../../src/open/rewards.ts";
-import { trainReward } from "../../src/rlhf/reward.ts";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,11 +1,4 @@
 /** Trainers with adapters on one base: they learn, leave the base alone, and resume bit for bit. */
-import { type Experience } from "../../src/rlhf/advantages.ts";
-import { trainPpo } from "../../src/rlhf/ppo.ts";
-import { trainRaft } from "../../src/rlhf/raft.ts";
-import { rewardStep, trainReward } from "../../src/rlhf/reward.ts";
-import { evaluateReward } from "../../src/rlhf/scores.ts";
-import { modelReward } from "../../src/rlhf/rewards.ts";
-import { type Response } from "../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
   type Experience,
@@ -23,7 +16,7 @@ import {
   trainSft,
 } from "webrlhf/rlhf";
 import { withDropout } from "../../src/nn/dropout.ts";
-import { type LoraOptions } from "../../src/nn/lora.ts";
+import type { LoraOptions } from "../../src/nn/lora.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { AdamW } from "../../src/nn/optimizer.ts";
 import { ADAPTER_WEIGHTS } from "../../src/nn/peft.ts";

@@ -16,13 +16,7 @@ import { trainDpo } from "../../src/rlhf/dpo.ts";
 import { trainRaft } from "../../src/rlhf/raft.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type CausalLM } from "../../src/nn/models.ts";
-import { grpoDefaults } from "../../src/rlhf/critic-free/grpo.ts";
-import { reinforceDefaults } from "../../src/rlhf/critic-free/reinforce.ts";
-import { rlooDefaults } from "../../src/rlhf/critic-free/rloo.ts";
 import { type TrainEvent } from "../../src/rlhf/events.ts";
-import { ppoDefaults } from "../../src/rlhf/ppo/options.ts";
-import { dpoDefaults } from "../../src/rlhf/preference/dpo.ts";
-import { raftDefaults } from "../../src/rlhf/raft/options.ts";
 import { gpuReady } from "../helpers.ts";
 import { keeper } from "../keep.ts";
 import { ARMS, countingNoise, distribution, forwardKlOptimum, newCritic, newPolicy, optimum, prompts, reward, totalVariation, weights } from "./bandit.ts";
@@ -43,37 +37,34 @@ const SEEDS = Array.from({ length: node?.versions?.node ? 10 : 2 }, (_, i) => i 
 const settings = (seed: number) => ({
   seed,
   maxSteps: 16,
-  batchSize: ROLLOUT,
+  perDeviceTrainBatchSize: ROLLOUT,
   learningRate: RATE,
-  schedule: "linear" as const,
-  betas: [0.5, 0.9] as const, // so short a run has no time for a long memory
+  lrSchedulerType: "linear" as const,
+  adamBeta1: 0.5,
+  adamBeta2: 0.9, // so short a run has no time for a long memory
   maxGradNorm: 0,
-  responseLength: 1,
-  showSamples: 0,
 });
 const grouped = (seed: number) => ({
   ...settings(seed),
-  promptsPerRollout: ROLLOUT / GROUP,
-  samplesPerPrompt: GROUP,
-  beta: BETA,
+  numGenerations: GROUP,
+  responseLength: 1,
 });
 
 interface Problem {
-  actor: CausalLM;
+  policy: CausalLM;
   reference: CausalLM;
 }
 
 const problemOf = (seed: number): Problem => ({
-  actor: keep(newPolicy(seed)),
+  policy: keep(newPolicy(seed)),
   reference: keep(newPolicy(seed, "reference")),
 });
 const rolloutOf = (problem: Problem) => ({
   ...problem,
   tokenizer,
-  prompts: prompts(ROLLOUT / GROUP),
-  reward,
-  rewards: { reward },
+  rewards: reward,
 });
+const data = { train: prompts(ROLLOUT / GROUP) };
 
 type Solve = (seed: number, problem: Problem) => AsyncGenerator<TrainEvent>;
 type Best = (reference: readonly number[]) => number[];
@@ -81,10 +72,10 @@ type Best = (reference: readonly number[]) => number[];
 /** Distances before and after training. */
 async function distances(seed: number, solve: Solve, best: Best) {
   const problem = problemOf(seed);
-  const reference = await distribution(problem.actor);
+  const reference = await distribution(problem.policy);
   const target = best(reference);
   await collect(solve(seed, problem));
-  const found = await distribution(problem.actor);
+  const found = await distribution(problem.policy);
   if (node?.env.WEBRLHF_MEASURE) console.log(seed, totalVariation(reference, target), totalVariation(found, target));
   return { reference, found, before: totalVariation(reference, target), after: totalVariation(found, target), target };
 }
@@ -101,26 +92,33 @@ describe("reach pi_ref exp(r / beta), normalised", () => {
       (seed, problem) =>
         trainPpo(
           { ...rolloutOf(problem), critic: keep(newCritic(seed)) },
-          { ...ppoDefaults("paddle"), ...grouped(seed), klCoef: BETA, criticLearningRate: RATE },
+          data,
+          {
+            dialect: "paddle",
+            ...grouped(seed),
+            rolloutBatchSize: ROLLOUT / GROUP,
+            klCoef: BETA,
+            criticLearningRate: RATE,
+          },
         ),
       withKl(),
     ],
-    ["RLOO", (seed, problem) => trainRloo(rolloutOf(problem), { ...rlooDefaults, ...grouped(seed) }), withKl()],
+    ["RLOO", (seed, problem) => trainRloo(rolloutOf(problem), data, { ...grouped(seed), beta: BETA }), withKl()],
     [
       "REINFORCE++",
-      (seed, problem) => trainReinforce(rolloutOf(problem), { ...reinforceDefaults, ...grouped(seed) }),
+      (seed, problem) => trainReinforce(rolloutOf(problem), data, { ...grouped(seed), beta: BETA }),
       withKl(),
     ],
     [
       // The group's mean holds the response itself, which shrinks advantages by (G - 1) / G.
       "GRPO",
-      (seed, problem) => trainGrpo(rolloutOf(problem), { ...grpoDefaults, ...grouped(seed), scaleRewards: "none" }),
+      (seed, problem) => trainGrpo(rolloutOf(problem), data, { ...grouped(seed), beta: BETA, scaleRewards: "none" }),
       withKl((GROUP - 1) / GROUP),
     ],
     [
       // Each pair as often as Bradley and Terry expect: of w_a + w_b comparisons, a wins w_a.
       "DPO",
-      (seed, { actor, reference }) => {
+      (seed, { policy, reference }) => {
         const wins = (a: number, b: number) =>
           Array.from({ length: weights[a] }, () => ({
             chosen: Uint32Array.of(0, a),
@@ -129,8 +127,8 @@ describe("reach pi_ref exp(r / beta), normalised", () => {
           }));
         const arms = weights.map((_, a) => a);
         const train = arms.flatMap((a) => arms.flatMap((b) => (a === b ? [] : wins(a, b))));
-        const options = { ...dpoDefaults, ...settings(seed), beta: BETA, batchSize: train.length };
-        return trainDpo({ policy: actor, reference }, { ...options, train });
+        const options = { ...settings(seed), beta: BETA, perDeviceTrainBatchSize: train.length };
+        return trainDpo({ policy, reference }, { train }, options);
       },
       withKl(),
     ],
@@ -149,7 +147,12 @@ describe("reach pi_ref exp(r / beta), normalised", () => {
 describe("GRPO with the plain k3 penalty", () => {
   const factor = (GROUP - 1) / GROUP;
   const solve: Solve = (seed, problem) =>
-    trainGrpo(rolloutOf(problem), { ...grpoDefaults, ...grouped(seed), scaleRewards: "none", unbiasedKl: false });
+    trainGrpo(rolloutOf(problem), data, {
+      ...grouped(seed),
+      beta: BETA,
+      scaleRewards: "none",
+      useBiasCorrectionKl: false,
+    });
 
   it.each(SEEDS.slice(0, 3))("reaches beta pi_ref / (lambda - r) instead, from seed %i", async (seed) => {
     const { reference, found, before, after, target } = await distances(seed, solve, (p) =>
@@ -165,21 +168,24 @@ describe("GRPO with the plain k3 penalty", () => {
 
 describe("RAFT", () => {
   it.each(SEEDS)("reaches the best answer, from seed %i", async (seed) => {
-    const solve: Solve = (_, { actor }) =>
+    const solve: Solve = (_, { policy }) =>
       trainRaft(
-        { model: actor, reward, tokenizer, prompts: prompts(ROLLOUT / 4) },
+        { policy, rewards: reward, tokenizer },
+        { train: prompts(ROLLOUT / 4) },
         {
-          ...raftDefaults,
           ...settings(seed),
+          responseLength: 1,
           maxSteps: 12,
-          schedule: "constant",
+          lrSchedulerType: "constant",
           topRewardPercentage: 1 / 4,
           raftBatchSize: ROLLOUT / 4,
           outputMinLength: null,
           temperature: 1,
-          epochs: 1,
+          numTrainEpochs: 1,
           maskPrompt: true,
-          monitor: null,
+          cleanText: "none",
+          discardSample: "none", // one token is too short for it
+          monitor: false,
         },
       );
     const best = weights.map((_, a) => Number(a === ARMS - 1));

@@ -1,5 +1,4 @@
 /** Half precision: f16 through the blocks, f32 master weights, and a loss scale that the GPU adapts. */
-import { trainReward } from "../../src/rlhf/reward.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type RunOptions, type sft, trainReward, trainSft } from "webrlhf/rlhf";
 import { caps, openDevice } from "../../src/gpu/device.ts";

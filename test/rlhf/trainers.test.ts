@@ -1,7 +1,3 @@
-import { trainPpo } from "../../src/rlhf/ppo.ts";
-import { trainRaft } from "../../src/rlhf/raft.ts";
-import { trainReward } from "../../src/rlhf/reward.ts";
-import { type Response } from "../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
 import {

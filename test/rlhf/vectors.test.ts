@@ -1,5 +1,4 @@
 /** Rewards, advantages, losses and their gradients against independent float64 computations (test/fixtures/README.md). */
-import { policyLoss, valueLoss } from "../../src/rlhf/ppo.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
   adaptKlCoef,

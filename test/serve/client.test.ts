@@ -6,7 +6,6 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { worldPrompts } from "../../src/data/world.ts";
 import { HttpError, OpenAIClient, type OpenAIClientOptions } from "../../src/io/openai-client.ts";
 import { serverSentEvents } from "../../src/io/sse.ts";
-import { raftDefaults } from "../../src/rlhf/raft/options.ts";
 import { remoteSampler, sampleRemotely } from "../../src/rlhf/remote.ts";
 import { expectClose } from "../helpers.ts";
 import { type TinyServer, tinyServer, tokenizer } from "./tiny-server.ts";
@@ -169,7 +168,7 @@ describe("a server that samples for a trainer", () => {
       ids: Uint32Array.from(tokenizer.encode(text)),
     }));
     const reward = async (responses: readonly Sampled[]) => responses.map((r) => r.text.length);
-    const options = { ...raftDefaults, maxSteps: 2, raftBatchSize: 3, topRewardPercentage: 0.5, responseLength: 8 };
+    const options = { maxSteps: 2, raftBatchSize: 3, topRewardPercentage: 0.5, responseLength: 8 };
     const client = new OpenAIClient({ baseUrl: server.url });
     const sampler = remoteSampler({ client, model: "tiny", tokenizer });
     const losses = async (sampler?: Sampler) => {
@@ -177,8 +176,9 @@ describe("a server that samples for a trainer", () => {
       server.lm.initialize(7);
       // The server samples from the very weights that are being trained.
       const trainer = trainRaft(
-        { model: server.lm, tokenizer, prompts, reward, sampler },
-        { ...options, temperature: 0, epochs: 1, learningRate: 1e-2, batchSize: 2 },
+        { policy: server.lm, tokenizer, rewards: reward, sampler },
+        { train: prompts },
+        { ...options, topK: 1, numTrainEpochs: 1, learningRate: 1e-2, perDeviceTrainBatchSize: 2 },
       );
       for await (const event of trainer) if (event.type === "step") found.push(event.metrics.loss);
       return found;

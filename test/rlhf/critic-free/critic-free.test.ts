@@ -1,18 +1,16 @@
 /** GRPO, RLOO and REINFORCE++ as trainers: on policy at the start, what they leave out, resume bit for bit. */
-import { trainGrpo } from "../../../src/rlhf/grpo.ts";
+import { type GrpoSettings, trainGrpo } from "../../../src/rlhf/grpo.ts";
+import type { RunOptions } from "../../../src/rlhf/loop.ts";
 import { overlongPenalty } from "../../../src/rlhf/overlong.ts";
 import { trainReinforce } from "../../../src/rlhf/reinforce.ts";
 import { trainRloo } from "../../../src/rlhf/rloo.ts";
-import { type Response } from "../../../src/rlhf/sampler.ts";
-import { type RewardFunction } from "../../../src/rlhf/rewards.ts";
+import type { Prompt, Response } from "../../../src/rlhf/sampler.ts";
+import type { RewardFunction } from "../../../src/rlhf/rewards.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type LoraOptions } from "../../../src/nn/lora.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
 import { ADAPTER_WEIGHTS } from "../../../src/nn/peft.ts";
-import { type GrpoOptions, grpoDefaults } from "../../../src/rlhf/critic-free/grpo.ts";
-import { reinforceDefaults } from "../../../src/rlhf/critic-free/reinforce.ts";
-import { rlooDefaults } from "../../../src/rlhf/critic-free/rloo.ts";
-import { type CriticFreeInputs, type CriticFreeOptions } from "../../../src/rlhf/critic-free/train.ts";
+import type { CriticFreeModels, CriticFreeSettings } from "../../../src/rlhf/critic-free.ts";
 import { type TrainEvent } from "../../../src/rlhf/events.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { gpuReady } from "../../helpers.ts";
@@ -27,30 +25,36 @@ const lengthOf = (r: Response): number => r.ids.length - r.promptLength;
 /** Different for every response, so that no group is without spread. */
 const firstToken: RewardFunction = async (responses) => responses.map((r) => r.ids[r.promptLength] / 100);
 
-function inputsFor(rewards: CriticFreeInputs["rewards"] = { first: firstToken }): CriticFreeInputs {
-  const actor = keep(new CausalLM(tinyConfig(), "actor").initialize(1));
-  const reference = keep(new CausalLM(tinyConfig(), "reference").initialize(1));
-  return { actor, reference, rewards, tokenizer, prompts: prompts(4) };
+interface Inputs extends CriticFreeModels {
+  prompts: readonly Prompt[];
 }
 
-const sizes: Partial<CriticFreeOptions> = {
-  promptsPerRollout: 4,
-  samplesPerPrompt: 4,
-  batchSize: 8,
-  accumulation: 2,
+function inputsFor(rewards: Inputs["rewards"] = { first: firstToken }): Inputs {
+  const policy = keep(new CausalLM(tinyConfig(), "policy").initialize(1));
+  const reference = keep(new CausalLM(tinyConfig(), "reference").initialize(1));
+  return { policy, reference, rewards, tokenizer, prompts: prompts(4) };
+}
+
+type More = Partial<Omit<CriticFreeSettings, "generationBatchSize" | "stepsPerGeneration">>;
+
+const sizes = {
+  numGenerations: 4,
+  generationBatchSize: 16,
+  perDeviceTrainBatchSize: 8,
+  gradientAccumulationSteps: 2,
   responseLength: 6,
   learningRate: 1e-2,
-  schedule: "constant",
+  lrSchedulerType: "constant" as const,
   maxSteps: 2,
   seed: 5,
 };
 const methods = {
-  grpo: (inputs: CriticFreeInputs, more: Partial<GrpoOptions> = {}) =>
-    trainGrpo(inputs, { ...grpoDefaults, beta: 0.1, ...sizes, ...more }),
-  rloo: (inputs: CriticFreeInputs, more: Partial<CriticFreeOptions> = {}) =>
-    trainRloo(inputs, { ...rlooDefaults, ...sizes, ...more }),
-  reinforce: (inputs: CriticFreeInputs, more: Partial<CriticFreeOptions> = {}) =>
-    trainReinforce(inputs, { ...reinforceDefaults, ...sizes, ...more }),
+  grpo: ({ prompts, ...models }: Inputs, more: Partial<GrpoSettings> = {}, run: RunOptions = {}) =>
+    trainGrpo(models, { train: prompts }, { beta: 0.1, ...sizes, ...more }, run),
+  rloo: ({ prompts, ...models }: Inputs, more: More = {}, run: RunOptions = {}) =>
+    trainRloo(models, { train: prompts }, { ...sizes, ...more }, run),
+  reinforce: ({ prompts, ...models }: Inputs, more: More = {}, run: RunOptions = {}) =>
+    trainReinforce(models, { train: prompts }, { ...sizes, ...more }, run),
 };
 const names = ["grpo", "rloo", "reinforce"] as const;
 
@@ -69,7 +73,7 @@ describe.each(names)("%s", (name) => {
 
   it("clips once a rollout is used several times", async () => {
     const [first] = metricsOf(
-      await collect(methods[name](inputsFor(), { epochs: 4, epsilon: 0.001, maxSteps: 1, accumulation: 1 })),
+      await collect(methods[name](inputsFor(), { numIterations: 4, epsilon: 0.001, maxSteps: 1, gradientAccumulationSteps: 1 })),
     );
     expect(first["clip_ratio/region_mean"]).toBeGreaterThan(0.1);
     const parts = first["clip_ratio/low_mean"] + first["clip_ratio/high_mean"];
@@ -77,10 +81,10 @@ describe.each(names)("%s", (name) => {
   });
 
   it("takes the same step however the batch is divided", async () => {
-    const trained = async (batchSize: number, accumulation: number) => {
+    const trained = async (perDeviceTrainBatchSize: number, gradientAccumulationSteps: number) => {
       const inputs = inputsFor();
-      await collect(methods[name](inputs, { batchSize, accumulation, maxSteps: 1 }));
-      return inputs.actor.store.read();
+      await collect(methods[name](inputs, { perDeviceTrainBatchSize, gradientAccumulationSteps, maxSteps: 1 }));
+      return inputs.policy.store.read();
     };
     const [whole, divided] = [await trained(16, 1), await trained(3, 6)];
     let worst = 0;
@@ -95,23 +99,23 @@ describe.each(names)("%s", (name) => {
   });
 
   it("refuses what it cannot do", async () => {
-    const run = (more: Partial<CriticFreeInputs>, options: Partial<CriticFreeOptions> = {}) =>
+    const run = (more: Partial<Inputs>, options: More = {}) =>
       collect(methods[name]({ ...inputsFor(), ...more }, options));
-    await expect(run({ prompts: [] })).rejects.toThrow(/at least one prompt/);
+    await expect(run({ prompts: [] })).rejects.toThrow(/no prompt to respond to/);
     await expect(run({ rewards: {} })).rejects.toThrow(/no reward/);
     await expect(run({ reference: null })).rejects.toThrow(/needs a reference/);
-    await expect(run({}, { rewardWeights: [1, 2] })).rejects.toThrow(/2 weights for 1 rewards/);
+    await expect(run({}, { rewardWeights: [1, 2] })).rejects.toThrow(/2 reward weights for 1 reward/);
     await expect(run({ rewards: { bad: async () => [1] } })).rejects.toThrow(/returned 1 scores for/);
     await expect(run({ rewards: { bad: async (r) => r.map(() => Number.NaN) } })).rejects.toThrow(/NaN/);
   });
 
   it("resumes bit for bit, with an adapter on the reference", async () => {
     const lora: LoraOptions = { rank: 4, alpha: 16, targets: "all-linear", dropout: 0.1 };
-    const start = (run: CriticFreeInputs["run"], signal?: AbortSignal, resume?: boolean) => {
+    const start = (folder: RunOptions["folder"], signal?: AbortSignal, resume?: boolean) => {
       const base = keep(new CausalLM(tinyConfig(), "base").initialize(1));
-      const actor = keep(new CausalLM({ base, lora }, "actor").initialize(2));
-      const options = { epochs: 2, accumulation: 1, maxSteps: 4, ...(signal && { signal }) };
-      return methods[name]({ ...inputsFor(), actor, reference: base, run, resume }, options);
+      const policy = keep(new CausalLM({ base, lora }, "policy").initialize(2));
+      const options = { numIterations: 2, gradientAccumulationSteps: 1, maxSteps: 4 };
+      return methods[name]({ ...inputsFor(), policy, reference: base }, options, { folder, signal, resume });
     };
     const whole = { files: memoryFiles(), path: "run" };
     const straight = metricsOf(await collect(start(whole)));
@@ -131,7 +135,7 @@ describe.each(names)("%s", (name) => {
 });
 
 describe("grpo", () => {
-  const step = async (inputs: CriticFreeInputs, more: Partial<GrpoOptions>) => {
+  const step = async (inputs: Inputs, more: Partial<GrpoSettings>) => {
     const events = await collect(methods.grpo(inputs, { maxSteps: 1, ...more }));
     return { events, metrics: metricsOf(events)[0] };
   };
@@ -144,21 +148,21 @@ describe("grpo", () => {
 
   it("leaves groups without spread out, up to whole rollouts", async () => {
     const half: RewardFunction = async (responses) => responses.map((r, i) => (r.prompt < 2 ? 1 : i));
-    const { metrics } = await step(inputsFor({ half }), { dropZeroStd: true });
+    const { metrics } = await step(inputsFor({ half }), { dynamicFiltering: true });
     expect([metrics.frac_reward_zero_std, metrics.n_dropped]).toEqual([0.5, 8]);
     expect((await step(inputsFor({ half }), {})).metrics.n_dropped).toBe(0);
 
-    const inputs = inputsFor({ flat: async (r) => r.map(() => 1) });
-    const before = await inputs.actor.store.read();
-    const { metrics: none, events } = await step(inputs, { dropZeroStd: true });
+    const inputs = inputsFor({ flat: async (r: readonly Response[]) => r.map(() => 1) });
+    const before = await inputs.policy.store.read();
+    const { metrics: none, events } = await step(inputs, { dynamicFiltering: true });
     expect([none.frac_reward_zero_std, none.n_dropped]).toEqual([1, 16]);
     expect(none).not.toHaveProperty("loss");
     expect(events.at(-1)?.type).toBe("end");
-    expect(await inputs.actor.store.read()).toEqual(before);
+    expect(await inputs.policy.store.read()).toEqual(before);
   });
 
   it("leaves responses out that were cut off", async () => {
-    const { metrics } = await step(inputsFor(), { maskTruncated: true });
+    const { metrics } = await step(inputsFor(), { maskTruncatedCompletions: true });
     expect(metrics.n_dropped).toBe(Math.round(16 * (1 - metrics.eos_rate)));
   });
 
@@ -167,7 +171,7 @@ describe("grpo", () => {
     const { metrics } = await step(inputsFor(rewards), { rewardWeights: [2, -0.5] });
     expect(metrics.reward).toBeCloseTo(2 * metrics["rewards/first"] - 0.5 * metrics["rewards/length"], 10);
     expect(metrics["rewards/length"]).toBeCloseTo(metrics.mean_length, 10);
-    const { metrics: other } = await step(inputsFor(rewards), { aggregation: "normalize_then_sum" });
+    const { metrics: other } = await step(inputsFor(rewards), { multiObjectiveAggregation: "normalize_then_sum" });
     expect(other.grad_norm).toBeGreaterThan(0);
   });
 
@@ -185,15 +189,15 @@ describe("grpo", () => {
   });
 
   it("refuses options that contradict each other", () => {
-    const options = (more: Partial<GrpoOptions>) => () => methods.grpo(inputsFor(), more);
-    expect(options({ samplesPerPrompt: 1 })).toThrow(/at least 2/);
-    expect(options({ lossType: "cispo" })).toThrow(/epsilon_high/);
-    expect(options({ delta: 1.1 })).toThrow(/greater than 1 \+ epsilon_high/);
-    expect(options({ lossType: "cispo", epsilonHigh: 5, delta: 9 })).toThrow(/delta is no part of loss_type cispo/);
-    const each = { aggregation: "normalize_then_sum" } as const;
-    expect(options({ ...each, scaleRewards: "none" })).toThrow(/scale_rewards cannot be none/);
+    const options = (more: Partial<GrpoSettings>) => () => methods.grpo(inputsFor(), more);
+    expect(options({ numGenerations: 1 })).toThrow(/at least 2/);
+    expect(options({ lossType: "cispo" })).toThrow(/epsilonHigh/);
+    expect(options({ delta: 1.1 })).toThrow(/greater than 1 \+ epsilonHigh/);
+    expect(options({ lossType: "cispo", epsilonHigh: 5, delta: 9 })).toThrow(/delta is no part of lossType cispo/);
+    const each = { multiObjectiveAggregation: "normalize_then_sum" } as const;
+    expect(options({ ...each, scaleRewards: "none" })).toThrow(/scaleRewards cannot be none/);
     expect(() => overlongPenalty(4, 5)).toThrow(/overlong_buffer_len 5 is more than max_completion_length 4/);
-    expect(() => methods.rloo(inputsFor(), { samplesPerPrompt: 1 })).toThrow(/at least 2/);
+    expect(() => methods.rloo(inputsFor(), { numGenerations: 1 })).toThrow(/at least 2/);
   });
 
   it("says what it trains and how much", async () => {

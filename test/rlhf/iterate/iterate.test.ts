@@ -1,13 +1,10 @@
-import { trainIteratively } from "../../../src/rlhf/iterate.ts";
+import { type IterateSettings, trainIteratively } from "../../../src/rlhf/iterate.ts";
 import { type Response } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type SampledRow, type ScoredRow } from "../../../src/data/scored-rows.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
 import { type TrainEvent } from "../../../src/rlhf/events.ts";
-import { annotateRows, judgeByPreference, judgeByReward, rewardStatistics } from "../../../src/rlhf/iterate/annotate.ts";
-import { type IterateInputs, type IterateOptions } from "../../../src/rlhf/iterate/options.ts";
-import { pairDefaults } from "../../../src/rlhf/iterate/pairs.ts";
-import { dpoDefaults } from "../../../src/rlhf/preference/dpo.ts";
+import { annotateRows, judgeByPreference, judgeByReward, type RowJudge, rewardStatistics } from "../../../src/rlhf/iterate/annotate.ts";
 import { type Files, memoryFiles } from "../../../src/runtime/files.ts";
 import { RowLog } from "../../../src/runtime/row-log.ts";
 import { gpuReady } from "../../helpers.ts";
@@ -15,21 +12,16 @@ import { prompts, tinyConfig, tokenizer } from "../tiny.ts";
 
 beforeAll(gpuReady);
 
-const options: IterateOptions = {
-  ...dpoDefaults,
+const options: Partial<IterateSettings> = {
   iterations: 2,
   promptsPerIteration: 4,
-  samples: 3,
-  temperature: 1,
-  topK: 0,
-  topP: 1,
+  numGenerations: 3,
   responseLength: 5,
   reference: "previous",
-  pairs: pairDefaults,
   showSamples: 2,
   learningRate: 1e-2,
-  batchSize: 2,
-  epochs: 1,
+  perDeviceTrainBatchSize: 2,
+  numTrainEpochs: 1,
   saveSteps: 1,
   seed: 5,
 };
@@ -74,8 +66,8 @@ function dying(files: Files, writes: number, onWrite = () => {}): Files {
 
 async function run(
   files: Files,
-  more: Partial<IterateOptions> = {},
-  inputs: Partial<IterateInputs> = {},
+  more: Partial<IterateSettings> = {},
+  inputs: { judge?: RowJudge; resume?: boolean } = {},
 ): Promise<{ events: TrainEvent[]; killed: boolean }> {
   const policy = new CausalLM(tinyConfig()).initialize(1);
   const initial = new CausalLM(tinyConfig()).initialize(1);
@@ -83,10 +75,11 @@ async function run(
   const events: TrainEvent[] = [];
   let killed = false;
   try {
-    const run = { files, path: "out" };
-    const evaluation = { prompts: all.slice(14, 16), reward };
-    const given = { policy, initial, tokenizer, prompts: all.slice(0, 14), judge, evaluation, run };
-    for await (const event of trainIteratively({ ...given, ...inputs }, { ...options, ...more })) events.push(event);
+    const { judge: own, resume } = inputs;
+    const models = { policy, initial, tokenizer, judge: () => own ?? judge, rewards: reward };
+    const data = { train: all.slice(0, 14), eval: all.slice(14, 16) };
+    const run = { folder: { files, path: "out" }, resume };
+    for await (const event of trainIteratively(models, data, { ...options, ...more }, run)) events.push(event);
   } catch (error) {
     if (!(error as Killed).killed) throw error;
     killed = true;
@@ -160,7 +153,7 @@ describe("iterative DPO", () => {
     const places = { judge: async (rows: readonly SampledRow[]) => rows.map((row) => row.responses.map((_, i) => i)) };
     const first = async (eosIds?: number[]) => {
       const files = memoryFiles();
-      await run(files, { iterations: 1, samples: 2, ...(eosIds && { eosIds }) }, places);
+      await run(files, { iterations: 1, numGenerations: 2, ...(eosIds && { eosTokenId: eosIds }) }, places);
       const text = new TextDecoder().decode((await files.read("out/iteration_1/responses.jsonl"))!);
       const { token_ids: ids, ended } = JSON.parse(text.split("\n")[0]);
       return { ids: ids[0] as number[], ended: ended[0] as boolean };
@@ -215,8 +208,8 @@ describe("iterative DPO", () => {
       /no pair to learn from: 0 pairs of 4 prompts \(4 with equal/,
     );
     const files = memoryFiles();
-    const hinge = { losses: [{ type: "hinge", weight: 1 }], labelSmoothing: 0.1 } as const;
-    await expect(run(files, hinge)).rejects.toThrow(/label_smoothing does not apply to hinge/);
+    const hinge = { lossType: ["hinge"], labelSmoothing: 0.1 };
+    await expect(run(files, hinge)).rejects.toThrow(/labelSmoothing does not apply to hinge/);
     expect(await files.list("out")).toEqual([]); // before anything is sampled
     await run(files, { iterations: 1 });
     const held = JSON.parse(new TextDecoder().decode((await files.read("out/iteration_0/metrics.json"))!));
@@ -229,7 +222,7 @@ describe("iterative DPO", () => {
       /had reference previous, not initial/,
     );
     await files.remove("out/iteration_1/metrics.json");
-    await expect(run(files, { samples: 5 }, { resume: true })).rejects.toThrow(
+    await expect(run(files, { numGenerations: 5 }, { resume: true })).rejects.toThrow(
       /iteration_1\/responses.jsonl holds rows of \d responses: the run had K \d, not 5/,
     );
   });

@@ -6,9 +6,12 @@ import {
   describeCounts,
   makePairs,
   type PairOptions,
-  pairDefaults,
+  pairSettings,
 } from "../../../src/rlhf/iterate/pairs.ts";
+import { settings } from "../../../src/settings/index.ts";
 import fixtures from "../../fixtures/pairs.json" with { type: "json" };
+
+const pairDefaults: PairOptions = { ...settings("pairs", pairSettings)(), seed: 42 };
 
 const rows = fixtures.rows.map((row): ScoredRow => ({ ...row, prompt: "p" }));
 
@@ -26,9 +29,9 @@ describe("pair rules", () => {
   it.each(
     fixtures.cases.map((c) => [`${c.dialect} ${c.chooseType}, penalty ${c.lengthPenalty}, fast ${c.useFast}`, c]),
   )("%s", (_, c) => {
-    const { pairs, ...options } = c as (typeof fixtures.cases)[number];
+    const { pairs, dialect: pairDialect, ...options } = c as (typeof fixtures.cases)[number];
     rows.forEach((given, i) => {
-      const choice = choose(given, { ...options, seed: fixtures.seed } as Partial<PairOptions>, given.id);
+      const choice = choose(given, { ...options, pairDialect, seed: fixtures.seed } as Partial<PairOptions>, given.id);
       const [chosen, rejected, margin] = pairs[i] ?? [];
       if (margin === undefined) expect(choice).toEqual({ dropped: "tie" });
       else expect(choice).toEqual({ chosen, rejected, margin: expect.closeTo(margin, 12) });
@@ -37,7 +40,7 @@ describe("pair rules", () => {
 
   it("draws evenly, by seed and key alone", () => {
     const given = row([3, 1, 2]);
-    const options = { dialect: "lmflow", chooseType: "random" } as const;
+    const options = { pairDialect: "lmflow", chooseType: "random" } as const;
     const seen = new Map<string, number>();
     for (let key = 0; key < 1200; key++) {
       const choice = choose(given, options, key);

@@ -1,5 +1,4 @@
 /** Multi-objective reward models against test/fixtures/generators/multi_objective.py, and by their own rules. */
-import { type Response } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import {
   type Features,

@@ -1,10 +1,9 @@
 /** PPO's dialects and losses with gradients against independent float64 computations (test/fixtures/README.md). */
 import { entropyLoss, klLoss } from "../../../src/rlhf/losses/penalties.ts";
-import { policyLoss, valueLoss } from "../../../src/rlhf/ppo.ts";
+import { policyLoss, ppo, valueLoss } from "../../../src/rlhf/ppo.ts";
 import { type Response } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
-import { estimateAdvantages } from "../../../src/rlhf/ppo/advantages.ts";
-import { type DialectName, dialects } from "../../../src/rlhf/ppo/dialects.ts";
+import { gaeExperience } from "../../../src/rlhf/advantages.ts";
 import { freshNormalizer, type KlEstimator, klTerm, normalize, shapeRewards, tokenWeights, updateRunning, whiten } from "../../../src/rlhf/stats.ts";
 import { backward, scope, type Tensor, tensor, zeros } from "../../../src/tensor/core.ts";
 import { add, scale } from "../../../src/tensor/ops/elementwise.ts";
@@ -52,23 +51,19 @@ describe.each(fixtures.rollouts.map((c) => [c.name, c] as const))("a rollout, %s
     ["paddle-late", "paddle-late", false],
     ["trl", "trl", false],
     ["trl, rewards whitened", "trl", true],
-  ] as const)("%s", (key, name: DialectName, whitenRewards) => {
-    const dialect = dialects[name];
+  ] as const)("%s", (key, dialect, whitenRewards) => {
+    const o = ppo({ dialect, gamma, lam: lambda });
     const expected = c.expected[key];
-    const judged = dialect.normalizeReward ? normalized() : scores;
-    const clipRange = Number.isFinite(dialect.clipRangeScore) ? clip : dialect.clipRangeScore;
+    const judged = o.normalizeReward ? normalized() : scores;
+    const clipRange = o.clipRangeScore === null ? Number.POSITIVE_INFINITY : clip;
     const shaped = kl.map((terms, i) => {
-      const slot = dialect.scoreSlot === "after" && terms.length < c.width ? "after" : "last";
-      return shapeRewards(terms, judged[i], { klCoef, clipRange, clipWhat: dialect.clipWhat, slot });
+      const slot = o.scoreSlot === "after" && terms.length < c.width ? "after" : "last";
+      return shapeRewards(terms, judged[i], { klCoef, clipRange, clipWhat: o.clipTarget, slot });
     });
     const rewards = whitenRewards ? whiten(shaped, { unbiased: true, keepMean: true }) : shaped;
     close(rewards, expected.rewards, "rewards");
     const values = rows(c.values).map((v, i) => Float32Array.from(v.slice(0, rewards[i].length)));
-    const { experience } = estimateAdvantages({ responses, logProbs, refLogProbs: logProbs, rewards }, values, {
-      ...dialect,
-      gamma,
-      lambda,
-    });
+    const { experience } = gaeExperience({ responses, logProbs, refLogProbs: logProbs, rewards }, values, o);
     close(
       experience.map((e) => e.advantages),
       expected.advantages,

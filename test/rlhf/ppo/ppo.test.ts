@@ -1,10 +1,12 @@
 /** PPO's trainer: what its options do, what it keeps, writes and logs, and that it goes on from a stop bit for bit. */
 import { type Experience } from "../../../src/rlhf/advantages.ts";
 import { offloadLevels } from "../../../src/rlhf/offload.ts";
-import { trainPpo, updatePolicy } from "../../../src/rlhf/ppo.ts";
+import { minibatches } from "../../../src/rlhf/minibatches.ts";
+import type { RunOptions } from "../../../src/rlhf/loop.ts";
+import { type PpoData, type PpoModels, type PpoSettings, policyPass, ppo, trainPpo, updatePolicy } from "../../../src/rlhf/ppo.ts";
 import { collectRollout } from "../../../src/rlhf/rollout.ts";
-import { modelReward } from "../../../src/rlhf/rewards.ts";
-import { type Response, withinLength } from "../../../src/rlhf/sampler.ts";
+import { modelReward, type RewardFunction, rewardParts } from "../../../src/rlhf/rewards.ts";
+import { type Prompt, policySampler, type Response, withinLength } from "../../../src/rlhf/sampler.ts";
 import { responseLogProbs, responseValues } from "../../../src/rlhf/measure.ts";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { poolStats } from "../../../src/gpu/pool.ts";
@@ -14,11 +16,8 @@ import { AdamW } from "../../../src/nn/optimizer.ts";
 import { loadCausalLM, loadScoreModel } from "../../../src/nn/pretrained.ts";
 import { endRows, pack, type Sequence } from "../../../src/rlhf/batch.ts";
 import { type TrainEvent } from "../../../src/rlhf/events.ts";
-import { type PpoOptions, ppoDefaults } from "../../../src/rlhf/ppo/options.ts";
-import { type PpoInputs } from "../../../src/rlhf/ppo/ppo.ts";
-import { policyMicroStep, ptxMicroStep } from "../../../src/rlhf/ppo/steps.ts";
-import { stepsOf } from "../../../src/rlhf/ppo/update.ts";
-import { evaluateSft } from "../../../src/rlhf/sft.ts";
+import { evaluateSft, nllPasses } from "../../../src/rlhf/sft.ts";
+import { adamOf } from "../../../src/rlhf/training.ts";
 import { freshNormalizer } from "../../../src/rlhf/stats.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { noGrad, scope } from "../../../src/tensor/core.ts";
@@ -35,31 +34,41 @@ const keep = <M extends Model>(model: M): M => {
   opened.push(model);
   return model;
 };
-const policy = (seed = 1, label = "actor") => keep(new CausalLM(tinyConfig(), label).initialize(seed));
+const policy = (seed = 1, label = "policy") => keep(new CausalLM(tinyConfig(), label).initialize(seed));
 const scorer = (seed = 2) => keep(new ScoreModel(tinyConfig(), "scorer").initialize(seed));
 
 const lengthReward = async (responses: readonly Response[]) => responses.map((r) => r.ids.length - r.promptLength);
 
-function setup(extra: Partial<PpoOptions> = {}, more: Partial<PpoInputs> = {}) {
-  const inputs: PpoInputs = {
-    actor: policy(),
-    reference: policy(1, "reference"),
-    critic: scorer(),
-    reward: lengthReward,
-    tokenizer,
-    prompts: prompts(8),
-    ...more,
-  };
-  const dialect = extra.dialect ?? "paddle";
-  const sizes = { promptsPerRollout: 8, batchSize: 4, responseLength: 6, learningRate: 1e-2, maxSteps: 2, seed: 5 };
-  return { inputs, options: { ...ppoDefaults(dialect), ...sizes, ...extra } };
+type Extra = Partial<PpoSettings> & { dialect?: "paddle" | "paddle-late" | "safe" | "trl" };
+/** What a run is given, flat: models, data and where it goes. */
+type More = Partial<Omit<PpoModels, "rewards">> &
+  RunOptions & {
+    reward?: RewardFunction;
+    prompts?: readonly Prompt[];
+    evalPrompts?: readonly Prompt[];
+  } & Pick<PpoData, "ptx" | "ptxEval">;
+
+function setup(extra: Extra = {}, more: More = {}) {
+  const { reward = lengthReward, prompts: train = prompts(8), evalPrompts, ptx, ptxEval, ...others } = more;
+  const { folder, resume, signal, ...given } = others;
+  const models = { policy: policy(), reference: policy(1, "reference"), critic: scorer(), rewards: reward, tokenizer, ...given };
+  const data: PpoData = { train, eval: evalPrompts ?? [], ...(ptx && { ptx }), ...(ptxEval && { ptxEval }) };
+  const sizes = { rolloutBatchSize: 8, perDeviceTrainBatchSize: 4, responseLength: 6, learningRate: 1e-2, maxSteps: 2, seed: 5 };
+  const options = { dialect: "paddle" as const, ...sizes, ...extra };
+  return { models, data, options, run: { folder, resume, signal } };
 }
 
-const run = async (extra: Partial<PpoOptions> = {}, more: Partial<PpoInputs> = {}) => {
-  const { inputs, options } = setup(extra, more);
-  const events = await collect(trainPpo(inputs, options));
-  return { inputs, events, metrics: metricsOf(events) };
+const start = (extra: Extra = {}, more: More = {}) => {
+  const { models, data, options, run } = setup(extra, more);
+  return { models, events: trainPpo(models, data, options, run) };
 };
+const run = async (extra: Extra = {}, more: More = {}) => {
+  const { models, events } = start(extra, more);
+  const all = await collect(events);
+  return { models, events: all, metrics: metricsOf(all) };
+};
+
+const settled = (extra: Extra = {}): PpoSettings => ppo(setup(extra).options);
 
 /** Some experience that no rollout was needed for. */
 const experienceOf = (list: readonly Sequence[], samples = 1): Experience[] =>
@@ -68,7 +77,7 @@ const experienceOf = (list: readonly Sequence[], samples = 1): Experience[] =>
     const flat = (v: number) => new Float32Array(n).fill(v);
     const prompt = Math.floor(i / samples);
     const response = { ids, promptLength, prompt, sample: i % samples, promptText: "", text: "", ended: true };
-    return { response, logProbs: flat(-5.8), values: flat(0.1), advantages: flat(i - 1.5), returns: flat(i) };
+    return { response, logProbs: flat(-5.8), refLogProbs: flat(-5.8), values: flat(0.1), advantages: flat(i - 1.5), returns: flat(i) };
   });
 
 describe("the supervised loss beside PPO (ptx)", () => {
@@ -92,15 +101,16 @@ describe("the supervised loss beside PPO (ptx)", () => {
     ["sum", 1, 4],
     ["average", 0.5, 2],
   ] as const)("combines gradients by %s", async (ptxCombination, half, batchSize) => {
-    const { options } = setup({ ptxCombination, ptxCoef: 3, batchSize, accumulation: 4 / batchSize });
-    const own = await gradientOf((actor) => policyMicroStep(actor, experience(), 1, { ...options, klCoef: 0 }));
-    const predicted = beside().reduce((n, s) => n + s.ids.length - s.promptLength, 0);
-    const other = await gradientOf((actor) => ptxMicroStep(actor, beside(), predicted, 1));
+    const sizes = { perDeviceTrainBatchSize: batchSize, gradientAccumulationSteps: 4 / batchSize };
+    const options = settled({ ptxCombination, ptxCoef: 3, klCoef: 0, ...sizes });
+    const own = await gradientOf((actor) => policyPass(actor, experience(), 1, 0, options));
+    const other = await gradientOf((actor) => nllPasses(actor, beside(), 4, 1));
     const norm = Math.sqrt(own.reduce((sum, g, i) => sum + (half * (g + 3 * other[i])) ** 2, 0));
     const actor = policy();
-    const optimizer = new AdamW(actor.store, options);
+    const optimizer = new AdamW(actor.store, adamOf(options));
     const trainee = { model: actor, optimizer };
-    const metrics = await updatePolicy(trainee, experience(), 0, { ptx: beside(), average: null, klCoef: 0 }, options);
+    const steps = minibatches(experience(), { rollout: 0, maxSteps: 2 }, options);
+    const metrics = await updatePolicy(trainee, steps, { ptx: beside(), follower: null, klCoef: 0 }, options);
     optimizer.destroy();
     expect(Math.abs(metrics.actor_grad_norm / norm - 1)).toBeLessThan(1e-4);
   });
@@ -108,8 +118,8 @@ describe("the supervised loss beside PPO (ptx)", () => {
   it("logs both losses as they are, whatever is made of their gradients", async () => {
     const ptx = beside();
     const before = (await evaluateSft(policy(), ptx)).eval_loss;
-    const alone = await run({ maxSteps: 1, batchSize: 8 });
-    const both = await run({ maxSteps: 1, batchSize: 8, ptxCoef: 16 }, { ptx });
+    const alone = await run({ maxSteps: 1, perDeviceTrainBatchSize: 8 });
+    const both = await run({ maxSteps: 1, perDeviceTrainBatchSize: 8, ptxCoef: 16 }, { ptx });
     expect(alone.metrics[0].ptx_loss).toBeUndefined();
     expect(both.metrics[0].actor_loss).toBe(alone.metrics[0].actor_loss);
     expect(both.metrics[0].ptx_loss).toBeCloseTo(before, 4);
@@ -133,9 +143,15 @@ describe("the supervised loss beside PPO (ptx)", () => {
 describe("minibatches", () => {
   it("take response j of every prompt before response j + 1 of any, or are drawn anew", () => {
     const experience = experienceOf(sequences(6), 3);
-    const { options } = setup({ batchSize: 2, accumulation: 2, samplesPerPrompt: 3, epochs: 2 });
+    const options = settled({
+      perDeviceTrainBatchSize: 2,
+      gradientAccumulationSteps: 2,
+      numGenerations: 3,
+      numPpoEpochs: 2,
+    });
+    const place = { rollout: 1, maxSteps: 2 };
     const places = (shuffle: boolean) =>
-      [...stepsOf(experience, 1, { ...options, shuffle })].map((s) =>
+      minibatches(experience, place, { ...options, shuffleMinibatches: shuffle }).map((s) =>
         s.parts.map((p) => p.map((e) => experience.indexOf(e))),
       );
     const inOrder = [[[0, 3], [1, 4]], [[2, 5]]]; // biome-ignore format: one line per step
@@ -143,16 +159,16 @@ describe("minibatches", () => {
     const drawn = places(true);
     expect(drawn.slice(0, 2).flat(2).sort()).toEqual([0, 1, 2, 3, 4, 5]);
     expect(drawn.slice(2)).not.toEqual(drawn.slice(0, 2));
-    expect([...stepsOf(experience, 1, options)].map((s) => s.taken)).toEqual([4, 5, 6, 7]);
+    expect(minibatches(experience, place, options).map((s) => s.taken)).toEqual([4, 5, 6, 7]);
   });
 });
 
 describe("log-probabilities of rollout and update", () => {
   it.each([
-    ["raw", { tempered: false }, true],
-    ["tempered", { tempered: true }, true],
+    ["raw", { tempered: "never" }, true],
+    ["tempered", { tempered: "always" }, true],
     ["tempered in the rollout alone", { tempered: "rollout" }, false],
-    ["raw, of truncated sampling", { tempered: false, topP: 0.8, topK: 50, minP: 0.01, repetitionPenalty: 1.2 }, true],
+    ["raw, of truncated sampling", { tempered: "never", topP: 0.8, topK: 50, minP: 0.01, repetitionPenalty: 1.2 }, true],
   ] as const)("%s", async (_, options, equal) => {
     const { metrics } = await run({ ...options, temperature: 0.6, maxSteps: 1 });
     if (equal) expect(Math.abs(metrics[0].first_ratio - 1)).toBeLessThan(1e-6);
@@ -161,10 +177,19 @@ describe("log-probabilities of rollout and update", () => {
 });
 
 describe("a rollout", () => {
-  const rolledOut = async (extra: Partial<PpoOptions>, more: Partial<PpoInputs> = {}, klCoef = 0.5) => {
-    const { inputs, options } = setup(extra, more);
-    const { average: _, ...rest } = inputs;
-    return collectRollout(rest, [0, 1, 2, 3, 4, 5, 6, 7], 0, { klCoef, normalizer: freshNormalizer() }, options);
+  const rolledOut = async (extra: Extra, more: More = {}, klCoef = 0.5) => {
+    const { models, data, options } = setup(extra, more);
+    const { policy, reference, rewards } = models;
+    const given = {
+      policy,
+      reference,
+      tokenizer,
+      rewards: rewardParts(rewards, tokenizer, null),
+      sampler: policySampler(policy, tokenizer),
+      prompts: data.train as Prompt[],
+    };
+    const state = { klCoef, normalizer: freshNormalizer() };
+    return collectRollout(given, [0, 1, 2, 3, 4, 5, 6, 7], 0, state, ppo(options));
   };
 
   it("takes the KL off the rewards, or leaves it to the loss", async () => {
@@ -254,8 +279,8 @@ describe("a moving average of the actor", () => {
   it("follows it after every optimizer step", async () => {
     const average = policy(1, "average");
     const start = await average.store.read();
-    const { inputs } = await run({ emaBeta: 0.75, maxSteps: 1, batchSize: 8 }, { average });
-    const end = await inputs.actor.store.read();
+    const { models } = await run({ emaBeta: 0.75, maxSteps: 1, perDeviceTrainBatchSize: 8 }, { average });
+    const end = await models.policy.store.read();
     for (const [name, values] of await average.store.read()) {
       values.forEach((x, i) => {
         expect(x).toBeCloseTo(0.75 * start.get(name)![i] + 0.25 * end.get(name)![i], 6);
@@ -264,8 +289,8 @@ describe("a moving average of the actor", () => {
   });
 
   it("samples, unless it is only kept; the actor measures", async () => {
-    const texts = async (emaSamples: boolean) => {
-      const options = { emaBeta: 0.999999, emaSamples, learningRate: 3e-2 };
+    const texts = async (emaGeneration: boolean) => {
+      const options = { emaBeta: 0.999999, emaGeneration, learningRate: 3e-2 };
       const { events, metrics } = await run(options, { average: policy(1, "average") });
       const shown = events.flatMap((e) => (e.type === "samples" ? [e.samples.map((s) => s.response)] : []));
       return { second: shown[1], metrics: metrics[1] };
@@ -280,16 +305,16 @@ describe("the critic's optimizer", () => {
   it("has a schedule of its own", async () => {
     const own = {
       criticLearningRate: 4e-3,
-      criticSchedule: "cosine_with_min_lr",
+      criticLrSchedulerType: "cosine_with_min_lr",
       criticMinLearningRate: 1e-3,
     } as const;
-    const { metrics } = await run({ ...own, schedule: "linear", batchSize: 8, maxSteps: 3, criticDecaySteps: 2 });
+    const { metrics } = await run({ ...own, lrSchedulerType: "linear", perDeviceTrainBatchSize: 8, maxSteps: 3, criticDecaySteps: 2 });
     expect(metrics.map((m) => m.learning_rate)).toEqual([1e-2, 1e-2 * (1 - 1 / 3), 1e-2 * (1 - 2 / 3)]);
     const [a, b, c] = metrics.map((m) => m.critic_learning_rate);
     expect(a).toBe(4e-3);
     expect(b).toBeCloseTo(2.5e-3, 12);
     expect(c).toBeCloseTo(1e-3, 12);
-    const shared = await run({ criticLearningRate: 4e-3, schedule: "linear", batchSize: 8 });
+    const shared = await run({ criticLearningRate: 4e-3, lrSchedulerType: "linear", perDeviceTrainBatchSize: 8 });
     expect(shared.metrics.map((m) => m.critic_learning_rate)).toEqual([4e-3, 2e-3]);
   });
 });
@@ -298,22 +323,22 @@ describe("offloading", () => {
   const judged = () => ({ reward: modelReward(scorer(4)), average: policy(1, "average") });
 
   it("changes no result, and gives memory back", async () => {
-    const measured = async (offload: PpoOptions["offload"]) => {
+    const measured = async (offloadLevel: PpoSettings["offloadLevel"]) => {
       const more = judged();
-      const { inputs, options } = setup(
-        { offload, emaBeta: 0.5, ptxCoef: 1, maxSteps: 2 },
+      const { models, events: going } = start(
+        { offloadLevel, emaBeta: 0.5, ptxCoef: 1, maxSteps: 2 },
         { ...more, ptx: sequences(4) },
       );
       const events: TrainEvent[] = [];
       let held = 0;
-      for await (const event of trainPpo(inputs, options)) {
+      for await (const event of going) {
         trim();
         if (event.type === "step") held = poolStats().poolBytes;
         events.push(event);
       }
-      expect(inputs.actor.store.resident.here).toBe(!offload.includes("train_model"));
-      for (const { store } of [inputs.actor, more.average]) store.resident.restore();
-      const weights = [...(await inputs.actor.store.read()), ...(await more.average.store.read())];
+      expect(models.policy.store.resident.here).toBe(!offloadLevel.includes("train_model"));
+      for (const { store } of [models.policy, more.average]) store.resident.restore();
+      const weights = [...(await models.policy.store.read()), ...(await more.average.store.read())];
       for (const model of opened.splice(0)) model.destroy();
       return { held, metrics: metricsOf(events), weights };
     };
@@ -343,15 +368,15 @@ describe("offloading", () => {
 describe("offloading adapters", () => {
   it("changes no result where all models stand on one base", async () => {
     const lora = { rank: 2, alpha: 4, targets: "all-linear", dropout: 0 } as const;
-    const trained = async (offload: PpoOptions["offload"]) => {
-      const base = policy(1, "base");
+    const trained = async (offloadLevel: PpoSettings["offloadLevel"]) => {
+      const base = keep(new CausalLM(tinyConfig(), "base").initialize(1));
       const judge = keep(new ScoreModel({ base, lora }, "judge").initialize(4));
-      const actor = keep(new CausalLM({ base, lora }, "actor").initialize(2));
+      const policy = keep(new CausalLM({ base, lora }, "policy").initialize(2));
       const critic = keep(new ScoreModel({ base, lora }, "critic").initialize(3));
-      const models = { actor, critic, reference: base, reward: modelReward(judge) };
-      const { metrics } = await run({ offload }, models);
-      if (!actor.store.resident.here) actor.store.resident.restore();
-      return { metrics, weights: await actor.store.read() };
+      const models = { policy, critic, reference: base, reward: modelReward(judge) };
+      const { metrics } = await run({ offloadLevel }, models);
+      if (!policy.store.resident.here) policy.store.resident.restore();
+      return { metrics, weights: await policy.store.read() };
     };
     expect(await trained(offloadLevels)).toEqual(await trained([]));
   });
@@ -364,20 +389,20 @@ describe("what a run leaves", () => {
   it("policy, value and moving average are models in their own folders, the policy in the output folder, too", async () => {
     const files = memoryFiles();
     const average = policy(1, "average");
-    const { inputs } = await run({ emaBeta: 0.5 }, { average, run: { files, path: "out" } });
-    const want = await inputs.actor.store.read();
+    const { models } = await run({ emaBeta: 0.5 }, { average, folder: { files, path: "out" } });
+    const want = await models.policy.store.read();
     for (const folder of ["out", "out/policy"]) {
       expect(await keep(await loadCausalLM(files, folder)).store.read()).toEqual(want);
     }
     expect(await keep(await loadCausalLM(files, "out/ema")).store.read()).toEqual(await average.store.read());
     const value = keep(await loadScoreModel(files, "out/value"));
-    expect(await value.store.read()).toEqual(await inputs.critic.store.read());
+    expect(await value.store.read()).toEqual(await models.critic.store.read());
   });
 
   it("evaluations before training, on the way and at the end", async () => {
     const files = memoryFiles();
     const evalPrompts = prompts(14).slice(8);
-    const { events } = await run({ evalSteps: 2, maxSteps: 3 }, { evalPrompts, run: { files, path: "out" } });
+    const { events } = await run({ evalSteps: 2, maxSteps: 3 }, { evalPrompts, folder: { files, path: "out" } });
     const evals = events.flatMap((e) => (e.type === "eval" ? [e] : []));
     expect(evals.map((e) => e.step)).toEqual([0, 2, 3]);
     expect(events.findIndex((e) => e.type === "eval")).toBeLessThan(events.findIndex((e) => e.type === "step"));
@@ -394,7 +419,7 @@ describe("what a run leaves", () => {
   });
 
   it("how often the clip bounds the loss, which depends on the sign of the advantage", async () => {
-    const { options } = setup({ clipRange: 0.01 });
+    const options = settled({ clipRange: 0.01, klCoef: 0 });
     const actor = policy();
     const experience = experienceOf(sequences(4));
     const responses = experience.map((e) => e.response);
@@ -405,9 +430,10 @@ describe("what a run leaves", () => {
         return Number(advantages[t] * Math.min(Math.max(ratio, 0.99), 1.01) < advantages[t] * ratio);
       }),
     );
-    const optimizer = new AdamW(actor.store, options);
-    const beside = { ptx: [], average: null, klCoef: 0 };
-    const metrics = await updatePolicy({ model: actor, optimizer }, experience, 0, beside, options);
+    const optimizer = new AdamW(actor.store, adamOf(options));
+    const beside = { ptx: [], follower: null, klCoef: 0 };
+    const steps = minibatches(experience, { rollout: 0, maxSteps: 2 }, options);
+    const metrics = await updatePolicy({ model: actor, optimizer }, steps, beside, options);
     optimizer.destroy();
     expect(metrics.bound_fraction).toBeCloseTo(bound.reduce((sum, x) => sum + x, 0) / bound.length, 9);
     expect(metrics.bound_fraction).toBeGreaterThan(0);
@@ -441,32 +467,31 @@ describe("what a run leaves", () => {
 
 describe("bad options are refused before anything is trained", () => {
   it.each([
-    [{ epochs: 0 }, /epochs \(update_iters\) must be a whole number of at least 1, not 0/],
-    [{ batchSize: 0 }, /batchSize must be/],
-    [{ accumulation: 0.5 }, /accumulation must be/],
-    [{ dualClip: 1 }, /dualClip must be above 1/],
+    [{ numPpoEpochs: 0 }, /numPpoEpochs must be a whole number of at least 1, not 0/],
+    [{ perDeviceTrainBatchSize: 0 }, /perDeviceTrainBatchSize must be/],
+    [{ gradientAccumulationSteps: 0.5 }, /gradientAccumulationSteps must be/],
+    [{ dualClip: 1 }, /dualClip must be a number above 1/],
     [{ emaBeta: 1 }, /emaBeta must be/],
-    [{ emaBeta: 0.9 }, /needs a model to keep it in/],
     [{ evalSteps: 1 }, /needs held-out prompts/],
-    [{ minNewTokens: 7 }, /min_new_tokens 7 is more than response_length 6/],
-    [{ targetKl: 1, klCoef: 0 }, /target_kl multiplies kl_coef, which is 0/],
-    [{ klPlacement: "loss" }, /kl_placement loss needs kl_estimator k2 or k3/],
+    [{ minNewTokens: 7 }, /minNewTokens 7 is more than responseLength 6/],
+    [{ targetKl: 1, klCoef: 0 }, /targetKl multiplies klCoef, which is 0/],
+    [{ klPlacement: "loss" }, /klPlacement loss needs klEstimator k2 or k3/],
   ] as const)("%o", async (options, message) => {
     await expect(run(options)).rejects.toThrow(message);
   });
 
   it("and data without anything to learn", async () => {
-    await expect(run({}, { prompts: [] })).rejects.toThrow(/at least one prompt/);
+    await expect(run({}, { prompts: [] })).rejects.toThrow(/no prompt to respond to/);
     const empty = sequences(1).map(({ promptLength, ids }) => ({ ids: ids.slice(0, promptLength), promptLength }));
     await expect(run({}, { ptx: empty })).rejects.toThrow(/no token to learn/);
   });
 });
 
 describe("resume", () => {
-  const hard: [string, Partial<PpoOptions>][] = [
+  const hard: [string, Extra][] = [
     [
       "late, ptx, moving average, offloaded",
-      { dialect: "paddle-late", emaBeta: 0.9, offload: offloadLevels, targetKl: 1e-3 },
+      { dialect: "paddle-late", emaBeta: 0.9, offloadLevel: offloadLevels, targetKl: 1e-3 },
     ],
     [
       "TRL, KL as loss",
@@ -474,27 +499,26 @@ describe("resume", () => {
     ],
     [
       "safe-rlhf, two responses each, dual clip",
-      { dialect: "safe", samplesPerPrompt: 2, dualClip: 2, accumulation: 2 },
+      { dialect: "safe", numGenerations: 2, dualClip: 2, gradientAccumulationSteps: 2 },
     ],
   ];
 
   it.each(hard)("%s", async (_, options) => {
-    const start = (files: ReturnType<typeof memoryFiles>, signal?: AbortSignal, resume?: boolean) => {
+    const begin = (files: ReturnType<typeof memoryFiles>, signal?: AbortSignal, resume?: boolean) => {
       const average = options.emaBeta ? { average: policy(1, "average"), ptx: sequences(6) } : {};
-      const more = { ...average, evalPrompts: prompts(2), run: { files, path: "out" }, resume: resume ?? false };
-      const set = setup({ ...options, maxSteps: 4, evalSteps: 2, criticSchedule: "cosine" }, more);
-      return trainPpo(set.inputs, { ...set.options, ...(signal && { signal }) });
+      const more = { ...average, evalPrompts: prompts(2), folder: { files, path: "out" }, resume, signal };
+      return start({ ...options, maxSteps: 4, evalSteps: 2, criticLrSchedulerType: "cosine" }, more).events;
     };
     const whole = memoryFiles();
-    const straight = await collect(start(whole));
+    const straight = await collect(begin(whole));
     for (const stopAt of [1, 2]) {
       const broken = memoryFiles();
       const controller = new AbortController();
-      for await (const event of start(broken, controller.signal)) {
+      for await (const event of begin(broken, controller.signal)) {
         if (event.type === "step" && event.step === stopAt) controller.abort();
       }
       if (stopAt === 2) expect(await broken.read("out/eval_out-step2.jsonl")).not.toBeNull();
-      const rest = metricsOf(await collect(start(broken, undefined, true)));
+      const rest = metricsOf(await collect(begin(broken, undefined, true)));
       expect(rest).toEqual(metricsOf(straight).slice(stopAt));
       const folders = ["policy", "value", ...(options.emaBeta ? ["ema"] : [])];
       for (const file of [
@@ -511,11 +535,9 @@ describe("resume", () => {
 
 describe("a reward that fails", () => {
   it("leaves what was learned before, and ends the run with a sentence", async () => {
-    const start = (files: ReturnType<typeof memoryFiles>, reward: PpoInputs["reward"], resume = false) => {
-      const set = setup({ dialect: "paddle-late", maxSteps: 3 }, { reward, run: { files, path: "out" }, resume });
-      return trainPpo(set.inputs, set.options);
-    };
-    const failing = (after: number): PpoInputs["reward"] => {
+    const begin = (files: ReturnType<typeof memoryFiles>, reward: RewardFunction, resume = false) =>
+      start({ dialect: "paddle-late", maxSteps: 3 }, { reward, folder: { files, path: "out" }, resume }).events;
+    const failing = (after: number): RewardFunction => {
       let calls = 0;
       return async (responses) => {
         calls += 1;
@@ -523,13 +545,13 @@ describe("a reward that fails", () => {
       };
     };
     const whole = memoryFiles();
-    const straight = metricsOf(await collect(start(whole, lengthReward)));
+    const straight = metricsOf(await collect(begin(whole, lengthReward)));
     const broken = memoryFiles();
-    await expect(collect(start(broken, failing(0)))).rejects.toThrow(/returned NaN .* must be a finite number$/);
+    await expect(collect(begin(broken, failing(0)))).rejects.toThrow(/returned NaN .* must be a finite number$/);
     expect(await broken.list("out")).toEqual([]);
-    await expect(collect(start(broken, failing(2)))).rejects.toThrow(/finite number\. .* is in checkpoint-2: resume/);
-    await expect(collect(start(broken, failing(0), true))).rejects.toThrow(/must be a finite number$/);
-    expect(metricsOf(await collect(start(broken, lengthReward, true)))).toEqual(straight.slice(2));
+    await expect(collect(begin(broken, failing(2)))).rejects.toThrow(/finite number\. .* is in checkpoint-2: resume/);
+    await expect(collect(begin(broken, failing(0), true))).rejects.toThrow(/must be a finite number$/);
+    expect(metricsOf(await collect(begin(broken, lengthReward, true)))).toEqual(straight.slice(2));
     for (const file of ["policy/model.safetensors", "value/model.safetensors"]) {
       expect(await broken.read(`out/${file}`)).toEqual(await whole.read(`out/${file}`));
     }

@@ -1,11 +1,12 @@
-import { plantedReward, cleanLmflow } from "../../../src/rlhf/raft/hooks.ts";
-import { trainRaft } from "../../../src/rlhf/raft.ts";
-import { type Response, type Sampler, sampleResponses } from "../../../src/rlhf/sampler.ts";
+import { cleanLmflow, plantedReward } from "../../../src/rlhf/raft/hooks.ts";
+import { type RaftModels, type RaftSettings, raft, rules, trainRaft } from "../../../src/rlhf/raft.ts";
+import type { RewardFunction } from "../../../src/rlhf/rewards.ts";
+import { type Prompt, type Response, type Sampler, sampleResponses } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "../../../src/gpu/device.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
 import { blockSizeOf, blocksOf } from "../../../src/rlhf/raft/learn.ts";
-import { dialectHooks, type RaftOptions, raftDefaults, raftDialects } from "../../../src/rlhf/raft/options.ts";
+import type { RunOptions } from "../../../src/rlhf/loop.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { collect, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";
 
@@ -14,26 +15,32 @@ beforeAll(() => openDevice());
 const fresh = (seed = 1) => new CausalLM(tinyConfig()).initialize(seed);
 const lengthReward = async (responses: readonly Response[]) => responses.map((r) => r.ids.length - r.promptLength);
 const small = {
-  ...raftDefaults,
   maxSteps: 1,
   raftBatchSize: 4,
   topRewardPercentage: 0.5,
   responseLength: 12,
   outputMinLength: null,
-  batchSize: 4,
+  cleanText: "none" as const,
+  discardSample: "none" as const,
+  perDeviceTrainBatchSize: 4,
   learningRate: 1e-3,
   showSamples: 0,
 };
 
+type Inputs = Omit<RaftModels, "rewards"> & { reward: RewardFunction; prompts: readonly Prompt[] } & RunOptions;
+
+/** Trains with the small settings and others. */
+const train = ({ prompts, reward: rewards, folder, resume, signal, ...models }: Inputs, more: Partial<RaftSettings> = {}) =>
+  trainRaft({ rewards, ...models }, { train: prompts }, { ...small, ...more }, { folder, resume, signal });
+
 /** The responses that the reward sees in each iteration of a run. */
-async function seenBy(options: Partial<RaftOptions>, more: object = {}, count = 8): Promise<Response[][]> {
+async function seenBy(options: Partial<RaftSettings>, more: object = {}, count = 8): Promise<Response[][]> {
   const seen: Response[][] = [];
   const reward = async (responses: readonly Response[]) => {
     seen.push([...responses]);
     return lengthReward(responses);
   };
-  const inputs = { model: fresh(), reward, tokenizer, prompts: prompts(count), ...more };
-  await collect(trainRaft(inputs, { ...small, ...options }));
+  await collect(train({ policy: fresh(), reward, tokenizer, prompts: prompts(count), ...more }, options));
   return seen;
 }
 
@@ -41,11 +48,11 @@ describe("lengths of responses", () => {
   const lengthOf = (r: Response) => r.ids.length - r.promptLength;
 
   it("are drawn anew for each prompt, and responses are those of the higher limit cut short", async () => {
-    const options = { minResponseLength: 9, responseLength: 9, raftBatchSize: 8 };
+    const options = { minNewTokens: 9, responseLength: 9, raftBatchSize: 8 };
     const [whole] = await seenBy(options);
     expect(whole.map(lengthOf)).toEqual(Array(16).fill(9));
-    const [drawn] = await seenBy({ ...options, minResponseLength: 0, outputMinLength: 3 });
-    const [long] = await seenBy({ ...options, minResponseLength: 0 });
+    const [drawn] = await seenBy({ ...options, minNewTokens: 0, outputMinLength: 3 });
+    const [long] = await seenBy({ ...options, minNewTokens: 0 });
     const limits = drawn.filter((r) => !r.ended).map((r) => [r.prompt, lengthOf(r)] as const);
     expect(new Set(limits.map(([, n]) => n)).size).toBeGreaterThan(2);
     for (const [, n] of limits) expect(n >= 3 && n < 9).toBe(true);
@@ -61,7 +68,7 @@ describe("lengths of responses", () => {
   });
 
   it("are shared by an inference batch in top mode", async () => {
-    const top = { collectionStrategy: "top", raftBatchSize: 8, outputMinLength: 2, inferenceBatchSize: 4 } as const;
+    const top = { collectionStrategy: "top", raftBatchSize: 8, outputMinLength: 2, inferenceBatchSizePerDevice: 4 } as const;
     const [drawn] = await seenBy(top, {}, 16);
     const cut = drawn.filter((r) => !r.ended);
     const groups = new Map<number, Set<number>>();
@@ -91,7 +98,7 @@ describe("what is learned", () => {
     const run = { files: memoryFiles(), path: "run" };
     await run.files.writeFile("run/train_set_7.json", "an earlier run's");
     const hooks = { clean: (text: string) => `${text.trim()}!`, discard: (r: Response) => r.sample === 0 };
-    const [seen] = await seenBy({ maxSteps: 1 }, { ...hooks, run });
+    const [seen] = await seenBy({ maxSteps: 1 }, { ...hooks, folder: run });
     expect((await run.files.list("run")).filter((name) => name.startsWith("train_set"))).toEqual(["train_set_0.json"]);
     const set = JSON.parse(new TextDecoder().decode((await run.files.read("run/train_set_0.json"))!));
     const kept = seen.filter((r) => r.sample === 1);
@@ -100,13 +107,13 @@ describe("what is learned", () => {
   });
 
   it("is nothing when all is discarded, with a warning", async () => {
-    const model = fresh();
-    const before = [...(await model.store.read()).values()].flatMap((v) => [...v]);
-    const inputs = { model, reward: lengthReward, tokenizer, prompts: prompts(4), discard: () => true };
-    const events = await collect(trainRaft(inputs, { ...small, maxSteps: 2 }));
+    const policy = fresh();
+    const before = [...(await policy.store.read()).values()].flatMap((v) => [...v]);
+    const inputs = { policy, reward: lengthReward, tokenizer, prompts: prompts(4), discard: () => true };
+    const events = await collect(train(inputs, { maxSteps: 2 }));
     expect(metricsOf(events).map((m) => [m.n_kept, m.n_discarded, m.loss])).toEqual(Array(2).fill([0, 8, undefined]));
     expect(events.filter((e) => e.type === "warning")).toHaveLength(2);
-    expect([...(await model.store.read()).values()].flatMap((v) => [...v])).toEqual(before);
+    expect([...(await policy.store.read()).values()].flatMap((v) => [...v])).toEqual(before);
   });
 
   it("is cut into blocks, or learned in a row", () => {
@@ -132,17 +139,17 @@ describe("what is learned", () => {
   });
 
   it("has the learning rate of the schedule, over the run or in every iteration", async () => {
-    const rates = async (options: Partial<RaftOptions>) => {
-      const inputs = { model: fresh(), reward: lengthReward, tokenizer, prompts: prompts(8) };
-      const events = await collect(trainRaft(inputs, { ...small, maxSteps: 2, epochs: 2, ...options }));
+    const rates = async (options: Partial<RaftSettings>) => {
+      const inputs = { policy: fresh(), reward: lengthReward, tokenizer, prompts: prompts(8) };
+      const events = await collect(train(inputs, { maxSteps: 2, numTrainEpochs: 2, ...options }));
       return metricsOf(events).map((m) => m.learning_rate / 1e-3);
     };
     // Two optimizer steps per iteration; the metric is the last one's.
     expect(await rates({})).toEqual([1, 1]);
-    const whole = await rates({ schedule: "linear" });
+    const whole = await rates({ lrSchedulerType: "linear" });
     expect(whole[0]).toBeCloseTo(0.75, 12);
     expect(whole[1]).toBeCloseTo(0.25, 12);
-    expect(await rates({ schedule: "linear", schedulePerIteration: true })).toEqual([0.5, 0.5]);
+    expect(await rates({ lrSchedulerType: "linear-per-iteration" })).toEqual([0.5, 0.5]);
   });
 });
 
@@ -151,26 +158,26 @@ describe("ranking by the KL", () => {
     const reference = fresh(5);
     const reward = async (r: readonly Response[]) => r.map(() => 0);
     const run = { files: memoryFiles(), path: "run" };
-    const inputs = { model: fresh(6), reference, reward, tokenizer, prompts: prompts(8), run };
+    const inputs = { policy: fresh(6), reference, reward, tokenizer, prompts: prompts(8), folder: run };
     const events = await collect(
-      trainRaft(inputs, { ...small, raftBatchSize: 8, topRewardPercentage: 0.25, klBeta: 1 }),
+      train(inputs, { raftBatchSize: 8, topRewardPercentage: 0.25, klBeta: 1 }),
     );
     const set = JSON.parse(new TextDecoder().decode((await run.files.read("run/train_set_0.json"))!));
-    const without = { ...inputs, model: fresh(6), run: { files: memoryFiles(), path: "run" } };
-    await collect(trainRaft(without, { ...small, raftBatchSize: 8, topRewardPercentage: 0.25 }));
-    const first = JSON.parse(new TextDecoder().decode((await without.run.files.read("run/train_set_0.json"))!));
+    const without = { ...inputs, policy: fresh(6), folder: { files: memoryFiles(), path: "run" } };
+    await collect(train(without, { raftBatchSize: 8, topRewardPercentage: 0.25 }));
+    const first = JSON.parse(new TextDecoder().decode((await without.folder.files.read("run/train_set_0.json"))!));
     // Without the KL all rewards tie and the first sample wins.
     expect(set.instances).not.toEqual(first.instances);
     expect(metricsOf(events)[0].kl).not.toBe(0);
     const { reference: _, ...lone } = inputs;
-    await expect(collect(trainRaft(lone, { ...small, klBeta: 1 }))).rejects.toThrow(/needs the reference/);
+    await expect(collect(train(lone, { klBeta: 1 }))).rejects.toThrow(/needs the reference/);
   });
 
   it("takes responses that cleaning emptied", async () => {
     const clean = (text: string) => (text.length % 2 === 0 ? "" : text);
     const more = { clean, reference: fresh(3), reward: async (r: readonly Response[]) => r.map((x) => x.text.length) };
-    const inputs = { model: fresh(2), tokenizer, prompts: prompts(4), ...more };
-    const [metrics] = metricsOf(await collect(trainRaft(inputs, { ...small, klBeta: 0.1 })));
+    const inputs = { policy: fresh(2), tokenizer, prompts: prompts(4), ...more };
+    const [metrics] = metricsOf(await collect(train(inputs, { klBeta: 0.1 })));
     expect(Number.isFinite(metrics.loss)).toBe(true);
   });
 });
@@ -180,9 +187,9 @@ describe("a model with two end tokens", () => {
   const second = tokenizer.encode(" the")[0];
   /** What the reward sees, and how many tokens there were, when every response ends in one of them. */
   const ending = async (end: number, appendEos: boolean) => {
-    const model = new CausalLM({ ...tinyConfig(), eosIds: [first, second] }).initialize(1);
+    const policy = new CausalLM({ ...tinyConfig(), eosIds: [first, second] }).initialize(1);
     const sampler: Sampler = async (given, ids, options) =>
-      (await sampleResponses(model, tokenizer, given, ids, { ...options, minNewTokens: 6, maxNewTokens: 6 })).map(
+      (await sampleResponses(policy, tokenizer, given, ids, { ...options, minNewTokens: 6, maxNewTokens: 6 })).map(
         (r) => ({
           ...r,
           ids: Uint32Array.from([...r.ids, end]),
@@ -194,8 +201,8 @@ describe("a model with two end tokens", () => {
       seen.push(...responses);
       return responses.map(() => 1);
     };
-    const inputs = { model, sampler, reward, tokenizer, prompts: prompts(4), clean: (text: string) => `${text}!` };
-    const events = await collect(trainRaft(inputs, { ...small, appendEos, maskPrompt: true }));
+    const inputs = { policy, sampler, reward, tokenizer, prompts: prompts(4), clean: (text: string) => `${text}!` };
+    const events = await collect(train(inputs, { appendEos, maskPrompt: true }));
     return { seen, tokens: events.flatMap((e) => (e.type === "step" ? [e.tokens] : []))[0] };
   };
 
@@ -217,16 +224,16 @@ describe("the watch", () => {
       return drawn.map((r, i) => ({ ...r, text: (i * 0.618) % 1 < share(options.iteration) ? `${r.text} #` : r.text }));
     };
   const inputs = () => ({
-    model: fresh(),
+    policy: fresh(),
     reward: plantedReward(async (r) => r.map((x) => (x.prompt % 3) + (x.sample % 2) / 2), "#", 2),
     tokenizer,
     prompts: prompts(8),
   });
 
   it("works on tokens and keeps what it compares with over a stop", async () => {
-    const options = { ...small, raftBatchSize: 8, maxSteps: 3, monitor: { rows: 3, threshold: 0.5, minRise: 0 } };
-    const rows = async (run?: { files: ReturnType<typeof memoryFiles>; path: string }) => {
-      const events = await collect(trainRaft({ ...inputs(), ...(run && { run, resume: true }) }, options));
+    const options = { raftBatchSize: 8, maxSteps: 3, monitorThreshold: 0.5 };
+    const rows = async (folder?: { files: ReturnType<typeof memoryFiles>; path: string }) => {
+      const events = await collect(train({ ...inputs(), folder, resume: folder !== undefined }, options));
       return events.flatMap((e) => (e.type === "rows" && e.table === "monitor" ? e.rows : []));
     };
     const straight = await rows();
@@ -234,14 +241,14 @@ describe("the watch", () => {
     expect(straight.every((r) => r.iteration !== 0)).toBe(true);
     const run = { files: memoryFiles(), path: "run" };
     const controller = new AbortController();
-    for await (const e of trainRaft({ ...inputs(), run }, { ...options, signal: controller.signal })) {
+    for await (const e of train({ ...inputs(), folder: run, signal: controller.signal }, options)) {
       if (e.type === "step" && e.step === 1) controller.abort();
     }
     expect(await rows(run)).toEqual(straight);
   });
 
   it("can be turned off", async () => {
-    const events = await collect(trainRaft(inputs(), { ...small, monitor: null, maxSteps: 2 }));
+    const events = await collect(train(inputs(), { monitor: false, maxSteps: 2 }));
     expect(events.filter((e) => e.type === "rows").map((e) => (e.type === "rows" ? e.table : ""))).toEqual([
       "raft",
       "raft",
@@ -257,7 +264,7 @@ describe("the watch", () => {
     const share = (iteration: number) => (iteration === 0 ? 0.02 : 0.7);
     const discard = (r: { text: string }) => r.text.includes("#");
     const more = { ...inputs(), sampler: discovering(share), discard };
-    const metrics = metricsOf(await collect(trainRaft(more, { ...small, raftBatchSize: 8, maxSteps: 2 })));
+    const metrics = metricsOf(await collect(train(more, { raftBatchSize: 8, maxSteps: 2 })));
     expect(metrics[1].n_discarded).toBeGreaterThan(metrics[0].n_discarded);
     expect(metrics[1].train_reward).toBeLessThan(2.6);
   });
@@ -265,24 +272,23 @@ describe("the watch", () => {
 
 describe("options", () => {
   it("that contradict themselves are refused", async () => {
-    const run = (options: Partial<RaftOptions>, count = 4) =>
+    const run = (options: Partial<RaftSettings>, count = 4) =>
       collect(
-        trainRaft(
-          { model: fresh(), reward: lengthReward, tokenizer, prompts: prompts(count) },
-          { ...small, ...options },
-        ),
+        train({ policy: fresh(), reward: lengthReward, tokenizer, prompts: prompts(count) }, options),
       );
-    await expect(run({}, 0)).rejects.toThrow(/at least one prompt/);
-    await expect(run({ topRewardPercentage: 0 })).rejects.toThrow(/top_reward_percentage must be in/);
-    await expect(run({ outputMinLength: 0 })).rejects.toThrow(/output_min_length must be at least 1/);
-    await expect(run({ minResponseLength: 13 })).rejects.toThrow(/min_new_tokens 13 is more than output_max_length 12/);
-    await expect(run({ blockSize: 1 })).rejects.toThrow(/block_size must be at least 2/);
+    await expect(run({}, 0)).rejects.toThrow(/no prompt to respond to/);
+    await expect(run({ topRewardPercentage: 0 })).rejects.toThrow(/topRewardPercentage must be/);
+    await expect(run({ outputMinLength: 0 })).rejects.toThrow(/outputMinLength must be/);
+    await expect(run({ minNewTokens: 13 })).rejects.toThrow(/minNewTokens 13 is more than responseLength 12/);
+    await expect(run({ blockSize: 1 })).rejects.toThrow(/blockSize must be/);
   });
 
   it("of LMFlow clean and discard in local mode only", () => {
-    expect(dialectHooks("lmflow", "local").clean).toBe(cleanLmflow);
-    expect(dialectHooks("lmflow", "top")).toEqual({});
-    expect(dialectHooks("corrected", "local")).toEqual({});
-    expect(raftDefaults).toMatchObject(raftDialects.lmflow);
+    const rulesOf = (collectionStrategy: "local" | "top", dialect: "lmflow" | "corrected") =>
+      rules(raft({ collectionStrategy, dialect }));
+    expect(rulesOf("local", "lmflow").clean).toBe(cleanLmflow);
+    expect(rulesOf("top", "lmflow")).toEqual({});
+    expect(rulesOf("local", "corrected")).toEqual({});
+    expect(rules(raft())).toEqual({ clean: cleanLmflow, discard: expect.any(Function) });
   });
 });
