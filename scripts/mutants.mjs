@@ -41,7 +41,16 @@ function workplace() {
 
 function runTests(folder, tests) {
   const vitest = path.join(root, "node_modules/vitest/vitest.mjs");
-  const args = [vitest, "run", "--project", "node", "--bail=1", "--reporter=json", "--outputFile=report.json", ...tests];
+  const args = [
+    vitest,
+    "run",
+    "--project",
+    "node",
+    "--bail=1",
+    "--reporter=json",
+    "--outputFile=report.json",
+    ...tests,
+  ];
   const env = { ...process.env, XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? os.tmpdir() };
   return new Promise((resolve) => {
     rmSync(path.join(folder, "report.json"), { force: true });
@@ -73,7 +82,10 @@ async function judge(folder, { file, from, to, tests }) {
   const target = path.join(folder, file);
   const text = readFileSync(target, "utf8");
   if (text.split(from).length !== 2) return { verdict: "stale", killer: `"${from}" does not stand once in ${file}` };
-  writeFileSync(target, text.replace(from, () => to));
+  writeFileSync(
+    target,
+    text.replace(from, () => to),
+  );
   try {
     const { code, killer } = await runTests(folder, tests);
     return code === 0 ? { verdict: "survived", killer: "" } : { verdict: "killed", killer: killer ?? `exit ${code}` };
@@ -91,7 +103,9 @@ async function worker() {
       const mutant = mutants[next++];
       const result = await judge(folder, mutant);
       results.set(mutant, result);
-      console.log(`${String(results.size).padStart(2)}/${mutants.length} ${result.verdict.padEnd(8)} ${mutant.name}  ${result.killer}`);
+      console.log(
+        `${String(results.size).padStart(2)}/${mutants.length} ${result.verdict.padEnd(8)} ${mutant.name}  ${result.killer}`,
+      );
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });

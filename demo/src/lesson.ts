@@ -2,7 +2,7 @@
  * One run as the page shows it: a reward model learns from preferences, then the policy learns from the reward model.
  * Every stage is one of the library's trainers; this file only wires them together.
  */
-import type { Files } from "webrlhf";
+import { type Files, memoryFiles } from "webrlhf";
 import {
   bayesAccuracy,
   goldReward,
@@ -51,6 +51,7 @@ const TRAIN_PROMPTS = 4096;
 /** Runs until the end, or until the first step's end after `signal` fires; frees its models either way. */
 export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): AsyncGenerator<LessonReply> {
   const { files, folder } = start;
+  const made = memoryFiles(); // what this run saves: the next one begins anew
   const { seed } = knobs;
   const models: Model[] = [];
   const keep = <M extends Model>(model: M): M => {
@@ -64,7 +65,7 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
     tokenizer.checkFits(policy.config.vocabSize);
 
     const scorer = keep(await loadScoreModel(files, folder, "reward model", seed));
-    yield* during("reward", rewardRun(scorer, tokenizer, knobs, files, signal), signal);
+    yield* during("reward", rewardRun(scorer, tokenizer, knobs, made, signal), signal);
     if (signal.aborted) return;
 
     const reward = modelReward(scorer);
@@ -80,7 +81,7 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
     yield* look("before", 0);
     if (signal.aborted) return;
 
-    const critic = knobs.algorithm === "ppo" ? keep(await loadScoreModel(files, "reward", "critic")) : null;
+    const critic = knobs.algorithm === "ppo" ? keep(await loadScoreModel(made, "reward", "critic")) : null;
     const prompts = promptsOf(worldPrompts(TRAIN_PROMPTS, seed, "train"), tokenizer);
     const shared = { policy, reference, rewards: reward, tokenizer, gold };
     const policyRun = critic

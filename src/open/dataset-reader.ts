@@ -8,7 +8,7 @@ import { checkNames, MIXTURE_SEED, type MixturePart, mixed, parseMixture } from 
 import { WHOLE } from "../data/raw/proportion.ts";
 import { findDataset } from "../data/raw/registry.ts";
 import type { RawSample } from "../data/raw/sample.ts";
-import { type Entry, entriesOf, type ReadOptions, type Row, readEntries } from "../data/readers.ts";
+import { type Entry, entriesOf, type ReadOptions, readEntries } from "../data/readers.ts";
 import { Reasons } from "../data/reasons.ts";
 import type { SchemaOptions } from "../data/schemas.ts";
 import { UserError } from "../runtime/errors.ts";

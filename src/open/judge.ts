@@ -4,7 +4,6 @@ import type { Tokenizer } from "../data/tokenizer.ts";
 import { judgeByPreference, judgeByReward, type RowJudge, type SequenceOf } from "../rlhf/iterate/annotate.ts";
 import { PairPreferenceModel } from "../rlhf/pairwise/model.ts";
 import type { RewardFunction } from "../rlhf/rewards.ts";
-import type { Response } from "../rlhf/sampler.ts";
 import type { ModelOpener } from "./opener.ts";
 import { isWeightless, openReward, type RewardServerOptions } from "./rewards.ts";
 

@@ -3,7 +3,7 @@
  * themselves; whoever opens them for a trainer, a program or the command line, takes these settings.
  */
 import { families } from "../nn/families/table.ts";
-import { data, model, optim, positive, rollout } from "../rlhf/settings.ts";
+import { data, model, positive } from "../rlhf/settings.ts";
 import { group } from "../settings/index.ts";
 import { weightFormats } from "./precision.ts";
 

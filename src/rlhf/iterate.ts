@@ -12,7 +12,7 @@ import { UserError } from "../runtime/errors.ts";
 import { permutation, streamId, uint32 } from "../runtime/rng.ts";
 import { group, type Input, settings } from "../settings/index.ts";
 import { checkpointSteps, type RunFolder, removePartial, saveModels } from "./checkpoint.ts";
-import { checkLosses, type DpoLossSettings, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
+import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
 import { evaluatePolicy } from "./evaluate.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { judgeByReward, type RowJudge, rewardStatistics, type SequenceOf } from "./iterate/annotate.ts";

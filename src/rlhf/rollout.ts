@@ -10,17 +10,8 @@ import { responseLogProbs } from "./measure.ts";
 import { allResident, type Within } from "./offload.ts";
 import { mixedRewards, type RewardParts } from "./rewards.ts";
 import { type Prompt, type Response, type Sampler, withinLength } from "./sampler.ts";
-import { positive, probability, rewardMixture, rollout, sampling, samplingParams } from "./settings.ts";
-import {
-  average,
-  type KlEstimator,
-  klTerm,
-  type Normalizer,
-  normalize,
-  shapeRewards,
-  updateRunning,
-  whiten,
-} from "./stats.ts";
+import { positive, rewardMixture, rollout, sampling, samplingParams } from "./settings.ts";
+import { average, klTerm, type Normalizer, normalize, shapeRewards, updateRunning, whiten } from "./stats.ts";
 import { distinctN } from "./text-stats.ts";
 
 /** Who takes part in a rollout. */

@@ -1,5 +1,5 @@
 /** Adapters from the command line: trained, trained further, sampled from, merged; and what is refused. */
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
+
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -8,6 +8,7 @@ import { main } from "../../src/cli/program.ts";
 import { openDevice } from "../../src/gpu/device.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 import { silentTerminal } from "./terminal.ts";

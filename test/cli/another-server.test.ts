@@ -1,7 +1,6 @@
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
-import { type AddressInfo } from "node:net";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
@@ -9,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { main } from "../../src/cli/program.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { gpuReady } from "../helpers.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";

@@ -1,10 +1,10 @@
-import { consume } from "../../src/cli/train.ts";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { consume } from "../../src/cli/train.ts";
 import { type Context, Interrupted } from "../../src/cli/verb.ts";
-import { type TrainEvent } from "../../src/rlhf/events.ts";
+import type { TrainEvent } from "../../src/rlhf/events.ts";
 import { UserError } from "../../src/runtime/errors.ts";
 import { silentTerminal } from "./terminal.ts";
 

@@ -1,5 +1,5 @@
 /** grpo, rloo and reinforce from the command line: what they write, and what they refuse before anything is opened. */
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
+
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -8,6 +8,7 @@ import { main } from "../../src/cli/program.ts";
 import { openDevice } from "../../src/gpu/device.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 import { silentTerminal } from "./terminal.ts";
@@ -72,10 +73,10 @@ describe("verbs without a critic", { timeout: 60_000 }, () => {
 
   it.each([
     [["--num_generations", "3", "--generation_batch_size", "8"], /generation_batch_size is 8, which is no multiple of/],
-    [["--num_generations", "3"], /per_device_train_batch_size times steps_per_generation is 8, which is no multiple/],
+    [["--num_generations", "3"], /per_device_train_batch_size times --steps_per_generation is 8, which is no multiple/],
     [["--generation_batch_size", "8", "--steps_per_generation", "2"], /give one of them/],
-    [["--reward_weights", "1,2"], /reward_weights has 2 weights for 1 rewards/],
-    [["--reward_weights", "much"], /reward_weights must be numbers, not "much"/],
+    [["--reward_weights", "1,2", "--response_length", "4"], /there are 2 reward weights for 1 reward/],
+    [["--reward_weights", "much"], /reward_weights must be a list of numbers, or none, not "much"/],
     [["--loss_type", "ppo"], /loss_type must be one of grpo, bnpo, dapo, dr_grpo, cispo/],
   ])("refuse %j", async (words, message) => {
     const { code, text } = await run("grpo", ...words, "--output_dir", at("refused"));
@@ -87,7 +88,7 @@ describe("verbs without a critic", { timeout: 60_000 }, () => {
     const refused = async (verb: string, ...words: string[]) =>
       (await run(verb, ...small, ...words, "--output_dir", at("refused"))).text;
     expect(await refused("grpo", "--num_generations", "1")).toMatch(/num_generations must be at least 2/);
-    expect(await refused("grpo", "--loss_type", "cispo")).toMatch(/needs epsilon_high/);
+    expect(await refused("grpo", "--loss_type", "cispo")).toMatch(/needs --epsilon_high/);
     expect(await refused("rloo", "--num_generations", "1")).toMatch(/num_generations must be at least 2/);
     expect(await refused("grpo", "--reward_funcs", at("no-such-folder"))).toMatch(/no-such-folder/);
   });

@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { dataVerb } from "../../src/cli/verbs/data.ts";
 import { main } from "../../src/cli/program.ts";
-import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
+import { parseRecipe, resolveRecipe, snakeCased } from "../../src/cli/recipe.ts";
+import { dataVerb } from "../../src/cli/verbs/data.ts";
 import { hashStage } from "../../src/cli/verbs/run.ts";
 import { registerDataset } from "../../src/data/raw/registry.ts";
 import { silentTerminal } from "./terminal.ts";
@@ -418,7 +418,7 @@ describe("a dataset that is wrong", () => {
     await rm(out, { recursive: true });
     expect(await failing("data", "--config", await config(`  ${name}: 0\n`))).toMatch(/asks for nothing/);
     expect(await failing("data", "--config", await config(`  ${name}: {share: 2}\n`))).toMatch(
-      /config\.yaml: dataset_name must be the name of a dataset, or a mixture/,
+      /dataset_name in .*config\.yaml line \d+ must be the name of a dataset, or a mixture/,
     );
   });
 });
@@ -436,9 +436,13 @@ describe("a mixture in a recipe", () => {
       resolveRecipe(recipe(dataset), dir, () => dataVerb.settings, ["data"], { outputDir: out }).stages[0];
     // biome-ignore-start lint/suspicious/noTemplateCurlyInString: the reference itself is meant
     const stage = stageOf({ "${vars.mine}": 2, alpaca: { proportion: "1/2", path: "${vars.mine}" } });
-    expect(stageOf("${vars.mine}:2,alpaca:1/2:${vars.mine}")).toEqual(stage);
+    const written = stageOf("${vars.mine}:2,alpaca:1/2:${vars.mine}");
+    expect({ ...written, options: snakeCased(written.options) }).toEqual({
+      ...stage,
+      options: snakeCased(stage.options),
+    });
     // biome-ignore-end lint/suspicious/noTemplateCurlyInString: the reference itself is meant
-    expect(stage.options.dataset_name).toBe(`${name}:2,alpaca:1/2:${name}`);
+    expect(stage.options.datasetName).toBe(`${name}:2,alpaca:1/2:${name}`);
     const hash = await hashStage(stage, new Map());
     expect(await hashStage(stage, new Map())).toBe(hash);
     await file("pairs.jsonl", pairs(4));

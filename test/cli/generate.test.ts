@@ -1,12 +1,12 @@
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
-import { biasMap, stopStrings } from "../../src/cli/text-models.ts";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { main } from "../../src/cli/program.ts";
+import { biasMap, stopStrings } from "../../src/cli/text-models.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { gpuReady } from "../helpers.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";

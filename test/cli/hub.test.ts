@@ -1,13 +1,12 @@
-import { openTokenizer, tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { labelOf, locateModel, savedName } from "../../src/open/hub.ts";
-import { openDataset } from "../../src/open/index.ts";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { trainBpe } from "../../src/data/bpe.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { diskFiles } from "../../src/runtime/files.ts";
+import { labelOf, locateModel, savedName } from "../../src/open/hub.ts";
+import { openDataset } from "../../src/open/index.ts";
+import { openTokenizer, tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { type FakeHub, fakeHub } from "../io/fake-hub.ts";
 
 const TEMPLATE =
@@ -72,13 +71,15 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 const talks = (options: object = {}) => openDataset("org/talks", { datasetTestSplit: "test", seed: 1, ...options });
-const open = async () =>
-  openTokenizer(join(folder, "hub", "models--org--tiny", "snapshots", commit));
+const open = async () => openTokenizer(join(folder, "hub", "models--org--tiny", "snapshots", commit));
 
 describe("models by name", () => {
   it("become paths, an adapter's base too; paths stay", async () => {
     const snapshot = (name: string) => join(folder, "hub", `models--org--${name}`, "snapshots", commit);
-    const [adapter, tiny] = [await locateModel("org/adapter", "model", {}), await locateModel("org/tiny", "tokenizer", {})];
+    const [adapter, tiny] = [
+      await locateModel("org/adapter", "model", {}),
+      await locateModel("org/tiny", "tokenizer", {}),
+    ];
     expect([adapter.path, tiny.path]).toEqual([snapshot("adapter"), snapshot("tiny")]);
     const own = await locateModel("out/sft/", "model", {});
     expect([labelOf(tiny), labelOf(own), savedName(tiny)]).toEqual(["tiny", "sft", "org/tiny"]);
@@ -113,7 +114,9 @@ describe("models by name", () => {
     await writeFile(join(own, "chat_template.jinja"), "{% if %}");
     const broken = await openTokenizer(own);
     expect(() => broken.chatTemplate?.render([])).toThrow(/chat_template.jinja: not a chat template/);
-    await expect(openTokenizer(own, { chatTemplatePath: join(own, "none.jinja") })).rejects.toThrow(/chat_template_path names a file/);
+    await expect(openTokenizer(own, { chatTemplatePath: join(own, "none.jinja") })).rejects.toThrow(
+      /chat_template_path names a file/,
+    );
   });
 });
 
@@ -161,22 +164,19 @@ describe("datasets by name", () => {
       "\nuser: a boy\nassistant: ran<|endoftext|>",
     ]);
     await writeFile(file, lines(pairs.slice(1)));
-    const prompts = async (options: object, own = tokenizer) => (await openDataset(file, options).prompts(own, room)).train;
+    const prompts = async (options: object, own = tokenizer) =>
+      (await openDataset(file, options).prompts(own, room)).train;
     const room = { context: 50, response: 10 };
-    expect((await prompts({})).map((prompt) => prompt.text)).toEqual([
-      "\nuser: a girl\nassistant:",
-    ]);
+    expect((await prompts({})).map((prompt) => prompt.text)).toEqual(["\nuser: a girl\nassistant:"]);
     await writeFile(file, lines([{ prompt: "a boy" }]));
-    expect((await prompts({ template: "chat" }))[0].text).toBe(
-      "\nuser: a boy\nassistant:",
-    );
+    expect((await prompts({ template: "chat" }))[0].text).toBe("\nuser: a boy\nassistant:");
     await expect(prompts({ template: "chat" }, world)).rejects.toThrow(
       /needs a model with a chat template; give one with chat_template_path/,
     );
     expect((await prompts({}))[0].text).toBe("a boy");
-    expect(
-      await openDataset("org/talks", { maxTrainSamples: 1 }).texts(),
-    ).toEqual(["\n\nHuman: a boy\n\nAssistant: had a cat\n\nHuman: and\n\nAssistant: a dog"]);
+    expect(await openDataset("org/talks", { maxTrainSamples: 1 }).texts()).toEqual([
+      "\n\nHuman: a boy\n\nAssistant: had a cat\n\nHuman: and\n\nAssistant: a dog",
+    ]);
   });
 
   it("take tools, and say which row a template refuses", async () => {
@@ -187,10 +187,13 @@ describe("datasets by name", () => {
       template,
       "{% if tools %}{{ tools[0].name }}{% endif %}{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{{ m.content }}{% endfor %}",
     );
-    const withTools = await openTokenizer(join(folder, "hub", "models--org--tiny", "snapshots", commit), { chatTemplatePath: template });
+    const withTools = await openTokenizer(join(folder, "hub", "models--org--tiny", "snapshots", commit), {
+      chatTemplatePath: template,
+    });
     await writeFile(file, lines([{ prompt: talk("a", "b"), tools: JSON.stringify([{ name: "look" }]) }]));
     const room = { context: 50, response: 10 };
-    const prompts = async (own: typeof tokenizer, options = {}) => (await openDataset(file, options).prompts(own, room)).train;
+    const prompts = async (own: typeof tokenizer, options = {}) =>
+      (await openDataset(file, options).prompts(own, room)).train;
     expect((await prompts(withTools))[0].text).toBe("lookab");
     await writeFile(file, lines([{ prompt: [{ role: "tool", content: "x", name: null }] }]));
     await expect(prompts(withTools)).rejects.toThrow(

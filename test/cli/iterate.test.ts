@@ -1,9 +1,8 @@
 /** The stages of online iterative DPO through the program, with servers that fail. */
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
-import { scoreSequences } from "../../src/rlhf/scores.ts";
+
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
-import { type AddressInfo } from "node:net";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
@@ -13,10 +12,12 @@ import { shardOf } from "../../src/cli/verbs/generate-jobs.ts";
 import { goldReward, worldPrompts } from "../../src/data/world.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { pairFiles } from "../../src/rlhf/pairwise/folder.ts";
 import { PairPreferenceModel } from "../../src/rlhf/pairwise/model.ts";
 import { PairWriter } from "../../src/rlhf/pairwise/template.ts";
 import { roundRobin } from "../../src/rlhf/pairwise/tournament.ts";
+import { scoreSequences } from "../../src/rlhf/scores.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { gpuReady } from "../helpers.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
@@ -247,7 +248,7 @@ describe("annotate and pairs", () => {
     const output = ["--output_file", at("out.jsonl")];
     const pairs = ["pairs", "--input_file", at("rewards.jsonl"), ...output] as const;
     expect((await run(...pairs, "--length_penalty", "0.1")).text).toMatch(
-      /length_penalty does not apply to choose_type max_min of online-rlhf: use max_min_p, or --pair_dialect lmflow/,
+      /length_penalty does not apply to --choose_type max_min of online-rlhf: use max_min_p, or --pair_dialect lmflow/,
     );
     expect((await run(...pairs, "--use_fast", "true")).text).toMatch(/use_fast goes with --pair_dialect lmflow/);
     const judge = ["--reward_model_path", "builtin:world", "--max_length", "9"];
@@ -439,7 +440,9 @@ describe("iterate", () => {
       /leave no room for a prompt|no room for an answer/,
     );
     const noToken = ["--reward_model_path", "builtin:world", "--eos_token_id", "x", "--output_dir", at("other")];
-    expect((await run("iterate", ...flags(), ...noToken)).text).toMatch(/eos_token_id: "x" is no token id/);
+    expect((await run("iterate", ...flags(), ...noToken)).text).toMatch(
+      /eos_token_id must be a list of numbers, or none, not "x"/,
+    );
     const tooMany = ["--reward_model_path", "builtin:world", "--iterations", "5", "--output_dir", at("other")];
     expect((await run("iterate", ...flags(), ...tooMany)).text).toMatch(/need 20 prompts; there are 16/);
   }, 180_000);

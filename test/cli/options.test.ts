@@ -1,14 +1,23 @@
-import { commandOf, normaliseFlags, readYaml } from "../../src/cli/flags.ts";
-import { nearest } from "../../src/settings/nearest.ts";
-import { expectation } from "../../src/settings/check.ts";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { methods } from "../../src/open/index.ts";
-import { group, inFile, Later, onCommandLine, type Resolved, schemaOf, settings, snakeCase } from "../../src/settings/index.ts";
+import { commandOf, normaliseFlags, readYaml } from "../../src/cli/flags.ts";
 import { type Context, defineVerb } from "../../src/cli/verb.ts";
 import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
+import { methods } from "../../src/open/index.ts";
+import { expectation } from "../../src/settings/check.ts";
+import {
+  group,
+  inFile,
+  Later,
+  onCommandLine,
+  type Resolved,
+  schemaOf,
+  settings,
+  snakeCase,
+} from "../../src/settings/index.ts";
+import { nearest } from "../../src/settings/nearest.ts";
 import { silentTerminal } from "./terminal.ts";
 
 const verbs = (await Promise.all(verbNames().map(loadVerb))).filter((verb) => verb !== null);
@@ -28,10 +37,7 @@ const from = (values: Record<string, unknown>) => record.resolve([inFile(values,
 
 describe("option values", () => {
   it("come from defaults, then each source in turn", () => {
-    const sources = [
-      inFile({ learning_rate: 0.5, max_steps: 3 }, "x.yaml"),
-      onCommandLine({ learning_rate: "0.25" }),
-    ];
+    const sources = [inFile({ learning_rate: 0.5, max_steps: 3 }, "x.yaml"), onCommandLine({ learning_rate: "0.25" })];
     expect({ ...record.resolve(sources) }).toMatchObject({
       learningRate: 0.25,
       maxSteps: 3,
@@ -57,7 +63,9 @@ describe("option values", () => {
 
   it("take hyphens and other spellings", () => {
     expect(from({ "max-steps": 2, lr: 1 })).toMatchObject({ maxSteps: 2, learningRate: 1 });
-    expect(() => from({ lr: 1, learning_rate: 2 })).toThrow("lr in x.yaml and learning_rate in x.yaml are the same option");
+    expect(() => from({ lr: 1, learning_rate: 2 })).toThrow(
+      "lr in x.yaml and learning_rate in x.yaml are the same option",
+    );
   });
 
   it.each([

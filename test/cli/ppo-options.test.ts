@@ -26,21 +26,28 @@ describe("ppo's options", () => {
       criticWarmupSteps: 0.03,
       criticWeightDecay: 0,
       klCoef: 0.02,
-      cliprange: 0.2,
+      clipRange: 0.2,
       offloadLevel: ["freeze_model", "optimizer", "train_model"],
     });
   });
 
   it("leave to the dialect what nothing sets", () => {
-    const { normalizeReward, whitenAdvantages, clipRangeScore } = from({ ...needed, dialect: "paddle" }) as Record<string, unknown>;
+    const { normalizeReward, whitenAdvantages, clipRangeScore } = from({ ...needed, dialect: "paddle" }) as Record<
+      string,
+      unknown
+    >;
     const trl = from({ ...needed, dialect: "trl" }) as Record<string, unknown>;
-    expect([normalizeReward, whitenAdvantages, clipRangeScore]).not.toEqual(
-      [trl.normalizeReward, trl.whitenAdvantages, trl.clipRangeScore],
-    );
+    expect([normalizeReward, whitenAdvantages, clipRangeScore]).not.toEqual([
+      trl.normalizeReward,
+      trl.whitenAdvantages,
+      trl.clipRangeScore,
+    ]);
   });
 
   it("refuse an update that updates nothing, and unknown dialects", () => {
-    expect(() => from({ ...needed, update_iters: 0 })).toThrow(/update_iters in test must be a whole number of at least 1/);
+    expect(() => from({ ...needed, update_iters: 0 })).toThrow(
+      /update_iters in test must be a whole number of at least 1/,
+    );
     expect(() => from({ ...needed, dialect: "late" })).toThrow(/one of paddle, paddle-late, safe, trl/);
     expect(() => from({ ...needed, dual_clip: 1 })).toThrow(/dual_clip in test must be a number above 1/);
   });

@@ -1,17 +1,18 @@
 /** Pair-preference and multi-objective models from the command line: trained, evaluated, used as rewards; what is refused. */
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
-import { withModels } from "../../src/open/models.ts";
-import { ModelOpener } from "../../src/open/opener.ts";
+
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openDataset } from "../../src/open/index.ts";
 import { main } from "../../src/cli/program.ts";
 import { openPairScorer } from "../../src/cli/verbs/evaluate-pairs.ts";
 import { openDevice } from "../../src/gpu/device.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
+import { openDataset } from "../../src/open/index.ts";
+import { withModels } from "../../src/open/models.ts";
+import { ModelOpener } from "../../src/open/opener.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 import { silentTerminal } from "./terminal.ts";
@@ -138,7 +139,7 @@ describe("multi-objective", () => {
     await writeFile(at("rated.jsonl"), '{"prompt":"Today Tim the cat wanted a hat.","completion":" Tim ran.","x":1}\n');
     const cases: [string, RegExp][] = [
       ["--attribute_weights 1", /attribute_weights has 1 numbers for 3 attributes: merry, kind, long/],
-      ["--attribute_weights 1,2,x", /--attribute_weights must be at "x"/],
+      ["--attribute_weights 1,2,x", /--attribute_weights must be a list of numbers/],
       ["--attribute_weights 1,1,1 --preference_dataset_name builtin:domains", /without a gate/],
       ["--verbosity_attribute words --max_train_samples 20", /verbosity_attribute words is not one of the attributes/],
       ["--attributes merry,good", /no attribute "good"; there are merry, kind, long/],

@@ -1,5 +1,5 @@
 /** The verbs dpo, kto, orpo and cpo from files to files, and what they refuse. */
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
+
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { main } from "../../src/cli/program.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { gpuReady } from "../helpers.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";

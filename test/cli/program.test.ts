@@ -75,7 +75,7 @@ describe("the program", () => {
   it("names the file and the nearest key of a bad config", async () => {
     const file = join(dir, "ppo.yaml");
     await writeFile(file, "kl_coff: 0.1\n");
-    expect((await run("ppo", "--config", file)).text).toBe(
+    expect((await run("ppo", "--config", file)).text).toContain(
       `error: there is no option kl_coff in ${file} line 1 (did you mean "kl_coef"?)\n`,
     );
   });

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
 import { defineVerb, type Verb } from "../../src/cli/verb.ts";
+import { registerVerb, verbGroups } from "../../src/cli/verbs/index.ts";
 import { runRecipe, variableFlags } from "../../src/cli/verbs/run.ts";
-import { registerVerb } from "../../src/cli/verbs/index.ts";
 import { group, settings } from "../../src/settings/index.ts";
 import { silentTerminal } from "./terminal.ts";
 
@@ -117,7 +117,10 @@ describe("running a recipe", () => {
   beforeEach(async () => {
     dir = await mkdtemp(join(tmpdir(), "webrlhf-"));
   });
-  afterEach(() => rm(dir, { recursive: true }));
+  afterEach(() => {
+    delete verbGroups.Plugins;
+    return rm(dir, { recursive: true });
+  });
 
   /** Runs it with a verb that notes its calls; `failing` names a stage that breaks. */
   async function run(

@@ -1,4 +1,3 @@
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +7,7 @@ import { main } from "../../src/cli/program.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
 import { plainScoring } from "../../src/nn/scoring.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { SECTIONS } from "../../src/rlhf/reward/reward-bench.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { gpuReady } from "../helpers.ts";

@@ -1,23 +1,24 @@
 /** Real runs of every trainer on a tiny model, and the most memory that they hold. */
-import { trainGrpo } from "../../src/rlhf/grpo.ts";
-import { trainReinforce } from "../../src/rlhf/reinforce.ts";
-import { trainRloo } from "../../src/rlhf/rloo.ts";
-import { trainIteratively } from "../../src/rlhf/iterate.ts";
-import { trainPpo } from "../../src/rlhf/ppo.ts";
-import { trainCpo } from "../../src/rlhf/cpo.ts";
-import { trainDpo } from "../../src/rlhf/dpo.ts";
-import { trainKto } from "../../src/rlhf/kto.ts";
-import { trainOrpo } from "../../src/rlhf/orpo.ts";
-import { trainRaft } from "../../src/rlhf/raft.ts";
-import { trainCost, trainReward } from "../../src/rlhf/reward.ts";
-import { modelReward } from "../../src/rlhf/rewards.ts";
+
 import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
-import { type MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
+import type { MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
 import { caps, closeDevice, device, openDevice } from "../../src/gpu/device.ts";
 import { decoderConfig } from "../../src/nn/config.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import { type TrainEvent } from "../../src/rlhf/events.ts";
+import { trainCpo } from "../../src/rlhf/cpo.ts";
+import { trainDpo } from "../../src/rlhf/dpo.ts";
+import type { TrainEvent } from "../../src/rlhf/events.ts";
+import { trainGrpo } from "../../src/rlhf/grpo.ts";
+import { trainIteratively } from "../../src/rlhf/iterate.ts";
+import { trainKto } from "../../src/rlhf/kto.ts";
+import { trainOrpo } from "../../src/rlhf/orpo.ts";
 import { trainPairwise } from "../../src/rlhf/pairwise/train.ts";
+import { trainPpo } from "../../src/rlhf/ppo.ts";
+import { trainRaft } from "../../src/rlhf/raft.ts";
+import { trainReinforce } from "../../src/rlhf/reinforce.ts";
+import { trainCost, trainReward } from "../../src/rlhf/reward.ts";
+import { modelReward } from "../../src/rlhf/rewards.ts";
+import { trainRloo } from "../../src/rlhf/rloo.ts";
 import { trainSft } from "../../src/rlhf/sft.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
 import { tokenizer } from "../rlhf/tiny.ts";
@@ -150,7 +151,9 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
     case "sft":
       return toTheEnd(trainSft({ policy }, { train: many(12, (i) => ({ ...example(i), promptLength: 0 })) }, half));
     case "pairwise":
-      return toTheEnd(trainPairwise({ policy, writer: { letters: [5, 6], idOf: () => 7 } }, { train: many(12, answers) }, half));
+      return toTheEnd(
+        trainPairwise({ policy, writer: { letters: [5, 6], idOf: () => 7 } }, { train: many(12, answers) }, half),
+      );
     case "orpo":
       return toTheEnd(trainOrpo({ policy }, pairs, half));
     case "cpo":
@@ -178,7 +181,11 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
       const rewards = Object.fromEntries(many(p.rewardModels, (i) => [`reward ${i}`, modelReward(scorer(3 + i))]));
       const models = { policy, reference: referenceOf(), rewards, tokenizer };
       const data = { train: prompts };
-      const sizes = { generationBatchSize: p.prompts * p.samples, numGenerations: p.samples, responseLength: p.responseLength };
+      const sizes = {
+        generationBatchSize: p.prompts * p.samples,
+        numGenerations: p.samples,
+        responseLength: p.responseLength,
+      };
       const own = { ...common, ...sizes, beta: models.reference ? 0.1 : 0 };
       if (p.stage === "grpo") return toTheEnd(trainGrpo(models, data, own));
       if (p.stage === "rloo") return toTheEnd(trainRloo(models, data, own));

@@ -1,12 +1,13 @@
 /** What storing a trained model in fewer bits costs, on text it has not seen. */
-import { openTokenizer } from "../../src/open/tokenizer.ts";
+
 import { beforeAll, describe, expect, it } from "vitest";
 import { worldSftRecords } from "../../src/data/world.ts";
 import { loadCausalLM } from "../../src/nn/pretrained.ts";
+import { openTokenizer } from "../../src/open/tokenizer.ts";
 import { pack, predictions } from "../../src/rlhf/batch.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { noGrad, scope } from "../../src/tensor/core.ts";
-import { type QuantizedFormat, type WeightFormat } from "../../src/tensor/quantize.ts";
+import type { QuantizedFormat, WeightFormat } from "../../src/tensor/quantize.ts";
 import { QuantizedWeight } from "../../src/tensor/quantized.ts";
 import { gpuReady } from "../helpers.ts";
 

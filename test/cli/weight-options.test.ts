@@ -1,8 +1,5 @@
 /** Models in fewer bits behind every verb that opens one, and the options that cannot apply. */
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
-import { ModelOpener, type ModelOptions } from "../../src/open/opener.ts";
-import { openReward } from "../../src/open/rewards.ts";
-import { weightFormat } from "../../src/open/precision.ts";
+
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +8,10 @@ import { main } from "../../src/cli/program.ts";
 import { caps } from "../../src/gpu/device.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
+import { ModelOpener, type ModelOptions } from "../../src/open/opener.ts";
+import { weightFormat } from "../../src/open/precision.ts";
+import { openReward } from "../../src/open/rewards.ts";
+import { tokenizerFiles } from "../../src/open/tokenizer.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
 import { gpuReady } from "../helpers.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";

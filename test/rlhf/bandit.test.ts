@@ -8,18 +8,31 @@
  * every answer, so that the noise of the gradient vanishes with the distance. What was measured is far below: see
  * docs/group-methods.md.
  */
+
+import { beforeAll, describe, expect, it } from "vitest";
+import type { CausalLM } from "../../src/nn/models.ts";
+import { trainDpo } from "../../src/rlhf/dpo.ts";
+import type { TrainEvent } from "../../src/rlhf/events.ts";
 import { trainGrpo } from "../../src/rlhf/grpo.ts";
+import { trainPpo } from "../../src/rlhf/ppo.ts";
+import { trainRaft } from "../../src/rlhf/raft.ts";
 import { trainReinforce } from "../../src/rlhf/reinforce.ts";
 import { trainRloo } from "../../src/rlhf/rloo.ts";
-import { trainPpo } from "../../src/rlhf/ppo.ts";
-import { trainDpo } from "../../src/rlhf/dpo.ts";
-import { trainRaft } from "../../src/rlhf/raft.ts";
-import { beforeAll, describe, expect, it } from "vitest";
-import { type CausalLM } from "../../src/nn/models.ts";
-import { type TrainEvent } from "../../src/rlhf/events.ts";
 import { gpuReady } from "../helpers.ts";
 import { keeper } from "../keep.ts";
-import { ARMS, countingNoise, distribution, forwardKlOptimum, newCritic, newPolicy, optimum, prompts, reward, totalVariation, weights } from "./bandit.ts";
+import {
+  ARMS,
+  countingNoise,
+  distribution,
+  forwardKlOptimum,
+  newCritic,
+  newPolicy,
+  optimum,
+  prompts,
+  reward,
+  totalVariation,
+  weights,
+} from "./bandit.ts";
 import { collect, tokenizer } from "./tiny.ts";
 
 beforeAll(gpuReady);
@@ -90,17 +103,13 @@ describe("reach pi_ref exp(r / beta), normalised", () => {
     [
       "PPO",
       (seed, problem) =>
-        trainPpo(
-          { ...rolloutOf(problem), critic: keep(newCritic(seed)) },
-          data,
-          {
-            dialect: "paddle",
-            ...grouped(seed),
-            rolloutBatchSize: ROLLOUT / GROUP,
-            klCoef: BETA,
-            criticLearningRate: RATE,
-          },
-        ),
+        trainPpo({ ...rolloutOf(problem), critic: keep(newCritic(seed)) }, data, {
+          dialect: "paddle",
+          ...grouped(seed),
+          rolloutBatchSize: ROLLOUT / GROUP,
+          klCoef: BETA,
+          criticLearningRate: RATE,
+        }),
       withKl(),
     ],
     ["RLOO", (seed, problem) => trainRloo(rolloutOf(problem), data, { ...grouped(seed), beta: BETA }), withKl()],

@@ -2,11 +2,12 @@
  * A bandit: one prompt, six answers of one token each, rewards ln 1 .. ln 6. With the KL penalty of weight beta the best
  * policy is known exactly: pi*(a) proportional to pi_ref(a) exp(r(a) / beta) = pi_ref(a) (a + 1)^(1 / beta).
  */
-import { type Prompt, type Response } from "../../src/rlhf/sampler.ts";
-import { type RewardFunction } from "../../src/rlhf/rewards.ts";
-import { responseLogProbs } from "../../src/rlhf/measure.ts";
+
 import { decoderConfig } from "../../src/nn/config.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
+import { responseLogProbs } from "../../src/rlhf/measure.ts";
+import type { RewardFunction } from "../../src/rlhf/rewards.ts";
+import type { Prompt, Response } from "../../src/rlhf/sampler.ts";
 import { normal } from "../../src/runtime/rng.ts";
 
 export const ARMS = 6;

@@ -1,5 +1,4 @@
 import { createInterface, type Interface } from "node:readline";
-import { diskFiles } from "../../runtime/files.ts";
 import { chatSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
 import { surroundings } from "../surroundings.ts";

@@ -13,8 +13,8 @@ import { UserError } from "../../runtime/errors.ts";
 import type { Files } from "../../runtime/files.ts";
 import { readJson, readJsonLines } from "../disk.ts";
 import { clock } from "../progress.ts";
+import type { StageRecord } from "../recipe.ts";
 import type { PairEvaluation } from "./evaluate-reward.ts";
-import type { StageRecord } from "./run.ts";
 
 /** What `evaluate` writes to evaluation.json. */
 export interface Evaluation {

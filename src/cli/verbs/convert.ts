@@ -1,9 +1,9 @@
 import { convertModel } from "../../nn/convert.ts";
 import { hubSettings, ModelOpener } from "../../open/index.ts";
-import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
+import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
+import { settings } from "../../settings/index.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 

@@ -21,10 +21,10 @@ import {
   templateSettings,
   tokenizerSettings,
 } from "../../open/index.ts";
-import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
+import { data, logging, seed } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
-import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
+import { group, settings } from "../../settings/index.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
 import { type Context, defineVerb } from "../verb.ts";

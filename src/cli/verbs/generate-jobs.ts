@@ -7,7 +7,6 @@ import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { ChatMessage } from "../../io/openai-types.ts";
 import type { SamplingParams } from "../../nn/sampling.ts";
 import { openDataset, type Surroundings } from "../../open/index.ts";
-import type { Prompt } from "../../rlhf/sampler.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { didYouMean, inFile, onCommandLine, settingNamed, snakeCase } from "../../settings/index.ts";
 import { type generateSettings, lineSettings } from "../generation-settings.ts";

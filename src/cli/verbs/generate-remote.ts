@@ -4,7 +4,6 @@ import type { CompletionChoice } from "../../io/openai-types.ts";
 import { ModelOpener, onlyModel, serverClient } from "../../open/index.ts";
 import { choicesOf, requestFields } from "../../rlhf/remote.ts";
 import { UserError } from "../../runtime/errors.ts";
-import type { Files } from "../../runtime/files.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Context } from "../verb.ts";

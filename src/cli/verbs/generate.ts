@@ -1,6 +1,5 @@
 import { ModelOpener, withModels } from "../../open/index.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { diskFiles } from "../../runtime/files.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import type { TextCodec, TextModel } from "../../serve/model.ts";
 import { sampleText, type TokenInfo } from "../../serve/text.ts";

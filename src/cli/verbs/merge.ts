@@ -1,12 +1,11 @@
-import { join } from "node:path";
 import { mergeAdapter } from "../../nn/merge.ts";
 import { openAdapter, readAdapterFolder } from "../../nn/peft.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../nn/pretrained.ts";
 import { hubSettings, ModelOpener, tokenizerFiles, withModels } from "../../open/index.ts";
-import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
+import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
+import { settings } from "../../settings/index.ts";
 import { openGpu } from "../gpu.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";

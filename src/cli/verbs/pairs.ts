@@ -1,10 +1,10 @@
 import { scored } from "../../data/scored-rows.ts";
 import { checkPairs, describeCounts, makePairs, pairSettings } from "../../rlhf/iterate/pairs.ts";
 import { pairLines } from "../../rlhf/iterate/stages.ts";
-import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
+import { data, logging, seed } from "../../rlhf/settings.ts";
 import { average } from "../../rlhf/stats.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
+import { group, settings } from "../../settings/index.ts";
 import { short } from "../progress.ts";
 import { defineVerb } from "../verb.ts";
 import { readAll } from "./annotate.ts";

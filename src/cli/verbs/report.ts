@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { buildReport, summarise } from "../../report/report.ts";
-import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
+import { data, logging } from "../../rlhf/settings.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
+import { settings } from "../../settings/index.ts";
 import { writeJson } from "../disk.ts";
 import { defineVerb } from "../verb.ts";
 import { collectReport } from "./collect.ts";

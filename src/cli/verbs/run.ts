@@ -10,24 +10,17 @@ import { hashFile, readJson, writeJson } from "../disk.ts";
 import { readYaml } from "../flags.ts";
 import { lockFolder } from "../lock.ts";
 import { clock } from "../progress.ts";
-import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage, snakeCased } from "../recipe.ts";
+import {
+  type Overrides,
+  parseRecipe,
+  pathsIn,
+  resolveRecipe,
+  type Stage,
+  type StageRecord,
+  snakeCased,
+} from "../recipe.ts";
 import { type Context, Interrupted, type Verb } from "../verb.ts";
 import { loadVerb, verbNames } from "./index.ts";
-
-/** What a stage's `stage.json` (begun) and `done.json` (finished) hold. */
-export interface StageRecord {
-  readonly name: string;
-  readonly verb: string;
-  readonly title: string;
-  /** Of the options, the input stages and the input files: equal hash, equal result. */
-  readonly hash: string;
-  readonly options: Record<string, unknown>;
-  readonly inputs: readonly string[];
-  /** Place in the recipe, from 0. */
-  readonly order: number;
-  /** Wall seconds, all attempts of this process; only in done.json. */
-  readonly seconds?: number;
-}
 
 export interface RunOptions extends Overrides {
   readonly dryRun?: boolean;

@@ -1,6 +1,5 @@
 import { isIP } from "node:net";
 import { UserError } from "../../runtime/errors.ts";
-import { diskFiles } from "../../runtime/files.ts";
 import { startServer } from "../../serve/server.ts";
 import { serveSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";

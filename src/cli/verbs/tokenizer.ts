@@ -3,9 +3,9 @@ import { WORLD } from "../../data/made.ts";
 import { Tokenizer } from "../../data/tokenizer.ts";
 import { worldTokenizer } from "../../data/world.ts";
 import { datasetSettings, hubSettings, openDataset, splitSettings, tokenizerFiles } from "../../open/index.ts";
-import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
+import { data, logging } from "../../rlhf/settings.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { group, type Resolved, settings, type Values } from "../../settings/index.ts";
+import { settings } from "../../settings/index.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 

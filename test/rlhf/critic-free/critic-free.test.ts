@@ -1,17 +1,18 @@
 /** GRPO, RLOO and REINFORCE++ as trainers: on policy at the start, what they leave out, resume bit for bit. */
+
+import { beforeAll, describe, expect, it } from "vitest";
+import type { LoraOptions } from "../../../src/nn/lora.ts";
+import { CausalLM } from "../../../src/nn/models.ts";
+import { ADAPTER_WEIGHTS } from "../../../src/nn/peft.ts";
+import type { CriticFreeModels, CriticFreeSettings } from "../../../src/rlhf/critic-free.ts";
+import type { TrainEvent } from "../../../src/rlhf/events.ts";
 import { type GrpoSettings, trainGrpo } from "../../../src/rlhf/grpo.ts";
 import type { RunOptions } from "../../../src/rlhf/loop.ts";
 import { overlongPenalty } from "../../../src/rlhf/overlong.ts";
 import { trainReinforce } from "../../../src/rlhf/reinforce.ts";
+import type { RewardFunction } from "../../../src/rlhf/rewards.ts";
 import { trainRloo } from "../../../src/rlhf/rloo.ts";
 import type { Prompt, Response } from "../../../src/rlhf/sampler.ts";
-import type { RewardFunction } from "../../../src/rlhf/rewards.ts";
-import { beforeAll, describe, expect, it } from "vitest";
-import { type LoraOptions } from "../../../src/nn/lora.ts";
-import { CausalLM } from "../../../src/nn/models.ts";
-import { ADAPTER_WEIGHTS } from "../../../src/nn/peft.ts";
-import type { CriticFreeModels, CriticFreeSettings } from "../../../src/rlhf/critic-free.ts";
-import { type TrainEvent } from "../../../src/rlhf/events.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { gpuReady } from "../../helpers.ts";
 import { keeper } from "../../keep.ts";
@@ -73,7 +74,9 @@ describe.each(names)("%s", (name) => {
 
   it("clips once a rollout is used several times", async () => {
     const [first] = metricsOf(
-      await collect(methods[name](inputsFor(), { numIterations: 4, epsilon: 0.001, maxSteps: 1, gradientAccumulationSteps: 1 })),
+      await collect(
+        methods[name](inputsFor(), { numIterations: 4, epsilon: 0.001, maxSteps: 1, gradientAccumulationSteps: 1 }),
+      ),
     );
     expect(first["clip_ratio/region_mean"]).toBeGreaterThan(0.1);
     const parts = first["clip_ratio/low_mean"] + first["clip_ratio/high_mean"];

@@ -1,10 +1,19 @@
 /** Group advantages and ratio losses with gradients against independent float64 computations (test/fixtures/README.md). */
-import { averagingWeights, groupAdvantages, type LossAveraging, leaveOneOut, normalizeThenSum, standardize, withoutSpread } from "../../../src/rlhf/advantages.ts";
+
+import { beforeAll, describe, expect, it } from "vitest";
+import {
+  averagingWeights,
+  groupAdvantages,
+  type LossAveraging,
+  leaveOneOut,
+  normalizeThenSum,
+  standardize,
+  withoutSpread,
+} from "../../../src/rlhf/advantages.ts";
+import { type RatioLossOptions, ratioLoss } from "../../../src/rlhf/losses/ratio.ts";
 import { overlongPenalty } from "../../../src/rlhf/overlong.ts";
 import { reinforceAdvantages } from "../../../src/rlhf/reinforce.ts";
-import { type Response } from "../../../src/rlhf/sampler.ts";
-import { beforeAll, describe, expect, it } from "vitest";
-import { type RatioLossOptions, ratioLoss } from "../../../src/rlhf/losses/ratio.ts";
+import type { Response } from "../../../src/rlhf/sampler.ts";
 import { shapeRewards } from "../../../src/rlhf/stats.ts";
 import { backward, scope, type Tensor, tensor, zeros } from "../../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";

@@ -1,10 +1,16 @@
-import { type IterateSettings, trainIteratively } from "../../../src/rlhf/iterate.ts";
-import { type Response } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
-import { type SampledRow, type ScoredRow } from "../../../src/data/scored-rows.ts";
+import type { SampledRow, ScoredRow } from "../../../src/data/scored-rows.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
-import { type TrainEvent } from "../../../src/rlhf/events.ts";
-import { annotateRows, judgeByPreference, judgeByReward, type RowJudge, rewardStatistics } from "../../../src/rlhf/iterate/annotate.ts";
+import type { TrainEvent } from "../../../src/rlhf/events.ts";
+import {
+  annotateRows,
+  judgeByPreference,
+  judgeByReward,
+  type RowJudge,
+  rewardStatistics,
+} from "../../../src/rlhf/iterate/annotate.ts";
+import { type IterateSettings, trainIteratively } from "../../../src/rlhf/iterate.ts";
+import type { Response } from "../../../src/rlhf/sampler.ts";
 import { type Files, memoryFiles } from "../../../src/runtime/files.ts";
 import { RowLog } from "../../../src/runtime/row-log.ts";
 import { gpuReady } from "../../helpers.ts";

@@ -1,10 +1,20 @@
 /** PPO's dialects and losses with gradients against independent float64 computations (test/fixtures/README.md). */
-import { entropyLoss, klLoss } from "../../../src/rlhf/losses/penalties.ts";
-import { policyLoss, ppo, valueLoss } from "../../../src/rlhf/ppo.ts";
-import { type Response } from "../../../src/rlhf/sampler.ts";
+
 import { beforeAll, describe, expect, it } from "vitest";
 import { gaeExperience } from "../../../src/rlhf/advantages.ts";
-import { freshNormalizer, type KlEstimator, klTerm, normalize, shapeRewards, tokenWeights, updateRunning, whiten } from "../../../src/rlhf/stats.ts";
+import { entropyLoss, klLoss } from "../../../src/rlhf/losses/penalties.ts";
+import { policyLoss, ppo, valueLoss } from "../../../src/rlhf/ppo.ts";
+import type { Response } from "../../../src/rlhf/sampler.ts";
+import {
+  freshNormalizer,
+  type KlEstimator,
+  klTerm,
+  normalize,
+  shapeRewards,
+  tokenWeights,
+  updateRunning,
+  whiten,
+} from "../../../src/rlhf/stats.ts";
 import { backward, scope, type Tensor, tensor, zeros } from "../../../src/tensor/core.ts";
 import { add, scale } from "../../../src/tensor/ops/elementwise.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";

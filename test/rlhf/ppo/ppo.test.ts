@@ -1,24 +1,33 @@
 /** PPO's trainer: what its options do, what it keeps, writes and logs, and that it goes on from a stop bit for bit. */
-import { type Experience } from "../../../src/rlhf/advantages.ts";
-import { offloadLevels } from "../../../src/rlhf/offload.ts";
-import { minibatches } from "../../../src/rlhf/minibatches.ts";
-import type { RunOptions } from "../../../src/rlhf/loop.ts";
-import { type PpoData, type PpoModels, type PpoSettings, policyPass, ppo, trainPpo, updatePolicy } from "../../../src/rlhf/ppo.ts";
-import { collectRollout } from "../../../src/rlhf/rollout.ts";
-import { modelReward, type RewardFunction, rewardParts } from "../../../src/rlhf/rewards.ts";
-import { type Prompt, policySampler, type Response, withinLength } from "../../../src/rlhf/sampler.ts";
-import { responseLogProbs, responseValues } from "../../../src/rlhf/measure.ts";
+
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { poolStats } from "../../../src/gpu/pool.ts";
 import { trim } from "../../../src/gpu/stream.ts";
 import { CausalLM, type Model, ScoreModel } from "../../../src/nn/models.ts";
 import { AdamW } from "../../../src/nn/optimizer.ts";
 import { loadCausalLM, loadScoreModel } from "../../../src/nn/pretrained.ts";
+import type { Experience } from "../../../src/rlhf/advantages.ts";
 import { endRows, pack, type Sequence } from "../../../src/rlhf/batch.ts";
-import { type TrainEvent } from "../../../src/rlhf/events.ts";
+import type { TrainEvent } from "../../../src/rlhf/events.ts";
+import type { RunOptions } from "../../../src/rlhf/loop.ts";
+import { responseLogProbs, responseValues } from "../../../src/rlhf/measure.ts";
+import { minibatches } from "../../../src/rlhf/minibatches.ts";
+import { offloadLevels } from "../../../src/rlhf/offload.ts";
+import {
+  type PpoData,
+  type PpoModels,
+  type PpoSettings,
+  policyPass,
+  ppo,
+  trainPpo,
+  updatePolicy,
+} from "../../../src/rlhf/ppo.ts";
+import { modelReward, type RewardFunction, rewardParts } from "../../../src/rlhf/rewards.ts";
+import { collectRollout } from "../../../src/rlhf/rollout.ts";
+import { type Prompt, policySampler, type Response, withinLength } from "../../../src/rlhf/sampler.ts";
 import { evaluateSft, nllPasses } from "../../../src/rlhf/sft.ts";
-import { adamOf } from "../../../src/rlhf/training.ts";
 import { freshNormalizer } from "../../../src/rlhf/stats.ts";
+import { adamOf } from "../../../src/rlhf/training.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { noGrad, scope } from "../../../src/tensor/core.ts";
 import { gpuReady } from "../../helpers.ts";
@@ -51,9 +60,23 @@ type More = Partial<Omit<PpoModels, "rewards">> &
 function setup(extra: Extra = {}, more: More = {}) {
   const { reward = lengthReward, prompts: train = prompts(8), evalPrompts, ptx, ptxEval, ...others } = more;
   const { folder, resume, signal, ...given } = others;
-  const models = { policy: policy(), reference: policy(1, "reference"), critic: scorer(), rewards: reward, tokenizer, ...given };
+  const models = {
+    policy: policy(),
+    reference: policy(1, "reference"),
+    critic: scorer(),
+    rewards: reward,
+    tokenizer,
+    ...given,
+  };
   const data: PpoData = { train, eval: evalPrompts ?? [], ...(ptx && { ptx }), ...(ptxEval && { ptxEval }) };
-  const sizes = { rolloutBatchSize: 8, perDeviceTrainBatchSize: 4, responseLength: 6, learningRate: 1e-2, maxSteps: 2, seed: 5 };
+  const sizes = {
+    rolloutBatchSize: 8,
+    perDeviceTrainBatchSize: 4,
+    responseLength: 6,
+    learningRate: 1e-2,
+    maxSteps: 2,
+    seed: 5,
+  };
   const options = { dialect: "paddle" as const, ...sizes, ...extra };
   return { models, data, options, run: { folder, resume, signal } };
 }
@@ -77,7 +100,14 @@ const experienceOf = (list: readonly Sequence[], samples = 1): Experience[] =>
     const flat = (v: number) => new Float32Array(n).fill(v);
     const prompt = Math.floor(i / samples);
     const response = { ids, promptLength, prompt, sample: i % samples, promptText: "", text: "", ended: true };
-    return { response, logProbs: flat(-5.8), refLogProbs: flat(-5.8), values: flat(0.1), advantages: flat(i - 1.5), returns: flat(i) };
+    return {
+      response,
+      logProbs: flat(-5.8),
+      refLogProbs: flat(-5.8),
+      values: flat(0.1),
+      advantages: flat(i - 1.5),
+      returns: flat(i),
+    };
   });
 
 describe("the supervised loss beside PPO (ptx)", () => {
@@ -168,7 +198,11 @@ describe("log-probabilities of rollout and update", () => {
     ["raw", { tempered: "never" }, true],
     ["tempered", { tempered: "always" }, true],
     ["tempered in the rollout alone", { tempered: "rollout" }, false],
-    ["raw, of truncated sampling", { tempered: "never", topP: 0.8, topK: 50, minP: 0.01, repetitionPenalty: 1.2 }, true],
+    [
+      "raw, of truncated sampling",
+      { tempered: "never", topP: 0.8, topK: 50, minP: 0.01, repetitionPenalty: 1.2 },
+      true,
+    ],
   ] as const)("%s", async (_, options, equal) => {
     const { metrics } = await run({ ...options, temperature: 0.6, maxSteps: 1 });
     if (equal) expect(Math.abs(metrics[0].first_ratio - 1)).toBeLessThan(1e-6);
@@ -308,7 +342,13 @@ describe("the critic's optimizer", () => {
       criticLrSchedulerType: "cosine_with_min_lr",
       criticMinLearningRate: 1e-3,
     } as const;
-    const { metrics } = await run({ ...own, lrSchedulerType: "linear", perDeviceTrainBatchSize: 8, maxSteps: 3, criticDecaySteps: 2 });
+    const { metrics } = await run({
+      ...own,
+      lrSchedulerType: "linear",
+      perDeviceTrainBatchSize: 8,
+      maxSteps: 3,
+      criticDecaySteps: 2,
+    });
     expect(metrics.map((m) => m.learning_rate)).toEqual([1e-2, 1e-2 * (1 - 1 / 3), 1e-2 * (1 - 2 / 3)]);
     const [a, b, c] = metrics.map((m) => m.critic_learning_rate);
     expect(a).toBe(4e-3);

@@ -1,12 +1,12 @@
-import { cleanLmflow, plantedReward } from "../../../src/rlhf/raft/hooks.ts";
-import { type RaftModels, type RaftSettings, raft, rules, trainRaft } from "../../../src/rlhf/raft.ts";
-import type { RewardFunction } from "../../../src/rlhf/rewards.ts";
-import { type Prompt, type Response, type Sampler, sampleResponses } from "../../../src/rlhf/sampler.ts";
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "../../../src/gpu/device.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
-import { blockSizeOf, blocksOf } from "../../../src/rlhf/raft/learn.ts";
 import type { RunOptions } from "../../../src/rlhf/loop.ts";
+import { cleanLmflow, plantedReward } from "../../../src/rlhf/raft/hooks.ts";
+import { blockSizeOf, blocksOf } from "../../../src/rlhf/raft/learn.ts";
+import { type RaftModels, type RaftSettings, raft, rules, trainRaft } from "../../../src/rlhf/raft.ts";
+import type { RewardFunction } from "../../../src/rlhf/rewards.ts";
+import { type Prompt, type Response, type Sampler, sampleResponses } from "../../../src/rlhf/sampler.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { collect, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";
 
@@ -30,8 +30,10 @@ const small = {
 type Inputs = Omit<RaftModels, "rewards"> & { reward: RewardFunction; prompts: readonly Prompt[] } & RunOptions;
 
 /** Trains with the small settings and others. */
-const train = ({ prompts, reward: rewards, folder, resume, signal, ...models }: Inputs, more: Partial<RaftSettings> = {}) =>
-  trainRaft({ rewards, ...models }, { train: prompts }, { ...small, ...more }, { folder, resume, signal });
+const train = (
+  { prompts, reward: rewards, folder, resume, signal, ...models }: Inputs,
+  more: Partial<RaftSettings> = {},
+) => trainRaft({ rewards, ...models }, { train: prompts }, { ...small, ...more }, { folder, resume, signal });
 
 /** The responses that the reward sees in each iteration of a run. */
 async function seenBy(options: Partial<RaftSettings>, more: object = {}, count = 8): Promise<Response[][]> {
@@ -68,7 +70,12 @@ describe("lengths of responses", () => {
   });
 
   it("are shared by an inference batch in top mode", async () => {
-    const top = { collectionStrategy: "top", raftBatchSize: 8, outputMinLength: 2, inferenceBatchSizePerDevice: 4 } as const;
+    const top = {
+      collectionStrategy: "top",
+      raftBatchSize: 8,
+      outputMinLength: 2,
+      inferenceBatchSizePerDevice: 4,
+    } as const;
     const [drawn] = await seenBy(top, {}, 16);
     const cut = drawn.filter((r) => !r.ended);
     const groups = new Map<number, Set<number>>();
@@ -159,9 +166,7 @@ describe("ranking by the KL", () => {
     const reward = async (r: readonly Response[]) => r.map(() => 0);
     const run = { files: memoryFiles(), path: "run" };
     const inputs = { policy: fresh(6), reference, reward, tokenizer, prompts: prompts(8), folder: run };
-    const events = await collect(
-      train(inputs, { raftBatchSize: 8, topRewardPercentage: 0.25, klBeta: 1 }),
-    );
+    const events = await collect(train(inputs, { raftBatchSize: 8, topRewardPercentage: 0.25, klBeta: 1 }));
     const set = JSON.parse(new TextDecoder().decode((await run.files.read("run/train_set_0.json"))!));
     const without = { ...inputs, policy: fresh(6), folder: { files: memoryFiles(), path: "run" } };
     await collect(train(without, { raftBatchSize: 8, topRewardPercentage: 0.25 }));
@@ -273,9 +278,7 @@ describe("the watch", () => {
 describe("options", () => {
   it("that contradict themselves are refused", async () => {
     const run = (options: Partial<RaftSettings>, count = 4) =>
-      collect(
-        train({ policy: fresh(), reward: lengthReward, tokenizer, prompts: prompts(count) }, options),
-      );
+      collect(train({ policy: fresh(), reward: lengthReward, tokenizer, prompts: prompts(count) }, options));
     await expect(run({}, 0)).rejects.toThrow(/no prompt to respond to/);
     await expect(run({ topRewardPercentage: 0 })).rejects.toThrow(/topRewardPercentage must be/);
     await expect(run({ outputMinLength: 0 })).rejects.toThrow(/outputMinLength must be/);
