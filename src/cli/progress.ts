@@ -84,6 +84,9 @@ export class Progress {
       case "eval":
         this.print(`eval at step ${event.step}: ${pairs(event.metrics)}`);
         return;
+      case "note":
+        this.print(event.text);
+        return;
       case "warning":
         this.print(`${this.#terminal.style("yellow", "warning")} at step ${event.step}: ${event.text}`);
         return;

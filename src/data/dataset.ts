@@ -199,14 +199,18 @@ export class Dataset {
     );
   }
 
-  /** Tokenised preference pairs, with the records they come from. */
+  /**
+   * Tokenised preference pairs, with the records they come from.
+   * @param labels whether pairs must say which answers are safe. Default: for the consumer "safety"
+   */
   async pairs(
     tokenizer: Tokenizer,
     options: PrepareOptions,
     consumer: Consumer = "preference",
+    labels = consumer === "safety",
   ): Promise<Split<PairExample>> {
     return this.prepared(await this.preferences(tokenizer, consumer), (found) => {
-      const record = consumer === "safety" ? mustBeSafetyPair(found) : found;
+      const record = labels ? mustBeSafetyPair(found) : found;
       return { ...preferenceExample(record, tokenizer, options), record };
     });
   }

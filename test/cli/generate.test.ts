@@ -146,7 +146,7 @@ describe("webrlhf generate", () => {
     ["no prompt", [{ id: 1 }], /either "prompt" or "messages"/],
     ["both", [{ prompt: "x", messages: [] }], /either "prompt" or "messages"/],
     ["an unknown key", [{ prompt: "x", temperture: 1 }], /unknown key "temperture" \(did you mean "temperature"\?\)/],
-    ["a wrong option", ['"fine"', { prompt: "x", top_p: 2 }], /input.jsonl:2: top_p must be/],
+    ["a wrong option", ['"fine"', { prompt: "x", top_p: 2 }], /top_p in .*input.jsonl:2 must be/],
     ["a wrong role", [{ messages: [{ role: "cat", content: "x" }] }], /"messages" must be a list/],
     ["a foreign token", [{ prompt: [99999] }], /input.jsonl:1: there is no token 99999/],
     ["an empty prompt", [{ prompt: "" }], /input.jsonl:1: the prompt is empty/],

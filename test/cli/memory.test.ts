@@ -92,7 +92,7 @@ describe("what would fit", () => {
     expect(planned("grpo").reference).toBeNull();
     const group = { beta: "0.1", reward_funcs: "more,builtin:world,http://x", per_device_train_batch_size: "16" };
     expect(planned("grpo", group)).toMatchObject({ reference: "start", rewardModels: 2, prompts: 2, samples: 8 });
-    expect(() => planned("rloo", { generation_batch_size: "9" })).toThrow(/no multiple of num_generations/);
+    expect(() => planned("rloo", { generation_batch_size: "9" })).toThrow(/no multiple of --num_generations/);
     expect(planned("iterate", { prompts_per_iteration: "20", k: "4" })).toMatchObject({ prompts: 20, samples: 4 });
     const turns = {
       offload_level: "freeze_model optimizer",

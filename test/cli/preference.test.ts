@@ -104,7 +104,9 @@ describe("what is refused", () => {
   it("losses that do not exist, and weights that do not fit", async () => {
     expect(await refused("dpo", "pairs.jsonl", "--loss_type sigmod")).toMatch(/no "sigmod".*sigmoid/);
     expect(await refused("dpo", "pairs.jsonl", "--loss_type ipo,sft --loss_weights 1")).toMatch(/must be 2 numbers/);
-    expect(await refused("dpo", "pairs.jsonl", "--loss_type ipo --loss_weights x")).toMatch(/must be 1 number/);
+    expect(await refused("dpo", "pairs.jsonl", "--loss_type ipo --loss_weights x")).toMatch(
+      /loss_weights must be a list of numbers/,
+    );
     expect(await refused("dpo", "pairs.jsonl", "--loss_type robust --label_smoothing 0.5")).toMatch(/below 0.5/);
     expect(await refused("dpo", "pairs.jsonl", "--loss_type aot --f_divergence_type js_divergence")).toMatch(
       /f_divergence_type js_divergence does not apply to the loss aot/,

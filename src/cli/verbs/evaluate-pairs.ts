@@ -54,7 +54,7 @@ export async function openPairScorer(
   const sign = scorer?.scoring.type === "cost" ? -1 : 1; // of two answers the cheaper one is preferred
   return async ({ dataset, part }) => {
     const prepare = { ...cut, maxLength: contextOf(model, length) };
-    const pairs = (await dataset.pairs(tokenizer, prepare, sign < 0 ? "safety" : "preference"))[part];
+    const pairs = (await dataset.pairs(tokenizer, prepare, sign < 0 ? "safety" : "preference", false))[part];
     const headScores = async (): Promise<PairScores> => {
       const { scores } = await multiObjectiveScores(several!.model, several!.head, bothAnswers(pairs));
       return { chosen: [...scores.slice(0, pairs.length)], rejected: [...scores.slice(pairs.length)] };

@@ -229,7 +229,7 @@ describe("a rollout", () => {
   it("takes the KL off the rewards, or leaves it to the loss", async () => {
     const reference = policy(9, "other");
     const inReward = await rolledOut({}, { reference });
-    const inLoss = await rolledOut({ klPlacement: "loss" }, { reference });
+    const inLoss = await rolledOut({ klPlacement: "loss", klCoef: 0 }, { reference });
     inReward.rewards.forEach((rewards, i) => {
       const d = inReward.logProbs[i].map((p, t) => p - inReward.refLogProbs[i][t]);
       const score = (t: number) => (t === rewards.length - 1 ? inReward.scores[i] : 0);

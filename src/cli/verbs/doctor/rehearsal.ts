@@ -38,7 +38,6 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
     perDeviceTrainBatchSize: batchSize,
     gradientAccumulationSteps: Math.min(2, plan.accumulation), // the second pass shows what more take
     gradientCheckpointing: plan.checkpointing,
-    showSamples: 0,
   };
   const once = { ...settings, maxSteps: 1, fp16: half };
   const step = batchSize * settings.gradientAccumulationSteps;
@@ -80,7 +79,7 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
     case "cpo":
       return trainCpo({ policy: policy as CausalLM }, both(twoPairs), once);
     default:
-      return online(plan, policy as CausalLM, reference, settings);
+      return online(plan, policy as CausalLM, reference, { ...settings, showSamples: 0 });
   }
 }
 
