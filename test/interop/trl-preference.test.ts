@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { decoderConfig } from "../../src/nn/config.ts";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { loadCausalLM, modelFiles } from "../../src/nn/pretrained.ts";
 import type { TrainEvent } from "../../src/rlhf/events.ts";

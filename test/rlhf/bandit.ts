@@ -2,7 +2,7 @@
  * A bandit: one prompt, six answers of one token each, rewards ln 1 .. ln 6. With the KL penalty of weight beta the best
  * policy is known exactly: pi*(a) proportional to pi_ref(a) exp(r(a) / beta) = pi_ref(a) (a + 1)^(1 / beta).
  */
-import { decoderConfig } from "../../src/nn/config.ts";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { type Prompt, type Response, type RewardFunction, responseLogProbs } from "../../src/rlhf/rollout.ts";
 import { normal } from "../../src/runtime/rng.ts";

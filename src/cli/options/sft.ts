@@ -1,4 +1,4 @@
-import { type Family, families } from "../../nn/families/table.ts";
+import { familyNames } from "../../nn/families/table.ts";
 import type { Table } from "../option.ts";
 import {
   adapterOptions,
@@ -19,7 +19,7 @@ import {
 export const sftOptions = {
   model_name_or_path: model.path(null, "Model folder to start from; default: from scratch"),
   tokenizer_name_or_path: tokenizer,
-  model_type: shape.choice(Object.keys(families) as Family[], "llama", "Model family"),
+  model_type: shape.choice(familyNames(), "llama", "Model family"),
   hidden_size: shape.int(128, "Width of the residual stream", { min: 1 }),
   num_hidden_layers: shape.int(4, "Transformer blocks", { min: 1 }),
   num_attention_heads: shape.int(4, "Attention heads", { min: 1 }),

@@ -1,5 +1,6 @@
 import { basename } from "node:path";
-import { type DecoderConfig, decoderConfig } from "../../nn/config.ts";
+import type { DecoderConfig } from "../../nn/config.ts";
+import { decoderConfig } from "../../nn/decoder-config.ts";
 import { CausalLM } from "../../nn/models.ts";
 import { trainSft } from "../../rlhf/sft.ts";
 import { trainingDefaults } from "../../rlhf/training.ts";
