@@ -2,36 +2,16 @@
 import { UserError } from "../runtime/errors.ts";
 import type { GgufHeader } from "./gguf.ts";
 import type { GgufMetadata } from "./gguf-metadata.ts";
-import { architectures } from "./gguf-names.ts";
 
 type Json = Record<string, unknown>;
 
-/** Numbers that change what a model computes and that none of these architectures has. */
-const REFUSED = ["expert_count", "logit_scale", "residual_scale", "embedding_scale", "attention.scale"];
-
-/** Which of the known architectures the file holds. Throws `UserError` for others. */
-function architectureOf(meta: GgufMetadata): string {
-  const name = meta.text("general.architecture") ?? meta.fail("metadata general.architecture is missing");
-  if (!Object.hasOwn(architectures, name)) {
-    meta.fail(`architecture ${JSON.stringify(name)} is not supported; ${Object.keys(architectures).join(", ")} are`);
-  }
-  for (const key of REFUSED) {
-    const value = meta.optional(`${name}.${key}`);
-    if (value !== undefined && value !== 0) meta.fail(`${name}.${key} = ${value} is not supported`);
-  }
-  const parts = meta.optional("split.count") ?? 1;
-  if (parts > 1) meta.fail(`the model is split into ${parts} files: merge them (llama-gguf-split --merge)`);
-  return name;
-}
-
-/** @param ropeFactors values of the tensor rope_freqs.weight, if there is one */
-export function ggufConfig(meta: GgufMetadata, header: GgufHeader, ropeFactors: Float32Array | null): Json {
-  const arch = architectureOf(meta);
+/** The fields that config.json has whatever the architecture. */
+export function commonConfig(meta: GgufMetadata, header: GgufHeader): Json {
   const embedding = header.tensors.get("token_embd.weight") ?? meta.fail("tensor token_embd.weight is missing");
   const id = (name: string) => meta.optional(`tokenizer.ggml.${name}_token_id`) ?? null;
   const eot = id("eot");
   const eos = id("eos");
-  const common: Json = {
+  return {
     vocab_size: embedding.shape[0],
     tie_word_embeddings: !header.tensors.has("output.weight"),
     bos_token_id: id("bos"),
@@ -40,39 +20,18 @@ export function ggufConfig(meta: GgufMetadata, header: GgufHeader, ropeFactors: 
     dtype: "float32",
     torch_dtype: "float32",
   };
-  const reader = new Reader(meta, header, arch, ropeFactors);
-  switch (arch) {
-    case "gpt2":
-      return { ...classes("gpt2", "GPT2LMHeadModel"), ...common, ...gpt2(reader) };
-    case "gptneox":
-      return { ...classes("gpt_neox", "GPTNeoXForCausalLM"), ...common, ...gptneox(reader) };
-    case "qwen2":
-      return { ...classes("qwen2", "Qwen2ForCausalLM"), ...common, ...reader.decoder(), use_sliding_window: false };
-    case "qwen3":
-      return {
-        ...classes("qwen3", "Qwen3ForCausalLM"),
-        ...common,
-        ...reader.decoder(),
-        attention_bias: reader.hasTensor("blk.0.attn_q.bias"),
-        use_sliding_window: false,
-      };
-    case "gemma":
-    case "gemma2":
-    case "gemma3":
-      return { ...common, ...gemma(reader, arch) };
-    default:
-      return { ...common, ...llama(reader) };
-  }
 }
 
 const classes = (type: string, name: string): Json => ({ architectures: [name], model_type: type });
 
-class Reader {
+/** The metadata of one architecture's model, for the functions that make its config.json. */
+export class GgufReader {
   readonly meta: GgufMetadata;
   readonly arch: string;
   private readonly header: GgufHeader;
   private readonly ropeFactors: Float32Array | null;
 
+  /** @param ropeFactors values of the tensor rope_freqs.weight, if there is one */
   constructor(meta: GgufMetadata, header: GgufHeader, arch: string, ropeFactors: Float32Array | null) {
     this.meta = meta;
     this.header = header;
@@ -158,7 +117,7 @@ class Reader {
   }
 }
 
-function llama(reader: Reader): Json {
+export function llama(reader: GgufReader): Json {
   const window = reader.optional("attention.sliding_window");
   const bias = reader.hasTensor("blk.0.attn_q.bias");
   if (window) return { ...classes("mistral", "MistralForCausalLM"), ...reader.decoder(), sliding_window: window };
@@ -170,7 +129,22 @@ function llama(reader: Reader): Json {
   };
 }
 
-function gemma(reader: Reader, arch: string): Json {
+export const qwen2 = (reader: GgufReader): Json => ({
+  ...classes("qwen2", "Qwen2ForCausalLM"),
+  ...reader.decoder(),
+  use_sliding_window: false,
+});
+
+export const qwen3 = (reader: GgufReader): Json => ({
+  ...classes("qwen3", "Qwen3ForCausalLM"),
+  ...reader.decoder(),
+  attention_bias: reader.hasTensor("blk.0.attn_q.bias"),
+  use_sliding_window: false,
+});
+
+/** Gemma 1, 2 and 3. */
+export function gemma(reader: GgufReader): Json {
+  const { arch } = reader;
   const layers = reader.number("block_count");
   const heads = reader.number("attention.head_count");
   const common = {
@@ -220,7 +194,8 @@ function gemma(reader: Reader, arch: string): Json {
 const layerTypes = (layers: number, period: number): string[] =>
   Array.from({ length: layers }, (_, i) => ((i + 1) % period === 0 ? "full_attention" : "sliding_attention"));
 
-const gpt2 = (reader: Reader): Json => ({
+export const gpt2 = (reader: GgufReader): Json => ({
+  ...classes("gpt2", "GPT2LMHeadModel"),
   n_embd: reader.number("embedding_length"),
   n_layer: reader.number("block_count"),
   n_head: reader.number("attention.head_count"),
@@ -231,11 +206,12 @@ const gpt2 = (reader: Reader): Json => ({
   layer_norm_epsilon: reader.number("attention.layer_norm_epsilon"),
 });
 
-function gptneox(reader: Reader): Json {
+export function gptneox(reader: GgufReader): Json {
   const parallel = reader.meta.flag("gptneox.use_parallel_residual");
   const { rope_parameters: rope, ...rest } = reader.rope(10000);
   const fraction = reader.number("rope.dimension_count") / reader.headDim;
   return {
+    ...classes("gpt_neox", "GPTNeoXForCausalLM"),
     hidden_size: reader.number("embedding_length"),
     num_hidden_layers: reader.number("block_count"),
     num_attention_heads: reader.number("attention.head_count"),

@@ -3,7 +3,8 @@ import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import type { OpenFile } from "../runtime/open.ts";
 import { type GgufTensor, readGgufHeader } from "./gguf.ts";
-import { ggufConfig, ggufGeneration, notSupported } from "./gguf-config.ts";
+import { describeGguf } from "./gguf-architectures.ts";
+import { ggufGeneration, notSupported } from "./gguf-config.ts";
 import { GgufMetadata } from "./gguf-metadata.ts";
 import { hfTensor, type Layout, rowInFile } from "./gguf-names.ts";
 import { ggufTokenizer, type TokenizerFiles } from "./gguf-tokenizer.ts";
@@ -25,13 +26,12 @@ export async function openGguf(files: Files, path: string): Promise<GgufModel> {
     const header = await readGgufHeader(file, path);
     const meta = new GgufMetadata(header, path);
     const factors = header.tensors.get(ROPE_FACTORS);
-    const config = ggufConfig(meta, header, factors ? await new Tensor(factors, file, path, ROPE_FACTORS).all() : null);
-    const arch = meta.text("general.architecture") as string;
-    const [heads, kvHeads] = ["num_attention_heads", "num_key_value_heads"].map((key) => config[key] as number);
+    const ropeFactors = factors ? await new Tensor(factors, file, path, ROPE_FACTORS).all() : null;
+    const { names, config, heads, kvHeads } = describeGguf(meta, header, ropeFactors);
     const tensors = new Map<string, Tensor>();
     for (const [ggml, tensor] of header.tensors) {
       if (ggml === ROPE_FACTORS || ggml.includes("attn_rot_embd")) continue;
-      const found = hfTensor(arch, ggml);
+      const found = hfTensor(names, ggml);
       if (!found) throw notSupported(path, ggml);
       const groups = /\.k_proj/.test(found.name) ? kvHeads : heads;
       tensors.set(found.name, new Tensor(tensor, file, path, ggml, found.layout, groups));

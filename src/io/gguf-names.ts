@@ -15,12 +15,14 @@ export type Layout =
   /** The file holds 1 + weight: Gemma's norms. */
   | "minusOne";
 
-interface Architecture {
+/** What an architecture of GGUF calls its tensors, and what that is in the model. */
+export interface GgufNames {
   /** Names outside the blocks, and of the blocks, without ".weight" and ".bias". */
   outside: Record<string, string>;
   /** The path of a block, "#" being its number. */
   block: string;
   inside: Record<string, string>;
+  /** By the name in the model; default "same". */
   layout?(name: string): Layout;
 }
 
@@ -38,20 +40,20 @@ const attention = {
   ffn_down: "mlp.down_proj",
 };
 
-const qwen: Architecture = {
+export const qwen: GgufNames = {
   outside: { token_embd: "model.embed_tokens", output_norm: "model.norm", output: "lm_head" },
   block: "model.layers.#.",
   inside: attention,
 };
 
-const llama: Architecture = {
+export const llama: GgufNames = {
   ...qwen,
   layout: (name) => (/_proj/.test(name) && /\.[qk]_/.test(name) ? "unpair" : "same"),
 };
 
-const gemma: Architecture = { ...qwen, layout: (name) => (name.endsWith("norm.weight") ? "minusOne" : "same") };
+export const gemma: GgufNames = { ...qwen, layout: (name) => (name.endsWith("norm.weight") ? "minusOne" : "same") };
 
-const gemma2: Architecture = {
+export const gemma2: GgufNames = {
   ...gemma,
   inside: {
     ...attention,
@@ -61,7 +63,7 @@ const gemma2: Architecture = {
   },
 };
 
-const gpt2: Architecture = {
+export const gpt2: GgufNames = {
   outside: {
     token_embd: "transformer.wte",
     position_embd: "transformer.wpe",
@@ -80,7 +82,7 @@ const gpt2: Architecture = {
   layout: (name) => (/\.c_\w+\.weight$/.test(name) ? "transposed" : "same"),
 };
 
-const gptneox: Architecture = {
+export const gptneox: GgufNames = {
   outside: {
     token_embd: "gpt_neox.embed_in",
     output_norm: "gpt_neox.final_layer_norm",
@@ -98,21 +100,9 @@ const gptneox: Architecture = {
   layout: (name) => (name.includes("query_key_value") ? "byHead" : "same"),
 };
 
-/** The architectures that are read, by `general.architecture`. */
-export const architectures: Readonly<Record<string, Architecture>> = {
-  llama,
-  qwen2: qwen,
-  qwen3: qwen,
-  gemma,
-  gemma2,
-  gemma3: gemma2,
-  gpt2,
-  gptneox,
-};
-
 /** The Hugging Face name of a tensor of the file, and how to lay it out; null for a name that the architecture lacks. */
-export function hfTensor(architecture: string, ggml: string): { name: string; layout: Layout } | null {
-  const { outside, block, inside, layout } = architectures[architecture];
+export function hfTensor(names: GgufNames, ggml: string): { name: string; layout: Layout } | null {
+  const { outside, block, inside, layout } = names;
   const match = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(ggml);
   if (!match) return null;
   const [, layer, part, kind] = match;

@@ -1,6 +1,8 @@
+/** What a decoder is made of, as a record, and what such a record may hold. */
 import { UserError } from "../runtime/errors.ts";
-import { ConfigReader, MAX_LAYERS } from "./families/reader.ts";
-import { type Family, families, isFamily } from "./families/table.ts";
+
+/** Layers that a decoder may have: more than any model has, and few enough to list. */
+export const MAX_LAYERS = 10_000;
 
 /** The function between the two projections of the MLP; "gelu" is exact, "gelu_tanh" its usual approximation. */
 export type Activation = "gelu" | "gelu_tanh" | "silu" | "relu";
@@ -29,10 +31,10 @@ export type RopeScaling =
       truncate: boolean;
     };
 
-/** One decoder, described by a record: every field but `family` says what is computed. */
+/** A decoder, described by a record: every field but `family` says what is computed. */
 export interface DecoderConfig {
   /** Hugging Face's `model_type`: names and layout of files, and the defaults of this record. */
-  family: Family;
+  family: string;
   vocabSize: number;
   hiddenSize: number;
   layers: number;
@@ -98,98 +100,18 @@ export interface DecoderConfig {
   padId: number | null;
 }
 
-/** The part of a config one must choose; the rest follows by the family's conventions. */
+/** The part of a `DecoderConfig` that one must choose; the rest follows by the family's conventions. */
 export type DecoderShape = Pick<DecoderConfig, "family" | "vocabSize" | "hiddenSize" | "layers" | "heads"> &
   Partial<DecoderConfig>;
 
-/**
- * Completes a config with the family's defaults. Throws `UserError` naming the field that does not fit, or that the
- * family's files could not say.
- * @param where what messages start with
- */
-export function decoderConfig(shape: DecoderShape, where = "model config"): DecoderConfig {
-  if (!isFamily(shape.family)) {
-    const known = Object.keys(families).join(", ");
-    throw new UserError(`${where}: family ${JSON.stringify(shape.family)} is unknown; these are known: ${known}`);
-  }
-  const { layers } = shape;
-  if (!Number.isInteger(layers) || layers < 1 || layers > MAX_LAYERS) {
-    throw new UserError(`${where}: layers must be a whole number from 1 to ${MAX_LAYERS}, not ${layers}`);
-  }
-  const config = complete(shape);
-  checkConfig(config, where);
-  checkFile(config, where);
-  return config;
-}
-
-function complete(shape: DecoderShape): DecoderConfig {
-  const headDim = shape.headDim ?? shape.hiddenSize / shape.heads;
-  const own = families[shape.family].defaults({ ...shape, headDim });
-  const everywhere = (value: boolean): boolean[] => new Array(shape.layers).fill(value);
-  const { slidingWindow = own.slidingWindow ?? null, slidingLayers = own.slidingLayers ?? everywhere(true) } = shape;
-  const eosId = shape.eosId ?? shape.eosIds?.[0] ?? null;
-  return {
-    kvHeads: shape.heads,
-    intermediateSize: 4 * shape.hiddenSize,
-    maxPositions: 1024,
-    norm: "rms",
-    normEps: 1e-6,
-    normOffset: false,
-    sandwichNorms: false,
-    parallelResidual: false,
-    activation: "silu",
-    gated: false,
-    mlpBias: false,
-    qkvBias: false,
-    outBias: false,
-    qkNorm: false,
-    attentionScale: 1 / Math.sqrt(headDim),
-    attentionSoftcap: null,
-    positions: "rotary",
-    ropeTheta: 10000,
-    ropeScaling: null,
-    ropeFraction: 1,
-    localRopeTheta: null,
-    ropeLayers: everywhere(true),
-    embedScale: 1,
-    tieEmbeddings: true,
-    logitSoftcap: null,
-    bosId: null,
-    padId: null,
-    ...own,
-    ...shape,
-    headDim,
-    slidingWindow,
-    slidingLayers: slidingWindow === null ? everywhere(false) : slidingLayers,
-    eosId,
-    eosIds: shape.eosIds ?? (eosId === null ? [] : [eosId]),
-  };
-}
-
-/** A model that could be trained but not saved would be a trap: what the family's config.json loses is refused. */
-function checkFile(c: DecoderConfig, where: string): void {
-  const { family, bosId, eosId, eosIds, padId } = c;
-  const json = { vocab_size: c.vocabSize, tie_word_embeddings: c.tieEmbeddings, ...families[family].write(c) };
-  const read = families[family].read(new ConfigReader(json, where));
-  const back = complete({ family, bosId, eosId, eosIds, padId, ...read });
-  for (const key of Object.keys(c) as (keyof DecoderConfig)[]) {
-    const [is, was] = [back[key], c[key]];
-    const same = typeof is === "number" && typeof was === "number" && Math.abs(is - was) <= 1e-12 * Math.abs(was);
-    if (!same && canonical(is) !== canonical(was)) {
-      throw new UserError(
-        `${where}: ${family} models have ${key} = ${JSON.stringify(is)}, not ${JSON.stringify(was)}; ` +
-          "another family may have it",
-      );
-    }
-  }
-}
-
-const canonical = (value: unknown): string =>
-  JSON.stringify(value && typeof value === "object" ? Object.entries(value).sort() : value);
-
 const counts = ["vocabSize", "hiddenSize", "heads", "kvHeads", "headDim", "intermediateSize", "maxPositions"] as const;
 
-function checkConfig(c: DecoderConfig, where: string): void {
+/**
+ * Throws `UserError` naming the field that no decoder here can have.
+ * @param where what messages start with
+ * @param squareAttention the heads' columns together must be as wide as the hidden state
+ */
+export function checkConfig(c: DecoderConfig, where: string, squareAttention: boolean): void {
   const wrong = (what: string): never => {
     throw new UserError(`${where}: ${what}`);
   };
@@ -200,7 +122,7 @@ function checkConfig(c: DecoderConfig, where: string): void {
     if (!Number.isInteger(c[key]) || c[key] < 1) wrong(`${key} must be a positive whole number, not ${c[key]}`);
   }
   if (c.heads % c.kvHeads !== 0) wrong(`heads (${c.heads}) must be a multiple of kvHeads (${c.kvHeads})`);
-  if (families[c.family].squareAttention && c.headDim * c.heads !== c.hiddenSize) {
+  if (squareAttention && c.headDim * c.heads !== c.hiddenSize) {
     wrong(`hiddenSize (${c.hiddenSize}) must be heads (${c.heads}) x headDim (${c.headDim})`);
   }
   if (c.headDim % 4 !== 0 || c.headDim > 256) wrong(`headDim must be a multiple of 4 up to 256, not ${c.headDim}`);

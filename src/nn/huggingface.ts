@@ -2,31 +2,36 @@
  * The one door between our models and Hugging Face's names. Inside, projections that read the same input are one matrix
  * and every weight is [out, in]; outside, families store them apart, transposed or interleaved: see families/.
  */
-import { type DecoderConfig, decoderConfig } from "./config.ts";
-import type { FileTensor, HeadKind } from "./families/family.ts";
+import type { DecoderConfig } from "./config.ts";
+import { decoderConfig } from "./decoder-config.ts";
+import type { Family, FileTensor, HeadKind } from "./families/family.ts";
 import { ConfigReader } from "./families/reader.ts";
-import { families, isFamily } from "./families/table.ts";
+import { familyNames, findFamily, headNameOf, headNames } from "./families/table.ts";
 import { plainScoring, type Scoring, scoringFields } from "./scoring.ts";
 
 export type { FileTensor, HeadKind };
+
+/** Configs that were made or read have a family that is known. */
+const familyOf = ({ family }: DecoderConfig): Family => findFamily(family) as Family;
 
 /**
  * Every tensor of a model folder, in module order, the head last.
  * @param scoreBias the score head has a bias
  */
 export function fileTensors(config: DecoderConfig, head: HeadKind, scoreBias = false): FileTensor[] {
-  const { tensors, prefix, headName = "lm_head.weight" } = families[config.family];
+  const family = familyOf(config);
+  const { tensors, prefix } = family;
   // Files of the model without a head have no prefix.
   const all = tensors(config).map((t): FileTensor => ({ ...t, aliases: [t.name.slice(prefix.length)] }));
   if (head === "score") {
     all.push({ name: "score.weight", parameter: "score", aliases: ["score_head.weight"] });
     if (scoreBias) all.push({ name: SCORE_BIAS, parameter: "scoreBias", aliases: ["score_head.bias"] });
-  } else if (!config.tieEmbeddings) all.push({ name: headName, parameter: "head", aliases: otherNames(headName) });
+  } else if (!config.tieEmbeddings) {
+    const name = headNameOf(family);
+    all.push({ name, parameter: "head", aliases: headNames().filter((other) => other !== name) });
+  }
   return all;
 }
-
-const heads = ["lm_head.weight", "embed_out.weight"];
-const otherNames = (name: string): string[] => heads.filter((h) => h !== name);
 
 /** The name under which a file has a tensor, or null where it has none. */
 export const nameIn = ({ name, aliases = [] }: FileTensor, file: { has(name: string): boolean }): string | null =>
@@ -34,7 +39,7 @@ export const nameIn = ({ name, aliases = [] }: FileTensor, file: { has(name: str
 
 /** Tensors that a file may carry besides: the other kind of head or a tied one, and buffers without weights. */
 export const isExtra = (name: string): boolean =>
-  heads.includes(name) || /^score(_head)?\.(weight|bias)$/.test(name) || isStatistic(name) || isBuffer(name);
+  headNames().includes(name) || /^score(_head)?\.(weight|bias)$/.test(name) || isStatistic(name) || isBuffer(name);
 
 const SCORE_BIAS = "score.bias";
 
@@ -54,7 +59,7 @@ export function toHfConfig(
   scoring: Scoring = plainScoring(),
   bias = false,
 ): Record<string, unknown> {
-  const { classes, write } = families[c.family];
+  const { classes, write } = familyOf(c);
   return {
     architectures: [classes[head]],
     model_type: c.family,
@@ -99,23 +104,22 @@ export function configText(config: Record<string, unknown>): string {
 /** Reads config.json. Throws `UserError` naming the field that is missing or not supported. */
 export function fromHfConfig(json: Record<string, unknown>, file: string): DecoderConfig {
   const reader = new ConfigReader(json, file);
-  const family = json.model_type;
-  if (!isFamily(family)) {
-    const known = Object.keys(families)
-      .map((name) => JSON.stringify(name))
-      .join(", ");
-    const hint = family === "gemma3" ? " (Gemma 3 with vision; its text-only sizes are gemma3_text)" : "";
-    return reader.fail(`model_type ${JSON.stringify(family)} is not supported${hint}; these are: ${known}`);
+  const type = json.model_type;
+  const family = findFamily(type);
+  if (!family) {
+    const known = familyNames().map((name) => JSON.stringify(name));
+    const hint = type === "gemma3" ? " (Gemma 3 with vision; its text-only sizes are gemma3_text)" : "";
+    return reader.fail(`model_type ${JSON.stringify(type)} is not supported${hint}; these are: ${known.join(", ")}`);
   }
   reader.only("quantization_config");
   const eosIds = reader.ids("eos_token_id");
   const shape = {
-    family,
+    family: family.modelType,
     bosId: reader.ids("bos_token_id")[0] ?? null,
     eosId: eosIds[0] ?? null,
     eosIds,
     padId: reader.ids("pad_token_id")[0] ?? null,
-    ...families[family].read(reader),
+    ...family.read(reader),
   };
   return decoderConfig(shape, file);
 }

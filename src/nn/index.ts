@@ -2,16 +2,22 @@
  * Models: decoders with heads, generation, optimizers, Hugging Face folders.
  * @module webrlhf/nn
  */
+export type { GgufArchitecture } from "../io/gguf-architectures.ts";
+export type { GgufReader } from "../io/gguf-config.ts";
+export type { GgufNames, Layout as GgufLayout } from "../io/gguf-names.ts";
 export type { QuantizedFormat, WeightFormat } from "../tensor/quantize.ts";
-export { type Activation, type DecoderConfig, type DecoderShape, decoderConfig, type RopeScaling } from "./config.ts";
+export type { Activation, DecoderConfig, DecoderShape, RopeScaling } from "./config.ts";
 export { type ConvertOptions, convertModel } from "./convert.ts";
 export { Decoder } from "./decoder.ts";
+export { decoderConfig } from "./decoder-config.ts";
 export { type DropoutScope, withDropout } from "./dropout.ts";
 export { Engine, EngineBusyError, type EngineOptions } from "./engine.ts";
-export { type Family, families } from "./families/table.ts";
+export type { Family, FileTensor, HeadKind } from "./families/family.ts";
+export type { ConfigReader } from "./families/reader.ts";
+export { familyNames, findFamily, registerFamily } from "./families/table.ts";
 export { type Completion, type GenerateOptions, generate } from "./generate.ts";
 export { Generation, type GenerationRequest, type Piece } from "./generation.ts";
-export { fromHfConfig, type HeadKind, toHfConfig } from "./huggingface.ts";
+export { fromHfConfig, toHfConfig } from "./huggingface.ts";
 export { Embedding, type Ids, Norm } from "./layers.ts";
 export { Linear } from "./linear.ts";
 export { Adapter, type LoraOptions } from "./lora.ts";

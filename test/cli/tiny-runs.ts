@@ -3,7 +3,7 @@
 import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
 import type { MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
 import { caps, closeDevice, device, openDevice } from "../../src/gpu/device.ts";
-import { decoderConfig } from "../../src/nn/config.ts";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { trainCpo } from "../../src/rlhf/cpo.ts";
 import { trainDpo } from "../../src/rlhf/dpo.ts";

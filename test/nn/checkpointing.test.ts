@@ -1,6 +1,6 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { stats, trim } from "../../src/gpu/stream.ts";
-import { decoderConfig } from "../../src/nn/config.ts";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
 import { withDropout } from "../../src/nn/dropout.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { backward, scope, type Tensor, tensor } from "../../src/tensor/core.ts";

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { WEIGHTS_FILE } from "../../src/io/weights.ts";
-import { decoderConfig } from "../../src/nn/config.ts";
 import { convertModel } from "../../src/nn/convert.ts";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
 import { isUserError } from "../../src/runtime/errors.ts";

@@ -1,7 +1,8 @@
 /** What config.json may say, and what it may not: every refusal names the field. */
 import { describe, expect, it } from "vitest";
-import { type DecoderShape, decoderConfig } from "../../src/nn/config.ts";
-import { families } from "../../src/nn/families/table.ts";
+import type { DecoderShape } from "../../src/nn/config.ts";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
+import { familyNames, findFamily } from "../../src/nn/families/table.ts";
 import { configText, fileTensors, fromHfConfig, isExtra, nameIn, toHfConfig } from "../../src/nn/huggingface.ts";
 import { loadConfig } from "../../src/nn/pretrained.ts";
 import { rotaryFrequencies, rotaryOf } from "../../src/nn/rotary.ts";
@@ -197,12 +198,12 @@ describe("config.json as files in the wild have it", () => {
 describe("decoderConfig", () => {
   const shape = { vocabSize: 64, hiddenSize: 32, layers: 4, heads: 4 };
 
-  it.each(Object.keys(families) as (keyof typeof families)[])("makes a %s that its files can describe", (family) => {
+  it.each(familyNames())("makes a %s that its files can describe", (family) => {
     const config = decoderConfig({ ...shape, family });
     expect(fromHfConfig(toHfConfig(config, "lm"), "config.json")).toEqual(config);
     const parameters = fileTensors(config, "lm").map((t) => t.parameter);
     expect(parameters).toContain("decoder.embed.weight");
-    expect(toHfConfig(config, "score").architectures).toEqual([families[family].classes.score]);
+    expect(toHfConfig(config, "score").architectures).toEqual([findFamily(family)?.classes.score]);
   });
 
   it("refuses what the family's files could not say", () => {

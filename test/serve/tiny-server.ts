@@ -1,6 +1,6 @@
 /** A server over a tiny random model, for tests. */
 import { worldTokenizer } from "../../src/data/world.ts";
-import { decoderConfig } from "../../src/nn/config.ts";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import type { ServerOptions } from "../../src/serve/options.ts";
 import { type RunningServer, startServer } from "../../src/serve/server.ts";

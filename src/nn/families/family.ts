@@ -1,11 +1,13 @@
 /** What a family of Hugging Face models is to us: names of its files, defaults, and its config.json in both directions. */
+import type { GgufArchitecture } from "../../io/gguf-architectures.ts";
 import type { DecoderConfig, DecoderShape } from "../config.ts";
 import type { ConfigReader } from "./reader.ts";
 
+/** The head of a model: a language model's logits, or a scorer's numbers. */
 export type HeadKind = "lm" | "score";
 
 /**
- * One tensor of a file: rows [first, last) of a parameter (of all of them by default), transposed if the family stores
+ * A tensor of a model's file: rows [first, last) of a parameter (of all of them by default), transposed if the family stores
  * it so, or with its rows in another order.
  */
 export interface FileTensor {
@@ -19,7 +21,13 @@ export interface FileTensor {
   aliases?: readonly string[];
 }
 
-export interface FamilyMapping {
+/**
+ * A family of models: Hugging Face's name for it, its defaults, the names of its files' tensors, and its config.json in
+ * both directions. `registerFamily` makes it known.
+ */
+export interface Family {
+  /** `model_type` in config.json. */
+  modelType: string;
   /** Class names in config.json's `architectures`. */
   classes: Record<HeadKind, string>;
   /** The submodule that is the model without its head; files of the bare model leave it away. */
@@ -36,4 +44,6 @@ export interface FamilyMapping {
   read(json: ConfigReader): Omit<DecoderShape, "family">;
   /** The family's own fields of config.json. */
   write(config: DecoderConfig): Record<string, unknown>;
+  /** What GGUF files call it (`general.architecture`) and its parts, where they hold it. */
+  gguf?: { architecture: string } & GgufArchitecture;
 }

@@ -1,6 +1,6 @@
 /** Gemma 1, 2 and 3 (text): RMSNorm around 1, scaled embeddings, GeGLU; later ones cap scores and mix two kinds of layers. */
 import type { DecoderConfig } from "../config.ts";
-import type { FamilyMapping } from "./family.ts";
+import type { Family } from "./family.ts";
 import { layerTypes, llamaTensors, readCommon, writeCommon } from "./llama.ts";
 import type { ConfigReader } from "./reader.ts";
 import { readScaling, readWholeRope, writeRope, writeScaling } from "./rope.ts";
@@ -12,7 +12,13 @@ const own = (hiddenSize: number): Partial<DecoderConfig> => ({
   embedScale: Math.sqrt(hiddenSize),
 });
 
-const mapping = (name: string, score: string, rest: Pick<FamilyMapping, "defaults" | "read" | "write">) => ({
+const relative = (
+  modelType: string,
+  name: string,
+  score: string,
+  rest: Pick<Family, "defaults" | "read" | "write">,
+): Family => ({
+  modelType,
   classes: { lm: `${name}ForCausalLM`, score },
   prefix: "model.",
   tensors: llamaTensors,
@@ -49,7 +55,8 @@ const queryScalar = ({ attentionScale }: DecoderConfig): number => {
   return Math.abs(exact - whole) < 1e-6 * exact ? whole : exact;
 };
 
-export const gemma: FamilyMapping = mapping("Gemma", "GemmaForSequenceClassification", {
+/** Gemma 1. */
+export const gemma = relative("gemma", "Gemma", "GemmaForSequenceClassification", {
   defaults: ({ hiddenSize }) => own(hiddenSize),
   read(json) {
     const common = readGemma(json);
@@ -65,7 +72,8 @@ function readWindow(json: ConfigReader, layers: number, full: (layer: number) =>
   return { slidingWindow: slidingLayers.includes(true) ? window : null, slidingLayers };
 }
 
-export const gemma2: FamilyMapping = mapping("Gemma2", "Gemma2ForSequenceClassification", {
+/** Gemma 2. */
+export const gemma2 = relative("gemma2", "Gemma2", "Gemma2ForSequenceClassification", {
   defaults: ({ hiddenSize, layers }) => ({
     ...own(hiddenSize),
     sandwichNorms: true,
@@ -96,7 +104,8 @@ export const gemma2: FamilyMapping = mapping("Gemma2", "Gemma2ForSequenceClassif
   }),
 });
 
-export const gemma3: FamilyMapping = mapping("Gemma3", "Gemma3TextForSequenceClassification", {
+/** Gemma 3, its text-only sizes. */
+export const gemma3 = relative("gemma3_text", "Gemma3", "Gemma3TextForSequenceClassification", {
   defaults: ({ hiddenSize, layers }) => ({
     ...own(hiddenSize),
     sandwichNorms: true,

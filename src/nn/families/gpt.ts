@@ -1,6 +1,6 @@
 /** GPT-2, GPT-Neo and GPT-NeoX (Pythia): LayerNorm, biases, a plain MLP. */
 import type { DecoderConfig } from "../config.ts";
-import type { FamilyMapping, FileTensor } from "./family.ts";
+import type { Family, FileTensor } from "./family.ts";
 import { activationName, type ConfigReader } from "./reader.ts";
 import { readRope, writeRope } from "./rope.ts";
 
@@ -25,7 +25,9 @@ const learned = (): FileTensor[] => [
   { name: "transformer.wpe.weight", parameter: "decoder.positions.weight" },
 ];
 
-export const gpt2: FamilyMapping = {
+/** GPT-2. */
+export const gpt2: Family = {
+  modelType: "gpt2",
   classes: { lm: "GPT2LMHeadModel", score: "GPT2ForSequenceClassification" },
   prefix: "transformer.",
   squareAttention: true,
@@ -93,7 +95,9 @@ function readAttentionTypes(json: ConfigReader, layers: number): unknown[] {
   });
 }
 
-export const gptNeo: FamilyMapping = {
+/** GPT-Neo. */
+export const gptNeo: Family = {
+  modelType: "gpt_neo",
   classes: { lm: "GPTNeoForCausalLM", score: "GPTNeoForSequenceClassification" },
   prefix: "transformer.",
   squareAttention: true,
@@ -168,7 +172,9 @@ export const gptNeo: FamilyMapping = {
   },
 };
 
-export const gptNeoX: FamilyMapping = {
+/** GPT-NeoX (Pythia). */
+export const gptNeoX: Family = {
+  modelType: "gpt_neox",
   classes: { lm: "GPTNeoXForCausalLM", score: "GPTNeoXForSequenceClassification" },
   prefix: "gpt_neox.",
   headName: "embed_out.weight",

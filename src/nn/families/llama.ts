@@ -1,6 +1,6 @@
 /** Llama and its relatives SmolLM3, Mistral, Qwen2 and Qwen3: RMSNorm, rotary positions, a gated MLP. */
 import type { DecoderConfig, DecoderShape } from "../config.ts";
-import type { FamilyMapping, FileTensor } from "./family.ts";
+import type { Family, FileTensor } from "./family.ts";
 import { activationName, type ConfigReader } from "./reader.ts";
 import { readWholeRope, writeRope } from "./rope.ts";
 
@@ -91,7 +91,8 @@ export const layerTypes = (c: DecoderConfig): string[] =>
 
 const wide = ({ hiddenSize }: { hiddenSize: number }) => Math.ceil((hiddenSize * 8) / 3 / 32) * 32;
 
-const mapping = (name: string, own: Pick<FamilyMapping, "defaults" | "read" | "write">): FamilyMapping => ({
+const relative = (modelType: string, name: string, own: Pick<Family, "defaults" | "read" | "write">): Family => ({
+  modelType,
   classes: { lm: `${name}ForCausalLM`, score: `${name}ForSequenceClassification` },
   prefix: "model.",
   tensors: llamaTensors,
@@ -99,7 +100,8 @@ const mapping = (name: string, own: Pick<FamilyMapping, "defaults" | "read" | "w
   defaults: (shape) => ({ gated: true, intermediateSize: wide(shape), ...own.defaults(shape) }),
 });
 
-export const llama = mapping("Llama", {
+/** Llama. */
+export const llama = relative("llama", "Llama", {
   defaults: () => ({}),
   read(json) {
     const common = readCommon(json, { kvHeads: "heads" });
@@ -116,7 +118,8 @@ export const llama = mapping("Llama", {
   write: (c) => ({ ...writeCommon(c), ...writeRope(c), attention_bias: c.qkvBias, mlp_bias: c.mlpBias }),
 });
 
-export const smolLM3 = mapping("SmolLM3", {
+/** SmolLM3. */
+export const smolLM3 = relative("smollm3", "SmolLM3", {
   defaults: ({ layers }) => ({
     ropeTheta: 2e6,
     ropeLayers: Array.from({ length: layers }, (_, i) => (i + 1) % 4 !== 0),
@@ -156,7 +159,8 @@ export const smolLM3 = mapping("SmolLM3", {
   }),
 });
 
-export const mistral = mapping("Mistral", {
+/** Mistral. */
+export const mistral = relative("mistral", "Mistral", {
   defaults: () => ({ tieEmbeddings: false }),
   read(json) {
     const common = readCommon(json);
@@ -194,7 +198,8 @@ const writeQwenWindow = (c: DecoderConfig): Record<string, unknown> => ({
   layer_types: layerTypes(c),
 });
 
-export const qwen2 = mapping("Qwen2", {
+/** Qwen2. */
+export const qwen2 = relative("qwen2", "Qwen2", {
   defaults: () => ({ qkvBias: true }),
   read(json) {
     const common = readCommon(json);
@@ -208,7 +213,8 @@ export const qwen2 = mapping("Qwen2", {
   write: (c) => ({ ...writeCommon(c), ...writeRope(c), ...writeQwenWindow(c) }),
 });
 
-export const qwen3 = mapping("Qwen3", {
+/** Qwen3. */
+export const qwen3 = relative("qwen3", "Qwen3", {
   defaults: () => ({ qkNorm: true }),
   read(json) {
     const common = readCommon(json, { headDim: 128 });

@@ -1,9 +1,6 @@
 /** Reads config.json strictly: what is missing, mistyped or not supported is an error that names the field. */
 import { UserError } from "../../runtime/errors.ts";
-import type { Activation } from "../config.ts";
-
-/** More than any model has, and few enough to list. */
-export const MAX_LAYERS = 10_000;
+import { type Activation, MAX_LAYERS } from "../config.ts";
 
 const activations: Record<string, Activation> = {
   gelu: "gelu",
