@@ -45,7 +45,6 @@ function mayImport(room: string): string[] {
 const circlesLeft: string[] = [
   "src/cli/models/hub.ts src/cli/verb.ts",
   "src/tensor/ops/packed.ts src/tensor/ops/row-blocks.ts src/tensor/packed.ts",
-  "src/nn/decoder.ts src/nn/lora-targets.ts src/nn/lora.ts",
 ];
 
 interface Import {

@@ -2,7 +2,7 @@
  * Supervised fine-tuning: next-token cross entropy on the responses. Left out on purpose: dropout (except in adapters),
  * label smoothing and packing across examples (sequences are packed into one batch, but never attend to each other).
  */
-import { type DropoutStep, withDropout } from "../nn/dropout.ts";
+import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";

@@ -1,5 +1,5 @@
 /** The loop of trainers that learn from a fixed list of examples: SFT and reward models. */
-import type { DropoutStep } from "../nn/dropout.ts";
+import type { DropoutStep } from "../nn/ambient.ts";
 import type { Model } from "../nn/models.ts";
 import { AdamW, readControl } from "../nn/optimizer.ts";
 import { begin, type RunFolder, saveModels } from "./checkpoint.ts";

@@ -1,7 +1,7 @@
 /** Trainers with adapters on one base: they learn, leave the base alone, and resume bit for bit. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { withDropout } from "../../src/nn/dropout.ts";
-import type { LoraOptions } from "../../src/nn/lora.ts";
+import { withDropout } from "../../src/nn/ambient.ts";
+import type { LoraOptions } from "../../src/nn/lora-options.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { AdamW } from "../../src/nn/optimizer.ts";
 import { ADAPTER_WEIGHTS } from "../../src/nn/peft.ts";

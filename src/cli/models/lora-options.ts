@@ -1,4 +1,4 @@
-import type { LoraOptions } from "../../nn/lora.ts";
+import type { LoraOptions } from "../../nn/lora-options.ts";
 import type { Values } from "../option.ts";
 import type { AdapterOptions } from "../options/shared.ts";
 

@@ -2,7 +2,7 @@
  * Training of a pair-preference model: next-token cross entropy on the letter of the better response, as supervised
  * fine-tuning with one target token. Which response is A is random by seed; pairs are not doubled by swapping.
  */
-import { type DropoutStep, withDropout } from "../../nn/dropout.ts";
+import { type DropoutStep, withDropout } from "../../nn/ambient.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import type { AdamW } from "../../nn/optimizer.ts";
 import { streamId, uniform } from "../../runtime/rng.ts";

@@ -4,7 +4,7 @@
  * forward pass. A model with two outputs is trained as ODIN is, a model whose score type is "cost" as a cost model.
  */
 import type { PreferenceExample } from "../../data/batches.ts";
-import { type DropoutStep, withDropout } from "../../nn/dropout.ts";
+import { type DropoutStep, withDropout } from "../../nn/ambient.ts";
 import type { ScoreModel } from "../../nn/models.ts";
 import type { AdamW } from "../../nn/optimizer.ts";
 import { type NormalizerState, ODIN_LABELS } from "../../nn/scoring.ts";

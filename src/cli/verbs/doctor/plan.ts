@@ -1,6 +1,6 @@
 /** What a trainer's options mean for its memory. */
 import type { DecoderConfig } from "../../../nn/config.ts";
-import type { LoraOptions } from "../../../nn/lora.ts";
+import type { LoraOptions } from "../../../nn/lora-options.ts";
 import type { OffloadLevel } from "../../../rlhf/ppo/offload.ts";
 import type { DpoOptions } from "../../../rlhf/preference/dpo.ts";
 import { UserError } from "../../../runtime/errors.ts";
