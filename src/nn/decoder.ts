@@ -8,11 +8,11 @@ import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
 import { MAX_ROPE_POSITIONS, rope } from "../tensor/ops/rope.ts";
 import type { Packing } from "../tensor/packing.ts";
+import { rerunnable } from "./ambient.ts";
 import type { KvCache } from "./cache.ts";
 import type { DecoderConfig } from "./config.ts";
 import { Embedding, type Ids, Norm, QkNorm } from "./layers.ts";
 import { Linear } from "./linear.ts";
-import { rerunnable } from "./lora.ts";
 import { Module } from "./module.ts";
 import { type Rotary, rotaryOf } from "./rotary.ts";
 

@@ -6,7 +6,7 @@ import { addLora } from "../tensor/ops/lora.ts";
 import { linear } from "../tensor/ops/matmul.ts";
 import { Parameter } from "../tensor/params.ts";
 import { QuantizedWeight } from "../tensor/quantized.ts";
-import { dropoutScope } from "./dropout.ts";
+import { dropoutScope } from "./ambient.ts";
 import { Module } from "./module.ts";
 
 /** What an adapter adds to one linear layer. */

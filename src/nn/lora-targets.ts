@@ -5,7 +5,14 @@ import type { DecoderConfig } from "./config.ts";
 import type { Decoder } from "./decoder.ts";
 import { type FileTensor, fileTensors, type HeadKind } from "./huggingface.ts";
 import { Linear } from "./linear.ts";
-import type { AdaptedDecoder, LoraOptions, SavedParameter } from "./lora.ts";
+import type { LoraOptions } from "./lora-options.ts";
+
+/** A parameter of the base that the adapter has a trained copy of. */
+export interface SavedParameter {
+  readonly file: FileTensor;
+  readonly original: Parameter;
+  readonly copy: Parameter;
+}
 
 /** Does a module go by one of these names, as PEFT matches them? */
 export const matches = (module: string, names: readonly string[]): boolean =>
@@ -52,9 +59,11 @@ export function targetModules(
   return all.filter(({ name }) => chosen === "all-linear" || matches(name, chosen));
 }
 
-/** Names of a model's modules that can be adapted. */
-export const adaptableModules = ({ decoder }: { decoder: Decoder | AdaptedDecoder }): string[] =>
-  linearModules(decoder.config, "lm", "base" in decoder ? decoder.base : decoder).map((m) => m.name);
+/** The names of a model's modules that can be adapted, as Hugging Face's models call them. */
+export function adaptableModules({ decoder }: { decoder: Decoder | { readonly base: Decoder } }): string[] {
+  const own = "base" in decoder ? decoder.base : decoder;
+  return linearModules(own.config, "lm", own).map((m) => m.name);
+}
 
 /** The module that holds a parameter ("decoder.blocks.0.mlp.up.weight"). */
 function ownerOf(decoder: Decoder, parameter: string): unknown {

@@ -12,32 +12,16 @@ import { scope, Tensor } from "../tensor/core.ts";
 import { addLowRank } from "../tensor/ops/lora.ts";
 import { Parameter } from "../tensor/params.ts";
 import type { Weight } from "../tensor/quantized.ts";
+import { within } from "./ambient.ts";
 import type { DecoderConfig } from "./config.ts";
 import type { Decoder, Sequences } from "./decoder.ts";
-import { dropoutScope, withDropout } from "./dropout.ts";
-import type { FileTensor, HeadKind } from "./huggingface.ts";
+import type { HeadKind } from "./huggingface.ts";
 import type { Ids } from "./layers.ts";
 import type { Linear, LowRank } from "./linear.ts";
-import { type LinearModule, savedParameters, targetModules } from "./lora-targets.ts";
+import type { LoraOptions } from "./lora-options.ts";
+import { type LinearModule, type SavedParameter, savedParameters, targetModules } from "./lora-targets.ts";
 
-export interface LoraOptions {
-  rank: number;
-  alpha: number;
-  /** Part of the adapters' input that drops out in training. Default 0. */
-  dropout?: number;
-  /** Scales by alpha / sqrt(rank) instead of alpha / rank. Default false. */
-  rsLora?: boolean;
-  /** Ends of module names ("q_proj", "attn.c_attn"), or every linear layer but the head. Default: as PEFT, by family. */
-  targets?: readonly string[] | "all-linear";
-  /** Ends of names of modules that are trained whole, as copies ("score", "lm_head", "embed_tokens"). Default none. */
-  modulesToSave?: readonly string[];
-  /** How A starts, B being zero: uniform in +-1/sqrt(in), or normal with deviation 1/rank. Default "kaiming". */
-  init?: "kaiming" | "gaussian";
-  /** Rank and alpha of single modules, by their whole names, where they differ. */
-  exceptions?: ReadonlyMap<string, { rank: number; alpha: number }>;
-}
-
-/** One adapted module of the Hugging Face model. */
+/** A module of the Hugging Face model that an adapter adapts. */
 export interface AdaptedModule {
   /** "model.layers.0.self_attn.q_proj". */
   readonly name: string;
@@ -50,13 +34,7 @@ export interface AdaptedModule {
   readonly order?: readonly number[];
 }
 
-/** A parameter of the base that the adapter has a trained copy of. */
-export interface SavedParameter {
-  readonly file: FileTensor;
-  readonly original: Parameter;
-  readonly copy: Parameter;
-}
-
+/** A low-rank adapter: its own matrices, and the copies of modules that it trains whole. */
 export class Adapter {
   readonly options: LoraOptions;
   /** The path of the base model, for adapter_config.json. */
@@ -109,14 +87,11 @@ export class Adapter {
   apply<R>(fn: () => R): R {
     const before = this.layers.map(({ linear }) => linear.adapter);
     const values = this.saved.map(({ original }) => original.stored);
-    const outer = active;
-    active = this;
     if (!this.merged) for (const { linear, lowRank } of this.layers) linear.adapter = lowRank;
     for (const { original, copy: own } of this.saved) original.attach(own.value);
     try {
-      return fn();
+      return within({ adapter: this }, fn);
     } finally {
-      active = outer;
       this.layers.forEach(({ linear }, i) => {
         linear.adapter = before[i];
       });
@@ -153,17 +128,6 @@ export class Adapter {
       }
     });
   }
-}
-
-let active: Adapter | null = null;
-
-/** `fn` as a function that can run later under the adapter and the dropout of now; for recomputing a forward pass. */
-export function rerunnable<A extends unknown[], R>(fn: (...args: A) => R): (...args: A) => R {
-  const [adapter, drops] = [active, dropoutScope()];
-  return (...args) => {
-    const run = () => withDropout(drops, () => fn(...args));
-    return adapter ? adapter.apply(run) : run();
-  };
 }
 
 /** A decoder with an adapter on. */

@@ -2,7 +2,7 @@
  * Supervised fine-tuning: a language model learns to continue prompts as the data do, or to write texts like the data's.
  * The loss is the mean negative log-likelihood of all learned tokens of an optimizer step, whatever its passes.
  */
-import { type DropoutStep, withDropout } from "../nn/dropout.ts";
+import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";

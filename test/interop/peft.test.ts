@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DecoderConfig } from "../../src/nn/config.ts";
 import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import type { LoraOptions } from "../../src/nn/lora.ts";
+import type { LoraOptions } from "../../src/nn/lora-options.ts";
 import { mergeAdapter } from "../../src/nn/merge.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { adapterFiles, openAdapter, readAdapterFolder } from "../../src/nn/peft.ts";

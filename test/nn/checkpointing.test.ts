@@ -1,7 +1,7 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { stats, trim } from "../../src/gpu/stream.ts";
+import { withDropout } from "../../src/nn/ambient.ts";
 import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { withDropout } from "../../src/nn/dropout.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { backward, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
 import { mean } from "../../src/tensor/ops/reduce.ts";

@@ -1,8 +1,9 @@
 /** Adapters against PEFT in float64: files both ways, logits, gradients, training; and what adapters promise about their base. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { parseSafetensors, writeSafetensors } from "../../src/io/safetensors.ts";
-import { withDropout } from "../../src/nn/dropout.ts";
-import type { Adapter, LoraOptions } from "../../src/nn/lora.ts";
+import { withDropout } from "../../src/nn/ambient.ts";
+import type { Adapter } from "../../src/nn/lora.ts";
+import type { LoraOptions } from "../../src/nn/lora-options.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { AdamW } from "../../src/nn/optimizer.ts";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterFiles, openAdapter, readAdapterFolder } from "../../src/nn/peft.ts";

@@ -1,7 +1,7 @@
 /** GRPO, RLOO and REINFORCE++ as trainers: on policy at the start, what they leave out, resume bit for bit. */
 
 import { beforeAll, describe, expect, it } from "vitest";
-import type { LoraOptions } from "../../../src/nn/lora.ts";
+import type { LoraOptions } from "../../../src/nn/lora-options.ts";
 import { CausalLM } from "../../../src/nn/models.ts";
 import { ADAPTER_WEIGHTS } from "../../../src/nn/peft.ts";
 import type { CriticFreeModels, CriticFreeSettings } from "../../../src/rlhf/critic-free.ts";
