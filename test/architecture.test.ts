@@ -43,9 +43,7 @@ function mayImport(room: string): string[] {
 }
 
 /** Circles that are still to be opened, as their files in alphabetical order. */
-const circlesLeft: string[] = [
-  "src/tensor/ops/packed.ts src/tensor/ops/row-blocks.ts src/tensor/packed.ts",
-];
+const circlesLeft: string[] = ["src/tensor/ops/packed.ts src/tensor/ops/row-blocks.ts src/tensor/packed.ts"];
 
 interface Import {
   file: string;

@@ -3,8 +3,7 @@
 import type { Dataset, DatasetOptions } from "../data/dataset.ts";
 import { WORLD } from "../data/made.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
-import { decoderConfig } from "../nn/config.ts";
-import type { Family } from "../nn/families/table.ts";
+import { decoderConfig } from "../nn/decoder-config.ts";
 import { CausalLM, type Model } from "../nn/models.ts";
 import { ODIN_LABELS, plainScoring, type ScoreType } from "../nn/scoring.ts";
 import { cpo, trainCpo } from "../rlhf/cpo.ts";
@@ -125,7 +124,7 @@ async function fromScratch(
   }
   const tokenizer = await openTokenizer(path, opener.options);
   const config = decoderConfig({
-    family: o.modelType as Family,
+    family: o.modelType,
     vocabSize: tokenizer.vocabSize,
     hiddenSize: o.hiddenSize,
     layers: o.numHiddenLayers,

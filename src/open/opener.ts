@@ -2,7 +2,7 @@
 import { WORLD } from "../data/made.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { isGguf } from "../io/model-files.ts";
-import type { LoraOptions } from "../nn/lora.ts";
+import type { LoraOptions } from "../nn/lora-options.ts";
 import { CausalLM, type Model, ScoreModel } from "../nn/models.ts";
 import { type AdapterFolder, openAdapter, readAdapterFolder } from "../nn/peft.ts";
 import { loadCausalLM, loadScoreModel, NOT_TRAINED } from "../nn/pretrained.ts";

@@ -2,7 +2,7 @@
  * What things are called that a run opens by name: models, tokenizers, rewards, datasets, servers. Trainers take the things
  * themselves; whoever opens them for a trainer, a program or the command line, takes these settings.
  */
-import { families } from "../nn/families/table.ts";
+import { familyNames } from "../nn/families/table.ts";
 import { data, model, positive } from "../rlhf/settings.ts";
 import { group } from "../settings/index.ts";
 import { weightFormats } from "./precision.ts";
@@ -93,7 +93,7 @@ export const startSettings = (dropout: number, help: string) => ({
 
 /** A model from scratch. */
 export const shapeSettings = {
-  modelType: shape.choice(Object.keys(families), "llama", "Model family"),
+  modelType: shape.choice(familyNames(), "llama", "Model family"),
   hiddenSize: shape.int(128, "Width of the residual stream", { min: 1 }),
   numHiddenLayers: shape.int(4, "Transformer blocks", { min: 1 }),
   numAttentionHeads: shape.int(4, "Attention heads", { min: 1 }),

@@ -1,5 +1,5 @@
 /** What trainers of a fixed list of examples share: SFT, reward models, preference losses. */
-import type { DropoutStep } from "../nn/dropout.ts";
+import type { DropoutStep } from "../nn/ambient.ts";
 import type { Model } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";

@@ -2,7 +2,7 @@
  * Kahneman-Tversky optimisation: a policy learns from single answers that were found good or bad. How far the policy has
  * moved in all is estimated on the same answers behind other prompts: answer i follows prompt i + 1 of its batch.
  */
-import { type DropoutStep, withDropout } from "../nn/dropout.ts";
+import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";

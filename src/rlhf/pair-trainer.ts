@@ -1,5 +1,5 @@
 /** The loop of trainers that learn from pairs of answers; what they do with a pair is their objective. */
-import { type DropoutStep, withDropout } from "../nn/dropout.ts";
+import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";

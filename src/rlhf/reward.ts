@@ -4,7 +4,7 @@
  * from which answers are safe, too (Dai et al. 2023).
  */
 import type { PreferenceExample } from "../data/batches.ts";
-import { type DropoutStep, withDropout } from "../nn/dropout.ts";
+import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { ScoreModel } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import { type NormalizerState, normalizerKinds, ODIN_LABELS } from "../nn/scoring.ts";

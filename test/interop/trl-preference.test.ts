@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BatchPlan, dpo, type TrainEvent, trainDpo, trainKto, trainSft } from "webrlhf/rlhf";
-import { decoderConfig } from "../../src/nn/config.ts";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { loadCausalLM, modelFiles } from "../../src/nn/pretrained.ts";
 import { diskFiles } from "../../src/runtime/files.ts";

@@ -15,8 +15,8 @@ import {
   trainReward,
   trainSft,
 } from "webrlhf/rlhf";
-import { withDropout } from "../../src/nn/dropout.ts";
-import type { LoraOptions } from "../../src/nn/lora.ts";
+import { withDropout } from "../../src/nn/ambient.ts";
+import type { LoraOptions } from "../../src/nn/lora-options.ts";
 import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
 import { AdamW } from "../../src/nn/optimizer.ts";
 import { ADAPTER_WEIGHTS } from "../../src/nn/peft.ts";

@@ -3,7 +3,7 @@
  * policy is known exactly: pi*(a) proportional to pi_ref(a) exp(r(a) / beta) = pi_ref(a) (a + 1)^(1 / beta).
  */
 
-import { decoderConfig } from "../../src/nn/config.ts";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
 import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
 import { responseLogProbs } from "../../src/rlhf/measure.ts";
 import type { RewardFunction } from "../../src/rlhf/rewards.ts";

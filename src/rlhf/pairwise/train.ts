@@ -3,7 +3,7 @@
  * fine-tuning with one target token. Which response is A is random by seed; pairs are not doubled by swapping.
  */
 import { Dataset } from "../../data/dataset.ts";
-import { type DropoutStep, withDropout } from "../../nn/dropout.ts";
+import { type DropoutStep, withDropout } from "../../nn/ambient.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import type { AdamW } from "../../nn/optimizer.ts";
 import { type Input, settings } from "../../settings/index.ts";

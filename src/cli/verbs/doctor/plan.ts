@@ -1,6 +1,6 @@
 /** What a trainer's options mean for its memory. */
 import type { DecoderConfig } from "../../../nn/config.ts";
-import type { LoraOptions } from "../../../nn/lora.ts";
+import type { LoraOptions } from "../../../nn/lora-options.ts";
 import { methods } from "../../../open/index.ts";
 import { loraOptions } from "../../../open/opener.ts";
 import { weightFormat } from "../../../open/precision.ts";
