@@ -5,8 +5,8 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import { commandOf, normaliseFlags } from "./flags.ts";
 import { helpLayout } from "./help.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
-import { type Context, Interrupted } from "./verb.ts";
-import { verbGroups, verbNames } from "./verbs/index.ts";
+import { type Context, defineVerb, Interrupted } from "./verb.ts";
+import { registerVerb, verbGroups, verbNames } from "./verbs/index.ts";
 
 const CHECKPOINT_NOTE = "\nstopping after a checkpoint; Ctrl-C again stops at once";
 
@@ -92,7 +92,9 @@ export async function main(argv: readonly string[], terminal: Terminal = process
   const debug = argv.includes("--debug");
   try {
     const { plugins, words: given } = takePlugins(argv.filter((word) => word !== "--debug"));
-    if (plugins.length > 0) await (await import("../open/plugins.ts")).loadPlugins(plugins);
+    if (plugins.length > 0) {
+      await (await import("../open/plugins.ts")).loadPlugins(plugins, { defineVerb, registerVerb });
+    }
     const words = normaliseFlags(given);
     const program = (await makeProgram(words, terminal)).exitOverride();
     for (const command of program.commands) command.exitOverride();

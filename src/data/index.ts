@@ -17,7 +17,7 @@ export {
   textExamples,
 } from "./batches.ts";
 export { type BpeOptions, type TokenizerJson, type TrainedTokenizer, trainBpe } from "./bpe.ts";
-export { builtinTemplate } from "./builtin-templates.ts";
+export { builtinTemplate, registerChatTemplate } from "./builtin-templates.ts";
 export { type ChatMessage, ChatTemplate, type RenderOptions, type Span } from "./chat-template.ts";
 export { type Description, describe, labelBalance, type Spread, spread } from "./describe.ts";
 export { type FileFormat, formatOf, registerFormat } from "./formats.ts";

@@ -59,7 +59,12 @@ export function directoryStore(root: FileSystemDirectoryHandle): HubStore & { fi
         const blob = await stored(path);
         return blob && blobFile(blob);
       },
-      async (path) => [...new Set(Object.keys(await names(path)).map((name) => name.split("/")[0]))].sort(),
+      async (path) => {
+        const [, commit, inner = ""] = /^([^/]+\/snapshots\/[^/]+)\/?(.*)$/.exec(path) ?? [];
+        if (commit === undefined) return [];
+        const inside = Object.keys(await names(commit)).filter((name) => inner === "" || name.startsWith(`${inner}/`));
+        return [...new Set(inside.map((name) => name.slice(inner && inner.length + 1).split("/")[0]))].sort();
+      },
     ),
   };
 }

@@ -96,6 +96,7 @@ async function accessOf(options: HubChoice & Surroundings): Promise<HubOptions &
     offline: offline || own.offline,
     token: hub.token ?? own.token,
     ...(endpoint !== undefined && { endpoint }),
+    ...(hub.fetch && { fetch: hub.fetch }),
     ...(signal && { signal }),
     ...(progress && { onProgress: progress }),
   };

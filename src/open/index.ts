@@ -16,7 +16,7 @@ export {
   withModels,
 } from "./models.ts";
 export { ModelOpener, type ModelOptions, type PeftOptions } from "./opener.ts";
-export { loadPlugins } from "./plugins.ts";
+export { loadPlugins, type PluginApi } from "./plugins.ts";
 export { type AskedFormat, type PrecisionOptions, weightFormat, weightFormats } from "./precision.ts";
 export {
   goldOf,

@@ -1,22 +1,51 @@
-/** Modules of people's own that add to the library before a run: datasets, formats, templates, families, losses, verbs. */
+/** Modules of people's own that add to the library before a run: datasets, formats, templates, losses, verbs. */
+import { registerChatTemplate } from "../data/builtin-templates.ts";
+import { registerFormat } from "../data/formats.ts";
+import { registerDataset } from "../data/raw/registry.ts";
+import { registerSchema } from "../data/schemas.ts";
+import { registerPreferenceLoss } from "../rlhf/losses/preference.ts";
 import { UserError } from "../runtime/errors.ts";
-import { importCode } from "../runtime/own-code.ts";
+import { failed, importCode } from "../runtime/own-code.ts";
+
+/** The library's doors for what a plugin brings: those of webrlhf/data and webrlhf/rlhf. */
+export interface PluginApi {
+  registerDataset: typeof registerDataset;
+  registerFormat: typeof registerFormat;
+  registerSchema: typeof registerSchema;
+  registerChatTemplate: typeof registerChatTemplate;
+  registerPreferenceLoss: typeof registerPreferenceLoss;
+}
+
+const doors: PluginApi = {
+  registerDataset,
+  registerFormat,
+  registerSchema,
+  registerChatTemplate,
+  registerPreferenceLoss,
+};
 
 /**
- * Loads modules for what they register. A module does so by the register functions of the entries it imports
- * (`registerDataset`, `registerFormat`, `registerSchema` and `registerChatTemplate` of webrlhf/data, `registerFamily` of
- * webrlhf/nn, `registerPreferenceLoss` of webrlhf/rlhf, `registerVerb` of webrlhf/cli), when it is loaded or in a function that
- * it exports as `default`, which is called without arguments and awaited.
+ * Loads modules for what they register: by the register functions of the entries that they import, when they are loaded; or in
+ * a function that they export as `default`, which is awaited and gets those functions, so that it need not import anything.
+ * Code runs only because it is named here: model folders and datasets never run any.
  * @param paths from the working folder; TypeScript on Node from 22.18 and on Deno, elsewhere JavaScript
+ * @param more further functions to hand over, e.g. the program's own for its verbs
  * @throws UserError naming the module that is missing, cannot be loaded, or fails
  */
-export async function loadPlugins(paths: readonly string[]): Promise<void> {
+export async function loadPlugins(
+  paths: readonly string[],
+  more: Readonly<Record<string, unknown>> = {},
+): Promise<void> {
   for (const path of paths) {
     const { default: register } = await importCode(path);
     if (register === undefined) continue;
     if (typeof register !== "function") {
       throw new UserError(`${path}: what a plugin exports as "default" is a function, this is ${typeof register}`);
     }
-    await register();
+    try {
+      await register({ ...doors, ...more });
+    } catch (error) {
+      throw failed(path, error);
+    }
   }
 }

@@ -9,8 +9,8 @@ import { httpReward, type RewardFormat } from "../rlhf/reward/endpoint.ts";
 import { type ForeignRewardOptions, foreignReward, sameTokenizer } from "../rlhf/reward/foreign.ts";
 import { modelReward, type RewardFunction } from "../rlhf/rewards.ts";
 import type { Response } from "../rlhf/sampler.ts";
-import { isUserError, UserError } from "../runtime/errors.ts";
-import { importCode, isCode, placeIn } from "../runtime/own-code.ts";
+import { UserError } from "../runtime/errors.ts";
+import { failed, importCode, isCode } from "../runtime/own-code.ts";
 import { basename } from "../runtime/paths.ts";
 import { labelOf } from "./hub.ts";
 import { ModelOpener, type ModelOptions } from "./opener.ts";
@@ -183,10 +183,7 @@ function own(score: RewardFunction, { name, weight }: Omit<WeightedReward, "scor
     try {
       scores = await score(responses);
     } catch (error) {
-      if (isUserError(error)) throw error;
-      const { name: kind, message } = error as Error;
-      const place = placeIn(error as Error, path);
-      throw new UserError(`${where} failed: ${kind}: ${message}${place && ` (${place})`}`, { cause: error });
+      throw failed(where, error, path);
     }
     if (typeof scores === "object" && scores?.length === responses.length) return scores;
     const given = typeof scores === "object" && scores ? `${scores.length} numbers` : `${JSON.stringify(scores)}`;

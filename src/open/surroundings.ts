@@ -24,6 +24,8 @@ export interface HubAccess {
   store?: HubStore & { files?: Files };
   /** Default https://huggingface.co. */
   endpoint?: string;
+  /** Default: the runtime's. */
+  fetch?: typeof fetch;
   token?: string | null;
 }
 

@@ -1,5 +1,5 @@
 /** Loading people's own modules: rewards, datasets and plugins that they name by path. */
-import { UserError } from "./errors.ts";
+import { isUserError, UserError } from "./errors.ts";
 import { hasDisk } from "./open.ts";
 import { isAddress } from "./paths.ts";
 
@@ -22,7 +22,7 @@ export async function importCode(path: string): Promise<Record<string, unknown>>
 }
 
 async function addressOf(path: string): Promise<string> {
-  if (isAddress(path) && !/^[A-Za-z]:[\\/]/.test(path)) return path;
+  if (isAddress(path)) return path;
   if (!hasDisk) return new URL(path, globalThis.location.href).href;
   const { access } = await import("node:fs/promises");
   const { resolve } = await import("node:path");
@@ -60,6 +60,15 @@ export function placeIn(error: Error, url: string): string {
   return found ? `line ${found[1]}` : "";
 }
 
+/** What a module's own function threw, with the module before it and its line behind it. */
+export function failed(what: string, error: unknown, path = what): UserError {
+  const { name, message } = error instanceof Error ? error : new Error(String(error));
+  if (isUserError(error))
+    return new UserError(message.startsWith(path) ? message : `${what}: ${message}`, { cause: error });
+  const place = placeIn(error as Error, path);
+  return new UserError(`${what} failed: ${name}: ${message}${place && ` (${place})`}`, { cause: error });
+}
+
 const runtimeName = (): string => {
   const { process } = globalThis;
   return process?.versions?.node ? `Node ${process.versions.node}` : "this runtime";
@@ -74,15 +83,28 @@ let shared = false;
 async function shareThisCopy(): Promise<void> {
   if (shared || !hasDisk || "Deno" in globalThis) return;
   shared = true;
-  const { registerHooks } = (await import("node:module")) as unknown as { registerHooks?: RegisterHooks };
-  registerHooks?.({
-    resolve: (specifier, context, next) =>
-      next(specifier, /^webrlhf(\/|$)/.test(specifier) ? { ...context, parentURL: import.meta.url } : context),
-  });
+  const { register, registerHooks } = (await import("node:module")) as Hooks & typeof import("node:module");
+  const own = import.meta.url;
+  if (registerHooks) {
+    registerHooks({
+      resolve: (specifier, context, next) =>
+        next(specifier, isOwnName(specifier) ? { ...context, parentURL: own } : context),
+    });
+    return;
+  }
+  const hooks = `const isOwnName = ${isOwnName};
+    export const resolve = (specifier, context, next) =>
+      next(specifier, isOwnName(specifier) ? { ...context, parentURL: ${JSON.stringify(own)} } : context);`;
+  register(`data:text/javascript,${encodeURIComponent(hooks)}`);
 }
 
+const isOwnName = (specifier: string) => /^webrlhf(\/|$)/.test(specifier);
+
 type Resolve = (specifier: string, context: { parentURL?: string }) => unknown;
-/** Of Node 22.15 and newer. */
-type RegisterHooks = (hooks: {
-  resolve(specifier: string, context: { parentURL?: string }, next: Resolve): unknown;
-}) => unknown;
+
+/** Node's door from 22.15 on; before that there is `register`, whose hooks run on a thread of their own. */
+interface Hooks {
+  registerHooks?: (hooks: {
+    resolve(specifier: string, context: { parentURL?: string }, next: Resolve): unknown;
+  }) => unknown;
+}
