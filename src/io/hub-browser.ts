@@ -63,7 +63,7 @@ export function directoryStore(root: FileSystemDirectoryHandle): HubStore & { fi
         const [, commit, inner = ""] = /^([^/]+\/snapshots\/[^/]+)\/?(.*)$/.exec(path) ?? [];
         if (commit === undefined) return [];
         const inside = Object.keys(await names(commit)).filter((name) => inner === "" || name.startsWith(`${inner}/`));
-        return [...new Set(inside.map((name) => name.slice(inner && inner.length + 1).split("/")[0]))].sort();
+        return [...new Set(inside.map((name) => name.slice(inner === "" ? 0 : inner.length + 1).split("/")[0]))].sort();
       },
     ),
   };

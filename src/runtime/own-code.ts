@@ -83,7 +83,8 @@ let shared = false;
 async function shareThisCopy(): Promise<void> {
   if (shared || !hasDisk || "Deno" in globalThis) return;
   shared = true;
-  const { register, registerHooks } = (await import("node:module")) as Hooks & typeof import("node:module");
+  const module = await import("node:module");
+  const { registerHooks } = module as unknown as Hooks;
   const own = import.meta.url;
   if (registerHooks) {
     registerHooks({
@@ -95,7 +96,7 @@ async function shareThisCopy(): Promise<void> {
   const hooks = `const isOwnName = ${isOwnName};
     export const resolve = (specifier, context, next) =>
       next(specifier, isOwnName(specifier) ? { ...context, parentURL: ${JSON.stringify(own)} } : context);`;
-  register(`data:text/javascript,${encodeURIComponent(hooks)}`);
+  module.register(`data:text/javascript,${encodeURIComponent(hooks)}`);
 }
 
 const isOwnName = (specifier: string) => /^webrlhf(\/|$)/.test(specifier);

@@ -38,7 +38,11 @@ const dataSettings = settings("data", {
     "describe",
     "Show the registered names, what is in a dataset, write it for training, or write it in another form",
   ),
-  datasetName: data.mixture(null, "What to read: a file, a dataset folder, org/name, a registered name, or a mixture"),
+  datasetName: data.mixture(
+    null,
+    "What to read: a file, a dataset folder, org/name, a registered name, a module of your own (.ts, .js), or a mixture",
+    { aka: ["dataset"] },
+  ),
   ...splitSettings,
   ...hubSettings,
   maxTrainSamples: data.int(null, "Use this many records", { min: 1 }),

@@ -13,6 +13,7 @@ const tokenizerSettings = settings("tokenizer", {
   action: data.choice(["train"], "train", "What to do"),
   datasetName: data.mixture(null, "Text to learn from: .txt, .json or .jsonl, also .gz, or builtin:world", {
     required: true,
+    aka: ["dataset"],
   }),
   testSize: datasetSettings.testSize,
   maxTrainSamples: data.int(null, "Learn from this many records only", { min: 1 }),
