@@ -59,7 +59,7 @@ export async function urlFile(url: string, request: typeof fetch = fetch): Promi
   };
 }
 
-export const hasDisk = "process" in globalThis || "Deno" in globalThis;
+export const hasDisk = "Deno" in globalThis || globalThis.process?.versions?.node !== undefined;
 
 /** The file's bytes as a stream. */
 export async function openStream(path: string): Promise<ReadableStream<Uint8Array>> {
