@@ -129,6 +129,17 @@ try {
     Number(execFileSync(process.execPath, ["import.mjs"], { cwd: folder, encoding: "utf8" })),
   );
   console.log(`        import "webrlhf" takes ${times.sort((a, b) => a - b)[5].toFixed(0)} ms (median of 11)`);
+  // A plugin's "webrlhf" is the copy that runs it: this repository's, though another one is installed beside the plugin.
+  write(
+    "plugin.mjs",
+    'import { registerDataset } from "webrlhf/data";\n' +
+      'registerDataset({ name: "mine", items: () => [{ input: "a", answer: "b" }] });\n',
+  );
+  const plugged = ["data", "describe", "--plugin", "./plugin.mjs", "--dataset", "mine"];
+  const finds = (output) => (output.includes("prompt: ") ? null : "the plugin's dataset is not there");
+  for (const home of [inFolder("node_modules", manifest.name), root]) {
+    check("node: a plugin", process.execPath, [path.join(home, "dist/cli/main.js"), ...plugged], finds);
+  }
   const deno = denoExecutable();
   if (deno) {
     check("deno check", deno, ["check", "every-entry.ts", ...examples]);

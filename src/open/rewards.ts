@@ -166,7 +166,8 @@ async function codeRewards(path: string): Promise<RewardFunction[]> {
     if (typeof score !== "function") {
       throw new UserError(`${path}: a reward is a function, or {name, weight, score}, not ${JSON.stringify(value)}`);
     }
-    const fallback = score.name === "" || score.name === "default" || score.name === "score" ? file : score.name;
+    // A function without a name of its own has one that the runtime or a bundler makes of "default".
+    const fallback = /^$|^score$|(^|_)default(_|$)/.test(score.name) ? file : score.name;
     return own(score, { name: name ?? key ?? fallback, ...(weight !== undefined && { weight }) }, path);
   });
 }

@@ -153,5 +153,11 @@ export async function promptsOf(
 ): Promise<{ train: readonly Prompt[]; eval: readonly Prompt[] }> {
   const found = "prompts" in data ? await data.prompts(tokenizer, room) : "train" in data ? data : { train: data };
   if (found.train.length === 0) throw new UserError("there is no prompt to respond to: the dataset is empty");
-  return { train: found.train, eval: found.eval ?? [] };
+  // A dataset makes its held-out part when it is first asked for.
+  return {
+    train: found.train,
+    get eval() {
+      return found.eval ?? [];
+    },
+  };
 }
