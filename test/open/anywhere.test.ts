@@ -12,7 +12,7 @@ import {
   openTokenizer,
   tokenizerFiles,
 } from "webrlhf/open";
-import { type Response, rewardParts } from "webrlhf/rlhf";
+import { ppo, type Response, rewardParts, trainPpo } from "webrlhf/rlhf";
 import { directoryStore } from "../../src/io/hub-browser.ts";
 import { memoryFiles } from "../../src/runtime/files.ts";
 import { FakeDirectory } from "../io/fake-directory.ts";
@@ -161,6 +161,33 @@ describe("openModel", () => {
     expect([again.encode("a boy"), asked.length]).toEqual([tokenizer.encode("a boy"), before]);
     await expect(openModel("org/other", { hub, offline: true })).rejects.toThrow(/org\/other: .*three ways/);
   });
+});
+
+it("trains what was opened by names, on rewards that see the dataset's columns", async () => {
+  const policy = keep(await openModel("models/tiny", { files, lora: { r: 2 } }));
+  const levels: unknown[] = [];
+  const level = (all: readonly Response[]) => {
+    levels.push(...all.map(({ row }) => row?.level));
+    return all.map(({ text, row }) => Number(row?.level) - text.length / 100);
+  };
+  const rewards = [await openReward(level), await openReward("builtin:world")];
+  await files.writeFile(
+    "prompts.jsonl",
+    worldPrompts(4, 2)
+      .map((prompt, i) => `${JSON.stringify({ prompt, level: i })}\n`)
+      .join(""),
+  );
+  const data = openDataset("prompts.jsonl", { files });
+  const settings = ppo({ dialect: "paddle", klCoef: 0.1, maxSteps: 2, rolloutBatchSize: 4, responseLength: 8 });
+  const events = [];
+  for await (const event of trainPpo({ policy, rewards }, data, settings)) events.push(event);
+  const steps = events.flatMap((event) => (event.type === "step" ? [event.metrics] : []));
+  expect(steps.map((metrics) => "rewards/level" in metrics && "rewards/builtin:world" in metrics)).toEqual([
+    true,
+    true,
+  ]);
+  expect(levels.sort()).toEqual([0, 0, 1, 1, 2, 2, 3, 3]);
+  expect(events.at(-1)?.type).toBe("end");
 });
 
 /** A hub in memory, by the hub's own interface. */
