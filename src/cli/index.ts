@@ -3,7 +3,7 @@
  * @module webrlhf/cli
  */
 export { main } from "./program.ts";
-export { processTerminal, type Terminal } from "./terminal.ts";
-export { trainingVerb } from "./train.ts";
-export { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
+export { processTerminal, type Terminal, type Tone } from "./terminal.ts";
+export { type TrainingExtras, trainingVerb } from "./train.ts";
+export { type Context, defineVerb, Interrupted, type TypedVerb, type Verb } from "./verb.ts";
 export { registerVerb } from "./verbs/index.ts";

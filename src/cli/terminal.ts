@@ -1,5 +1,6 @@
 import { styleText } from "node:util";
 
+/** A style of words in a terminal. */
 export type Tone = "bold" | "dim" | "green" | "red" | "yellow" | "cyan";
 
 /** Where words for people go. stdout stays free for results. */
@@ -14,6 +15,7 @@ export interface Terminal {
   result(text: string): void;
 }
 
+/** The terminal of this process: words for people on stderr, results on stdout. */
 export function processTerminal(): Terminal {
   const { stderr, stdout } = process;
   const tty = stderr.isTTY === true && process.env.TERM !== "dumb" && !process.env.CI;

@@ -21,7 +21,7 @@ const runSettings = {
   saveTotalLimit: logging.int(1, "Checkpoints to keep; 0 keeps all", { min: 0 }),
 };
 
-/** What a verb adds to its method: settings of the program's own, and files that it writes as events come. */
+/** Additions of a verb to its method: settings of the program's own, and files that it writes as events come. */
 export interface TrainingExtras<T extends Table> {
   settings: T;
   also(events: AsyncGenerator<TrainEvent>, values: Record<string, unknown>): AsyncGenerator<TrainEvent>;

@@ -2,7 +2,7 @@
 import type { Resolved, Settings, Table } from "../settings/index.ts";
 import type { Terminal } from "./terminal.ts";
 
-/** What a verb gets besides its settings. */
+/** The program around a verb that runs. */
 export interface Context {
   readonly terminal: Terminal;
   /** Fires on Ctrl-C: save, then come to an end. */
@@ -13,7 +13,8 @@ export interface Context {
   readonly resume: boolean;
 }
 
-interface TypedVerb<T extends Table> {
+/** A command of the program, as `defineVerb` takes it. */
+export interface TypedVerb<T extends Table> {
   readonly name: string;
   readonly summary: string;
   readonly settings: Settings<T>;

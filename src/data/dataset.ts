@@ -24,7 +24,7 @@ import type { DataRecord, Labelled, Preference, PromptOnly, RecordKind, RecordOf
 import type { Columns, SchemaOptions } from "./schemas.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
-/** Which records of a dataset are used, and how they become text. Names are those of the program's options. */
+/** Choice of a dataset's records, and how they become text. Names are those of the program's options. */
 export interface DatasetOptions {
   /** Split of a folder or of a dataset on the hub to train on. Default "train". */
   datasetTrainSplit?: string | undefined;
@@ -54,7 +54,7 @@ export interface DatasetPart {
   readonly limit?: number | undefined;
 }
 
-/** What a registered dataset's samples are asked for: of pairs "learned" takes the better answer, "pairs" both. */
+/** A part of a registered dataset's samples that is asked for: of pairs "learned" takes the better answer, "pairs" both. */
 export type Wanted = Consumer | "learned" | "pairs";
 
 /** Where a dataset's records come from. */
@@ -65,7 +65,7 @@ export interface RecordSource {
   say?(line: string): void;
 }
 
-/** What a dataset gives to train on and what it holds out; each is made when it is first asked for. */
+/** The two parts of a dataset, to train on and held out; each is made when it is first asked for. */
 export interface Split<E> {
   readonly train: E[];
   readonly eval: E[];
@@ -93,7 +93,7 @@ export interface PromptRoom {
   together?: number | null;
 }
 
-/** What of the sequences is learned. */
+/** Choice of what is learned of sequences. */
 export interface SequenceOptions extends PrepareOptions {
   /** False learns prompts too. Default true. */
   completionOnlyLoss?: boolean;
@@ -118,7 +118,8 @@ const MADE_RECORDS = 2048;
 /** One split per dataset: what one run holds out, no other run trains on, whatever its seed. */
 const SPLIT_SEED = 0;
 
-type Writer = Pick<Tokenizer, "chatTemplate"> | null;
+/** The chat template that writes conversations, where there is one: a tokenizer has it. */
+export type ConversationWriter = Pick<Tokenizer, "chatTemplate"> | null;
 
 /** A named dataset. Nothing is read before it is asked for, because a model's chat template writes the conversations. */
 export class Dataset {
@@ -216,7 +217,7 @@ export class Dataset {
   }
 
   /** Preference pairs as text. */
-  preferences(writer: Writer, consumer: Consumer = "preference"): Promise<Split<Preference>> {
+  preferences(writer: ConversationWriter, consumer: Consumer = "preference"): Promise<Split<Preference>> {
     return this.parts<Preference>(madePairs, (part) => this.load(part, "preference", consumer, writer));
   }
 
@@ -273,7 +274,7 @@ export class Dataset {
   }
 
   /** Records of whatever kind the data have, each with its row: for trainers of one's own. */
-  records(writer: Writer, style: Pick<SchemaOptions, "allAnswers"> = {}): Promise<Split<DataRecord>> {
+  records(writer: ConversationWriter, style: Pick<SchemaOptions, "allAnswers"> = {}): Promise<Split<DataRecord>> {
     const made = (pairs: MadeDataset, n: number, split: MadeSplit, seed: number): DataRecord[] =>
       (pairs.answers ?? pairs.pairs)(n, seed, split);
     return this.parts<DataRecord>(made, (part) => this.all(part, "learned", writer, style));
@@ -297,17 +298,27 @@ export class Dataset {
     return examples;
   }
 
-  private read(part: DatasetPart, wanted: Wanted, writer: Writer, style: SchemaOptions = {}): Promise<Entry[]> {
+  private read(
+    part: DatasetPart,
+    wanted: Wanted,
+    writer: ConversationWriter,
+    style: SchemaOptions = {},
+  ): Promise<Entry[]> {
     const { template = "auto" } = this.options;
     return this.source.entries(part, wanted, { template, chat: writer?.chatTemplate ?? null, ...style });
   }
 
-  private async all(part: DatasetPart, wanted: Wanted, writer: Writer, style?: SchemaOptions): Promise<DataRecord[]> {
+  private async all(
+    part: DatasetPart,
+    wanted: Wanted,
+    writer: ConversationWriter,
+    style?: SchemaOptions,
+  ): Promise<DataRecord[]> {
     return (await this.read(part, wanted, writer, style)).map(withRow);
   }
 
   /** Records of one kind; a richer record serves a simpler need. */
-  private async load<K extends RecordKind>(part: DatasetPart, kind: K, wanted: Wanted, writer: Writer) {
+  private async load<K extends RecordKind>(part: DatasetPart, kind: K, wanted: Wanted, writer: ConversationWriter) {
     return (await this.all(part, wanted, writer)).map((record): RecordOf<K> => mustBe(record, kind));
   }
 

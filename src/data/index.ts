@@ -19,6 +19,21 @@ export {
 export { type BpeOptions, type TokenizerJson, type TrainedTokenizer, trainBpe } from "./bpe.ts";
 export { builtinTemplate, registerChatTemplate } from "./builtin-templates.ts";
 export { type ChatMessage, ChatTemplate, type RenderOptions, type Span } from "./chat-template.ts";
+export {
+  type ConversationWriter,
+  Dataset,
+  type DatasetOptions,
+  type DatasetPart,
+  type DatasetPrompt,
+  type LabelledExample,
+  type PairExample,
+  type PromptRoom,
+  type RatedExamples,
+  type RecordSource,
+  type SequenceOptions,
+  type Split,
+  type Wanted,
+} from "./dataset.ts";
 export { type Description, describe, labelBalance, type Spread, spread } from "./describe.ts";
 export { type FileFormat, formatOf, registerFormat } from "./formats.ts";
 export { conversationText, type Message, renderMessages, type Style } from "./messages.ts";
@@ -56,6 +71,7 @@ export {
 export type {
   DataRecord,
   Labelled,
+  Origin,
   Preference,
   PromptCompletion,
   PromptOnly,

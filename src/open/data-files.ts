@@ -7,7 +7,7 @@ import { join } from "../runtime/paths.ts";
 import { type HubChoice, locateDataset } from "./hub.ts";
 import { filesOf, type Surroundings } from "./surroundings.ts";
 
-/** Which files of a dataset are meant, and where they are. */
+/** Choice of a dataset's files, and where they are looked for. */
 export interface DataFilesOptions extends Pick<HubChoice, "offline">, Surroundings {
   /** Configuration of a dataset folder. Default: its only one, or "default". */
   datasetConfig?: string | null | undefined;

@@ -18,7 +18,7 @@ export interface Located {
   readonly files: Files;
 }
 
-/** Which revision of a name on the hub, and whether the network may be asked. */
+/** Choice of a revision on the hub, and of whether the network may be asked. */
 export interface HubChoice {
   /** Branch, tag or commit of models named org/name. Default: main. */
   modelRevision?: string | null | undefined;
@@ -26,7 +26,7 @@ export interface HubChoice {
   offline?: boolean | undefined;
 }
 
-/** What to call what was found: the last part of its name, not the hash of a commit. */
+/** The short name of what was found: the last part of its name, not the hash of a commit. */
 export const labelOf = ({ name }: Pick<Located, "name">): string => basename(name);
 
 /** The name under which others find it again: its name on the hub, or its path. */

@@ -1,9 +1,18 @@
 /** Names become things: models, tokenizers, rewards, datasets and runs, in Node, in Deno and in browsers. */
+
+export type { Table } from "../settings/index.ts";
 export type { DataFilesOptions } from "./data-files.ts";
 export { type OpenDatasetOptions, openDataset } from "./datasets.ts";
 export { type HubChoice, type Located, labelOf, locateDataset, locateModel } from "./hub.ts";
 export { type Judge, type JudgeOptions, openJudge } from "./judge.ts";
-export { defineMethod, type Method, type OpenedRun, openRun, type RunSurroundings } from "./method.ts";
+export {
+  defineMethod,
+  type Method,
+  type OpenedRun,
+  openRun,
+  type RunSurroundings,
+  type TypedMethod,
+} from "./method.ts";
 export { methods } from "./methods.ts";
 export {
   contextOf,

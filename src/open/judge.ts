@@ -15,7 +15,7 @@ export interface Judge {
   reward: RewardFunction | null;
 }
 
-/** What a judge is opened with. */
+/** Options of a judge. */
 export interface JudgeOptions extends RewardServerOptions {
   /** How a pair-preference model's choices become a ranking. */
   ranking: "round_robin" | "tournament";

@@ -7,7 +7,7 @@ import { type Resolved, type Settings, settings, type Table } from "../settings/
 import { ModelOpener } from "./opener.ts";
 import type { Surroundings } from "./surroundings.ts";
 
-/** What a run is opened in. */
+/** Surroundings of a run. */
 export interface RunSurroundings extends Surroundings {
   /** Where the run will be saved, for what is named after it. */
   outputDir?: string;
@@ -25,7 +25,8 @@ export interface OpenedRun {
   train(run?: RunOptions): AsyncGenerator<TrainEvent>;
 }
 
-interface TypedMethod<T extends Table> {
+/** A training method, as `defineMethod` takes it. */
+export interface TypedMethod<T extends Table> {
   /** The method's name, which is the verb's: "ppo". */
   name: string;
   /** One line for lists of methods. */

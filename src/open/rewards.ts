@@ -39,7 +39,7 @@ export interface RewardOptions extends RewardServerOptions, ModelOptions, Foreig
   policyTokenizer?: Tokenizer;
 }
 
-/** What stands for a reward: a name, or a function. */
+/** A reward as callers give it: a name, or a function. */
 export type RewardLike = string | RewardFunction;
 
 /** A reward with its name and weight, as a module may export it. */

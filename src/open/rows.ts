@@ -6,7 +6,7 @@ import { failed, importCode } from "../runtime/own-code.ts";
 /** Rows as a program has them: objects with columns, or plain texts. */
 export type Rows = Iterable<unknown> | AsyncIterable<unknown>;
 
-/** What a module of a dataset exports as `default`: rows, or a function that gives those of a split. */
+/** The `default` export of a dataset's module: rows, or a function that gives those of a split. */
 export type RowsExport = Rows | ((part: { split: string }) => Rows | Promise<Rows>);
 
 /** Rows as readers take them; a text is a row with the column "text". */

@@ -10,7 +10,7 @@ import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { absolute, join } from "../runtime/paths.ts";
 
-/** Which server samples; names are those of the program's options. */
+/** Choice of the server that samples; names are those of the program's options. */
 export interface ServerOptions {
   /** http://host:port. Default: none. */
   server?: string | null | undefined;
@@ -22,7 +22,7 @@ export interface ServerOptions {
   apiKey?: string | null | undefined;
 }
 
-/** What a sampler on a server needs of the run. */
+/** A run as a sampler on a server needs it. */
 export interface ServedRun {
   model: CausalLM;
   tokenizer: Tokenizer;

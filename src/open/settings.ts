@@ -103,7 +103,7 @@ export const shapeSettings = {
   tieWordEmbeddings: shape.bool(true, "Share the embedding with the output layer"),
 };
 
-/** Which part of a dataset is used. */
+/** Settings that choose a part of a dataset. */
 export const splitSettings = {
   datasetConfig: data.text(null, "Configuration of a dataset folder; default: its only one, or default"),
   datasetTrainSplit: data.text("train", "Split of a dataset folder to use"),
@@ -119,7 +119,7 @@ const reading = {
   longPrompts: data.choice(["error", "skip"], "error", "What to do with prompts that leave no room for an answer"),
 };
 
-/** What is learned from. */
+/** Settings of the data that are learned from. */
 export const datasetSettings = {
   datasetName: data.mixture(
     "builtin:world",
@@ -136,7 +136,7 @@ export const datasetSettings = {
   ...reading,
 };
 
-/** What is held out. */
+/** Settings of the data that are held out. */
 export const heldOutSettings = {
   evalDatasetName: data.mixture(
     null,

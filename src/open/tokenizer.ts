@@ -11,7 +11,7 @@ import { basename, dirname, join } from "../runtime/paths.ts";
 import { type HubChoice, locateModel } from "./hub.ts";
 import { filesOf, type Surroundings } from "./surroundings.ts";
 
-/** What a tokenizer is opened by besides its name. */
+/** Options of a tokenizer. */
 export interface TokenizerOptions extends HubChoice, Surroundings {
   /** A Jinja file, or a registered name such as builtin:safe-rlhf, instead of the tokenizer's own chat template. */
   chatTemplatePath?: string | null | undefined;
@@ -24,9 +24,15 @@ export interface TokenizerOptions extends HubChoice, Surroundings {
  */
 export async function openTokenizer(name: string, options: TokenizerOptions = {}): Promise<Tokenizer> {
   const at = name === WORLD ? null : await locateModel(name, "tokenizer", options);
-  const tokenizer = at ? await readTokenizer(at.files, at.path) : worldTokenizer();
+  const tokenizer = at ? await readTokenizer(at.files, at.path) : ownWorldTokenizer();
   await takeTemplate(await filesOf(options), tokenizer, options.chatTemplatePath);
   return tokenizer;
+}
+
+/** The world's tokenizer, apart from the one that all others share: it may be given a template. */
+function ownWorldTokenizer(): Tokenizer {
+  const { json, configJson } = worldTokenizer();
+  return Tokenizer.fromJson(json, configJson, WORLD);
 }
 
 /** The tokenizer at a path: of a folder, its tokenizer.json or a .gguf file. */

@@ -125,6 +125,7 @@ describe("plugins", () => {
     expect(findDataset("own-set")).toBeDefined();
     const { chatTemplate } = await openTokenizer("builtin:world", { chatTemplatePath: "own-template" });
     expect(chatTemplate?.render([{ role: "user", content: "hi" }])).toBe("[hi]");
+    expect(worldTokenizer().chatTemplate).toBeNull(); // which others share
     await expect(loadPlugins([plugin])).rejects.toThrow(/plugin\.mjs: there is a dataset "own-set" already/);
   });
 
