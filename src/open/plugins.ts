@@ -1,18 +1,20 @@
-/** Modules of people's own that add to the library before a run: datasets, formats, templates, losses, verbs. */
+/** Modules of people's own that add to the library before a run: datasets, formats, templates, families, losses, verbs. */
 import { registerChatTemplate } from "../data/builtin-templates.ts";
 import { registerFormat } from "../data/formats.ts";
 import { registerDataset } from "../data/raw/registry.ts";
 import { registerSchema } from "../data/schemas.ts";
+import { registerFamily } from "../nn/families/table.ts";
 import { registerPreferenceLoss } from "../rlhf/losses/preference.ts";
 import { UserError } from "../runtime/errors.ts";
 import { failed, importCode } from "../runtime/own-code.ts";
 
-/** The library's doors for what a plugin brings: those of webrlhf/data and webrlhf/rlhf. */
+/** The library's doors for what a plugin brings: those of webrlhf/data, webrlhf/nn and webrlhf/rlhf. */
 export interface PluginApi {
   registerDataset: typeof registerDataset;
   registerFormat: typeof registerFormat;
   registerSchema: typeof registerSchema;
   registerChatTemplate: typeof registerChatTemplate;
+  registerFamily: typeof registerFamily;
   registerPreferenceLoss: typeof registerPreferenceLoss;
 }
 
@@ -21,6 +23,7 @@ const doors: PluginApi = {
   registerFormat,
   registerSchema,
   registerChatTemplate,
+  registerFamily,
   registerPreferenceLoss,
 };
 
