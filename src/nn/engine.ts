@@ -8,7 +8,7 @@
 import { UserError } from "../runtime/errors.ts";
 import type { SlotStep } from "../tensor/ops/sample.ts";
 import type { TopTokens } from "../tensor/ops/top-tokens.ts";
-import { Generation, type GenerationRequest, type Piece, type Sample } from "./generation.ts";
+import { type EngineSample, Generation, type GenerationRequest, type Piece } from "./generation.ts";
 import type { CausalLM } from "./models.ts";
 import { slotOptions } from "./sampling.ts";
 import { SlotDecoder, type Steps } from "./slot-decoder.ts";
@@ -38,8 +38,8 @@ const PREFILL_TOKENS = 4096;
 
 /** A turn that was enqueued and not read yet. */
 interface Turn {
-  joined: Sample[];
-  occupants: (Sample | null)[];
+  joined: EngineSample[];
+  occupants: (EngineSample | null)[];
   steps: number;
   /** When it was enqueued. */
   at: number;
@@ -52,8 +52,8 @@ export class Engine {
   private readonly model: CausalLM;
   private readonly decoder: SlotDecoder;
   private readonly options: EngineOptions;
-  private readonly waiting: Sample[] = [];
-  private readonly occupants: (Sample | null)[];
+  private readonly waiting: EngineSample[] = [];
+  private readonly occupants: (EngineSample | null)[];
   private running: Promise<void> | null = null;
   private failure: Error | null = null;
   /** Slots whose sequences were stopped, until the GPU is told. */
@@ -196,8 +196,8 @@ export class Engine {
   }
 
   /** Takes from the queue what fits into free slots. */
-  private admit(): { slot: number; sample: Sample }[] {
-    const joining: { slot: number; sample: Sample }[] = [];
+  private admit(): { slot: number; sample: EngineSample }[] {
+    const joining: { slot: number; sample: EngineSample }[] = [];
     const most = Math.min(PREFILL_TOKENS, this.model.tokensPerPass);
     let tokens = 0;
     let last: Uint32Array | null = null;
@@ -246,7 +246,7 @@ export class Engine {
   }
 
   /** Hands a sample the tokens it got in some steps, and frees its slot when it has ended. */
-  private give(sample: Sample, places: { step: number; row: number; from: SlotStep }[], result: Steps): void {
+  private give(sample: EngineSample, places: { step: number; row: number; from: SlotStep }[], result: Steps): void {
     const ids: number[] = [];
     const logProbs: number[] = [];
     const top: TopTokens[] = [];

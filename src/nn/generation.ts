@@ -28,7 +28,7 @@ export interface Piece {
 }
 
 /** The engine's record of one sample. */
-export interface Sample {
+export interface EngineSample {
   readonly generation: Generation;
   readonly sample: number;
   readonly sequence: SlotSequence;

@@ -4,11 +4,11 @@ import { noGrad, scope, tensor } from "../tensor/core.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { kvCacheFork } from "../tensor/ops/kvcache.ts";
 import { type SlotEntry, type SlotNeeds, type SlotStep, Slots } from "../tensor/ops/sample.ts";
-import { isPenalised, type SlotOptions, slotBiases } from "../tensor/ops/slot-options.ts";
 import type { TopTokens } from "../tensor/ops/top-tokens.ts";
 import { packing } from "../tensor/packing.ts";
 import { KvCache } from "./cache.ts";
 import type { CausalLM } from "./models.ts";
+import { type SlotOptions, slotNeeds, slotState } from "./sampling.ts";
 
 /** A sequence to decode. */
 export interface SlotSequence {
@@ -70,16 +70,21 @@ export class SlotDecoder {
     for (const { slot, sequence } of joining) this.occupants[slot] = { ...sequence, drawn: 1 };
     const active = this.occupants.slice(0, rows);
     const top = Math.max(0, ...active.map((s) => s?.top ?? 0));
-    this.slots.begin(
-      active.some((s) => s && isPenalised(s.options)),
-      top,
+    const needs = [true, false].map((early) =>
+      scope(() =>
+        slotNeeds(
+          active.map((s) => s?.options ?? null),
+          early,
+        ),
+      ),
     );
+    this.slots.begin(needs[0].penalty, top);
     scope(() =>
       noGrad(() => {
-        const entries: SlotEntry[] = leaving.map((slot) => ({ slot, options: null, promptLength: 0 }));
+        const entries: SlotEntry[] = leaving.map((slot) => ({ slot, state: null, promptLength: 0 }));
         for (const { slot, sequence } of joining) {
           const { prompt, options } = sequence;
-          entries.push({ slot, options, prompt, promptLength: prompt.length });
+          entries.push({ slot, state: slotState(options), prompt, promptLength: prompt.length });
         }
         this.slots.admit(entries);
         if (joining.length > 0) this.prefill(joining, top);
@@ -88,13 +93,12 @@ export class SlotDecoder {
     if (steps > 0) {
       // As long as a row must not end yet, single logits are changed in every step.
       const waiting = Math.max(0, ...active.map((s) => (s ? s.options.minNewTokens - s.drawn : 0)));
-      const needs = [true, false].map((early) => scope(() => needsOf(active, early)));
       for (let step = 1; step <= steps; step++) {
         scope(() => noGrad(() => this.decode(step, rows, needs[step <= waiting ? 0 : 1], top)));
       }
-      for (const { biases } of needs) biases?.free("the end of the turn");
       for (const occupant of active) if (occupant) occupant.drawn += steps;
     }
+    for (const { biases } of needs) biases?.free("the end of the turn");
     flush();
     return this.read(joining.length, steps, rows, top);
   }
@@ -140,8 +144,8 @@ export class SlotDecoder {
       logits,
       slots,
       0,
-      needsOf(
-        joining.map((j) => j.sequence),
+      slotNeeds(
+        joining.map((j) => j.sequence.options),
         true,
       ),
       top,
@@ -159,17 +163,4 @@ export class SlotDecoder {
     this.slots.free();
     flush();
   }
-}
-
-/** @param early whether rows may have fewer tokens than they need before they end */
-function needsOf(rows: readonly ({ options: SlotOptions } | null)[], early: boolean): SlotNeeds {
-  const options = rows.map((row) => row?.options ?? null);
-  const any = (test: (o: SlotOptions) => boolean) => options.some((o) => o !== null && test(o));
-  return {
-    sampled: any((o) => o.temperature > 0),
-    topK: any((o) => o.topK > 0),
-    topP: any((o) => o.topP < 1),
-    penalty: any(isPenalised),
-    biases: slotBiases(options, early),
-  };
 }

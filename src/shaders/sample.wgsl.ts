@@ -4,31 +4,32 @@
  * top-k and top-p are found digit by digit on quantised logits, then the Gumbel-max rule picks among the survivors.
  */
 
-/** Words of a slot's state, by name; the kernels below and the host share this table. */
-export const SLOT_FIELDS = [
-  "stream",
-  "done",
-  "length",
-  "minNew",
-  "seed0",
-  "seed1",
-  "it",
-  "topK",
-  "topP",
-  "logMinP",
-  "greedy",
-  "maxNew",
-  "repetition",
-  "presence",
-  "frequency",
-  "penalised",
-] as const;
+/** Words of a slot's state, by name and type; the kernels below and the host share this table. */
+export const SLOT_FIELDS = {
+  stream: "u32",
+  done: "u32",
+  length: "u32",
+  minNew: "u32",
+  seed0: "u32",
+  seed1: "u32",
+  it: "f32",
+  topK: "f32",
+  topP: "f32",
+  logMinP: "f32",
+  greedy: "u32",
+  maxNew: "u32",
+  repetition: "f32",
+  presence: "f32",
+  frequency: "f32",
+  penalised: "u32",
+} as const;
+const names = Object.keys(SLOT_FIELDS);
 /** End tokens follow the named fields. */
 export const SLOT_ENDS = 8;
-export const SLOT_WORDS = SLOT_FIELDS.length + SLOT_ENDS;
+export const SLOT_WORDS = names.length + SLOT_ENDS;
 
-const FIELDS = `${SLOT_FIELDS.map((name, i) => `const ${name.toUpperCase()} = ${i}u;`).join("\n")}
-const ENDS = ${SLOT_FIELDS.length}u;
+const FIELDS = `${names.map((name, i) => `const ${name.toUpperCase()} = ${i}u;`).join("\n")}
+const ENDS = ${names.length}u;
 const END_COUNT = ${SLOT_ENDS}u;
 const STATE = ${SLOT_WORDS}u;
 `;

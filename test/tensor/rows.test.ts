@@ -1,6 +1,6 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { caps } from "../../src/gpu/device.ts";
-import { slotOptions } from "../../src/nn/sampling.ts";
+import { slotOptions, slotState } from "../../src/nn/sampling.ts";
 import { scope, tensor } from "../../src/tensor/core.ts";
 import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
 import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
@@ -75,9 +75,9 @@ for (const variant of ["workgroup", "serial"] as const) {
         const thresholds = !(variant === "workgroup" && caps().kind === "cpu");
         scope(() => {
           const params = { maxNewTokens: 4, seed: 4, temperature: 0.9, topK: 40, topP: 0.9 };
-          const options = slotOptions(params, { vocabSize: 100, eosIds: [] }, 0);
+          const state = (slot: number) => slotState(slotOptions(params, { vocabSize: 100, eosIds: [] }, 5 + slot));
           const promptLength = 5;
-          slots.admit(range(5).map((slot) => ({ slot, options: { ...options, stream: 5 + slot }, promptLength })));
+          slots.admit(range(5).map((slot) => ({ slot, state: state(slot), promptLength })));
           const needs = { sampled: true, topK: thresholds, topP: thresholds, penalty: false, biases: null };
           for (let i = 0; i < 4; i++) {
             slots.sample(tensor(values(5 * 100, i, 3), [5, 100]), slots.inputs(5).slots, i, needs);

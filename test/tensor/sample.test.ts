@@ -1,10 +1,10 @@
 /** Sampling in slots against float64, against PyTorch's distributions, and against its own promises. */
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
+import { type SlotOptions, slotNeeds, slotState } from "../../src/nn/sampling.ts";
 import { philox } from "../../src/runtime/rng.ts";
 import { scope, tensor } from "../../src/tensor/core.ts";
-import { SAMPLE_DOMAIN, type SlotStep, Slots } from "../../src/tensor/ops/sample.ts";
-import { isPenalised, NO_TOKEN, type SlotOptions, slotBiases } from "../../src/tensor/ops/slot-options.ts";
+import { NO_TOKEN, SAMPLE_DOMAIN, type SlotStep, Slots } from "../../src/tensor/ops/sample.ts";
 import { topLogProbs } from "../../src/tensor/ops/top-tokens.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixtures from "../fixtures/sampling.json" with { type: "json" };
@@ -88,19 +88,27 @@ async function draw(
 ): Promise<{ steps: SlotStep[]; top: Awaited<ReturnType<Slots["readTop"]>> }> {
   const vocab = logits[0].length;
   const slots = new Slots(Math.max(...rows.map((r) => r.slot)) + 1, vocab, steps);
-  const any = (test: (o: SlotOptions) => boolean) => rows.some(({ options }) => test(options));
-  slots.begin(any(isPenalised), top);
+  const needsNow = () =>
+    slotNeeds(
+      rows.map((r) => r.options),
+      true,
+    );
+  slots.begin(
+    scope(() => needsNow().penalty),
+    top,
+  );
   scope(() => {
-    slots.admit(rows.map(({ options, prompt, slot }) => ({ options, prompt, slot, promptLength: prompt.length })));
+    slots.admit(
+      rows.map(({ options, prompt, slot }) => ({
+        state: slotState(options),
+        prompt,
+        slot,
+        promptLength: prompt.length,
+      })),
+    );
     const which = tensor(Uint32Array.from(rows, (r) => r.slot));
     const data = tensor(Float32Array.from(logits.flatMap((l) => Array.from(l))), [rows.length, vocab]);
-    const needs = {
-      sampled: any((o) => o.temperature > 0),
-      topK: any((o) => o.topK > 0),
-      topP: any((o) => o.topP < 1),
-      penalty: any(isPenalised),
-      biases: slotBiases(rows.map((r) => r.options)),
-    };
+    const needs = needsNow();
     for (let s = 0; s < steps; s++) slots.sample(data, which, s, needs, top);
   });
   const result = { steps: await slots.read(steps, rows.length), top: await slots.readTop(top) };
@@ -250,7 +258,9 @@ describe("sampling in slots", () => {
     slots.begin(false, 0);
     scope(() => {
       const options = { ...plain, endIds: [eos], maxNewTokens: 4 };
-      slots.admit([3, 7].map((promptLength, slot) => ({ slot, options: { ...options, stream: slot }, promptLength })));
+      slots.admit(
+        [3, 7].map((promptLength, slot) => ({ slot, state: slotState({ ...options, stream: slot }), promptLength })),
+      );
     });
     const step = (s: number, tokens: number[]) =>
       scope(() => slots.sample(tensor(tokens.flatMap(peak), [2, 5]), slots.inputs(2).slots, s, needs));
@@ -312,7 +322,7 @@ describe("sampling in slots", () => {
     const needs = { sampled: true, topK: false, topP: false, penalty: true, biases: null };
     const turn = (prompt: number[], options: SlotOptions) =>
       scope(() => {
-        slots.admit([{ slot: 0, options, prompt, promptLength: prompt.length }]);
+        slots.admit([{ slot: 0, state: slotState(options), prompt, promptLength: prompt.length }]);
         const { slots: which } = slots.inputs(1);
         for (let s = 0; s < 3; s++) slots.sample(tensor(logits, [1, vocab]), which, s, needs);
       });
@@ -325,7 +335,7 @@ describe("sampling in slots", () => {
     expect([...(await next.readIds())]).toEqual([fresh.steps[2].tokens[0]]);
     // An emptied slot draws nothing and attends to nothing.
     scope(() => {
-      slots.admit([{ slot: 0, options: null, promptLength: 0 }]);
+      slots.admit([{ slot: 0, state: null, promptLength: 0 }]);
       slots.sample(tensor(logits, [1, vocab]), slots.inputs(1).slots, 0, needs);
     });
     expect((await slots.read(1, 1))[0].tokens[0]).toBe(NO_TOKEN);

@@ -12,6 +12,7 @@ import {
   SLOT_ADMIT,
   SLOT_BIASES,
   SLOT_CLEAR,
+  SLOT_ENDS,
   SLOT_FIELDS,
   SLOT_MARK,
   SLOT_PENALTIES,
@@ -20,7 +21,6 @@ import {
 } from "../../shaders/sample.wgsl.ts";
 import { borrow, empty, type Tensor, tensor } from "../core.ts";
 import { matrixShape, rowKernel, rowPlan, runRows } from "./rows.ts";
-import { isPenalised, type SlotOptions, stateWords } from "./slot-options.ts";
 import { type TopTokens, topAt, topTokens } from "./top-tokens.ts";
 
 /** The fourth word of the random counter: keeps sampling apart from other uses of the same seed. */
@@ -75,13 +75,39 @@ const sampleKernels = ([1, 4] as const).map((width) =>
   }),
 );
 
-/** A sequence that takes (or, with `options` null, leaves) a slot. */
+/** In the place of a token: the row had ended before this step. */
+export const NO_TOKEN = 0xffffffff;
+/** End tokens a sequence may have. */
+export const MAX_ENDS = SLOT_ENDS;
+
+/** How a sequence is sampled and how far it is, as the kernels know it. Nothing is checked here. */
+export interface SlotState {
+  values: Readonly<Record<keyof typeof SLOT_FIELDS, number>>;
+  /** At most MAX_ENDS. */
+  endIds: readonly number[];
+}
+
+/** A sequence that takes (or, with `state` null, leaves) a slot. */
 export interface SlotEntry {
   slot: number;
-  options: SlotOptions | null;
+  state: SlotState | null;
   promptLength: number;
   /** Needed for the repetition penalty only. */
   prompt?: ArrayLike<number>;
+}
+
+/** A slot's state in the layout of the kernels. */
+function stateWords(state: SlotState | null): Uint32Array {
+  const words = new Uint32Array(SLOT_WORDS);
+  const floats = new Float32Array(words.buffer);
+  const fields = Object.entries(SLOT_FIELDS) as [keyof typeof SLOT_FIELDS, "u32" | "f32"][];
+  fields.forEach(([name, type], i) => {
+    const value = state ? state.values[name] : Number(name === "done");
+    (type === "f32" ? floats : words)[i] = value;
+  });
+  words.fill(NO_TOKEN, fields.length);
+  words.set(state?.endIds ?? [], fields.length);
+  return words;
 }
 
 /** Results of one step. */
@@ -99,7 +125,7 @@ export interface SlotNeeds {
   topK: boolean;
   topP: boolean;
   penalty: boolean;
-  /** u32 [M, 4] from `slotBiases`, or null. */
+  /** Single logits to change, u32 [M, 4]: row, token, the bits of what is added, 1 for tokens that wait for `minNew`. */
   biases: Tensor | null;
 }
 
@@ -128,7 +154,7 @@ export class Slots {
     this.maxSteps = maxSteps;
     this.stride = Math.ceil(count / 64) * 64;
     const state = new Uint32Array(count * SLOT_WORDS);
-    for (let s = 0; s < count; s++) state[s * SLOT_WORDS + SLOT_FIELDS.indexOf("done")] = 1;
+    for (let s = 0; s < count; s++) state.set(stateWords(null), s * SLOT_WORDS);
     this.state = tensor(state);
     this.feed = tensor(new Uint32Array(3 * this.stride));
     this.outs = [0, 1].map(() => empty([maxSteps * count * 4], "u32", "sampled steps"));
@@ -167,14 +193,14 @@ export class Slots {
     if (entries.length === 0) return;
     const width = SLOT_WORDS + 3;
     const list = new Uint32Array(entries.length * width);
-    entries.forEach(({ slot, options, promptLength }, i) => {
-      list.set(stateWords(options), i * width);
+    entries.forEach(({ slot, state, promptLength }, i) => {
+      list.set(stateWords(state), i * width);
       // The first sampling step moves the row on to its first token.
       list.set([slot, Math.max(0, promptLength - 1), 0], i * width + SLOT_WORDS);
     });
     const n = entries.length;
     run(admitKernel, { WG }, [tensor(list).view, this.state.view, this.feed.view], [n, this.stride], Math.ceil(n / WG));
-    this.countPrompts(entries.filter(({ options }) => options && isPenalised(options)));
+    this.countPrompts(entries.filter(({ state }) => state && state.values.penalised !== 0));
   }
 
   private countPrompts(entries: readonly SlotEntry[]): void {
@@ -184,8 +210,8 @@ export class Slots {
     const cleared = entries.length * this.vocab;
     const slots = tensor(Uint32Array.from(entries, ({ slot }) => slot));
     run(clearKernel, { WG }, [slots.view, view], [cleared, this.vocab], Math.ceil(cleared / WG));
-    const marks = entries.flatMap(({ slot, prompt, options }) =>
-      prompt && options?.repetitionPenalty !== 1 ? [...new Set(Array.from(prompt))].flatMap((id) => [slot, id]) : [],
+    const marks = entries.flatMap(({ slot, prompt, state }) =>
+      prompt && state?.values.repetition !== 1 ? [...new Set(Array.from(prompt))].flatMap((id) => [slot, id]) : [],
     );
     const n = marks.length / 2;
     const list = Uint32Array.from(marks);
