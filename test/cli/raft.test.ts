@@ -111,7 +111,7 @@ describe("webrlhf raft", () => {
   it("says what is wrong with its options", async () => {
     const out = join(dir, "wrong");
     expect((await raft(out, "--output_min_length 13")).text).toMatch(
-      /output_min_length 13 is more than output_max_length/,
+      /output_min_length 13 is more than --output_max_length/,
     );
     expect((await raft(out, "--max_prompt_length 2")).text).toMatch(/all 8 prompts have more than 2 tokens/);
     expect((await raft(out, "--min_new_tokens 99")).text).toMatch(/min_new_tokens 99 is more than/);

@@ -129,6 +129,7 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
     maxSteps: 2,
     perDeviceTrainBatchSize: p.batchSize,
     gradientAccumulationSteps: p.accumulation,
+    gradientCheckpointing: p.checkpointing,
     learningRate: 1e-4,
   };
   const half = { ...common, fp16: p.half };
@@ -170,7 +171,14 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
     }
     case "raft": {
       const models = { policy, reference: referenceOf() as CausalLM, rewards: modelReward(scorer(3)), tokenizer };
-      const sizes = { raftBatchSize: 8, topRewardPercentage: 0.5, responseLength: p.responseLength, numTrainEpochs: 1 };
+      const sizes = {
+        cleanText: "none" as const,
+        discardSample: "none" as const,
+        raftBatchSize: 8,
+        topRewardPercentage: 0.5,
+        responseLength: p.responseLength,
+        numTrainEpochs: 1,
+      };
       return toTheEnd(trainRaft(models, { train: prompts }, { ...common, ...sizes }));
     }
     case "ppo":

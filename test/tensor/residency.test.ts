@@ -31,7 +31,7 @@ function stored(seed: number, format: "float32" | "float16" | "int8" = "float32"
 }
 
 const product = async ({ weight }: ReturnType<typeof stored>) => {
-  const y = scope(() => linear(tensor(Float32Array.from({ length: 128 }, Math.sin), [2, 64]), weight.value));
+  const y = scope(() => linear(tensor(Float32Array.from({ length: 128 }, Math.sin), [2, 64]), weight.stored));
   const values = await y.read();
   y.free("test");
   return values;

@@ -46,7 +46,7 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
     return { train: all.slice(0, Math.max(least, step)), eval: all.slice(0, evalExamples) };
   };
   const twoPairs = (n: number) => pairs(n, plan);
-  const { policy, reference } = stage === "reward" || stage === "cost" ? scorerStage(plan) : languageModels(plan);
+  const { policy, referenceOf } = stage === "reward" || stage === "cost" ? scorerStage(plan) : languageModels(plan);
   switch (stage) {
     case "sft":
       return trainSft(
@@ -66,12 +66,13 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
     }
     case "dpo": {
       const measured = { ...plan.dpo, ...once, precomputeRefLogProbs: plan.precompute };
+      const reference = referenceOf();
       const data = both(twoPairs, plan.precompute ? Math.max(PAIRS, step) : step);
       return trainDpo({ policy: policy as CausalLM, ...(reference && { reference }) }, data, measured);
     }
     case "kto": {
       const answers = (n: number) => sequences(n, plan).map((s, i) => ({ ...s, label: i % 2 === 0 }));
-      const models = { policy: policy as CausalLM, reference: reference as CausalLM };
+      const models = { policy: policy as CausalLM, reference: referenceOf() as CausalLM };
       return trainKto(models, both(answers), { ...once, maxLength: plan.length });
     }
     case "orpo":
@@ -79,7 +80,7 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
     case "cpo":
       return trainCpo({ policy: policy as CausalLM }, both(twoPairs), once);
     default:
-      return online(plan, policy as CausalLM, reference, { ...settings, showSamples: 0 });
+      return online(plan, policy as CausalLM, referenceOf(), { ...settings, showSamples: 0 });
   }
 }
 
@@ -201,22 +202,22 @@ function ranked(judge?: RewardFunction): RewardFunction {
   return reward;
 }
 
-/** What adapters stand on; without adapters, the policy itself. */
-function languageModels(plan: MemoryPlan): { policy: CausalLM; reference: CausalLM | null } {
+/** The policy and, for who asks, its reference. Adapters stand on one base. */
+function languageModels(plan: MemoryPlan): { policy: CausalLM; referenceOf: () => CausalLM | null } {
   const { config, lora, format, adapted, referenceFormat } = plan;
   const base = lora ? new CausalLM(config, "base model", format) : new CausalLM(config, "policy");
   const policy = lora ? new CausalLM({ base, lora }, "policy") : base;
-  if (plan.reference === null) return { policy, reference: null };
-  if (plan.reference === "start" && lora) {
-    return { policy, reference: adapted ? new CausalLM({ base, lora }, "reference") : base };
-  }
-  const kept = referenceFormat === "auto" ? format : referenceFormat;
-  return { policy, reference: new CausalLM(config, "reference", kept) };
+  const referenceOf = () => {
+    if (plan.reference === null) return null;
+    if (plan.reference === "start" && lora) return adapted ? new CausalLM({ base, lora }, "reference") : base;
+    return new CausalLM(config, "reference", referenceFormat === "auto" ? format : referenceFormat);
+  };
+  return { policy, referenceOf };
 }
 
-function scorerStage({ config, lora, format }: MemoryPlan): { policy: ScoreModel; reference: null } {
+function scorerStage({ config, lora, format }: MemoryPlan): { policy: ScoreModel; referenceOf: () => null } {
   const base = lora ? new ScoreModel(config, "base model", format) : new ScoreModel(config, "model");
-  return { policy: lora ? new ScoreModel({ base, lora }, "model") : base, reference: null };
+  return { policy: lora ? new ScoreModel({ base, lora }, "model") : base, referenceOf: () => null };
 }
 
 /** Scorers as large as the policy, or adapters on its base. */
