@@ -35,6 +35,7 @@ const IN_FLIGHT = 64 << 20;
 
 const headOf = (model: Model): HeadKind => (model instanceof ScoreModel ? "score" : "lm");
 
+/** How a model's weights are written. */
 export interface SaveOptions {
   /** How the weights are stored; default float32, which loses nothing. */
   dtype?: DtypeName;
