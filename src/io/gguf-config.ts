@@ -26,12 +26,16 @@ const classes = (type: string, name: string): Json => ({ architectures: [name], 
 
 /** The metadata of one architecture's model, for the functions that make its config.json. */
 export class GgufReader {
-  readonly meta: GgufMetadata;
+  private readonly meta: GgufMetadata;
+  /** The architecture's name, which the keys of its metadata begin with. */
   readonly arch: string;
   private readonly header: GgufHeader;
   private readonly ropeFactors: Float32Array | null;
 
-  /** @param ropeFactors values of the tensor rope_freqs.weight, if there is one */
+  /**
+   * @internal
+   * @param ropeFactors values of the tensor rope_freqs.weight, if there is one
+   */
   constructor(meta: GgufMetadata, header: GgufHeader, arch: string, ropeFactors: Float32Array | null) {
     this.meta = meta;
     this.header = header;
@@ -39,12 +43,18 @@ export class GgufReader {
     this.ropeFactors = ropeFactors;
   }
 
+  /** A number of the metadata, by its key without the architecture. Throws `UserError` where it is missing. */
   number(key: string): number {
     return this.meta.number(`${this.arch}.${key}`);
   }
 
   optional(key: string): number | undefined {
     return this.meta.optional(`${this.arch}.${key}`);
+  }
+
+  /** True, false, or undefined where the file does not say. */
+  flag(key: string): boolean | undefined {
+    return this.meta.flag(`${this.arch}.${key}`);
   }
 
   hasTensor(name: string): boolean {
@@ -58,7 +68,7 @@ export class GgufReader {
   }
 
   /** What all with RMSNorm and rotary positions have. */
-  decoder(): Json {
+  decoder(): Record<string, unknown> {
     const heads = this.number("attention.head_count");
     const value = this.optional("attention.value_length");
     if (value !== undefined && value !== this.headDim) {
@@ -78,7 +88,7 @@ export class GgufReader {
     };
   }
 
-  rope(theta: number): Json {
+  rope(theta: number): Record<string, unknown> {
     const base = this.optional("rope.freq_base") ?? theta;
     const scaling = this.scaling(base);
     return {
@@ -207,7 +217,7 @@ export const gpt2 = (reader: GgufReader): Json => ({
 });
 
 export function gptneox(reader: GgufReader): Json {
-  const parallel = reader.meta.flag("gptneox.use_parallel_residual");
+  const parallel = reader.flag("use_parallel_residual");
   const { rope_parameters: rope, ...rest } = reader.rope(10000);
   const fraction = reader.number("rope.dimension_count") / reader.headDim;
   return {

@@ -3,7 +3,7 @@
  * and rearrange some of it; each rearrangement is undone here.
  */
 
-/** How a tensor of the file becomes the tensor of the model. */
+/** How a tensor of a GGUF file becomes the tensor of the model. */
 export type Layout =
   | "same"
   /** Rows of each head go (pair, half) in the file and (half, pair) in the model: Llama's queries and keys. */
@@ -15,7 +15,7 @@ export type Layout =
   /** The file holds 1 + weight: Gemma's norms. */
   | "minusOne";
 
-/** What an architecture of GGUF calls its tensors, and what that is in the model. */
+/** The names of an architecture's tensors in GGUF, and what each is in the model. */
 export interface GgufNames {
   /** Names outside the blocks, and of the blocks, without ".weight" and ".bias". */
   outside: Record<string, string>;

@@ -5,6 +5,7 @@ import type { OpenFile } from "../runtime/open.ts";
 import { type LazySafeTensors, openSafetensors } from "./safetensors.ts";
 import { readShardIndex } from "./shards.ts";
 
+/** The type and shape of a tensor in a file. */
 export interface WeightInfo {
   /** As the file calls it: "BF16", "Q4_K". */
   readonly dtype: string;

@@ -1,6 +1,6 @@
 /** What a forward pass depends on besides its inputs, for as long as a function runs. */
 
-/** What the dropout masks of one forward pass are keyed by, besides the layer. Never time, never the order of calls. */
+/** The key of one forward pass's dropout masks, besides the layer. Never time, never the order of calls. */
 export interface DropoutScope {
   seed: number;
   /** Optimizer step. */

@@ -16,6 +16,7 @@ import { configText, fileTensors, fromHfConfig, isExtra, nameIn, toHfConfig } fr
 import { scoreHeadIn } from "./pretrained.ts";
 import { readScoring, scoringFields } from "./scoring.ts";
 
+/** How `convertModel` writes the weights. */
 export interface ConvertOptions {
   /** Default: what the weights are stored in now, where that is one of these; else float32. */
   dtype?: DtypeName;
@@ -23,6 +24,7 @@ export interface ConvertOptions {
   maxShardSize?: number;
 }
 
+/** The result of `convertModel`. */
 export interface Converted {
   dtype: DtypeName;
   tensors: number;

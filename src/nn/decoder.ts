@@ -16,7 +16,7 @@ import { Linear } from "./linear.ts";
 import { Module } from "./module.ts";
 import { type Rotary, rotaryOf } from "./rotary.ts";
 
-/** Which rows attend to which. */
+/** The sequences that a batch of token rows belongs to: which rows attend to which. */
 export type Sequences =
   /** Whole sequences, packed one after another; their keys and values are also written to `cache` when given. */
   | { packing: Packing; cache?: KvCache; slots?: Tensor }
@@ -85,6 +85,7 @@ class Mlp extends Module {
   }
 }
 
+/** One layer of a decoder: attention and MLP around the residual stream. */
 class Block extends Module {
   readonly norm1: Norm;
   readonly attention: Attention;
@@ -118,11 +119,13 @@ class Block extends Module {
   }
 }
 
+/** A transformer decoder without a head: token ids to hidden states. */
 export class Decoder extends Module {
   readonly config: DecoderConfig;
   readonly embed: Embedding;
   /** Learned positions; null where positions are rotary. */
   readonly positions: Embedding | null;
+  /** @internal */
   readonly blocks: Block[];
   readonly norm: Norm;
   /** Gradient checkpointing: keep only each block's input for the gradient, and compute the block again then. */

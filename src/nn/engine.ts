@@ -13,6 +13,7 @@ import type { CausalLM } from "./models.ts";
 import { slotOptions } from "./sampling.ts";
 import { SlotDecoder, type Steps } from "./slot-decoder.ts";
 
+/** The size and the rhythm of an `Engine`. */
 export interface EngineOptions {
   /** Sequences decoded at once. Default 8. */
   slots?: number;
@@ -26,7 +27,7 @@ export interface EngineOptions {
   fixedRows?: boolean;
 }
 
-/** The queue is full; try again later. */
+/** An `Engine`'s queue is full; try again later. */
 export class EngineBusyError extends Error {
   override readonly name = "EngineBusyError";
 }
@@ -46,6 +47,7 @@ interface Turn {
   result: Promise<Steps>;
 }
 
+/** A model that answers requests as they come, many at once: continuous batching over a fixed number of slots. */
 export class Engine {
   readonly slots: number;
   readonly capacity: number;

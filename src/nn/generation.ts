@@ -3,7 +3,9 @@ import type { TopTokens } from "../tensor/ops/top-tokens.ts";
 import type { SamplingParams } from "./sampling.ts";
 import type { SlotSequence } from "./slot-decoder.ts";
 
+/** A prompt to respond to, and how. */
 export interface GenerationRequest {
+  /** The prompt's tokens. */
   ids: Uint32Array;
   params: SamplingParams;
   /** Responses; they share the prompt's prefill where they start together. Default 1. */
@@ -49,6 +51,7 @@ export class Generation implements AsyncIterable<Piece> {
   private failure: unknown = null;
   private notify: (() => void) | null = null;
 
+  /** @internal */
   constructor({ samples = 1, signal }: GenerationRequest, wake: () => void) {
     this.samples = samples;
     this.wake = wake;
@@ -72,12 +75,15 @@ export class Generation implements AsyncIterable<Piece> {
     this.changed();
   }
 
-  /** The sample takes no more tokens. For the engine. */
+  /**
+   * The sample takes no more tokens.
+   * @internal
+   */
   gone(sample: number): boolean {
     return this.over.has(sample);
   }
 
-  /** For the engine. */
+  /** @internal */
   push(piece: Piece): void {
     if (this.over.has(piece.sample)) return;
     if (piece.finish) this.over.add(piece.sample);
@@ -85,7 +91,10 @@ export class Generation implements AsyncIterable<Piece> {
     this.changed();
   }
 
-  /** Ends the request with an error for its reader. */
+  /**
+   * Ends the request with an error for its reader.
+   * @internal
+   */
   fail(error: unknown): void {
     if (this.over.size === this.samples) return;
     this.failure ??= error;

@@ -9,7 +9,7 @@ import { QuantizedWeight } from "../tensor/quantized.ts";
 import { dropoutScope } from "./ambient.ts";
 import { Module } from "./module.ts";
 
-/** What an adapter adds to one linear layer. */
+/** An adapter's part of one linear layer: what is added to its output. */
 export interface LowRank {
   /** The A matrices of all parts, one below the other: [sum of ranks, in]. */
   readonly a: Parameter;

@@ -25,7 +25,7 @@ import { Module } from "./module.ts";
 import { plainScoring, type ScoreHead, type Scoring, scoreIndex } from "./scoring.ts";
 import type { TextTokenizer } from "./text-tokenizer.ts";
 
-/** What a model stands on: weights of its own, or an adapter on those of another model, which it does not change. */
+/** A model's footing: weights of its own, or an adapter on those of another model, which it does not change. */
 export type Footing = DecoderConfig | { base: Model; lora: LoraOptions };
 
 const isAdapted = (on: Footing): on is { base: Model; lora: LoraOptions } => "base" in on;
@@ -117,6 +117,7 @@ export abstract class Model extends Module {
   }
 }
 
+/** A language model: a decoder whose head gives logits of the next token. */
 export class CausalLM extends Model {
   /** The LM head [vocab, hidden]; null when it is the embedding matrix, or the base's. */
   readonly head: Parameter | null;

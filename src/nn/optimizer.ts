@@ -15,6 +15,7 @@ import {
 import { type ParameterStore, readChunks, writeChunks } from "../tensor/params.ts";
 import { Resident } from "../tensor/residency.ts";
 
+/** Settings of `AdamW`; every one has a default. */
 export interface AdamWOptions {
   /** Default [0.9, 0.999]. */
   betas?: readonly [number, number];
@@ -28,7 +29,7 @@ export interface AdamWOptions {
   lossScaling?: boolean;
 }
 
-/** The optimizer's memory on the host, for checkpoints. */
+/** An optimizer's memory on the host, for checkpoints. */
 export interface OptimizerState {
   m: Float32Array<ArrayBuffer>[];
   v: Float32Array<ArrayBuffer>[];
@@ -105,9 +106,12 @@ export class AdamW {
 
 export { type ControlState, readControl };
 
+/** The learning-rate schedules, by Hugging Face's names. */
 export const schedules = ["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_min_lr"] as const;
+/** A learning-rate schedule, by Hugging Face's name. */
 export type ScheduleName = (typeof schedules)[number];
 
+/** A learning-rate schedule over a known number of steps. */
 export interface Schedule {
   name: ScheduleName;
   /** Peak learning rate. */

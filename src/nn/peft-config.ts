@@ -1,6 +1,7 @@
 /** PEFT's adapter_config.json: what of it we act on, what we may ignore, and what we refuse. */
 import { UserError } from "../runtime/errors.ts";
 
+/** An adapter as PEFT's adapter_config.json describes it. */
 export interface AdapterConfig {
   rank: number;
   alpha: number;

@@ -13,6 +13,7 @@ import { adaptableModules, allTensors, matches, matchesWhole, moduleOf } from ".
 import { CausalLM, type Model, ScoreModel } from "./models.ts";
 import { type AdapterConfig, alphaOf, parseAdapterConfig } from "./peft-config.ts";
 import { isPlain, readScoring, type Scoring, scoringFields } from "./scoring.ts";
+import { transpose } from "./transpose.ts";
 
 export const ADAPTER_CONFIG = "adapter_config.json";
 export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
@@ -264,10 +265,3 @@ function adapterOf(model: Model): Adapter {
 
 /** Rows and the size of each. */
 const sizeOf = ({ shape, size }: Parameter): [number, number] => [shape[0], size / shape[0]];
-
-/** A row-major [rows, columns] matrix as [columns, rows]. */
-function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
-  const out = new Float32Array(data.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c];
-  return out;
-}

@@ -28,6 +28,7 @@ import {
 } from "./huggingface.ts";
 import { CausalLM, type Model, ScoreModel } from "./models.ts";
 import { readScoring, type ScoreHead, type Scoring } from "./scoring.ts";
+import { transpose } from "./transpose.ts";
 
 /** Bytes that are read, or uploaded without waiting, at once. */
 const BLOCK = 16 << 20;
@@ -35,6 +36,7 @@ const IN_FLIGHT = 64 << 20;
 
 const headOf = (model: Model): HeadKind => (model instanceof ScoreModel ? "score" : "lm");
 
+/** How a model's weights are written. */
 export interface SaveOptions {
   /** How the weights are stored; default float32, which loses nothing. */
   dtype?: DtypeName;
@@ -287,12 +289,5 @@ function parameterOf(model: Model, name: string): Parameter {
 function gatherRows(data: Float32Array, order: readonly number[], width: number): Float32Array {
   const out = new Float32Array(order.length * width);
   for (const [i, row] of order.entries()) out.set(data.subarray(row * width, (row + 1) * width), i * width);
-  return out;
-}
-
-/** A row-major [rows, columns] matrix as [columns, rows]. */
-function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
-  const out = new Float32Array(data.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c];
   return out;
 }

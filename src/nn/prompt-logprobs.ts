@@ -8,6 +8,7 @@ import type { CausalLM } from "./models.ts";
 /** Logits of this many bytes are looked at together. */
 const LOGITS_BYTES = 32 << 20;
 
+/** How probable a text's tokens are to a model. */
 export interface PromptLogProbs {
   /** Of tokens 1, 2, ... given those before; the first token has none. */
   logProbs: Float32Array;

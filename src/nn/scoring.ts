@@ -1,13 +1,14 @@
 /** What a scorer's numbers are: how many a token has, which of them is the score, and the statistics that normalise it. */
 import { UserError } from "../runtime/errors.ts";
 
-/** How the statistics follow the scores. */
+/** How the statistics that normalise scores follow the scores. */
 export const normalizerKinds = ["RunningMeanStd", "ExponentialMovingAverage"] as const;
+/** A rule by which the statistics of scores follow the scores. */
 export type NormalizerKind = (typeof normalizerKinds)[number];
 
-const scoreTypes = ["reward", "cost", "critic"] as const;
-/** Normalised rewards are shifted and scaled, costs only scaled (their sign means something), values neither (safe-rlhf). */
-export type ScoreType = (typeof scoreTypes)[number];
+/** The kind of a scorer. Normalised rewards are shifted and scaled, costs only scaled (their sign means something), values neither (safe-rlhf). */
+export type ScoreType = "reward" | "cost" | "critic";
+const scoreTypes: readonly ScoreType[] = ["reward", "cost", "critic"];
 
 /** Mean and (unbiased) variance of the scores of `count` sequences. */
 export interface NormalizerState {
@@ -16,6 +17,7 @@ export interface NormalizerState {
   count: number;
 }
 
+/** The meaning of a scorer's numbers: which of them is the score, and how it is normalised. */
 export interface Scoring {
   type: ScoreType;
   /** Scores are given normalised. */
@@ -26,7 +28,7 @@ export interface Scoring {
   labels: readonly string[];
 }
 
-/** The linear layer on the last hidden state. */
+/** A score head: the linear layer on the last hidden state. */
 export interface ScoreHead {
   /** Numbers per token. */
   outputs: number;

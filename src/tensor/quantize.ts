@@ -14,8 +14,9 @@
 import { UserError } from "../runtime/errors.ts";
 import { bf16ToF32, f32ToBf16, f32ToF16 } from "../runtime/half.ts";
 
+/** The formats in which frozen weights can be stored. */
 export const quantizedFormats = ["bfloat16", "float16", "int8", "int4"] as const;
-/** How a frozen weight is stored. */
+/** A format in which a frozen weight is stored. */
 export type QuantizedFormat = (typeof quantizedFormats)[number];
 /** How a model's weights are stored. */
 export type WeightFormat = "float32" | QuantizedFormat;

@@ -14,6 +14,8 @@ import {
   modelFiles,
   registerFamily,
 } from "webrlhf/nn";
+import { shapeSettings } from "../../src/open/settings.ts";
+import { settings } from "../../src/settings/index.ts";
 import { values } from "../fixture.ts";
 import llama from "../fixtures/models-llama.json" with { type: "json" };
 import { expectClose } from "../helpers.ts";
@@ -205,6 +207,12 @@ it("opens the family's GGUF files", async () => {
   const model = await loadCausalLM(files, "folder/pico.gguf");
   expect(model.config).toMatchObject({ family: "pico", hiddenSize: 8, layers: 1, vocabSize: 4, tieEmbeddings: true });
   model.destroy();
+});
+
+it("can be named where a model from scratch is described", () => {
+  const shape = settings("shape", shapeSettings);
+  expect(shape({ modelType: "pico" }).modelType).toBe("pico");
+  expect(() => shape({ modelType: "nano" })).toThrow("pico");
 });
 
 it("refuses a name that is taken, and names the family where families are listed", () => {

@@ -16,6 +16,7 @@ const activations: Record<string, Activation> = {
 export const activationName = (activation: Activation): string =>
   activation === "gelu_tanh" ? "gelu_pytorch_tanh" : activation;
 
+/** A config.json, or an object inside one, whose fields are read strictly. */
 export class ConfigReader {
   readonly json: Readonly<Record<string, unknown>>;
   private readonly file: string;

@@ -21,6 +21,7 @@ const builtIn: readonly Family[] = [
 ];
 
 const table = new Map(builtIn.map((family) => [family.modelType, family]));
+const names = [...table.keys()];
 
 /**
  * Makes a family known: its models can be made, opened, trained, adapted and saved like those of the families that are
@@ -31,14 +32,15 @@ export function registerFamily(family: Family): void {
   if (table.has(modelType)) throw new UserError(`there is a family "${modelType}" already; choose another model_type`);
   if (family.gguf) registerGguf(family.gguf.architecture, family.gguf);
   table.set(modelType, family);
+  names.push(modelType);
 }
 
 /** The family of a `model_type`; undefined where there is none. A family of one's own may start from one. */
 export const findFamily = (modelType: unknown): Family | undefined =>
   typeof modelType === "string" ? table.get(modelType) : undefined;
 
-/** The `model_type`s of all families that are known, in the order in which they came. */
-export const familyNames = (): string[] => [...table.keys()];
+/** The `model_type`s of all families that are known, in the order in which they came; the list grows with them. */
+export const familyNames = (): readonly string[] => names;
 
 /** The names under which files of some family have an LM head of its own. */
 export const headNames = (): string[] => [...new Set([...table.values()].map(headNameOf))];

@@ -50,7 +50,7 @@ export interface AdamOptions {
   weightDecay?: number;
 }
 
-/** What the control record holds after a step, for metrics. */
+/** An optimizer's control record after a step, for metrics. */
 export interface ControlState {
   /** Global norm before clipping. */
   gradNorm: number;
