@@ -33,7 +33,14 @@ const results = mkdtempSync(path.join(os.tmpdir(), "webrlhf-test-"));
 /** Finds the adapter that Node gets, and shares the embedded software Vulkan with Deno where that is the one. */
 async function chooseAdapter() {
   const server = { middlewareMode: true, ws: false, watch: null };
-  const vite = await createServer({ root, server, configFile: false, logLevel: "error", appType: "custom" });
+  const vite = await createServer({
+    root,
+    server,
+    configFile: false,
+    logLevel: "error",
+    appType: "custom",
+    optimizeDeps: { noDiscovery: true },
+  });
   try {
     const before = process.env.VK_ICD_FILENAMES;
     const { requestAdapter } = await vite.ssrLoadModule("/src/gpu/adapter.ts");

@@ -415,7 +415,7 @@ function inProcess(words: string[], env: Record<string, string>, listen: (child:
     import { createServer } from "vite";
     process.argv = [process.argv[0], "webrlhf", ...${JSON.stringify(words)}];
     const server = { middlewareMode: true, ws: false, watch: null };
-    const vite = await createServer({ root: ${JSON.stringify(root)}, server, configFile: false, logLevel: "error", appType: "custom" });
+    const vite = await createServer({ root: ${JSON.stringify(root)}, server, configFile: false, logLevel: "error", appType: "custom", optimizeDeps: { noDiscovery: true } });
     await vite.ssrLoadModule("/src/cli/main.ts");
     await vite.close();
   `;
