@@ -124,8 +124,7 @@ export async function* loop<P>(
         });
       }
     };
-    const take = async (step: number, own: P): Promise<TrainEvent[]> => {
-      const started = now();
+    const take = async (step: number, own: P, started: number): Promise<TrainEvent[]> => {
       const { metrics, tokens, samples, events = [] } = await steps.step(step, own);
       const done = step + 1;
       checkFinite(done, metrics, steps.finite, settings);
@@ -140,7 +139,8 @@ export async function* loop<P>(
     let pending: Promise<TrainEvent[]> | null = null;
     let last: Record<string, number> = {};
     for (let step = first; step < maxSteps; step++) {
-      const taken: Promise<TrainEvent[]> = take(step, await prepared(step));
+      const started = now();
+      const taken: Promise<TrainEvent[]> = take(step, await prepared(step), started);
       taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
       if (pending) yield* await pending;
       pending = taken;

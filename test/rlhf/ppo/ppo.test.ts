@@ -505,6 +505,18 @@ describe("what a run leaves", () => {
   });
 });
 
+describe("a step", () => {
+  it("takes the time of its responses and rewards, too", async () => {
+    const reward: RewardFunction = async (responses) => {
+      await new Promise((done) => setTimeout(done, 60));
+      return lengthReward(responses);
+    };
+    const { events } = await run({ maxSteps: 1 }, { reward });
+    const seconds = events.flatMap((e) => (e.type === "step" ? [e.seconds] : []));
+    expect(seconds[0]).toBeGreaterThan(0.055);
+  });
+});
+
 describe("bad options are refused before anything is trained", () => {
   it.each([
     [{ numPpoEpochs: 0 }, /numPpoEpochs must be a whole number of at least 1, not 0/],
