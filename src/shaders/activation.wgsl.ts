@@ -32,7 +32,9 @@ fn byGate(g: F, d: F) -> F {
   let v = clamp(g, F(-20.0), F(20.0));
   return d * (p + g * p * (1.0 - p) * 1.5957691216057308 * (1.0 + 0.134145 * v * v));
 }`,
-  gelu: `${ERF.replaceAll("V", "F")}
+  gelu: `
+alias D = F;
+${ERF}
 fn act(g: F) -> F { return g * normalCdf(g); }
 ${byUp}
 fn byGate(g: F, d: F) -> F { return d * (normalCdf(g) + g * normalPdf(g)); }`,

@@ -39,7 +39,7 @@ export interface AttentionShape {
 export interface Streamed {
   name: string;
   buffer: string;
-  /** index of the first vec4 of item ITEM */
+  /** Index of the first vec4 of the item whose number is `item`. */
   at: string;
 }
 
@@ -128,7 +128,6 @@ export const slopeOf = ({ softcap }: AttentionShape, name: string, i: number): s
 /** Loop over items lo..hi in groups of `step`, the first of which is `j`. Items past hi repeat the last one. */
 export function stream(shape: AttentionShape, vectors: Streamed[], body: (get: Get) => string): string {
   const { d4, step, source } = shape;
-  const offset = (v: Streamed): string => v.at.replaceAll("ITEM", "item");
   const group = (text: string): string => `    for (var t = 0u; t < count; t += ${step}u) {
       let j = base + t;
 ${text}
@@ -138,7 +137,7 @@ ${text}
 ${vectors.map((v) => `    var ${v.name}: array<A4, ${d4 * step}>;`).join("\n")}
     for (var e = 0u; e < u.d4 * ${step}u; e++) {
       let item = min(j + e / ${d4}u, hi - 1u);
-${vectors.map((v) => `      ${v.name}[e] = A4(${v.buffer}[${offset(v)} + e % ${d4}u]);`).join("\n")}
+${vectors.map((v) => `      ${v.name}[e] = A4(${v.buffer}[${v.at} + e % ${d4}u]);`).join("\n")}
     }
 ${body((name, c, k = 0) => (c === "c" ? `${name}[${k * d4}u + c]` : `${name}[${k * d4 + c}]`))}
   }`;
@@ -147,7 +146,7 @@ ${body((name, c, k = 0) => (c === "c" ? `${name}[${k * d4}u + c]` : `${name}[${k
     return `  for (var base = lo; base < hi; base += WG) {
     let item = min(base + lane, hi - 1u);
     let count = min(WG, hi - base);
-${vectors.map((v) => load(shape, v.name, v.buffer, offset(v))).join("\n")}
+${vectors.map((v) => load(shape, v.name, v.buffer, v.at)).join("\n")}
 ${group(body((name, c, k = 0) => `subgroupShuffle(${name}[${c}], t + ${k}u)`))}
   }`;
   }
@@ -156,7 +155,7 @@ ${group(body((name, c, k = 0) => `subgroupShuffle(${name}[${c}], t + ${k}u)`))}
     workgroupBarrier();
     for (var e = lane; e < TILE * ${d4}u; e += WG) {
       let item = min(base + e / ${d4}u, hi - 1u);
-${vectors.map((v) => `      tile_${v.name}[e] = A4(${v.buffer}[${offset(v)} + e % ${d4}u]);`).join("\n")}
+${vectors.map((v) => `      tile_${v.name}[e] = A4(${v.buffer}[${v.at} + e % ${d4}u]);`).join("\n")}
     }
     workgroupBarrier();
 ${group(body((name, c, k = 0) => `tile_${name}[(t + ${k}u) * ${d4}u + ${c === "c" ? c : `${c}u`}]`))}
@@ -171,7 +170,7 @@ export function entry(
 ) {
   const tiles = source === "tile" ? streamed : [];
   const id = source === "shuffle" ? "subgroup_invocation_id" : "local_invocation_index";
-  return `${softcap ? TANH.replaceAll("D", "f32") : ""}${tiles.map((v) => `var<workgroup> tile_${v.name}: array<A4, TILE * ${d4}u>;\n`).join("")}
+  return `${softcap ? `alias D = f32;${TANH}` : ""}${tiles.map((v) => `var<workgroup> tile_${v.name}: array<A4, TILE * ${d4}u>;\n`).join("")}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(${id}) lane: u32) {
   let task = linearId(wid, nwg);

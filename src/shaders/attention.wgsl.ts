@@ -27,8 +27,8 @@ export type { AttentionShape, AttentionSource };
 function keysAndValues(d4: number): Streamed[] {
   const column = `(u.heads + head / group) * ${d4}u`;
   return [
-    { name: "k", buffer: "qkv", at: `ITEM * width + ${column}` },
-    { name: "v", buffer: "qkv", at: `ITEM * width + u.kvHeads * ${d4}u + ${column}` },
+    { name: "k", buffer: "qkv", at: `item * width + ${column}` },
+    { name: "v", buffer: "qkv", at: `item * width + u.kvHeads * ${d4}u + ${column}` },
   ];
 }
 /** The keys that any row of the block sees: from the first one's window on. */
@@ -154,8 +154,8 @@ export function attentionBackwardKeyValue(shape: AttentionShape): string {
   const { d4, rows, window } = shape;
   const seen = (i: number) => (window ? sees(shape, "j", `r${i}`) : `j >= r${i}`);
   const streamed: Streamed[] = [
-    { name: "q", buffer: "qkv", at: `ITEM * width + query * ${d4}u` },
-    { name: "g", buffer: "dout", at: `(ITEM * u.heads + query) * ${d4}u` },
+    { name: "q", buffer: "qkv", at: `item * width + query * ${d4}u` },
+    { name: "g", buffer: "dout", at: `(item * u.heads + query) * ${d4}u` },
   ];
   const loop = stream(
     shape,

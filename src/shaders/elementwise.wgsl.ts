@@ -1,4 +1,4 @@
-/** Elementwise kernels. The op's formula arrives as the function `f`; V is f32 or vec4<f32>, S the stored type. */
+/** Elementwise kernels. The op's formula arrives as the function `f`, `df` or `result`; V is f32 or vec4<f32>, S the stored type. */
 
 /** y[i] = f(x[i]), several elements a thread: software adapters pay per thread, GPUs do not mind. */
 export const unary = /* wgsl */ `
@@ -26,18 +26,18 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   }
 }`;
 
-/** y[i] = f(a[i], b[i]) for equal shapes. */
+/** y[i] = result(i, a[i], b[i]) for equal shapes. */
 export const binary = /* wgsl */ `
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let base = linearId(wid, nwg) * WG * PER + lid;
   for (var j = 0u; j < PER; j++) {
     let i = base + j * WG;
-    if (i < u.n) { y[i] = S(f(V(a[i]), V(b[i]))); }
+    if (i < u.n) { y[i] = S(result(i, V(a[i]), V(b[i]))); }
   }
 }`;
 
-/** y = f(a, b) over up to four broadcast dimensions; a stride of 0 repeats. */
+/** y[i] = result(i, a, b) over up to four broadcast dimensions; a stride of 0 repeats. */
 export const binaryBroadcast = /* wgsl */ `
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
@@ -51,31 +51,31 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   let i0 = r2 / u.d1;
   let ai = i0 * u.a0 + i1 * u.a1 + i2 * u.a2 + i3 * u.a3;
   let bi = i0 * u.b0 + i1 * u.b1 + i2 * u.b2 + i3 * u.b3;
-  y[i] = S(f(V(a[ai]), V(b[bi])));
+  y[i] = S(result(i, V(a[ai]), V(b[bi])));
 }`;
 
 /**
  * The normal distribution. erfc(z) = t exp(-z^2 + P(t)), t = 1 / (1 + z / 2): the rational Chebyshev fit of W. Press et al.,
- * Numerical Recipes 6.2, whose relative error is below 1.2e-7 everywhere.
+ * Numerical Recipes 6.2, whose relative error is below 1.2e-7 everywhere. D is the type, f32 or vec4<f32>.
  */
 export const ERF = /* wgsl */ `
-fn normalCdf(x: V) -> V {
-  let z = min(abs(x) * 0.7071067811865476, V(9.0));
-  let t = V(1.0) / (V(1.0) + 0.5 * z);
+fn normalCdf(x: D) -> D {
+  let z = min(abs(x) * 0.7071067811865476, D(9.0));
+  let t = D(1.0) / (D(1.0) + 0.5 * z);
   var p = t * 0.17087277 - 0.82215223;
-  p = fma(p, t, V(1.48851587));
-  p = fma(p, t, V(-1.13520398));
-  p = fma(p, t, V(0.27886807));
-  p = fma(p, t, V(-0.18628806));
-  p = fma(p, t, V(0.09678418));
-  p = fma(p, t, V(0.37409196));
-  p = fma(p, t, V(1.00002368));
-  p = fma(p, t, V(-1.26551223));
+  p = fma(p, t, D(1.48851587));
+  p = fma(p, t, D(-1.13520398));
+  p = fma(p, t, D(0.27886807));
+  p = fma(p, t, D(-0.18628806));
+  p = fma(p, t, D(0.09678418));
+  p = fma(p, t, D(0.37409196));
+  p = fma(p, t, D(1.00002368));
+  p = fma(p, t, D(-1.26551223));
   let tail = 0.5 * t * exp(p - z * z);
-  return select(tail, 1.0 - tail, x >= V(0.0));
+  return select(tail, 1.0 - tail, x >= D(0.0));
 }
-fn normalPdf(x: V) -> V {
-  let z = min(abs(x), V(13.0));
+fn normalPdf(x: D) -> D {
+  let z = min(abs(x), D(13.0));
   return 0.3989422804014327 * exp(-0.5 * z * z);
 }
 `;
@@ -105,8 +105,21 @@ fn softplus(x: V) -> V { return select(x, V(0.0), x < V(0.0)) + log(V(1.0) + exp
 fn safeTanh(x: V) -> V { return tanh(select(x, sign(x) * 15.0, abs(x) > V(15.0))); }
 fn geluTanh(x: V) -> V { return safeTanh(0.7978845608028654 * (x + 0.044715 * x * x * x)); }
 fn when(condition: B) -> V { return select(V(0.0), V(1.0), condition); }
-${ERF}${TANH.replaceAll("D", "V")}`;
+alias D = V;
+${ERF}${TANH}`;
 
+/** y[i] += factor * x[i] */
+export const addScaled = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let base = linearId(wid, nwg) * WG * PER + lid;
+  for (var j = 0u; j < PER; j++) {
+    let i = base + j * WG;
+    if (i < u.n) { y[i] += S(V(x[i]) * u.factor); }
+  }
+}`;
+
+/** y[i] = value */
 export const fill = /* wgsl */ `
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {

@@ -6,7 +6,8 @@
  */
 import { TANH } from "./elementwise.wgsl.ts";
 
-const FEATURES = `${TANH.replaceAll("D", "f32")}
+const FEATURES = `alias D = f32;
+${TANH}
 fn firstKey(count: u32) -> u32 {
   if (WINDOW) { return select(0u, count - u.window, count > u.window); }
   return 0u;

@@ -4,7 +4,8 @@
  */
 import { TANH } from "./elementwise.wgsl.ts";
 
-const CAPPED = `${TANH.replaceAll("D", "F")}
+const CAPPED = `alias D = F;
+${TANH}
 fn logit(i: u32) -> F {
   if (SOFTCAP) { return u.cap * preciseTanh(logits[i] / u.cap); }
   return logits[i];

@@ -48,7 +48,7 @@ export function fill<V extends Values>(t: V, value: number): V {
 
 const addKernel = kernel({
   name: "add_into",
-  code: `fn f(x: V) -> V { return x; }${elementwise.unary.replace("y[i] = S(f(V(x[i])))", "y[i] += S(V(x[i]) * u.factor)")}`,
+  code: elementwise.addScaled,
   bindings: { x: "read S", y: "write S" },
   scalars: { n: "u32", factor: "f32" },
 });

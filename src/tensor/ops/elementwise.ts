@@ -96,17 +96,17 @@ interface BinaryKernels {
 
 /** A formula of a and b (and dy) as two kernels: for equal shapes, and with a and b broadcast. */
 function binaryKernels(name: string, formula: string, withDy: boolean): BinaryKernels {
-  const parameters = withDy ? "a: V, b: V, dy: V" : "a: V, b: V";
-  const code = `${wgsl.math}fn f(${parameters}) -> V { return ${formula}; }`;
+  const [parameters, values] = withDy ? ["a: V, b: V, dy: V", "a, b, V(dy[i])"] : ["a: V, b: V", "a, b"];
+  const code = `${wgsl.math}fn f(${parameters}) -> V { return ${formula}; }
+fn result(i: u32, a: V, b: V) -> V { return f(${values}); }`;
   const bindings: Record<string, string> = { a: "read S", b: "read S", ...(withDy && { dy: "read S" }), y: "write S" };
-  const call = (body: string) => (withDy ? body.replace(/f\((V\(a.*\), V\(b.*?\]\))\)/, "f($1, V(dy[i]))") : body);
   const sizes = { n: "u32", d1: "u32", d2: "u32", d3: "u32" } as const;
   const strides = { a0: "u32", a1: "u32", a2: "u32", a3: "u32", b0: "u32", b1: "u32", b2: "u32", b3: "u32" } as const;
   return {
-    same: kernel({ name, code: code + call(wgsl.binary), bindings, scalars: { n: "u32" } }),
+    same: kernel({ name, code: code + wgsl.binary, bindings, scalars: { n: "u32" } }),
     broadcast: kernel({
       name: `${name}_broadcast`,
-      code: code + call(wgsl.binaryBroadcast),
+      code: code + wgsl.binaryBroadcast,
       bindings,
       scalars: { ...sizes, ...strides },
     }),

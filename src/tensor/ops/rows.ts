@@ -75,17 +75,11 @@ export function rowKernel({ name, code, bindings, scalars, reduces = true }: Row
     const key = reduces ? `${variant}${width}` : `${width}`;
     let found = made.get(key);
     if (!found) {
-      const resolved = Object.fromEntries(
-        Object.entries(bindings).map(([n, b]) => [
-          n,
-          b.replace(/ V$/, width === 4 ? " vec4<T>" : " T").replace(/ F$/, width === 4 ? " vec4<f32>" : " f32"),
-        ]),
-      );
       const prelude = reduces ? rowPrelude(variant, width) : widthPrelude(width);
       found = kernel({
         name: `${name}_${key}`,
         code: prelude + code,
-        bindings: resolved,
+        bindings,
         scalars,
         subgroups: reduces && variant === "subgroup",
       });
