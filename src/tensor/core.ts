@@ -31,7 +31,7 @@ export class Tensor {
   readonly size: number;
   readonly dtype: DType;
   requiresGrad = false;
-  /** For leaves that collect gradients (parameters): where `backward()` adds them. */
+  /** Of leaves that require one, where `backward()` adds the gradient; made by it where there is none, in the scope it runs in. */
   grad: Tensor | null = null;
   /** Gradient on its way through `backward()`, and how many such slots refer to this tensor. */
   pendingGrad: Tensor | null = null;
@@ -202,6 +202,12 @@ export function sumTo(grad: Tensor, shape: Shape): Tensor {
   return current === grad && rank === shape.length ? grad : current.alias(shape, "sumTo");
 }
 
+/** Whether `shape` broadcasts to `from`, so that a gradient of that shape can be summed back. */
+function sumsTo(from: Shape, shape: Shape): boolean {
+  const extra = from.length - shape.length;
+  return extra >= 0 && shape.every((n, i) => n === 1 || n === from[extra + i]);
+}
+
 const scopes: Tensor[][] = [];
 
 /** Called by every new tensor. */
@@ -263,6 +269,8 @@ interface Entry {
 
 let tape: Entry[] = [];
 let recording = true;
+/** What got a gradient in this `backward()`: leaves keep theirs. */
+let reached: Tensor[] = [];
 
 /** Runs `fn` without recording. */
 export function noGrad<R>(fn: () => R): R {
@@ -314,10 +322,23 @@ export function backward(loss: Tensor, seed: number | Tensor = 1): void {
   if (!loss.requiresGrad) throw new Error("backward(): the loss depends on no parameter that requires a gradient");
   const entries = tape;
   tape = [];
+  reached = [];
   noGrad(() => {
     setGrad(loss, typeof seed === "number" ? fill(empty(loss.shape, "f32", "backward"), seed) : seed);
     differentiate(entries, loss);
+    for (const leaf of reached) keepGrad(leaf, seed);
   });
+  reached = [];
+}
+
+/** What still waits at the end waits at a leaf: it becomes the leaf's own, and nobody else's. */
+function keepGrad(leaf: Tensor, seed: number | Tensor): void {
+  const grad = leaf.pendingGrad;
+  if (!grad) return;
+  const shared = grad.gradSlots > 1 || grad === seed;
+  leaf.grad = shared ? addInto(fill(empty(leaf.shape, leaf.dtype, "backward"), 0), grad) : grad;
+  leaf.pendingGrad = null;
+  grad.gradSlots -= 1;
 }
 
 /** Takes the gradients that stand at the outputs back to the inputs, and frees all else that was recorded but `keep`. */
@@ -365,7 +386,7 @@ function replay(fn: (x: Tensor) => Tensor, x: Tensor, dy: Tensor): Tensor | null
 function propagate({ name, inputs, outputs, vjp }: Entry): void {
   const sinks = inputs.map((t): Sink => {
     if (!t.requiresGrad) return false;
-    if (t.grad) return t.grad;
+    if (t.grad && !t.grad.freed) return t.grad;
     return t.pendingGrad && t.pendingGrad.gradSlots === 1 ? t.pendingGrad : true;
   });
   const grads = scope(() =>
@@ -378,9 +399,10 @@ function propagate({ name, inputs, outputs, vjp }: Entry): void {
     const sink = sinks[i];
     const grad = grads[i];
     if (sink === false || !grad || grad === sink) return;
+    if (!sumsTo(grad.shape, input.shape)) {
+      throw new Error(`gradient of ${name} has shape [${grad.shape}], not [${input.shape}]`);
+    }
     const fitted = sameShape(grad, input) ? grad : scope(() => sumTo(grad, input.shape));
-    if (fitted.size !== input.size)
-      throw new Error(`gradient of ${name} has shape [${fitted.shape}], not [${input.shape}]`);
     if (sink !== true) {
       addInto(sink, fitted);
       disposeGrad(fitted);
@@ -401,7 +423,10 @@ const sameShape = (a: Tensor, b: Tensor): boolean =>
 
 function setGrad(t: Tensor, grad: Tensor | null): void {
   const before = t.pendingGrad;
-  if (grad) grad.gradSlots += 1;
+  if (grad) {
+    grad.gradSlots += 1;
+    reached.push(t);
+  }
   t.pendingGrad = grad;
   if (before) {
     before.gradSlots -= 1;
@@ -417,6 +442,20 @@ function releaseEntry({ inputs, outputs, saved }: Entry, loss: Tensor | null): v
   for (const t of outputs) setGrad(t, null);
   for (const list of [inputs, outputs, saved]) for (const t of list) t.held -= 1;
   for (const list of [outputs, saved]) for (const t of list) if (t !== loss && t.held === 0) t.free("backward()");
+}
+
+/** Runs `fn` with a tape of its own, which records whatever the surroundings do; theirs goes on afterwards. */
+export function withOwnTape<R>(fn: () => R): R {
+  const [outer, before] = [tape, recording];
+  tape = [];
+  recording = true;
+  try {
+    return fn();
+  } finally {
+    resetTape();
+    tape = outer;
+    recording = before;
+  }
 }
 
 /** Forgets what was recorded and not yet differentiated; the outermost scope calls it. */

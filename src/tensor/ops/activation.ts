@@ -3,6 +3,8 @@ import { type Gate, gluBackward, gluForward } from "../../shaders/activation.wgs
 import { empty, record, type Tensor } from "../core.ts";
 import { matrixShape, type RowKernel, rowKernel, runRows, target, walkPlan } from "./rows.ts";
 
+export type { Gate };
+
 const kernels = (gate: Gate): { forward: RowKernel; backward: RowKernel } => ({
   forward: rowKernel({
     name: `${gate}_glu_fwd`,
