@@ -41,32 +41,7 @@ export { type Gate, glu, swiglu } from "./tensor/ops/activation.ts";
 export { type AttentionOptions, attention } from "./tensor/ops/attention.ts";
 export { cast } from "./tensor/ops/cast.ts";
 export { elements, range } from "./tensor/ops/elements.ts";
-export {
-  abs,
-  add,
-  addScalar,
-  clamp,
-  div,
-  exp,
-  gelu,
-  geluErf,
-  log,
-  logSigmoid,
-  maximum,
-  minimum,
-  mul,
-  neg,
-  relu,
-  scale,
-  sigmoid,
-  silu,
-  softCap,
-  softplus,
-  sqrt,
-  square,
-  sub,
-  tanh,
-} from "./tensor/ops/elementwise.ts";
+export * from "./tensor/ops/elementwise.ts";
 export { embedding, gatherRows } from "./tensor/ops/embedding.ts";
 export { tokenLogProbs } from "./tensor/ops/logprobs.ts";
 export { type LinearOptions, linear, type MatmulOptions, matmul } from "./tensor/ops/matmul.ts";
