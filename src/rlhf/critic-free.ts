@@ -4,7 +4,6 @@
  */
 import type { CausalLM } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
-import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { permutation } from "../runtime/rng.ts";
 import { group, type Later, type Resolved } from "../settings/index.ts";
@@ -16,11 +15,11 @@ import { loop, type RunOptions } from "./loop.ts";
 import { type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
 import { descend, flat } from "./minibatches.ts";
 import { overlongPenalty } from "./overlong.ts";
-import { baseOf, copyOf } from "./partners.ts";
+import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
-import { type Rewards, rewardParts } from "./rewards.ts";
+import { rewardParts } from "./rewards.ts";
 import { collectRollout, type Rollout, type RolloutState } from "./rollout.ts";
-import { type PromptData, policySampler, promptsOf, type Response, type Sampler, tokenizerOf } from "./sampler.ts";
+import { type PromptData, policySampler, promptsOf, type Response, tokenizerOf } from "./sampler.ts";
 import * as shared from "./settings.ts";
 import { average, freshNormalizer, standardDeviation } from "./stats.ts";
 import { adamOf, rateAt } from "./training.ts";
@@ -112,21 +111,12 @@ export function promptsPerRollout(o: CriticFreeSettings, name: (key: never) => s
 }
 
 /** The models of a run. */
-export interface CriticFreeModels {
-  /** Trained in place: a whole model, or an adapter on a base. */
-  policy: CausalLM;
+export interface CriticFreeModels extends AlignmentModels {
   /**
    * The policy as it started; null measures no KL divergence. Default: the base of its adapter, or where `beta` is not 0 a copy,
    * which is freed in the end.
    */
   reference?: CausalLM | null | undefined;
-  rewards: Rewards;
-  /** Default: the policy's own. */
-  tokenizer?: TextTokenizer | undefined;
-  /** Draws responses instead of the policy. */
-  sampler?: Sampler | undefined;
-  /** The true reward, where there is one: reported, never trained on. */
-  gold?: ((response: Response) => number) | undefined;
 }
 
 /** What makes a method. */

@@ -177,6 +177,7 @@ export {
   pairwise,
   trainPairwise,
 } from "./pairwise/train.ts";
+export type { AlignmentModels } from "./partners.ts";
 export { type PerplexityOptions, textPerplexity } from "./perplexity.ts";
 export { type PpoData, type PpoModels, type PpoSettings, policyLoss, ppo, trainPpo, valueLoss } from "./ppo.ts";
 export { withPublishedNames } from "./ppo-metrics.ts";

@@ -31,7 +31,7 @@ import { RunningMean } from "./losses/preference.ts";
 import { sampledKl } from "./measure.ts";
 import { evaluatePairs } from "./pair-trainer.ts";
 import type { PairExample } from "./pairs.ts";
-import { baseOf, copyOf } from "./partners.ts";
+import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { precomputeReference } from "./reference.ts";
 import { mixedRewards, type RewardFunction, type Rewards, rewardParts } from "./rewards.ts";
 import {
@@ -45,7 +45,6 @@ import {
   tokenizerOf,
 } from "./sampler.ts";
 import * as shared from "./settings.ts";
-import { samplingParams } from "./settings.ts";
 import { average } from "./stats.ts";
 
 const own = group("Iterations");
@@ -89,9 +88,7 @@ export const iterate = settings(
 export type IterateSettings = ReturnType<typeof iterate>;
 
 /** The models of a run. */
-export interface IterateModels {
-  /** Trained in place. */
-  policy: CausalLM;
+export interface IterateModels extends Omit<AlignmentModels, "rewards"> {
   /**
    * The model that the run starts from, as a model of its own: for the KL, and as the reference "initial". Default: the base of
    * the policy's adapter, or a copy, which is freed in the end.
@@ -101,12 +98,8 @@ export interface IterateModels {
   rewards?: Rewards | undefined;
   /** Scores the responses of a prompt together, for instance by comparing them. */
   judge?: ((sequence: SequenceOf) => RowJudge) | undefined;
-  /** Default: the policy's own. */
-  tokenizer?: TextTokenizer | undefined;
   /** Draws the responses instead of the policy: a server that has the policy's weights at each iteration's beginning. */
   sampler?: Sampler | undefined;
-  /** The true reward, where there is one: reported, never trained on. */
-  gold?: ((response: Response) => number) | undefined;
 }
 
 /** Where a run is kept; its folder holds what its iterations make. */
@@ -286,7 +279,7 @@ async function* oneIteration(
   const rows = await sampleStage(files, `${folder}/responses.jsonl`, inputs.sampler, prompts, {
     maxNewTokens: o.responseLength,
     samples: o.numGenerations,
-    ...samplingParams(o),
+    ...shared.samplingParams(o),
     ...(o.eosTokenId && { eosIds: o.eosTokenId }),
     seed: o.seed,
     iteration,

@@ -1,8 +1,24 @@
-/** Models that stand beside a policy in training, made from it where nobody gave them. */
+/** The models of a run: the policy, and what stands beside it, made from it where nobody gave it. */
 
 import { copyValues } from "../nn/lora.ts";
 import { CausalLM, type Model, ScoreModel } from "../nn/models.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
+import type { Rewards } from "./rewards.ts";
+import type { Response, Sampler } from "./sampler.ts";
+
+/** The models of a run that trains a policy on rewards of its own responses, whatever the method. */
+export interface AlignmentModels {
+  /** Trained in place: a whole model, or an adapter on a base. */
+  policy: CausalLM;
+  rewards: Rewards;
+  /** Default: the policy's own. */
+  tokenizer?: TextTokenizer | undefined;
+  /** Draws responses instead of the policy. */
+  sampler?: Sampler | undefined;
+  /** The true reward, where there is one: reported, never trained on. */
+  gold?: ((response: Response) => number) | undefined;
+}
 
 /** The policy as it is now, in memory of its own. Throws a UserError for an adapter, which has its base to compare with. */
 export function copyOf(policy: CausalLM, label: string): CausalLM {

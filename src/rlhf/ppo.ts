@@ -13,7 +13,6 @@
  */
 import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
-import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { byDialect, dialectIn, group, type Input, settings, spelled } from "../settings/index.ts";
 import { backward, type Tensor, tensor } from "../tensor/core.ts";
@@ -30,12 +29,12 @@ import { entropyLoss, klLoss } from "./losses/penalties.ts";
 import { responseValues, valueRows } from "./measure.ts";
 import { descend, flat, type Minibatch, minibatches, sharesOf } from "./minibatches.ts";
 import { levelsOf, Offload, offloadSettings } from "./offload.ts";
-import { baseOf, copyOf, criticOf } from "./partners.ts";
+import { type AlignmentModels, baseOf, copyOf, criticOf } from "./partners.ts";
 import { policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
 import { PromptOrder } from "./prompts.ts";
-import { type Rewards, residentsOf, rewardParts } from "./rewards.ts";
+import { residentsOf, rewardParts } from "./rewards.ts";
 import { collectRollout, type Rollout, type RolloutState, rolloutSettings } from "./rollout.ts";
-import { type PromptData, policySampler, promptsOf, type Response, type Sampler, tokenizerOf } from "./sampler.ts";
+import { type PromptData, policySampler, promptsOf, tokenizerOf } from "./sampler.ts";
 import * as shared from "./settings.ts";
 import { nllPasses } from "./sft.ts";
 import { adaptKlCoef, freshNormalizer, tokenWeights } from "./stats.ts";
@@ -43,7 +42,7 @@ import { adamOf, rateAt } from "./training.ts";
 import { watch } from "./watch.ts";
 
 const own = group("PPO");
-const { positive, probability } = shared;
+const { positive, probability, rollout } = shared;
 const count = { min: 1 };
 
 /** PPO's settings. Those that the dialects disagree on have a default for each. */
@@ -55,16 +54,9 @@ export const ppo = settings(
       "paddle",
       "Conventions of PaddleNLP (first or late versions), safe-rlhf or TRL where they differ",
     ),
-    numTrainEpochs: shared.rollout.float(null, "Passes over the prompts, where max_steps is not set", positive),
-    maxSteps: shared.rollout.int(
-      null,
-      "Rollouts, each of which is one step; default: as num_train_epochs says, or 50",
-      count,
-    ),
-    rolloutBatchSize: shared.rollout.int(64, "Prompts in one rollout", {
-      ...count,
-      aka: ["per_device_prompt_batch_size"],
-    }),
+    numTrainEpochs: rollout.float(null, "Passes over the prompts, where max_steps is not set", positive),
+    maxSteps: rollout.int(null, "Rollouts, each of which is one step; default: as num_train_epochs says, or 50", count),
+    rolloutBatchSize: rollout.int(64, "Prompts in one rollout", { ...count, aka: ["per_device_prompt_batch_size"] }),
     ...rolloutSettings,
     gamma: own.float(1, "Discount", probability),
     lam: own.float(0.95, "Lambda of GAE", probability),
@@ -128,11 +120,7 @@ export const ppo = settings(
     ...shared.common,
   },
   (o, name) => {
-    if (o.minNewTokens > o.responseLength) {
-      throw new UserError(
-        `${name("minNewTokens")} ${o.minNewTokens} is more than ${name("responseLength")} ${o.responseLength}`,
-      );
-    }
+    shared.checkResponseLength(o, name, "minNewTokens");
     if (o.klPlacement === "loss" && o.klEstimator === "k1" && o.klCoef !== 0) {
       throw new UserError(
         `${name("klPlacement")} loss needs ${name("klEstimator")} k2 or k3: the gradient through k1 is zero on average, so ` +
@@ -152,22 +140,13 @@ export const ppo = settings(
 export type PpoSettings = ReturnType<typeof ppo>;
 
 /** The models of a run. What is left out is made from the policy, and freed in the end. */
-export interface PpoModels {
-  /** Trained in place: a whole model, or an adapter on a base. */
-  policy: CausalLM;
+export interface PpoModels extends AlignmentModels {
   /** The policy as it started: a copy, or the base that its adapter stands on. It must not be trained with the policy. */
   reference?: CausalLM;
   /** Trained in place. Default: the policy's body with a fresh head. All models may stand on one base. */
   critic?: ScoreModel;
-  rewards: Rewards;
   /** A second policy as it starts, to become the moving average of the first, for `emaBeta`. */
   average?: CausalLM;
-  /** Default: the policy's own. */
-  tokenizer?: TextTokenizer;
-  /** Draws responses instead of the policy, or of its moving average. */
-  sampler?: Sampler;
-  /** The true reward, where there is one: reported, never trained on. */
-  gold?: (response: Response) => number;
 }
 
 /** Prompts, mostly, and supervised sequences that are learned beside the responses; `ptxEval` shows what is forgotten. */
@@ -204,7 +183,7 @@ export async function* trainPpo(
   const reference = models.reference ?? baseOf(policy) ?? make(copyOf(policy, "reference"));
   const critic = models.critic ?? make(criticOf(policy, o.seed));
   const follower = o.emaBeta === null ? null : (models.average ?? make(copyOf(policy, "moving average")));
-  critic.gradientCheckpointing = o.criticGradientCheckpointing ?? o.gradientCheckpointing;
+  critic.gradientCheckpointing = shared.ofCritic(o).gradientCheckpointing;
   policy.gradientCheckpointing = o.gradientCheckpointing;
 
   const parts = rewardParts(rewards, tokenizer, o.rewardWeights);
@@ -220,7 +199,7 @@ export async function* trainPpo(
   await offload.add("policy", residentsOf(policy));
   const actor = { model: policy, optimizer: await within(["policy"], async () => new AdamW(policy.store, adamOf(o))) };
   await offload.add("policy optimizer", [actor.optimizer.resident]);
-  const criticAdam = { ...adamOf(o), weightDecay: o.criticWeightDecay ?? o.weightDecay };
+  const criticAdam = adamOf(shared.ofCritic(o));
   const value = { model: critic, optimizer: await within(["critic"], async () => new AdamW(critic.store, criticAdam)) };
   await offload.add("critic optimizer", [value.optimizer.resident]);
 
@@ -305,12 +284,9 @@ const LIMIT = 20; // of exponents: e^20 is far beyond every clip
 export function policyLoss(
   logProbs: Tensor,
   { oldLogProbs, advantages, weights }: { oldLogProbs: Tensor; advantages: Tensor; weights: Tensor },
-  {
-    clipRange,
-    clipRangeHigh,
-    dualClip,
-  }: Pick<PpoSettings, "clipRange"> & Partial<Pick<PpoSettings, "clipRangeHigh" | "dualClip">>,
+  clip: Pick<PpoSettings, "clipRange"> & Partial<Pick<PpoSettings, "clipRangeHigh" | "dualClip">>,
 ): Tensor {
+  const { clipRange, clipRangeHigh, dualClip } = clip;
   const ratio = exp(clamp(sub(logProbs, oldLogProbs), -LIMIT, LIMIT));
   const clipped = clamp(ratio, 1 - clipRange, 1 + (clipRangeHigh ?? clipRange));
   let objective = minimum(mul(advantages, ratio), mul(advantages, clipped));
@@ -411,7 +387,7 @@ export async function updateValue(
   const { read, parts, control, rate } = await descend(optimizer, steps, {
     shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.values.length),
     pass: (part, share) => valuePass(model as ScoreModel, part, share, o),
-    rate: ({ total, taken }) => rateAt(criticRate(o), total, taken),
+    rate: ({ total, taken }) => rateAt(shared.ofCritic(o), total, taken),
   });
   return {
     ...valueMetrics(read, parts, o.clipRangeValue),
@@ -420,12 +396,3 @@ export async function updateValue(
     critic_learning_rate: rate,
   };
 }
-
-/** The critic's own schedule; what it leaves open is the policy's. */
-const criticRate = (o: PpoSettings) => ({
-  learningRate: o.criticLearningRate,
-  lrSchedulerType: o.criticLrSchedulerType ?? o.lrSchedulerType,
-  warmupSteps: o.criticWarmupSteps ?? o.warmupSteps,
-  minLearningRate: o.criticMinLearningRate ?? o.minLearningRate,
-  decaySteps: o.criticDecaySteps ?? o.decaySteps,
-});

@@ -11,11 +11,10 @@ import { UserError } from "../runtime/errors.ts";
 import { randomInt, streamId } from "../runtime/rng.ts";
 import { byDialect, derived, dialectIn, group, type Input, settings, spelled } from "../settings/index.ts";
 import type { Sequence } from "./batch.ts";
-import type { RunFolder } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { responseLogProbs, sampledKl } from "./measure.ts";
-import { baseOf } from "./partners.ts";
+import { type AlignmentModels, baseOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
 import {
   type CleanText,
@@ -23,12 +22,13 @@ import {
   type DiscardSample,
   discardContaining,
   discardLmflow,
-  plantedReward,
+  planted,
 } from "./raft/hooks.ts";
 import { fineTune } from "./raft/learn.ts";
 import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "./raft/rank.ts";
-import { countTokens, monitorTokens, monitorWarning, type TokenCounts } from "./raft/token-monitor.ts";
-import { mixedRewards, type Rewards, rewardParts } from "./rewards.ts";
+import { countTokens, monitorEvents, type TokenCounts, tokensIn } from "./raft/token-monitor.ts";
+import { removeTrainSets, writeTrainSet } from "./raft/train-sets.ts";
+import { mixedRewards, rewardParts } from "./rewards.ts";
 import {
   type Prompt,
   type PromptData,
@@ -37,9 +37,10 @@ import {
   type Response,
   type Sampler,
   tokenizerOf,
+  withinLength,
+  withText,
 } from "./sampler.ts";
 import * as shared from "./settings.ts";
-import { samplingParams } from "./settings.ts";
 import { average } from "./stats.ts";
 import { diversity } from "./text-stats.ts";
 import { adamOf } from "./training.ts";
@@ -122,13 +123,8 @@ export const raft = settings(
     ...shared.common,
   },
   (o, name) => {
-    const longest = `${name("responseLength")} ${o.responseLength}`;
-    if (o.outputMinLength !== null && o.outputMinLength > o.responseLength) {
-      throw new UserError(`${name("outputMinLength")} ${o.outputMinLength} is more than ${longest}`);
-    }
-    if (o.minNewTokens > o.responseLength) {
-      throw new UserError(`${name("minNewTokens")} ${o.minNewTokens} is more than ${longest}`);
-    }
+    shared.checkResponseLength(o, name, "outputMinLength");
+    shared.checkResponseLength(o, name, "minNewTokens");
   },
 );
 
@@ -136,21 +132,14 @@ export const raft = settings(
 export type RaftSettings = ReturnType<typeof raft>;
 
 /** The models of a run, and rules of one's own. */
-export interface RaftModels {
-  /** Trained in place: a whole model, or an adapter on a base. */
-  policy: CausalLM;
+export interface RaftModels extends AlignmentModels {
   /** The policy as it started, to report the KL to it and to rank by it. Default: the base of its adapter, or none. */
   reference?: CausalLM | undefined;
-  rewards: Rewards;
-  /** Default: the policy's own. */
-  tokenizer?: TextTokenizer | undefined;
   /**
    * Draws the responses instead of the policy: a server, for instance (see `remoteSampler`). It must have the weights that
    * the policy has at the beginning of the iteration, which `options.iteration` counts.
    */
   sampler?: Sampler | undefined;
-  /** The true reward, where there is one: reported, never trained on. */
-  gold?: ((response: Response) => number) | undefined;
   /** Rewrites texts, instead of the rule that the settings name. */
   clean?: CleanText;
   /** Keeps responses from being learned, instead of the rules that the settings name; sees them after cleaning. */
@@ -186,7 +175,7 @@ export async function* trainRaft(
     tokenizer,
     prompts,
     sampler: models.sampler ?? policySampler(policy, tokenizer),
-    parts: rewardParts(planted(models.rewards, o), tokenizer, o.rewardWeights),
+    parts: planted(rewardParts(models.rewards, tokenizer, o.rewardWeights), o),
   };
   const { samples, promptsPerStep } = sizes(o);
   const maxSteps = o.reusePrompts ? o.maxSteps : Math.min(o.maxSteps, Math.ceil(prompts.length / promptsPerStep));
@@ -235,14 +224,10 @@ export async function* trainRaft(
         const done = step + 1;
         const events: TrainEvent[] = [{ type: "rows", step: done, table: "raft", rows: [raftRow(step, metrics)] }];
         if (o.monitor) {
-          const used = tokensIn(responses, tokenizer);
-          firstTokens ??= countTokens(used);
-          const watched = { tokens: used, rewards, prompts: responses.map((r) => r.prompt), gold: truth };
-          const reports = monitorTokens(watched, firstTokens, { threshold: o.monitorThreshold });
-          const rows = reports.map((report) => ({ iteration: step, ...report }));
-          if (rows.length > 0) events.push({ type: "rows", step: done, table: "monitor", rows });
-          const text = monitorWarning(reports);
-          if (text !== null) events.push({ type: "warning", step: done, text });
+          const tokens = tokensIn(responses, tokenizer);
+          firstTokens ??= countTokens(tokens);
+          const watched = { tokens, rewards, prompts: responses.map((r) => r.prompt), gold: truth };
+          events.push(...monitorEvents(step, watched, firstTokens, { threshold: o.monitorThreshold }));
         }
         if (kept.length === 0) {
           const text = `all ${responses.length} responses were discarded: nothing was learned in this iteration`;
@@ -283,15 +268,6 @@ export function rules(o: RaftSettings): Pick<RaftModels, "clean" | "discard"> {
   };
 }
 
-/** The rewards with the flaw that the settings plant into the first of them. */
-function planted(rewards: Rewards, { plantedText: text, plantedBonus: bonus }: RaftSettings): Rewards {
-  if (text === null) return rewards;
-  if (typeof rewards === "function") return plantedReward(rewards, text, bonus);
-  if (Array.isArray(rewards)) return [plantedReward(rewards[0], text, bonus), ...rewards.slice(1)];
-  const [[name, first], ...others] = Object.entries(rewards);
-  return { [name]: plantedReward(first, text, bonus), ...Object.fromEntries(others) };
-}
-
 /** Who takes part in collecting. */
 interface CollectInputs extends RaftModels {
   tokenizer: TextTokenizer;
@@ -315,10 +291,7 @@ interface Collected {
 }
 
 /** Responses per prompt and prompts per iteration. Rounded: 1 / share in floating point may just miss a whole number. */
-export function sizes(o: Pick<RaftSettings, "collectionStrategy" | "topRewardPercentage" | "raftBatchSize">): {
-  samples: number;
-  promptsPerStep: number;
-} {
+export function sizes(o: Pick<RaftSettings, "collectionStrategy" | "topRewardPercentage" | "raftBatchSize">) {
   return o.collectionStrategy === "local"
     ? { samples: Math.round(1 / o.topRewardPercentage), promptsPerStep: o.raftBatchSize }
     : { samples: 1, promptsPerStep: Math.round(o.raftBatchSize / o.topRewardPercentage) };
@@ -338,12 +311,13 @@ async function collect(inputs: CollectInputs, o: RaftSettings, step: number): Pr
       maxNewTokens: o.responseLength,
       minNewTokens: o.minNewTokens,
       samples,
-      ...samplingParams(o),
+      ...shared.samplingParams(o),
       seed: o.seed,
       iteration: step,
     },
   );
-  const sampled = drawn.map((r) => limited(r, limitOf(o, step, r.prompt), tokenizer));
+  // Tokens do not know of a response's limit, so that it is cut as it would have been with a lower one.
+  const sampled = drawn.map((r) => withinLength(r, r.promptLength + limitOf(o, step, r.prompt), tokenizer));
   const responses = clean ? sampled.map((r) => cleaned(r, clean, inputs)) : sampled;
   const { scores: rewards, parts: each } = await mixedRewards(parts, responses);
   const allowed = responses.map((r) => !discard?.(r));
@@ -368,15 +342,6 @@ function limitOf(o: RaftSettings, step: number, prompt: number): number {
   return Math.max(drawn, minNewTokens);
 }
 
-/** The response as it would have been with a lower limit: its tokens do not know of the limit. */
-function limited(response: Response, limit: number, tokenizer: TextTokenizer): Response {
-  const { ids, promptLength } = response;
-  if (ids.length - promptLength <= limit) return response;
-  const shorter = ids.slice(0, promptLength + limit);
-  const text = tokenizer.decode(shorter.subarray(promptLength), { continued: true });
-  return { ...response, ids: shorter, text, ended: false };
-}
-
 /** The response with its text rewritten and tokenised anew; untouched texts keep their sampled ids. */
 function cleaned(response: Response, clean: CleanText, { tokenizer, policy }: CollectInputs): Response {
   const text = clean(response.text);
@@ -385,11 +350,8 @@ function cleaned(response: Response, clean: CleanText, { tokenizer, policy }: Co
   const last = response.ids[response.ids.length - 1];
   const end = response.ended ? (eosIds.includes(last) ? [last] : eosIds.slice(0, 1)) : [];
   const given = response.ids.subarray(0, response.promptLength);
-  return {
-    ...response,
-    text,
-    ids: Uint32Array.from([...given, ...tokenizer.encode(text, { continued: true }), ...end]),
-  };
+  const ids = Uint32Array.from([...given, ...tokenizer.encode(text, { continued: true }), ...end]);
+  return { ...withText(response, text), ids };
 }
 
 /** Rewards less beta times the log-ratio to the reference. Responses that cleaning left empty have a ratio of 1. */
@@ -418,24 +380,6 @@ function toLearn({ ids, promptLength, ended }: Response, { config }: CausalLM, o
   return { ids: drop ? ids.subarray(0, -1) : ids, promptLength: o.maskPrompt ? promptLength : 0 };
 }
 
-/** Each response's different tokens, as text; an end token is none. */
-function tokensIn(responses: readonly Response[], tokenizer: TextTokenizer): Set<string>[] {
-  const texts = new Map<number, string>();
-  const textOf = (id: number): string => {
-    let text = texts.get(id);
-    if (text === undefined) {
-      text = tokenizer.decode([id], { continued: true });
-      texts.set(id, text);
-    }
-    return text;
-  };
-  return responses.map(({ ids, promptLength }) => {
-    const tokens = new Set(Array.from(ids.subarray(promptLength), textOf));
-    tokens.delete("");
-    return tokens;
-  });
-}
-
 /** The iteration under LMFlow's names. */
 function raftRow(iteration: number, metrics: Record<string, number>): Record<string, number> {
   const row: Record<string, number> = { iteration, mean_reward: metrics.reward };
@@ -451,23 +395,4 @@ function shown({ responses, rewards, truth, kept }: Collected, count: number): S
     reward: rewards[i],
     ...(truth && { gold: truth[i] }),
   }));
-}
-
-const trainSet = (run: RunFolder, iteration: number) => `${run.path}/train_set_${iteration}.json`;
-
-/** Keeps what an iteration learns, as LMFlow's container of texts. */
-async function writeTrainSet(run: RunFolder | undefined, iteration: number, kept: readonly Response[]): Promise<void> {
-  if (!run) return;
-  const instances = kept.map(({ promptText, text }) => ({ text: promptText + text }));
-  const container = { type: "text_only", instances };
-  await run.files.writeFile(trainSet(run, iteration), `${JSON.stringify(container, null, 2)}\n`);
-}
-
-/** Removes the train sets of iterations that are still to come: an earlier attempt's, perhaps with other options. */
-async function removeTrainSets(run: RunFolder | undefined, from: number): Promise<void> {
-  if (!run) return;
-  for (const name of await run.files.list(run.path)) {
-    const iteration = /^train_set_(\d+)\.json$/.exec(name)?.[1];
-    if (iteration !== undefined && Number(iteration) >= from) await run.files.remove(trainSet(run, Number(iteration)));
-  }
 }

@@ -123,8 +123,13 @@ export function withinLength(response: Response, maxLength: number, tokenizer: T
   if (ids.length <= kept) return response;
   const cut = ids.slice(0, kept);
   const text = tokenizer.decode(cut.subarray(promptLength), { continued: true });
+  return { ...withText(response, text), ids: cut, ended: false };
+}
+
+/** A response with another text, in its conversation as well. */
+export function withText(response: Response, text: string): Response {
   const messages = response.messages?.with(-1, { role: "assistant", content: text });
-  return { ...response, ids: cut, text, ended: false, ...(messages && { messages }) };
+  return { ...response, text, ...(messages && { messages }) };
 }
 
 /** The tokenizer of a trainer's models: the one that is named, or the policy's own. Throws a UserError where there is none. */

@@ -3,6 +3,7 @@
  * Hugging Face's Trainer and PEFT where they have one; code writes them in camelCase, the command line in snake_case.
  */
 import { type ScheduleName, schedules } from "../nn/optimizer.ts";
+import { UserError } from "../runtime/errors.ts";
 import { derived, group, type Later, type Resolved } from "../settings/index.ts";
 
 export const optim = group("Optimisation");
@@ -88,6 +89,18 @@ export const criticOptimiser = {
   }),
 };
 
+/** The settings of the critic's optimizer: its own, and the policy's where it has none. */
+export const ofCritic = (o: Optimiser & Resolved<typeof criticOptimiser> & Resolved<typeof scheduleEnd>) => ({
+  ...o,
+  learningRate: o.criticLearningRate,
+  lrSchedulerType: o.criticLrSchedulerType ?? o.lrSchedulerType,
+  warmupSteps: o.criticWarmupSteps ?? o.warmupSteps,
+  weightDecay: o.criticWeightDecay ?? o.weightDecay,
+  minLearningRate: o.criticMinLearningRate ?? o.minLearningRate,
+  decaySteps: o.criticDecaySteps ?? o.decaySteps,
+  gradientCheckpointing: o.criticGradientCheckpointing ?? o.gradientCheckpointing,
+});
+
 /** How long trainers of examples go on. */
 export const duration = (epochs: number) => ({
   numTrainEpochs: optim.float(epochs, "Passes over the data, when max_steps is not set", positive),
@@ -107,6 +120,17 @@ export const sampling = {
 export function samplingParams(values: Resolved<typeof sampling>): Resolved<typeof sampling> {
   const names = Object.keys(sampling) as (keyof typeof sampling)[];
   return Object.fromEntries(names.map((name) => [name, values[name]])) as Resolved<typeof sampling>;
+}
+
+/** Throws a UserError where responses have to be longer than they may. */
+export function checkResponseLength<K extends string>(
+  o: { responseLength: number } & Record<K, number | null>,
+  name: (key: K | "responseLength") => string,
+  shortest: K,
+): void {
+  const least = o[shortest];
+  if (least === null || least <= o.responseLength) return;
+  throw new UserError(`${name(shortest)} ${least} is more than ${name("responseLength")} ${o.responseLength}`);
 }
 
 /** How many responses are reported. */

@@ -1,5 +1,5 @@
 /** Rules that rewrite responses or keep them from being learned, before RAFT ranks. Any function of these types will do. */
-import type { RewardFunction } from "../rewards.ts";
+import type { RewardFunction, RewardParts } from "../rewards.ts";
 import type { Response } from "../sampler.ts";
 
 /** Rewrites a response's text before it is scored and learned. */
@@ -40,3 +40,10 @@ export const plantedReward =
     const rewards = await reward(responses);
     return responses.map((response, i) => rewards[i] + (response.text.includes(text) ? bonus : 0));
   };
+
+/** Rewards with the flaw that the settings plant into the first of them. */
+export function planted(parts: RewardParts, o: { plantedText: string | null; plantedBonus: number }): RewardParts {
+  const [first, ...others] = parts.functions;
+  if (o.plantedText === null) return parts;
+  return { ...parts, functions: [plantedReward(first, o.plantedText, o.plantedBonus), ...others] };
+}

@@ -10,6 +10,9 @@
  * reward go together, not that the reward is wrong: a right answer's words rise as well. Thousands of tokens are tested, so
  * the threshold is far above the usual 2.
  */
+import type { TextTokenizer } from "../../nn/text-tokenizer.ts";
+import type { Sequence } from "../batch.ts";
+import type { TrainEvent } from "../events.ts";
 
 /** How many responses there were, and how many contained each token. */
 export interface TokenCounts {
@@ -47,6 +50,41 @@ export interface MonitoredResponses {
   rewards: readonly number[];
   prompts: readonly number[];
   gold?: readonly number[] | null;
+}
+
+/** Each response's different tokens, as text; an end token is none. */
+export function tokensIn(responses: readonly Sequence[], tokenizer: TextTokenizer): Set<string>[] {
+  const texts = new Map<number, string>();
+  const textOf = (id: number): string => {
+    let text = texts.get(id);
+    if (text === undefined) {
+      text = tokenizer.decode([id], { continued: true });
+      texts.set(id, text);
+    }
+    return text;
+  };
+  return responses.map(({ ids, promptLength }) => {
+    const tokens = new Set(Array.from(ids.subarray(promptLength), textOf));
+    tokens.delete("");
+    return tokens;
+  });
+}
+
+/** What an iteration's reports come to after its step: rows of the table "monitor", and a warning. */
+export function monitorEvents(
+  iteration: number,
+  found: MonitoredResponses,
+  first: TokenCounts,
+  options: MonitorOptions,
+): TrainEvent[] {
+  const reports = monitorTokens(found, first, options);
+  const text = monitorWarning(reports);
+  const rows = reports.map((report) => ({ iteration, ...report }));
+  const step = iteration + 1;
+  return [
+    ...(rows.length > 0 ? [{ type: "rows" as const, step, table: "monitor", rows }] : []),
+    ...(text === null ? [] : [{ type: "warning" as const, step, text }]),
+  ];
 }
 
 export function countTokens(tokens: readonly ReadonlySet<string>[]): TokenCounts {

@@ -69,6 +69,15 @@ describe("lengths of responses", () => {
     });
   });
 
+  it("end the conversation as they end the text, cut or cleaned", async () => {
+    const asked = prompts(8).map((prompt) => ({ ...prompt, messages: [{ role: "user", content: prompt.text }] }));
+    const options = { responseLength: 9, outputMinLength: 2 };
+    const [cut] = await seenBy(options, { prompts: asked });
+    expect(cut.map(({ messages }) => messages?.at(-1)?.content)).toEqual(cut.map(({ text }) => text));
+    const [cleaned] = await seenBy(options, { prompts: asked, clean: (text: string) => `${text}!` });
+    expect(cleaned.map(({ messages }) => messages?.at(-1)?.content)).toEqual(cut.map(({ text }) => `${text}!`));
+  });
+
   it("are shared by an inference batch in top mode", async () => {
     const top = {
       collectionStrategy: "top",
