@@ -70,8 +70,8 @@ export class Tensor {
     return this.freedBy !== null;
   }
 
-  /** Gives the memory back; `by` names who did, for use-after-free errors. Parameters ignore it. */
-  free(by: string): void {
+  /** Gives the memory back, for tensors that no scope ends; `by` names who did, in errors of a later use. Parameters ignore it. */
+  free(by = "free()"): void {
     if (this.freedBy !== null || !this.storage.pooled) return;
     this.freedBy = by;
     this.storage.owners -= 1;

@@ -166,7 +166,7 @@ export class ParameterStore {
   }
 
   /** Fills parameters (all of them) as their `init` says: the same numbers for the same seed in every runtime. */
-  initialize(seed: number, which: (parameter: Parameter) => boolean = () => true): void {
+  initialize(seed: number, which: (parameter: Parameter) => boolean = () => true): this {
     this.all.forEach((parameter, index) => {
       if (!which(parameter)) return;
       const data = new Float32Array(parameter.size);
@@ -176,6 +176,7 @@ export class ParameterStore {
       else for (let i = 0; i < data.length; i++) data[i] = init.uniform * (2 * uniform(seed, index, i) - 1);
       parameter.stored.write(data);
     });
+    return this;
   }
 
   /** Makes the parameters trainable: allocates zeroed gradients that `backward()` adds into. */
