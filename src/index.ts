@@ -27,8 +27,19 @@ export {
 export { isUserError, UserError } from "./runtime/errors.ts";
 export { diskFiles, type FileContent, type Files, memoryFiles } from "./runtime/files.ts";
 export type { OpenFile } from "./runtime/open.ts";
-export { backward, checkpoint, full, noGrad, type Shape, scope, Tensor, tensor, zeros } from "./tensor/core.ts";
-export { defineOp, type Op, type OpCall, type OpSpec } from "./tensor/define.ts";
+export {
+  backward,
+  checkpoint,
+  type DType,
+  full,
+  noGrad,
+  type Shape,
+  scope,
+  Tensor,
+  tensor,
+  zeros,
+} from "./tensor/core.ts";
+export { defineOp, type Op, type OpCall, type OpSpec, type ScalarType } from "./tensor/define.ts";
 export {
   type CheckGradientOptions,
   checkGradient,
@@ -40,18 +51,21 @@ export {
 export { type Gate, glu, swiglu } from "./tensor/ops/activation.ts";
 export { type AttentionOptions, attention } from "./tensor/ops/attention.ts";
 export { cast } from "./tensor/ops/cast.ts";
+export { type DropoutKey, dropout } from "./tensor/ops/dropout.ts";
 export { elements, range } from "./tensor/ops/elements.ts";
 export * from "./tensor/ops/elementwise.ts";
 export { embedding, gatherRows } from "./tensor/ops/embedding.ts";
-export { tokenLogProbs } from "./tensor/ops/logprobs.ts";
+export { type LogProbOptions, type TokenLogProbs, tokenLogProbs } from "./tensor/ops/logprobs.ts";
 export { type LinearOptions, linear, type MatmulOptions, matmul } from "./tensor/ops/matmul.ts";
 export { layerNorm, rmsNorm } from "./tensor/ops/norm.ts";
+export { type QkNormOptions, qkNorm } from "./tensor/ops/qk-norm.ts";
 export { mean, sum } from "./tensor/ops/reduce.ts";
 export { type RopeOptions, rope } from "./tensor/ops/rope.ts";
 export { type Segment, segmentSums } from "./tensor/ops/segments.ts";
-export { clone, concat, detach, reshape } from "./tensor/ops/shape.ts";
+export { clone, concat, detach, reshape, slice } from "./tensor/ops/shape.ts";
 export { logSoftmax, softmax } from "./tensor/ops/softmax.ts";
 export { sort } from "./tensor/ops/sort.ts";
+export { type TopTokens, topLogProbs } from "./tensor/ops/top-tokens.ts";
 export { type Packing, packing } from "./tensor/packing.ts";
-export { Parameter, ParameterStore } from "./tensor/params.ts";
-export { QuantizedWeight } from "./tensor/quantized.ts";
+export { type Init, Parameter, ParameterStore } from "./tensor/params.ts";
+export { QuantizedWeight, type Weight } from "./tensor/quantized.ts";

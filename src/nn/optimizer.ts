@@ -40,7 +40,10 @@ export interface OptimizerState {
 export class AdamW {
   /** The GPU's record of the last step: read it with the step's metrics and decode it with `readControl`. */
   readonly control: Tensor;
-  /** Both moments. */
+  /**
+   * Both moments.
+   * @internal
+   */
   readonly resident = new Resident(() => [...this.m, ...this.v]);
   private readonly store: ParameterStore;
   private readonly options: AdamWOptions;

@@ -6,6 +6,7 @@
  */
 import { ERF } from "./elementwise.wgsl.ts";
 
+/** Activation of the gate in `glu`. */
 export type Gate = "silu" | "gelu_tanh" | "gelu" | "relu";
 
 const byUp = "fn byUp(g: F, d: F) -> F { return d * act(g); }";

@@ -15,7 +15,9 @@ import { download, upload } from "../gpu/stream.ts";
 import { f16sToF32, f32ToF16 } from "../runtime/half.ts";
 import { addInto, fill, sumInto } from "./raw.ts";
 
+/** Type of a tensor's elements: f32 and f16 can have gradients, u32 are ids. */
 export type DType = "f32" | "f16" | "u32";
+/** Sizes of a tensor's dimensions, outermost first; [] is a scalar. */
 export type Shape = readonly number[];
 
 /** A pooled buffer shared by a tensor and its aliases. */
@@ -26,17 +28,32 @@ interface Storage {
   readonly pooled: boolean;
 }
 
+/**
+ * An array on the GPU: contiguous, row-major, of f32, f16 or u32. Made by `tensor`, `zeros`, `full` and the ops; dies with
+ * the `scope` that made it unless that returns it.
+ */
 export class Tensor {
   readonly shape: Shape;
   readonly size: number;
   readonly dtype: DType;
+  /** Gradients are wanted: `backward()` computes `grad`, and ops on it are recorded. Default false. */
   requiresGrad = false;
   /** Of leaves that require one, where `backward()` adds the gradient; made by it where there is none, in the scope it runs in. */
   grad: Tensor | null = null;
-  /** Gradient on its way through `backward()`, and how many such slots refer to this tensor. */
+  /**
+   * Gradient on its way through `backward()`.
+   * @internal
+   */
   pendingGrad: Tensor | null = null;
+  /**
+   * How many such slots refer to this tensor.
+   * @internal
+   */
   gradSlots = 0;
-  /** Number of tape entries that need this tensor. */
+  /**
+   * Number of tape entries that need this tensor.
+   * @internal
+   */
   held = 0;
   /** The op that made it, for errors. */
   readonly madeBy: string;
@@ -45,7 +62,7 @@ export class Tensor {
   private readonly window: BufferView;
   private freedBy: string | null = null;
 
-  constructor(shape: Shape, dtype: DType, storage: Storage, madeBy: string, window = storage.view) {
+  private constructor(shape: Shape, dtype: DType, storage: Storage, madeBy: string, window: BufferView) {
     this.shape = shape;
     this.size = shape.reduce((a, b) => a * b, 1);
     this.dtype = dtype;
@@ -55,7 +72,18 @@ export class Tensor {
     if (storage.pooled) adopt(this);
   }
 
-  /** The memory to bind. Throws after the tensor was freed. */
+  /**
+   * A tensor in the storage, or in a part of it.
+   * @internal
+   */
+  static over(shape: Shape, dtype: DType, storage: Storage, madeBy: string, window = storage.view): Tensor {
+    return new Tensor(shape, dtype, storage, madeBy, window);
+  }
+
+  /**
+   * The memory to bind. Throws after the tensor was freed.
+   * @internal
+   */
   get view(): BufferView {
     if (this.freedBy !== null) {
       throw new Error(
@@ -66,6 +94,7 @@ export class Tensor {
     return this.window;
   }
 
+  /** Its memory was given back; using it throws. */
   get freed(): boolean {
     return this.freedBy !== null;
   }
@@ -78,7 +107,10 @@ export class Tensor {
     if (this.storage.owners === 0) release(this.storage.view);
   }
 
-  /** The same memory under another shape of equal size. Not recorded: see `ops/shape.ts` for the differentiable one. */
+  /**
+   * The same memory under another shape of equal size. Not recorded: see `ops/shape.ts` for the differentiable one.
+   * @internal
+   */
   alias(shape: Shape, madeBy: string): Tensor {
     this.storage.owners += 1;
     void this.view; // refuses freed tensors
@@ -131,12 +163,12 @@ export const bytesOf = (dtype: DType): number => (dtype === "f16" ? 2 : 4);
 export function empty(shape: Shape, dtype: DType = "f32", madeBy = "empty"): Tensor {
   const size = shape.reduce((a, b) => a * b, 1);
   const view = acquire(size * bytesOf(dtype), madeBy);
-  return new Tensor(shape, dtype, { view, owners: 1, pooled: true }, madeBy);
+  return Tensor.over(shape, dtype, { view, owners: 1, pooled: true }, madeBy);
 }
 
 /** A tensor over memory that somebody else owns (a parameter store, a KV cache). */
 export function borrow(view: BufferView, shape: Shape, dtype: DType, madeBy: string): Tensor {
-  return new Tensor(shape, dtype, { view, owners: 1, pooled: false }, madeBy);
+  return Tensor.over(shape, dtype, { view, owners: 1, pooled: false }, madeBy);
 }
 
 /** A tensor with the given values. Numbers and Float32Array give f32, Uint32Array gives u32 unless `dtype` says otherwise. */
@@ -167,7 +199,7 @@ export function tensorGroup(parts: readonly { data: Uint32Array; shape?: Shape }
     all.set(data, at / 4);
     const window = subview(storage.view, at, sizes[i]);
     at += sizes[i];
-    return new Tensor(shape, "u32", storage, "tensorGroup", window);
+    return Tensor.over(shape, "u32", storage, "tensorGroup", window);
   });
   upload(storage.view, all);
   return tensors;

@@ -5,6 +5,8 @@ import { UserError } from "../runtime/errors.ts";
 import { empty, record, type Shape, Tensor } from "./core.ts";
 import { WG } from "./raw.ts";
 
+export type { ScalarType };
+
 /** An op: how a kernel computes its output, and how its gradient goes back. */
 export interface OpSpec<P extends string = string> {
   /** Appears in errors and profiles. */

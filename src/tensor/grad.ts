@@ -5,7 +5,7 @@ import { mul } from "./ops/elementwise.ts";
 import { sum } from "./ops/reduce.ts";
 import { reshape } from "./ops/shape.ts";
 
-/** Which arguments of a function a gradient is by: a place from 0, or several. */
+/** Places, counted from 0, of the arguments that a gradient is by: one, or several. */
 export type Wrt = number | readonly number[];
 
 /** One gradient for one argument, a list for several. */

@@ -14,6 +14,7 @@ export interface BlockTable {
   readonly table: Tensor;
 }
 
+/** A batch of sequences laid out row after row, with the tables that attention and positions need; made by `packing()`. */
 export interface Packing {
   /** Token rows N, including rows that belong to no sequence. */
   readonly rows: number;
@@ -26,9 +27,15 @@ export interface Packing {
   readonly pairs: number;
   /** u32 [N]: index of the row inside its sequence, 0 outside of any. */
   readonly positions: Tensor;
-  /** The same on the host, for the gradient of learned positions. */
+  /**
+   * The same on the host, for the gradient of learned positions.
+   * @internal
+   */
   readonly hostPositions: Uint32Array;
-  /** The work list of attention kernels, by block size. Rows outside of any sequence are blocks of empty segments. */
+  /**
+   * The work list of attention kernels, by block size. Rows outside of any sequence are blocks of empty segments.
+   * @internal
+   */
   readonly blocks: Readonly<Record<BlockSize, BlockTable>>;
 }
 

@@ -16,7 +16,7 @@ import { Resident } from "./residency.ts";
 
 const ALIGN = 64; // floats: bindings start at multiples of 256 bytes
 
-/** How a parameter starts: normal with this standard deviation, uniform in plus or minus this bound, or a constant. */
+/** First values of a parameter: normal with this standard deviation, uniform in plus or minus this bound, or a constant. */
 export type Init = { normal: number } | { uniform: number } | { constant: number };
 
 /** A named tensor that is trained. It has no memory until a `ParameterStore` is built from it. */
@@ -52,6 +52,7 @@ export class Parameter {
     throw new Error(`parameter ${this.name || `[${this.shape}]`} has no memory yet: build a ParameterStore`);
   }
 
+  /** @internal */
   attach(stored: Weight): void {
     this.slot = stored;
   }
@@ -90,14 +91,21 @@ const isMatrix = ({ shape }: Parameter): boolean => shape.length === 2 && shape[
  */
 export class ParameterStore {
   readonly label: string;
+  /** @internal */
   readonly chunks: readonly Chunk[];
-  /** Gradients, chunk by chunk; null while the store is frozen. */
+  /**
+   * Gradients, chunk by chunk; null while the store is frozen.
+   * @internal
+   */
   gradients: readonly BufferView[] | null = null;
   readonly format: WeightFormat;
   private readonly all: readonly Parameter[];
   private readonly places: readonly Place[];
   private readonly sizes: readonly Size[];
-  /** Values and gradients; the latter must be zero when they leave the GPU. */
+  /**
+   * Values and gradients; the latter must be zero when they leave the GPU.
+   * @internal
+   */
   readonly resident: Resident;
   /** What `destroy` frees. */
   private readonly buffers: BufferView[] = [];
@@ -156,6 +164,7 @@ export class ParameterStore {
     return weight;
   }
 
+  /** All parameters, those with weight decay first. */
   get parameters(): Parameter[] {
     return [...this.all];
   }
@@ -217,6 +226,7 @@ export class ParameterStore {
     return { chunks, buffers };
   }
 
+  /** Sets all gradients to zero. */
   zeroGrad(): void {
     for (const view of this.gradients ?? []) clear(view);
   }
@@ -228,7 +238,10 @@ export class ParameterStore {
     return values;
   }
 
-  /** Cuts flat host chunks (values, or optimizer moments of the same layout) into named arrays. */
+  /**
+   * Cuts flat host chunks (values, or optimizer moments of the same layout) into named arrays.
+   * @internal
+   */
   split(chunks: readonly Float32Array<ArrayBuffer>[]): Map<string, Float32Array<ArrayBuffer>> {
     return new Map(
       this.places.map(({ parameter: { name, size }, chunk, offset }) => {
@@ -240,6 +253,7 @@ export class ParameterStore {
     );
   }
 
+  /** Frees the memory of values and gradients. */
   destroy(): void {
     const quantized = this.quantized.flatMap((w) => w.buffers);
     destroyBuffers([...this.buffers, ...this.gradientBuffers, ...quantized]);

@@ -12,7 +12,7 @@ import { layouts, packRows, type QuantizedFormat } from "./quantize.ts";
 
 const BLOCK = 1 << 20; // values that are converted at a time
 
-/** What a layer multiplies by or looks up in: a tensor, or a frozen weight in fewer bits. */
+/** A matrix that a layer multiplies by or looks up in: a tensor, or a frozen weight in fewer bits. */
 export type Weight = Tensor | QuantizedWeight;
 
 /** The part of a weight that gradients can reach, for an op's list of inputs: the tensor, or nothing. */
@@ -33,6 +33,7 @@ export class QuantizedWeight {
   readonly name: string;
   /** Values from one row to the next: the row length, padded to whole groups. */
   readonly stride: number;
+  /** @internal */
   readonly memory: Memory;
 
   private constructor(shape: Shape, format: QuantizedFormat, memory: Memory, name: string) {
@@ -56,7 +57,10 @@ export class QuantizedWeight {
     return new QuantizedWeight([rows, cols], format, memory, name);
   }
 
-  /** The buffers to free. */
+  /**
+   * The buffers to free.
+   * @internal
+   */
   get buffers(): BufferView[] {
     const { data, scales } = this.memory;
     return scales ? [data, scales] : [data];

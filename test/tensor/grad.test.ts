@@ -3,6 +3,8 @@ import { beforeAll, describe, expect, it } from "vitest";
 import {
   add,
   backward,
+  caps,
+  cast,
   checkGradient,
   clone,
   concat,
@@ -15,6 +17,7 @@ import {
   reshape,
   scale,
   scope,
+  slice,
   softmax,
   square,
   sub,
@@ -133,7 +136,46 @@ describe("ops that move values", () => {
     const [a, b, c] = [tensor([1, 2, 3, 4], [2, 2]), tensor([5]), tensor([6, 7, 8])];
     expect(await checkGradient((a, b, c) => square(concat([a, b, c])), [a, b, c])).toBeLessThan(1e-3);
     expect(await checkGradient((a) => square(clone(a)), [a])).toBeLessThan(1e-3);
+    expect(await checkGradient((a) => square(slice(a, 1, 2, 1)), [a])).toBeLessThan(1e-3);
     expect(await values(grad((a: Tensor) => sum(mul(a, detach(a))))(a))).toEqual([[1, 2, 3, 4]]);
+  });
+
+  it("cut a part out of any dimension, for any type", async () => {
+    const shape = [3, 5, 7];
+    const x = Float32Array.from({ length: 105 }, (_, i) => i - 50);
+    const cuts = [
+      [0, 1, 3],
+      [1, 0, 4],
+      [1, 4, 5],
+      [2, 2, 7],
+      [2, 0, 7],
+      [2, 3, 3],
+    ];
+    for (const [axis, start, end] of cuts) {
+      const at = (i: number) => [Math.floor(i / 35), Math.floor(i / 7) % 5, i % 7][axis];
+      const inside = (i: number) => at(i) >= start && at(i) < end;
+      const expected = [...x].filter((_, i) => inside(i));
+      const given = tensor(x, shape);
+      const y = slice(given, start, end, axis);
+      expect(y.shape).toEqual(shape.with(axis, end - start));
+      const dx = grad((x: Tensor) => sum(mul(slice(x, start, end, axis), slice(x, start, end, axis))))(given);
+      const half = caps().f16 ? cast(slice(cast(given, "f16"), start, end, axis), "f32") : clone(y);
+      expect(await values(y, half, dx)).toEqual([expected, expected, [...x].map((v, i) => (inside(i) ? 2 * v : 0))]);
+      const ids = slice(
+        tensor(
+          Uint32Array.from(x, (v) => v + 50),
+          shape,
+        ),
+        start,
+        end,
+        axis,
+      );
+      expect([...(await ids.readIds())]).toEqual(expected.map((v) => v + 50));
+      await values(given);
+    }
+    expect(() => slice(zeros([2, 3]), 0, 1, 2)).toThrow("slice: [2,3] has no dimension 2");
+    expect(() => slice(zeros([2, 3]), 1, 4, 1)).toThrow("slice: 1 to 4 of dimension 1 of [2,3]");
+    expect(() => slice(zeros([2, 3]), -1, 1)).toThrow("slice: -1 to 1 of dimension 0 of [2,3]");
   });
 });
 

@@ -13,6 +13,7 @@ import {
 import { empty, record, type Tensor } from "../core.ts";
 import type { BlockSize, Packing } from "../packing.ts";
 
+/** Heads of an attention and what its scores go through. */
 export interface AttentionOptions {
   /** Query heads H. */
   heads: number;
@@ -26,7 +27,10 @@ export interface AttentionOptions {
   softcap?: number | null;
   /** A row sees this many rows, itself included; default null, all before it. */
   window?: number | null;
-  /** Overrides the adapter's kernel variant; for tests and benches. */
+  /**
+   * Overrides the adapter's kernel variant; for tests and benches.
+   * @internal
+   */
   variant?: AttentionSource;
 }
 

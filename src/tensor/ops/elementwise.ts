@@ -12,6 +12,7 @@ import { PER, vectors, WG } from "../raw.ts";
 type Unary = readonly [value: string, gradient: string];
 type Binary = readonly [value: string, gradientA: string, gradientB: string];
 
+/** @internal Unary ops: value and gradient. */
 export const unaryTable = {
   neg: ["-x", "-dy"],
   exp: ["exp(x)", "dy * y"],
@@ -36,6 +37,7 @@ export const unaryTable = {
   clamp: ["select(select(x, V(u.p), x < V(u.p)), V(u.q), x > V(u.q))", "dy * when(x >= V(u.p)) * when(x <= V(u.q))"],
 } as const satisfies Record<string, Unary>;
 
+/** @internal Binary ops: value and both gradients. */
 export const binaryTable = {
   add: ["a + b", "dy", "dy"],
   sub: ["a - b", "dy", "-dy"],
@@ -176,19 +178,29 @@ function broadcastStrides(shape: Shape): number[] {
 }
 
 // Unary ops keep the shape.
+/** -x */
 export const neg = (x: Tensor): Tensor => unary("neg", x);
+/** e to the power of x. */
 export const exp = (x: Tensor): Tensor => unary("exp", x);
+/** Natural logarithm of x; -Infinity at 0. */
 export const log = (x: Tensor): Tensor => unary("log", x);
+/** x * x */
 export const square = (x: Tensor): Tensor => unary("square", x);
+/** Square root of x. */
 export const sqrt = (x: Tensor): Tensor => unary("sqrt", x);
+/** |x|; the gradient is 0 at 0. */
 export const abs = (x: Tensor): Tensor => unary("abs", x);
+/** max(x, 0); the gradient is 0 at 0. */
 export const relu = (x: Tensor): Tensor => unary("relu", x);
+/** 1 / (1 + exp(-x)) */
 export const sigmoid = (x: Tensor): Tensor => unary("sigmoid", x);
 /** log(sigmoid(x)), exact for large |x|. */
 export const logSigmoid = (x: Tensor): Tensor => unary("logSigmoid", x);
 /** log(1 + exp(x)), exact for large |x|. */
 export const softplus = (x: Tensor): Tensor => unary("softplus", x);
+/** Hyperbolic tangent of x. */
 export const tanh = (x: Tensor): Tensor => unary("tanh", x);
+/** x * sigmoid(x), also called swish. */
 export const silu = (x: Tensor): Tensor => unary("silu", x);
 /** GELU with the tanh approximation ("gelu_new"). */
 export const gelu = (x: Tensor): Tensor => unary("gelu", x);
@@ -204,9 +216,15 @@ export const addScalar = (x: Tensor, term: number): Tensor => unary("addScalar",
 export const clamp = (x: Tensor, low: number, high: number): Tensor => unary("clamp", x, low, high);
 
 // Binary ops broadcast as NumPy does, up to four dimensions.
+/** a + b */
 export const add = (a: Tensor, b: Tensor): Tensor => binary("add", a, b);
+/** a - b */
 export const sub = (a: Tensor, b: Tensor): Tensor => binary("sub", a, b);
+/** a * b, element by element. */
 export const mul = (a: Tensor, b: Tensor): Tensor => binary("mul", a, b);
+/** a / b, element by element. */
 export const div = (a: Tensor, b: Tensor): Tensor => binary("div", a, b);
+/** Smaller of a and b, element by element; where they are equal, a has the gradient. */
 export const minimum = (a: Tensor, b: Tensor): Tensor => binary("minimum", a, b);
+/** Larger of a and b, element by element; where they are equal, a has the gradient. */
 export const maximum = (a: Tensor, b: Tensor): Tensor => binary("maximum", a, b);

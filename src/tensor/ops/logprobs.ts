@@ -39,6 +39,7 @@ const backward = rowKernel({
   reduces: false,
 });
 
+/** Shape of the distribution that `tokenLogProbs` takes, and the memory that it may use. */
 export interface LogProbOptions {
   /** Logits are divided by this. Default 1. */
   temperature?: number;
@@ -48,6 +49,7 @@ export interface LogProbOptions {
   budget?: number;
 }
 
+/** Log-probability and entropy per row, both with gradients. */
 export interface TokenLogProbs {
   /** ln p(target) per row, [N]. */
   logProbs: Tensor;

@@ -25,7 +25,7 @@ export interface LoraPart {
   scale: number;
 }
 
-/** What a mask is a function of. The same key gives the same mask, in the backward pass and in every runtime. */
+/** Identity of a dropout mask: one key gives one mask, in the backward pass and in every runtime. */
 export interface DropoutKey {
   seed: number;
   /** Optimizer step, micro-batch of the step, and layer: u32 each. */

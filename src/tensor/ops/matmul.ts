@@ -8,6 +8,7 @@ import { isLarge } from "./row-blocks.ts";
 
 export { type GemmOptions, gemm };
 
+/** Summands that `linear` adds to its product. */
 export interface LinearOptions {
   /** [out], added to every row. */
   bias?: Tensor;
@@ -48,9 +49,11 @@ export function linear(x: Tensor, weight: Weight, { bias, residual }: LinearOpti
   });
 }
 
+/** Operands of `matmul` that are transposed. */
 export interface MatmulOptions {
-  /** Use the transpose of the last two dimensions. At most one of the two. */
+  /** Use the transpose of the last two dimensions of a. At most one of the two. Default false. */
   transA?: boolean;
+  /** The same for b. Default false. */
   transB?: boolean;
 }
 

@@ -24,11 +24,15 @@ const weightGradient = rowKernel({
   reduces: false,
 });
 
+/** Heads that `qkNorm` normalises. */
 export interface QkNormOptions {
+  /** Query heads H. */
   heads: number;
+  /** Key/value heads. */
   kvHeads: number;
   /** D */
   headDim: number;
+  /** Added to the mean square. */
   eps: number;
   /** The weights are stored less 1. Default false. */
   offset?: boolean;

@@ -6,6 +6,7 @@ import { run } from "../../gpu/stream.ts";
 import { ROPE } from "../../shaders/rope.wgsl.ts";
 import { borrow, empty, record, type Tensor } from "../core.ts";
 
+/** Heads whose queries and keys are rotated, and by which angles. */
 export interface RopeOptions {
   heads: number;
   kvHeads: number;
