@@ -277,15 +277,14 @@ async function learn(
     const total = o.maxSteps * epochs * stepsPerEpoch;
     return { parts, first: window * perStep, size: chosen.length, taken, total };
   });
-  const { read, parts, control, rate } = await descend<Lesson, "loss" | "logProbs">(optimizer, steps, {
+  const { read, parts, loss, control, rate } = await descend<Lesson, "logProbs">(optimizer, steps, {
     shares: (parts) => parts.map(() => 1),
     pass: (part) => lessonPass(policy, part, weights.get(part) as Float32Array, o.temperature, rule.loss),
     rate: ({ total, taken }) => rateAt(o, total, taken),
   });
   const terms = read.flatMap((numbers, i) => ratios(numbers, parts[i], rule.loss));
   return {
-    // Each optimizer step's loss is the sum over its passes.
-    loss: read.reduce((sum, { loss }) => sum + loss[0], 0) / steps.length,
+    loss,
     ratio: average(terms.map((t) => t.ratio)),
     ...clipMetrics(terms, rule.loss),
     grad_norm: control.gradNorm,

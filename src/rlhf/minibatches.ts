@@ -83,8 +83,10 @@ export const flat = <E>(experience: readonly E[], pick: (e: E) => ArrayLike<numb
 /** What the optimizer steps on one rollout left to be read. */
 export interface Descent<E, K extends string> {
   /** What each pass left, and the experience that it learned from. */
-  read: Numbers<K>[];
+  read: Numbers<K | "loss">[];
   parts: (readonly E[])[];
+  /** Mean over the optimizer steps of what each went down: its passes' losses by their shares. */
+  loss: number;
   /** What was learned beside. */
   beside: Numbers[];
   control: ControlState;
@@ -101,28 +103,32 @@ export async function descend<E, K extends string>(
   steps: readonly Minibatch<E>[],
   work: {
     shares(parts: readonly (readonly E[])[]): number[];
-    pass(part: readonly E[], share: number): Watched<K>;
+    pass(part: readonly E[], share: number): Watched<K | "loss">;
     rate(step: Minibatch<E>): number;
     beside?(step: Minibatch<E>): Watched[];
     after?(): void;
   },
 ): Promise<Descent<E, K>> {
-  const passes: Watched<K>[] = [];
+  const passes: Watched<K | "loss">[] = [];
+  const counts: number[] = [];
   const beside: Watched[] = [];
   let rate = 0;
   for (const step of steps) {
     const shares = work.shares(step.parts);
+    counts.push(...shares);
     for (const [i, part] of step.parts.entries()) passes.push(scope(() => work.pass(part, shares[i])));
     beside.push(...(work.beside?.(step) ?? []));
     rate = work.rate(step);
     optimizer.step(rate);
     work.after?.();
   }
-  const [{ control }, ...read] = await readEach<string>([watchControl(optimizer), ...passes, ...beside]);
+  const [{ control }, ...all] = await readEach<string>([watchControl(optimizer), ...passes, ...beside]);
+  const read = all.slice(0, passes.length) as Numbers<K | "loss">[];
   return {
-    read: read.slice(0, passes.length) as Numbers<K>[],
+    read,
     parts: steps.flatMap(({ parts }) => parts),
-    beside: read.slice(passes.length),
+    loss: read.reduce((sum, { loss }, i) => sum + counts[i] * loss[0], 0) / steps.length,
+    beside: all.slice(passes.length),
     control: readControl(control, control.length),
     rate,
   };

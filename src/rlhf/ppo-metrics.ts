@@ -12,7 +12,7 @@ interface Learned {
 
 /** What the policy's passes over a rollout did, each with the experience that it learned from. */
 export function policyMetrics(
-  read: readonly Numbers<"loss" | "logProbs" | "entropy">[],
+  read: readonly Numbers<"logProbs" | "entropy">[],
   parts: readonly (readonly Learned[])[],
   { clipRange, clipRangeHigh }: { clipRange: number; clipRangeHigh: number | null },
 ): Record<string, number> {
@@ -34,7 +34,6 @@ export function policyMetrics(
     return average(own);
   });
   return {
-    actor_loss: average(read.map(({ loss }) => loss[0])),
     approx_kl: average(squares),
     // Ratios outside the clip, and those whose loss it bounds: above with positive advantages, below with negative ones.
     clip_fraction: average(ratios.map((r) => Number(over(r) || under(r)))),
@@ -48,7 +47,7 @@ export function policyMetrics(
 
 /** What the critic's passes over a rollout did. */
 export function valueMetrics(
-  read: readonly Numbers<"loss" | "values">[],
+  read: readonly Numbers<"values">[],
   parts: readonly (readonly Learned[])[],
   clipRange: number,
 ): Record<string, number> {
@@ -60,7 +59,7 @@ export function valueMetrics(
       return Number((clipped - returns[t]) ** 2 > (values[t] - returns[t]) ** 2);
     });
   });
-  return { critic_loss: average(read.map(({ loss }) => loss[0])), value_clip_fraction: average(bound) };
+  return { value_clip_fraction: average(bound) };
 }
 
 /** Published name: ours. */

@@ -359,16 +359,21 @@ export async function updatePolicy(
 ): Promise<Record<string, number>> {
   const policy = model as CausalLM;
   const half = ptx.length > 0 && o.ptxCombination === "average" ? 0.5 : 1;
-  const { read, parts, beside, control, rate } = await descend(optimizer, steps, {
-    shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.logProbs.length),
-    pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
-    rate: ({ total, taken }) => rateAt(o, total, taken),
-    beside: ({ first, size }) =>
-      nllPasses(policy, ptx.slice(first, first + size), o.perDeviceTrainBatchSize, o.ptxCoef * half),
-    after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
-  });
+  const { read, parts, loss, beside, control, rate } = await descend<Experience, "logProbs" | "entropy">(
+    optimizer,
+    steps,
+    {
+      shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.logProbs.length),
+      pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
+      rate: ({ total, taken }) => rateAt(o, total, taken),
+      beside: ({ first, size }) =>
+        nllPasses(policy, ptx.slice(first, first + size), o.perDeviceTrainBatchSize, o.ptxCoef * half),
+      after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
+    },
+  );
   const ptxLoss = beside.reduce((total, { loss }) => total + loss[0], 0) / steps.length;
   return {
+    actor_loss: loss,
     ...policyMetrics(read, parts, o),
     // Each optimizer step's supervised loss is the sum over its micro-batches.
     ...(beside.length > 0 && { ptx_loss: ptxLoss }),
@@ -384,12 +389,13 @@ export async function updateValue(
   steps: readonly Minibatch<Experience>[],
   o: PpoSettings,
 ): Promise<Record<string, number>> {
-  const { read, parts, control, rate } = await descend(optimizer, steps, {
+  const { read, parts, loss, control, rate } = await descend<Experience, "values">(optimizer, steps, {
     shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.values.length),
     pass: (part, share) => valuePass(model as ScoreModel, part, share, o),
     rate: ({ total, taken }) => rateAt(shared.ofCritic(o), total, taken),
   });
   return {
+    critic_loss: loss,
     ...valueMetrics(read, parts, o.clipRangeValue),
     critic_grad_norm: control.gradNorm,
     skipped_steps: control.skipped,
