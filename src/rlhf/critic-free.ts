@@ -122,8 +122,8 @@ export interface CriticFreeModels extends AlignmentModels {
 /** What makes a method. */
 export interface Method {
   stage: string;
-  /** Weight of the KL penalty per token in the rewards. */
-  klInReward: number;
+  /** The KL penalty is taken off the rewards of the tokens; else it is part of the loss. */
+  klInReward: boolean;
   /** Scores are clipped to [-clip, clip] before the KL penalty joins them; null does not clip. */
   clipRangeScore: number | null;
   /** One advantage per response, or one per token of it. */
@@ -177,8 +177,9 @@ export async function* trainCriticFree(
   const optimizer = new AdamW(policy.store, adamOf(o));
   const sampler = models.sampler ?? policySampler(policy, tokenizer);
   const inputs = { policy, sampler, reference, rewards: parts, tokenizer, prompts, ...(gold && { gold }) };
-  const state: RolloutState = { klCoef: rule.klInReward, normalizer: freshNormalizer() };
-  const options = { ...o, clipRangeScore: rule.clipRangeScore, tempered: "always" as const };
+  const state: RolloutState = { klCoef: o.beta, normalizer: freshNormalizer() };
+  const klPlacement = rule.klInReward ? ("reward" as const) : ("loss" as const);
+  const options = { ...o, klPlacement, clipRangeScore: rule.clipRangeScore, tempered: "always" as const };
   const order = new PromptOrder(prompts.length, o.seed);
   yield* loop(
     {

@@ -99,7 +99,7 @@ export function trainGrpo(
   const cispo = lossType === "cispo";
   return trainCriticFree(models, data, o, run, {
     stage: "grpo",
-    klInReward: 0,
+    klInReward: false,
     clipRangeScore: null,
     averaging: cispo ? "dapo" : lossType,
     loss: {

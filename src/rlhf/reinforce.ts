@@ -46,7 +46,7 @@ export function trainReinforce(
   const { epsilon, epsilonHigh, gamma } = o;
   return trainCriticFree(models, data, o, run, {
     stage: "reinforce",
-    klInReward: o.beta,
+    klInReward: true,
     clipRangeScore: o.rewardClipRange,
     averaging: "dapo",
     loss: {

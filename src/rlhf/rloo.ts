@@ -58,7 +58,7 @@ export function trainRloo(
   const { numGenerations, epsilon, epsilonHigh } = o;
   return trainCriticFree(models, data, o, run, {
     stage: "rloo",
-    klInReward: o.beta,
+    klInReward: true,
     clipRangeScore: o.rewardClipRange,
     averaging: "grpo",
     loss: {

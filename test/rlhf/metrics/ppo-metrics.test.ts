@@ -14,10 +14,12 @@ import {
   evener,
   eventsOf,
   expectMetrics,
+  grouped,
   languageModel,
+  located,
   longer,
   mean,
-  type Pass,
+  nll,
   predicted,
   prompts,
   Recorder,
@@ -298,30 +300,6 @@ function whitened(all: Numbers, keepMean = false): Numbers {
 /** An average over the tokens of an optimizer step. */
 const averaged = (terms: Numbers, bySequence = false): number =>
   bySequence ? mean(terms.map(mean)) : mean(terms.flat());
-
-/** The passes of each optimizer step. */
-const grouped = <T extends Pass>(passes: readonly T[]): T[][] =>
-  [...new Set(passes.map(({ steps }) => steps))].map((step) => passes.filter(({ steps }) => steps === step));
-
-/** The passes' sequences by their places in the rollout; those that are not in it are supervised ones. */
-function located(passes: readonly Pass[], responses: readonly Response[]) {
-  const places = new Map(responses.map(({ ids }, i) => [ids.join(), i]));
-  const found = passes.map((pass) => ({ ...pass, places: pass.sequences.map((ids) => places.get(ids.join()) ?? -1) }));
-  return {
-    own: found.filter(({ places }) => places[0] >= 0),
-    beside: found.filter(({ places }) => places[0] < 0),
-  };
-}
-
-/** Mean negative log-likelihood of a token. */
-function nll(
-  weights: Parameters<typeof predicted>[0],
-  sequences: readonly { ids: ArrayLike<number>; promptLength: number }[],
-) {
-  return mean(
-    sequences.flatMap(({ ids, promptLength }) => predicted(weights, ids, promptLength).logProbs.map((p) => -p)),
-  );
-}
 
 /** All metrics of all rollouts. */
 function recomputed({ rolled, reference, policy, critic }: Observed, rules: Rules): Record<string, number>[] {

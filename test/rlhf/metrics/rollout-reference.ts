@@ -268,6 +268,27 @@ export class Recorder {
   }
 }
 
+/** The passes of each optimizer step. */
+export const grouped = <T extends Pass>(passes: readonly T[]): T[][] =>
+  [...new Set(passes.map(({ steps }) => steps))].map((step) => passes.filter(({ steps }) => steps === step));
+
+/** The passes' sequences by their places in the rollout; those that are not in it are supervised ones. */
+export function located(passes: readonly Pass[], responses: readonly Response[]) {
+  const places = new Map(responses.map(({ ids }, i) => [ids.join(), i]));
+  const found = passes.map((pass) => ({ ...pass, places: pass.sequences.map((ids) => places.get(ids.join()) ?? -1) }));
+  return {
+    own: found.filter(({ places }) => places[0] >= 0),
+    beside: found.filter(({ places }) => places[0] < 0),
+  };
+}
+
+/** Mean negative log-likelihood of a token. */
+export function nll(weights: Weights, sequences: readonly { ids: ArrayLike<number>; promptLength: number }[]) {
+  return mean(
+    sequences.flatMap(({ ids, promptLength }) => predicted(weights, ids, promptLength).logProbs.map((p) => -p)),
+  );
+}
+
 // Responses.
 
 /** Prompts of different lengths. */
