@@ -64,11 +64,11 @@ function install() {
   }
 }
 
-/** Copies the examples; gives their names. */
+/** Copies the examples, less the configuration that serves one from here; gives their names. */
 function copyExamples() {
   const from = path.join(root, "examples");
   if (!fs.existsSync(from)) return [];
-  const names = fs.readdirSync(from).filter((name) => name.endsWith(".ts"));
+  const names = fs.readdirSync(from).filter((name) => name.endsWith(".ts") && name !== "vite.config.ts");
   for (const name of names) fs.copyFileSync(path.join(from, name), inFolder(name));
   return names;
 }
