@@ -1,5 +1,5 @@
 /** The charts of a run. */
-import { type ChartSpec, type Point, smooth } from "webrlhf/report";
+import { type ChartPoint, type ChartSpec, smooth } from "webrlhf/report";
 import type { Knobs } from "./protocol.ts";
 import { curve, gain, type View } from "./view.ts";
 import { algorithmName } from "./words.ts";
@@ -42,8 +42,8 @@ export function chartSpecs(view: View, knobs: Knobs): Record<ChartId, ChartSpec>
   };
 }
 
-const gains = (view: View, name: "reward" | "gold"): Point[] =>
-  curve(view.policy, name).flatMap(([x, y]): Point[] => {
+const gains = (view: View, name: "reward" | "gold"): ChartPoint[] =>
+  curve(view.policy, name).flatMap(([x, y]): ChartPoint[] => {
     const scaled = gain(view, name, y);
     return scaled === null ? [] : [[x, scaled]];
   });

@@ -1,5 +1,5 @@
 /** What the page knows of a run: a fold over the worker's replies. */
-import type { Point } from "webrlhf/report";
+import type { ChartPoint } from "webrlhf/report";
 import type { Sample } from "webrlhf/rlhf";
 import type { DeviceInfo, Phase, Reply, Stage } from "./protocol.ts";
 
@@ -98,8 +98,8 @@ function applyEvent(view: View, { stage, event }: Extract<Reply, { type: "event"
 }
 
 /** One metric over the steps. */
-export const curve = (rows: readonly Row[], name: string): Point[] =>
-  rows.flatMap(({ step, metrics }): Point[] => (Number.isFinite(metrics[name]) ? [[step, metrics[name]]] : []));
+export const curve = (rows: readonly Row[], name: string): ChartPoint[] =>
+  rows.flatMap(({ step, metrics }): ChartPoint[] => (Number.isFinite(metrics[name]) ? [[step, metrics[name]]] : []));
 
 /**
  * Puts the learned and the true reward, which have different units, on one axis: standard deviations of the responses

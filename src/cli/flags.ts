@@ -8,9 +8,9 @@ import {
   inFile,
   onCommandLine,
   type Setting,
-  type Source,
+  type SettingsSource,
+  type SettingsTable,
   snakeCase,
-  type Table,
 } from "../settings/index.ts";
 import type { Context, Verb } from "./verb.ts";
 
@@ -85,7 +85,7 @@ function flagOf(name: string, setting: Setting): Flag {
 }
 
 /** The values that were given as flags, by the names that were written. */
-function given(command: Command, table: Table): Record<string, unknown> {
+function given(command: Command, table: SettingsTable): Record<string, unknown> {
   const values: Record<string, unknown> = {};
   const parsed = command.opts<Record<string, unknown>>();
   for (const [key, { aka = [] }] of Object.entries(table)) {
@@ -109,7 +109,7 @@ export function commandOf(verb: Verb, makeContext: () => Context): Command {
   if (verb.examples.length > 0)
     command.addHelpText("after", `\nExamples:\n${verb.examples.map((e) => `  ${e}`).join("\n")}`);
   command.action(async (...args: unknown[]) => {
-    const sources: Source[] = [];
+    const sources: SettingsSource[] = [];
     const config = command.opts<{ config?: string }>().config;
     if (config !== undefined) {
       const { values, lines } = await readYaml(config);

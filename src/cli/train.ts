@@ -3,7 +3,7 @@ import { type Method, openRun } from "../open/index.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import { logging } from "../rlhf/settings.ts";
 import { diskFiles } from "../runtime/files.ts";
-import { settings, type Table } from "../settings/index.ts";
+import { type SettingsTable, settings } from "../settings/index.ts";
 import { openGpu } from "./gpu.ts";
 import { lockFolder } from "./lock.ts";
 import { RunLog, type StateSettings } from "./logs.ts";
@@ -22,19 +22,22 @@ const runSettings = {
 };
 
 /** Additions of a verb to its method: settings of the program's own, and files that it writes as events come. */
-export interface TrainingExtras<T extends Table> {
+export interface TrainingExtras<T extends SettingsTable> {
   settings: T;
   also(events: AsyncGenerator<TrainEvent>, values: Record<string, unknown>): AsyncGenerator<TrainEvent>;
 }
 
 /** The verb that starts a method by names. */
-export function trainingVerb<T extends Table = Record<never, never>>(method: Method, extras?: TrainingExtras<T>): Verb {
+export function trainingVerb<T extends SettingsTable = Record<never, never>>(
+  method: Method,
+  extras?: TrainingExtras<T>,
+): Verb {
   const table = { ...method.settings.table, ...extras?.settings, ...runSettings };
   return defineVerb({
     name: method.name,
     summary: method.summary,
     examples: method.examples,
-    settings: settings(method.name, table as Table, (o) => void method.settings.pick(o)),
+    settings: settings(method.name, table as SettingsTable, (o) => void method.settings.pick(o)),
     async run(values, context) {
       const o = values as Record<string, unknown> & { outputDir: string; resume: boolean; saveTotalLimit: number };
       const files = await diskFiles();

@@ -1,5 +1,5 @@
 /** What a command of the program is. */
-import type { Resolved, Settings, Table } from "../settings/index.ts";
+import type { ResolvedSettings, Settings, SettingsTable } from "../settings/index.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** The program around a verb that runs. */
@@ -14,7 +14,7 @@ export interface Context {
 }
 
 /** A command of the program, as `defineVerb` takes it. */
-export interface TypedVerb<T extends Table> {
+export interface TypedVerb<T extends SettingsTable> {
   readonly name: string;
   readonly summary: string;
   readonly settings: Settings<T>;
@@ -24,14 +24,14 @@ export interface TypedVerb<T extends Table> {
   /** What the first Ctrl-C says; null says nothing. Default: that a checkpoint is written. */
   readonly interruptNote?: string | null;
   /** Does the work; resolves when everything is on disk. Rejects with an Interrupted when the signal stopped it. */
-  run(values: Resolved<T>, context: Context): Promise<void>;
+  run(values: ResolvedSettings<T>, context: Context): Promise<void>;
 }
 
 /** One command of the program. Its `run` takes what its own `settings` resolved. */
-export type Verb = Omit<TypedVerb<Table>, "run"> & { run(values: object, context: Context): Promise<void> };
+export type Verb = Omit<TypedVerb<SettingsTable>, "run"> & { run(values: object, context: Context): Promise<void> };
 
 /** Types a verb's `run` by its own settings; whoever calls it has resolved the values by them. */
-export const defineVerb = <T extends Table>(verb: TypedVerb<T>): Verb => verb as unknown as Verb;
+export const defineVerb = <T extends SettingsTable>(verb: TypedVerb<T>): Verb => verb as unknown as Verb;
 
 /** The work was stopped by Ctrl-C after its state was saved; exit code 130. */
 export class Interrupted extends Error {

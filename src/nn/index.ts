@@ -9,7 +9,7 @@ export type { DtypeName } from "../io/model-files.ts";
 export type { ControlState } from "../tensor/ops/adamw.ts";
 export type { TopTokens } from "../tensor/ops/top-tokens.ts";
 export { type QuantizedFormat, quantizedFormats, type WeightFormat } from "../tensor/quantize.ts";
-export { type DropoutScope, withDropout } from "./ambient.ts";
+export { type DropoutScope, type DropoutStep, withDropout } from "./ambient.ts";
 export type { KvCache } from "./cache.ts";
 export type { Activation, DecoderConfig, DecoderShape, RopeScaling } from "./config.ts";
 export { type Converted, type ConvertOptions, convertModel } from "./convert.ts";
@@ -54,3 +54,4 @@ export {
   type Scoring,
 } from "./scoring.ts";
 export type { TextTokenizer } from "./text-tokenizer.ts";
+export type { SelfSavingModel } from "./trained.ts";

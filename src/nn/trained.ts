@@ -6,8 +6,8 @@ import { Model } from "./models.ts";
 import { adapterFiles, restoreAdapter } from "./peft.ts";
 import { loadWeights, modelFiles, type SaveOptions } from "./pretrained.ts";
 
-/** Something trained that is no language model or scorer, and knows its own files. */
-export interface SelfKept {
+/** A trained model that is no language model or scorer, and writes and reads its own files. */
+export interface SelfSavingModel {
   readonly store: ParameterStore;
   files(): Promise<Record<string, FileContent>>;
   /** Overwrites it with what `files` gave. */
@@ -16,7 +16,7 @@ export interface SelfKept {
 
 /** The model's folder, or its adapter's. Adapters are always stored as f32. */
 export async function trainedFiles(
-  model: Model | SelfKept,
+  model: Model | SelfSavingModel,
   options?: SaveOptions,
 ): Promise<Record<string, FileContent>> {
   if (!(model instanceof Model)) return model.files();
@@ -24,7 +24,7 @@ export async function trainedFiles(
 }
 
 /** Overwrites a model with what `trainedFiles` saved of it. */
-export async function restoreTrained(model: Model | SelfKept, files: Files, folder: string): Promise<void> {
+export async function restoreTrained(model: Model | SelfSavingModel, files: Files, folder: string): Promise<void> {
   if (!(model instanceof Model)) return model.restore(files, folder);
   if (model.adapter) return restoreAdapter(model, files, folder);
   const weights = await openWeights(files, folder);

@@ -3,7 +3,7 @@ import type { TrainEvent } from "../rlhf/events.ts";
 import type { RunOptions } from "../rlhf/loop.ts";
 import type { Sampler } from "../rlhf/sampler.ts";
 import type { FileContent } from "../runtime/files.ts";
-import { type Resolved, type Settings, settings, type Table } from "../settings/index.ts";
+import { type ResolvedSettings, type Settings, type SettingsTable, settings } from "../settings/index.ts";
 import { ModelOpener } from "./opener.ts";
 import type { Surroundings } from "./surroundings.ts";
 
@@ -26,7 +26,7 @@ export interface OpenedRun {
 }
 
 /** A training method, as `defineMethod` takes it. */
-export interface TypedMethod<T extends Table> {
+export interface TypedMethod<T extends SettingsTable> {
   /** The method's name, which is the verb's: "ppo". */
   name: string;
   /** One line for lists of methods. */
@@ -36,11 +36,11 @@ export interface TypedMethod<T extends Table> {
   /** Command lines to begin with. */
   examples: readonly string[];
   /** Opens models and data; what the opener opened is freed when the run is closed. */
-  open(o: Resolved<T>, opener: ModelOpener, around: RunSurroundings): Promise<OpenedRun>;
+  open(o: ResolvedSettings<T>, opener: ModelOpener, around: RunSurroundings): Promise<OpenedRun>;
 }
 
 /** A training method that anybody can start by names. */
-export interface Method extends Omit<TypedMethod<Table>, "open"> {
+export interface Method extends Omit<TypedMethod<SettingsTable>, "open"> {
   open(o: object, opener: ModelOpener, around: RunSurroundings): Promise<OpenedRun>;
 }
 
@@ -49,11 +49,11 @@ export interface Method extends Omit<TypedMethod<Table>, "open"> {
  * @param names settings that name models and data; they come first in `--help`
  * @param trainer the trainer's own record, whose checks hold here, too
  */
-export function defineMethod<N extends Table, T extends Table>(
+export function defineMethod<N extends SettingsTable, T extends SettingsTable>(
   trainer: Settings<T>,
   names: N,
   method: Omit<TypedMethod<N & T>, "settings" | "name"> & { name?: string },
-  check?: (o: Resolved<N & T>, spell: (key: string) => string) => void,
+  check?: (o: ResolvedSettings<N & T>, spell: (key: string) => string) => void,
 ): Method {
   const { name = trainer.title } = method;
   const table = { ...names, ...trainer.table } as N & T;

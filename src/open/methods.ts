@@ -28,7 +28,7 @@ import * as shared from "../rlhf/settings.ts";
 import { sft, trainSft } from "../rlhf/sft.ts";
 import { UserError } from "../runtime/errors.ts";
 import { basename } from "../runtime/paths.ts";
-import { group, type Resolved, type Settings, spelled, type Table } from "../settings/index.ts";
+import { group, type ResolvedSettings, type Settings, type SettingsTable, spelled } from "../settings/index.ts";
 import { openDataset } from "./datasets.ts";
 import { openJudge } from "./judge.ts";
 import { defineMethod, type Method, type RunSurroundings } from "./method.ts";
@@ -47,21 +47,21 @@ const { data, model } = shared;
 type Opened<M> = M & { tokenizer: Tokenizer };
 
 /** A method whose trainer takes models, the dataset that `datasetName` names, and its settings. */
-function onDataset<N extends Table & typeof named.datasetSettings, T extends Table, M>(
+function onDataset<N extends SettingsTable & typeof named.datasetSettings, T extends SettingsTable, M>(
   record: Settings<T>,
   names: N,
   words: { summary: string; examples: readonly string[] },
-  models: (o: Resolved<N & T>, opener: ModelOpener, around: RunSurroundings) => Promise<Opened<M>>,
-  train: (models: Opened<M>, data: Dataset, o: Resolved<T>, run?: RunOptions) => AsyncGenerator<TrainEvent>,
+  models: (o: ResolvedSettings<N & T>, opener: ModelOpener, around: RunSurroundings) => Promise<Opened<M>>,
+  train: (models: Opened<M>, data: Dataset, o: ResolvedSettings<T>, run?: RunOptions) => AsyncGenerator<TrainEvent>,
   more: {
-    check?: (o: Resolved<N & T>, spell: (key: string) => string) => void;
+    check?: (o: ResolvedSettings<N & T>, spell: (key: string) => string) => void;
     /** What the dataset is opened with besides the settings. */
-    dataset?: (o: Resolved<N & T>, models: Opened<M>) => DatasetOptions;
+    dataset?: (o: ResolvedSettings<N & T>, models: Opened<M>) => DatasetOptions;
     /** Files beside the model, besides the tokenizer's. */
     besides?: (models: Opened<M>) => Record<string, string>;
   } = {},
 ): Method {
-  const open = async (o: Resolved<N & T>, opener: ModelOpener, around: RunSurroundings) => {
+  const open = async (o: ResolvedSettings<N & T>, opener: ModelOpener, around: RunSurroundings) => {
     const opened = await models(o, opener, around);
     const settings = o as unknown as { datasetName: string };
     const dataset = openDataset(settings.datasetName, { ...settings, ...more.dataset?.(o, opened), ...around });
@@ -107,7 +107,7 @@ const sftMethod = onDataset(
 
 /** A fresh model of the shape that the settings describe. */
 async function fromScratch(
-  o: Resolved<typeof sftNames> & { seed: number },
+  o: ResolvedSettings<typeof sftNames> & { seed: number },
   opener: ModelOpener,
   { outputDir = "model" }: RunSurroundings,
 ) {
@@ -387,7 +387,7 @@ const groupNames = {
 
 /** What methods without a critic open: without a KL penalty no second copy of the weights, unless it costs nothing. */
 async function openGroup(
-  o: Resolved<typeof groupNames> & { beta: number },
+  o: ResolvedSettings<typeof groupNames> & { beta: number },
   opener: ModelOpener,
   { sampler }: RunSurroundings,
 ) {
@@ -471,7 +471,7 @@ const raftMethod = onDataset(
 
 /** A sampler on the server that the settings name, or undefined. */
 async function samplerOn(
-  o: Resolved<typeof named.serverSettings>,
+  o: ResolvedSettings<typeof named.serverSettings>,
   around: RunSurroundings,
   { policy, tokenizer }: { policy: CausalLM; tokenizer: Tokenizer },
   iterations: number,

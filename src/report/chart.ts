@@ -16,11 +16,13 @@ import {
 } from "d3-shape";
 import { escapeXml, showNumber } from "./text.ts";
 
-export type Point = readonly [x: number, y: number];
+/** A point of a series; where a number is not finite it is not drawn. */
+export type ChartPoint = readonly [x: number, y: number];
 
-export interface Series {
+/** A named line or cloud of points in a chart. */
+export interface ChartSeries {
   readonly name: string;
-  readonly points: readonly Point[];
+  readonly points: readonly ChartPoint[];
   /**
    * Place in the list of looks, 36 in all; default: the series' place in the chart. Give it to keep a look across charts.
    * Looks that are 6 apart have one colour and differ in dash and marker.
@@ -34,13 +36,14 @@ export interface Series {
   readonly scatter?: boolean;
 }
 
+/** A line chart: its words, its series, its size. */
 export interface ChartSpec {
   /** Unique in the page; letters, digits, hyphens. */
   readonly id: string;
   readonly title: string;
   readonly xLabel: string;
   readonly yLabel: string;
-  readonly series: readonly Series[];
+  readonly series: readonly ChartSeries[];
   /** Horizontal dashed lines with a name, e.g. a ceiling. */
   readonly references?: readonly { readonly name: string; readonly y: number }[];
   /** In words, for those who cannot see it; default: first, best and last value of each series. */
@@ -85,6 +88,7 @@ const partOf = <T>(parts: readonly T[], look: number): T =>
 
 const colour = (look: number) => `var(--chart-${look % light.length},${light[look % light.length]})`;
 
+/** The chart as SVG text, an `<svg>` element to put into a page that has `chartStyle`. */
 export function lineChart(spec: ChartSpec): string {
   const { width = 640, height = 320 } = spec;
   const series = spec.series.map((s, i) => ({
@@ -130,7 +134,7 @@ export function describe(spec: Pick<ChartSpec, "series" | "xLabel" | "references
     .map(({ name, points }) => {
       const real = points.filter(([, y]) => Number.isFinite(y));
       if (real.length === 0) return `${name}: no data.`;
-      const at = ([px, py]: Point) => `${showNumber(py)} at ${spec.xLabel} ${showNumber(px)}`;
+      const at = ([px, py]: ChartPoint) => `${showNumber(py)} at ${spec.xLabel} ${showNumber(px)}`;
       if (real.length === 1) return `${name}: ${at(real[0])}.`;
       const high = real.reduce((best, point) => (point[1] > best[1] ? point : best));
       const low = real.reduce((best, point) => (point[1] < best[1] ? point : best));
@@ -149,7 +153,7 @@ interface Box {
   readonly top: number;
   readonly bottom: number;
 }
-type Drawn = Series & { readonly look: number };
+type Drawn = ChartSeries & { readonly look: number };
 
 function axes(spec: ChartSpec, x: Scale, y: Scale, box: Box): string {
   const parts: string[] = [];
@@ -196,7 +200,7 @@ function referenceLine(
 
 function drawSeries(s: Drawn, x: Scale, y: Scale): string {
   const stroke = colour(s.look);
-  const path = line<Point>()
+  const path = line<ChartPoint>()
     .x((p) => round(x(p[0])))
     .y((p) => round(y(p[1])))(s.points);
   if (s.faint) return `<path d="${path ?? ""}" fill="none" stroke="${stroke}" stroke-opacity=".3"/>`;
@@ -271,7 +275,7 @@ export function thin<T>(items: readonly T[], count: number): T[] {
 }
 
 /** Exponential moving average with the given half-life in points, without the bias of the first ones. */
-export function smooth(points: readonly Point[], halfLife: number): Point[] {
+export function smooth(points: readonly ChartPoint[], halfLife: number): ChartPoint[] {
   const decay = 0.5 ** (1 / Math.max(1e-9, halfLife));
   let sum = 0;
   let weight = 0;

@@ -1,4 +1,13 @@
 /** Charts, tables and reports of runs, as SVG and HTML texts. */
-export { type ChartSpec, chartStyle, describe, lineChart, type Point, type Series, smooth, thin } from "./chart.ts";
-export { type Column, figure, table } from "./table.ts";
+export {
+  type ChartPoint,
+  type ChartSeries,
+  type ChartSpec,
+  chartStyle,
+  describe,
+  lineChart,
+  smooth,
+  thin,
+} from "./chart.ts";
+export { figure, type TableColumn, table } from "./table.ts";
 export { escapeXml, showNumber } from "./text.ts";

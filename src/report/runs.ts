@@ -1,5 +1,5 @@
 /** The curves of training runs. */
-import { type ChartSpec, type Point, type Series, smooth } from "./chart.ts";
+import { type ChartPoint, type ChartSeries, type ChartSpec, smooth } from "./chart.ts";
 import {
   curve,
   type Metrics,
@@ -49,7 +49,8 @@ function alignmentCharts(run: RunData, data: ReportData): ChartSpec[] {
   const xLabel = run.verb === "raft" ? "iteration" : "step";
   const both: ChartSpec[] = [];
   if (yardstick && has("gold")) {
-    const scaled = (name: "reward" | "gold") => curve(run.steps, name).map(([x, y]): Point => [x, yardstick[name](y)]);
+    const scaled = (name: "reward" | "gold") =>
+      curve(run.steps, name).map(([x, y]): ChartPoint => [x, yardstick[name](y)]);
     const series = [...named("reward model", scaled("reward"), 0), ...named("truth", scaled("gold"), 1)];
     both.push({
       id: id("reward"),
@@ -194,12 +195,12 @@ const labels: Partial<Record<Quantity, string>> = {
   rejectedReward: "rejected",
 };
 
-function quantities(run: RunData, names: readonly Quantity[]): Series[] {
+function quantities(run: RunData, names: readonly Quantity[]): ChartSeries[] {
   return names.flatMap((name, i) => named(labels[name] ?? name, curve(run.steps, name), i));
 }
 
 /** Long noisy curves are smoothed, with the raw values pale behind. */
-function named(name: string, points: readonly Point[], look: number): Series[] {
+function named(name: string, points: readonly ChartPoint[], look: number): ChartSeries[] {
   if (points.length === 0) return [];
   if (points.length < 40) return [{ name, points, look }];
   return [
@@ -208,7 +209,7 @@ function named(name: string, points: readonly Point[], look: number): Series[] {
   ];
 }
 
-export const smoothed = (points: readonly Point[]): readonly Point[] =>
+export const smoothed = (points: readonly ChartPoint[]): readonly ChartPoint[] =>
   points.length < 40 ? points : smooth(points, points.length / 40);
 
 interface AlignmentPoint {

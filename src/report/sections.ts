@@ -1,5 +1,5 @@
 /** The parts of the report, each data -> HTML; an empty string where there is nothing to show. */
-import type { ChartSpec, Point, Series } from "./chart.ts";
+import type { ChartPoint, ChartSeries, ChartSpec } from "./chart.ts";
 import type { PolicyResult, ReportData } from "./data.ts";
 import { alignmentPoints, smoothed, yardstickOf } from "./runs.ts";
 import { figure, table } from "./table.ts";
@@ -65,7 +65,7 @@ export function comparison({ policies }: ReportData): string {
 /** Proxy and gold against the square root of the KL, as in Gao et al. 2023. */
 export function overoptimisation(data: ReportData): string {
   const yardstick = yardstickOf(data.policies);
-  const series: Series[] = [];
+  const series: ChartSeries[] = [];
   let look = 0;
   for (const run of data.runs) {
     const points = alignmentPoints(run);
@@ -73,7 +73,7 @@ export function overoptimisation(data: ReportData): string {
     const scale = yardstick ?? { reward: (x: number) => x, gold: (x: number) => x };
     const x = points.map((p) => Math.sqrt(Math.max(0, p.kl)));
     const path = (values: (number | null)[]) =>
-      smoothed(x.map((px, i): Point => [px, values[i] ?? Number.NaN]).sort((a, b) => a[0] - b[0]));
+      smoothed(x.map((px, i): ChartPoint => [px, values[i] ?? Number.NaN]).sort((a, b) => a[0] - b[0]));
     const scaled = (name: "reward" | "gold") =>
       path(points.map((p) => (p[name] === null ? null : scale[name](p[name]))));
     // A run keeps its colour; the stand-in is dashed, the truth solid.

@@ -1,7 +1,8 @@
 import { type ChartSpec, lineChart, thin } from "./chart.ts";
 import { escapeXml, showNumber } from "./text.ts";
 
-export interface Column<R> {
+/** A column of a table: its heading, and each row's value, where null shows as missing. */
+export interface TableColumn<R> {
   readonly title: string;
   readonly value: (row: R) => string | number | null;
   /** Significant digits of numbers. */
@@ -9,8 +10,8 @@ export interface Column<R> {
 }
 
 /** An HTML table whose first column names the rows. `best` marks one row. */
-export function table<R>(columns: readonly Column<R>[], rows: readonly R[], best?: R): string {
-  const shown = (column: Column<R>, row: R) => {
+export function table<R>(columns: readonly TableColumn<R>[], rows: readonly R[], best?: R): string {
+  const shown = (column: TableColumn<R>, row: R) => {
     const value = column.value(row);
     return escapeXml(typeof value === "string" ? value : showNumber(value, column.digits));
   };
@@ -37,14 +38,14 @@ export function figure(spec: ChartSpec): string {
   let data: string;
   if (sameX && series.length > 0) {
     const indices = series[0].points.map((_, i) => i);
-    const columns: Column<number>[] = [
+    const columns: TableColumn<number>[] = [
       { title: spec.xLabel, value: (i) => series[0].points[i][0], digits: 5 },
       ...series.map((s) => ({ title: s.name, value: (i: number) => s.points[i][1], digits: 4 })),
     ];
     data = table(columns, thin(indices, maxRows)) + note(indices.length);
   } else {
     const rows = series.flatMap((s) => s.points.map(([x, y]) => ({ name: s.name, x, y })));
-    const columns: Column<(typeof rows)[number]>[] = [
+    const columns: TableColumn<(typeof rows)[number]>[] = [
       { title: "series", value: (row) => row.name },
       { title: spec.xLabel, value: (row) => row.x, digits: 5 },
       { title: spec.yLabel, value: (row) => row.y, digits: 4 },

@@ -6,7 +6,10 @@ import type { Rollout } from "./rollout.ts";
 import type { Response } from "./sampler.ts";
 import { average, gae, moments, standardDeviation, whiten } from "./stats.ts";
 
-/** What a group's rewards are divided by, after its mean is taken off. */
+/**
+ * The divisor of a group's rewards after its mean is taken off: the standard deviation of the group or of the whole batch,
+ * or nothing.
+ */
 export type ScaleRewards = "group" | "batch" | "none";
 
 /** How the terms of the tokens become one loss, by TRL's names. */

@@ -8,18 +8,18 @@ import { openSafetensors } from "../io/safetensors.ts";
 import { streamSafetensors, type TensorToWrite } from "../io/safetensors-write.ts";
 import type { Model } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
-import { restoreTrained, type SelfKept, trainedFiles } from "../nn/trained.ts";
+import { restoreTrained, type SelfSavingModel, trainedFiles } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type FileContent, type Files, isPartial, parseJson, readNeeded } from "../runtime/files.ts";
 
 /** A model in training. */
 export interface Trainee {
-  model: Model | SelfKept;
+  model: Model | SelfSavingModel;
   optimizer: AdamW;
 }
 
 /** A model that changes along with those in training; or one of these. */
-export type Kept = Trainee | { model: Model | SelfKept; optimizer?: undefined };
+export type CheckpointedModel = Trainee | { model: Model | SelfSavingModel; optimizer?: undefined };
 
 /** Where a run keeps its checkpoints. */
 export interface RunFolder {
@@ -40,7 +40,7 @@ const PATTERN = /^checkpoint-(\d+)$/;
 export async function saveCheckpoint(
   run: RunFolder,
   step: number,
-  trainees: Record<string, Kept>,
+  trainees: Record<string, CheckpointedModel>,
   state: Record<string, unknown>,
 ): Promise<string> {
   const folder: Record<string, FileContent> = {};
@@ -89,7 +89,7 @@ export async function checkpointSteps(files: Files, path: string): Promise<numbe
 export async function begin(
   run: RunFolder | undefined,
   resume: boolean | undefined,
-  trainees: Record<string, Kept>,
+  trainees: Record<string, CheckpointedModel>,
 ): Promise<{ step: number; state: Record<string, unknown> } | null> {
   if (!run) return null;
   if (resume) return restoreCheckpoint(run, trainees);
@@ -123,7 +123,7 @@ export async function removePartial(files: Files, folders: readonly string[]): P
  */
 export async function restoreCheckpoint(
   run: RunFolder,
-  trainees: Record<string, Kept>,
+  trainees: Record<string, CheckpointedModel>,
 ): Promise<{ step: number; state: Record<string, unknown> } | null> {
   await removeLeftovers(run, Object.keys(trainees).filter(Boolean));
   const step = (await checkpointSteps(run.files, run.path)).at(-1);
@@ -142,7 +142,7 @@ export async function restoreCheckpoint(
   return { step, state: info.state as Record<string, unknown> };
 }
 
-async function restoreMoments(files: Files, path: string, trainees: Record<string, Kept>): Promise<void> {
+async function restoreMoments(files: Files, path: string, trainees: Record<string, CheckpointedModel>): Promise<void> {
   const file = await files.open(path);
   if (!file) throw new UserError(`${path} is missing: the checkpoint is not whole; delete its folder`);
   try {
@@ -159,7 +159,7 @@ async function restoreMoments(files: Files, path: string, trainees: Record<strin
 }
 
 /** Saves the finished models beside the checkpoints: "" into the output folder itself, others into subfolders. */
-export async function saveModels(run: RunFolder, models: Record<string, Model | SelfKept>): Promise<void> {
+export async function saveModels(run: RunFolder, models: Record<string, Model | SelfSavingModel>): Promise<void> {
   for (const [name, model] of Object.entries(models)) {
     const folder = name ? `${run.path}/${name}` : run.path;
     const written = { ...(await trainedFiles(model)), ...run.besides };

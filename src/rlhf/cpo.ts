@@ -2,7 +2,7 @@
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type Input, settings } from "../settings/index.ts";
+import { type SettingsInput, settings } from "../settings/index.ts";
 import { noGrad, type Tensor } from "../tensor/core.ts";
 import { add, addScalar, relu, scale, square, sub } from "../tensor/ops/elementwise.ts";
 import { mean } from "../tensor/ops/reduce.ts";
@@ -11,12 +11,12 @@ import type { TrainEvent } from "./events.ts";
 import { trainOnExamples } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
 import { smoothed } from "./losses/preference.ts";
-import { type PairData, type PairObjective, pairCuts, pairRecipe, pairsOf } from "./pair-trainer.ts";
+import { type PairData, type PairObjective, pairCuts, pairMethod, pairsOf } from "./pair-trainer.ts";
 import { answerSums } from "./pairs.ts";
 import { preference } from "./reference.ts";
 import { positive } from "./settings.ts";
 
-/** What CPO's loss may be. */
+/** Names of CPO's losses, for `lossType`. */
 export const cpoLossNames = ["sigmoid", "hinge", "ipo", "simpo"] as const;
 
 /** CPO's settings, by TRL's names. */
@@ -43,7 +43,7 @@ export const cpo = settings(
 /** CPO's settings, resolved. */
 export type CpoSettings = ReturnType<typeof cpo>;
 
-/** What CPO's loss depends on. */
+/** Settings of CPO's loss. */
 export type CpoLossOptions = Pick<CpoSettings, "lossType" | "beta" | "labelSmoothing" | "simpoGamma">;
 
 /** ipo and simpo count an answer's mean log-probability per token, the others the sum. */
@@ -66,16 +66,16 @@ export function cpoLoss(chosen: Tensor, rejected: Tensor, o: CpoLossOptions): Te
 export async function* trainCpo(
   models: { policy: CausalLM; tokenizer?: TextTokenizer },
   data: PairData,
-  chosen: Input<typeof cpo.table> = {},
+  chosen: SettingsInput<typeof cpo.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = cpo(chosen);
   const { policy } = models;
-  const recipe = { stage: "cpo", ...pairRecipe(policy, o, cpoObjective(o)) };
-  yield* trainOnExamples(policy, await pairsOf(data, models, o), o, recipe, run);
+  const method = { stage: "cpo", ...pairMethod(policy, o, cpoObjective(o)) };
+  yield* trainOnExamples(policy, await pairsOf(data, models, o), o, method, run);
 }
 
-/** What CPO and SimPO make of a batch of pairs. */
+/** The objective of CPO and SimPO: a loss of a batch of pairs that needs no reference. */
 export function cpoObjective(o: CpoLossOptions & Pick<CpoSettings, "cpoAlpha">): PairObjective {
   const { cpoAlpha, beta } = o;
   return {

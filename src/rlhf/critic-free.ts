@@ -6,7 +6,7 @@ import type { CausalLM } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { permutation } from "../runtime/rng.ts";
-import { group, type Later, type Resolved } from "../settings/index.ts";
+import { type DerivedDefault, group, type ResolvedSettings } from "../settings/index.ts";
 import { backward } from "../tensor/core.ts";
 import { averagingWeights, type LossAveraging, withoutSpread } from "./advantages.ts";
 import { pack, predictions } from "./batch.ts";
@@ -23,7 +23,7 @@ import { type PromptData, policySampler, promptsOf, type Response, tokenizerOf }
 import * as shared from "./settings.ts";
 import { average, freshNormalizer, standardDeviation } from "./stats.ts";
 import { adamOf, rateAt } from "./training.ts";
-import { type Numbers, watch } from "./watch.ts";
+import { type WatchedNumbers, watch } from "./watch.ts";
 
 const { positive, rollout } = shared;
 /** Heading of the settings of these methods. */
@@ -45,7 +45,7 @@ export const rolloutSize = {
 export const criticFreeSettings = (
   numGenerations: number,
   beta: number,
-  betas: { beta1?: number | Later<number>; beta2?: number | Later<number> } = {},
+  betas: { beta1?: number | DerivedDefault<number>; beta2?: number | DerivedDefault<number> } = {},
 ) => ({
   maxSteps: rollout.int(50, "Rollouts in all; each is one step", { min: 1 }),
   numGenerations: rollout.int(numGenerations, "Responses per prompt", {
@@ -87,8 +87,8 @@ export const clipRewards = (clip: number | null) => ({
 });
 
 /** The settings of all three methods, resolved. */
-export type CriticFreeSettings = Resolved<ReturnType<typeof criticFreeSettings>> &
-  Partial<Resolved<typeof rolloutSize>>;
+export type CriticFreeSettings = ResolvedSettings<ReturnType<typeof criticFreeSettings>> &
+  Partial<ResolvedSettings<typeof rolloutSize>>;
 
 /** Throws `UserError` where the sizes of a rollout contradict each other; gives the prompts of one. */
 export function promptsPerRollout(o: CriticFreeSettings, name: (key: never) => string): number {
@@ -119,8 +119,8 @@ export interface CriticFreeModels extends AlignmentModels {
   reference?: CausalLM | null | undefined;
 }
 
-/** What makes a method. */
-export interface Method {
+/** A method without a critic: its way from rewards to advantages, and the form of its loss. */
+export interface CriticFreeMethod {
   stage: string;
   /** The KL penalty is taken off the rewards of the tokens; else it is part of the loss. */
   klInReward: boolean;
@@ -145,7 +145,7 @@ export async function* trainCriticFree(
   data: PromptData,
   o: CriticFreeSettings,
   run: RunOptions,
-  rule: Method,
+  rule: CriticFreeMethod,
 ): AsyncGenerator<TrainEvent> {
   const { policy, gold } = models;
   const { maxSteps, numGenerations, responseLength } = o;
@@ -224,7 +224,7 @@ interface Lesson {
 function lessonsOf(
   found: Rollout,
   { numGenerations, maskTruncatedCompletions }: CriticFreeSettings,
-  rule: Method,
+  rule: CriticFreeMethod,
 ): { lessons: Lesson[]; dropped: number } {
   const { responses, logProbs, refLogProbs } = found;
   const same = withoutSpread(found.scores, numGenerations);
@@ -255,7 +255,7 @@ async function learn(
   lessons: readonly Lesson[],
   { step, planned }: { step: number; planned: number },
   o: CriticFreeSettings,
-  rule: Method,
+  rule: CriticFreeMethod,
 ): Promise<Record<string, number>> {
   if (lessons.length === 0) return {};
   const { perDeviceTrainBatchSize: batch, numIterations: epochs } = o;
@@ -326,7 +326,7 @@ interface RatioTerm {
 
 /** The probability ratios of a pass: of each token, or of each sequence. */
 function ratios(
-  { logProbs }: Numbers<"loss" | "logProbs">,
+  { logProbs }: WatchedNumbers<"loss" | "logProbs">,
   part: readonly Lesson[],
   { level }: RatioLossOptions,
 ): RatioTerm[] {

@@ -5,7 +5,7 @@
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { didYouMean, type Input, settings, type Values } from "../settings/index.ts";
+import { didYouMean, type SettingsInput, type SettingValues, settings } from "../settings/index.ts";
 import { noGrad, type Tensor } from "../tensor/core.ts";
 import { add, mul, scale } from "../tensor/ops/elementwise.ts";
 import { mean, sum } from "../tensor/ops/reduce.ts";
@@ -14,7 +14,7 @@ import type { TrainEvent } from "./events.ts";
 import { trainOnExamples } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
 import { divergences, preferenceLoss, preferenceLosses, RunningMean } from "./losses/preference.ts";
-import { type PairData, type PairLoss, type PairObjective, pairCuts, pairRecipe, pairsOf } from "./pair-trainer.ts";
+import { type PairData, type PairLoss, type PairObjective, pairCuts, pairMethod, pairsOf } from "./pair-trainer.ts";
 import { type Answers, pairScores } from "./pairs.ts";
 import { preference, referencedPairs, referenceOf, referenceSync, syncSettings } from "./reference.ts";
 import * as shared from "./settings.ts";
@@ -51,7 +51,7 @@ export const dpoLossSettings = {
 };
 
 /** DPO's loss settings, resolved. */
-export type DpoLossSettings = Values<typeof dpoLossSettings>;
+export type DpoLossSettings = SettingValues<typeof dpoLossSettings>;
 
 /** Settings of preference trainers that do not depend on the loss; TRL's defaults. */
 export const preferenceBasics = {
@@ -144,7 +144,7 @@ export interface DpoModels {
 export async function* trainDpo(
   models: DpoModels,
   data: PairData,
-  chosen: Input<typeof dpo.table> = {},
+  chosen: SettingsInput<typeof dpo.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = dpo(chosen);
@@ -156,9 +156,9 @@ export async function* trainDpo(
   const running = new RunningMean();
   try {
     if (reference) reference.half = o.fp16; // rounded as the policy is, so that both start alike
-    const recipe = {
+    const method = {
       stage: "dpo",
-      ...pairRecipe(policy, o, dpoObjective(reference, o, running)),
+      ...pairMethod(policy, o, dpoObjective(reference, o, running)),
       ...referenceSync(policy, reference, o),
       state: {
         save: async () => ({ running_mean: await running.save() }),
@@ -166,7 +166,7 @@ export async function* trainDpo(
           running.load(running_mean as { mean: number; count: number }),
       },
     };
-    yield* trainOnExamples(policy, learned, o, recipe, run);
+    yield* trainOnExamples(policy, learned, o, method, run);
   } finally {
     if (reference) reference.half = false;
     running.destroy();
@@ -174,7 +174,11 @@ export async function* trainDpo(
   }
 }
 
-/** What DPO makes of a batch of pairs; `reference` null takes the pairs' own numbers. */
+/**
+ * The objective of DPO and its relatives: the weighted sum of the losses that the settings name.
+ * @param reference null takes the log-probabilities that the pairs carry
+ * @param running the mean reward so far, for bco_pair; training brings it up to date
+ */
 export function dpoObjective(reference: CausalLM | null, o: DpoLossSettings, running: RunningMean): PairObjective {
   const { rpoAlpha, rpoOver, beta, ldAlpha, useWeighting } = o;
   const losses = o.lossType.map((type, i) => ({ type, weight: o.lossWeights?.[i] ?? 1 }));

@@ -7,7 +7,7 @@ import { streamId, uint32 } from "../runtime/rng.ts";
 import type { Sequence } from "./batch.ts";
 import type { RunFolder } from "./checkpoint.ts";
 import type { Sample } from "./events.ts";
-import type { Evaluated } from "./loop.ts";
+import type { EvalResult } from "./loop.ts";
 import { sampledKl } from "./measure.ts";
 import { allResident } from "./offload.ts";
 import { mixedRewards, type RewardFunction, rewardsOf } from "./rewards.ts";
@@ -17,8 +17,11 @@ import { evaluateSft } from "./sft.ts";
 import { average, bestOfKl, standardDeviation } from "./stats.ts";
 import { diversity } from "./text-stats.ts";
 
+/** Options of `evaluatePolicy`. */
 export interface EvaluateOptions {
+  /** Of the responses that are drawn. */
   seed: number;
+  /** Longest response in tokens. */
   responseLength: number;
   /** Default 1. */
   temperature?: number;
@@ -30,6 +33,7 @@ export interface EvaluateOptions {
   showSamples?: number;
 }
 
+/** A policy to evaluate, and what it is measured with. */
 export interface EvaluateInputs {
   policy: CausalLM;
   tokenizer: TextTokenizer;
@@ -38,9 +42,11 @@ export interface EvaluateInputs {
   reward?: RewardFunction;
   /** KL is measured to this model. */
   reference?: CausalLM;
+  /** The true reward, where there is one: reported beside the other. */
   gold?: (response: Response) => number;
 }
 
+/** The result of evaluating a policy: metrics by name, and some of the responses. */
 export interface Evaluation {
   metrics: Record<string, number>;
   samples: Sample[];
@@ -107,7 +113,7 @@ export async function evaluateResponses(
   done: number,
   options: RolloutOptions,
   folder?: RunFolder,
-): Promise<Evaluated> {
+): Promise<EvalResult> {
   const { prompts, gold, within = allResident } = inputs;
   const one = { ...options, numGenerations: 1, seed: uint32(options.seed, streamId("evaluation")) };
   const everyPrompt = prompts.map((_, i) => i);

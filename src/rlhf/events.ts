@@ -1,5 +1,5 @@
 /**
- * What a trainer says while it works. A trainer is an async generator of these; a terminal, a log file and a web page
+ * A message of a trainer at work. A trainer is an async generator of these; a terminal, a log file and a web page
  * are all just consumers. One's own trainer names its own `stage` and `table`s; logs, reports, pages and resume take them all.
  */
 export type TrainEvent =

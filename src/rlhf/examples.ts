@@ -5,18 +5,18 @@ import { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
-import type { Kept } from "./checkpoint.ts";
+import type { CheckpointedModel } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { tokenizerOf } from "./sampler.ts";
-import type { Common, Optimiser } from "./settings.ts";
+import type { CommonSettings, OptimiserSettings } from "./settings.ts";
 import { adamOf, BatchPlan, rateAt } from "./training.ts";
 
 /** Examples to learn from, and held-out ones beside them. */
 export type ExampleData<E> = readonly E[] | { train: readonly E[]; eval?: readonly E[] };
 
-/** Both parts of the data. */
-export interface Parts<E> {
+/** Examples to learn from, and held-out ones; both lists are there. */
+export interface ExampleSplits<E> {
   train: readonly E[];
   eval: readonly E[];
 }
@@ -38,9 +38,9 @@ export async function examplesOf<K extends string, E>(
   models: { policy: Model; tokenizer?: TextTokenizer },
   options: object,
   ...more: unknown[]
-): Promise<Parts<E>> {
+): Promise<ExampleSplits<E>> {
   if (kind in data) {
-    const make = (data as Record<K, (...all: unknown[]) => Promise<Parts<E>>>)[kind];
+    const make = (data as Record<K, (...all: unknown[]) => Promise<ExampleSplits<E>>>)[kind];
     return make.call(data, tokenizerOf(models), options, ...more);
   }
   const given = data as ExampleData<E>;
@@ -57,11 +57,11 @@ export function contextOf({ config }: Model, settings: { maxLength: number | nul
 }
 
 /** The settings that every trainer of examples has. */
-export type ExampleSettings = Common &
-  Optimiser & { numTrainEpochs: number; maxSteps: number | null; evalSteps: number; fp16: boolean };
+export type ExampleSettings = CommonSettings &
+  OptimiserSettings & { numTrainEpochs: number; maxSteps: number | null; evalSteps: number; fp16: boolean };
 
-/** What is special about a trainer. */
-export interface Recipe<Example> {
+/** A method that learns from examples, as `trainOnExamples` runs it: an optimizer step, and an evaluation. */
+export interface ExampleMethod<Example> {
   stage: string;
   /** Enqueues one optimizer step over micro-batches; `metrics` (with a finite `loss`) may arrive later. */
   step(
@@ -74,7 +74,7 @@ export interface Recipe<Example> {
   /** Called when a step's work is enqueued, with the number of steps done. */
   afterStep?(done: number): void;
   /** Models that change besides the trained one, by the names of their folders in checkpoints. */
-  companions?: Record<string, Kept>;
+  companions?: Record<string, CheckpointedModel>;
   /** What changes besides weights and moments: checkpoints keep it, as JSON. */
   state?: { save(): Promise<Record<string, unknown>>; load(saved: Record<string, unknown>): void };
 }
@@ -82,9 +82,9 @@ export interface Recipe<Example> {
 /** Trains `model` in place. Throws `UserError` when there is nothing to learn from or a loss is not finite. */
 export async function* trainOnExamples<Example>(
   model: Model,
-  { train, eval: held }: Parts<Example>,
+  { train, eval: held }: ExampleSplits<Example>,
   settings: ExampleSettings,
-  recipe: Recipe<Example>,
+  method: ExampleMethod<Example>,
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const plan = new BatchPlan(train.length, settings);
@@ -94,22 +94,22 @@ export async function* trainOnExamples<Example>(
   const optimizer = new AdamW(model.store, { ...adamOf(settings), lossScaling: settings.fp16 });
   yield* loop(
     {
-      stage: recipe.stage,
+      stage: method.stage,
       maxSteps,
       parameters: model.store.count,
-      kept: { "": { model, optimizer }, ...recipe.companions },
-      state: recipe.state,
+      kept: { "": { model, optimizer }, ...method.companions },
+      state: method.state,
       epoch: (done) => plan.epoch(done),
       ahead: true, // metrics are read one step late, so that the GPU never waits
       async step(step) {
         const batches = plan.batches(step).map((batch) => batch.map((i) => train[i]));
         const rate = rateAt(settings, maxSteps, step);
-        const { metrics, tokens } = recipe.step(optimizer, batches, rate, { seed: settings.seed, step });
-        recipe.afterStep?.(step + 1);
+        const { metrics, tokens } = method.step(optimizer, batches, rate, { seed: settings.seed, step });
+        method.afterStep?.(step + 1);
         return { metrics: { ...(await metrics), learning_rate: rate }, tokens };
       },
       finite: ["loss"],
-      ...(held.length > 0 && { evaluate: async () => ({ metrics: await recipe.evaluate(held) }) }),
+      ...(held.length > 0 && { evaluate: async () => ({ metrics: await method.evaluate(held) }) }),
       finished: () => ({ "": model }),
       close() {
         optimizer.destroy();

@@ -4,7 +4,7 @@
  * (`epsilonHigh` 0.28, `dynamicFiltering`), GSPO (`importanceSamplingLevel` "sequence") or CISPO (`lossType` "cispo").
  */
 import { UserError } from "../runtime/errors.ts";
-import { type Input, settings } from "../settings/index.ts";
+import { type SettingsInput, settings } from "../settings/index.ts";
 import { groupAdvantages, normalizeThenSum } from "./advantages.ts";
 import {
   type CriticFreeModels,
@@ -91,7 +91,7 @@ export type GrpoSettings = ReturnType<typeof grpo>;
 export function trainGrpo(
   models: CriticFreeModels,
   data: PromptData,
-  chosen: Input<typeof grpo.table> = {},
+  chosen: SettingsInput<typeof grpo.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = grpo(chosen);

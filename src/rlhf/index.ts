@@ -1,4 +1,33 @@
 /** Trainers and what they are made of: settings, losses, rollouts, the loop of a run. */
+export { RowLog } from "../runtime/row-log.ts";
+export {
+  byDialect,
+  DerivedDefault,
+  defaultWords,
+  derived,
+  dialectIn,
+  expectation,
+  group,
+  inCode,
+  inFile,
+  onCommandLine,
+  type ResolvedSettings,
+  type Setting,
+  type SettingDetails,
+  type SettingGroup,
+  type SettingKind,
+  type SettingMaker,
+  type Settings,
+  type SettingsCheck,
+  type SettingsInput,
+  type SettingsSource,
+  type SettingsTable,
+  type SettingType,
+  type SettingValues,
+  settingNamed,
+  settings,
+  spelled,
+} from "../settings/index.ts";
 export {
   averagingWeights,
   type Experience,
@@ -23,8 +52,8 @@ export {
   split,
 } from "./batch.ts";
 export {
+  type CheckpointedModel,
   checkpointSteps,
-  type Kept,
   type RunFolder,
   restoreCheckpoint,
   saveCheckpoint,
@@ -33,10 +62,11 @@ export {
 } from "./checkpoint.ts";
 export { type CpoLossOptions, type CpoSettings, cpo, cpoLoss, cpoLossNames, cpoObjective, trainCpo } from "./cpo.ts";
 export {
+  type CriticFreeMethod,
   type CriticFreeModels,
   type CriticFreeSettings,
   criticFreeSettings,
-  type Method,
+  rolloutSize,
   trainCriticFree,
 } from "./critic-free.ts";
 export {
@@ -56,10 +86,10 @@ export {
   contextOf,
   type DatasetOf,
   type ExampleData,
+  type ExampleMethod,
   type ExampleSettings,
+  type ExampleSplits,
   examplesOf,
-  type Parts,
-  type Recipe,
   trainOnExamples,
 } from "./examples.ts";
 export { type GrpoSettings, grpo, trainGrpo } from "./grpo.ts";
@@ -100,7 +130,14 @@ export {
   type LabelledSequence,
   trainKto,
 } from "./kto.ts";
-export { type Evaluated, loop, type Outcome, type RunOptions, type Steps } from "./loop.ts";
+export {
+  type EvalResult,
+  loop,
+  type ResidencyScope,
+  type RunOptions,
+  type StepResult,
+  type TrainerSteps,
+} from "./loop.ts";
 export {
   costLoss,
   type OdinOptions,
@@ -132,9 +169,9 @@ export { type Fit, type FitInputs, type FitOptions, fitHead, headOf } from "./mu
 export { type GateShape, GatingNetwork } from "./multi-objective/gate.ts";
 export { type HeadConfig, type HeadScores, MultiObjectiveHead, type SequenceFeatures } from "./multi-objective/head.ts";
 export { multiObjectiveReward, multiObjectiveScores } from "./multi-objective/model.ts";
-export type { AttributeFit, Features, RegressionOptions, Split } from "./multi-objective/regression.ts";
+export type { AttributeFit, Features, RegressionOptions, RegressionSplit } from "./multi-objective/regression.ts";
 export { type GateSettings, gate, gateLoss, type PairFeatures, trainGate } from "./multi-objective/train.ts";
-export { type OffloadLevel, offloadLevels } from "./offload.ts";
+export { type ModelRole, type OffloadLevel, offloadLevels, type RoleScope } from "./offload.ts";
 export { type OrpoSettings, oddsRatio, orpo, orpoLoss, orpoObjective, trainOrpo } from "./orpo.ts";
 export { overlongPenalty } from "./overlong.ts";
 export {
@@ -143,7 +180,7 @@ export {
   type PairLoss,
   type PairObjective,
   pairCuts,
-  pairRecipe,
+  pairMethod,
   pairsOf,
 } from "./pair-trainer.ts";
 export {
@@ -201,7 +238,7 @@ export {
 export { type RaftModels, type RaftSettings, raft, trainRaft } from "./raft.ts";
 export { precomputeReference } from "./reference.ts";
 export { type ReinforceSettings, reinforce, trainReinforce } from "./reinforce.ts";
-export { type RemoteSampler, remoteSampler, sampleRemotely } from "./remote.ts";
+export { type RemoteSamplerOptions, remoteSampler, sampleRemotely } from "./remote.ts";
 export { type HttpRewardOptions, httpReward, type RewardFormat } from "./reward/endpoint.ts";
 export { type ForeignRewardOptions, foreignReward, sameTokenizer } from "./reward/foreign.ts";
 export {
@@ -236,7 +273,15 @@ export {
   rewardParts,
 } from "./rewards.ts";
 export { type RlooSettings, rloo, trainRloo } from "./rloo.ts";
-export { collectRollout, type Rollout, type RolloutInputs, type RolloutOptions, type RolloutState } from "./rollout.ts";
+export {
+  collectRollout,
+  type Rollout,
+  type RolloutInputs,
+  type RolloutOptions,
+  type RolloutSettings,
+  type RolloutState,
+  rolloutSettings,
+} from "./rollout.ts";
 export {
   type Prompt,
   type PromptData,
@@ -248,14 +293,14 @@ export {
   sampleResponses,
   tokenizerOf,
 } from "./sampler.ts";
-export { evaluateReward, type PairScores as AnswerScores, scorePairs, scoreSequences } from "./scores.ts";
+export { type AnswerScores, evaluateReward, scorePairs, scoreSequences } from "./scores.ts";
 export {
-  type Common,
+  type CommonSettings,
   common,
   duration,
   evaluation,
   half,
-  type Optimiser,
+  type OptimiserSettings,
   optimiser,
   rewardMixture,
   sampling,
@@ -269,11 +314,11 @@ export * from "./text-stats.ts";
 export { adamOf, BatchPlan, type PlanOptions, type RateOptions, rateAt } from "./training.ts";
 export {
   controlMetrics,
-  type Numbers,
   readEach,
   readWatched,
   together,
   type Watched,
+  type WatchedNumbers,
   watch,
   watchControl,
 } from "./watch.ts";

@@ -10,7 +10,7 @@ import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { restoreTrained } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { permutation, streamId, uint32 } from "../runtime/rng.ts";
-import { group, type Input, settings } from "../settings/index.ts";
+import { group, type SettingsInput, settings } from "../settings/index.ts";
 import { checkpointSteps, type RunFolder, removePartial, saveModels } from "./checkpoint.ts";
 import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
 import { evaluatePolicy } from "./evaluate.ts";
@@ -133,7 +133,7 @@ interface Working {
 export async function* trainIteratively(
   models: IterateModels,
   data: PromptData,
-  chosen: Input<typeof iterate.table>,
+  chosen: SettingsInput<typeof iterate.table>,
   run: IterateRun,
 ): AsyncGenerator<TrainEvent> {
   const o = iterate(chosen);

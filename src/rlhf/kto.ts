@@ -7,7 +7,7 @@ import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type Input, settings } from "../settings/index.ts";
+import { type SettingsInput, settings } from "../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { addScalar, clamp, mul, neg, scale, sigmoid, sub } from "../tensor/ops/elementwise.ts";
 import { mean, sum } from "../tensor/ops/reduce.ts";
@@ -16,18 +16,33 @@ import { detach } from "../tensor/ops/shape.ts";
 import { pack, predictions, type Sequence } from "./batch.ts";
 import { preferenceBasics } from "./dpo.ts";
 import type { TrainEvent } from "./events.ts";
-import { contextOf, type DatasetOf, type ExampleData, examplesOf, type Recipe, trainOnExamples } from "./examples.ts";
+import {
+  contextOf,
+  type DatasetOf,
+  type ExampleData,
+  type ExampleMethod,
+  examplesOf,
+  trainOnExamples,
+} from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
 import { preference, referenceOf, referenceSync, syncSettings } from "./reference.ts";
 import { data, positive } from "./settings.ts";
-import { controlMetrics, type Numbers, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
+import {
+  controlMetrics,
+  readWatched,
+  together,
+  type Watched,
+  type WatchedNumbers,
+  watch,
+  watchControl,
+} from "./watch.ts";
 
 /** An answer behind its prompt, and whether it is good. */
 export interface LabelledSequence extends Sequence {
   label: boolean;
 }
 
-/** What KTO's loss may be: apo_zero_unpaired (D'Oosterlinck et al. 2024) compares with 0 instead of the KL divergence. */
+/** Names of KTO's losses, for `lossType`; apo_zero_unpaired (D'Oosterlinck et al. 2024) compares with 0 instead of the KL divergence. */
 export const ktoLossNames = ["kto", "apo_zero_unpaired"] as const;
 
 /** KTO's settings, by TRL's names; batches are of answers. */
@@ -51,7 +66,7 @@ export const kto = settings(
 /** KTO's settings, resolved. */
 export type KtoSettings = ReturnType<typeof kto>;
 
-/** What KTO's loss depends on. */
+/** Settings of KTO's loss. */
 export type KtoLossOptions = Pick<KtoSettings, "lossType" | "beta" | "desirableWeight" | "undesirableWeight">;
 
 /** KTO's z0: the mean log-ratio of answers to other prompts, at least 0; a constant. [1] */
@@ -95,7 +110,7 @@ type LossOptions = KtoLossOptions & { maxLength: number };
 export async function* trainKto(
   models: KtoModels,
   data: ExampleData<LabelledSequence> | DatasetOf<"labelled", LabelledSequence>,
-  chosen: Input<typeof kto.table> = {},
+  chosen: SettingsInput<typeof kto.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = kto(chosen);
@@ -107,7 +122,7 @@ export async function* trainKto(
   const own = { ...o, maxLength };
   try {
     reference.half = o.fp16; // rounded as the policy is, so that both start alike
-    const recipe: Recipe<LabelledSequence> = {
+    const method: ExampleMethod<LabelledSequence> = {
       stage: "kto",
       step(optimizer, batches, rate, dropout) {
         const drops = o.disableDropout ? null : dropout;
@@ -121,7 +136,7 @@ export async function* trainKto(
       ...referenceSync(policy, reference, o),
       evaluate: (examples) => evaluateKto(both, examples, own, o.perDeviceTrainBatchSize),
     };
-    yield* trainOnExamples(policy, answers, o, recipe, run);
+    yield* trainOnExamples(policy, answers, o, method, run);
   } finally {
     reference.half = false;
     free();
@@ -198,7 +213,7 @@ export function mismatched(batch: readonly Sequence[], maxLength: number): Seque
 
 /** Means over answers by TRL's names; those of a label that does not occur are left out. */
 function ktoMetrics(
-  passes: readonly Numbers[],
+  passes: readonly WatchedNumbers[],
   batches: readonly (readonly LabelledSequence[])[],
 ): Record<string, number> {
   const total = batches.reduce((n, b) => n + b.length, 0);
@@ -233,7 +248,7 @@ async function evaluateKto(
   batchSize: number,
 ): Promise<Record<string, number>> {
   const batches: LabelledSequence[][] = [];
-  const passes: Numbers[] = [];
+  const passes: WatchedNumbers[] = [];
   for (let at = 0; at < examples.length; at += batchSize) {
     const batch = examples.slice(at, at + batchSize);
     batches.push(batch);

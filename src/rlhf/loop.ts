@@ -3,12 +3,12 @@
  * steps; a run is an async generator of events that a terminal, a log file and a web page consume alike.
  */
 import type { Model } from "../nn/models.ts";
-import type { SelfKept } from "../nn/trained.ts";
+import type { SelfSavingModel } from "../nn/trained.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
-import { begin, type Kept, type RunFolder, saveCheckpoint, saveModels } from "./checkpoint.ts";
+import { begin, type CheckpointedModel, type RunFolder, saveCheckpoint, saveModels } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
-import type { Common } from "./settings.ts";
+import type { CommonSettings } from "./settings.ts";
 
 /** Where and how a run goes on, whatever is trained. */
 export interface RunOptions {
@@ -20,8 +20,8 @@ export interface RunOptions {
   signal?: AbortSignal;
 }
 
-/** What came of a step. */
-export interface Outcome {
+/** The result of a training step. */
+export interface StepResult {
   metrics: Record<string, number>;
   /** Tokens that were sampled or learned from. */
   tokens: number;
@@ -30,24 +30,25 @@ export interface Outcome {
   events?: readonly TrainEvent[];
 }
 
-/** What an evaluation found. */
-export interface Evaluated {
+/** The result of an evaluation during training. */
+export interface EvalResult {
   metrics: Record<string, number>;
+  /** Rows of a table to show beside the metrics. */
   rows?: Record<string, string | number>[];
 }
 
-/** Runs work for which some models must be on the GPU. */
-type Around = <R>(work: () => Promise<R>) => Promise<R>;
+/** Runs work with the models that it needs on the GPU; they may wait on the host before and after. */
+export type ResidencyScope = <R>(work: () => Promise<R>) => Promise<R>;
 
 /** A trainer's part of its run. `P` is what a step prepares before it learns. */
-export interface Steps<P = void> {
+export interface TrainerSteps<P = void> {
   /** The method's name: "ppo". */
   stage: string;
   maxSteps: number;
   /** Trained parameters. */
   parameters: number;
   /** What checkpoints hold, by subfolder; "" for a single model. */
-  kept: Record<string, Kept>;
+  kept: Record<string, CheckpointedModel>;
   /** What changes besides weights and moments: checkpoints keep it, as JSON. */
   state?: {
     save(): Record<string, unknown> | Promise<Record<string, unknown>>;
@@ -63,29 +64,29 @@ export interface Steps<P = void> {
    */
   prepare?(step: number): Promise<P>;
   /** Takes a step (0-based). Everything is enqueued when the call returns, where `ahead` says so. */
-  step(step: number, prepared: P): Promise<Outcome>;
+  step(step: number, prepared: P): Promise<StepResult>;
   /** The next step may be enqueued before this one's numbers are read, so that the GPU never waits. Default false. */
   ahead?: boolean;
   /** Metrics that must be finite: training on would only spread what is not. */
   finite: readonly string[];
   /** Measures on held-out data. Absent where there are none. */
-  evaluate?(done: number): Promise<Evaluated>;
+  evaluate?(done: number): Promise<EvalResult>;
   /** Evaluates before the first step, too. Default false. */
   evaluateFirst?: boolean;
   /** The models of a finished run, by subfolder of its folder; "" is the folder itself. */
-  finished(): Record<string, Model | SelfKept>;
+  finished(): Record<string, Model | SelfSavingModel>;
   /** Brings to the GPU what checkpoints read or write, and what a finished run writes. Default: all is there. */
-  around?: { checkpoint: Around; models: Around };
+  around?: { checkpoint: ResidencyScope; models: ResidencyScope };
   /** Gives back what the trainer made. Is called once, however the run ends. */
   close(): void;
 }
 
-const here: Around = (work) => work();
+const here: ResidencyScope = (work) => work();
 
 /** Runs a trainer's steps as events. */
 export async function* loop<P>(
-  steps: Steps<P>,
-  settings: Common & { evalSteps?: number },
+  steps: TrainerSteps<P>,
+  settings: CommonSettings & { evalSteps?: number },
   { folder, resume, signal }: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const { stage, maxSteps, kept } = steps;

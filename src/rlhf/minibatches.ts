@@ -2,7 +2,7 @@
 import { type AdamW, type ControlState, readControl } from "../nn/optimizer.ts";
 import { permutation } from "../runtime/rng.ts";
 import { scope } from "../tensor/core.ts";
-import { type Numbers, readEach, type Watched, watchControl } from "./watch.ts";
+import { readEach, type Watched, type WatchedNumbers, watchControl } from "./watch.ts";
 
 /** Sizes and order of the optimizer steps on one rollout. */
 export interface MinibatchOptions {
@@ -83,12 +83,12 @@ export const flat = <E>(experience: readonly E[], pick: (e: E) => ArrayLike<numb
 /** What the optimizer steps on one rollout left to be read. */
 export interface Descent<E, K extends string> {
   /** What each pass left, and the experience that it learned from. */
-  read: Numbers<K | "loss">[];
+  read: WatchedNumbers<K | "loss">[];
   parts: (readonly E[])[];
   /** Mean over the optimizer steps of what each went down: its passes' losses by their shares. */
   loss: number;
   /** What was learned beside. */
-  beside: Numbers[];
+  beside: WatchedNumbers[];
   control: ControlState;
   /** The last step's learning rate. */
   rate: number;
@@ -123,7 +123,7 @@ export async function descend<E, K extends string>(
     work.after?.();
   }
   const [{ control }, ...all] = await readEach<string>([watchControl(optimizer), ...passes, ...beside]);
-  const read = all.slice(0, passes.length) as Numbers<K | "loss">[];
+  const read = all.slice(0, passes.length) as WatchedNumbers<K | "loss">[];
   return {
     read,
     parts: steps.flatMap(({ parts }) => parts),

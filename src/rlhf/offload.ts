@@ -10,6 +10,7 @@ import { model } from "./settings.ts";
 
 /** freeze_model: reference and reward model; train_model: policy and critic; optimizer: their moments. */
 export const offloadLevels = ["freeze_model", "optimizer", "train_model"] as const;
+/** A group of models or moments that leave the GPU while they are not needed. */
 export type OffloadLevel = (typeof offloadLevels)[number];
 
 /** What leaves, as a setting; several levels may stand in one text, as in PaddleNLP's configurations. */
@@ -32,9 +33,17 @@ export const levelsOf = (settings: { offloadLevel: readonly string[] }): Offload
       throw new UserError(`${setting} knows ${offloadLevels.join(", ")}, not ${JSON.stringify(name)}`);
     });
 
-export type Role = "policy" | "average" | "reference" | "reward" | "critic" | "policy optimizer" | "critic optimizer";
+/** A model's part in a run, or an optimizer's: it decides when its memory is on the GPU. */
+export type ModelRole =
+  | "policy"
+  | "average"
+  | "reference"
+  | "reward"
+  | "critic"
+  | "policy optimizer"
+  | "critic optimizer";
 
-const levelOf: Record<Role, OffloadLevel> = {
+const levelOf: Record<ModelRole, OffloadLevel> = {
   policy: "train_model",
   average: "train_model",
   critic: "train_model",
@@ -44,27 +53,27 @@ const levelOf: Record<Role, OffloadLevel> = {
   "critic optimizer": "optimizer",
 };
 
-/** Runs work of which these roles are a part. */
-export type Within = <R>(roles: readonly Role[], work: () => Promise<R>) => Promise<R>;
+/** Runs work with the models and moments of these roles on the GPU. */
+export type RoleScope = <R>(roles: readonly ModelRole[], work: () => Promise<R>) => Promise<R>;
 
 /** Nothing ever leaves. */
-export const allResident: Within = (_, work) => work();
+export const allResident: RoleScope = (_, work) => work();
 
 export class Offload {
   private readonly levels: readonly OffloadLevel[];
-  private readonly roles = new Map<Role, readonly Resident[]>();
+  private readonly roles = new Map<ModelRole, readonly Resident[]>();
 
   constructor(levels: readonly OffloadLevel[]) {
     this.levels = levels;
   }
 
   /** Gives a role its memory, which leaves at once, if it is of the levels. What other roles share of it leaves, too. */
-  async add(role: Role, residents: readonly Resident[]): Promise<void> {
+  async add(role: ModelRole, residents: readonly Resident[]): Promise<void> {
     this.roles.set(role, residents);
     if (this.levels.includes(levelOf[role])) for (const resident of residents) await resident.evict();
   }
 
-  readonly within: Within = (roles, work) => {
+  readonly within: RoleScope = (roles, work) => {
     const needed = roles.flatMap((role) => this.roles.get(role) ?? []);
     return withResident(needed, work);
   };

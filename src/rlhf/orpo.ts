@@ -4,7 +4,7 @@
  */
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
-import { type Input, settings } from "../settings/index.ts";
+import { type SettingsInput, settings } from "../settings/index.ts";
 import { noGrad, type Tensor } from "../tensor/core.ts";
 import { add, addScalar, clamp, log, logSigmoid, neg, scale, softCap, sub } from "../tensor/ops/elementwise.ts";
 import { mean } from "../tensor/ops/reduce.ts";
@@ -12,7 +12,7 @@ import { chosenNll, preferenceBasics } from "./dpo.ts";
 import type { TrainEvent } from "./events.ts";
 import { trainOnExamples } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
-import { type PairData, type PairObjective, pairCuts, pairRecipe, pairsOf } from "./pair-trainer.ts";
+import { type PairData, type PairObjective, pairCuts, pairMethod, pairsOf } from "./pair-trainer.ts";
 import { answerSums } from "./pairs.ts";
 import { preference } from "./reference.ts";
 
@@ -51,13 +51,13 @@ export const orpoLoss = (ratio: Tensor, beta: number): Tensor => neg(scale(ratio
 export async function* trainOrpo(
   models: { policy: CausalLM; tokenizer?: TextTokenizer },
   data: PairData,
-  chosen: Input<typeof orpo.table> = {},
+  chosen: SettingsInput<typeof orpo.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = orpo(chosen);
   const { policy } = models;
-  const recipe = { stage: "orpo", ...pairRecipe(policy, o, orpoObjective(o.beta)) };
-  yield* trainOnExamples(policy, await pairsOf(data, models, o), o, recipe, run);
+  const method = { stage: "orpo", ...pairMethod(policy, o, orpoObjective(o.beta)) };
+  yield* trainOnExamples(policy, await pairsOf(data, models, o), o, method, run);
 }
 
 /** The loss of ORPO; the likelihood is of prompts and chosen answers, as in TRL. */

@@ -3,17 +3,32 @@ import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
-import type { Resolved } from "../settings/index.ts";
+import type { ResolvedSettings } from "../settings/index.ts";
 import { backward, noGrad, scope, type Tensor } from "../tensor/core.ts";
 import { scale } from "../tensor/ops/elementwise.ts";
 import { sum } from "../tensor/ops/reduce.ts";
 import { type Segment, segmentSums } from "../tensor/ops/segments.ts";
-import { contextOf, type DatasetOf, type ExampleData, examplesOf, type Parts, type Recipe } from "./examples.ts";
+import {
+  contextOf,
+  type DatasetOf,
+  type ExampleData,
+  type ExampleMethod,
+  type ExampleSplits,
+  examplesOf,
+} from "./examples.ts";
 import { type AnswerOptions, type Answers, answersOf, type PairExample } from "./pairs.ts";
 import { data } from "./settings.ts";
-import { controlMetrics, type Numbers, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
+import {
+  controlMetrics,
+  readWatched,
+  together,
+  type Watched,
+  type WatchedNumbers,
+  watch,
+  watchControl,
+} from "./watch.ts";
 
-/** What an objective makes of a batch. Vectors are [pairs]. */
+/** The loss of a batch of pairs, and numbers to report beside it. Vectors are [pairs]. */
 export interface PairLoss {
   /** [1], a mean over the batch's pairs. */
   loss: Tensor;
@@ -25,19 +40,21 @@ export interface PairLoss {
   more?: Record<string, Tensor>;
 }
 
-/** What a trainer of pairs learns: which of the answers' numbers it needs, and its loss. */
+/** The objective of a trainer of pairs: the answers' numbers that it needs, and its loss. */
 export interface PairObjective {
   answers: AnswerOptions;
-  /** @param training false in evaluations, which leave running statistics alone */
+  /**
+   * The loss of a batch.
+   * @param training false in evaluations, which leave running statistics alone */
   loss(answers: Answers, pairs: readonly PairExample[], training: boolean): PairLoss;
 }
 
 /** Everything a trainer of pairs is made of, but its stage and its state. */
-export function pairRecipe(
+export function pairMethod(
   policy: CausalLM,
   o: { disableDropout: boolean; perDeviceTrainBatchSize: number },
   objective: PairObjective,
-): Pick<Recipe<PairExample>, "step" | "evaluate"> {
+): Pick<ExampleMethod<PairExample>, "step" | "evaluate"> {
   return {
     step(optimizer, batches, rate, dropout) {
       const drops = o.disableDropout ? null : dropout;
@@ -114,7 +131,7 @@ function logits(means: Tensor | null, answers: Record<string, Segment[]>): [stri
 }
 
 /** Means over all pairs (of entropy: over all tokens), by TRL's names. A tie counts as wrong. */
-function pairMetrics(passes: readonly Numbers[], counts: readonly Counts[]): Record<string, number> {
+function pairMetrics(passes: readonly WatchedNumbers[], counts: readonly Counts[]): Record<string, number> {
   const totals: Record<string, number> = {};
   const weights: Record<string, number> = {};
   const add = (name: string, value: number, weight: number) => {
@@ -142,7 +159,7 @@ export async function evaluatePairs(
   objective: PairObjective,
   batchSize: number,
 ): Promise<Record<string, number>> {
-  const passes: Numbers[] = [];
+  const passes: WatchedNumbers[] = [];
   const counts: Counts[] = [];
   for (let at = 0; at < pairs.length; at += batchSize) {
     const part = pairs.slice(at, at + batchSize);
@@ -181,8 +198,8 @@ export type PairData = ExampleData<PairExample> | DatasetOf<"pairs", PairExample
 export const pairsOf = (
   data: PairData,
   models: { policy: CausalLM; tokenizer?: TextTokenizer },
-  o: Resolved<typeof pairCuts>,
-): Promise<Parts<PairExample>> =>
+  o: ResolvedSettings<typeof pairCuts>,
+): Promise<ExampleSplits<PairExample>> =>
   examplesOf(data, "pairs", models, {
     maxLength: contextOf(models.policy, o),
     maxPromptLength: o.maxPromptLength,

@@ -89,7 +89,7 @@ export const overSpans = (spans: readonly Span[], of: (pair: number, length: num
 /** A tokenised pair, with the reference's log-probability of each answer token where they were computed before. */
 export type PairExample = PreferenceExample & { reference?: { chosen: Float32Array; rejected: Float32Array } };
 
-/** Which of the answers' numbers are computed. */
+/** Options of a forward pass over pairs: the numbers to compute of the answers. */
 export interface AnswerOptions {
   /** Weight of the tokens by which an answer is longer than the other one (LD-DPO, Liu et al. 2024). Default null: 1. */
   ldAlpha?: number | null;
@@ -201,7 +201,7 @@ export interface ScoreOptions {
 }
 
 /**
- * What the losses see. Log-ratios are taken token by token before they are added up, so that little cancels.
+ * The numbers of a batch of pairs that preference losses are made of. Log-ratios are taken token by token before they are added up, so that little cancels.
  * @param reference model of the reference; null takes the pairs' own numbers
  */
 export function pairScores(

@@ -5,6 +5,7 @@ import { UserError } from "../runtime/errors.ts";
 import type { Sequence } from "./batch.ts";
 import { responseLogProbs } from "./measure.ts";
 
+/** Options of `textPerplexity`. */
 export interface PerplexityOptions {
   /** Tokens that the model sees at once. Default: its context, at most 1024 as LMFlow has it. */
   window?: number;

@@ -1,6 +1,6 @@
 /** What PPO measures of its updates, and the names under which the public implementations log it. */
 import { average, moments } from "./stats.ts";
-import type { Numbers } from "./watch.ts";
+import type { WatchedNumbers } from "./watch.ts";
 
 /** What metrics need of a response that was learned from; arrays by response token. */
 interface Learned {
@@ -12,7 +12,7 @@ interface Learned {
 
 /** What the policy's passes over a rollout did, each with the experience that it learned from. */
 export function policyMetrics(
-  read: readonly Numbers<"logProbs" | "entropy">[],
+  read: readonly WatchedNumbers<"logProbs" | "entropy">[],
   parts: readonly (readonly Learned[])[],
   { clipRange, clipRangeHigh }: { clipRange: number; clipRangeHigh: number | null },
 ): Record<string, number> {
@@ -47,7 +47,7 @@ export function policyMetrics(
 
 /** What the critic's passes over a rollout did. */
 export function valueMetrics(
-  read: readonly Numbers<"values">[],
+  read: readonly WatchedNumbers<"values">[],
   parts: readonly (readonly Learned[])[],
   clipRange: number,
 ): Record<string, number> {

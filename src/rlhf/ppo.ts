@@ -14,7 +14,7 @@
 import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { byDialect, dialectIn, group, type Input, settings, spelled } from "../settings/index.ts";
+import { byDialect, dialectIn, group, type SettingsInput, settings, spelled } from "../settings/index.ts";
 import { backward, type Tensor, tensor } from "../tensor/core.ts";
 import { add, clamp, exp, maximum, minimum, mul, neg, scale, square, sub } from "../tensor/ops/elementwise.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
@@ -160,10 +160,10 @@ export type PpoData = PromptData & { ptx?: readonly Sequence[]; ptxEval?: readon
 export async function* trainPpo(
   models: PpoModels,
   data: PpoData,
-  chosen: Input<typeof ppo.table> | PpoSettings,
+  chosen: SettingsInput<typeof ppo.table> | PpoSettings,
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
-  const o = ppo(chosen as Input<typeof ppo.table>);
+  const o = ppo(chosen as SettingsInput<typeof ppo.table>);
   const { policy, rewards, gold } = models;
   const tokenizer = tokenizerOf(models);
   const room = { context: policy.config.maxPositions, response: o.responseLength, together: o.maxLength };

@@ -9,7 +9,7 @@ import { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { randomInt, streamId } from "../runtime/rng.ts";
-import { byDialect, derived, dialectIn, group, type Input, settings, spelled } from "../settings/index.ts";
+import { byDialect, derived, dialectIn, group, type SettingsInput, settings, spelled } from "../settings/index.ts";
 import type { Sequence } from "./batch.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
@@ -153,7 +153,7 @@ export interface RaftModels extends AlignmentModels {
 export async function* trainRaft(
   models: RaftModels,
   data: PromptData,
-  chosen: Input<typeof raft.table> = {},
+  chosen: SettingsInput<typeof raft.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = raft(chosen);

@@ -4,11 +4,11 @@
  */
 import type { CausalLM } from "../nn/models.ts";
 import { UserError } from "../runtime/errors.ts";
-import { group, type Resolved, spelled } from "../settings/index.ts";
+import { group, type ResolvedSettings, spelled } from "../settings/index.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
 import type { Sequence } from "./batch.ts";
 import type { TrainEvent } from "./events.ts";
-import type { Parts, Recipe } from "./examples.ts";
+import type { ExampleMethod, ExampleSplits } from "./examples.ts";
 import { responseLogProbs } from "./measure.ts";
 import type { PairExample } from "./pairs.ts";
 import { baseOf, copyOf } from "./partners.ts";
@@ -42,8 +42,8 @@ export const syncSettings = {
 export function referenceSync(
   policy: CausalLM,
   reference: CausalLM | null,
-  o: Resolved<typeof syncSettings>,
-): Pick<Recipe<never>, "afterStep" | "companions"> {
+  o: ResolvedSettings<typeof syncSettings>,
+): Pick<ExampleMethod<never>, "afterStep" | "companions"> {
   if (!o.syncRefModel) return {};
   if (!reference || reference === policy || policy.adapter || reference.adapter) {
     throw new UserError(
@@ -109,9 +109,9 @@ const SECONDS_BETWEEN_NOTES = 5;
 /** Both parts of a run's pairs with the reference's log-probabilities, and notes of the work; what has them keeps them. */
 export async function* referencedPairs(
   reference: CausalLM,
-  { train, eval: held }: Parts<PairExample>,
+  { train, eval: held }: ExampleSplits<PairExample>,
   fp16: boolean,
-): AsyncGenerator<TrainEvent, Parts<PairExample>> {
+): AsyncGenerator<TrainEvent, ExampleSplits<PairExample>> {
   const there = new Map([...train, ...held].flatMap((pair) => (pair.reference ? [[pair, pair] as const] : [])));
   const missing = [...train, ...held].filter((pair) => !pair.reference);
   const note = (text: string): TrainEvent => ({ type: "note", step: 0, text });

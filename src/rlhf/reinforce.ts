@@ -2,7 +2,7 @@
  * REINFORCE++ (Hu et al. 2025): PPO without a critic. The advantage of a token is what its response still earns, KL penalty
  * included, whitened over all tokens of the rollout. As OpenRLHF's estimator "reinforce".
  */
-import { type Input, settings } from "../settings/index.ts";
+import { type SettingsInput, settings } from "../settings/index.ts";
 import {
   type CriticFreeModels,
   clipRewards,
@@ -39,7 +39,7 @@ export type ReinforceSettings = ReturnType<typeof reinforce>;
 export function trainReinforce(
   models: CriticFreeModels,
   data: PromptData,
-  chosen: Input<typeof reinforce.table> = {},
+  chosen: SettingsInput<typeof reinforce.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = reinforce(chosen);

@@ -14,25 +14,27 @@ import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
 import { earlierOnes, fromPrompt, type Prompt, type Response, type Sampler, type SamplingOptions } from "./sampler.ts";
 
-export interface RemoteSampler {
+/** A server that samples, and how it is asked. */
+export interface RemoteSamplerOptions {
   client: OpenAIClient;
   /** The model's name on the server. */
   model: string;
   tokenizer: Tokenizer;
   /** Requests under way at once. Default 16. */
   concurrency?: number;
+  /** When it fires, requests under way are given up. */
   signal?: AbortSignal;
 }
 
-/** For trainers that let somebody else sample. */
+/** A sampler for trainers that lets a server draw the responses. */
 export const remoteSampler =
-  (sampler: RemoteSampler): Sampler =>
+  (sampler: RemoteSamplerOptions): Sampler =>
   (prompts, promptIds, options) =>
     sampleRemotely(sampler, prompts, promptIds, options);
 
 /** As `sampleResponses`, drawn by a server. */
 export async function sampleRemotely(
-  sampler: RemoteSampler,
+  sampler: RemoteSamplerOptions,
   prompts: readonly Prompt[],
   promptIds: ArrayLike<number>,
   options: SamplingOptions,
@@ -96,7 +98,7 @@ export function choicesOf<C extends { index: number }>(answer: { choices?: C[] }
 }
 
 async function ask(
-  sampler: RemoteSampler,
+  sampler: RemoteSamplerOptions,
   prompt: Prompt,
   where: string,
   o: SamplingOptions,

@@ -10,7 +10,7 @@ import type { AdamW } from "../nn/optimizer.ts";
 import { type NormalizerState, normalizerKinds, ODIN_LABELS } from "../nn/scoring.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type Input, settings, spelled } from "../settings/index.ts";
+import { type SettingsInput, settings, spelled } from "../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { elements, range } from "../tensor/ops/elements.ts";
 import { endRows, pack } from "./batch.ts";
@@ -20,18 +20,26 @@ import {
   type DatasetOf,
   type ExampleData,
   type ExampleSettings,
+  type ExampleSplits,
   examplesOf,
-  type Parts,
   trainOnExamples,
 } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
 import { costLoss, odinLoss, type PairLossOptions, pairLoss } from "./losses/pair.ts";
 import { alignedPairs, bothAnswers, differing, marginsOf, overSpans, spanRows } from "./pairs.ts";
 import { ScoreStatistics } from "./reward/normalizer.ts";
-import { costMetrics, evaluateReward, type PairScores, pearson, rewardMetrics, safetyOf } from "./scores.ts";
+import { type AnswerScores, costMetrics, evaluateReward, pearson, rewardMetrics, safetyOf } from "./scores.ts";
 import * as shared from "./settings.ts";
 import { freshNormalizer } from "./stats.ts";
-import { controlMetrics, type Numbers, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
+import {
+  controlMetrics,
+  readWatched,
+  together,
+  type Watched,
+  type WatchedNumbers,
+  watch,
+  watchControl,
+} from "./watch.ts";
 
 const { data, optim, probability } = shared;
 
@@ -132,7 +140,7 @@ interface LossOptions extends PairLossOptions {
 export async function* trainReward(
   models: RewardModels,
   pairs: RewardData,
-  chosen: Input<typeof reward.table> = {},
+  chosen: SettingsInput<typeof reward.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = reward(chosen);
@@ -178,7 +186,7 @@ export async function* trainReward(
 export async function* trainCost(
   models: RewardModels,
   pairs: RewardData,
-  chosen: Input<typeof cost.table> = {},
+  chosen: SettingsInput<typeof cost.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   if (models.model.scoring.labels.length > 1) throw new UserError("a cost model has one output");
@@ -205,7 +213,7 @@ async function* trainScorer(
   const prepare = { maxLength: contextOf(model, o), truncationSide: o.truncationSide };
   const consumer = stage === "cost" ? "safety" : "preference";
   const models = { policy: model, ...(tokenizer && { tokenizer }) };
-  const pairs: Parts<PreferenceExample> = await examplesOf(given, "pairs", models, prepare, consumer);
+  const pairs: ExampleSplits<PreferenceExample> = await examplesOf(given, "pairs", models, prepare, consumer);
   const parts = { train: differing(pairs.train), eval: pairs.eval };
   const same = pairs.train.length - parts.train.length;
   if (same > 0) {
@@ -220,7 +228,7 @@ async function* trainScorer(
   if (rule) scoring.normalizer = { ...state, kind: rule.kind, momentum: rule.momentum ?? 0.9 };
   const statistics = rule ? new ScoreStatistics(rule, scoring.type, state) : null;
   const learned = { statistics, update: normalize || o.normalizerUpdates !== "normalizing", normalize };
-  const recipe = {
+  const method = {
     stage,
     step(optimizer: AdamW, batches: readonly (readonly PreferenceExample[])[], rate: number, dropout: DropoutStep) {
       const { watched, tokens } = scope(() => rewardStep(model, optimizer, batches, rate, loss, dropout, learned));
@@ -237,7 +245,7 @@ async function* trainScorer(
     },
   };
   try {
-    yield* trainOnExamples(model, parts, o, recipe, run);
+    yield* trainOnExamples(model, parts, o, method, run);
   } finally {
     statistics?.destroy();
   }
@@ -352,7 +360,7 @@ async function rewardStepMetrics(
   if (normalizer) Object.assign(normalizer, { mean: statistics.mean[0], variance: statistics.variance[0], count });
   const pairs = batches.flat();
   const side = (first: (n: number) => number) =>
-    rest.flatMap(({ scores }: Numbers, i) => {
+    rest.flatMap(({ scores }: WatchedNumbers, i) => {
       const n = batches[i].length;
       return [...scores.subarray(first(n), first(n) + n)];
     });
@@ -361,7 +369,11 @@ async function rewardStepMetrics(
   return { loss, ...metricsOf(model, pairs, scores), ...controlMetrics(control) };
 }
 
-function metricsOf(model: ScoreModel, pairs: readonly PreferenceExample[], scores: PairScores): Record<string, number> {
+function metricsOf(
+  model: ScoreModel,
+  pairs: readonly PreferenceExample[],
+  scores: AnswerScores,
+): Record<string, number> {
   if (model.scoring.type === "cost") return costMetrics(scores, pairs.map(safetyOf));
   const metrics = rewardMetrics(scores);
   if (model.scoring.labels.length === 1) return metrics;

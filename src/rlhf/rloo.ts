@@ -3,7 +3,7 @@
  * the others of its group; the probability ratio is that of the whole response. As TRL's RLOOTrainer.
  */
 import { UserError } from "../runtime/errors.ts";
-import { type Input, settings } from "../settings/index.ts";
+import { type SettingsInput, settings } from "../settings/index.ts";
 import { leaveOneOut, standardize } from "./advantages.ts";
 import {
   type CriticFreeModels,
@@ -51,7 +51,7 @@ export type RlooSettings = ReturnType<typeof rloo>;
 export function trainRloo(
   models: CriticFreeModels,
   data: PromptData,
-  chosen: Input<typeof rloo.table> = {},
+  chosen: SettingsInput<typeof rloo.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = rloo(chosen);

@@ -4,10 +4,10 @@
  */
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
-import { byDialect, group, type Resolved } from "../settings/index.ts";
+import { byDialect, group, type ResolvedSettings } from "../settings/index.ts";
 import type { Sample } from "./events.ts";
 import { responseLogProbs } from "./measure.ts";
-import { allResident, type Within } from "./offload.ts";
+import { allResident, type RoleScope } from "./offload.ts";
 import { mixedRewards, type RewardParts } from "./rewards.ts";
 import { type Prompt, type Response, type Sampler, withinLength } from "./sampler.ts";
 import { positive, rewardMixture, rollout, sampling, samplingParams } from "./settings.ts";
@@ -27,7 +27,7 @@ export interface RolloutInputs {
   /** The true reward, where there is one: reported, never trained on. */
   gold?: (response: Response) => number;
   /** Brings models to the GPU for the time that they work. Default: they are there. */
-  within?: Within;
+  within?: RoleScope;
 }
 
 const ppo = group("PPO");
@@ -84,13 +84,17 @@ export const rolloutSettings = {
   ),
 };
 
-/** What a rollout needs of the settings; methods without a critic leave out what they do not have. */
-export type RolloutOptions = Pick<Values, Needed> &
-  Partial<Omit<Values, Needed>> & { seed: number; showSamples: number };
-type Values = Resolved<typeof rolloutSettings>;
-type Needed = "numGenerations" | "responseLength" | "tempered" | "clipRangeScore" | keyof typeof sampling;
+/** The settings of a rollout, resolved. */
+export type RolloutSettings = ResolvedSettings<typeof rolloutSettings>;
 
-/** What a rollout changes and the next one needs. */
+/** Options of a rollout; methods without a critic leave out the settings that they do not have. */
+export type RolloutOptions = Partial<RolloutSettings> &
+  Pick<RolloutSettings, "numGenerations" | "responseLength" | "tempered" | "clipRangeScore" | keyof typeof sampling> & {
+    seed: number;
+    showSamples: number;
+  };
+
+/** State that goes from one rollout to the next. */
 export interface RolloutState {
   klCoef: number;
   normalizer: Normalizer;

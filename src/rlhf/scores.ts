@@ -26,19 +26,19 @@ export async function scoreSequences(model: ScoreModel, sequences: readonly Sequ
 }
 
 /** Scores of pairs. */
-export interface PairScores {
+export interface AnswerScores {
   chosen: readonly number[];
   rejected: readonly number[];
 }
 
 /** Scores of both answers of every pair. */
-export async function scorePairs(model: ScoreModel, pairs: readonly PreferenceExample[]): Promise<PairScores> {
+export async function scorePairs(model: ScoreModel, pairs: readonly PreferenceExample[]): Promise<AnswerScores> {
   const scores = await scoreSequences(model, bothAnswers(pairs));
   return { chosen: [...scores.subarray(0, pairs.length)], rejected: [...scores.subarray(pairs.length)] };
 }
 
 /** Accuracy is strict: a tie counts as wrong. */
-export function rewardMetrics({ chosen, rejected }: PairScores): Record<string, number> {
+export function rewardMetrics({ chosen, rejected }: AnswerScores): Record<string, number> {
   const all = [...chosen, ...rejected];
   return {
     accuracy: average(chosen.map((c, i) => Number(c > rejected[i]))),
@@ -50,7 +50,7 @@ export function rewardMetrics({ chosen, rejected }: PairScores): Record<string, 
 }
 
 /** Of a cost model: `accuracy` is how often the safer answer costs less, `accuracy_sign` how often a cost's sign is right. */
-export function costMetrics({ chosen, rejected }: PairScores, safety: readonly PairSafety[]): Record<string, number> {
+export function costMetrics({ chosen, rejected }: AnswerScores, safety: readonly PairSafety[]): Record<string, number> {
   const all = [...chosen, ...rejected];
   const labels = [...safety.map((s) => s.chosen), ...safety.map((s) => s.rejected)];
   return {

@@ -4,7 +4,7 @@
  */
 import { type ScheduleName, schedules } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { derived, group, type Later, type Resolved } from "../settings/index.ts";
+import { type DerivedDefault, derived, group, type ResolvedSettings } from "../settings/index.ts";
 
 export const optim = group("Optimisation");
 export const logging = group("Output");
@@ -35,7 +35,7 @@ export const optimiser = (
   learningRate: number,
   schedule: ScheduleName,
   batch: number,
-  betas: { beta1?: number | Later<number>; beta2?: number | Later<number> } = {},
+  betas: { beta1?: number | DerivedDefault<number>; beta2?: number | DerivedDefault<number> } = {},
 ) => ({
   learningRate: optim.float(learningRate, "Peak learning rate", { min: 0 }),
   lrSchedulerType: optim.choice(schedules, schedule, "Learning rate after the warm-up; constant has none"),
@@ -90,7 +90,9 @@ export const criticOptimiser = {
 };
 
 /** The settings of the critic's optimizer: its own, and the policy's where it has none. */
-export const ofCritic = (o: Optimiser & Resolved<typeof criticOptimiser> & Resolved<typeof scheduleEnd>) => ({
+export const ofCritic = (
+  o: OptimiserSettings & ResolvedSettings<typeof criticOptimiser> & ResolvedSettings<typeof scheduleEnd>,
+) => ({
   ...o,
   learningRate: o.criticLearningRate,
   lrSchedulerType: o.criticLrSchedulerType ?? o.lrSchedulerType,
@@ -117,9 +119,9 @@ export const sampling = {
 };
 
 /** The sampling settings of a trainer, as the sampler takes them. */
-export function samplingParams(values: Resolved<typeof sampling>): Resolved<typeof sampling> {
+export function samplingParams(values: ResolvedSettings<typeof sampling>): ResolvedSettings<typeof sampling> {
   const names = Object.keys(sampling) as (keyof typeof sampling)[];
-  return Object.fromEntries(names.map((name) => [name, values[name]])) as Resolved<typeof sampling>;
+  return Object.fromEntries(names.map((name) => [name, values[name]])) as ResolvedSettings<typeof sampling>;
 }
 
 /** Throws a UserError where responses have to be longer than they may. */
@@ -146,7 +148,8 @@ export const rewardMixture = {
   rewardWeights: group("Rewards").numbers(null, "Weights of several rewards, in their order; default: 1 each"),
 };
 
-/** What every trainer's settings have. */
-export type Common = Resolved<typeof common>;
-/** The settings of an optimizer and its learning rate. */
-export type Optimiser = Resolved<ReturnType<typeof optimiser>> & Partial<Resolved<typeof scheduleEnd>>;
+/** The settings that every trainer has, resolved. */
+export type CommonSettings = ResolvedSettings<typeof common>;
+/** The settings of an optimizer and its learning rate, resolved. */
+export type OptimiserSettings = ResolvedSettings<ReturnType<typeof optimiser>> &
+  Partial<ResolvedSettings<typeof scheduleEnd>>;

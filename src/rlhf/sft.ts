@@ -7,7 +7,7 @@ import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type Input, settings } from "../settings/index.ts";
+import { type SettingsInput, settings } from "../settings/index.ts";
 import { backward, noGrad, scope, type Tensor } from "../tensor/core.ts";
 import { scale } from "../tensor/ops/elementwise.ts";
 import { sum } from "../tensor/ops/reduce.ts";
@@ -47,7 +47,7 @@ export type SftSettings = ReturnType<typeof sft>;
 export async function* trainSft(
   models: { policy: CausalLM; tokenizer?: TextTokenizer },
   data: ExampleData<Sequence> | DatasetOf<"sequences", Sequence>,
-  chosen: Input<typeof sft.table> = {},
+  chosen: SettingsInput<typeof sft.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = sft(chosen);

@@ -9,7 +9,11 @@ import { UserError } from "../runtime/errors.ts";
 /** Per-token KL estimators of D = log p - log p_ref, for samples from p (Schulman, "Approximating KL divergence"). */
 export type KlEstimator = "k1" | "k2" | "k3";
 
-/** @param limit clamps the estimate to [-limit, limit] (OpenRLHF: 10) */
+/**
+ * The estimated KL divergence at a token, in nats: k1 is d, k2 is d^2 / 2, k3 is e^-d - 1 + d.
+ * @param d log p - log p_ref of the sampled token
+ * @param limit clamps the estimate to [-limit, limit] (OpenRLHF: 10)
+ */
 export function klTerm(d: number, estimator: KlEstimator, limit = Number.POSITIVE_INFINITY): number {
   const estimate = estimator === "k1" ? d : estimator === "k2" ? 0.5 * d * d : Math.exp(-d) - 1 + d;
   return clip(estimate, -limit, limit);
@@ -25,6 +29,7 @@ export function adaptKlCoef(coef: number, kl: number, target: number, samples: n
   return coef * (1 + (error * samples) / horizon);
 }
 
+/** The number of [low, high] that is nearest to x. */
 export const clip = (x: number, low: number, high: number): number => Math.min(high, Math.max(low, x));
 
 /**
@@ -107,6 +112,7 @@ export function tokenWeights(lengths: readonly number[], average: "token" | "seq
 /** State of a running normaliser of scores. */
 export type Normalizer = NormalizerState;
 
+/** The state of a running normaliser that has seen nothing: mean 0, variance 1. */
 export const freshNormalizer = freshState;
 
 /** How statistics follow the scores: see `mergeWeights`. */
@@ -156,12 +162,14 @@ export function normalize({ mean, variance }: Normalizer, x: number, type: Score
   return (type === "reward" ? x - mean : x) / (Math.sqrt(variance) + NORMALIZER_EPS);
 }
 
+/** The mean of the values; 0 where there are none. */
 export const average = (values: ArrayLike<number>): number => {
   let total = 0;
   for (let i = 0; i < values.length; i++) total += values[i];
   return values.length > 0 ? total / values.length : 0;
 };
 
+/** The unbiased standard deviation of the values; 0 for fewer than two. */
 export const standardDeviation = (values: ArrayLike<number>): number => Math.sqrt(moments([values], true).variance);
 
 /** The KL divergence of best-of-n sampling from its base policy, at most: log n - (n - 1) / n. */

@@ -2,16 +2,16 @@
 import { type AdamWOptions, learningRateAt } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { permutation } from "../runtime/rng.ts";
-import type { Optimiser } from "./settings.ts";
+import type { OptimiserSettings } from "./settings.ts";
 
 /** The settings that an order of examples follows from. */
-export type PlanOptions = Pick<Optimiser, "perDeviceTrainBatchSize" | "gradientAccumulationSteps"> & {
+export type PlanOptions = Pick<OptimiserSettings, "perDeviceTrainBatchSize" | "gradientAccumulationSteps"> & {
   seed: number;
   numTrainEpochs: number;
   maxSteps: number | null;
 };
 
-/** Which examples each optimizer step sees: a fresh permutation every epoch, a pure function of the seed and the step. */
+/** A plan of the examples that each optimizer step sees: a fresh permutation every epoch, a pure function of the seed and the step. */
 export class BatchPlan {
   readonly stepsPerEpoch: number;
   readonly maxSteps: number;
@@ -56,8 +56,8 @@ export class BatchPlan {
 }
 
 /** The settings that a learning rate follows from. */
-export type RateOptions = Pick<Optimiser, "learningRate" | "lrSchedulerType" | "warmupSteps"> &
-  Partial<Pick<Optimiser, "minLearningRate" | "decaySteps">>;
+export type RateOptions = Pick<OptimiserSettings, "learningRate" | "lrSchedulerType" | "warmupSteps"> &
+  Partial<Pick<OptimiserSettings, "minLearningRate" | "decaySteps">>;
 
 /** The learning rate of a step (0-based) of a run. */
 export function rateAt(options: RateOptions, maxSteps: number, step: number): number {
@@ -69,7 +69,7 @@ export function rateAt(options: RateOptions, maxSteps: number, step: number): nu
 
 /** The settings of an optimizer, as AdamW takes them. */
 export const adamOf = (
-  o: Pick<Optimiser, "adamBeta1" | "adamBeta2" | "weightDecay" | "maxGradNorm">,
+  o: Pick<OptimiserSettings, "adamBeta1" | "adamBeta2" | "weightDecay" | "maxGradNorm">,
 ): AdamWOptions => ({
   betas: [o.adamBeta1, o.adamBeta2],
   weightDecay: o.weightDecay,

@@ -10,8 +10,8 @@ export interface Watched<K extends string = string> {
   readonly parts: readonly (readonly (readonly [name: K, size: number])[])[];
 }
 
-/** What was read of one part: each name's numbers, as many as its tensor had. */
-export type Numbers<K extends string = string> = Record<K, Float32Array>;
+/** Numbers that were read of one part, by name: as many as the watched tensor had. */
+export type WatchedNumbers<K extends string = string> = Record<K, Float32Array>;
 
 /** Keeps the values that these tensors have now, as one part. */
 export function watch<K extends string>(named: Readonly<Record<K, Tensor>>): Watched<K> {
@@ -34,12 +34,12 @@ export function together<K extends string>(watched: readonly Watched<K>[]): Watc
 }
 
 /** Reads the numbers of all parts, in their order, and frees them on the GPU. */
-export async function readWatched<K extends string>({ values, parts }: Watched<K>): Promise<Numbers<K>[]> {
+export async function readWatched<K extends string>({ values, parts }: Watched<K>): Promise<WatchedNumbers<K>[]> {
   const all = await values.read();
   values.free("the metrics reader");
   let at = 0;
   return parts.map((sizes) => {
-    const numbers = {} as Numbers<K>;
+    const numbers = {} as WatchedNumbers<K>;
     for (const [name, size] of sizes) {
       numbers[name] = all.subarray(at, at + size);
       at += size;
@@ -49,14 +49,14 @@ export async function readWatched<K extends string>({ values, parts }: Watched<K
 }
 
 /** Reads several that were not put together. */
-export async function readEach<K extends string>(watched: readonly Watched<K>[]): Promise<Numbers<K>[]> {
+export async function readEach<K extends string>(watched: readonly Watched<K>[]): Promise<WatchedNumbers<K>[]> {
   if (watched.length === 0) return [];
   const all = scope(() => together(watched));
   for (const { values } of watched) values.free("the metrics reader");
   return readWatched(all);
 }
 
-/** What an optimizer's record says of its last step. */
+/** Metrics of an optimizer's last step, from its record: the gradient's norm, skipped steps, and the loss scale if there is one. */
 export function controlMetrics(control: ArrayLike<number>): Record<string, number> {
   const { gradNorm, skipped, lossScale } = readControl(control, control.length);
   return { grad_norm: gradNorm, skipped_steps: skipped, ...(lossScale !== null && { loss_scale: lossScale }) };

@@ -6,6 +6,7 @@ import type { Files } from "./files.ts";
  * that was cut is dropped. The caller writes the finished file and then removes this one.
  */
 export class RowLog<R> {
+  /** Finished rows by their numbers. */
   readonly rows: Map<number, R>;
   readonly path: string;
   private readonly files: Files;
@@ -17,7 +18,10 @@ export class RowLog<R> {
     this.rows = rows;
   }
 
-  /** @param fresh forgets what is there */
+  /**
+   * Opens a log, with the rows that an earlier run left.
+   * @param fresh forgets what is there
+   */
   static async open<R>(files: Files, path: string, fresh = false): Promise<RowLog<R>> {
     const before = fresh ? null : await files.read(path);
     const whole = before === null ? [] : new TextDecoder().decode(before).split("\n").slice(0, -1);

@@ -1,7 +1,7 @@
 /** Whether a value is one that a setting takes, and the words for those that are not. */
 import * as v from "valibot";
 import { type MixtureMap, mixtureText } from "../data/raw/mixture.ts";
-import { type Kind, nullable, type Setting } from "./setting.ts";
+import { nullable, type Setting, type SettingKind } from "./setting.ts";
 
 const numberLike = v.union([
   v.number(),
@@ -79,14 +79,14 @@ function baseSchema(setting: Setting): v.GenericSchema {
   }
 }
 
-/** What a setting takes, in words: "a whole number of at least 1". */
+/** The values that a setting takes, in words: "a whole number of at least 1". */
 export function expectation(setting: Setting): string {
   const { min, max, exclusiveMin } = setting;
   const above = exclusiveMin ? ` above ${min}` : ` of at least ${min}`;
   const both = exclusiveMin ? ` above ${min} and at most ${max}` : ` from ${min} to ${max}`;
   const upTo = max === undefined ? "" : ` of at most ${max}`;
   const range = min === undefined ? upTo : max === undefined ? above : both;
-  const words: Record<Kind, string> = {
+  const words: Record<SettingKind, string> = {
     int: `a whole number${range}`,
     float: `a number${range}`,
     bool: "true or false",

@@ -3,20 +3,23 @@ import * as v from "valibot";
 import { UserError } from "../runtime/errors.ts";
 import { expectation, schemaOf } from "./check.ts";
 import { didYouMean } from "./nearest.ts";
-import { camelCase, Later, snakeCase, type Table, type Values } from "./setting.ts";
+import { camelCase, DerivedDefault, type SettingsTable, type SettingValues, snakeCase } from "./setting.ts";
 
-/** Where values came from, and how a person finds them there. */
-export interface Source {
+/** Values of settings as a person wrote them, and how the person finds them again. */
+export interface SettingsSource {
   readonly values: Readonly<Record<string, unknown>>;
   /** The name of a value as the person wrote it, with its place: `--kl_coef`, `kl_coef in ppo.yaml line 7`, `klCoef`. */
   spell(name: string): string;
 }
 
 /** Values that stand in code. */
-export const inCode = (values: Readonly<Record<string, unknown>>): Source => ({ values, spell: (name) => name });
+export const inCode = (values: Readonly<Record<string, unknown>>): SettingsSource => ({
+  values,
+  spell: (name) => name,
+});
 
 /** Values that were given as flags. */
-export const onCommandLine = (values: Readonly<Record<string, unknown>>): Source => ({
+export const onCommandLine = (values: Readonly<Record<string, unknown>>): SettingsSource => ({
   values,
   spell: (name) => `--${snakeCase(name)}`,
 });
@@ -29,13 +32,13 @@ export const inFile = (
   values: Readonly<Record<string, unknown>>,
   where: string,
   lines: Readonly<Record<string, number>> = {},
-): Source => ({
+): SettingsSource => ({
   values,
   spell: (name) => `${name} in ${where}${lines[name] === undefined ? "" : ` line ${lines[name]}`}`,
 });
 
 /** The name of a setting, by the name itself, its snake_case, hyphens, or a foreign spelling; null for a stranger. */
-export function settingNamed(table: Table, name: string): string | null {
+export function settingNamed(table: SettingsTable, name: string): string | null {
   const camel = camelCase(name);
   if (Object.hasOwn(table, camel)) return camel;
   const snake = snakeCase(name.replaceAll("-", "_"));
@@ -53,41 +56,59 @@ interface Origin {
 const ORIGIN = Symbol("origin of settings");
 
 /** Settings with every value decided; the dialect, which decided defaults, is none of them. */
-export type Resolved<T extends Table> = Omit<Values<T>, "dialect">;
+export type ResolvedSettings<T extends SettingsTable> = Omit<SettingValues<T>, "dialect">;
 
-/** What a person may leave out. */
-export type Input<T extends Table> = Partial<Values<T>>;
+/** Values for some settings of a record; those that are left out have their defaults. */
+export type SettingsInput<T extends SettingsTable> = Partial<SettingValues<T>>;
 
-type Check<T extends Table> = (values: Resolved<T>, spell: (key: keyof T & string) => string) => void;
+/** A rule on values that must go together. It throws a UserError that names settings by `spell(key)`. */
+export type SettingsCheck<T extends SettingsTable> = (
+  values: ResolvedSettings<T>,
+  spell: (key: keyof T & string) => string,
+) => void;
 
 /** A record of settings. Calling it resolves values from code. */
-export interface Settings<T extends Table = Table> {
+export interface Settings<T extends SettingsTable = SettingsTable> {
   /**
    * The settings with all defaults. Already resolved ones pass through, checked once more.
    * @throws UserError for names it does not know, values out of range, values that contradict each other, and a `dialect`
    * beside values that another dialect has resolved
    */
-  (input?: Input<T>): Resolved<T>;
+  (input?: SettingsInput<T>): ResolvedSettings<T>;
   /** What the settings are of: "ppo". */
   readonly title: string;
   readonly table: T;
   /** Resolves values of several sources, later ones winning. Throws a UserError that names all mistakes. */
-  resolve(sources: readonly Source[]): Resolved<T>;
+  resolve(sources: readonly SettingsSource[]): ResolvedSettings<T>;
   /** The part of a larger record that belongs here, with its origin. */
-  pick(values: object): Resolved<T>;
+  pick(values: object): ResolvedSettings<T>;
 }
 
 /**
- * Makes a record of settings.
+ * Makes a record of settings. From it follow checked values in code, in files and in flags, their types, and `--help`.
+ *
+ * ```ts
+ * const best = group("Best of n");
+ * const bestOfN = settings("best", {
+ *   samples: best.int(4, "Responses per prompt", { min: 2, aka: ["num_return_sequences"] }),
+ *   learningRate: best.float(1e-4, "Peak learning rate", { min: 0 }),
+ * });
+ * const { samples, learningRate } = bestOfN({ samples: 8 }); // 8 and 1e-4
+ * ```
+ * @param title what the settings are of, for messages
  * @param check throws a UserError for values that do not go together; it names settings by `spell(key)`
  */
-export function settings<const T extends Table>(title: string, table: T, check?: Check<T>): Settings<T> {
-  const resolve = (sources: readonly Source[], before: Origin | null): Resolved<T> => {
-    const result = resolveTable(table, sources, before) as Resolved<T>;
+export function settings<const T extends SettingsTable>(
+  title: string,
+  table: T,
+  check?: SettingsCheck<T>,
+): Settings<T> {
+  const resolve = (sources: readonly SettingsSource[], before: Origin | null): ResolvedSettings<T> => {
+    const result = resolveTable(table, sources, before) as ResolvedSettings<T>;
     check?.(result, (key) => spelled(result, key));
     return result;
   };
-  const call = (input: Input<T> = {}): Resolved<T> => {
+  const call = (input: SettingsInput<T> = {}): ResolvedSettings<T> => {
     const before = originOf(input);
     const dialect = (input as { dialect?: unknown }).dialect;
     if (before && dialect !== undefined && dialect !== before.dialect) {
@@ -101,7 +122,7 @@ export function settings<const T extends Table>(title: string, table: T, check?:
   return Object.assign(call, {
     title,
     table,
-    resolve: (sources: readonly Source[]) => resolve(sources, null),
+    resolve: (sources: readonly SettingsSource[]) => resolve(sources, null),
     pick: (values: object) => {
       const own = Object.fromEntries(Object.entries(values).filter(([key]) => Object.hasOwn(table, key)));
       return resolve([inCode(own)], originOf(values));
@@ -109,7 +130,11 @@ export function settings<const T extends Table>(title: string, table: T, check?:
   });
 }
 
-function resolveTable(table: Table, sources: readonly Source[], before: Origin | null): Record<string, unknown> {
+function resolveTable(
+  table: SettingsTable,
+  sources: readonly SettingsSource[],
+  before: Origin | null,
+): Record<string, unknown> {
   const given: Record<string, unknown> = {};
   const spelling: Record<string, string> = {};
   const mistakes: string[] = [];
@@ -140,7 +165,7 @@ function resolveTable(table: Table, sources: readonly Source[], before: Origin |
     if (key === "dialect") continue;
     const { default: value } = setting;
     if (Object.hasOwn(given, key)) result[key] = given[key];
-    else result[key] = value instanceof Later ? value.value(result, dialect) : value;
+    else result[key] = value instanceof DerivedDefault ? value.value(result, dialect) : value;
     if (setting.required && result[key] === null) {
       mistakes.push(
         `${spell(key)} is not set${spell(key).startsWith("--") ? ", neither as a flag nor in a file" : ""}`,
@@ -152,7 +177,7 @@ function resolveTable(table: Table, sources: readonly Source[], before: Origin |
   return Object.freeze({ ...result, [ORIGIN]: origin });
 }
 
-function dialectOf(table: Table, given: Record<string, unknown>): string | null {
+function dialectOf(table: SettingsTable, given: Record<string, unknown>): string | null {
   if (!Object.hasOwn(table, "dialect")) return null;
   return (given.dialect ?? table.dialect.default) as string;
 }
@@ -168,7 +193,7 @@ export const spelled = (resolved: object, key: string): string => originOf(resol
 const inWords = (value: unknown): string =>
   typeof value === "number" || value === undefined ? String(value) : (JSON.stringify(value) ?? typeof value);
 
-function* allNames(table: Table, camel: boolean): Iterable<string> {
+function* allNames(table: SettingsTable, camel: boolean): Iterable<string> {
   for (const [key, { aka }] of Object.entries(table)) {
     yield camel ? key : snakeCase(key);
     yield* aka ?? [];

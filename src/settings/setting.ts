@@ -1,17 +1,17 @@
 /** A setting: everything that is known of one option, written once. Flags, YAML keys, checks, help and types follow from it. */
 
-/** What values a setting takes. */
-export type Kind = "text" | "path" | "int" | "float" | "bool" | "choice" | "list" | "numbers" | "mixture";
+/** The kind of values that a setting takes. */
+export type SettingKind = "text" | "path" | "int" | "float" | "bool" | "choice" | "list" | "numbers" | "mixture";
 
 /** A default that is known only when other settings are: by dialect, or from their values. */
-export class Later<T> {
+export class DerivedDefault<T> {
   /** For `--help`: "0.02; trl: 0.05". */
   readonly words: string;
   /** Whether null, "not set", is among the values. */
   readonly nullable: boolean;
   readonly value: (values: Readonly<Record<string, unknown>>, dialect: string | null) => T;
 
-  constructor(value: Later<T>["value"], words: string, nullable: boolean) {
+  constructor(value: DerivedDefault<T>["value"], words: string, nullable: boolean) {
     this.value = value;
     this.words = words;
     this.nullable = nullable;
@@ -21,12 +21,12 @@ export class Later<T> {
 /** A default by dialect; those that are not listed have the first one's. */
 export function byDialect<const T extends string | number | boolean | null>(
   values: Readonly<Record<string, T>>,
-): Later<T> {
+): DerivedDefault<T> {
   const [[, base], ...others] = Object.entries(values);
   const shown = (value: T) => (value === null ? "none" : String(value));
   const words = [shown(base), ...others.map(([dialect, value]) => `${dialect}: ${shown(value)}`)].join("; ");
   const of = (dialect: string | null) => (dialect !== null && Object.hasOwn(values, dialect) ? values[dialect] : base);
-  return new Later((_, dialect) => of(dialect), words, Object.values(values).includes(null as T));
+  return new DerivedDefault((_, dialect) => of(dialect), words, Object.values(values).includes(null as T));
 }
 
 /**
@@ -37,13 +37,13 @@ export const derived = <T, V extends object>(
   value: (values: Readonly<V>, dialect: string | null) => T,
   words: string,
   nullable = false,
-): Later<T> => new Later(value as unknown as Later<T>["value"], words, nullable);
+): DerivedDefault<T> => new DerivedDefault(value as unknown as DerivedDefault<T>["value"], words, nullable);
 
 /** One option of a trainer or a verb. */
 export interface Setting<T = unknown> {
-  readonly kind: Kind;
+  readonly kind: SettingKind;
   /** Used when nothing sets it; null means "not set". */
-  readonly default: T | Later<T>;
+  readonly default: T | DerivedDefault<T>;
   /** One sentence, without its full stop. */
   readonly help: string;
   /** Heading in `--help`. */
@@ -60,25 +60,56 @@ export interface Setting<T = unknown> {
 }
 
 /** Settings by their camelCase names. */
-export type Table = Readonly<Record<string, Setting>>;
+export type SettingsTable = Readonly<Record<string, Setting>>;
 
 /** The values of a table's settings. */
-export type Values<T extends Table> = { readonly [K in keyof T]: T[K] extends Setting<infer V> ? V : never };
+export type SettingValues<T extends SettingsTable> = {
+  readonly [K in keyof T]: T[K] extends Setting<infer V> ? V : never;
+};
 
-type More = Partial<Pick<Setting, "min" | "max" | "exclusiveMin" | "required" | "aka">>;
-/** null alone, or the kind's own values, or both; a literal is no type of its own. */
-type Wide<T, D> = null extends D ? T | null : T;
+/** Limits and foreign spellings of a setting: its parts that may be left out. */
+export type SettingDetails = Partial<Pick<Setting, "min" | "max" | "exclusiveMin" | "required" | "aka">>;
+/** The type of a setting's values: those of its kind, and null where its default `D` is or may become null. */
+export type SettingType<T, D> = null extends D ? T | null : T;
+
+/** Makes a setting of one kind from its default, which may be null for "not set", and its help text. */
+export type SettingMaker<T> = <D extends T | null>(
+  value: D | DerivedDefault<D>,
+  help: string,
+  details?: SettingDetails,
+) => Setting<SettingType<T, D>>;
+
+/** Makers of settings that share a heading, one for each kind of value. */
+export interface SettingGroup {
+  text: SettingMaker<string>;
+  path: SettingMaker<string>;
+  int: SettingMaker<number>;
+  float: SettingMaker<number>;
+  bool: SettingMaker<boolean>;
+  list: SettingMaker<readonly string[]>;
+  numbers: SettingMaker<readonly number[]>;
+  /** A dataset or a mixture: text, or in YAML a map of names to proportions, which becomes that text. */
+  mixture: SettingMaker<string>;
+  choice<const C extends string>(
+    choices: readonly C[],
+    value: NoInfer<C> | DerivedDefault<NoInfer<C>>,
+    help: string,
+    details?: SettingDetails,
+  ): Setting<C>;
+  /** One of the choices, or none, which is the default. */
+  maybeChoice<const C extends string>(choices: readonly C[], help: string, details?: SettingDetails): Setting<C | null>;
+}
 
 /** A builder of settings that share a heading: `const optim = group("Optimisation")`, then `optim.int(8, "...")`. */
-export function group(heading: string) {
+export function group(heading: string): SettingGroup {
   const make =
-    <T>(kind: Kind) =>
-    <D extends T | null>(value: D | Later<D>, help: string, more: More = {}): Setting<Wide<T, D>> => ({
+    <T>(kind: SettingKind): SettingMaker<T> =>
+    <D extends T | null>(value: D | DerivedDefault<D>, help: string, details: SettingDetails = {}) => ({
       kind,
-      default: value as Wide<T, D>,
+      default: value as SettingType<T, D>,
       help,
       group: heading,
-      ...more,
+      ...details,
     });
   return {
     text: make<string>("text"),
@@ -88,29 +119,29 @@ export function group(heading: string) {
     bool: make<boolean>("bool"),
     list: make<readonly string[]>("list"),
     numbers: make<readonly number[]>("numbers"),
-    /** A dataset or a mixture: text, or in YAML a map of names to proportions, which becomes that text. */
     mixture: make<string>("mixture"),
-    choice: <const C extends string>(
-      choices: readonly C[],
-      value: NoInfer<C> | Later<NoInfer<C>>,
-      help: string,
-      more: More = {},
-    ): Setting<C> => ({ kind: "choice", default: value, help, group: heading, choices, ...more }),
-    /** One of the choices, or none, which is the default. */
-    maybeChoice: <const C extends string>(choices: readonly C[], help: string, more: More = {}): Setting<C | null> => ({
+    choice: (choices, value, help, details) => ({
+      kind: "choice",
+      default: value,
+      help,
+      group: heading,
+      choices,
+      ...details,
+    }),
+    maybeChoice: (choices, help, details) => ({
       kind: "choice",
       default: null,
       help,
       group: heading,
       choices,
-      ...more,
+      ...details,
     }),
   };
 }
 
 /** Whether null, "not set", is a value of the setting. */
 export const nullable = (setting: Setting): boolean =>
-  setting.default instanceof Later ? setting.default.nullable : setting.default === null;
+  setting.default instanceof DerivedDefault ? setting.default.nullable : setting.default === null;
 
 /** `klCoef` is `kl_coef` on the command line and in YAML. */
 export const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
@@ -123,6 +154,6 @@ export const camelCase = (name: string): string =>
 export function defaultWords(setting: Setting): string | null {
   const { default: value } = setting;
   if (setting.required || value === null || (Array.isArray(value) && value.length === 0)) return null;
-  if (value instanceof Later) return value.words;
+  if (value instanceof DerivedDefault) return value.words;
   return Array.isArray(value) ? value.join(",") : String(value);
 }

@@ -8,11 +8,11 @@ import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
 import { methods } from "../../src/open/index.ts";
 import { expectation } from "../../src/settings/check.ts";
 import {
+  DerivedDefault,
   group,
   inFile,
-  Later,
   onCommandLine,
-  type Resolved,
+  type ResolvedSettings,
   schemaOf,
   settings,
   snakeCase,
@@ -102,7 +102,7 @@ describe("the tables", () => {
           expect(seen).not.toContain(spelling);
           seen.add(spelling);
         }
-        if (option.default !== null && !(option.default instanceof Later)) {
+        if (option.default !== null && !(option.default instanceof DerivedDefault)) {
           const { default: value } = option;
           expect(() => settings("x", { [key]: option }).resolve([inFile({ [key]: value }, "x")])).not.toThrow();
         }
@@ -136,8 +136,8 @@ describe("a command", () => {
   });
   afterEach(() => rm(dir, { recursive: true }));
 
-  async function parse(...words: string[]): Promise<Resolved<typeof table>> {
-    let got: Resolved<typeof table> | null = null;
+  async function parse(...words: string[]): Promise<ResolvedSettings<typeof table>> {
+    let got: ResolvedSettings<typeof table> | null = null;
     const verb = defineVerb({
       name: "test",
       summary: "Test",

@@ -8,7 +8,7 @@ import { multiObjectiveScores } from "../../rlhf/multi-objective/model.ts";
 import { bothAnswers } from "../../rlhf/pairs.ts";
 import { pairQuestions } from "../../rlhf/pairwise/questions.ts";
 import { pairChances } from "../../rlhf/pairwise/train.ts";
-import { type PairScores, scorePairs } from "../../rlhf/scores.ts";
+import { type AnswerScores, scorePairs } from "../../rlhf/scores.ts";
 
 /** A pair with a number for each answer: the preferred one has the larger. */
 export interface ScoredPair {
@@ -55,7 +55,7 @@ export async function openPairScorer(
   return async ({ dataset, part }) => {
     const prepare = { ...cut, maxLength: contextOf(model, length) };
     const pairs = (await dataset.pairs(tokenizer, prepare, sign < 0 ? "safety" : "preference", false))[part];
-    const headScores = async (): Promise<PairScores> => {
+    const headScores = async (): Promise<AnswerScores> => {
       const { scores } = await multiObjectiveScores(several!.model, several!.head, bothAnswers(pairs));
       return { chosen: [...scores.slice(0, pairs.length)], rejected: [...scores.slice(pairs.length)] };
     };

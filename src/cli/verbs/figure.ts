@@ -1,5 +1,5 @@
 import { basename, join, resolve } from "node:path";
-import { type ChartSpec, looksOf, type Point } from "../../report/chart.ts";
+import { type ChartPoint, type ChartSpec, looksOf } from "../../report/chart.ts";
 import type { Metrics, RewardResult } from "../../report/data.ts";
 import { figureOf } from "../../report/figure.ts";
 import { data, logging } from "../../rlhf/settings.ts";
@@ -96,7 +96,7 @@ async function flaggedTokens(files: Files, folder: string): Promise<{ flagged_to
 
 type Row = Record<string, unknown>;
 
-function pointsOf(rows: readonly Metrics[], metric: string): Point[] {
+function pointsOf(rows: readonly Metrics[], metric: string): ChartPoint[] {
   return rows.flatMap((row) => {
     const [step, value] = [row.step, row[metric]];
     return typeof step === "number" && typeof value === "number" ? [[step, value] as const] : [];

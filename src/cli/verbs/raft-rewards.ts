@@ -1,6 +1,6 @@
 /** What LMFlow leaves of a RAFT run besides the model: the file of mean rewards and the figure of their curves. */
 import { join } from "node:path";
-import type { Point } from "../../report/chart.ts";
+import type { ChartPoint } from "../../report/chart.ts";
 import { figureOf } from "../../report/figure.ts";
 import type { TrainEvent } from "../../rlhf/events.ts";
 import type { Files } from "../../runtime/files.ts";
@@ -46,7 +46,7 @@ const rewardLine = ({ mean_reward, train_reward }: Round): string =>
 
 function rewardCurve(rounds: readonly Round[]): string {
   const points = (of: (round: Round) => number | undefined) =>
-    rounds.map((round): Point => [round.step, of(round) ?? Number.NaN]);
+    rounds.map((round): ChartPoint => [round.step, of(round) ?? Number.NaN]);
   const series = [
     { name: "model", points: points((r) => r.mean_reward) },
     { name: "training set", points: points((r) => r.train_reward) },

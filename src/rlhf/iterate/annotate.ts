@@ -43,10 +43,13 @@ export const judgeByPreference =
     return (await (how === "tournament" ? tournament : roundRobin)(model, prompts, responses)).rewards;
   };
 
+/** Options of `annotateRows`. */
 export interface AnnotateOptions {
   /** Rows handed to the judge at once. Default 32. */
   rowsAtOnce?: number;
+  /** Told how many rows are scored. */
   progress?: (done: number, total: number) => void;
+  /** When it fires, nothing more is begun; the rows so far are in the log. */
   signal?: AbortSignal;
 }
 

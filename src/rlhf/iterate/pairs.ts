@@ -7,13 +7,14 @@
 import type { ScoredRow } from "../../data/scored-rows.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { randomInt, streamId } from "../../runtime/rng.ts";
-import { group, type Values } from "../../settings/index.ts";
+import { group, type SettingValues } from "../../settings/index.ts";
 
 /**
  * random: the first two responses; max_random: the best and the first of the others; max_min: the best and the worst;
  * max_max: the best and the second best; max_min_p: max_min of reward - length penalty x characters.
  */
 export const pairRules = ["random", "max_random", "max_min", "max_max", "max_min_p"] as const;
+/** A rule by which two of a prompt's scored responses become a pair. */
 export type PairRule = (typeof pairRules)[number];
 
 const pairing = group("Pairs");
@@ -45,14 +46,14 @@ export const pairSettings = {
  * follow the penalised reward, under every rule; ties stay, the one chosen first as the better, so that K equal rewards give a
  * pair of a response with itself.
  */
-export type PairOptions = Values<typeof pairSettings> & {
+export type PairOptions = SettingValues<typeof pairSettings> & {
   /** For the rules that draw; with the row's `id` it decides the draw. */
   seed: number;
 };
 
 /** Throws `UserError` for settings that would not be looked at. */
 export function checkPairs(
-  o: Values<typeof pairSettings>,
+  o: SettingValues<typeof pairSettings>,
   name: (key: "useFast" | "pairDialect" | "lengthPenalty" | "chooseType") => string,
 ): void {
   if (o.pairDialect !== "online-rlhf") return;
@@ -159,7 +160,7 @@ export interface RowPair extends Choice {
   row: ScoredRow;
 }
 
-/** What became of the rows. */
+/** Counts of rows by what became of them. */
 export interface PairCounts {
   /** Rows given. */
   total: number;
@@ -169,12 +170,15 @@ export interface PairCounts {
   short: number;
   /** Rows with fewer than two usable responses. */
   few: number;
+  /** Rows whose two rewards are equal. */
   tie: number;
+  /** Rows whose two responses are the same text. */
   identical: number;
   /** Rows whose two rewards are too close. */
   margin: number;
 }
 
+/** Options of `makePairs`: how a row's pair is chosen, and what becomes of rows with too few responses. */
 export interface MakePairsOptions extends PairOptions {
   /** Responses that a row should have. Default: as many as the longest row has. */
   samples?: number | null;

@@ -10,6 +10,7 @@ export interface NumberedPrompt extends Prompt {
   id: number;
 }
 
+/** Options of `sampleRows`. */
 export interface SampleRowsOptions extends Omit<SamplingOptions, "onResponses"> {
   /** K, responses per prompt. */
   samples: number;

@@ -16,7 +16,7 @@ import {
 } from "../../tensor/ops/elementwise.ts";
 import { mean, sum } from "../../tensor/ops/reduce.ts";
 
-/** What the loss of pairs of scores has besides the comparison. */
+/** Options of the loss of pairs of scores: terms that are added to the comparison. */
 export interface PairLossOptions {
   /** c in c * mean(r^2). Default 0. */
   regularization?: number;
@@ -26,7 +26,7 @@ export interface PairLossOptions {
   centering?: number;
 }
 
-/** What differs from pair to pair. */
+/** Margins and weights of the pairs in a loss, [pairs]. */
 export interface PairTerms {
   /** m in -log sigmoid(r_w - r_l - m), one per pair; default 0. */
   margins?: Tensor | null;
@@ -86,7 +86,7 @@ export function costLoss(
   );
 }
 
-/** What the loss of ODIN (Chen et al. 2024) has besides: rewards disentangled from length. */
+/** Options of the loss of ODIN, rewards disentangled from length (Chen et al. 2024). */
 export interface OdinOptions {
   /** Weight of the correlation terms. Default 1. */
   lengthCoef?: number;

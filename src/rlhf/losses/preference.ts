@@ -26,7 +26,7 @@ import { mean } from "../../tensor/ops/reduce.ts";
 import { sort } from "../../tensor/ops/sort.ts";
 import { place } from "../../tensor/raw.ts";
 
-/** What a loss sees of a batch of pairs. Every tensor is [pairs]; sums run over the tokens of the answers. */
+/** A batch of pairs as a preference loss sees it. Every tensor is [pairs]; sums run over the tokens of the answers. */
 export interface PairScores {
   /** Sum of log p(chosen), and of log p(rejected), by the policy; gradients flow through these and what follows. */
   chosen: Tensor;
@@ -59,9 +59,12 @@ export interface PreferenceLossOptions {
   discopopTau?: number;
 }
 
-type Options = Required<PreferenceLossOptions>;
 /** A loss of each pair, [pairs], from what it sees of a batch. */
-export type PairLossFunction = (scores: PairScores, options: Options, baseline: Baseline) => Tensor;
+export type PairLossFunction = (
+  scores: PairScores,
+  options: Required<PreferenceLossOptions>,
+  baseline: Baseline,
+) => Tensor;
 
 /** A loss and what goes with it. */
 export interface PreferenceLoss {
@@ -264,7 +267,12 @@ export function registerPreferenceLoss(name: string, row: PreferenceLoss): void 
 }
 
 /** What the losses' options are unless something else is said. */
-export const preferenceLossDefaults: Options = { beta: 0.1, labelSmoothing: 0, ipoAverage: true, discopopTau: 0.05 };
+export const preferenceLossDefaults: Required<PreferenceLossOptions> = {
+  beta: 0.1,
+  labelSmoothing: 0,
+  ipoAverage: true,
+  discopopTau: 0.05,
+};
 
 /**
  * The named loss of each pair, [pairs].
@@ -285,8 +293,8 @@ export const divergences = ["reverse_kl", "forward_kl", "js_divergence", "alpha_
 export type Divergence = (typeof divergences)[number];
 
 /**
- * What a log-ratio u = log p / p_ref is worth when another divergence than the reverse KL keeps the policy near the
- * reference (f-DPO, Wang et al. 2023): f'(p / p_ref), up to a constant that cancels in a pair. reverse_kl: u; forward_kl:
+ * The reward of a log-ratio u = log p / p_ref under the divergence that keeps the policy near the reference (f-DPO, Wang et
+ * al. 2023): f'(p / p_ref), up to a constant that cancels in a pair. reverse_kl: u; forward_kl:
  * 1 - e^-u; js_divergence: log 2 + log sigmoid(u); alpha_divergence: (e^((alpha - 1) u) - 1) / (alpha - 1), which is u for
  * alpha = 1. Exponents end at 80.
  * @param alpha as TRL 1.x has it; the c of TRL 0.8 and Online-RLHF is 1 - alpha

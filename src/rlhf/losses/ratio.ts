@@ -7,6 +7,7 @@ import { sum } from "../../tensor/ops/reduce.ts";
 import { type Segment, segmentSums } from "../../tensor/ops/segments.ts";
 import { detach } from "../../tensor/ops/shape.ts";
 
+/** Options of the loss of probability ratios. */
 export interface RatioLossOptions {
   /**
    * What the probability ratio is of: "token"; "sequence", the geometric mean over the sequence's tokens (GSPO); or

@@ -2,9 +2,10 @@
  * The gate of a multi-objective reward model: from the prompt's embedding to the weight of every attribute. An MLP with
  * ReLU, whose outputs go through a softmax with a temperature and a learned scale.
  */
+import type { DropoutScope } from "../../nn/ambient.ts";
 import { Module } from "../../nn/module.ts";
 import type { Tensor } from "../../tensor/core.ts";
-import { type DropoutKey, dropout } from "../../tensor/ops/dropout.ts";
+import { dropout } from "../../tensor/ops/dropout.ts";
 import { mul, relu, scale } from "../../tensor/ops/elementwise.ts";
 import { linear } from "../../tensor/ops/matmul.ts";
 import { softmax } from "../../tensor/ops/softmax.ts";
@@ -23,7 +24,7 @@ export interface GateShape {
 }
 
 /** A linear layer that starts as PyTorch's: uniform in plus or minus 1 / sqrt(inputs). */
-class Dense extends Module {
+class DenseLayer extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter;
 
@@ -37,7 +38,7 @@ class Dense extends Module {
 
 /** The network that weighs the attributes by the prompt. */
 export class GatingNetwork extends Module {
-  readonly layers: Dense[];
+  private readonly layers: DenseLayer[];
   readonly logit_scale: Parameter;
   readonly shape: GateShape;
   readonly store: ParameterStore;
@@ -46,7 +47,7 @@ export class GatingNetwork extends Module {
     super();
     const { inputs, attributes, hiddenSize, hiddenLayers } = shape;
     const widths = [inputs, ...Array<number>(hiddenLayers).fill(hiddenSize), attributes];
-    this.layers = widths.slice(1).map((outputs, i) => new Dense(widths[i], outputs));
+    this.layers = widths.slice(1).map((outputs, i) => new DenseLayer(widths[i], outputs));
     this.logit_scale = new Parameter([1], { constant: 1 });
     this.shape = shape;
     this.store = new ParameterStore(this.parameters(), "gate");
@@ -55,9 +56,9 @@ export class GatingNetwork extends Module {
   /**
    * Weights of the attributes, [N, attributes]: positive, and of every row adding up to the learned scale.
    * @param x prompt embeddings [N, inputs]
-   * @param drop the key of the masks after every hidden layer, in training
+   * @param drop the key of the masks after every hidden layer, in training, and the share that they drop
    */
-  forward(x: Tensor, drop: Omit<DropoutKey, "layer"> | null = null): Tensor {
+  forward(x: Tensor, drop: (DropoutScope & { rate: number }) | null = null): Tensor {
     let h = x;
     for (const [i, { weight, bias }] of this.layers.entries()) {
       h = linear(h, weight.value, { bias: bias.value });

@@ -5,7 +5,7 @@
  */
 import { parseSafetensors } from "../../io/safetensors.ts";
 import { writeSafetensors } from "../../io/safetensors-write.ts";
-import type { SelfKept } from "../../nn/trained.ts";
+import type { SelfSavingModel } from "../../nn/trained.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { type FileContent, type Files, parseJson, readNeeded } from "../../runtime/files.ts";
 import { noGrad, scope, tensor } from "../../tensor/core.ts";
@@ -17,7 +17,7 @@ import { type Features, project } from "./regression.ts";
 const CONFIG = "multi_objective_config.json";
 const TENSORS = "multi_objective.safetensors";
 
-/** What multi_objective_config.json holds. */
+/** The contents of multi_objective_config.json. */
 export interface HeadConfig {
   /** The frozen model whose hidden states are the features, by path or name. */
   base_model_name_or_path: string;
@@ -56,7 +56,7 @@ export interface HeadScores {
 }
 
 /** The head of a multi-objective reward model: regressions, a transform, and a gate or fixed weights. */
-export class MultiObjectiveHead implements SelfKept {
+export class MultiObjectiveHead implements SelfSavingModel {
   readonly config: HeadConfig;
   readonly gate: GatingNetwork | null;
   /** [attributes, width] */

@@ -82,8 +82,8 @@ export function project({ data, width }: Features, row: number, weights: ArrayLi
   return total;
 }
 
-/** Which rows an attribute's regression learns from and is chosen by. */
-export interface Split {
+/** Rows that an attribute's regression learns from, and rows by which it is chosen. */
+export interface RegressionSplit {
   train: number[];
   validation: number[];
 }
@@ -95,7 +95,7 @@ export interface RegressionOptions {
   validationShare?: number;
   alphas?: readonly number[];
   /** Instead of the random split, e.g. to repeat another program's. */
-  splitOf?: (rows: readonly number[], attribute: number) => Split;
+  splitOf?: (rows: readonly number[], attribute: number) => RegressionSplit;
 }
 
 /** The regression of one attribute. */
@@ -154,7 +154,7 @@ export function fitAttributes(
 
 const randomSplit =
   ({ seed, validationShare = 0.2 }: RegressionOptions) =>
-  (rows: readonly number[]): Split => {
+  (rows: readonly number[]): RegressionSplit => {
     const held = Math.min(rows.length - 1, Math.ceil(rows.length * validationShare));
     const order = Array.from(permutation(rows.length, seed, streamId("multi-objective/regression")), (i) => rows[i]);
     return { validation: order.slice(0, held), train: order.slice(held) };

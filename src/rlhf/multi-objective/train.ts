@@ -2,7 +2,7 @@
 import { AdamW } from "../../nn/optimizer.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { permutation, randomInt, streamId } from "../../runtime/rng.ts";
-import { group, type Input, settings } from "../../settings/index.ts";
+import { group, type SettingsInput, settings } from "../../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../../tensor/core.ts";
 import { logSigmoid, mul, neg } from "../../tensor/ops/elementwise.ts";
 import { mean, sum } from "../../tensor/ops/reduce.ts";
@@ -62,7 +62,7 @@ export type GateSettings = ReturnType<typeof gate>;
 export async function* trainGate(
   { head }: { head: MultiObjectiveHead },
   pairs: PairFeatures,
-  chosen: Input<typeof gate.table> = {},
+  chosen: SettingsInput<typeof gate.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = gate(chosen);

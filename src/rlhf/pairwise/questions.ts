@@ -19,7 +19,11 @@ export interface QuestionExample {
 export const sideOf = (seed: number, index: number): 0 | 1 =>
   uniform(seed, index, streamId("pair/side")) < 0.5 ? 0 : 1;
 
-/** @param pair `context` as `PairWriter.context` writes it */
+/**
+ * The question of a pair in both orders.
+ * @param pair `context` as `PairWriter.context` writes it
+ * @param side the order that is learned, as of `sideOf`
+ */
 export function questionExample(
   writer: PairWriter,
   pair: { context: string; chosen: string; rejected: string; same?: boolean },

@@ -19,7 +19,7 @@ export const pairTemplates = ["chat", "plain", "letters"] as const;
  */
 export type PairTemplate = (typeof pairTemplates)[number];
 
-/** What was said before the two responses: messages, or a text that stands for one message of the user. */
+/** The conversation before the two responses: messages, or a text that stands for one message of the user. */
 export type Conversation = string | readonly ChatMessage[];
 
 /** What the model may answer: the first is better, the second, or (in training only) neither. */

@@ -4,10 +4,11 @@ import { average } from "../stats.ts";
 import type { PreferenceModel } from "./model.ts";
 import type { Conversation } from "./template.ts";
 
-/** The same number of rewards as responses, prompt by prompt. */
+/** Rewards that comparisons of responses gave, one per response, prompt by prompt. */
 export interface Ranking {
   /** Index of the best response to each prompt. */
   winners: number[];
+  /** [prompts][responses] */
   rewards: number[][];
 }
 

@@ -6,7 +6,7 @@ import { Dataset } from "../../data/dataset.ts";
 import { type DropoutStep, withDropout } from "../../nn/ambient.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import type { AdamW } from "../../nn/optimizer.ts";
-import { type Input, settings } from "../../settings/index.ts";
+import { type SettingsInput, settings } from "../../settings/index.ts";
 import { backward, scope, tensor } from "../../tensor/core.ts";
 import { mul } from "../../tensor/ops/elementwise.ts";
 import { sum } from "../../tensor/ops/reduce.ts";
@@ -56,7 +56,7 @@ export type PairwiseData = ExampleData<QuestionExample> | Dataset;
 export async function* trainPairwise(
   { policy, writer }: PairwiseModels,
   data: PairwiseData,
-  chosen: Input<typeof pairwise.table> = {},
+  chosen: SettingsInput<typeof pairwise.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   const o = pairwise(chosen);
@@ -66,7 +66,7 @@ export async function* trainPairwise(
       : await examplesOf<"questions", QuestionExample>(data, "questions", { policy }, {});
   const same = questions.train.some((one) => one.same);
   const answers = [...writer.letters, ...(same ? [writer.idOf(2)] : [])];
-  const recipe = {
+  const method = {
     stage: "pairwise",
     step(optimizer: AdamW, batches: readonly (readonly QuestionExample[])[], rate: number, dropout: DropoutStep) {
       const { watched, tokens } = scope(() => pairwiseStep(policy, optimizer, batches, rate, answers, dropout));
@@ -74,7 +74,7 @@ export async function* trainPairwise(
     },
     evaluate: (examples: readonly QuestionExample[]) => evaluatePairwise(policy, examples, answers),
   };
-  yield* trainOnExamples(policy, questions, o, recipe, run);
+  yield* trainOnExamples(policy, questions, o, method, run);
 }
 
 const answerOf = ({ side, same }: QuestionExample): Answer => (same ? 2 : side);

@@ -5,7 +5,7 @@ import type { AdamW } from "../../nn/optimizer.ts";
 import { permutation, uint32 } from "../../runtime/rng.ts";
 import { scope } from "../../tensor/core.ts";
 import { predictedTokens, type Sequence } from "../batch.ts";
-import type { Optimiser } from "../settings.ts";
+import type { OptimiserSettings } from "../settings.ts";
 import { sftMetrics, sftStep } from "../sft.ts";
 import { average } from "../stats.ts";
 import { rateAt } from "../training.ts";
@@ -13,7 +13,10 @@ import type { Watched } from "../watch.ts";
 
 /** The settings of RAFT that its fine-tuning follows. */
 export interface LearnOptions
-  extends Pick<Optimiser, "learningRate" | "warmupSteps" | "perDeviceTrainBatchSize" | "gradientAccumulationSteps"> {
+  extends Pick<
+    OptimiserSettings,
+    "learningRate" | "warmupSteps" | "perDeviceTrainBatchSize" | "gradientAccumulationSteps"
+  > {
   lrSchedulerType: "constant" | "linear" | "cosine" | "linear-per-iteration";
   maxSteps: number;
   numTrainEpochs: number;

@@ -20,6 +20,7 @@ export interface TokenCounts {
   counts: Record<string, number>;
 }
 
+/** Options of `monitorTokens`. */
 export interface MonitorOptions {
   /** Both z must exceed it. Default 4. */
   threshold?: number;
@@ -29,22 +30,27 @@ export interface MonitorOptions {
   rows?: number;
 }
 
+/** A token's rise in frequency and the reward that goes with it, with z scores of both. */
 export interface TokenReport {
   token: string;
   /** Share of responses with the token now, and in the first iteration. */
   frequency: number;
   first_frequency: number;
+  /** The first less the second. */
   frequency_change: number;
+  /** z of two proportions, pooled variance. */
   frequency_z: number;
   /** Mean reward of responses with the token less that of the others (each relative to its prompt's mean). */
   reward_difference: number;
+  /** z of Welch's two means. */
   reward_z: number;
   /** The same difference in the true reward, where there is one. */
   gold_difference?: number;
+  /** Both z exceed the threshold, and the share rose by `minRise`. */
   flagged: boolean;
 }
 
-/** What the tests are made on: each response's different tokens, its reward, and which prompt it answers. */
+/** Responses to be monitored: of each its different tokens, its reward, and the number of the prompt that it answers. */
 export interface MonitoredResponses {
   tokens: readonly ReadonlySet<string>[];
   rewards: readonly number[];
@@ -87,6 +93,7 @@ export function monitorEvents(
   ];
 }
 
+/** Counts the responses that contain each token, sorted by token. */
 export function countTokens(tokens: readonly ReadonlySet<string>[]): TokenCounts {
   const counts = new Map<string, number>();
   for (const set of tokens) for (const token of set) counts.set(token, (counts.get(token) ?? 0) + 1);

@@ -17,7 +17,7 @@ export interface PairOutcome {
   rejectedLength: number;
 }
 
-/** What a tie counts: nothing (RewardBench's run_rm), or half (RLHFlow's evaluators). */
+/** The worth of a tie: nothing (RewardBench's run_rm), or half (RLHFlow's evaluators). */
 export type TieRule = "strict" | "half";
 
 /** A confidence interval. */
@@ -28,7 +28,7 @@ export interface Interval {
   high: number | null;
 }
 
-/** What a model got right of a subset. */
+/** A model's accuracy on a subset. */
 export interface SubsetResult extends Interval {
   subset: string;
   n: number;
