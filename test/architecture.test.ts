@@ -140,6 +140,37 @@ describe("the house", () => {
     expect(circles(graph).map((files) => files.map(relative))).toEqual([]);
   });
 
+  it("leads from a command to an updated weight in at most 12 files, with at most one way back", () => {
+    const text = fs.readFileSync(path.join(root, "docs/architecture.md"), "utf8");
+    const section = text.split("## From a command to an updated weight")[1].split("\n## ")[0];
+    const walk = [...section.matchAll(/^\d+\. `(src\/[\w/-]+\.ts)`(?:, from `([\w-]+\.ts)`)?/gm)];
+    const graph = new Map<string, Set<string>>();
+    for (const { file, target } of imports()) {
+      const name = relative(file);
+      if (!graph.has(name)) graph.set(name, new Set());
+      if (target.startsWith(".")) graph.get(name)?.add(relative(path.resolve(path.dirname(file), target)));
+    }
+    /** What a file imports, and what the doors of the rooms that it imports give on. */
+    const reached = (file: string) =>
+      [...(graph.get(file) ?? [])].flatMap((next) => [
+        next,
+        ...(next.endsWith("/index.ts") ? (graph.get(next) ?? []) : []),
+      ]);
+    const wrong: string[] = [];
+    let back = 0;
+    walk.forEach(([, file, from], i) => {
+      if (i === 0) return;
+      const before = walk[i - 1][1];
+      const start = from === undefined ? before : walk.slice(0, i).find((one) => path.basename(one[1]) === from)?.[1];
+      if (start !== before) back += 1;
+      if (start === undefined || !reached(start).includes(file)) wrong.push(`${start ?? from} does not import ${file}`);
+    });
+    expect(wrong).toEqual([]);
+    expect([walk[0][1], walk.at(-1)?.[1]]).toEqual(["src/cli/program.ts", "src/nn/optimizer.ts"]);
+    expect(walk.length).toBeLessThanOrEqual(12);
+    expect(back).toBeLessThanOrEqual(1);
+  });
+
   it("imports Node's modules only where browsers never come", () => {
     const lazy = /^src\/(cli|runtime|serve)\/|^src\/gpu\/(adapter-node|software)\.ts$/;
     const found: string[] = [];

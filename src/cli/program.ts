@@ -5,8 +5,8 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import { commandOf, normaliseFlags } from "./flags.ts";
 import { helpLayout } from "./help.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
-import { type Context, defineVerb, Interrupted } from "./verb.ts";
-import { registerVerb, verbGroups, verbNames } from "./verbs/index.ts";
+import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
+import { loadVerb, registerVerb, verbGroups } from "./verbs/index.ts";
 
 const CHECKPOINT_NOTE = "\nstopping after a checkpoint; Ctrl-C again stops at once";
 
@@ -42,17 +42,20 @@ async function makeProgram(words: readonly string[], terminal: Terminal): Promis
       "\nStart here:\n  webrlhf run quickstart     a whole RLHF run on the built-in world, with a report",
     );
   if (words[0] === "--version") return program;
-  const named = verbNames().includes(words[0]) ? words[0] : null;
-  for (const [title, group] of Object.entries(verbGroups)) {
-    program.commandsGroup(`${title}:`);
-    for (const [name, load] of Object.entries(group)) {
-      if (named !== null && name !== named) continue;
-      const verb = await load();
-      const command = commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote));
-      program.addCommand(command.copyInheritedSettings(program));
-    }
+  const add = (verb: Verb) => {
+    const command = commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote));
+    program.addCommand(command.copyInheritedSettings(program));
+  };
+  const own = ["run", "doctor", "help"].includes(words[0]) || words[0]?.startsWith("-");
+  const named = words[0] === undefined || own ? null : await loadVerb(words[0]);
+  if (named) {
+    add(named);
+    return program;
   }
-  if (named !== null) return program;
+  for (const [title, group] of Object.entries(await verbGroups())) {
+    program.commandsGroup(`${title}:`);
+    for (const load of Object.values(group)) add(await load());
+  }
   program.commandsGroup("Recipes, this machine, help:").helpCommand("help [verb]", "Show a verb's options");
   const [{ registerRun }, { registerDoctor }] = await Promise.all([
     import("./verbs/run.ts"),

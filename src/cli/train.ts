@@ -1,5 +1,5 @@
 /** The one training verb: it opens what a method's settings name, trains, and shows and logs what happens. */
-import { type Method, openRun } from "../open/index.ts";
+import { type Method, methodGroups, openRun } from "../open/index.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import { logging } from "../rlhf/settings.ts";
 import { diskFiles } from "../runtime/files.ts";
@@ -57,6 +57,15 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
     },
   });
 }
+
+/** A verb's loader for every method, by heading. */
+export const methodVerbs = (): Record<string, Record<string, () => Promise<Verb>>> =>
+  Object.fromEntries(
+    Object.entries(methodGroups).map(([heading, group]) => [
+      heading,
+      Object.fromEntries(Object.entries(group).map(([name, method]) => [name, async () => trainingVerb(method)])),
+    ]),
+  );
 
 /**
  * Runs a trainer to its end, with its events on the terminal and in the log files of `outputDir`. After Ctrl-C the trainer,

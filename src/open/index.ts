@@ -13,7 +13,7 @@ export {
   type RunSurroundings,
   type TypedMethod,
 } from "./method.ts";
-export { methods } from "./methods.ts";
+export { methodGroups, methods } from "./methods.ts";
 export {
   contextOf,
   type LoraChoice,

@@ -559,21 +559,30 @@ const pairwiseMethod = onDataset(
   { besides: ({ writer }) => pairFiles(writer) },
 );
 
+/** The methods by purpose, and there by their names, which are the verbs'; in the order of lists. */
+export const methodGroups = {
+  "Train on examples": { sft: sftMethod },
+  "Train rewards": {
+    reward: rewardMethod,
+    cost: costMethod,
+    pairwise: pairwiseMethod,
+    "multi-objective": multiObjectiveMethod,
+  },
+  "Train policies on rewards": {
+    ppo: ppoMethod,
+    grpo: grpoMethod,
+    rloo: rlooMethod,
+    reinforce: reinforceMethod,
+    raft: raftMethod,
+    iterate: iterateMethod,
+  },
+  "Train policies on preferences": { dpo: dpoMethod, kto: ktoMethod, orpo: orpoMethod, cpo: cpoMethod },
+} as const satisfies Record<string, Record<string, Method>>;
+
 /** The methods by their names, which are the verbs'. */
 export const methods = {
-  sft: sftMethod,
-  reward: rewardMethod,
-  cost: costMethod,
-  pairwise: pairwiseMethod,
-  "multi-objective": multiObjectiveMethod,
-  ppo: ppoMethod,
-  grpo: grpoMethod,
-  rloo: rlooMethod,
-  reinforce: reinforceMethod,
-  raft: raftMethod,
-  iterate: iterateMethod,
-  dpo: dpoMethod,
-  kto: ktoMethod,
-  orpo: orpoMethod,
-  cpo: cpoMethod,
-} as const satisfies Record<string, Method>;
+  ...methodGroups["Train on examples"],
+  ...methodGroups["Train rewards"],
+  ...methodGroups["Train policies on rewards"],
+  ...methodGroups["Train policies on preferences"],
+} as const;

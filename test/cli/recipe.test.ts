@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
 import { defineVerb, type Verb } from "../../src/cli/verb.ts";
-import { registerVerb, verbGroups } from "../../src/cli/verbs/index.ts";
+import { registerVerb } from "../../src/cli/verbs/index.ts";
 import { runRecipe, variableFlags } from "../../src/cli/verbs/run.ts";
 import { group, settings } from "../../src/settings/index.ts";
 import { silentTerminal } from "./terminal.ts";
@@ -114,11 +114,12 @@ describe("a recipe", () => {
 
 describe("running a recipe", () => {
   let dir: string;
+  let forget: () => void;
   beforeEach(async () => {
     dir = await mkdtemp(join(tmpdir(), "webrlhf-"));
   });
   afterEach(() => {
-    delete verbGroups.Plugins;
+    forget();
     return rm(dir, { recursive: true });
   });
 
@@ -144,7 +145,7 @@ describe("running a recipe", () => {
     const terminal = silentTerminal();
     const context = { terminal, signal: new AbortController().signal, label: "run", resume: false };
     const vars = { train: join(dir, "train.jsonl"), ...flags.vars };
-    registerVerb(make);
+    forget = registerVerb(make);
     await runRecipe(file, { vars, set: flags.set, force: flags.force }, context).catch((error: Error) =>
       calls.push(error.message),
     );

@@ -1,39 +1,11 @@
 /** The verbs by purpose. Each is loaded when it is asked for, so that one verb's work does not wait for the others. */
-import type { Method } from "../../open/index.ts";
 import type { Verb } from "../verb.ts";
 
 type Loader = () => Promise<Verb>;
+type Groups = Record<string, Record<string, Loader>>;
 
-const method =
-  (name: string): Loader =>
-  async () => {
-    const [{ methods }, { trainingVerb }] = await Promise.all([import("../../open/methods.ts"), import("../train.ts")]);
-    return trainingVerb((methods as Record<string, Method>)[name]);
-  };
-
-/** Loaders in the order of `--help`. */
-export const verbGroups: Record<string, Record<string, Loader>> = {
-  "Train on examples": { sft: method("sft") },
-  "Train rewards": {
-    reward: method("reward"),
-    cost: method("cost"),
-    pairwise: method("pairwise"),
-    "multi-objective": method("multi-objective"),
-  },
-  "Train policies on rewards": {
-    ppo: method("ppo"),
-    grpo: method("grpo"),
-    rloo: method("rloo"),
-    reinforce: method("reinforce"),
-    raft: async () => (await import("./raft.ts")).raftVerb(),
-    iterate: method("iterate"),
-  },
-  "Train policies on preferences": {
-    dpo: method("dpo"),
-    kto: method("kto"),
-    orpo: method("orpo"),
-    cpo: method("cpo"),
-  },
+/** Verbs that are no training methods, in the order of `--help`. */
+const others: Groups = {
   "Use models": {
     generate: async () => (await import("./generate.ts")).generateVerb,
     chat: async () => (await import("./chat.ts")).chatVerb,
@@ -55,17 +27,46 @@ export const verbGroups: Record<string, Record<string, Loader>> = {
   },
 };
 
-/** Adds a verb of one's own, or takes the place of one: it appears in `--help` and in recipes. */
-export function registerVerb(verb: Verb, heading = "Plugins"): void {
-  for (const group of Object.values(verbGroups)) delete group[verb.name];
-  verbGroups[heading] = { ...verbGroups[heading], [verb.name]: async () => verb };
+/** Methods whose verb does more than train. */
+const special: Record<string, Loader> = { raft: async () => (await import("./raft.ts")).raftVerb() };
+
+const registered: Record<string, { verb: Verb; heading: string }> = {};
+
+/** The training methods' verbs. */
+async function training(): Promise<Groups> {
+  const { methodVerbs } = await import("../train.ts");
+  const verbs = Object.entries(methodVerbs()).map(([heading, group]): [string, Record<string, Loader>] => {
+    const loaders = Object.entries(group).map(([name, verb]): [string, Loader] => [name, special[name] ?? verb]);
+    return [heading, Object.fromEntries(loaders)];
+  });
+  return Object.fromEntries(verbs);
+}
+
+/** Adds a verb of one's own, or takes the place of one: it appears in `--help` and in recipes. Returns what undoes it. */
+export function registerVerb(verb: Verb, heading = "Plugins"): () => void {
+  registered[verb.name] = { verb, heading };
+  return () => delete registered[verb.name];
+}
+
+/** Loaders of all verbs by heading, in the order of `--help`. */
+export async function verbGroups(): Promise<Groups> {
+  const groups: Groups = {};
+  for (const [heading, group] of Object.entries({ ...(await training()), ...others })) {
+    groups[heading] = Object.fromEntries(Object.entries(group).filter(([name]) => !Object.hasOwn(registered, name)));
+  }
+  for (const [name, { verb, heading }] of Object.entries(registered)) {
+    groups[heading] = { ...groups[heading], [name]: async () => verb };
+  }
+  return groups;
 }
 
 /** Every verb's name. */
-export const verbNames = (): string[] => Object.values(verbGroups).flatMap((group) => Object.keys(group));
+export const verbNames = async (): Promise<string[]> => Object.values(await verbGroups()).flatMap(Object.keys);
 
 /** Loads a verb; null for a name that is none. */
 export async function loadVerb(name: string): Promise<Verb | null> {
-  const group = Object.values(verbGroups).find((one) => Object.hasOwn(one, name));
-  return group ? group[name]() : null;
+  if (Object.hasOwn(registered, name)) return registered[name].verb;
+  const find = (groups: Groups) => Object.values(groups).find((group) => Object.hasOwn(group, name))?.[name];
+  const load = find(others) ?? find(await training());
+  return load ? load() : null;
 }

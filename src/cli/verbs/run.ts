@@ -38,7 +38,7 @@ export async function runRecipe(path: string, overrides: RunOptions, context: Co
     if (verb) verbs.set(name, verb);
   }
   const settingsOf = (name: string) => verbs.get(name)?.settings ?? null;
-  const { outputDir, stages } = resolveRecipe(recipe, dirname(file), settingsOf, verbNames(), overrides);
+  const { outputDir, stages } = resolveRecipe(recipe, dirname(file), settingsOf, await verbNames(), overrides);
   const { terminal } = context;
   const started = performance.now();
   terminal.line(`${terminal.style("bold", recipe.name)}: ${stages.length} stages, results in ${outputDir}`);
