@@ -5,9 +5,11 @@
  *
  *   node scripts/mutants.mjs                    all of scripts/mutants.json; writes docs/results/mutants.md
  *   node scripts/mutants.mjs --only ppo         those whose name has this text; writes nothing
+ *   node scripts/mutants.mjs --workers 1        one run of tests at a time (default: two)
  *
  * A mutant names its file, the text that is replaced (which must stand there exactly once) and the tests. One that
- * nothing kills is either a gap in the tests or a change that cannot be seen; the list says which ("equivalent").
+ * nothing kills is either a gap in the tests or a change that cannot be seen; the list says which ("equivalent"). The same
+ * tests must pass without any change first, or their failing would say nothing.
  */
 import { spawn } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -16,11 +18,13 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
-const WORKERS = 2;
+/** Milliseconds for the tests of a mutant, and for those of all together. */
 const LIMIT = 240_000;
+const UNCHANGED_LIMIT = 1_800_000;
 
-const onlyAt = process.argv.indexOf("--only");
-const only = onlyAt < 0 ? null : process.argv[onlyAt + 1];
+const option = (name) => (process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : null);
+const only = option("--only");
+const workers = Number(option("--workers") ?? 2);
 const all = JSON.parse(readFileSync(path.join(root, "scripts/mutants.json"), "utf8"));
 const mutants = all.filter(({ name }) => only === null || name.includes(only));
 
@@ -39,7 +43,7 @@ function workplace() {
   return folder;
 }
 
-function runTests(folder, tests) {
+function runTests(folder, tests, limit = LIMIT) {
   const vitest = path.join(root, "node_modules/vitest/vitest.mjs");
   const args = [
     vitest,
@@ -55,13 +59,16 @@ function runTests(folder, tests) {
   return new Promise((resolve) => {
     rmSync(path.join(folder, "report.json"), { force: true });
     const child = spawn(process.execPath, args, { cwd: folder, env, stdio: "ignore" });
-    const timer = setTimeout(() => child.kill("SIGKILL"), LIMIT);
+    const timer = setTimeout(() => child.kill("SIGKILL"), limit);
     child.on("close", (code) => {
       clearTimeout(timer);
       resolve({ code, killer: killerOf(path.join(folder, "report.json")) });
     });
   });
 }
+
+/** A change that no program could start with is no mutant. */
+const UNLOADABLE = "cannot be loaded";
 
 /** The first test that failed, or what else broke. */
 function killerOf(file) {
@@ -70,7 +77,7 @@ function killerOf(file) {
     for (const { name, assertionResults, status } of testResults) {
       const failed = assertionResults.find((one) => one.status === "failed");
       if (failed) return `${path.basename(name)}: ${failed.fullName}`;
-      if (status === "failed") return `${path.basename(name)} cannot be loaded`;
+      if (status === "failed") return `${path.basename(name)}: ${UNLOADABLE}`;
     }
     return null;
   } catch {
@@ -88,9 +95,25 @@ async function judge(folder, { file, from, to, tests }) {
   );
   try {
     const { code, killer } = await runTests(folder, tests);
-    return code === 0 ? { verdict: "survived", killer: "" } : { verdict: "killed", killer: killer ?? `exit ${code}` };
+    if (code === 0) return { verdict: "survived", killer: "" };
+    return { verdict: killer?.endsWith(UNLOADABLE) ? "stale" : "killed", killer: killer ?? `exit ${code}` };
   } finally {
     writeFileSync(target, text);
+  }
+}
+
+/** Throws where a test fails without any change. */
+async function checkTests() {
+  const folder = workplace();
+  try {
+    const { code, killer } = await runTests(
+      folder,
+      [...new Set(mutants.flatMap(({ tests }) => tests))],
+      UNCHANGED_LIMIT,
+    );
+    if (code !== 0) throw new Error(`the tests fail without any change: ${killer ?? `exit ${code}`}`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
@@ -111,7 +134,8 @@ async function worker() {
     rmSync(folder, { recursive: true, force: true });
   }
 }
-await Promise.all(Array.from({ length: WORKERS }, worker));
+await checkTests();
+await Promise.all(Array.from({ length: workers }, worker));
 
 const count = (verdict) => [...results.values()].filter((one) => one.verdict === verdict).length;
 const killed = count("killed");
