@@ -356,19 +356,24 @@ export function backward(loss: Tensor, seed: number | Tensor = 1): void {
   tape = [];
   reached = [];
   noGrad(() => {
-    setGrad(loss, typeof seed === "number" ? fill(empty(loss.shape, "f32", "backward"), seed) : seed);
+    const given = typeof seed === "number" ? null : seed;
+    if (given) given.gradSlots += 1; // the caller's own slot: it is neither added into nor freed
+    setGrad(loss, given ?? fill(empty(loss.shape, "f32", "backward"), seed as number));
     differentiate(entries, loss);
-    for (const leaf of reached) keepGrad(leaf, seed);
+    for (const leaf of reached) keepGrad(leaf);
+    if (given) given.gradSlots -= 1;
   });
   reached = [];
 }
 
 /** What still waits at the end waits at a leaf: it becomes the leaf's own, and nobody else's. */
-function keepGrad(leaf: Tensor, seed: number | Tensor): void {
+function keepGrad(leaf: Tensor): void {
   const grad = leaf.pendingGrad;
   if (!grad) return;
-  const shared = grad.gradSlots > 1 || grad === seed;
-  leaf.grad = shared ? addInto(fill(empty(leaf.shape, leaf.dtype, "backward"), 0), grad) : grad;
+  const own = leaf.grad && !leaf.grad.freed ? leaf.grad : null; // of an earlier backward(), where the leaf is the loss
+  if (own || grad.gradSlots > 1) {
+    leaf.grad = addInto(own ?? fill(empty(leaf.shape, leaf.dtype, "backward"), 0), grad);
+  } else leaf.grad = grad;
   leaf.pendingGrad = null;
   grad.gradSlots -= 1;
 }

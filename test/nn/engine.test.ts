@@ -150,6 +150,23 @@ describe("the engine", () => {
     });
   });
 
+  it("ends as soon as minNewTokens lets it", async () => {
+    const end = 7;
+    const eager = { ...greedy, eosIds: [end], logitBias: new Map([[end, 100]]) };
+    for (const stepsPerRead of [1, 3, 16]) {
+      await withEngine(
+        async (engine) => {
+          for (const minNewTokens of [0, 1, 2, 5]) {
+            const [{ ids }] = await whole(engine.submit({ ids: prompts[0], params: { ...eager, minNewTokens } }));
+            expect(ids.indexOf(end)).toBe(minNewTokens);
+            expect(ids.length).toBe(minNewTokens + 1);
+          }
+        },
+        { stepsPerRead },
+      );
+    }
+  });
+
   it("frees the slots of requests that are stopped, aborted or left", async () => {
     await withEngine(
       async (engine) => {

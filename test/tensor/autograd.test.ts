@@ -218,6 +218,20 @@ describe("checkpoint", () => {
     });
   });
 
+  it("keeps an input that nothing else keeps", async () => {
+    const [w] = leaves({ data: [2, 5], shape: [2] });
+    scope(() => {
+      const y = scope(() =>
+        checkpoint(
+          (h) => mul(h, w),
+          scope(() => scale(tensor([3, 4]), 2)),
+        ),
+      );
+      backward(sum(y));
+    });
+    expect([...(await (w.grad as Tensor).read())]).toEqual([6, 8]);
+  });
+
   it("holds one layer instead of all of them", () => {
     const held = (wrap: (fn: (x: Tensor) => Tensor, x: Tensor) => Tensor) => {
       const [x, w] = leaves({ data: [1], shape: [1] }, { data: [1], shape: [1] });

@@ -120,6 +120,24 @@ describe("a leaf that requires a gradient", () => {
     ]);
   });
 
+  it("leaves the seed to whoever gave it", async () => {
+    const x = tensor([3]);
+    x.requiresGrad = true;
+    const functions = [
+      () => x,
+      () => add(x, tensor([1])), // passes its gradient on as it is
+      () => add(mul(mul(x, tensor([4])), tensor([5])), x), // adds to a gradient that was passed on
+    ];
+    for (const [i, f] of functions.entries()) {
+      const seed = tensor([2]);
+      const dx = scope(() => {
+        for (let k = 0; k < 2; k++) backward(f(), seed);
+        return x.grad as Tensor;
+      });
+      expect(await values(dx, seed)).toEqual([[i === 2 ? 84 : 4], [2]]);
+    }
+  });
+
   it("may be the loss itself", async () => {
     const x = tensor([3]);
     x.requiresGrad = true;

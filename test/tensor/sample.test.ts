@@ -180,10 +180,13 @@ describe("sampling in slots", () => {
     );
   });
 
-  it("draws as often as the truncated distribution says: top-k, top-p and min-p together", async () => {
+  it.each([
+    ["top-k, top-p and min-p together", { topK: 12, topP: 0.95, minP: 0.08 }],
+    ["min-p alone, which looks at the tempered distribution", { minP: 0.25 }],
+  ])("draws as often as the truncated distribution says: %s", async (_, truncation) => {
     const vocab = 24;
     const logits = values(vocab, 77, 2);
-    const options = { ...plain, temperature: 1.3, topK: 12, topP: 0.95, minP: 0.08 };
+    const options = { ...plain, temperature: 1.3, ...truncation };
     const draws = 1200;
     const rows = Array.from({ length: draws }, (_, i) => ({
       options: { ...options, stream: i },

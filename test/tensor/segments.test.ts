@@ -44,6 +44,15 @@ describe("segmentSums", () => {
     expectClose(await leaf.grad!.read(), gradient, 1e-6);
   });
 
+  it("knows its ranges until the gradient was taken, wherever it was called", async () => {
+    const leaf = leafOf(values(3, 1));
+    scope(() => {
+      const sums = scope(() => segmentSums(leaf, [{ first: 1, length: 2 }]));
+      backward(sum(sums));
+    });
+    expectClose(await leaf.grad!.read(), [1, 2, 2]);
+  });
+
   it("refuses ranges beyond the vector", () => {
     expect(() => segmentSums(tensor([1, 2]), [{ first: 1, length: 2 }])).toThrow(
       "2 values from 1 on, in a vector of 2",

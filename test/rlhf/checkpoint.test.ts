@@ -1,0 +1,47 @@
+/** Folders of checkpoints: which stay, which is the newest, and which are taken for whole. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { memoryFiles } from "webrlhf";
+import { CausalLM } from "webrlhf/nn";
+import { checkpointSteps, type RunFolder, restoreCheckpoint, saveCheckpoint } from "webrlhf/rlhf";
+import { gpuReady } from "../helpers.ts";
+import { tinyConfig } from "./tiny.ts";
+
+let model: CausalLM;
+beforeAll(async () => {
+  await gpuReady();
+  model = new CausalLM(tinyConfig()).initialize(1);
+});
+afterAll(() => model.destroy());
+
+/** A run's folder with a checkpoint of each step, which keeps `keep` of them. */
+async function saved(steps: readonly number[], keep?: number): Promise<RunFolder> {
+  const run = { files: memoryFiles(), path: "run", ...(keep !== undefined && { keep }) };
+  for (const step of steps) await saveCheckpoint(run, step, { "": { model } }, { of: step });
+  return run;
+}
+
+describe("checkpoints", () => {
+  it.each([
+    [undefined, [10]],
+    [1, [10]],
+    [2, [9, 10]],
+    [0, [8, 9, 10]],
+  ])("keep %s: the newest stay", async (keep, left) => {
+    const { files, path } = await saved([8, 9, 10], keep);
+    expect(await checkpointSteps(files, path)).toEqual(left);
+  });
+
+  it("are restored from the newest, by number", async () => {
+    const run = await saved([9, 10], 0);
+    expect(await restoreCheckpoint(run, { "": { model } })).toEqual({ step: 10, state: { of: 10 } });
+  });
+
+  it("are refused where they describe another step, or none", async () => {
+    const run = await saved([2]);
+    const info = "run/checkpoint-2/trainer_state.json";
+    for (const other of [{ global_step: 1, state: {} }, { global_step: 2 }, { global_step: 2, state: null }]) {
+      await run.files.writeFile(info, JSON.stringify(other));
+      await expect(restoreCheckpoint(run, { "": { model } })).rejects.toThrow(/does not describe step 2/);
+    }
+  });
+});
