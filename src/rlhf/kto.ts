@@ -13,7 +13,7 @@ import { addScalar, clamp, mul, neg, scale, sigmoid, sub } from "../tensor/ops/e
 import { mean, sum } from "../tensor/ops/reduce.ts";
 import { segmentSums } from "../tensor/ops/segments.ts";
 import { detach } from "../tensor/ops/shape.ts";
-import { pack, predictions, type Sequence } from "./batch.ts";
+import { pack, predictedTokens, predictions, type Sequence } from "./batch.ts";
 import { preferenceBasics } from "./dpo.ts";
 import type { TrainEvent } from "./events.ts";
 import {
@@ -211,17 +211,21 @@ export function mismatched(batch: readonly Sequence[], maxLength: number): Seque
   });
 }
 
-/** Means over answers by TRL's names; those of a label that does not occur are left out. */
+/** Means over answers (of entropy: over all their tokens) by TRL's names; those of a label that does not occur are left out. */
 function ktoMetrics(
   passes: readonly WatchedNumbers[],
   batches: readonly (readonly LabelledSequence[])[],
 ): Record<string, number> {
   const total = batches.reduce((n, b) => n + b.length, 0);
+  const tokens = batches.map((batch) => batch.reduce((n, sequence) => n + predictedTokens(sequence), 0));
+  const allTokens = tokens.reduce((a, b) => a + b, 0);
   const metrics: Record<string, number> = { loss: 0, kl: 0, entropy: 0 };
   const sums = { chosen: { rewards: 0, logps: 0, n: 0 }, rejected: { rewards: 0, logps: 0, n: 0 } };
-  passes.forEach(({ rewards, logps, ...means }, pass) => {
+  passes.forEach(({ loss, kl, entropy, rewards, logps }, pass) => {
     const batch = batches[pass];
-    for (const name of Object.keys(metrics)) metrics[name] += (batch.length / total) * means[name][0];
+    metrics.loss += (batch.length / total) * loss[0];
+    metrics.kl += (batch.length / total) * kl[0];
+    metrics.entropy += (tokens[pass] / Math.max(1, allTokens)) * entropy[0];
     batch.forEach(({ label }, i) => {
       const side = sums[label ? "chosen" : "rejected"];
       side.rewards += rewards[i];

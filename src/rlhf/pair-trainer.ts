@@ -72,8 +72,9 @@ export function pairMethod(
 /** What a pass's means are over. */
 interface Counts {
   pairs: number;
-  /** Answer tokens. */
-  tokens: number;
+  /** Tokens of the chosen answers, and of the rejected ones. */
+  chosen: number;
+  rejected: number;
 }
 
 /** One optimizer step; the loss is the mean over all pairs of all micro-batches. */
@@ -92,7 +93,7 @@ function pairStep(
     const answers = withDropout(dropout && { ...dropout, pass }, () => answersOf(policy, pairs, objective.answers));
     const found = objective.loss(answers, pairs, true);
     tokens += answers.tokens;
-    counts.push({ pairs: pairs.length, tokens: answerTokens(answers) });
+    counts.push(countsOf(answers));
     const watched = watchPairs(answers, found);
     backward(found.loss, optimizer.lossSeed(pairs.length / total));
     return watched;
@@ -101,36 +102,44 @@ function pairStep(
   return { watched: together<string>([watchControl(optimizer), ...passes]), counts, tokens };
 }
 
-const answerTokens = ({ chosen, rejected }: Answers): number =>
-  [...chosen, ...rejected].reduce((n, { length }) => n + length, 0);
+const tokensOf = (segments: readonly Segment[]): number => segments.reduce((n, { length }) => n + length, 0);
+
+const countsOf = ({ chosen, rejected }: Answers): Counts => ({
+  pairs: chosen.length,
+  chosen: tokensOf(chosen),
+  rejected: tokensOf(rejected),
+});
+
+/** How much a pass counts in the mean of a metric: by its tokens, where the metric is a mean over tokens. */
+function weightOf(name: string, { pairs, chosen, rejected }: Counts): number {
+  if (name === "entropy") return chosen + rejected;
+  if (name === "logits/chosen") return chosen;
+  if (name === "logits/rejected") return rejected;
+  return pairs;
+}
 
 /** A pass's numbers. */
 function watchPairs(answers: Answers, found: PairLoss): Watched {
   const { entropy, meanLogits, chosen, rejected } = answers;
+  const over = (tokens: Tensor, segments: readonly Segment[]) =>
+    scale(sum(segmentSums(tokens, segments)), 1 / Math.max(1, tokensOf(segments)));
   return noGrad(() =>
-    watch({
+    watch<string>({
       loss: found.loss,
-      entropy: scale(sum(segmentSums(entropy, [...chosen, ...rejected])), 1 / Math.max(1, answerTokens(answers))),
+      entropy: over(entropy, [...chosen, ...rejected]),
       "rewards/chosen": found.rewards.chosen,
       "rewards/rejected": found.rewards.rejected,
       "logps/chosen": found.logps.chosen,
       "logps/rejected": found.logps.rejected,
-      ...Object.fromEntries(logits(meanLogits, { chosen, rejected })),
+      ...(meanLogits
+        ? { "logits/chosen": over(meanLogits, chosen), "logits/rejected": over(meanLogits, rejected) }
+        : {}),
       ...found.more,
     }),
   );
 }
 
-/** Means over the tokens of all chosen, and of all rejected answers of a batch. */
-function logits(means: Tensor | null, answers: Record<string, Segment[]>): [string, Tensor][] {
-  if (!means) return [];
-  return Object.entries(answers).map(([name, segments]) => {
-    const tokens = segments.reduce((n, { length }) => n + length, 0);
-    return [`logits/${name}`, scale(sum(segmentSums(means, segments)), 1 / Math.max(1, tokens))];
-  });
-}
-
-/** Means over all pairs (of entropy: over all tokens), by TRL's names. A tie counts as wrong. */
+/** Means over all pairs (of entropy and logits: over all their tokens), by TRL's names. A tie counts as wrong. */
 function pairMetrics(passes: readonly WatchedNumbers[], counts: readonly Counts[]): Record<string, number> {
   const totals: Record<string, number> = {};
   const weights: Record<string, number> = {};
@@ -139,17 +148,16 @@ function pairMetrics(passes: readonly WatchedNumbers[], counts: readonly Counts[
     weights[name] = (weights[name] ?? 0) + weight;
   };
   passes.forEach((numbers, pass) => {
-    const { pairs, tokens } = counts[pass];
     for (const [name, part] of Object.entries(numbers)) {
-      add(name, part.reduce((a, b) => a + b, 0) / part.length, name === "entropy" ? tokens : pairs);
+      add(name, part.reduce((a, b) => a + b, 0) / part.length, weightOf(name, counts[pass]));
     }
     const [won, lost] = [numbers["rewards/chosen"], numbers["rewards/rejected"]];
-    for (let i = 0; i < pairs; i++) {
+    for (let i = 0; i < counts[pass].pairs; i++) {
       add("rewards/accuracies", Number(won[i] > lost[i]), 1);
       add("rewards/margins", won[i] - lost[i], 1);
     }
   });
-  return Object.fromEntries(Object.entries(totals).map(([name, total]) => [name, total / weights[name]]));
+  return Object.fromEntries(Object.entries(totals).map(([name, total]) => [name, total / (weights[name] || 1)]));
 }
 
 /** The training metrics on held-out pairs, as eval_loss, eval_rewards/chosen and so on. */
@@ -166,7 +174,7 @@ export async function evaluatePairs(
     const watched = scope(() =>
       noGrad(() => {
         const answers = answersOf(policy, part, objective.answers);
-        counts.push({ pairs: part.length, tokens: answerTokens(answers) });
+        counts.push(countsOf(answers));
         return watchPairs(answers, objective.loss(answers, part, false));
       }),
     );

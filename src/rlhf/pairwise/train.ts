@@ -118,7 +118,7 @@ async function pairwiseMetrics(
     );
   });
   const loss = passes.reduce((sum, numbers) => sum + numbers.loss[0], 0);
-  return { loss, accuracy: average(right), ...controlMetrics(control) };
+  return { loss, ...(right.length > 0 && { accuracy: average(right) }), ...controlMetrics(control) };
 }
 
 /** What a model says of pairs: of each order the log-probabilities of A and B, and the chance of A. */

@@ -6,12 +6,13 @@ import { expect } from "vitest";
 import type { RunOptions, TrainEvent } from "webrlhf/rlhf";
 import { parseSafetensors } from "../../../src/io/safetensors.ts";
 import { decoderConfig } from "../../../src/nn/decoder-config.ts";
+import type { Ids } from "../../../src/nn/layers.ts";
 import { CausalLM, ScoreModel } from "../../../src/nn/models.ts";
 import type { ScoreHead, Scoring } from "../../../src/nn/scoring.ts";
 import { memoryFiles } from "../../../src/runtime/files.ts";
 import { normal, permutation, uint32 } from "../../../src/runtime/rng.ts";
-import { noGrad, scope, tensor } from "../../../src/tensor/core.ts";
-import { packing } from "../../../src/tensor/packing.ts";
+import { noGrad, scope, type Tensor, tensor } from "../../../src/tensor/core.ts";
+import { type Packing, packing } from "../../../src/tensor/packing.ts";
 import { type ParameterStore, readChunks, writeChunks } from "../../../src/tensor/params.ts";
 
 export type Metrics = Record<string, number>;
@@ -63,13 +64,14 @@ export function scorer(seed: number, head: Partial<ScoreHead> & { scoring?: Scor
 /** Reads what a model makes of sequences, [tokens, width], as rows of each sequence. */
 async function rowsOf(
   sequences: readonly Uint32Array[],
-  forward: (
-    ids: { gpu: ReturnType<typeof tensor>; host: Uint32Array },
-    layout: ReturnType<typeof packing>,
-  ) => ReturnType<typeof tensor>,
+  forward: (ids: Ids, layout: Packing) => Tensor,
+  pads?: readonly number[],
 ): Promise<number[][][]> {
   const host = joined(...sequences);
-  const out = scope(() => noGrad(() => forward({ gpu: tensor(host), host }, packing(sequences.map((s) => s.length)))));
+  const lengths = sequences.map((ids) => ids.length);
+  const out = scope(() =>
+    noGrad(() => forward({ gpu: tensor(host), host }, packing(lengths, undefined, undefined, pads))),
+  );
   const values = await out.read();
   out.free("the reference");
   const width = values.length / host.length;
@@ -81,14 +83,24 @@ async function rowsOf(
 export const logitsOf = (model: CausalLM, sequences: readonly Uint32Array[]): Promise<number[][][]> =>
   rowsOf(sequences, (ids, layout) => model.logits(model.decoder.forward(ids, { packing: layout })));
 
-/** The numbers of the head at every place of every sequence: [sequence][place][output]. */
-export const outputsOf = (model: ScoreModel, sequences: readonly Uint32Array[]): Promise<number[][][]> =>
-  rowsOf(sequences, (ids, layout) =>
-    model.outputs(
-      ids,
-      layout,
-      Uint32Array.from({ length: layout.rows }, (_, i) => i),
-    ),
+/**
+ * The numbers of the head at every place of every sequence: [sequence][place][output].
+ * @param pads how many of each sequence's last tokens are padding
+ */
+export const outputsOf = (
+  model: ScoreModel,
+  sequences: readonly Uint32Array[],
+  pads: readonly number[] = sequences.map(() => 0),
+): Promise<number[][][]> =>
+  rowsOf(
+    sequences,
+    (ids, layout) =>
+      model.outputs(
+        ids,
+        layout,
+        Uint32Array.from({ length: layout.rows }, (_, i) => i),
+      ),
+    pads,
   );
 
 export const sum = (values: readonly number[]): number => values.reduce((total, x) => total + x, 0);
@@ -110,6 +122,8 @@ export interface Predicted {
   entropy: number;
   /** Mean of the logits that predict it. */
   logit: number;
+  /** log of the sum of the squared probabilities that predict it. */
+  logSumSquares: number;
 }
 
 /** Every token of each sequence from its `first` on, as the tokens before it predict it. */
@@ -124,7 +138,9 @@ export async function predictedBy(
   return sequences.map(({ ids, first }, i) =>
     Array.from(ids.subarray(first), (id, t) => {
       const row = logits[i][first + t - 1];
-      return { logProb: logSoftmax(row)[id], entropy: entropyOf(row), logit: mean(row) };
+      const all = logSoftmax(row);
+      const logSumSquares = Math.log(sum(all.map((l) => Math.exp(2 * l))));
+      return { logProb: all[id], entropy: entropyOf(row), logit: mean(row), logSumSquares };
     }),
   );
 }
@@ -235,7 +251,7 @@ export async function follow(run: Followed): Promise<void> {
       const after = await readChunks(views);
       const slope = await slopeAlong(gradient, before, expected.loss, (weights) => writeChunks(views, weights));
       writeChunks(views, after);
-      compare({ grad_norm: gradNorm }, { grad_norm: slope }, `step ${at}`, 2e-3);
+      compare({ grad_norm: gradNorm }, { grad_norm: slope }, `step ${at}`, 5e-4);
       await prepare();
     }
     if (event.type === "end") expect(event.metrics).toEqual(last);
@@ -256,7 +272,7 @@ async function slopeAlong(
     write(weights.map((part, i) => part.map((w, j) => w + (distance * direction[i][j]) / length)));
     return loss();
   };
-  const h = 0.02;
+  const h = 0.003;
   const near = (await at(h)) - (await at(-h));
   const far = (await at(2 * h)) - (await at(-2 * h));
   return (8 * near - far) / (12 * h);
