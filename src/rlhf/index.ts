@@ -28,6 +28,7 @@ export {
   settings,
   spelled,
 } from "../settings/index.ts";
+export type { Evictable } from "../tensor/residency.ts";
 export {
   averagingWeights,
   type Experience,
@@ -270,6 +271,7 @@ export {
   type RewardFunction,
   type RewardParts,
   type Rewards,
+  residentsOf,
   rewardParts,
 } from "./rewards.ts";
 export { type RlooSettings, rloo, trainRloo } from "./rloo.ts";

@@ -5,7 +5,7 @@
  */
 import { UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
-import { type Resident, withResident } from "../tensor/residency.ts";
+import { type Evictable, withResident } from "../tensor/residency.ts";
 import { model } from "./settings.ts";
 
 /** freeze_model: reference and reward model; train_model: policy and critic; optimizer: their moments. */
@@ -61,14 +61,14 @@ export const allResident: RoleScope = (_, work) => work();
 
 export class Offload {
   private readonly levels: readonly OffloadLevel[];
-  private readonly roles = new Map<ModelRole, readonly Resident[]>();
+  private readonly roles = new Map<ModelRole, readonly Evictable[]>();
 
   constructor(levels: readonly OffloadLevel[]) {
     this.levels = levels;
   }
 
   /** Gives a role its memory, which leaves at once, if it is of the levels. What other roles share of it leaves, too. */
-  async add(role: ModelRole, residents: readonly Resident[]): Promise<void> {
+  async add(role: ModelRole, residents: readonly Evictable[]): Promise<void> {
     this.roles.set(role, residents);
     if (this.levels.includes(levelOf[role])) for (const resident of residents) await resident.evict();
   }

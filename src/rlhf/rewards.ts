@@ -3,7 +3,7 @@
 import type { Model, ScoreModel } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import type { Resident } from "../tensor/residency.ts";
+import type { Evictable } from "../tensor/residency.ts";
 import type { Response } from "./sampler.ts";
 import { scoreSequences } from "./scores.ts";
 
@@ -18,7 +18,7 @@ export interface RewardFunction {
   /** The reward for responses of a policy with this tokenizer, where a reward model may have another one. */
   forTokenizer?: (policyTokenizer: TextTokenizer) => RewardFunction;
   /** The memory that it needs on the GPU, where that may leave in between. */
-  residents?: readonly Resident[];
+  residents?: readonly Evictable[];
 }
 
 /** One reward, several in a row, or several by name; their weighted sum is learned, and each is logged. */
@@ -116,7 +116,7 @@ export function modelReward(model: ScoreModel, options: ModelRewardOptions = {})
 }
 
 /** A model's memory, and that of the one it stands on. */
-export const residentsOf = (model: Model): Resident[] => [
+export const residentsOf = (model: Model): Evictable[] => [
   model.store.resident,
   ...(model.baseModel ? residentsOf(model.baseModel) : []),
 ];

@@ -10,7 +10,17 @@ import { clear, download, evictBuffers, upload } from "../gpu/stream.ts";
 const PIECE = 1 << 24; // bytes read back at a time: what reads them stays allocated
 
 /** Something with memory that can leave the GPU and come back unchanged. */
-export class Resident {
+export interface Evictable {
+  /** The memory is on the GPU. */
+  readonly here: boolean;
+  /** Copies the contents to the host and gives the GPU's memory back. */
+  evict(): Promise<void>;
+  /** Brings the contents back. Throws `UserError` where the GPU has no room for them. */
+  restore(): void;
+}
+
+/** Buffers that leave the GPU and come back together. */
+export class Resident implements Evictable {
   private readonly kept: () => readonly BufferView[];
   private readonly zeroed: () => readonly BufferView[];
   private copies: { view: BufferView; data: Uint32Array<ArrayBuffer> | null }[] | null = null;
@@ -61,7 +71,7 @@ async function contents(view: BufferView): Promise<Uint32Array<ArrayBuffer>> {
 /**
  * Runs `work` with all of these on the GPU; those that were not there before leave again afterwards, also when it throws.
  */
-export async function withResident<R>(residents: readonly Resident[], work: () => Promise<R>): Promise<R> {
+export async function withResident<R>(residents: readonly Evictable[], work: () => Promise<R>): Promise<R> {
   const guests = [...new Set(residents)].filter((r) => !r.here);
   for (const guest of guests) guest.restore();
   try {
