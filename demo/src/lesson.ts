@@ -3,16 +3,8 @@
  * Every stage is one of the library's trainers; this file only wires them together.
  */
 import { type Files, memoryFiles } from "webrlhf";
-import {
-  bayesAccuracy,
-  goldReward,
-  preferenceExample,
-  type Tokenizer,
-  worldPreferences,
-  worldPrompts,
-} from "webrlhf/data";
+import { bayesAccuracy, goldReward, preferenceExample, Tokenizer, worldPreferences, worldPrompts } from "webrlhf/data";
 import { loadCausalLM, loadScoreModel, type Model, type ScoreModel } from "webrlhf/nn";
-import { openTokenizer } from "webrlhf/open";
 import {
   evaluatePolicy,
   modelReward,
@@ -59,7 +51,7 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
     return model;
   };
   try {
-    const tokenizer = await openTokenizer(folder, { files });
+    const tokenizer = await readTokenizer(start);
     const policy = keep(await loadCausalLM(files, folder, "policy"));
     const reference = keep(await loadCausalLM(files, folder, "reference"));
     tokenizer.checkFits(policy.config.vocabSize);
@@ -100,6 +92,13 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
   } finally {
     for (const model of models) model.destroy();
   }
+}
+
+/** The tokenizer beside the model. The page does without what finds models by names: nothing of that need be fetched. */
+async function readTokenizer({ files, folder }: Start): Promise<Tokenizer> {
+  const read = async (name: string) =>
+    JSON.parse(new TextDecoder().decode((await files.read(`${folder}/${name}`)) ?? undefined));
+  return Tokenizer.fromJson(await read("tokenizer.json"), await read("tokenizer_config.json"));
 }
 
 /** Enough held-out prompts for a mean that can be trusted, in proportion to what a step costs. */
