@@ -8,6 +8,7 @@ import { copy, destroyBuffers, download, upload } from "../../../src/gpu/stream.
 import { decoderConfig } from "../../../src/nn/decoder-config.ts";
 import { CausalLM, type Model, ScoreModel } from "../../../src/nn/models.ts";
 import { AdamW } from "../../../src/nn/optimizer.ts";
+import type { TextTokenizer } from "../../../src/nn/text-tokenizer.ts";
 import type { TrainEvent } from "../../../src/rlhf/events.ts";
 import type { Prompt, Response, Sampler } from "../../../src/rlhf/sampler.ts";
 import { normal, uint32 } from "../../../src/runtime/rng.ts";
@@ -139,11 +140,14 @@ export const deviation = (x: readonly number[]): number => Math.sqrt(variance(x)
 export const bounded = (x: number, low: number, high: number): number => (x < low ? low : x > high ? high : x);
 export const share = <T>(all: readonly T[], test: (one: T) => boolean): number => all.filter(test).length / all.length;
 
-/** Different n-grams of white-space words over all n-grams. */
+/** White-space words. */
+export const words = (text: string): string[] => text.split(" ").filter((word) => word !== "");
+
+/** Different n-grams of words over all n-grams. */
 export function distinct(texts: readonly string[], n: number): number {
   const grams = texts.flatMap((text) => {
-    const words = text.split(" ").filter((word) => word !== "");
-    return words.slice(0, Math.max(0, words.length - n + 1)).map((_, i) => words.slice(i, i + n).join(" "));
+    const own = words(text);
+    return own.slice(0, Math.max(0, own.length - n + 1)).map((_, i) => own.slice(i, i + n).join(" "));
   });
   return new Set(grams).size / grams.length;
 }
@@ -291,6 +295,23 @@ export function nll(weights: Weights, sequences: readonly { ids: ArrayLike<numbe
 
 // Responses.
 
+const textOf = (ids: readonly number[]): string =>
+  ids
+    .filter((id) => id !== EOS)
+    .map((id) => `w${id}`)
+    .join(" ");
+
+/** Every id but the end is a word. */
+export const wordTokenizer: TextTokenizer = {
+  vocabSize: VOCAB,
+  eosId: EOS,
+  bosId: undefined,
+  padId: 0,
+  encode: (text) => words(text).map((word) => Number(word.slice(1))),
+  decode: (ids) => textOf(Array.from(ids)),
+  checkFits: () => {},
+};
+
 /** Prompts of different lengths. */
 export const prompts = (count: number): Prompt[] =>
   Array.from({ length: count }, (_, i) => {
@@ -311,9 +332,8 @@ export function scripted(shapes: readonly number[], begins: (iteration: number) 
         const shape = shapes[(iteration * 5 + at) % shapes.length];
         const own = Array.from({ length: Math.abs(shape) }, (_, t) => 3 + (uint32(11, iteration, at, t) % (VOCAB - 3)));
         if (shape > 0) own[own.length - 1] = EOS;
-        const words = own.filter((id) => id !== EOS).map((id) => `w${id}`);
         const ids = Uint32Array.from([...given, ...own]);
-        return { ids, promptLength: given.length, prompt, sample, promptText, text: words.join(" "), ended: shape > 0 };
+        return { ids, promptLength: given.length, prompt, sample, promptText, text: textOf(own), ended: shape > 0 };
       }),
     );
     await onResponses?.(responses);
