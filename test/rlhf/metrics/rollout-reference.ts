@@ -143,20 +143,28 @@ export const share = <T>(all: readonly T[], test: (one: T) => boolean): number =
 /** White-space words. */
 export const words = (text: string): string[] => text.split(" ").filter((word) => word !== "");
 
-/** Different n-grams of words over all n-grams. */
-export function distinct(texts: readonly string[], n: number): number {
-  const grams = texts.flatMap((text) => {
+const grams = (texts: readonly string[], n: number): string[] =>
+  texts.flatMap((text) => {
     const own = words(text);
     return own.slice(0, Math.max(0, own.length - n + 1)).map((_, i) => own.slice(i, i + n).join(" "));
   });
-  return new Set(grams).size / grams.length;
-}
+
+/** Different n-grams of words over all n-grams. */
+export const distinct = (texts: readonly string[], n: number): number =>
+  new Set(grams(texts, n)).size / grams(texts, n).length;
+
+/** N-grams that there are only once. */
+export const unique = (texts: readonly string[], n: number): number => {
+  const all = grams(texts, n);
+  return all.filter((gram) => all.indexOf(gram) === all.lastIndexOf(gram)).length;
+};
 
 // A record of a run.
 
 /** One forward pass: the tokens of each sequence, and how many optimizer steps the model had taken before. */
 export interface Pass {
   model: string;
+  kind: "hidden" | "logProbs" | "scores";
   sequences: number[][];
   steps: number;
 }
@@ -187,13 +195,14 @@ export class Recorder {
   constructor(models: readonly Model[], spoiled: Record<string, readonly number[]> = {}) {
     this.models = models;
     const note = (
+      kind: Pass["kind"],
       model: Model,
-      packing: { lengths: readonly number[]; starts: readonly number[] },
+      { lengths, starts }: { lengths: readonly number[]; starts: readonly number[] },
       host: Uint32Array,
     ) => {
       const { label } = model.store;
-      const sequences = packing.lengths.map((n, i) => [...host.subarray(packing.starts[i], packing.starts[i] + n)]);
-      this.passes.push({ model: label, sequences, steps: this.taken.get(label) ?? 0 });
+      const sequences = lengths.map((n, i) => [...host.subarray(starts[i], starts[i] + n)]);
+      this.passes.push({ model: label, kind, sequences, steps: this.taken.get(label) ?? 0 });
     };
     for (const model of models) {
       this.taken.set(model.store.label, 0);
@@ -201,17 +210,17 @@ export class Recorder {
       if (model instanceof CausalLM) {
         const { hidden, logProbs } = model;
         model.hidden = (ids, packing, rows) => {
-          note(model, packing, ids.host);
+          note("hidden", model, packing, ids.host);
           return hidden.call(model, ids, packing, rows);
         };
         model.logProbs = (ids, packing, ...others) => {
-          note(model, packing, ids.host);
+          note("logProbs", model, packing, ids.host);
           return logProbs.call(model, ids, packing, ...others);
         };
       } else if (model instanceof ScoreModel) {
         const { scores } = model;
         model.scores = (ids, packing, rows) => {
-          note(model, packing, ids.host);
+          note("scores", model, packing, ids.host);
           return scores.call(model, ids, packing, rows);
         };
       }
