@@ -1,13 +1,5 @@
 /** Settings of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
-
-import {
-  baseSettings,
-  hubSettings,
-  promptSettings,
-  serverSettings,
-  templateSettings,
-  weightSettings,
-} from "../open/index.ts";
+import { openingSettings, promptSettings, serverSettings } from "../open/index.ts";
 import { sampling } from "../rlhf/settings.ts";
 import { group, settings } from "../settings/index.ts";
 
@@ -17,15 +9,6 @@ const rollout = group("Sampling");
 const engine = group("Engine");
 const network = group("Network");
 const logging = group("Output");
-
-/** Where `generate` takes prompts from. */
-export const promptOptions = {
-  ...baseSettings,
-  prompt: data.text(null, "One prompt; without it they come from dataset_name"),
-  ...promptSettings,
-  numPrompts: data.int(8, "Prompts to take from the dataset", { min: 1 }),
-  numReturnSequences: rollout.int(1, "Responses per prompt", { min: 1 }),
-};
 
 const generation = {
   maxNewTokens: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["response_length", "max_tokens"] }),
@@ -60,11 +43,12 @@ const slots = (count: number) => ({
 });
 
 export const generateSettings = settings("generate", {
-  ...promptOptions,
+  prompt: data.text(null, "One prompt; without it they come from dataset_name"),
+  ...promptSettings,
+  numPrompts: data.int(8, "Prompts to take from the dataset", { min: 1 }),
+  numReturnSequences: rollout.int(1, "Responses per prompt", { min: 1 }),
   modelNameOrPath: model.path(null, "Model folder; not needed with --server"),
-  ...templateSettings,
-  ...hubSettings,
-  ...weightSettings,
+  ...openingSettings,
   inputFile: data.path(null, 'JSON lines to answer, each with "prompt" or "messages", "id" and options; - reads stdin'),
   ...generation,
   ...slots(64),
@@ -83,10 +67,7 @@ export const generateSettings = settings("generate", {
 
 export const chatSettings = settings("chat", {
   modelNameOrPath: model.path(null, "Model folder", { required: true }),
-  ...baseSettings,
-  ...templateSettings,
-  ...hubSettings,
-  ...weightSettings,
+  ...openingSettings,
   system: data.text(null, "System message to begin with"),
   ...generation,
   maxNewTokens: rollout.int(256, "Longest answer in tokens", { min: 1, aka: ["response_length", "max_tokens"] }),
@@ -95,11 +76,8 @@ export const chatSettings = settings("chat", {
 
 export const serveSettings = settings("serve", {
   modelNameOrPath: model.path(null, "Model folder", { required: true }),
-  ...baseSettings,
   servedModelName: model.text(null, "Name that clients ask for; default: the folder's name"),
-  ...templateSettings,
-  ...hubSettings,
-  ...weightSettings,
+  ...openingSettings,
   ...context,
   ...slots(8),
   maxWaiting: engine.int(64, "Responses that may wait while all slots are taken; more get status 429", { min: 0 }),

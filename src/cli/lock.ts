@@ -3,7 +3,7 @@ import { readFile, rmdir, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
-import { readJson, writeJson } from "./disk.ts";
+import { readJson, writeJson } from "../runtime/json-files.ts";
 
 interface Holder {
   readonly pid: number;

@@ -9,7 +9,7 @@
  */
 import type { TrainEvent } from "../rlhf/events.ts";
 import type { Files } from "../runtime/files.ts";
-import { readJson, readJsonLines, readText, writeJson } from "./disk.ts";
+import { readJson, readJsonLines, readText, writeJson } from "../runtime/json-files.ts";
 
 type Row = Record<string, unknown> & { step: number };
 

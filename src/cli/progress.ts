@@ -1,3 +1,4 @@
+import { clock } from "../report/text.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -20,17 +21,6 @@ export function short(value: number): string {
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(1).replace("e+", "e");
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 3);
-}
-
-/** 9 s, 1:05, 2:03:04. */
-export function clock(seconds: number): string {
-  const whole = Math.max(0, Math.round(seconds));
-  if (whole < 60) return `${whole}s`;
-  const pad = (n: number) => String(n).padStart(2, "0");
-  const minutes = Math.floor(whole / 60);
-  return minutes < 60
-    ? `${minutes}:${pad(whole % 60)}`
-    : `${Math.floor(minutes / 60)}:${pad(minutes % 60)}:${pad(whole % 60)}`;
 }
 
 export function headline(metrics: Record<string, number>, limit = 5): string {
@@ -145,7 +135,8 @@ export class Progress {
   }
 }
 
-function pairs(metrics: Record<string, number>): string {
+/** All metrics in a line. */
+export function pairs(metrics: Record<string, number>): string {
   return Object.entries(metrics)
     .map(([name, value]) => `${name.replace(/^eval_/, "")} ${short(value)}`)
     .join("  ");

@@ -90,21 +90,6 @@ export interface Overrides {
   readonly set?: readonly string[];
 }
 
-/** What a stage's `stage.json` (begun) and `done.json` (finished) hold. */
-export interface StageRecord {
-  readonly name: string;
-  readonly verb: string;
-  readonly title: string;
-  /** Of the options, the input stages and the input files: equal hash, equal result. */
-  readonly hash: string;
-  readonly options: Record<string, unknown>;
-  readonly inputs: readonly string[];
-  /** Place in the recipe, from 0. */
-  readonly order: number;
-  /** Wall seconds, all attempts of this process; only in done.json. */
-  readonly seconds?: number;
-}
-
 /** Puts flags into the recipe, resolves every reference and checks every option, before anything runs. */
 export function resolveRecipe(
   recipe: Recipe,

@@ -133,3 +133,40 @@ function balance(rows: readonly unknown[]): Record<string, Record<string, number
     ),
   );
 }
+
+/** A description as lines of text for people. */
+export function descriptionLines({
+  records,
+  kinds,
+  characters,
+  tokens,
+  duplicates,
+  longer,
+  columns,
+}: Description): string[] {
+  const percent = (n: number) => `${((100 * n) / records).toFixed(1)} %`;
+  const counts = Object.entries(kinds).map(([kind, count]) => `${kind} ${count}`);
+  const lines = [`records     ${records} (${counts.join(", ")})`];
+  lines.push(`duplicates  ${duplicates.prompts} repeat a prompt, ${duplicates.records} a whole record`);
+  if (longer) {
+    const { chosen, rejected, equal } = longer;
+    lines.push(`longer      chosen ${percent(chosen)}, rejected ${percent(rejected)}, neither ${percent(equal)}`);
+  }
+  const table = (title: string, spreads: Record<string, Spread>) => {
+    const numbers = ["min", "mean", "median", "p95", "max"] as const;
+    lines.push("", title.padEnd(12) + numbers.map((name) => name.padStart(9)).join(""));
+    for (const [name, spread] of Object.entries(spreads)) {
+      lines.push(name.padEnd(12) + numbers.map((key) => rounded(spread[key]).padStart(9)).join(""));
+    }
+  };
+  table("characters", characters);
+  if (tokens) table("tokens", tokens);
+  for (const [column, values] of Object.entries(columns)) {
+    const total = Object.values(values).reduce((sum, n) => sum + n, 0);
+    const shares = Object.entries(values).map(([value, n]) => `${value} ${n} (${((100 * n) / total).toFixed(1)} %)`);
+    lines.push("", `${column}: ${shares.join(", ")}`);
+  }
+  return lines;
+}
+
+const rounded = (n: number) => (Number.isInteger(n) ? String(n) : n.toFixed(1));

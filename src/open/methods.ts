@@ -277,15 +277,6 @@ const cpoMethod = onDataset(
   trainCpo,
 );
 
-const ptxSettings = {
-  ptxDatasetName: data.mixture(
-    null,
-    "Prompts with completions to go on learning beside PPO, against forgetting; default: none",
-    { aka: ["ptx_datasets"] },
-  ),
-  maxPtxSamples: data.int(null, "Use this many records of the ptx data", { min: 1 }),
-  maxPtxLength: data.int(null, "Cut ptx sequences to this many tokens; default: the model's context", { min: 2 }),
-};
 const ppoNames = {
   ...named.alignmentSettings,
   valueModelPath: model.path(
@@ -299,7 +290,7 @@ const ppoNames = {
     "A reward model with another tokenizer sees an end token where the response has one, or always (PaddleNLP)",
   ),
   ...named.heldOutSettings,
-  ...ptxSettings,
+  ...named.ptxSettings,
 };
 
 const ppoMethod = onDataset(
@@ -380,10 +371,7 @@ async function ptxData(
   return { ptx: train, ptxEval: held };
 }
 
-const groupNames = {
-  ...named.alignmentSettings,
-  rewardFuncs: model.list(null, "More rewards to add: what reward_model_path may name"),
-};
+const groupNames = { ...named.alignmentSettings, ...named.moreRewardSettings };
 
 /** What methods without a critic open: without a KL penalty no second copy of the weights, unless it costs nothing. */
 async function openGroup(

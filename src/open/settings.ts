@@ -66,6 +66,9 @@ export const baseSettings = {
   baseModelNameOrPath: peft.path(null, "Base of an adapter's folder; default: what its adapter_config.json names"),
 };
 
+/** How a model is opened that is used as it is. */
+export const openingSettings = { ...baseSettings, ...templateSettings, ...hubSettings, ...weightSettings };
+
 /** Adapters to train, by PEFT's names. */
 export const adapterSettings = (dropout: number) => ({
   usePeft: peft.bool(false, "Train a low-rank adapter instead of the whole model"),
@@ -239,4 +242,20 @@ export const referenceSettings = {
     { aka: ["ref_model"] },
   ),
   ...referenceWeights,
+};
+
+/** Rewards that are added to the first. */
+export const moreRewardSettings = {
+  rewardFuncs: model.list(null, "More rewards to add: what reward_model_path may name"),
+};
+
+/** Sequences that are learned beside PPO. */
+export const ptxSettings = {
+  ptxDatasetName: data.mixture(
+    null,
+    "Prompts with completions to go on learning beside PPO, against forgetting; default: none",
+    { aka: ["ptx_datasets"] },
+  ),
+  maxPtxSamples: data.int(null, "Use this many records of the ptx data", { min: 1 }),
+  maxPtxLength: data.int(null, "Cut ptx sequences to this many tokens; default: the model's context", { min: 2 }),
 };

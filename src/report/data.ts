@@ -55,6 +55,15 @@ export interface RewardResult {
   readonly length_baseline: number | null;
 }
 
+/** What the verb evaluate writes to evaluation.json. */
+export interface Evaluation {
+  readonly adapter?: string;
+  readonly policy?: PolicyResult & {
+    readonly samples: readonly ({ readonly prompt: string } & Omit<SampleResponse, "label">)[];
+  };
+  readonly reward_model?: RewardResult;
+}
+
 /** One prompt with the responses of several policies. */
 export interface SampleGroup {
   readonly prompt: string;
@@ -66,6 +75,21 @@ export interface SampleResponse {
   readonly text: string;
   readonly reward: number | null;
   readonly gold: number | null;
+}
+
+/** What the `stage.json` (begun) and `done.json` (finished) of a recipe's stage hold. */
+export interface StageRecord {
+  readonly name: string;
+  readonly verb: string;
+  readonly title: string;
+  /** Of the options, the input stages and the input files: equal hash, equal result. */
+  readonly hash: string;
+  readonly options: Record<string, unknown>;
+  readonly inputs: readonly string[];
+  /** Place in the recipe, from 0. */
+  readonly order: number;
+  /** Wall seconds, all attempts of this process; only in done.json. */
+  readonly seconds?: number;
 }
 
 export interface ReportData {

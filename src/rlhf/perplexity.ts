@@ -1,9 +1,12 @@
-/** Perplexity of a language model on running text. On the answers of prompts it is `evaluateSft`'s. */
+/** Perplexity of a language model: on answers, and on running text. */
 
+import type { Dataset } from "../data/dataset.ts";
+import type { Tokenizer } from "../data/tokenizer.ts";
 import type { CausalLM } from "../nn/models.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Sequence } from "./batch.ts";
 import { responseLogProbs } from "./measure.ts";
+import { evaluateSft } from "./sft.ts";
 
 /** Options of `textPerplexity`. */
 export interface PerplexityOptions {
@@ -52,4 +55,26 @@ function slidingWindows(ids: Uint32Array, window: number, stride: number): Seque
     predicted = end;
   }
   return windows;
+}
+
+/**
+ * A policy's perplexity on held-out data: `perplexity` on the answers given their prompts (on whole texts where the data has
+ * no prompts), and LMFlow's on all of it as one running text (see `textPerplexity`).
+ * @param blockSize tokens from one window over the running text to the next
+ * @throws UserError where there is nothing to measure it on
+ */
+export async function perplexities(
+  policy: CausalLM,
+  tokenizer: Tokenizer,
+  dataset: Dataset,
+  blockSize: number,
+): Promise<Record<string, number>> {
+  const { maxPositions } = policy.config;
+  const found = await dataset.sequences(tokenizer, { maxLength: maxPositions });
+  const sequences = dataset.isMade ? found.eval : found.train;
+  if (sequences.length === 0) throw new UserError(`${dataset.name} has nothing to measure the perplexity on`);
+  const text = sequences.map(({ ids }) => tokenizer.decode(ids)).join("\n\n");
+  const { eval_perplexity: perplexity } = await evaluateSft(policy, sequences);
+  const stride = Math.min(blockSize, maxPositions, 1024);
+  return { perplexity, ...(await textPerplexity(policy, Uint32Array.from(tokenizer.encode(text)), { stride })) };
 }

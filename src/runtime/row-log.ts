@@ -1,5 +1,6 @@
 /** Rows that come in any order and are kept from the moment they come. */
 import type { Files } from "./files.ts";
+import { readText } from "./json-files.ts";
 
 /**
  * A file of finished rows: one line `[id, row]` each. What a killed or failed run leaves is there for the next one; a line
@@ -23,8 +24,8 @@ export class RowLog<R> {
    * @param fresh forgets what is there
    */
   static async open<R>(files: Files, path: string, fresh = false): Promise<RowLog<R>> {
-    const before = fresh ? null : await files.read(path);
-    const whole = before === null ? [] : new TextDecoder().decode(before).split("\n").slice(0, -1);
+    const before = fresh ? null : await readText(files, path);
+    const whole = before?.split("\n").slice(0, -1) ?? [];
     const rows = new Map<number, R>();
     for (const line of whole) {
       const [id, row] = parsed(line) ?? [];

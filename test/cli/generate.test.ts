@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { main } from "../../src/cli/program.ts";
-import { biasMap, stopStrings } from "../../src/cli/text-models.ts";
+import { biasMap, stopStrings } from "../../src/cli/sampling.ts";
 import { CausalLM } from "../../src/nn/models.ts";
 import { modelFiles } from "../../src/nn/pretrained.ts";
 import { tokenizerFiles } from "../../src/open/tokenizer.ts";

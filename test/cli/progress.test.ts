@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { clock, headline, Progress, short } from "../../src/cli/progress.ts";
+import { headline, Progress, short } from "../../src/cli/progress.ts";
+import { clock } from "../../src/report/text.ts";
 import type { TrainEvent } from "../../src/rlhf/events.ts";
 import { silentTerminal } from "./terminal.ts";
 

@@ -1,34 +1,23 @@
 /** `webrlhf annotate`: rewards for files of responses. */
-
-import { createHash } from "node:crypto";
 import { sftExample } from "../../data/batches.ts";
 import type { PromptCompletion } from "../../data/records.ts";
 import { schemaOf } from "../../data/schemas.ts";
 import { lmflowContainer, readSampledRows, rowLine, type SampledRow } from "../../data/scored-rows.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import { Model } from "../../nn/models.ts";
-import {
-  baseSettings,
-  hubSettings,
-  judgeSettings,
-  ModelOpener,
-  openJudge,
-  templateSettings,
-  weightSettings,
-  withModels,
-} from "../../open/index.ts";
+import { judgeSettings, ModelOpener, openingSettings, openJudge, withModels } from "../../open/index.ts";
 import { isWeightless } from "../../open/rewards.ts";
 import { contextOf } from "../../rlhf/examples.ts";
 import { annotateRows, rewardStatistics } from "../../rlhf/iterate/annotate.ts";
 import type { Response } from "../../rlhf/sampler.ts";
 import { data, logging } from "../../rlhf/settings.ts";
-import { isUserError, UserError } from "../../runtime/errors.ts";
+import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { RowLog } from "../../runtime/row-log.ts";
 import { group, settings } from "../../settings/index.ts";
 import { openGpu } from "../gpu.ts";
 import { short } from "../progress.ts";
 import { surroundings } from "../surroundings.ts";
+import { Unfinished } from "../unfinished.ts";
 import { defineVerb, Interrupted } from "../verb.ts";
 
 const judging = group("Judge");
@@ -38,10 +27,7 @@ const annotateSettings = settings("annotate", {
     required: true,
   }),
   ...judgeSettings,
-  ...baseSettings,
-  ...weightSettings,
-  ...templateSettings,
-  ...hubSettings,
+  ...openingSettings,
   maxLength: data.int(null, "Cut prompt plus response to this many tokens; default: the model's context", { min: 2 }),
   rowsAtOnce: judging.int(32, "Prompts scored, and written, together", { min: 1 }),
   outputFile: logging.path(null, "Where the rows with their rewards go", { required: true }),
@@ -83,28 +69,24 @@ export const annotateVerb = defineVerb({
     await withModels(opener.opened, async () => {
       const model = opener.opened.find((one): one is Model => one instanceof Model);
       if (model) maxLength = contextOf(model, o);
-      const log = await RowLog.open<number[]>(files, `${o.outputFile}.partial-${keyOf(o, rows)}`, !o.resume);
-      if (log.rows.size > 0) terminal.line(`${log.rows.size} of ${rows.length} prompts were scored before`);
-      let told = log.rows.size;
+      const wanted = { decidedBy: decisive(o, rows), resume: o.resume, prompts: rows.length, done: "scored" };
+      const output = await Unfinished.open<number[]>({ ...wanted, files, path: o.outputFile as string }, terminal);
+      let told = output.log.rows.size;
       const progress = (done: number, total: number) => {
         if (done - told < total / 10) return;
         told = done;
         terminal.line(`scored ${done} of ${total} prompts`);
       };
-      const scored = await annotateRows(judge, rows, log, { rowsAtOnce: o.rowsAtOnce, progress, signal }).catch(
-        async (error) => {
-          if (log.rows.size === 0) await log.remove();
-          else if (isUserError(error)) throw new UserError(`${error.message} (${left(log)})`, { cause: error });
-          throw error;
-        },
-      );
-      if (!scored) throw new Interrupted(`stopped; ${left(log)}`);
+      const options = { rowsAtOnce: o.rowsAtOnce, progress, signal };
+      const scored = await annotateRows(judge, rows, output.log, options).catch(async (error) => {
+        throw await output.after(error);
+      });
+      if (!scored) throw new Interrupted(`stopped; ${output.left}`);
       const content =
         o.outputFormat === "jsonl"
           ? scored.map((row) => `${rowLine(row)}\n`).join("")
           : `${JSON.stringify(lmflowContainer(scored, (row) => textsOf(row, "", tokenizer).prompt))}\n`;
-      await files.writeFile(o.outputFile as string, content);
-      await log.remove();
+      await output.finish(content);
       const s = rewardStatistics(scored);
       terminal.line(
         `${s.kept} of ${s.total} prompts have all ${s.samples} responses; of these: mean reward ${short(s.mean_reward)}, ` +
@@ -117,9 +99,6 @@ export const annotateVerb = defineVerb({
 
 type Options = ReturnType<typeof annotateSettings>;
 
-const left = (log: RowLog<unknown>): string =>
-  `${log.rows.size} prompts are scored in ${log.path}; the same command goes on there`;
-
 /** All rows of the files, one after the other. Throws `UserError` where none has a response. */
 export async function readAll(paths: readonly string[]): Promise<SampledRow[]> {
   const rows: SampledRow[] = [];
@@ -130,14 +109,11 @@ export async function readAll(paths: readonly string[]): Promise<SampledRow[]> {
   return rows;
 }
 
-/** Stands for what decides the rewards: the options but those of how the work is done, and the rows. */
-function keyOf(o: Options, rows: readonly SampledRow[]) {
-  const judge = [o.rewardModelPath, o.preferenceRanking, o.rewardServerFormat, o.baseModelNameOrPath];
-  const weights = [o.dtype, o.loadIn8bit, o.loadIn4bit, o.rewardModelDtype];
-  const settings = [...judge, ...weights, o.maxLength, o.chatTemplatePath];
-  const hash = createHash("sha256").update(JSON.stringify(settings));
-  for (const { prompt, responses, ended } of rows) hash.update(JSON.stringify([prompt, responses, ended]));
-  return hash.digest("hex").slice(0, 12);
+/** What decides the rewards: the options but those of how the work is done, and the rows. */
+function* decisive(o: Options, rows: readonly SampledRow[]) {
+  yield [o.rewardModelPath, o.preferenceRanking, o.rewardServerFormat, o.baseModelNameOrPath];
+  yield [o.dtype, o.loadIn8bit, o.loadIn4bit, o.rewardModelDtype, o.maxLength, o.chatTemplatePath];
+  for (const { prompt, responses, ended } of rows) yield [prompt, responses, ended];
 }
 
 /** Prompt and response as texts, conversations by the judge's own template where it has one. */

@@ -1,9 +1,10 @@
 import { createInterface, type Interface } from "node:readline";
+import { contextLength, openTextModel } from "../../serve/open.ts";
 import { chatSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
+import { samplingParams, stopStrings } from "../sampling.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
-import { contextLength, openTextModel, samplingParams, stopStrings } from "../text-models.ts";
 import { defineVerb } from "../verb.ts";
 import { CHAT_HELP, ChatSession, parseCommand } from "./chat-session.ts";
 

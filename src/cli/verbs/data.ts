@@ -1,14 +1,13 @@
 /** `webrlhf data`: shows, describes and writes datasets. */
 
 import type { Wanted } from "../../data/dataset.ts";
-import { type Description, describe, labelBalance, type Spread } from "../../data/describe.ts";
+import { type Description, describe, descriptionLines, labelBalance } from "../../data/describe.ts";
 import { columnsToWrite, containerText, type WrittenType, writtenTypes } from "../../data/lmflow-write.ts";
-import { isConversation } from "../../data/messages.ts";
 import { lastOfEach, splitTrainTest, textsOf, wrongLength } from "../../data/raw/filters.ts";
 import { allDatasets, findDataset, streamSamples } from "../../data/raw/registry.ts";
 import type { RawSample } from "../../data/raw/sample.ts";
-import { invalidPair } from "../../data/raw/selection.ts";
-import { asKind, type Columns, type Entry, mustBe, mustBeSafetyPair } from "../../data/readers.ts";
+import { unsoundPair } from "../../data/raw/selection.ts";
+import { asKind, type Entry, mustBe, mustBeSafetyPair } from "../../data/readers.ts";
 import { Reasons } from "../../data/reasons.ts";
 import type { RecordKind } from "../../data/records.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
@@ -154,7 +153,7 @@ function filtered(entries: Entry[], o: Options, tokenizer: Tokenizer | null, ter
   const tokens = (text: string) => tokenizer!.encode(text).length;
   let kept = entries.filter(({ row, record }) => {
     const reason =
-      (o.validPairs ? unsound(row, record) : null) ??
+      (o.validPairs ? unsoundPair({ row, record }) : null) ??
       wrongLength(record, { min: o.minLength, max: o.maxLength ?? Infinity }, (text) => text.length) ??
       (o.maxTokens === null ? null : wrongLength(record, { max: o.maxTokens }, tokens)) ??
       (o.maxPromptTokens === null ? null : wrongLength(record, { maxPrompt: o.maxPromptTokens }, tokens));
@@ -179,17 +178,6 @@ const promptOf = (record: Entry["record"]): string => {
   const { prompt, text } = textsOf(record);
   return prompt ?? text;
 };
-
-/** Why a pair is none; one that is not two whole conversations has a prompt alike by the way it is read. */
-function unsound(row: Entry["row"], record: Entry["record"]): string | null {
-  if (record.kind !== "preference") return null;
-  const { chosen, rejected } = row.value as Columns;
-  if (isConversation(chosen) && isConversation(rejected)) return invalidPair(chosen, rejected);
-  const answers = [record.chosen, record.rejected];
-  if (answers.some((answer) => answer.trim() === "")) return "an answer is empty";
-  if (answers.some((answer) => /\n\n(Human|Assistant):/.test(answer))) return "an answer holds further turns";
-  return record.prompt.trim() === "" ? "the prompt is empty" : null;
-}
 
 async function write(entries: Entry[], o: Options, files: Files, terminal: Terminal): Promise<void> {
   const { train, test } =
@@ -231,7 +219,7 @@ async function show(
   const found = describe(entries, tokenizer ? (text) => tokenizer.encode(text).length : undefined);
   const labels = await rawLabels(o, context);
   const description: Description = { ...found, columns: { ...labels, ...found.columns } };
-  for (const line of linesOf(description)) terminal.result(line);
+  for (const line of descriptionLines(description)) terminal.result(line);
   for (const { record } of entries.slice(0, o.numRows)) {
     terminal.result(`\n${record.where ?? "a record"}`);
     for (const [name, text] of Object.entries(textsOf(record))) terminal.result(`  ${name}: ${shortened(text)}`);
@@ -256,31 +244,3 @@ const shortened = (text: string) => {
   const line = JSON.stringify(text).slice(1, -1);
   return line.length > 200 ? `${line.slice(0, 150)} ... ${line.slice(-45)}` : line;
 };
-
-function linesOf({ records, kinds, characters, tokens, duplicates, longer, columns }: Description): string[] {
-  const percent = (n: number) => `${((100 * n) / records).toFixed(1)} %`;
-  const counts = Object.entries(kinds).map(([kind, count]) => `${kind} ${count}`);
-  const lines = [`records     ${records} (${counts.join(", ")})`];
-  lines.push(`duplicates  ${duplicates.prompts} repeat a prompt, ${duplicates.records} a whole record`);
-  if (longer) {
-    const { chosen, rejected, equal } = longer;
-    lines.push(`longer      chosen ${percent(chosen)}, rejected ${percent(rejected)}, neither ${percent(equal)}`);
-  }
-  const table = (title: string, spreads: Record<string, Spread>) => {
-    const numbers = ["min", "mean", "median", "p95", "max"] as const;
-    lines.push("", title.padEnd(12) + numbers.map((name) => name.padStart(9)).join(""));
-    for (const [name, spread] of Object.entries(spreads)) {
-      lines.push(name.padEnd(12) + numbers.map((key) => rounded(spread[key]).padStart(9)).join(""));
-    }
-  };
-  table("characters", characters);
-  if (tokens) table("tokens", tokens);
-  for (const [column, values] of Object.entries(columns)) {
-    const total = Object.values(values).reduce((sum, n) => sum + n, 0);
-    const shares = Object.entries(values).map(([value, n]) => `${value} ${n} (${((100 * n) / total).toFixed(1)} %)`);
-    lines.push("", `${column}: ${shares.join(", ")}`);
-  }
-  return lines;
-}
-
-const rounded = (n: number) => (Number.isInteger(n) ? String(n) : n.toFixed(1));

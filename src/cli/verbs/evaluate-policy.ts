@@ -1,18 +1,12 @@
 /** What `evaluate` measures of a policy. */
 
-import type { Dataset } from "../../data/dataset.ts";
-import type { Tokenizer } from "../../data/tokenizer.ts";
-import type { CausalLM } from "../../nn/models.ts";
 import { goldOf, labelOf, ModelOpener, openDataset, openReward, withModels } from "../../open/index.ts";
-import type { PolicyResult } from "../../report/data.ts";
+import type { Evaluation, PolicyResult } from "../../report/data.ts";
 import { evaluatePolicy } from "../../rlhf/evaluate.ts";
-import { textPerplexity } from "../../rlhf/perplexity.ts";
-import { evaluateSft } from "../../rlhf/sft.ts";
-import { UserError } from "../../runtime/errors.ts";
-import { short } from "../progress.ts";
+import { perplexities } from "../../rlhf/perplexity.ts";
+import { pairs } from "../progress.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Context } from "../verb.ts";
-import type { Evaluation } from "./collect.ts";
 import type { evaluateSettings } from "./evaluate-settings.ts";
 
 /** Prompts where the settings do not say how many. */
@@ -64,11 +58,7 @@ export async function policyResult(
       text_perplexity: metrics.text_perplexity ?? null,
       text_perplexity_by_window: metrics.text_perplexity_by_window ?? null,
     };
-    terminal.line(
-      `${label}: ${Object.entries(metrics)
-        .map(([name, value]) => `${name} ${short(value)}`)
-        .join("  ")}`,
-    );
+    terminal.line(`${label}: ${pairs(metrics)}`);
     const shown = samples.map((s) => ({
       prompt: s.prompt,
       text: s.response,
@@ -77,25 +67,4 @@ export async function policyResult(
     }));
     return { ...result, samples: shown };
   });
-}
-
-/**
- * A policy's perplexity on held-out data: `perplexity` on the answers given their prompts (on whole texts where the data has
- * no prompts), and LMFlow's on all of it as one running text, `text_perplexity` (see `textPerplexity`).
- * @param blockSize tokens from one window over the running text to the next
- */
-async function perplexities(
-  policy: CausalLM,
-  tokenizer: Tokenizer,
-  dataset: Dataset,
-  blockSize: number,
-): Promise<Record<string, number>> {
-  const { maxPositions } = policy.config;
-  const found = await dataset.sequences(tokenizer, { maxLength: maxPositions });
-  const sequences = dataset.isMade ? found.eval : found.train;
-  if (sequences.length === 0) throw new UserError(`${dataset.name} has nothing to measure the perplexity on`);
-  const text = sequences.map(({ ids }) => tokenizer.decode(ids)).join("\n\n");
-  const { eval_perplexity: perplexity } = await evaluateSft(policy, sequences);
-  const stride = Math.min(blockSize, maxPositions, 1024);
-  return { perplexity, ...(await textPerplexity(policy, Uint32Array.from(tokenizer.encode(text)), { stride })) };
 }

@@ -6,6 +6,7 @@ import { cycleCeilings } from "../../data/world/cycle.ts";
 import { bayesAccuracy, type WorldPreference } from "../../data/world.ts";
 import { labelOf, ModelOpener, openDataset, withModels } from "../../open/index.ts";
 import { isWeightless } from "../../open/rewards.ts";
+import { openPairScorer } from "../../open/scorers.ts";
 import type { RewardResult } from "../../report/data.ts";
 import {
   type Interval,
@@ -22,7 +23,6 @@ import { short } from "../progress.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
 import type { Context } from "../verb.ts";
-import { openPairScorer } from "./evaluate-pairs.ts";
 import type { evaluateSettings } from "./evaluate-settings.ts";
 
 type Options = ReturnType<typeof evaluateSettings>;

@@ -1,13 +1,10 @@
 /** What the verb `evaluate` takes. */
 import {
-  baseSettings,
-  hubSettings,
+  openingSettings,
   promptSettings,
   rewardServerSettings,
   rewardSettings,
   rewardWeights,
-  templateSettings,
-  weightSettings,
 } from "../../open/index.ts";
 import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { group, settings } from "../../settings/index.ts";
@@ -38,12 +35,9 @@ export const evaluateSettings = settings("evaluate", {
   ),
   modelNameOrPath: model.path(null, "Policy to sample from; without it the reward model is tested on pairs"),
   refModelNameOrPath: model.path(null, "Model that the KL is measured against; default: no KL"),
-  ...baseSettings,
   rewardModelPath: rewardSettings.rewardModelPath,
   ...rewardServerSettings,
-  ...templateSettings,
-  ...hubSettings,
-  ...weightSettings,
+  ...openingSettings,
   ...rewardWeights,
   ...promptSettings,
   numPrompts: data.int(null, "Prompts or pairs to use; default: 256 prompts, or all pairs of a dataset", { min: 1 }),

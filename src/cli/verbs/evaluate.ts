@@ -1,10 +1,10 @@
 import { join } from "node:path";
+import type { Evaluation } from "../../report/data.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { writeJson } from "../disk.ts";
+import { writeJson } from "../../runtime/json-files.ts";
 import { openGpu } from "../gpu.ts";
 import { defineVerb } from "../verb.ts";
-import type { Evaluation } from "./collect.ts";
 import { policyResult } from "./evaluate-policy.ts";
 import { rewardResult } from "./evaluate-reward.ts";
 import { evaluateSettings } from "./evaluate-settings.ts";

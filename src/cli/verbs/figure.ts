@@ -1,14 +1,14 @@
 import { basename, join, resolve } from "node:path";
 import { type ChartPoint, type ChartSpec, looksOf } from "../../report/chart.ts";
+import { collectReport } from "../../report/collect.ts";
 import type { Metrics, RewardResult } from "../../report/data.ts";
 import { figureOf } from "../../report/figure.ts";
 import { data, logging } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
+import { readJsonLines, writeJson } from "../../runtime/json-files.ts";
 import { settings } from "../../settings/index.ts";
-import { readJsonLines, writeJson } from "../disk.ts";
 import { defineVerb } from "../verb.ts";
-import { collectReport } from "./collect.ts";
 
 const figureSettings = settings("figure", {
   inputDir: data.path(null, "Folder of a recipe's stages", { required: true }),

@@ -1,12 +1,11 @@
 /** Answers a list of prompts, some at once, and puts the answers where they belong. */
 import { rowLine } from "../../data/scored-rows.ts";
-import { isUserError, UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import type { TokenInfo } from "../../serve/text.ts";
 import type { generateSettings } from "../generation-settings.ts";
+import { Unfinished } from "../unfinished.ts";
 import { type Context, Interrupted } from "../verb.ts";
 import type { Job } from "./generate-jobs.ts";
-import { OrderedOutput } from "./generate-output.ts";
 
 export type GenerateChoice = ReturnType<typeof generateSettings>;
 
@@ -31,9 +30,11 @@ export async function answerAll(
 ): Promise<void> {
   const { terminal, signal } = context;
   const { outputFile: file, resume: _, apiKey: __, ...rest } = o; // what the answers do not depend on is left out
-  const output = file === null ? null : await OrderedOutput.open(await diskFiles(), file, [rest, jobs], o.resume);
-  if (output && output.done.size > 0)
-    terminal.line(`${output.done.size} of ${jobs.length} prompts were answered before`);
+  const wanted = { decidedBy: [rest, ...jobs], resume: o.resume, prompts: jobs.length, done: "answered" };
+  const output =
+    file === null
+      ? null
+      : await Unfinished.open<string[]>({ ...wanted, files: await diskFiles(), path: file }, terminal);
   const early = new Map<number, string[]>();
   let printed = 0;
   const failed = new AbortController();
@@ -43,10 +44,10 @@ export async function answerAll(
   const work = async () => {
     while (next < jobs.length && !stop.aborted && !failed.signal.aborted) {
       const index = next++;
-      if (output?.done.has(index)) continue;
+      if (output?.log.rows.has(index)) continue;
       const job = jobs[index];
       const outcomes = await answer(job, index, stop);
-      if (output) await output.put(index, lines(job, outcomes, o));
+      if (output) await output.log.add([[index, lines(job, outcomes, o)]]);
       else {
         early.set(index, shown(job, outcomes, o, context));
         for (let ready = early.get(printed); ready; ready = early.get(++printed)) {
@@ -63,29 +64,15 @@ export async function answerAll(
       return Promise.allSettled(workers).then(() => Promise.reject(error));
     });
   } catch (error) {
-    if (output) await output.abandon();
-    if (!signal.aborted) throw withRest(error, output);
+    const told = output ? await output.after(error) : error;
+    if (!signal.aborted) throw told;
   }
-  if (signal.aborted) {
-    const left =
-      output && output.unfinished.jobs > 0
-        ? `; ${output.unfinished.jobs} prompts are answered in ${output.unfinished.path}, and the same command goes on there`
-        : "";
-    throw new Interrupted(`stopped${left}`);
-  }
+  if (signal.aborted) throw new Interrupted(output?.log.rows.size ? `stopped; ${output.left}` : "stopped");
   if (!output) return;
-  await output.finish();
+  const answers = [...output.log.rows].sort(([a], [b]) => a - b).flatMap(([, lines]) => lines);
+  await output.finish(answers.map((line) => `${line}\n`).join(""));
   const count = jobs.reduce((sum, job) => sum + job.samples, 0);
   terminal.line(`${count} responses in ${file}`);
-}
-
-/** Says where the answers are that a failure did not undo. */
-function withRest(error: unknown, output: OrderedOutput | null): unknown {
-  if (!output || output.unfinished.jobs === 0 || !isUserError(error)) return error;
-  const { jobs, path } = output.unfinished;
-  return new UserError(`${error.message} (${jobs} prompts are answered in ${path}; the same command goes on there)`, {
-    cause: error,
-  });
 }
 
 /** A job's responses as lines of JSON: one each, or all of them together as Online-RLHF has it. */

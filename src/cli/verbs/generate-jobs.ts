@@ -10,7 +10,7 @@ import { openDataset, type Surroundings } from "../../open/index.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { didYouMean, inFile, onCommandLine, settingNamed, snakeCase } from "../../settings/index.ts";
 import { type generateSettings, lineSettings } from "../generation-settings.ts";
-import { samplingParams, stopStrings } from "../text-models.ts";
+import { samplingParams, stopStrings } from "../sampling.ts";
 
 type JobChoice = ReturnType<typeof generateSettings>;
 

@@ -1,11 +1,11 @@
 import { join } from "node:path";
+import { collectReport } from "../../report/collect.ts";
 import { buildReport, summarise } from "../../report/report.ts";
 import { data, logging } from "../../rlhf/settings.ts";
 import { diskFiles } from "../../runtime/files.ts";
+import { writeJson } from "../../runtime/json-files.ts";
 import { settings } from "../../settings/index.ts";
-import { writeJson } from "../disk.ts";
 import { defineVerb } from "../verb.ts";
-import { collectReport } from "./collect.ts";
 
 const reportSettings = settings("report", {
   inputDir: data.path(null, "Folder of a recipe's stages, or of one training run", { required: true }),

@@ -1,24 +1,18 @@
 /** `webrlhf run`: the stages of a recipe in order; finished ones are skipped, the broken one goes on where it stopped. */
 import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Command, Option as Flag } from "commander";
+import type { StageRecord } from "../../report/data.ts";
+import { clock } from "../../report/text.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
-import { hashFile, readJson, writeJson } from "../disk.ts";
+import { readJson, writeJson } from "../../runtime/json-files.ts";
 import { readYaml } from "../flags.ts";
 import { lockFolder } from "../lock.ts";
-import { clock } from "../progress.ts";
-import {
-  type Overrides,
-  parseRecipe,
-  pathsIn,
-  resolveRecipe,
-  type Stage,
-  type StageRecord,
-  snakeCased,
-} from "../recipe.ts";
+import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage, snakeCased } from "../recipe.ts";
 import { type Context, Interrupted, type Verb } from "../verb.ts";
 import { loadVerb, verbNames } from "./index.ts";
 
@@ -163,6 +157,13 @@ async function inputFiles(path: string): Promise<string[]> {
 async function fingerprint(file: string): Promise<string> {
   const { size } = await stat(file);
   return size > 2 ** 28 ? `${size} bytes` : hashFile(file);
+}
+
+/** SHA-256 of a file's bytes as hex, without holding them in memory. */
+export async function hashFile(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array);
+  return hash.digest("hex");
 }
 
 /** A path, or the name of one of the recipes that come with the program. */

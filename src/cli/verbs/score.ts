@@ -4,23 +4,11 @@ import { readRows } from "../../data/readers.ts";
 import type { Columns } from "../../data/schemas.ts";
 import { type Scorable, scorable } from "../../data/scorable.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
-import type { Model } from "../../nn/models.ts";
-import {
-  baseSettings,
-  hubSettings,
-  ModelOpener,
-  rewardSettings,
-  rewardWeights,
-  templateSettings,
-  weightSettings,
-  withModels,
-} from "../../open/index.ts";
+import { ModelOpener, openingSettings, rewardSettings, rewardWeights, withModels } from "../../open/index.ts";
 import { isWeightless } from "../../open/rewards.ts";
-import type { Sequence } from "../../rlhf/batch.ts";
+import { openScorer, type Scorer } from "../../open/scorers.ts";
 import { contextOf } from "../../rlhf/examples.ts";
-import { multiObjectiveScores } from "../../rlhf/multi-objective/model.ts";
 import { takeNormalization } from "../../rlhf/rewards.ts";
-import { scoreSequences } from "../../rlhf/scores.ts";
 import { data, logging } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
@@ -32,11 +20,8 @@ import { readingSettings } from "./reading-settings.ts";
 
 const scoreSettings = settings("score", {
   rewardModelPath: rewardSettings.rewardModelPath,
-  ...baseSettings,
-  ...templateSettings,
-  ...weightSettings,
+  ...openingSettings,
   ...rewardWeights,
-  ...hubSettings,
   inputFile: data.path(null, "Rows to score: .jsonl, .json or .parquet, also .gz", { required: true }),
   ...readingSettings,
   normalize: data.choice(
@@ -77,7 +62,14 @@ export const scoreVerb = defineVerb({
     await openGpu(context.terminal);
     const opener = new ModelOpener({ ...o, ...surroundings(context) });
     const tokenizer = await opener.tokenizer(path);
-    const scorer = await openScorer(opener, path, o);
+    if (await opener.pairWriter(path)) {
+      throw new UserError(`${path} compares answers and cannot score one by itself: use webrlhf annotate`);
+    }
+    const scorer = await openScorer(opener, path);
+    if (scorer.single)
+      takeNormalization(scorer.single, o.normalize === "auto" ? {} : { normalize: o.normalize === "true" });
+    else if (o.normalize === "true")
+      throw new UserError(`normalize does not apply: ${path} has no statistics of its scores`);
     await withModels(opener.opened, async () => {
       tokenizer.checkFits(scorer.model.config.vocabSize);
       await files.writeFile(output, lines(scorer, tokenizer, o, context));
@@ -85,28 +77,6 @@ export const scoreVerb = defineVerb({
     context.terminal.line(`${context.label}: ${output}`);
   },
 });
-
-interface Scorer {
-  model: Model;
-  scores(sequences: readonly Sequence[]): Promise<ArrayLike<number>>;
-}
-
-/** A reward model, or one of several qualities. */
-async function openScorer(opener: ModelOpener, path: string, o: Options): Promise<Scorer> {
-  if (await opener.pairWriter(path)) {
-    throw new UserError(`${path} compares answers and cannot score one by itself: use webrlhf annotate`);
-  }
-  const several = await opener.multiObjective(path);
-  if (several) {
-    if (o.normalize === "true")
-      throw new UserError(`normalize does not apply: ${path} has no statistics of its scores`);
-    const { model, head } = several;
-    return { model, scores: async (sequences) => (await multiObjectiveScores(model, head, sequences)).scores };
-  }
-  const model = await opener.frozenScorer(path);
-  takeNormalization(model, o.normalize === "auto" ? {} : { normalize: o.normalize === "true" });
-  return { model, scores: (sequences) => scoreSequences(model, sequences) };
-}
 
 /** The rows with their scores, in their order, as lines of JSON. */
 async function* lines(

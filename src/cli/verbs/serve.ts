@@ -1,10 +1,10 @@
 import { isIP } from "node:net";
 import { UserError } from "../../runtime/errors.ts";
+import { contextLength, openTextModel } from "../../serve/open.ts";
 import { startServer } from "../../serve/server.ts";
 import { serveSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
 import { surroundings } from "../surroundings.ts";
-import { contextLength, openTextModel } from "../text-models.ts";
 import { defineVerb } from "../verb.ts";
 
 export const serveVerb = defineVerb({

@@ -1,6 +1,8 @@
 /** Which pairs are made of several scored answers to one prompt. */
 import { randomInt, streamId } from "../../runtime/rng.ts";
 import type { ChatMessage } from "../chat-template.ts";
+import { isConversation } from "../messages.ts";
+import type { Columns, Entry } from "../readers.ts";
 import type { RawRow } from "./dataset.ts";
 
 export interface Scored {
@@ -82,4 +84,15 @@ export function invalidPair(chosen: readonly ChatMessage[], rejected: readonly C
     return "the conversations part before their last message";
   }
   return null;
+}
+
+/** Why a record is no valid pair, or null; one that is not two whole conversations has a prompt alike by the way it is read. */
+export function unsoundPair({ row, record }: Entry): string | null {
+  if (record.kind !== "preference") return null;
+  const { chosen, rejected } = row.value as Columns;
+  if (isConversation(chosen) && isConversation(rejected)) return invalidPair(chosen, rejected);
+  const answers = [record.chosen, record.rejected];
+  if (answers.some((answer) => answer.trim() === "")) return "an answer is empty";
+  if (answers.some((answer) => /\n\n(Human|Assistant):/.test(answer))) return "an answer holds further turns";
+  return record.prompt.trim() === "" ? "the prompt is empty" : null;
 }

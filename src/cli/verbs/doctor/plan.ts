@@ -5,12 +5,15 @@ import { methods } from "../../../open/index.ts";
 import { loraOptions } from "../../../open/opener.ts";
 import { weightFormat } from "../../../open/precision.ts";
 import { isWeightless } from "../../../open/rewards.ts";
+import type * as named from "../../../open/settings.ts";
 import { type CriticFreeSettings, promptsPerRollout } from "../../../rlhf/critic-free.ts";
-import { type DpoLossSettings, dpoLossSettings } from "../../../rlhf/dpo.ts";
+import { type DpoLossSettings, type DpoSettings, dpoLossSettings } from "../../../rlhf/dpo.ts";
+import type { IterateSettings } from "../../../rlhf/iterate.ts";
 import { levelsOf, type OffloadLevel } from "../../../rlhf/offload.ts";
+import type { PpoSettings } from "../../../rlhf/ppo.ts";
 import { sizes } from "../../../rlhf/raft.ts";
 import { UserError } from "../../../runtime/errors.ts";
-import { inFile, onCommandLine } from "../../../settings/index.ts";
+import { inFile, onCommandLine, type ResolvedSettings } from "../../../settings/index.ts";
 import type { WeightFormat } from "../../../tensor/quantize.ts";
 
 const { "multi-objective": _, ...rehearsed } = methods;
@@ -80,34 +83,13 @@ export function looseOptions(words: readonly string[]): Record<string, string> {
 /** Prompts that an iteration samples for at once; more of them take no more memory. */
 const PROMPTS_AT_ONCE = 64;
 
-/** What is read of the settings; a method has some of them. */
-interface Asked {
-  usePeft?: boolean;
-  fp16?: boolean;
-  gradientCheckpointing?: boolean;
-  criticGradientCheckpointing?: boolean | null;
-  perDeviceTrainBatchSize?: number;
-  gradientAccumulationSteps?: number;
-  maxLength?: number | null;
-  responseLength?: number;
-  maxEvalSamples?: number;
-  evalSteps?: number;
-  refModelNameOrPath?: string | null;
-  refModelDtype?: WeightFormat | "auto";
-  rewardModelDtype?: WeightFormat | "auto";
-  precomputeRefLogProbs?: boolean;
-  rewardModelPath?: string;
-  rewardFuncs?: readonly string[] | null;
-  beta?: number;
-  rolloutBatchSize?: number;
-  numGenerations?: number;
-  promptsPerIteration?: number | null;
-  offloadLevel?: readonly string[];
-  emaBeta?: number | null;
-  ptxDatasetName?: string | null;
-  ptxCoef?: number;
-  maxPtxLength?: number | null;
-}
+/** The settings of all methods together; each has some of them. */
+type Asked = Partial<PpoSettings & DpoSettings & IterateSettings & CriticFreeSettings & ResolvedSettings<Names>>;
+type Names = typeof named.alignmentSettings &
+  typeof named.referenceSettings &
+  typeof named.heldOutSettings &
+  typeof named.ptxSettings &
+  typeof named.moreRewardSettings;
 
 /**
  * The plan of a run with these settings.

@@ -46,41 +46,39 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
     return { train: all.slice(0, Math.max(least, step)), eval: all.slice(0, evalExamples) };
   };
   const twoPairs = (n: number) => pairs(n, plan);
-  const { policy, referenceOf } = stage === "reward" || stage === "cost" ? scorerStage(plan) : languageModels(plan);
+  if (stage === "reward" || stage === "cost") {
+    const train = stage === "cost" ? trainCost : trainReward;
+    return train({ model: scorerOf(plan) }, both(twoPairs), once);
+  }
+  const { policy, referenceOf } = languageModels(plan);
   switch (stage) {
-    case "sft":
-      return trainSft(
-        { policy: policy as CausalLM },
-        both((n) => sequences(n, { ...plan, responseLength: plan.length })),
-        once,
-      );
-    case "reward":
-      return trainReward({ model: policy as ScoreModel }, both(twoPairs), once);
-    case "cost":
-      return trainCost({ model: policy as ScoreModel }, both(twoPairs), once);
+    case "sft": {
+      const texts = (n: number) => sequences(n, { ...plan, responseLength: plan.length });
+      return trainSft({ policy }, both(texts), once);
+    }
     case "pairwise": {
       const asked = (n: number) =>
         twoPairs(n).map(({ chosen, rejected }) => ({ orders: [chosen, rejected] as const, side: 0 as const }));
       const writer = { letters: [0, 1] as [number, number], idOf: () => 2 };
-      return trainPairwise({ policy: policy as CausalLM, writer }, both(asked), once);
+      return trainPairwise({ policy, writer }, both(asked), once);
     }
     case "dpo": {
       const measured = { ...plan.dpo, ...once, precomputeRefLogProbs: plan.precompute };
       const reference = referenceOf();
       const data = both(twoPairs, plan.precompute ? Math.max(PAIRS, step) : step);
-      return trainDpo({ policy: policy as CausalLM, ...(reference && { reference }) }, data, measured);
+      return trainDpo({ policy, ...(reference && { reference }) }, data, measured);
     }
     case "kto": {
       const answers = (n: number) => sequences(n, plan).map((s, i) => ({ ...s, label: i % 2 === 0 }));
-      const models = { policy: policy as CausalLM, reference: referenceOf() as CausalLM };
+      const models = { policy, reference: referenceOf() as CausalLM };
       return trainKto(models, both(answers), { ...once, maxLength: plan.length });
     }
     case "orpo":
-      return trainOrpo({ policy: policy as CausalLM }, both(twoPairs), once);
+      return trainOrpo({ policy }, both(twoPairs), once);
     case "cpo":
-      return trainCpo({ policy: policy as CausalLM }, both(twoPairs), once);
+      return trainCpo({ policy }, both(twoPairs), once);
     default:
-      return online(plan, policy as CausalLM, referenceOf(), { ...settings, showSamples: 0 });
+      return online(plan, policy, referenceOf(), { ...settings, showSamples: 0 });
   }
 }
 
@@ -102,14 +100,13 @@ async function online(
   const models = { policy, rewards, tokenizer, sampler, ...(reference && { reference }) };
   const data = { train: prompts(plan.prompts), eval: prompts(plan.evalExamples) };
   const group = { ...longest, numGenerations: samples, beta: reference ? 0.1 : 0 };
-  const size = { generationBatchSize: plan.prompts * samples };
   switch (stage) {
     case "grpo":
-      return trainGrpo({ ...models, reference }, data, { ...group, ...size });
     case "rloo":
-      return trainRloo({ ...models, reference }, data, { ...group, ...size });
-    case "reinforce":
-      return trainReinforce({ ...models, reference }, data, { ...group, ...size });
+    case "reinforce": {
+      const train = { grpo: trainGrpo, rloo: trainRloo, reinforce: trainReinforce }[stage];
+      return train({ ...models, reference }, data, { ...group, generationBatchSize: plan.prompts * samples });
+    }
     case "raft":
       return trainRaft(models, data, {
         ...longest,
@@ -215,9 +212,10 @@ function languageModels(plan: MemoryPlan): { policy: CausalLM; referenceOf: () =
   return { policy, referenceOf };
 }
 
-function scorerStage({ config, lora, format }: MemoryPlan): { policy: ScoreModel; referenceOf: () => null } {
+/** The scorer that is trained. */
+function scorerOf({ config, lora, format }: MemoryPlan): ScoreModel {
   const base = lora ? new ScoreModel(config, "base model", format) : new ScoreModel(config, "model");
-  return { policy: lora ? new ScoreModel({ base, lora }, "model") : base, referenceOf: () => null };
+  return lora ? new ScoreModel({ base, lora }, "model") : base;
 }
 
 /** Scorers as large as the policy, or adapters on its base. */

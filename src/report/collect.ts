@@ -1,6 +1,10 @@
 /** Reads what runs left on disk into the data of a report. */
-import { basename, join, resolve } from "node:path";
+import { UserError } from "../runtime/errors.ts";
+import type { Files } from "../runtime/files.ts";
+import { readJson, readJsonLines } from "../runtime/json-files.ts";
+import { absolute, basename, join } from "../runtime/paths.ts";
 import type {
+  Evaluation,
   Metrics,
   PolicyResult,
   ReportData,
@@ -8,27 +12,14 @@ import type {
   RunData,
   SampleGroup,
   SampleResponse,
-} from "../../report/data.ts";
-import { UserError } from "../../runtime/errors.ts";
-import type { Files } from "../../runtime/files.ts";
-import { readJson, readJsonLines } from "../disk.ts";
-import { clock } from "../progress.ts";
-import type { StageRecord } from "../recipe.ts";
-import type { PairEvaluation } from "./evaluate-reward.ts";
-
-/** What `evaluate` writes to evaluation.json. */
-export interface Evaluation {
-  readonly adapter?: string;
-  readonly policy?: PolicyResult & {
-    readonly samples: readonly ({ readonly prompt: string } & Omit<SampleResponse, "label">)[];
-  };
-  readonly reward_model?: RewardResult & Partial<PairEvaluation>;
-}
+  StageRecord,
+} from "./data.ts";
+import { clock } from "./text.ts";
 
 /** How many prompts of the samples go into the page. */
 const shownPrompts = 4;
 
-/** `dir` is the folder of a recipe's stages, or of a single run. */
+/** Collects what runs left in `dir`, the folder of a recipe's stages or of a single run. */
 export async function collectReport(files: Files, dir: string, title: string | null): Promise<ReportData> {
   const stages: { folder: string; record: StageRecord | null }[] = [];
   for (const folder of [dir, ...(await files.list(dir)).map((name) => join(dir, name))]) {
@@ -49,7 +40,7 @@ export async function collectReport(files: Files, dir: string, title: string | n
   const groups = new Map<string, SampleResponse[]>();
   const adapters = new Set<string>();
   for (const { folder, record } of stages) {
-    const name = record?.name ?? basename(resolve(folder));
+    const name = record?.name ?? basename(absolute(folder));
     const rows = await readJsonLines<Metrics>(files, join(folder, "metrics.jsonl"));
     if (rows.length > 0) {
       const steps = rows.filter((row) => "tokens" in row);
@@ -84,7 +75,7 @@ export async function collectReport(files: Files, dir: string, title: string | n
   if (seeds.size > 0) facts.push(["seed", [...seeds].join(", ")]);
   if (seconds > 0) facts.push(["wall time", clock(seconds)]);
   return {
-    title: title ?? basename(resolve(dir)),
+    title: title ?? basename(absolute(dir)),
     facts,
     rewardModels,
     runs,

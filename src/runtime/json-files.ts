@@ -1,6 +1,5 @@
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import type { Files } from "../runtime/files.ts";
+/** Texts and JSON in files, which may be missing or cut short. */
+import type { Files } from "./files.ts";
 
 /** The text of a file, or null where there is none. */
 export async function readText(files: Files, path: string): Promise<string | null> {
@@ -8,6 +7,7 @@ export async function readText(files: Files, path: string): Promise<string | nul
   return bytes === null ? null : new TextDecoder().decode(bytes);
 }
 
+/** Writes a value as JSON that people can read. */
 export const writeJson = (files: Files, path: string, value: unknown): Promise<void> =>
   files.writeFile(path, `${JSON.stringify(value, null, 2)}\n`);
 
@@ -33,11 +33,4 @@ export async function readJsonLines<T>(files: Files, path: string): Promise<T[]>
     }
   }
   return rows;
-}
-
-/** SHA-256 of a file's bytes as hex, without holding them in memory. */
-export async function hashFile(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array);
-  return hash.digest("hex");
 }
