@@ -7,6 +7,8 @@ import { backward, memoryFiles, openDevice, scope } from "webrlhf";
 import { type Tokenizer, worldTokenizer } from "webrlhf/data";
 import { AdamW, CausalLM, decoderConfig } from "webrlhf/nn";
 import {
+  common,
+  group,
   loop,
   nllLoss,
   type Prompt,
@@ -14,23 +16,30 @@ import {
   policySampler,
   predictions,
   type RunOptions,
+  type SettingsInput,
+  settings,
   type TrainEvent,
 } from "webrlhf/rlhf";
 
 type Score = (text: string) => number;
-interface Settings {
-  maxSteps: number;
-  /** Responses per prompt. */
-  samples: number;
-  learningRate: number;
-}
+
+const own = group("Best of several");
+/** Types, defaults and checks in one: best({ samples: 1 }) says what is wrong with it. */
+const best = settings("best", {
+  ...common,
+  maxSteps: own.int(24, "Rounds of sampling and learning", { min: 1 }),
+  samples: own.int(12, "Responses to every prompt, of which the best is learned", { min: 2, aka: ["num_generations"] }),
+  learningRate: own.float(1e-2, "Learning rate", { min: 0 }),
+});
 
 async function* trainBest(
   { policy, tokenizer, score }: { policy: CausalLM; tokenizer: Tokenizer; score: Score },
   prompts: readonly Prompt[],
-  { maxSteps, samples, learningRate }: Settings,
+  chosen: SettingsInput<typeof best.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
+  const o = best(chosen);
+  const { maxSteps, samples, learningRate, seed } = o;
   const optimizer = new AdamW(policy.store);
   const sample = policySampler(policy, tokenizer);
   yield* loop(
@@ -40,17 +49,17 @@ async function* trainBest(
       parameters: policy.store.count,
       kept: { "": { model: policy, optimizer } }, // what checkpoints hold: from it a run goes on as if nothing had been
       epoch: (done) => done,
-      prepare: (step) => sample(prompts, [...prompts.keys()], { samples, maxNewTokens: 8, seed: 1, iteration: step }),
+      prepare: (step) => sample(prompts, [...prompts.keys()], { samples, maxNewTokens: 8, seed, iteration: step }),
       async step(_, responses) {
         const scores = responses.map(({ text }) => score(text));
-        const best = prompts.map((_, p) => {
+        const winners = prompts.map((_, p) => {
           const first = p * samples;
           const own = scores.slice(first, first + samples);
           return responses[first + own.indexOf(Math.max(...own))];
         });
         const loss = scope(() => {
-          const { ids, packing, starts } = pack(best);
-          const { rows, targets } = predictions(best, starts);
+          const { ids, packing, starts } = pack(winners);
+          const { rows, targets } = predictions(winners, starts);
           const nll = nllLoss(policy.logProbs(ids, packing, rows, targets).logProbs, 1 / rows.length);
           backward(nll);
           optimizer.step(learningRate);
@@ -64,7 +73,7 @@ async function* trainBest(
       finished: () => ({ "": policy }),
       close: () => optimizer.destroy(),
     },
-    { seed: 1, saveSteps: 10 },
+    o,
     run,
   );
 }
@@ -81,16 +90,20 @@ export async function main(log: (line: string) => void = console.log): Promise<v
     ids: Uint32Array.from(tokenizer.encode(text)),
   }));
   const score: Score = (text) => text.split("s").length - 1; // how many there are of one letter
-  const settings = { maxSteps: 24, samples: 12, learningRate: 1e-2 };
 
   const rewards = async (run: RunOptions, stopAt = 0): Promise<number[]> => {
     const policy = new CausalLM(config).initialize(1);
     const found: number[] = [];
     const stop = new AbortController();
-    for await (const event of trainBest({ policy, tokenizer, score }, prompts, settings, {
-      ...run,
-      signal: stop.signal,
-    })) {
+    for await (const event of trainBest(
+      { policy, tokenizer, score },
+      prompts,
+      { seed: 1, saveSteps: 10 },
+      {
+        ...run,
+        signal: stop.signal,
+      },
+    )) {
       if (event.type === "step") found.push(event.metrics.reward);
       if (event.type === "step" && event.step === stopAt) stop.abort();
     }

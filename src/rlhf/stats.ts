@@ -35,7 +35,7 @@ export const clip = (x: number, low: number, high: number): number => Math.min(h
 /**
  * Rewards per token: -klCoef * KL everywhere, plus the score at the last token. Where the clip goes differs:
  * "score" clips the score before the KL is added (PaddleNLP, TRL), "reward" clips every token's sum (safe-rlhf).
- * @param slot "after" gives the score a slot of its own after the last token, without KL: the result is one longer (TRL)
+ * The slot "after" gives the score a place of its own after the last token, without KL: the result is one longer (TRL).
  */
 export function shapeRewards(
   kl: ArrayLike<number>,

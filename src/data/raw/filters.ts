@@ -58,8 +58,6 @@ export function wrongLength(
 
 /**
  * A random split by seed. The original splits by datasets' train_test_split; its very choice is not reproduced.
- * @param ratio of the test part; default 0.2
- * @param keyOf items with the same key stay together; default: each stands for itself
  * @throws UserError when either part would be empty
  */
 export function splitTrainTest<T>(
@@ -84,9 +82,12 @@ export function splitTrainTest<T>(
 
 /** How `splitTrainTest` divides items. */
 export interface SplitOptions<T> {
+  /** The test part's share, above 0 and below 1. Default 0.2. */
   ratio?: number;
+  /** Default 42. */
   seed?: number;
-  /** False takes the test part from the end. */
+  /** False takes the test part from the end. Default true. */
   shuffle?: boolean;
+  /** Items with the same key stay together. Default: each stands for itself. */
   keyOf?: (item: T) => string;
 }

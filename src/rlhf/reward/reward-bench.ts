@@ -200,8 +200,8 @@ export interface RewardBenchResult extends Judgement {
 
 /**
  * RewardBench's numbers. A section's accuracy is weighted by the counts of the subsets that are present.
- * @param prior pairs of the prior sets; subsets beyond the four only have a row
- * @param legacyCounts weigh the two XSTest subsets as the early scripts did
+ * @param options `prior`: pairs of the prior sets, where subsets beyond the four only have a row; `legacyCounts`: weigh the
+ *   two XSTest subsets as the early scripts did
  * @throws UserError when a section has no subset at all, or one of the four prior sets is missing
  */
 export function rewardBench(
