@@ -1,6 +1,7 @@
 /**
- * How responses are sampled: every sampling parameter, as callers say it, with its default, its check, and what the kernels
- * are told of it. One more is a line in each of these, and its field and formula in the shader.
+ * How responses are sampled: every sampling parameter, as callers say it, with its default, its limits, and what the kernels
+ * are told of it. One more is a line in each of these, and its field and formula in the shader: settings, flags and requests
+ * have it from here.
  */
 import { UserError } from "../runtime/errors.ts";
 import { type Tensor, tensor } from "../tensor/core.ts";
@@ -40,34 +41,93 @@ export interface SamplingParams {
   ignoreEos?: boolean;
 }
 
-interface Rule {
-  /** Where nothing is said. */
+/** What a number among the parameters may be. */
+interface Limits {
+  /** Where it does nothing. */
   neutral?: number;
-  must: string;
-  ok(value: number): boolean;
+  min?: number;
+  max?: number;
+  /** `min` itself is not allowed. */
+  exclusiveMin?: boolean;
+  whole?: boolean;
 }
 
-const whole = (least: number): Omit<Rule, "neutral"> => ({
-  must: `a whole number of at least ${least}`,
-  ok: (v) => Number.isSafeInteger(v) && v >= least,
-});
-const finite: Omit<Rule, "neutral"> = { must: "a number", ok: Number.isFinite };
+/** A parameter that says which tokens are taken, or how surely. */
+interface Choice extends Limits {
+  neutral: number;
+  min: number;
+  /** For `--help`, without its full stop. */
+  help: string;
+  /** From where to where requests to a server and a model's generation_config.json may have it. */
+  asked: readonly [min: number, max: number];
+}
 
-/** What the numbers among the parameters must be. */
-const rules = {
-  maxNewTokens: whole(1),
-  minNewTokens: { neutral: 0, ...whole(0) },
-  temperature: { neutral: 1, must: "a number of at least 0", ok: (v) => Number.isFinite(v) && v >= 0 },
-  topK: { neutral: 0, ...whole(0) },
-  topP: { neutral: 1, must: "above 0 and at most 1", ok: (v) => v > 0 && v <= 1 },
-  minP: { neutral: 0, must: "from 0 to 1", ok: (v) => v >= 0 && v <= 1 },
-  repetitionPenalty: { neutral: 1, must: "above 0", ok: (v) => Number.isFinite(v) && v > 0 },
-  presencePenalty: { neutral: 0, ...finite },
-  frequencyPenalty: { neutral: 0, ...finite },
-  seed: { ...whole(0), must: "a whole number from 0 to 2^53 - 1" },
-} satisfies Partial<Record<keyof SamplingParams, Rule>>;
+/**
+ * The parameters that are known wherever responses are sampled: trainers and verbs have settings, flags and checks of them,
+ * servers read them in requests, and are asked for them in turn.
+ */
+export const samplingChoices = {
+  temperature: { neutral: 1, min: 0, help: "Sampling temperature", asked: [0, 100] },
+  topP: {
+    neutral: 1,
+    min: 0,
+    max: 1,
+    exclusiveMin: true,
+    help: "Sample from the fewest tokens with this much probability",
+    asked: [1e-6, 1],
+  },
+  topK: {
+    neutral: 0,
+    min: 0,
+    whole: true,
+    help: "Sample from this many likeliest tokens; 0 takes all",
+    asked: [0, 1e9],
+  },
+  minP: {
+    neutral: 0,
+    min: 0,
+    max: 1,
+    help: "Sample from tokens with this share of the likeliest one's probability",
+    asked: [0, 1],
+  },
+  repetitionPenalty: {
+    neutral: 1,
+    min: 0,
+    exclusiveMin: true,
+    help: "Divides the logits of tokens that were there before",
+    asked: [1e-3, 1e3],
+  },
+} as const satisfies Partial<Record<keyof SamplingParams, Choice>>;
 
-type Numbers = { readonly [K in keyof typeof rules]: number };
+/** The name of one of `samplingChoices`. */
+export type SamplingChoice = keyof typeof samplingChoices;
+
+/** Each of `samplingChoices` with its name, and its name in requests, files and flags. */
+export const eachChoice: readonly (readonly [name: SamplingChoice, snake: string, choice: Choice])[] = Object.entries(
+  samplingChoices,
+).map(([name, choice]) => [name as SamplingChoice, inSnakeCase(name), choice]);
+
+const limits = {
+  maxNewTokens: { min: 1, whole: true },
+  minNewTokens: { neutral: 0, min: 0, whole: true },
+  ...samplingChoices,
+  presencePenalty: { neutral: 0 },
+  frequencyPenalty: { neutral: 0 },
+  seed: { min: 0, max: Number.MAX_SAFE_INTEGER, whole: true },
+} satisfies Partial<Record<keyof SamplingParams, Limits>>;
+
+const fits = (value: number, { min = -Infinity, max = Infinity, exclusiveMin, whole }: Limits): boolean =>
+  (whole ? Number.isSafeInteger(value) : Number.isFinite(value)) &&
+  (exclusiveMin ? value > min : value >= min) &&
+  value <= max;
+
+function inWords({ min, max, exclusiveMin, whole }: Limits): string {
+  const least = min === undefined ? "" : exclusiveMin ? ` above ${min}` : ` of at least ${min}`;
+  const most = max === undefined || max === Number.MAX_SAFE_INTEGER ? "" : ` and at most ${max}`;
+  return `${whole ? "a whole number" : "a number"}${least}${most}`;
+}
+
+type Numbers = { readonly [K in keyof typeof limits]: number };
 
 /** How one sequence is sampled: checked, and nothing left unsaid. */
 export interface SlotOptions extends Numbers {
@@ -87,9 +147,9 @@ export function slotOptions(
     if (!ok) throw new UserError(`${name} must be ${must}, not ${String(value)}`);
   };
   const numbers = Object.fromEntries(
-    Object.entries<Rule>(rules).map(([name, { neutral, must, ok }]) => {
-      const value = (params[name as keyof Numbers] ?? neutral) as number;
-      need(ok(value), inSnakeCase(name), must, value);
+    Object.entries<Limits>(limits).map(([name, limit]) => {
+      const value = (params[name as keyof Numbers] ?? limit.neutral) as number;
+      need(fits(value, limit), inSnakeCase(name), inWords(limit), value);
       return [name, value];
     }),
   ) as unknown as Numbers;
@@ -97,7 +157,12 @@ export function slotOptions(
   const endIds = params.ignoreEos ? [] : [...new Set(params.eosIds ?? eosIds)];
   need(endIds.length <= MAX_ENDS, "the number of end tokens", `at most ${MAX_ENDS}`, endIds.length);
   for (const id of [...endIds, ...(logitBias?.keys() ?? [])]) {
-    need(whole(0).ok(id) && id < vocabSize, "a token id", `below the vocabulary size ${vocabSize}`, id);
+    need(
+      fits(id, { min: 0, max: vocabSize - 1, whole: true }),
+      "a token id",
+      `below the vocabulary size ${vocabSize}`,
+      id,
+    );
   }
   for (const [id, bias] of logitBias ?? []) need(Number.isFinite(bias), `logit_bias of ${id}`, "a number", bias);
   return {
@@ -110,7 +175,9 @@ export function slotOptions(
   };
 }
 
-const inSnakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+function inSnakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
 
 const isPenalised = (o: SlotOptions): boolean =>
   o.repetitionPenalty !== 1 || o.presencePenalty !== 0 || o.frequencyPenalty !== 0;

@@ -9,7 +9,7 @@
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { HttpError, type OpenAIClient } from "../io/openai-client.ts";
 import type { CompletionChoice } from "../io/openai-types.ts";
-import type { SamplingParams } from "../nn/sampling.ts";
+import { eachChoice, type SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
 import { earlierOnes, fromPrompt, type Prompt, type Response, type Sampler, type SamplingOptions } from "./sampler.ts";
@@ -71,14 +71,13 @@ export function requestFields(o: Partial<SamplingParams>): Record<string, unknow
   return {
     ...(o.maxNewTokens !== undefined && { max_tokens: o.maxNewTokens }),
     ...(o.seed !== undefined && { seed: o.seed }),
+    ...Object.fromEntries(
+      eachChoice.flatMap(([name, snake, { neutral }]) => ((o[name] ?? neutral) === neutral ? [] : [[snake, o[name]]])),
+    ),
     ...(o.temperature !== undefined && { temperature: o.temperature }),
-    ...((o.topP ?? 1) !== 1 && { top_p: o.topP }),
     ...(o.presencePenalty ? { presence_penalty: o.presencePenalty } : {}),
     ...(o.frequencyPenalty ? { frequency_penalty: o.frequencyPenalty } : {}),
     ...(o.logitBias?.size ? { logit_bias: Object.fromEntries(o.logitBias) } : {}),
-    ...(o.topK ? { top_k: o.topK } : {}),
-    ...(o.minP ? { min_p: o.minP } : {}),
-    ...((o.repetitionPenalty ?? 1) !== 1 && { repetition_penalty: o.repetitionPenalty }),
     ...(o.minNewTokens ? { min_tokens: o.minNewTokens } : {}),
     ...(o.ignoreEos && { ignore_eos: true }),
     ...(o.eosIds && { stop_token_ids: [...o.eosIds] }),

@@ -3,8 +3,9 @@
  * Hugging Face's Trainer and PEFT where they have one; code writes them in camelCase, the command line in snake_case.
  */
 import { type ScheduleName, schedules } from "../nn/optimizer.ts";
+import { eachChoice, type SamplingChoice, samplingChoices } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type DerivedDefault, derived, group, type ResolvedSettings } from "../settings/index.ts";
+import { type DerivedDefault, derived, group, type ResolvedSettings, type Setting } from "../settings/index.ts";
 
 export const optim = group("Optimisation");
 export const logging = group("Output");
@@ -111,18 +112,18 @@ export const duration = (epochs: number) => ({
 
 /** How responses are drawn; every trainer that samples has these, and `samplingParams` hands them to the sampler. */
 export const sampling = {
-  temperature: rollout.float(1, "Sampling temperature", positive),
-  topP: rollout.float(1, "Sample from the fewest tokens with this much probability", share),
-  topK: rollout.int(0, "Sample from this many likeliest tokens; 0 takes all", { min: 0 }),
-  minP: rollout.float(0, "Sample from tokens with this share of the likeliest one's probability", probability),
-  repetitionPenalty: rollout.float(1, "Divides the logits of tokens that were there before", positive),
+  ...(Object.fromEntries(
+    eachChoice.map(([name, , { neutral, help, whole, min, max, exclusiveMin }]) => [
+      name,
+      rollout[whole ? "int" : "float"](neutral, help, { min, max, exclusiveMin }),
+    ]),
+  ) as Readonly<Record<SamplingChoice, Setting<number>>>),
+  temperature: rollout.float(samplingChoices.temperature.neutral, samplingChoices.temperature.help, positive), // not greedy
 };
 
 /** The sampling settings of a trainer, as the sampler takes them. */
-export function samplingParams(values: ResolvedSettings<typeof sampling>): ResolvedSettings<typeof sampling> {
-  const names = Object.keys(sampling) as (keyof typeof sampling)[];
-  return Object.fromEntries(names.map((name) => [name, values[name]])) as ResolvedSettings<typeof sampling>;
-}
+export const samplingParams = (values: ResolvedSettings<typeof sampling>): ResolvedSettings<typeof sampling> =>
+  Object.fromEntries(eachChoice.map(([name]) => [name, values[name]])) as ResolvedSettings<typeof sampling>;
 
 /** Throws a UserError where responses have to be longer than they may. */
 export function checkResponseLength<K extends string>(

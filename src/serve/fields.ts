@@ -1,5 +1,5 @@
 /** Reads the fields of a request body: each is checked where it is used, and what nobody read is unknown. */
-import type { SamplingParams } from "../nn/sampling.ts";
+import { eachChoice, type SamplingChoice, type SamplingParams } from "../nn/sampling.ts";
 import { ApiError, badField } from "./errors.ts";
 
 /** Fields without effect here that clients send: accepted, whatever they hold. */
@@ -77,23 +77,27 @@ const show = (value: unknown): string => {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 };
 
+/** What requests may say beyond a choice's limits, and what that means. */
+const lenient: Partial<Record<SamplingChoice, { range: readonly [number, number]; as(value: number): number }>> = {
+  topP: { range: [0, 1], as: (value) => value || 1e-6 }, // 0 leaves only the most probable token
+  topK: { range: [-1, Number.MAX_SAFE_INTEGER], as: (value) => Math.max(0, value) }, // -1 is vLLM's word for all
+};
+
 /** The sampling options of a body: OpenAI's, and vLLM's where OpenAI has none. */
 export function samplingFields(
   f: Fields,
   vocabSize: number,
 ): Omit<Partial<SamplingParams>, "maxNewTokens"> & { stop: string[] } {
   const seed = f.integer("seed", Number.MIN_SAFE_INTEGER);
-  const topP = f.number("top_p", 0, 1);
-  const topK = f.integer("top_k", -1);
+  const choices = eachChoice.map(([name, snake, { asked, whole }]) => {
+    const [min, max] = lenient[name]?.range ?? asked;
+    const value = f.number(snake, min, max, whole);
+    return [name, value === undefined ? undefined : (lenient[name]?.as(value) ?? value)];
+  });
   const values = {
-    temperature: f.number("temperature", 0, 100),
-    // 0 leaves only the most probable token.
-    topP: topP === 0 ? 1e-6 : topP,
-    topK: topK === -1 ? 0 : topK,
-    minP: f.number("min_p", 0, 1),
+    ...(Object.fromEntries(choices) as Partial<Record<SamplingChoice, number>>),
     presencePenalty: f.number("presence_penalty", -2, 2),
     frequencyPenalty: f.number("frequency_penalty", -2, 2),
-    repetitionPenalty: f.number("repetition_penalty", 1e-3, 1e3),
     minNewTokens: f.integer("min_tokens", 0),
     logitBias: biases(f, vocabSize),
     ignoreEos: f.boolean("ignore_eos") || undefined,

@@ -5,7 +5,7 @@ import type { DecoderConfig } from "../nn/config.ts";
 import { Engine, type EngineOptions } from "../nn/engine.ts";
 import type { CausalLM } from "../nn/models.ts";
 import { promptLogProbs } from "../nn/prompt-logprobs.ts";
-import type { SamplingParams } from "../nn/sampling.ts";
+import { eachChoice, type SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { TextCodec, TextModel } from "./model.ts";
 
@@ -70,16 +70,18 @@ const utf8 = (text: string) => new TextEncoder().encode(text);
 
 /** The sampling options of a generation_config.json; what makes no sense there is left out. */
 function samplingDefaults(config: Readonly<Record<string, unknown>>): Partial<SamplingParams> {
-  const number = (key: string, min: number, max: number): number | undefined => {
-    const value = config[key];
-    return typeof value === "number" && value >= min && value <= max ? value : undefined;
-  };
-  const values = {
-    temperature: number("temperature", 0, 100),
-    topK: number("top_k", 0, 1e9),
-    topP: number("top_p", 1e-6, 1),
-    minP: number("min_p", 0, 1),
-    repetitionPenalty: number("repetition_penalty", 1e-3, 1e3),
-  };
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+  return Object.fromEntries(
+    eachChoice.flatMap(
+      ([
+        name,
+        snake,
+        {
+          asked: [min, max],
+        },
+      ]) => {
+        const value = config[snake];
+        return typeof value === "number" && value >= min && value <= max ? [[name, value]] : [];
+      },
+    ),
+  );
 }
