@@ -10,7 +10,7 @@ import { UserError } from "../runtime/errors.ts";
 import { type SettingsInput, settings } from "../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { addScalar, clamp, mul, neg, scale, sigmoid, sub } from "../tensor/ops/elementwise.ts";
-import { mean, sum } from "../tensor/ops/reduce.ts";
+import { mean } from "../tensor/ops/reduce.ts";
 import { segmentSums } from "../tensor/ops/segments.ts";
 import { detach } from "../tensor/ops/shape.ts";
 import { pack, predictedTokens, predictions, type Sequence } from "./batch.ts";
@@ -163,40 +163,48 @@ function ktoStep(
   return { watched, tokens: all.reduce((n, { ids }) => n + ids.length, 0) };
 }
 
-/** Loss [1] of a batch, and its numbers. */
+/** Loss [1] of a batch, and its numbers: `rewards` and what follows by answer. */
 function ktoBatch(
-  { policy, reference }: Both,
+  both: Both,
   batch: readonly LabelledSequence[],
   o: LossOptions,
   dropout: (DropoutStep & { pass: number }) | null,
 ): { loss: Tensor; watched: Watched } {
   const kl =
     o.lossType === "kto"
-      ? noGrad(() => scope(() => ktoBaseline(sumsOf(policy, reference, mismatched(batch, o.maxLength)).ratios)))
+      ? noGrad(() => scope(() => ktoBaseline(underBoth(both, mismatched(batch, o.maxLength)).ratios)))
       : tensor([0]);
-  const { ratios, logps, entropy } = withDropout(dropout, () => sumsOf(policy, reference, batch));
+  const { hidden, logProbs, entropy, segments, ratios } = withDropout(dropout, () => underBoth(both, batch));
   const labels = batch.map(({ label }) => label);
   const loss = mean(ktoLoss(ratios, labels, kl, o));
-  const watched = watch({ loss, kl, entropy, rewards: noGrad(() => scale(ratios, o.beta)), logps });
+  const watched = noGrad(() => {
+    const logits = both.policy.meanLogits(hidden);
+    return watch<string>({
+      loss,
+      kl,
+      rewards: scale(ratios, o.beta),
+      logps: segmentSums(logProbs, segments),
+      entropies: segmentSums(entropy, segments),
+      ...(logits && { logits: segmentSums(logits, segments) }),
+    });
+  });
   return { loss, watched };
 }
 
-/** Log-ratios and log-probabilities of whole answers, and the mean entropy per token. */
-function sumsOf(policy: CausalLM, reference: CausalLM, sequences: readonly Sequence[]) {
+/** The tokens of whole answers under the policy, where each answer's are, and the answers' log-ratios, [answers]. */
+function underBoth({ policy, reference }: Both, sequences: readonly Sequence[]) {
   const { ids, packing, starts } = pack(sequences);
   const { rows, targets, lengths } = predictions(sequences, starts);
-  const { logProbs, entropy } = policy.logProbs(ids, packing, rows, targets);
+  const gpuTargets = tensor(targets);
+  const hidden = policy.hidden(ids, packing, rows);
+  const { logProbs, entropy } = policy.headLogProbs(hidden, gpuTargets);
   const under = noGrad(() => reference.logProbs(ids, packing, rows, targets).logProbs);
   let at = 0;
   const segments = lengths.map((length) => {
     at += length;
     return { first: at - length, length };
   });
-  return {
-    ratios: segmentSums(sub(logProbs, under), segments),
-    logps: noGrad(() => segmentSums(logProbs, segments)),
-    entropy: noGrad(() => scale(sum(entropy), 1 / Math.max(1, rows.length))),
-  };
+  return { hidden, logProbs, entropy, segments, ratios: segmentSums(sub(logProbs, under), segments) };
 }
 
 /** Each prompt of a batch with the answer before its own, the first with the last one's. */
@@ -211,34 +219,37 @@ export function mismatched(batch: readonly Sequence[], maxLength: number): Seque
   });
 }
 
-/** Means over answers (of entropy: over all their tokens) by TRL's names; those of a label that does not occur are left out. */
+/**
+ * Means over answers (of entropy and logits: over all their tokens) by TRL's names; those of a label that does not occur are
+ * left out.
+ */
 function ktoMetrics(
   passes: readonly WatchedNumbers[],
   batches: readonly (readonly LabelledSequence[])[],
 ): Record<string, number> {
   const total = batches.reduce((n, b) => n + b.length, 0);
-  const tokens = batches.map((batch) => batch.reduce((n, sequence) => n + predictedTokens(sequence), 0));
-  const allTokens = tokens.reduce((a, b) => a + b, 0);
-  const metrics: Record<string, number> = { loss: 0, kl: 0, entropy: 0 };
-  const sums = { chosen: { rewards: 0, logps: 0, n: 0 }, rejected: { rewards: 0, logps: 0, n: 0 } };
-  passes.forEach(({ loss, kl, entropy, rewards, logps }, pass) => {
+  const metrics: Record<string, number> = { loss: 0, kl: 0 };
+  const side = () => ({ answers: 0, tokens: 0, rewards: 0, logps: 0, entropies: 0, logits: 0 });
+  const sides = { chosen: side(), rejected: side() };
+  passes.forEach((numbers, pass) => {
     const batch = batches[pass];
-    metrics.loss += (batch.length / total) * loss[0];
-    metrics.kl += (batch.length / total) * kl[0];
-    metrics.entropy += (tokens[pass] / Math.max(1, allTokens)) * entropy[0];
-    batch.forEach(({ label }, i) => {
-      const side = sums[label ? "chosen" : "rejected"];
-      side.rewards += rewards[i];
-      side.logps += logps[i];
-      side.n += 1;
+    for (const name of ["loss", "kl"]) metrics[name] += (batch.length / total) * numbers[name][0];
+    batch.forEach((sequence, i) => {
+      const sums = sides[sequence.label ? "chosen" : "rejected"];
+      sums.answers += 1;
+      sums.tokens += predictedTokens(sequence);
+      for (const name of ["rewards", "logps", "entropies", "logits"] as const) sums[name] += numbers[name]?.[i] ?? 0;
     });
   });
-  for (const [name, { rewards, logps, n }] of Object.entries(sums)) {
-    if (n === 0) continue;
-    metrics[`rewards/${name}`] = rewards / n;
-    metrics[`logps/${name}`] = logps / n;
+  const { chosen, rejected } = sides;
+  metrics.entropy = (chosen.entropies + rejected.entropies) / Math.max(1, chosen.tokens + rejected.tokens);
+  for (const [name, { answers, tokens, rewards, logps, logits }] of Object.entries(sides)) {
+    if (answers === 0) continue;
+    metrics[`rewards/${name}`] = rewards / answers;
+    metrics[`logps/${name}`] = logps / answers;
+    if (passes[0].logits) metrics[`logits/${name}`] = logits / Math.max(1, tokens);
   }
-  if (sums.chosen.n > 0 && sums.rejected.n > 0) {
+  if (chosen.answers > 0 && rejected.answers > 0) {
     metrics["rewards/margins"] = metrics["rewards/chosen"] - metrics["rewards/rejected"];
   }
   return metrics;

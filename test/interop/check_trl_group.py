@@ -1,25 +1,33 @@
-"""TRL's own losses of GRPO and RLOO, and its overlong penalty, on given log-probabilities.
+"""TRL's own losses of GRPO and RLOO, and its overlong penalty, on given log-probabilities; and its trainers on given responses.
 
-Reads {mask, logProbs, oldLogProbs, refLogProbs, advantages (by row), parts, maxLength, rolloutTokens, windows,
+Without an argument: reads {mask, logProbs, oldLogProbs, refLogProbs, advantages (by row), parts, maxLength, rolloutTokens, windows,
 cases: [{trainer, lossType, options}], lengths, longest, buffer} from standard input; arrays are rows of slots.
 Prints {cases: [{loss, gradient}], penalties}. Gradients are those of one optimizer step.
+
+Usage: python check_trl_group.py request.json: {model, vocab_size, runs: [{trainer, settings, rollouts: [{prompts, responses,
+rewards}]}]}, each rollout's lists by response. Prints {version, runs: [[numbers of each optimizer step]]}.
 """
 
 import json
+import os
 import sys
+import tempfile
 import types
+import warnings
 from collections import defaultdict
 
-import torch
-from trl import GRPOTrainer, RLOOTrainer
-from trl.rewards import get_soft_overlong_punishment
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+warnings.filterwarnings("ignore")
 
-torch.set_default_dtype(torch.float64)
-job = json.load(sys.stdin)
-array = {k: torch.tensor(job[k], dtype=torch.float64) for k in ("mask", "logProbs", "oldLogProbs", "refLogProbs", "advantages")}
+import torch  # noqa: E402
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # noqa: E402
+from trl.rewards import get_soft_overlong_punishment  # noqa: E402
+
+trainers = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}
 
 
-def step(trainer, loss_type: str, o: dict) -> dict:
+def step(job: dict, array: dict, trainer, loss_type: str, o: dict) -> dict:
     new = array["logProbs"].clone().requires_grad_()
     accelerator = types.SimpleNamespace(num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x)
     me = types.SimpleNamespace(
@@ -51,12 +59,86 @@ def step(trainer, loss_type: str, o: dict) -> dict:
     return {"loss": total, "gradient": (new.grad * array["mask"]).tolist()}
 
 
-trainers = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}
-penalty = get_soft_overlong_punishment(max_completion_len=job["longest"], soft_punish_cache=job["buffer"])
-json.dump(
-    {
-        "cases": [step(trainers[c["trainer"]], c["lossType"], c["options"]) for c in job["cases"]],
+def losses(job: dict) -> dict:
+    torch.set_default_dtype(torch.float64)
+    names = ("mask", "logProbs", "oldLogProbs", "refLogProbs", "advantages")
+    array = {k: torch.tensor(job[k], dtype=torch.float64) for k in names}
+    penalty = get_soft_overlong_punishment(max_completion_len=job["longest"], soft_punish_cache=job["buffer"])
+    return {
+        "cases": [step(job, array, trainers[c["trainer"]], c["lossType"], c["options"]) for c in job["cases"]],
         "penalties": penalty(completion_ids=[[0] * n for n in job["lengths"]]),
-    },
-    sys.stdout,
-)
+    }
+
+
+def run(one: dict, request: dict) -> list:
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    names = ["<pad>", "<end>", *map(str, range(2, request["vocab_size"]))]
+    words = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<pad>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>", unk_token="<pad>")
+    rollouts = one["rollouts"]
+    base = trainers[one["trainer"]]
+
+    class Given(base):
+        """Takes responses that were drawn elsewhere, and keeps what a log would round."""
+
+        def __init__(self, *args, **kwargs):
+            self.rollout, self.steps, self.losses = -1, [], []
+            super().__init__(*args, **kwargs)
+
+        def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+            self.rollout += 1
+            assert prompt_ids == rollouts[self.rollout]["prompts"], f"other prompts: {prompt_ids}"
+            responses = rollouts[self.rollout]["responses"]
+            return (responses, None) if base is GRPOTrainer else responses
+
+        def training_step(self, *args, **kwargs):
+            loss = super().training_step(*args, **kwargs)
+            self.losses.append(float(loss))
+            return loss
+
+        def log(self, logs, *args, **kwargs):
+            if "grad_norm" in logs:
+                metrics = {name: sum(values) / len(values) for name, values in self._metrics["train"].items()}
+                self.steps.append(
+                    {
+                        **metrics, "loss": sum(self.losses), "grad_norm": float(logs["grad_norm"]),
+                        "learning_rate": logs["learning_rate"],
+                    }
+                )  # fmt: skip
+                self.losses = []
+            return super().log(logs, *args, **kwargs)
+
+    def reward(**_):
+        return rollouts[trainer.rollout]["rewards"]
+
+    size = one["settings"]["num_generations"]
+    prompts = [" ".join(map(str, ids)) for rollout in rollouts for ids in rollout["prompts"][::size]]
+    config = (GRPOConfig if base is GRPOTrainer else RLOOConfig)(
+        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, report_to="none", logging_steps=1, save_strategy="no",
+        gradient_checkpointing=False, disable_tqdm=True, shuffle_dataset=False, num_train_epochs=1, temperature=1.0,
+        **one["settings"],
+    )  # fmt: skip
+    trainer = Given(
+        model=AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32),
+        reward_funcs=reward, args=config, train_dataset=Dataset.from_dict({"prompt": prompts}), processing_class=tokenizer,
+    )  # fmt: skip
+    trainer.train()
+    return trainer.steps
+
+
+def runs(path: str) -> dict:
+    import trl
+
+    torch.set_num_threads(1)
+    with open(path) as f:
+        request = json.load(f)
+    return {"version": trl.__version__, "runs": [run(one, request) for one in request["runs"]]}
+
+
+out = sys.stdout
+sys.stdout = sys.stderr
+json.dump(runs(sys.argv[1]) if len(sys.argv) > 1 else losses(json.load(sys.stdin)), out)

@@ -1,7 +1,7 @@
 """Runs TRL's own losses and trainers on what webrlhf was given, and prints what they compute.
 
 Usage: python check_trl_preference.py losses fixture.json      losses and gradients of the cases that TRL knows
-       python check_trl_preference.py runs request.json    loss and gradient norm of every step of training runs
+       python check_trl_preference.py runs request.json    every number that training runs publish, step by step
 
 A request holds a model folder and runs: kind (dpo, kto or sft), the batches of every step as token ids, and settings. A
 JSON document goes to stdout.
@@ -171,11 +171,8 @@ def recorded(trainer_class):
 
         def log(self, logs, *args, **kwargs):
             if "grad_norm" in logs:
-                for name in ("rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected",
-                             "rewards/accuracies", "entropy", "kl", "logits/chosen", "logits/rejected"):
-                    values = self._metrics["train"].get(name)
-                    if values:
-                        self.steps[-1][name] = sum(values) / len(values)
+                for name, values in self._metrics["train"].items():
+                    self.steps[-1][name] = sum(values) / len(values)
                 self.steps[-1]["grad_norm"] = float(logs["grad_norm"])
                 self.steps[-1]["learning_rate"] = logs["learning_rate"]
             return super().log(logs, *args, **kwargs)

@@ -30,6 +30,7 @@ def trained() -> dict:
         """Takes the pairs in their order, and keeps what a log would round."""
 
         losses: list = []
+        steps: list = []
 
         def _get_train_sampler(self, dataset=None):
             return SequentialSampler(self.train_dataset)
@@ -38,6 +39,15 @@ def trained() -> dict:
             found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             self.losses.append(float((found[0] if return_outputs else found).detach()))
             return found
+
+        def log(self, logs, *args, **kwargs):
+            if "grad_norm" in logs:
+                # TRL takes the mean over the passes of a step also of the smallest and the largest reward
+                over = {"min_reward": min, "max_reward": max}
+                mean = lambda values: sum(values) / len(values)
+                metrics = {name: over.get(name, mean)(values) for name, values in self._metrics["train"].items()}
+                self.steps.append({**metrics, "grad_norm": float(logs["grad_norm"]), "learning_rate": logs["learning_rate"]})
+            return super().log(logs, *args, **kwargs)
 
     trainer = Trainer(
         model=load(),
@@ -52,8 +62,7 @@ def trained() -> dict:
     trainer.train()
     passes = options["trainer"]["gradient_accumulation_steps"]
     losses = [sum(trainer.losses[i : i + passes]) / passes for i in range(0, len(trainer.losses), passes)]
-    logs = [log for log in trainer.state.log_history if "grad_norm" in log]
-    return {"loss": losses, "grad_norm": [float(log["grad_norm"]) for log in logs], "learning_rate": [log["learning_rate"] for log in logs]}
+    return {"steps": [{"loss": loss, **step} for loss, step in zip(losses, trainer.steps, strict=True)]}
 
 
 def token_wise() -> dict:

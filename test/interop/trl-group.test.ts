@@ -1,11 +1,15 @@
 /**
- * The losses of TRL's GRPOTrainer and RLOOTrainer, with gradients, beside webrlhf's, on the fixture's log-probabilities; and
- * its overlong penalty. Needs a Python with torch, transformers and trl: python3 on the PATH, or the one that WEBRLHF_PYTHON
- * names. Skipped, with the reason, where there is none.
+ * The losses of TRL's GRPOTrainer and RLOOTrainer, with gradients, beside webrlhf's, on the fixture's log-probabilities; its
+ * overlong penalty; and both trainers from one model, on the same responses and rewards, with every number that they publish.
+ * Needs a Python with torch, transformers and trl: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the
+ * reason, where there is none.
  */
 import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   averagingWeights,
   type LossAveraging,
@@ -13,23 +17,24 @@ import {
   type RatioLossOptions,
   type Response,
   ratioLoss,
+  type Sampler,
+  trainGrpo,
+  trainRloo,
 } from "webrlhf/rlhf";
+import { loadCausalLM } from "../../src/nn/pretrained.ts";
+import { diskFiles } from "../../src/runtime/files.ts";
+import { uint32 } from "../../src/runtime/rng.ts";
 import { backward, scope, type Tensor, tensor, zeros } from "../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixture from "../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
+import { collect, metricsOf, tokenizer } from "../rlhf/tiny.ts";
+import { deviations, type Steps, VOCAB, whyNot, words, writeModel } from "./trl.ts";
 
 const { losses } = fixture;
 const python = process.env.WEBRLHF_PYTHON ?? "python3";
 const script = fileURLToPath(new URL("check_trl_group.py", import.meta.url));
-const probe = spawnSync(python, [
-  "-c",
-  "import importlib.util as u; print(all(map(u.find_spec, ('torch', 'transformers', 'trl'))))",
-]);
-const reason =
-  probe.stdout?.toString().trim() === "True"
-    ? ""
-    : `${python} has no torch, transformers and trl; WEBRLHF_PYTHON can name another`;
+const reason = whyNot(python);
 
 const [, slots] = losses.mask.shape;
 const table = (a: FixtureArray): number[][] => {
@@ -120,5 +125,220 @@ describe.skipIf(reason)(`TRL's losses${reason && ` (skipped: ${reason})`}`, () =
     const responses = lengths.map((n) => ({ ids: new Uint32Array(n), promptLength: 0 }) as Response);
     const found = await overlongPenalty(job.longest, job.buffer)(responses);
     expect(Array.from(found, (x) => x + 0)).toEqual(theirs.penalties.map((x) => x + 0));
+  });
+});
+
+/** A rollout as TRL takes it: its prompts, responses and rewards, by response. */
+interface Given {
+  prompts: number[][];
+  responses: number[][];
+  rewards: number[];
+}
+
+const ROLLOUTS = 10;
+const GROUP = 4;
+const LONGEST = 9;
+const prompts = Array.from({ length: 6 }, (_, i) => {
+  const ids = words(1 + (uint32(8, i) % 6), i, 20);
+  return { text: ids.join(" "), ids: Uint32Array.from(ids) };
+});
+
+/**
+ * Responses of 1 to 9 tokens that no model drew, of which two thirds end, with rewards from 0 to 2.
+ * @param ties the first prompt of every third rollout gets the same reward for all of its responses
+ */
+function givenResponses(ties: boolean): { sampler: Sampler; rewards: () => Promise<number[]>; rollouts: Given[] } {
+  const rollouts: Given[] = [];
+  const sampler: Sampler = async (asked, _, { iteration }) => {
+    const rollout: Given = { prompts: [], responses: [], rewards: [] };
+    rollouts.push(rollout);
+    return asked.flatMap((prompt, p) =>
+      Array.from({ length: GROUP }, (_, sample): Response => {
+        const draw = (what: number) => uint32(9, iteration, p, sample, what);
+        const ended = draw(0) % 3 > 0;
+        const answer = [...words(1 + (draw(1) % (LONGEST - 1)), iteration, p, sample, 30), ...(ended ? [1] : [])];
+        rollout.prompts.push([...prompt.ids]);
+        rollout.responses.push(answer);
+        rollout.rewards.push(ties && p === 0 && iteration % 3 === 0 ? 1 : (draw(2) % 5) / 2);
+        const ids = Uint32Array.from([...prompt.ids, ...answer]);
+        return { ids, promptLength: prompt.ids.length, prompt: p, sample, promptText: prompt.text, text: "", ended };
+      }),
+    );
+  };
+  return { sampler, rewards: async () => rollouts.at(-1)?.rewards as number[], rollouts };
+}
+
+const common = {
+  maxSteps: ROLLOUTS,
+  numGenerations: GROUP,
+  responseLength: LONGEST,
+  numIterations: 2,
+  learningRate: 3e-3,
+  lrSchedulerType: "linear",
+  seed: 3,
+} as const;
+const theirCommon = {
+  num_generations: GROUP,
+  max_completion_length: LONGEST,
+  num_iterations: 2,
+  learning_rate: 3e-3,
+  lr_scheduler_type: "linear",
+  weight_decay: 0,
+  max_grad_norm: 1,
+  adam_beta2: 0.999,
+};
+
+/** Names of TRL's that are called otherwise here. */
+const otherwise: Record<string, string> = {
+  "completions/mean_length": "mean_length",
+  "completions/min_length": "min_length",
+  "completions/max_length": "max_length",
+  "completions/mean_terminated_length": "mean_terminated_length",
+  "completions/clipped_ratio": "cut_off",
+};
+
+/** What only TRL publishes, and what only webrlhf does. */
+const onlyThere = [
+  "clip_ratio/high_max",
+  "clip_ratio/low_min",
+  "completions/max_terminated_length",
+  "completions/min_terminated_length",
+  "num_tokens",
+  "rewards/reward/mean",
+  "rewards/reward/std",
+  "step_time",
+];
+const onlyHere = [
+  "distinct_1",
+  "distinct_2",
+  "kl_coef",
+  "kl_reward",
+  "n_dropped",
+  "num_eos_tokens",
+  "ratio",
+  "reward_with_kl_penalty",
+  "sampled_entropy",
+  "skipped_steps",
+];
+
+interface GroupRun {
+  name: string;
+  trainer: "grpo" | "rloo";
+  settings: Record<string, unknown>;
+  ours: object;
+  /** Of the same name, but of another meaning. */
+  unlike: string[];
+}
+
+// TRL's entropy is of the tokens in optimizer steps, and GRPO's KL divergence, too: here they are of the rollout's responses.
+const groupRuns: GroupRun[] = [
+  {
+    name: "GRPO, dapo, in whole batches",
+    trainer: "grpo",
+    settings: { per_device_train_batch_size: 8, beta: 0.04, loss_type: "dapo", epsilon: 0.1, epsilon_high: 0.15 },
+    ours: { perDeviceTrainBatchSize: 8, beta: 0.04, lossType: "dapo", epsilon: 0.1, epsilonHigh: 0.15 },
+    unlike: ["entropy", "kl"],
+  },
+  {
+    name: "GRPO, grpo, advantages by the batch, two passes a step",
+    trainer: "grpo",
+    settings: {
+      per_device_train_batch_size: 4,
+      gradient_accumulation_steps: 2,
+      beta: 0.04,
+      loss_type: "grpo",
+      scale_rewards: "batch",
+    },
+    ours: {
+      perDeviceTrainBatchSize: 4,
+      gradientAccumulationSteps: 2,
+      beta: 0.04,
+      lossType: "grpo",
+      scaleRewards: "batch",
+    },
+    // By passes there, by tokens here; and by the rollout's deviation there.
+    unlike: [
+      "clip_ratio/high_mean",
+      "clip_ratio/low_mean",
+      "clip_ratio/region_mean",
+      "entropy",
+      "frac_reward_zero_std",
+      "kl",
+    ],
+  },
+  {
+    name: "RLOO, normalised",
+    trainer: "rloo",
+    settings: {
+      per_device_train_batch_size: 8,
+      beta: 0.05,
+      normalize_advantages: true,
+      reward_clip_range: [-1.2, 1.2],
+    },
+    ours: { perDeviceTrainBatchSize: 8, beta: 0.05, normalizeAdvantages: true, rewardClipRange: 1.2 },
+    // With the KL penalty and the clip there, of plain rewards here.
+    unlike: ["entropy", "frac_reward_zero_std"],
+  },
+];
+
+/** One rollout's numbers, of the optimizer steps on it: means, and the last one's learning rate and gradient norm. */
+function byRollout(steps: Steps): Steps {
+  return Array.from({ length: steps.length / common.numIterations }, (_, i) => {
+    const own = steps.slice(i * common.numIterations, (i + 1) * common.numIterations);
+    const names = [...new Set(own.flatMap((step) => Object.keys(step)))];
+    return Object.fromEntries(
+      names.map((name) => {
+        const values = own.flatMap((step) => step[name] ?? []);
+        const last = name === "learning_rate" || name === "grad_norm";
+        return [
+          otherwise[name] ?? name,
+          last ? (values.at(-1) as number) : values.reduce((a, b) => a + b, 0) / values.length,
+        ];
+      }),
+    );
+  });
+}
+
+const without = (step: Record<string, number>, names: readonly string[]): Record<string, number> =>
+  Object.fromEntries(Object.entries(step).filter(([name]) => !names.includes(name)));
+
+describe.skipIf(reason)(`TRL's trainers of groups${reason && ` (skipped: ${reason})`}`, () => {
+  const folder = mkdtempSync(join(tmpdir(), "webrlhf-trl-"));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it("publish the same numbers", { timeout: 600_000 }, async () => {
+    await gpuReady();
+    const model = await writeModel(join(folder, "model"));
+    const ours: Steps[] = [];
+    const request = { model, vocab_size: VOCAB, runs: [] as object[] };
+    for (const { trainer, settings, ours: own } of groupRuns) {
+      const [policy, reference] = [
+        await loadCausalLM(await diskFiles(), model),
+        await loadCausalLM(await diskFiles(), model),
+      ];
+      // Where all rewards of a group are the same, TRL's RLOO has advantages of 1e-8 instead of 0, and with them gradients, of
+      // which AdamW makes whole steps.
+      const { sampler, rewards, rollouts } = givenResponses(trainer === "grpo");
+      const train = trainer === "grpo" ? trainGrpo : trainRloo;
+      const models = { policy, reference, rewards, sampler, tokenizer };
+      ours.push(metricsOf(await collect(train(models, prompts, { ...common, ...own }))));
+      for (const one of [policy, reference]) one.destroy();
+      request.runs.push({ trainer, settings: { ...theirCommon, ...settings }, rollouts });
+    }
+    const path = join(folder, "request.json");
+    writeFileSync(path, JSON.stringify(request));
+    const done = spawnSync(python, [script, path], { maxBuffer: 1 << 26 });
+    if (done.status !== 0) throw new Error(done.stderr.toString().slice(-3000));
+    const { runs } = JSON.parse(done.stdout.toString()) as { runs: Steps[] };
+    groupRuns.forEach(({ name, trainer, unlike }, i) => {
+      const here = ours[i].map(({ eos_rate, kl_per_token, ...step }) =>
+        without({ ...step, cut_off: 1 - eos_rate, ...(trainer === "rloo" && { kl: kl_per_token }) }, unlike),
+      );
+      const there = byRollout(runs[i]).map((step) => without(step, unlike));
+      const found = deviations(here, there, { here: onlyHere, there: onlyThere });
+      console.log(`${name} beside TRL: ${found.map(([n, d]) => `${n} ${d.toExponential(1)}`).join(", ")}`);
+      for (const [metric, most] of found) expect(most, `${name}: ${metric}`).toBeLessThan(1e-3);
+      if (i === 0) expect(Math.max(...here.map((step) => step["clip_ratio/region_mean"]))).toBeGreaterThan(0.02);
+    });
   });
 });

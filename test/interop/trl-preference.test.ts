@@ -10,29 +10,18 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BatchPlan, dpo, type TrainEvent, trainDpo, trainKto, trainSft } from "webrlhf/rlhf";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { CausalLM } from "../../src/nn/models.ts";
-import { loadCausalLM, modelFiles } from "../../src/nn/pretrained.ts";
+import type { CausalLM } from "../../src/nn/models.ts";
+import { loadCausalLM } from "../../src/nn/pretrained.ts";
 import { diskFiles } from "../../src/runtime/files.ts";
-import { normal, uint32 } from "../../src/runtime/rng.ts";
+import { uint32 } from "../../src/runtime/rng.ts";
 import fixture from "../fixtures/preference.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
+import { deviations, type Steps, VOCAB, whyNot, words, writeModel } from "./trl.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";
 const script = fileURLToPath(new URL("check_trl_preference.py", import.meta.url));
 
-/** Why the comparison cannot run, or "". */
-function whyNot(): string {
-  const probe = spawnSync(python, [
-    "-c",
-    "import importlib.util as u; print(all(map(u.find_spec, ('torch', 'transformers', 'trl', 'datasets'))))",
-  ]);
-  if (probe.error) return `${python} does not start`;
-  return probe.stdout.toString().trim() === "True"
-    ? ""
-    : `${python} has no torch, transformers, trl and datasets; WEBRLHF_PYTHON can name another`;
-}
-const reason = whyNot();
+const reason = whyNot(python);
 const MINUTES = 60_000;
 
 const folder = mkdtempSync(join(tmpdir(), "webrlhf-trl-"));
@@ -45,11 +34,8 @@ function ask<T>(...args: string[]): T {
   return JSON.parse(done.stdout.toString()) as T;
 }
 
-const VOCAB = 48;
 const STEPS = 50;
 const draw = (...key: number[]) => uint32(7, ...key);
-/** `n` token ids, 2 and up; 1 ends a text. */
-const words = (n: number, ...key: number[]) => Array.from({ length: n }, (_, i) => 2 + (draw(...key, i) % (VOCAB - 2)));
 
 /** Answers of 1 to 9 tokens and an end, behind prompts of 1 to 6. */
 const rows = Array.from({ length: 20 }, (_, i) => ({
@@ -76,34 +62,6 @@ const theirs = {
   adam_beta2: 0.999,
 };
 
-/** A small random model, with weights large enough to say something. */
-async function writeModel(): Promise<string> {
-  const config = decoderConfig({
-    family: "llama",
-    vocabSize: VOCAB,
-    hiddenSize: 32,
-    layers: 2,
-    heads: 4,
-    kvHeads: 2,
-    intermediateSize: 48,
-    maxPositions: 32,
-    tieEmbeddings: false,
-    eosId: 1,
-    padId: 0,
-  });
-  const model = new CausalLM(config).initialize(1);
-  model.store.parameters.forEach((parameter, p) => {
-    if (parameter.shape.length < 2) return;
-    parameter.value.write(Float32Array.from({ length: parameter.size }, (_, i) => 0.2 * normal(5, p, i)));
-  });
-  const path = join(folder, "model");
-  await (await diskFiles()).writeFiles(path, await modelFiles(model));
-  model.destroy();
-  return path;
-}
-
-type Steps = Record<string, number>[];
-
 /** The batches of every step. All are of full size: there are 5 to an epoch. */
 const order = <T>(all: readonly T[]): T[][] => {
   const plan = new BatchPlan(all.length, dpo(settings));
@@ -116,16 +74,10 @@ async function stepsOf(trainer: AsyncGenerator<TrainEvent>): Promise<Steps> {
   return steps;
 }
 
-/** The largest relative difference of a metric over all steps; for those that cross 0, relative to the largest value. */
-function deviation(ours: Steps, theirs: Steps, name: string): number {
-  const largest = Math.max(...theirs.map((s) => Math.abs(s[name])));
-  const scale = (value: number) => (name === "loss" || name === "grad_norm" ? Math.abs(value) : largest);
-  return Math.max(...theirs.map((s, i) => Math.abs(ours[i][name] - s[name]) / scale(s[name])));
-}
-
-function compare(label: string, ours: Steps, theirs: Steps, others: readonly string[]): void {
+/** Every number of both, the same in every step, but for those that only one of them publishes. */
+function compare(label: string, ours: Steps, theirs: Steps, only: Run["only"]): void {
   expect(theirs).toHaveLength(STEPS);
-  const all = ["loss", "grad_norm", ...others].map((name) => [name, deviation(ours, theirs, name)] as const);
+  const all = deviations(ours, theirs, only);
   console.log(`${label} beside TRL: ${all.map(([n, d]) => `${n} ${d.toExponential(1)}`).join(", ")}`);
   for (const [name, found] of all) expect(found, name).toBeLessThan(1e-3);
 }
@@ -152,11 +104,16 @@ interface Run {
   /** What differs from the common settings, there and here. */
   theirs: Record<string, unknown>;
   train(open: () => Promise<CausalLM>): Promise<Steps>;
-  metrics: readonly string[];
+  /** Names that only one of the two has. */
+  only: { here: readonly string[]; there: readonly string[] };
 }
 
-const rewards = ["rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected"];
-const dpoRun = (name: string, own: Parameters<typeof dpo>[0], theirs: Record<string, unknown>): Run => ({
+const dpoRun = (
+  name: string,
+  own: Parameters<typeof dpo>[0],
+  theirs: Record<string, unknown>,
+  here: readonly string[] = [],
+): Run => ({
   name: `DPO, ${name}`,
   kind: "dpo",
   theirs,
@@ -166,7 +123,7 @@ const dpoRun = (name: string, own: Parameters<typeof dpo>[0], theirs: Record<str
     for (const model of [policy, reference]) model.destroy();
     return steps;
   },
-  metrics: [...rewards, "rewards/accuracies", "logits/chosen", "logits/rejected", "entropy"],
+  only: { here: ["skipped_steps", ...here], there: ["mean_token_accuracy", "num_tokens"] },
 });
 
 const all: Run[] = [
@@ -181,6 +138,7 @@ const all: Run[] = [
     "sigmoid + sft",
     { lossType: ["sigmoid", "sft"], lossWeights: [1, 0.5] },
     { loss_type: ["sigmoid", "sft"], loss_weights: [1, 0.5] },
+    ["nll_loss"],
   ),
   dpoRun(
     "aot_unpaired, TR-DPO",
@@ -198,7 +156,7 @@ const all: Run[] = [
       for (const model of [policy, reference]) model.destroy();
       return steps;
     },
-    metrics: ["kl", "entropy"],
+    only: { here: ["skipped_steps"], there: ["num_tokens"] },
   },
   {
     name: "SFT",
@@ -210,7 +168,7 @@ const all: Run[] = [
       policy.destroy();
       return steps;
     },
-    metrics: [],
+    only: { here: ["skipped_steps"], there: ["mean_token_accuracy", "num_tokens"] },
   },
 ];
 
@@ -233,7 +191,7 @@ describe.skipIf(reason !== "")(`TRL${reason ? ` (skipped: ${reason})` : ""}`, ()
     let model: string;
     let found: Steps[];
     beforeAll(async () => {
-      model = await writeModel();
+      model = await writeModel(join(folder, "model"));
       const path = join(folder, "request.json");
       const runs = all.map((run) => ({
         kind: run.kind,
@@ -246,7 +204,7 @@ describe.skipIf(reason !== "")(`TRL${reason ? ` (skipped: ${reason})` : ""}`, ()
 
     for (const [i, run] of all.entries()) {
       it(run.name, { timeout: 5 * MINUTES }, async () => {
-        compare(run.name, await run.train(async () => loadCausalLM(await diskFiles(), model)), found[i], run.metrics);
+        compare(run.name, await run.train(async () => loadCausalLM(await diskFiles(), model)), found[i], run.only);
       });
     }
   });

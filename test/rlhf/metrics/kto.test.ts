@@ -67,7 +67,7 @@ describe("kto", () => {
         const [own, other] = [await predictedBy(policy, asked), await predictedBy(reference, asked)];
         const logps = own.map((tokens) => sum(tokens.map((t) => t.logProb)));
         const ratios = logps.map((l, i) => l - sum(other[i].map((t) => t.logProb)));
-        return { tokens: own.flat(), logps, ratios };
+        return { tokens: own, logps, ratios };
       };
       /** z0: every prompt with the answer of the one before it. */
       const baselineOf = async (batch: readonly Answer[]) => {
@@ -104,6 +104,8 @@ describe("kto", () => {
         const ratios = found.flatMap((part) => part.ratios);
         const logps = found.flatMap((part) => part.logps);
         const over = (values: readonly number[], good: boolean) => mean(values.filter((_, i) => labels[i] === good));
+        const tokens = found.flatMap((part) => part.tokens);
+        const tokensOf = (good: boolean) => tokens.filter((_, i) => labels[i] === good).flat();
         const chosen = beta * over(ratios, true);
         const rejected = beta * over(ratios, false);
         return {
@@ -112,7 +114,9 @@ describe("kto", () => {
             batches.map((batch, i) => lossOf(batch, found[i].ratios, baselines[i])),
           ),
           kl: weighted(batches, baselines),
-          entropy: mean(found.flatMap(({ tokens }) => tokens.map((t) => t.entropy))),
+          entropy: mean(tokens.flat().map((t) => t.entropy)),
+          "logits/chosen": mean(tokensOf(true).map((t) => t.logit)),
+          "logits/rejected": mean(tokensOf(false).map((t) => t.logit)),
           "rewards/chosen": chosen,
           "rewards/rejected": rejected,
           "rewards/margins": chosen - rejected,
@@ -177,7 +181,17 @@ describe("kto", () => {
       if (event.type === "step") names.push(Object.keys(event.metrics).sort());
     }
     expect(names).toEqual([
-      ["entropy", "grad_norm", "kl", "learning_rate", "logps/chosen", "loss", "rewards/chosen", "skipped_steps"],
+      [
+        "entropy",
+        "grad_norm",
+        "kl",
+        "learning_rate",
+        "logits/chosen",
+        "logps/chosen",
+        "loss",
+        "rewards/chosen",
+        "skipped_steps",
+      ],
     ]);
   });
 });

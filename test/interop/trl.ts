@@ -1,0 +1,88 @@
+/** What comparisons with TRL share: a Python, a model that both open, and the numbers of two runs side by side. */
+import { spawnSync } from "node:child_process";
+import { expect } from "vitest";
+import { decoderConfig } from "../../src/nn/decoder-config.ts";
+import { CausalLM } from "../../src/nn/models.ts";
+import { modelFiles } from "../../src/nn/pretrained.ts";
+import { diskFiles } from "../../src/runtime/files.ts";
+import { normal, uint32 } from "../../src/runtime/rng.ts";
+
+/** Why the comparison cannot run, or "". */
+export function whyNot(python: string): string {
+  const needed = "('torch', 'transformers', 'trl', 'datasets')";
+  const probe = spawnSync(python, ["-c", `import importlib.util as u; print(all(map(u.find_spec, ${needed})))`]);
+  if (probe.error) return `${python} does not start`;
+  return probe.stdout.toString().trim() === "True"
+    ? ""
+    : `${python} has no torch, transformers, trl and datasets; WEBRLHF_PYTHON can name another`;
+}
+
+export const VOCAB = 48;
+
+/** `n` token ids, 2 and up; 1 ends a text. */
+export const words = (n: number, ...key: number[]): number[] =>
+  Array.from({ length: n }, (_, i) => 2 + (uint32(7, ...key, i) % (VOCAB - 2)));
+
+/** Writes a small random model, with weights large enough to say something; returns its folder. */
+export async function writeModel(path: string): Promise<string> {
+  const config = decoderConfig({
+    family: "llama",
+    vocabSize: VOCAB,
+    hiddenSize: 32,
+    layers: 2,
+    heads: 4,
+    kvHeads: 2,
+    intermediateSize: 48,
+    maxPositions: 32,
+    tieEmbeddings: false,
+    eosId: 1,
+    padId: 0,
+  });
+  const model = new CausalLM(config).initialize(1);
+  model.store.parameters.forEach((parameter, p) => {
+    if (parameter.shape.length < 2) return;
+    parameter.value.write(Float32Array.from({ length: parameter.size }, (_, i) => 0.2 * normal(5, p, i)));
+  });
+  await (await diskFiles()).writeFiles(path, await modelFiles(model));
+  model.destroy();
+  return path;
+}
+
+/** Every step's numbers by name. */
+export type Steps = Record<string, number>[];
+
+const namesOf = (steps: Steps): string[] => [...new Set(steps.flatMap((step) => Object.keys(step)))].sort();
+
+/**
+ * The largest relative difference of every metric that both have: of loss and gradient norm relative to each step's value, of
+ * others, which cross 0, relative to the largest one. A metric that one leaves out of a step must be left out by the other.
+ * @param only names that only one of the two has: all of them
+ */
+export function deviations(
+  ours: Steps,
+  theirs: Steps,
+  only: { here: readonly string[]; there: readonly string[] },
+): [name: string, deviation: number][] {
+  const [here, there] = [namesOf(ours), namesOf(theirs)];
+  expect(
+    here.filter((name) => !there.includes(name)),
+    "only here",
+  ).toEqual([...only.here].sort());
+  expect(
+    there.filter((name) => !here.includes(name)),
+    "only in TRL",
+  ).toEqual([...only.there].sort());
+  expect(ours.length).toBe(theirs.length);
+  return here
+    .filter((name) => there.includes(name))
+    .map((name) => {
+      const largest = Math.max(...theirs.map((step) => Math.abs(step[name] ?? 0)));
+      const each = theirs.map((step, i) => {
+        const [found, wanted] = [ours[i][name], step[name]];
+        if (found === wanted) return 0;
+        const scale = name === "loss" || name === "grad_norm" ? Math.abs(wanted) : largest;
+        return Math.abs(found - wanted) / scale;
+      });
+      return [name, each.some(Number.isNaN) ? Number.POSITIVE_INFINITY : Math.max(...each)];
+    });
+}
