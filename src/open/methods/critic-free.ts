@@ -1,0 +1,60 @@
+import { grpo, trainGrpo } from "../../rlhf/grpo.ts";
+import { reinforce, trainReinforce } from "../../rlhf/reinforce.ts";
+import { rloo, trainRloo } from "../../rlhf/rloo.ts";
+import type { ResolvedSettings } from "../../settings/index.ts";
+import type { RunSurroundings } from "../method.ts";
+import type { ModelOpener } from "../opener.ts";
+import * as named from "../settings.ts";
+import { openAligned } from "./aligned.ts";
+import { onDataset } from "./on-dataset.ts";
+
+const groupNames = { ...named.alignmentSettings, ...named.moreRewardSettings };
+
+/** Without a KL penalty there is no second copy of the weights, unless it costs nothing: an adapter's base. */
+const openGroup = async (
+  o: ResolvedSettings<typeof groupNames> & { beta: number },
+  opener: ModelOpener,
+  { sampler }: RunSurroundings,
+) => ({ ...(await openAligned(o, opener, o.beta !== 0 || o.usePeft)), sampler });
+
+export const grpoMethod = onDataset(
+  grpo,
+  groupNames,
+  {
+    summary: "Train a policy against a reward model by comparing responses in groups (GRPO)",
+    examples: [
+      "webrlhf grpo --model_name_or_path out/sft --reward_model_path out/reward --generation_batch_size 64",
+      "webrlhf grpo --config grpo.yaml --epsilon_high 0.28 --dynamic_filtering --overlong_buffer_len 8",
+    ],
+  },
+  openGroup,
+  trainGrpo,
+);
+
+export const rlooMethod = onDataset(
+  rloo,
+  groupNames,
+  {
+    summary: "Train a policy against a reward model with leave-one-out baselines (RLOO)",
+    examples: [
+      "webrlhf rloo --model_name_or_path out/sft --reward_model_path out/reward --num_generations 4",
+      "webrlhf rloo --config rloo.yaml --beta 0.1",
+    ],
+  },
+  openGroup,
+  trainRloo,
+);
+
+export const reinforceMethod = onDataset(
+  reinforce,
+  groupNames,
+  {
+    summary: "Train a policy against a reward model like PPO, but without a critic (REINFORCE++)",
+    examples: [
+      "webrlhf reinforce --model_name_or_path out/sft --reward_model_path out/reward --generation_batch_size 128",
+      "webrlhf reinforce --config reinforce.yaml --gamma 0.99",
+    ],
+  },
+  openGroup,
+  trainReinforce,
+);

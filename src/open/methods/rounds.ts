@@ -1,0 +1,103 @@
+/** Methods in rounds of sampling and learning, by names; a server may sample. */
+import type { Dataset } from "../../data/dataset.ts";
+import { WORLD } from "../../data/made.ts";
+import type { Tokenizer } from "../../data/tokenizer.ts";
+import type { CausalLM } from "../../nn/models.ts";
+import { iterate, trainIteratively } from "../../rlhf/iterate.ts";
+import { raft, trainRaft } from "../../rlhf/raft.ts";
+import type { ResolvedSettings } from "../../settings/index.ts";
+import { openJudge } from "../judge.ts";
+import type { RunSurroundings } from "../method.ts";
+import { goldOf } from "../rewards.ts";
+import { serverSampler } from "../servers.ts";
+import * as named from "../settings.ts";
+import { filesOf } from "../surroundings.ts";
+import { openAligned } from "./aligned.ts";
+import { onDataset, openPolicy } from "./on-dataset.ts";
+
+/** RAFT, by names. */
+export const raftMethod = onDataset(
+  raft,
+  { ...named.alignmentSettings, ...named.adapterSettings(0.05), ...named.serverSettings },
+  {
+    summary: "Train a policy on its own best responses by a reward model (RAFT)",
+    examples: [
+      "webrlhf raft --model_name_or_path out/sft --reward_model_path out/reward --output_dir out/raft",
+      "webrlhf raft --use_peft --model_name_or_path base --reward_model_path out/reward --server http://127.0.0.1:8000",
+      "webrlhf raft --config raft.yaml --collection_strategy top --top_reward_percentage 0.125",
+    ],
+  },
+  async (o, opener, around) => {
+    const opened = await openAligned(o, opener);
+    const sampler = around.sampler ?? (await samplerOn(o, around, opened, o.maxSteps));
+    return { ...opened, sampler };
+  },
+  trainRaft,
+  {
+    // What leaves no room for a response is too long for `maxPromptLength` as well, where that is the stricter limit.
+    dataset: (o, { policy }) =>
+      o.maxPromptLength <= policy.config.maxPositions - o.responseLength ? { longPrompts: "skip" } : {},
+  },
+);
+
+/** A sampler on the server that the settings name, or undefined. */
+async function samplerOn(
+  o: ResolvedSettings<typeof named.serverSettings>,
+  around: RunSurroundings,
+  { policy, tokenizer }: { policy: CausalLM; tokenizer: Tokenizer },
+  iterations: number,
+) {
+  const { outputDir = "out", signal = new AbortController().signal } = around;
+  const run = { model: policy, tokenizer, iterations, files: await filesOf(around), outputDir, signal };
+  return (await serverSampler(o, run)) ?? undefined;
+}
+
+const iterateNames = {
+  ...named.alignmentSettings,
+  ...named.judgeSettings,
+  ...named.heldOutSettings,
+  ...named.adapterSettings(0.05),
+  ...named.serverSettings,
+};
+
+/** Online iterative DPO, by names. */
+export const iterateMethod = onDataset(
+  iterate,
+  iterateNames,
+  {
+    summary: "Train a policy by online iterative DPO: sample, score, pair and train, round after round",
+    examples: [
+      "webrlhf iterate --model_name_or_path out/sft --reward_model_path out/reward --iterations 3 --output_dir out/iterate",
+      "webrlhf iterate --model_name_or_path out/sft --reward_model_path out/pairwise --reference initial --k 4",
+      "webrlhf iterate --use_peft --model_name_or_path base --reward_model_path out/reward --server http://127.0.0.1:8000",
+    ],
+  },
+  async (o, opener, around) => {
+    const path = o.modelNameOrPath as string;
+    const { policy, tokenizer } = await openPolicy(opener, path);
+    const initial = await opener.frozenPolicy(path);
+    const { judge, reward: rewards } = await openJudge(opener, o.rewardModelPath as string, {
+      ...o,
+      ranking: o.preferenceRanking,
+      policyTokenizer: tokenizer,
+    });
+    const sampler = around.sampler ?? (await samplerOn(o, around, { policy, tokenizer }, o.iterations));
+    const held = o.datasetName === WORLD || o.testSize > 0 || o.evalDatasetName !== null || o.datasetTestSplit !== null;
+    const gold = goldOf(o.datasetName);
+    return { policy, initial, judge, rewards: rewards ?? undefined, tokenizer, sampler, gold, held, around };
+  },
+  ({ held, around, ...models }, dataset, o, run = {}) => {
+    if (!run.folder) throw new Error("iterate needs a folder to keep its iterations in");
+    const data = held
+      ? dataset
+      : {
+          prompts: async (...asked: Parameters<Dataset["prompts"]>) => ({
+            ...(await dataset.prompts(...asked)),
+            eval: [],
+          }),
+        };
+    const tell = (iteration: number, stage: string, done: number, total: number) =>
+      around.work?.(`iteration ${iteration}, ${stage}`, done, total);
+    return trainIteratively(models, data, o, { ...run, folder: run.folder, progress: tell });
+  },
+);
