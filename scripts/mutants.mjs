@@ -144,11 +144,18 @@ if (only === null) {
   const cell = (text) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
   const rows = mutants.map((mutant) => {
     const { verdict, killer } = results.get(mutant);
-    const change = `\`${cell(mutant.from)}\` → \`${cell(mutant.to)}\``;
+    const change = `\`${cell(mutant.from)}\` → ${mutant.to === "" ? "nothing" : `\`${cell(mutant.to)}\``}`;
     return `| ${mutant.name} | ${mutant.file} | ${change} | ${verdict} | ${cell(killer || (mutant.equivalent ?? ""))} |`;
   });
   const head = "| mutant | file | change | verdict | killed by, or why not |\n|---|---|---|---|---|";
-  const text = `# Mutants\n\n${killed} of ${mutants.length} killed. Made by \`node scripts/mutants.mjs\`.\n\n${head}\n${rows.join("\n")}\n`;
+  const text = `# Mutants
+
+${killed} of ${mutants.length} killed. Every row is a slip that somebody could make in one line of the source, and the first test that fails with
+it. Made by \`node scripts/mutants.mjs\` from \`scripts/mutants.json\`.
+
+${head}
+${rows.join("\n")}
+`;
   writeFileSync(path.join(root, "docs/results/mutants.md"), text);
 }
 process.exit(count("stale") > 0 || killed < 0.95 * mutants.length ? 1 : 0);
