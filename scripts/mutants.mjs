@@ -12,7 +12,7 @@
  * tests must pass without any change first, or their failing would say nothing.
  */
 import { spawn } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -62,7 +62,7 @@ function runTests(folder, tests, limit = LIMIT) {
     const timer = setTimeout(() => child.kill("SIGKILL"), limit);
     child.on("close", (code) => {
       clearTimeout(timer);
-      resolve({ code, killer: killerOf(path.join(folder, "report.json")) });
+      resolve({ code, killer: killerOf(folder) });
     });
   });
 }
@@ -71,13 +71,14 @@ function runTests(folder, tests, limit = LIMIT) {
 const UNLOADABLE = "cannot be loaded";
 
 /** The first test that failed, or what else broke. */
-function killerOf(file) {
+function killerOf(folder) {
   try {
-    const { testResults } = JSON.parse(readFileSync(file, "utf8"));
+    const { testResults } = JSON.parse(readFileSync(path.join(folder, "report.json"), "utf8"));
     for (const { name, assertionResults, status } of testResults) {
       const failed = assertionResults.find((one) => one.status === "failed");
-      if (failed) return `${path.basename(name)}: ${failed.fullName}`;
-      if (status === "failed") return `${path.basename(name)}: ${UNLOADABLE}`;
+      const file = path.relative(path.join(realpathSync(folder), "test"), name);
+      if (failed) return `${file}: ${failed.fullName}`;
+      if (status === "failed") return `${file}: ${UNLOADABLE}`;
     }
     return null;
   } catch {

@@ -5,6 +5,7 @@
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { trainPpo } from "webrlhf/rlhf";
 import type { TrainEvent } from "../../../src/rlhf/events.ts";
+import { policyMetrics } from "../../../src/rlhf/ppo-metrics.ts";
 import type { Response } from "../../../src/rlhf/sampler.ts";
 import { gpuReady } from "../../helpers.ts";
 import { collect, tokenizer } from "../tiny.ts";
@@ -458,6 +459,17 @@ const withNames = (metrics: Record<string, number>, { names }: Rules): Record<st
   ...Object.fromEntries(
     Object.entries(names(metrics)).filter((entry): entry is [string, number] => entry[1] !== undefined),
   ),
+});
+
+it("counts no token as bounded whose advantage is 0", () => {
+  const logRatios = [1, 1, 1, -1, -1, -1];
+  const advantages = [1, 0, -1, 1, 0, -1]; // the first and the last one's loss is bounded
+  const old = new Float32Array(6);
+  const pass = { logProbs: Float32Array.from(logRatios), entropy: new Float32Array(6) };
+  const part = [{ logProbs: old, values: old, advantages, returns: old }];
+  const found = policyMetrics([pass], [part], { clipRange: 0.2, clipRangeHigh: null });
+  expect(found.clip_fraction).toBe(1);
+  expect(found.bound_fraction).toBeCloseTo(1 / 3, 12);
 });
 
 describe("ppo", () => {
