@@ -194,10 +194,8 @@ export interface Followed {
   step(step: number): Promise<Expected>;
   /** What an evaluation must publish, by the models' weights of now. */
   evaluate(): Promise<Metrics>;
-  /** Names of metrics of which a step's mean is told to be neither the least nor the most possible one: accuracies. */
+  /** Names of accuracies, which must be neither 0 nor 1 in any step, so that a wrong one shows. */
   undecided: readonly string[];
-  /** Parameters in half precision, or other reasons for larger differences. Default 1e-4. */
-  tolerance?: number;
 }
 
 /**
@@ -205,7 +203,7 @@ export interface Followed {
  * compared with the slope of the reference's loss along the gradient, which the optimizer's first moments tell.
  */
 export async function follow(run: Followed): Promise<void> {
-  const { store, steps, stepsPerEpoch = 1, tolerance = 1e-4 } = run;
+  const { store, steps, stepsPerEpoch = 1 } = run;
   const files = memoryFiles();
   const views = store.chunks.map(({ values }) => values);
   let at = 0;
@@ -227,7 +225,7 @@ export async function follow(run: Followed): Promise<void> {
       const { grad_norm, ...metrics } = event.metrics;
       const optimizer = { learning_rate: run.rate(at), skipped_steps: 0 };
       const where = `step ${at + 1}`;
-      compare(metrics, { ...expected.metrics, ...optimizer }, where, tolerance);
+      compare(metrics, { ...expected.metrics, ...optimizer }, where);
       expect(event.tokens, `${where}: tokens`).toBe(expected.tokens);
       expect(event.epoch, `${where}: epoch`).toBeCloseTo((at + 1) / stepsPerEpoch, 12);
       expect([event.step, event.maxSteps]).toEqual([at + 1, steps]);
@@ -241,7 +239,7 @@ export async function follow(run: Followed): Promise<void> {
     }
     if (event.type === "eval") {
       expect(event.step).toBe(at);
-      compare(event.metrics, await run.evaluate(), `evaluation after step ${at}`, tolerance);
+      compare(event.metrics, await run.evaluate(), `evaluation after step ${at}`);
       last = { ...last, ...event.metrics };
     }
     if (event.type === "checkpoint") {
@@ -279,7 +277,7 @@ async function slopeAlong(
 }
 
 /** Fails unless both have the same names and, but for rounding, the same numbers. */
-export function compare(published: Metrics, expected: Metrics, where: string, tolerance: number): void {
+export function compare(published: Metrics, expected: Metrics, where: string, tolerance = 1e-4): void {
   expect(Object.keys(published).sort(), `${where}: names`).toEqual(Object.keys(expected).sort());
   for (const [name, value] of Object.entries(expected)) {
     const difference = Math.abs(published[name] - value);
