@@ -12,6 +12,7 @@ import { readPairWriter } from "../rlhf/pairwise/folder.ts";
 import type { PairWriter } from "../rlhf/pairwise/template.ts";
 import { UserError } from "../runtime/errors.ts";
 import { absolute, join } from "../runtime/paths.ts";
+import { spelled } from "../settings/index.ts";
 import { type HubChoice, type Located, labelOf, locateModel, savedName } from "./hub.ts";
 import { type AskedFormat, type PrecisionOptions, refuseTraining, weightFormat } from "./precision.ts";
 import { filesOf, type Surroundings } from "./surroundings.ts";
@@ -230,7 +231,8 @@ export class ModelOpener {
     const path = this.options.baseModelNameOrPath ?? adapter.basePath;
     if (path) return path;
     throw new UserError(
-      `${adapter.folder}/adapter_config.json does not say which model the adapter belongs to: pass --base_model_name_or_path`,
+      `${adapter.folder}/adapter_config.json does not say which model the adapter belongs to: pass ` +
+        spelled(this.options, "baseModelNameOrPath"),
     );
   }
 
@@ -270,7 +272,7 @@ export class ModelOpener {
       if (asked === "auto" || asked === known.store.format) return known;
       throw new UserError(
         `${at.name} serves several models here and is kept as ${known.store.format}, so it cannot be ${asked} for one of ` +
-          "them: set --dtype for all",
+          `them: set ${spelled(this.options, "dtype")} for all`,
       );
     }
     const format = asked === "auto" ? weightFormat(this.options) : asked;

@@ -1,5 +1,6 @@
 /** How the weights of models are kept on the GPU, as options say it. */
 import { UserError } from "../runtime/errors.ts";
+import { spelled } from "../settings/index.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
 
 /** Formats by name. */
@@ -29,11 +30,12 @@ export interface PrecisionOptions {
 }
 
 /** The format that `dtype` and its short forms ask for. Throws `UserError` when they contradict each other. */
-export function weightFormat({ dtype = "float32", loadIn8bit, loadIn4bit }: PrecisionOptions): WeightFormat {
+export function weightFormat(options: PrecisionOptions): WeightFormat {
+  const { dtype = "float32", loadIn8bit, loadIn4bit } = options;
   const asked: { name: string; format: WeightFormat }[] = [];
-  if (dtype !== "float32") asked.push({ name: `dtype ${dtype}`, format: dtype });
-  if (loadIn8bit) asked.push({ name: "load_in_8bit", format: "int8" });
-  if (loadIn4bit) asked.push({ name: "load_in_4bit", format: "int4" });
+  if (dtype !== "float32") asked.push({ name: `${spelled(options, "dtype")} ${dtype}`, format: dtype });
+  if (loadIn8bit) asked.push({ name: spelled(options, "loadIn8bit"), format: "int8" });
+  if (loadIn4bit) asked.push({ name: spelled(options, "loadIn4bit"), format: "int4" });
   const other = asked.find(({ format }) => format !== asked[0].format);
   if (other) throw new UserError(`${asked[0].name} and ${other.name} contradict each other: give one of them`);
   return asked[0]?.format ?? "float32";
@@ -44,7 +46,8 @@ export function refuseTraining(options: PrecisionOptions, path: string): void {
   const format = weightFormat(options);
   if (format === "float32") return;
   throw new UserError(
-    `${path} would be kept as ${format}, which cannot be trained: train an adapter on it with --use_peft, ` +
-      "or train it whole without --dtype, --load_in_8bit and --load_in_4bit",
+    `${path} would be kept as ${format}, which cannot be trained: train an adapter on it with ` +
+      `${spelled(options, "usePeft")}, or train it whole without ${spelled(options, "dtype")}, ` +
+      `${spelled(options, "loadIn8bit")} and ${spelled(options, "loadIn4bit")}`,
   );
 }

@@ -12,6 +12,7 @@ import type { Response } from "../rlhf/sampler.ts";
 import { UserError } from "../runtime/errors.ts";
 import { failed, importCode, isCode } from "../runtime/own-code.ts";
 import { basename } from "../runtime/paths.ts";
+import { spelled } from "../settings/index.ts";
 import { labelOf } from "./hub.ts";
 import { ModelOpener, type ModelOptions } from "./opener.ts";
 
@@ -104,7 +105,7 @@ async function named(name: string, options: RewardOptions): Promise<RewardFuncti
   if ((options.rewardModelDtype ?? "auto") !== "auto") {
     throw new UserError(`reward_model_dtype does not apply: ${name} has no weights here`);
   }
-  if (options.normalize) throw withoutStatistics(name);
+  if (options.normalize) throw withoutStatistics(name, options);
   if (isCode(name)) return codeRewards(name);
   const score: RewardFunction = name === WORLD ? (all) => all.map(worldGold) : serverReward(name, options);
   return [rename(score, basename(name))];
@@ -136,7 +137,7 @@ async function modelsReward(name: string, options: RewardOptions): Promise<Rewar
       throw new UserError(
         `${name} has another tokenizer than the policy: a multi-objective reward model must share it`,
       );
-    if (normalize) throw withoutStatistics(name);
+    if (normalize) throw withoutStatistics(name, options);
     return multiObjectiveReward(several!.model, several!.head);
   };
   const reward = forTokenizer(policyTokenizer);
@@ -201,7 +202,8 @@ function own(score: RewardFunction, { name, weight }: Omit<WeightedReward, "scor
 const rename = (reward: RewardFunction, name: string): RewardFunction =>
   Object.defineProperty(reward, "name", { value: name, configurable: true });
 
-const withoutStatistics = (path: string): UserError =>
+const withoutStatistics = (path: string, options: object): UserError =>
   new UserError(
-    `${path} has no statistics to normalise its rewards by: normalise by those of the run, with --reward_normalizer running`,
+    `${path} has no statistics to normalise its rewards by: normalise by those of the run, with ` +
+      `${spelled(options, "rewardNormalizer")} running`,
   );

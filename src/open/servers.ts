@@ -9,6 +9,7 @@ import type { Sampler } from "../rlhf/sampler.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { absolute, join } from "../runtime/paths.ts";
+import { spelled } from "../settings/index.ts";
 
 /** Choice of the server that samples; names are those of the program's options. */
 export interface ServerOptions {
@@ -41,10 +42,12 @@ export function serverClient({ server, apiKey }: ServerOptions): OpenAIClient | 
 }
 
 /** The name of a server's model. Throws `UserError` where it has several. */
-export async function onlyModel(client: OpenAIClient, signal: AbortSignal): Promise<string> {
+export async function onlyModel(client: OpenAIClient, signal: AbortSignal, options: object = {}): Promise<string> {
   const names = await client.models(signal);
   if (names.length === 1) return names[0];
-  throw new UserError(`the server has ${names.length} models (${names.join(", ")}): choose with --server_model`);
+  throw new UserError(
+    `the server has ${names.length} models (${names.join(", ")}): choose with ${spelled(options, "serverModel")}`,
+  );
 }
 
 /**
@@ -61,11 +64,11 @@ export async function serverSampler(options: ServerOptions, run: ServedRun): Pro
   if (!model.adapter) {
     if (iterations > 1) {
       throw new UserError(
-        "a server's weights do not follow the training: train an adapter (--use_peft), which is loaded into the server in " +
-          "every iteration, or take its responses once, in a single iteration",
+        "a server's weights do not follow the training: train an adapter, which is loaded into the server in every " +
+          `iteration, with ${spelled(options, "usePeft")}, or take its responses once, in a single iteration`,
       );
     }
-    const name = options.serverModel ?? (await onlyModel(client, signal));
+    const name = options.serverModel ?? (await onlyModel(client, signal, options));
     const sampler = { client, model: name, tokenizer, concurrency };
     return (...request) => sampleRemotely(sampler, ...request);
   }

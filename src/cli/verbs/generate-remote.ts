@@ -19,7 +19,7 @@ export async function generateRemotely(o: GenerateChoice, context: Context): Pro
   const name = o.modelNameOrPath;
   const tokenizer = name === null ? null : await new ModelOpener({ ...o, ...around }).tokenizer(name);
   const jobs = await collectJobs(o, tokenizer, { context: 1e9, response: o.maxNewTokens }, around);
-  const model = o.serverModel ?? (await onlyModel(client, context.signal));
+  const model = o.serverModel ?? (await onlyModel(client, context.signal, o));
   await answerAll(o, context, jobs, o.serverConcurrency, async (job, _, signal) => {
     if (job.logprobs !== null) {
       throw new UserError("--logprobs cannot be had from a server; its tokens may be other ones");
