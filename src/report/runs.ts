@@ -42,147 +42,71 @@ function chartsOf(run: RunData, data: ReportData): ChartSpec[] {
   return ["dpo", "kto", "orpo", "cpo"].includes(run.verb) ? preferenceCharts(run) : alignmentCharts(run, data);
 }
 
+/** A chart of a run. */
+const chartOf = (run: RunData, part: string, title: string, yLabel: string, series: ChartSeries[]): ChartSpec => ({
+  id: `${slug(run.name)}-${part}`,
+  title,
+  xLabel: run.verb === "raft" ? "iteration" : "step",
+  yLabel,
+  series,
+});
+
 function alignmentCharts(run: RunData, data: ReportData): ChartSpec[] {
-  const id = (part: string) => `${slug(run.name)}-${part}`;
-  const yardstick = yardstickOf(data.policies);
-  const has = (name: Quantity) => curve(run.steps, name).length > 0;
-  const xLabel = run.verb === "raft" ? "iteration" : "step";
-  const both: ChartSpec[] = [];
-  if (yardstick && has("gold")) {
-    const scaled = (name: "reward" | "gold") =>
-      curve(run.steps, name).map(([x, y]): ChartPoint => [x, yardstick[name](y)]);
-    const series = [...named("reward model", scaled("reward"), 0), ...named("truth", scaled("gold"), 1)];
-    both.push({
-      id: id("reward"),
-      title: "Reward: the model's and the true one",
-      xLabel,
-      yLabel: `sd above ${data.policies[0].label}`,
-      series,
-    });
-  } else {
-    both.push({
-      id: id("reward"),
-      title: "Reward model's score",
-      xLabel,
-      yLabel: "reward",
-      series: quantities(run, ["reward"]),
-    });
-    both.push({ id: id("gold"), title: "True reward", xLabel, yLabel: "reward", series: quantities(run, ["gold"]) });
-  }
+  const chart = (part: string, title: string, yLabel: string, ...names: Quantity[]) =>
+    chartOf(run, part, title, yLabel, quantities(run, names));
+  const fromZero = (...words: Parameters<typeof chart>) => ({ ...chart(...words), zero: true });
   return [
-    ...both,
-    {
-      id: id("kl"),
-      title: "Distance from the start",
-      xLabel,
-      yLabel: "KL, nats per response",
-      series: quantities(run, ["kl"]),
-      zero: true,
-    },
-    {
-      id: id("length"),
-      title: "Response length",
-      xLabel,
-      yLabel: "tokens",
-      series: quantities(run, ["length"]),
-      zero: true,
-    },
-    {
-      id: id("distinct"),
-      title: "Variety",
-      xLabel,
-      yLabel: "part of n-grams that differ",
-      series: quantities(run, ["distinct1", "distinct2"]),
-      zero: true,
-    },
-    {
-      id: id("entropy"),
-      title: "Entropy of the policy",
-      xLabel,
-      yLabel: "nats per token",
-      series: quantities(run, ["entropy"]),
-      zero: true,
-    },
-    { id: id("loss"), title: "Losses", xLabel, yLabel: "loss", series: quantities(run, ["loss", "valueLoss"]) },
+    ...(bothRewards(run, data) ?? [
+      chart("reward", "Reward model's score", "reward", "reward"),
+      chart("gold", "True reward", "reward", "gold"),
+    ]),
+    fromZero("kl", "Distance from the start", "KL, nats per response", "kl"),
+    fromZero("length", "Response length", "tokens", "length"),
+    fromZero("distinct", "Variety", "part of n-grams that differ", "distinct1", "distinct2"),
+    fromZero("entropy", "Entropy of the policy", "nats per token", "entropy"),
+    chart("loss", "Losses", "loss", "loss", "valueLoss"),
   ];
 }
 
-function rewardCharts(run: RunData, data: ReportData): ChartSpec[] {
-  const result = data.rewardModels[0];
+/** The reward model's score and the true reward in one chart, where their scales can be compared. */
+function bothRewards(run: RunData, { policies }: ReportData): ChartSpec[] | null {
+  const yardstick = yardstickOf(policies);
+  if (!yardstick || curve(run.steps, "gold").length === 0) return null;
+  const scaled = (name: "reward" | "gold") =>
+    curve(run.steps, name).map(([x, y]): ChartPoint => [x, yardstick[name](y)]);
+  const series = [...named("reward model", scaled("reward"), 0), ...named("truth", scaled("gold"), 1)];
+  return [chartOf(run, "reward", "Reward: the model's and the true one", `sd above ${policies[0].label}`, series)];
+}
+
+/** A quantity in training, and on held-out data. */
+const twice = (run: RunData, name: Quantity): ChartSeries[] => [
+  ...named("training", curve(run.steps, name), 0),
+  ...named("held out", curve(run.evals, name), 1),
+];
+
+function rewardCharts(run: RunData, { rewardModels: [result] }: ReportData): ChartSpec[] {
   const references = result?.noise_ceiling ? [{ name: "noise ceiling", y: result.noise_ceiling }] : [];
-  const heldOut = curve(run.evals, "accuracy");
   return [
-    {
-      id: `${slug(run.name)}-accuracy`,
-      title: "Pairs ranked rightly",
-      xLabel: "step",
-      yLabel: "accuracy",
-      series: [
-        ...named("training", curve(run.steps, "accuracy"), 0),
-        ...(heldOut.length > 0 ? [{ name: "held out", points: heldOut, look: 1 }] : []),
-      ],
-      references,
-    },
-    { id: `${slug(run.name)}-loss`, title: "Loss", xLabel: "step", yLabel: "loss", series: quantities(run, ["loss"]) },
+    { ...chartOf(run, "accuracy", "Pairs ranked rightly", "accuracy", twice(run, "accuracy")), references },
+    chartOf(run, "loss", "Loss", "loss", quantities(run, ["loss"])),
   ];
 }
 
 /** Training without a reward model: what the policy itself holds of the answers. */
 function preferenceCharts(run: RunData): ChartSpec[] {
-  const heldOut = (name: Quantity) => named("held out", curve(run.evals, name), 1);
-  const id = (part: string) => `${slug(run.name)}-${part}`;
+  const rewards = quantities(run, ["chosenReward", "rejectedReward"]);
   return [
-    {
-      id: id("rewards"),
-      title: "Implicit rewards of the answers",
-      xLabel: "step",
-      yLabel: "beta times the log-ratio",
-      series: quantities(run, ["chosenReward", "rejectedReward"]),
-    },
-    {
-      id: id("accuracy"),
-      title: "Pairs ranked rightly",
-      xLabel: "step",
-      yLabel: "accuracy",
-      series: [...named("training", curve(run.steps, "accuracy"), 0), ...heldOut("accuracy")],
-    },
-    {
-      id: id("kl"),
-      title: "Distance from the start",
-      xLabel: "step",
-      yLabel: "KL, nats per answer",
-      series: quantities(run, ["kl"]),
-    },
-    {
-      id: id("loss"),
-      title: "Loss",
-      xLabel: "step",
-      yLabel: "loss",
-      series: [...named("training", curve(run.steps, "loss"), 0), ...heldOut("loss")],
-    },
+    chartOf(run, "rewards", "Implicit rewards of the answers", "beta times the log-ratio", rewards),
+    chartOf(run, "accuracy", "Pairs ranked rightly", "accuracy", twice(run, "accuracy")),
+    chartOf(run, "kl", "Distance from the start", "KL, nats per answer", quantities(run, ["kl"])),
+    chartOf(run, "loss", "Loss", "loss", twice(run, "loss")),
   ];
 }
 
 function sftCharts(run: RunData): ChartSpec[] {
-  const heldOut = curve(run.evals, "loss");
   return [
-    {
-      id: `${slug(run.name)}-loss`,
-      title: "Loss",
-      xLabel: "step",
-      yLabel: "nats per token",
-      series: [
-        ...named("training", curve(run.steps, "loss"), 0),
-        ...(heldOut.length > 0 ? [{ name: "held out", points: heldOut, look: 1 }] : []),
-      ],
-    },
-    {
-      id: `${slug(run.name)}-accuracy`,
-      title: "Tokens guessed rightly",
-      xLabel: "step",
-      yLabel: "accuracy",
-      series: quantities(run, ["accuracy"]),
-    },
+    chartOf(run, "loss", "Loss", "nats per token", twice(run, "loss")),
+    chartOf(run, "accuracy", "Tokens guessed rightly", "accuracy", quantities(run, ["accuracy"])),
   ];
 }
 

@@ -19,7 +19,7 @@ import {
   submitAll,
   usageOf,
 } from "./request.ts";
-import { followText, type TextPiece, type TokenInfo } from "./text.ts";
+import { followText, type TextPiece, type TokenInfo, wholeTexts } from "./text.ts";
 
 const MOST_MESSAGES = 4096;
 
@@ -137,19 +137,7 @@ async function whole(
   ids: Uint32Array,
   pieces: Pieces,
 ): Promise<ChatResponse> {
-  const all = Array.from({ length: request.n }, () => ({
-    text: "",
-    tokens: [] as TokenInfo[],
-    finish: "length" as "stop" | "length",
-    stop: null as string | null,
-  }));
-  for await (const { sample, text, tokens, finish, stop } of pieces) {
-    const one = all[sample];
-    one.text += text;
-    one.tokens.push(...tokens);
-    one.finish = finish ?? one.finish;
-    one.stop = stop ?? one.stop;
-  }
+  const all = await wholeTexts(request.n, pieces);
   const completion = all.reduce((sum, { tokens }) => sum + tokens.length, 0);
   return {
     ...head,
@@ -158,7 +146,7 @@ async function whole(
       index,
       message: { role: "assistant", content: text, refusal: null },
       logprobs: logProbs(model, request, tokens),
-      finish_reason: finish,
+      finish_reason: finish ?? "length",
       stop_reason: stop,
       ...(request.returnTokenIds && { token_ids: idsOf(tokens) }),
     })),

@@ -19,7 +19,7 @@ import {
   submitAll,
   usageOf,
 } from "./request.ts";
-import { followText, type TextPiece, type TokenInfo } from "./text.ts";
+import { followText, type TextPiece, type TokenInfo, wholeTexts } from "./text.ts";
 
 const DEFAULT_TOKENS = 16;
 const MOST_PROMPTS = 1024;
@@ -35,15 +35,6 @@ interface CompletionRequest extends Common {
   echo: boolean;
   /** null: none; 0: of the tokens themselves; more: of so many alternatives too. */
   logprobs: number | null;
-}
-
-/** Text added to one choice. */
-interface Delta {
-  index: number;
-  text: string;
-  tokens: TokenInfo[];
-  finish: TextPiece["finish"];
-  stop: string | null;
 }
 
 /** Answers a request body. Errors of the request are thrown before anything is generated. */
@@ -62,7 +53,7 @@ export async function completions(model: TextModel, body: unknown, signal: Abort
   const echoes = await echoed(model, request, generations);
   const deltas = silent
     ? (async function* () {})()
-    : merge(generations.map((generation, p) => follow(model, requests[p], generation, p * request.n)));
+    : merge(generations.map((one, p) => numbered(followText(model, requests[p], one), p * request.n)));
   const head = { id: requestId("cmpl"), object: "text_completion" as const, created: nowSeconds(), model: model.name };
   return request.stream
     ? { events: chunks(model, request, head, echoes, deltas) }
@@ -113,9 +104,9 @@ function prompts(value: unknown, model: TextModel): Prompt[] {
 }
 
 /** The prompts' own text and tokens, where the request wants them back. */
-async function echoed(model: TextModel, request: CompletionRequest, running: Generation[]): Promise<Delta[]> {
+async function echoed(model: TextModel, request: CompletionRequest, running: Generation[]): Promise<TextPiece[]> {
   if (!request.echo) return [];
-  const deltas: Delta[] = [];
+  const deltas: TextPiece[] = [];
   try {
     for (const [p, { text, ids }] of request.prompts.entries()) {
       const found = request.logprobs === null ? null : await model.promptLogProbs(ids, request.logprobs);
@@ -128,7 +119,7 @@ async function echoed(model: TextModel, request: CompletionRequest, running: Gen
         };
       });
       const finish = request.maxTokens === 0 ? "length" : null;
-      for (let k = 0; k < request.n; k++) deltas.push({ index: p * request.n + k, text, tokens, finish, stop: null });
+      for (let k = 0; k < request.n; k++) deltas.push({ sample: p * request.n + k, text, tokens, finish, stop: null });
     }
     return deltas;
   } catch (error) {
@@ -137,15 +128,13 @@ async function echoed(model: TextModel, request: CompletionRequest, running: Gen
   }
 }
 
-async function* follow(
-  model: TextModel,
-  request: GenerationRequest & { stop: string[] },
-  generation: Generation,
-  first: number,
-): AsyncGenerator<Delta, void, undefined> {
-  for await (const { sample, ...rest } of followText(model, request, generation))
-    yield { index: first + sample, ...rest };
+/** A prompt's pieces, as samples among those of all prompts. */
+async function* numbered(pieces: AsyncIterable<TextPiece>, first: number): AsyncGenerator<TextPiece, void, undefined> {
+  for await (const piece of pieces) yield { ...piece, sample: first + piece.sample };
 }
+
+const promptTokens = ({ prompts }: CompletionRequest): number => prompts.reduce((sum, { ids }) => sum + ids.length, 0);
+const newTokens = (sum: number, { tokens }: TextPiece): number => sum + tokens.length;
 
 type Head = Pick<CompletionResponse, "id" | "object" | "created" | "model">;
 
@@ -153,49 +142,27 @@ async function whole(
   model: TextModel,
   request: CompletionRequest,
   head: Head,
-  echoes: Delta[],
-  deltas: AsyncGenerator<Delta, void, undefined>,
+  echoes: TextPiece[],
+  deltas: AsyncGenerator<TextPiece, void, undefined>,
 ): Promise<CompletionResponse> {
-  const all = Array.from(
-    { length: request.prompts.length * request.n },
-    (_, index): Delta => ({
-      index,
-      text: "",
-      tokens: [],
-      finish: null,
-      stop: null,
-    }),
-  );
-  let completion = 0;
-  for (const delta of echoes) add(all[delta.index], delta);
-  for await (const delta of deltas) {
-    add(all[delta.index], delta);
-    completion += delta.tokens.length;
-  }
-  const prompt = request.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
-  const choices = all.map((d) => choice(model, request, d, 0));
-  return { ...head, choices, usage: usageOf(prompt, completion) };
-}
-
-function add(to: Delta, more: Delta): void {
-  to.text += more.text;
-  to.tokens.push(...more.tokens);
-  to.finish = more.finish ?? to.finish;
-  to.stop = more.stop ?? to.stop;
+  const all = await wholeTexts(request.prompts.length * request.n, deltas, echoes);
+  const choices = all.map((piece) => choice(model, request, piece, 0));
+  const completion = all.reduce(newTokens, 0) - echoes.reduce(newTokens, 0);
+  return { ...head, choices, usage: usageOf(promptTokens(request), completion) };
 }
 
 async function* chunks(
   model: TextModel,
   request: CompletionRequest,
   head: Head,
-  echoes: Delta[],
-  deltas: AsyncGenerator<Delta, void, undefined>,
+  echoes: TextPiece[],
+  deltas: AsyncGenerator<TextPiece, void, undefined>,
 ): AsyncGenerator<CompletionResponse, void, undefined> {
   const usage = request.includeUsage ? { usage: null } : {};
   const offsets = new Map<number, number>();
-  const chunk = (delta: Delta): CompletionResponse => {
-    const offset = offsets.get(delta.index) ?? 0;
-    offsets.set(delta.index, offset + delta.tokens.reduce((sum, { id }) => sum + model.token(id).text.length, 0));
+  const chunk = (delta: TextPiece): CompletionResponse => {
+    const offset = offsets.get(delta.sample) ?? 0;
+    offsets.set(delta.sample, offset + delta.tokens.reduce((sum, { id }) => sum + model.token(id).text.length, 0));
     return { ...head, choices: [choice(model, request, delta, offset)], ...usage };
   };
   let completion = 0;
@@ -204,12 +171,11 @@ async function* chunks(
     completion += delta.tokens.length;
     yield chunk(delta);
   }
-  const prompt = request.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
-  if (request.includeUsage) yield { ...head, choices: [], usage: usageOf(prompt, completion) };
+  if (request.includeUsage) yield { ...head, choices: [], usage: usageOf(promptTokens(request), completion) };
 }
 
-function choice(model: TextModel, request: CompletionRequest, delta: Delta, offset: number): CompletionChoice {
-  const { index, text, tokens, finish, stop } = delta;
+function choice(model: TextModel, request: CompletionRequest, delta: TextPiece, offset: number): CompletionChoice {
+  const { sample: index, text, tokens, finish, stop } = delta;
   return {
     index,
     text,

@@ -72,3 +72,25 @@ export async function* followText(
     if (text !== "" || tokens.length > 0 || finish) yield { sample: piece.sample, text, tokens, finish, stop: found };
   }
 }
+
+/** All pieces put together, one for each sample; `given` come before the others. */
+export async function wholeTexts(
+  samples: number,
+  pieces: AsyncIterable<TextPiece>,
+  given: readonly TextPiece[] = [],
+): Promise<TextPiece[]> {
+  const all = Array.from(
+    { length: samples },
+    (_, sample): TextPiece => ({ sample, text: "", tokens: [], finish: null, stop: null }),
+  );
+  const add = ({ sample, text, tokens, finish, stop }: TextPiece) => {
+    const one = all[sample];
+    one.text += text;
+    one.tokens.push(...tokens);
+    one.finish = finish ?? one.finish;
+    one.stop = stop ?? one.stop;
+  };
+  given.forEach(add);
+  for await (const piece of pieces) add(piece);
+  return all;
+}

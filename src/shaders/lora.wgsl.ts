@@ -1,4 +1,5 @@
 /** What low-rank adapters need besides matrix products: columns of wider matrices, all parts at once, and dropout. */
+import { PHILOX } from "./philox.wgsl.ts";
 
 /**
  * Between a matrix of WIDTH-column rows and a narrower one that is some of its columns; S is the stored type (a scalar or
@@ -57,37 +58,13 @@ ${each.map((p) => `  if (c < COLS${p}) { part${p}(row, c); return; }\n  c -= COL
 /**
  * y (+)= x where it is kept, times u.factor = 1 / (1 - p). Whether element e is kept depends on the seed and on the counter
  * (e / 4, layer, step, pass) alone, so the backward pass finds the same mask without anybody storing it.
- * Philox4x32-10, as src/runtime/rng.ts; one word per element. scalars: n (elements), least (words from here on are kept).
+ * One word per element. scalars: n (elements), least (words from here on are kept).
  */
-export const DROPOUT = /* wgsl */ `
-fn mulHigh(a: u32, b: u32) -> u32 {
-  let a0 = a & 0xffffu;
-  let a1 = a >> 16u;
-  let b0 = b & 0xffffu;
-  let b1 = b >> 16u;
-  let mid = a1 * b0 + ((a0 * b0) >> 16u);
-  let low = a0 * b1 + (mid & 0xffffu);
-  return a1 * b1 + (mid >> 16u) + (low >> 16u);
-}
-
-fn randomBits(quad: u32) -> vec4u {
-  var k = vec2u(u.seed0, u.seed1);
-  var x = vec4u(quad, u.layer, u.step, u.pass_);
-  for (var round = 0u; round < 10u; round += 1u) {
-    let hi0 = mulHigh(0xd2511f53u, x.x);
-    let lo0 = 0xd2511f53u * x.x;
-    let hi1 = mulHigh(0xcd9e8d57u, x.z);
-    let lo1 = 0xcd9e8d57u * x.z;
-    x = vec4u(hi1 ^ x.y ^ k.x, lo1, hi0 ^ x.w ^ k.y, lo0);
-    k += vec2u(0x9e3779b9u, 0xbb67ae85u);
-  }
-  return x;
-}
-
+export const DROPOUT = /* wgsl */ `${PHILOX}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let quad = linearId(wid, nwg) * WG + lid;
-  let bits = randomBits(quad);
+  let bits = philox(vec2u(u.seed0, u.seed1), vec4u(quad, u.layer, u.step, u.pass_));
   for (var j = 0u; j < 4u; j++) {
     let i = quad * 4u + j;
     if (i < u.n) {

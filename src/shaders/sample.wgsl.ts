@@ -3,6 +3,7 @@
  * are STATE words of `state`; row r of the logits belongs to slot slots[r]. Nothing is sorted or read back: thresholds of
  * top-k and top-p are found digit by digit on quantised logits, then the Gumbel-max rule picks among the survivors.
  */
+import { PHILOX } from "./philox.wgsl.ts";
 
 /** Words of a slot's state, by name and type; the kernels below and the host share this table. */
 export const SLOT_FIELDS = {
@@ -169,31 +170,9 @@ fn firstEqual(v: F, m: f32) -> u32 { return select(select(select(3u, 2u, v.z == 
 } as const;
 
 /** Random numbers of a token, and logits as levels that thresholds can be searched among. */
-const COMMON = `
-fn mulHigh(a: u32, b: u32) -> u32 {
-  let a0 = a & 0xffffu;
-  let a1 = a >> 16u;
-  let b0 = b & 0xffffu;
-  let b1 = b >> 16u;
-  let mid = a1 * b0 + ((a0 * b0) >> 16u);
-  let low = a0 * b1 + (mid & 0xffffu);
-  return a1 * b1 + (mid >> 16u) + (low >> 16u);
-}
-
-// Philox4x32-10, as src/runtime/rng.ts: key = seed, counter = (stream, step, column / 4, DOMAIN), one word per column.
-fn randomBits(key: vec2u, stream: u32, step: u32, quad: u32) -> vec4u {
-  var k = key;
-  var x = vec4u(stream, step, quad, DOMAIN);
-  for (var round = 0u; round < 10u; round += 1u) {
-    let hi0 = mulHigh(0xd2511f53u, x.x);
-    let lo0 = 0xd2511f53u * x.x;
-    let hi1 = mulHigh(0xcd9e8d57u, x.z);
-    let lo1 = 0xcd9e8d57u * x.z;
-    x = vec4u(hi1 ^ x.y ^ k.x, lo1, hi0 ^ x.w ^ k.y, lo0);
-    k += vec2u(0x9e3779b9u, 0xbb67ae85u);
-  }
-  return x;
-}
+const COMMON = `${PHILOX}
+// key = seed, counter = (stream, step, column / 4, DOMAIN); one word per column.
+fn randomBits(key: vec2u, stream: u32, step: u32, quad: u32) -> vec4u { return philox(key, vec4u(stream, step, quad, DOMAIN)); }
 
 // -ln(1 - v) for v uniform in (0, 1). Small values decide who wins, so they are computed without cancellation.
 fn exponential(bits: vec4u) -> vec4f {

@@ -2,7 +2,7 @@ import { ModelOpener, withModels } from "../../open/index.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import type { TextCodec, TextModel } from "../../serve/model.ts";
-import { sampleText, type TokenInfo } from "../../serve/text.ts";
+import { sampleText, wholeTexts } from "../../serve/text.ts";
 import { textCodec, textModel } from "../../serve/text-model.ts";
 import { generateSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
@@ -105,12 +105,12 @@ async function sampleHere(
   signal: AbortSignal,
 ): Promise<Outcome[]> {
   const streams = Array.from({ length: samples }, (_, k) => uint32(params.seed, 0, number, k));
-  const all = streams.map(() => ({ text: "", tokens: [] as TokenInfo[], finish: "length" as Outcome["finish"] }));
-  for await (const piece of sampleText(model, { ids, params, samples, streams, stop, top: logprobs ?? 0, signal })) {
-    const one = all[piece.sample];
-    one.text += piece.text;
-    one.tokens.push(...piece.tokens);
-    one.finish = piece.finish ?? one.finish;
-  }
-  return all.map((one) => ({ ...one, ids: one.tokens.map((t) => t.id) }));
+  const request = { ids, params, samples, streams, stop, top: logprobs ?? 0, signal };
+  const all = await wholeTexts(samples, sampleText(model, request));
+  return all.map(({ text, tokens, finish }) => ({
+    text,
+    tokens,
+    finish: finish ?? "length",
+    ids: tokens.map((t) => t.id),
+  }));
 }

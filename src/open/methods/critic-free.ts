@@ -17,6 +17,7 @@ const openGroup = async (
   { sampler }: RunSurroundings,
 ) => ({ ...(await openAligned(o, opener, o.beta !== 0 || o.usePeft)), sampler });
 
+/** GRPO and its variants, by names. */
 export const grpoMethod = onDataset(
   grpo,
   groupNames,
@@ -31,6 +32,7 @@ export const grpoMethod = onDataset(
   trainGrpo,
 );
 
+/** RLOO, by names. */
 export const rlooMethod = onDataset(
   rloo,
   groupNames,
@@ -45,6 +47,7 @@ export const rlooMethod = onDataset(
   trainRloo,
 );
 
+/** REINFORCE++, by names. */
 export const reinforceMethod = onDataset(
   reinforce,
   groupNames,

@@ -13,7 +13,7 @@ import type { SequenceFeatures } from "../../rlhf/multi-objective/head.ts";
 import { gate, type PairFeatures, trainGate } from "../../rlhf/multi-objective/train.ts";
 import { data, model, positive } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { group, type ResolvedSettings, spelled } from "../../settings/index.ts";
+import { group, spelled } from "../../settings/index.ts";
 import { openDataset } from "../datasets.ts";
 import { savedName } from "../hub.ts";
 import { defineMethod, type RunSurroundings } from "../method.ts";
@@ -66,8 +66,6 @@ const names = {
   gatingNHidden: gating.int(3, "Hidden layers of the gate", { min: 1 }),
   gatingTemperature: gating.float(10, "Divides the gate's outputs before the softmax", positive),
 };
-
-type Settings = ResolvedSettings<typeof names & typeof gate.table>;
 
 /** The method "multi-objective": a reward model of several rated qualities, weighed by the prompt. */
 export const multiObjectiveMethod = defineMethod(
@@ -189,4 +187,3 @@ function tell({ regressions, penalties, correlations }: Fit, { say }: RunSurroun
 }
 
 /** The settings of the method, resolved. */
-export type MultiObjectiveSettings = Settings;

@@ -25,6 +25,7 @@ async function openCompared(o: ComparedNames, opener: ModelOpener) {
   };
 }
 
+/** DPO and its relatives, by names. */
 export const dpoMethod = onDataset(
   dpo,
   comparedNames,
@@ -44,6 +45,7 @@ export const dpoMethod = onDataset(
   trainDpo,
 );
 
+/** KTO, by names. */
 export const ktoMethod = onDataset(
   kto,
   comparedNames,
@@ -58,6 +60,7 @@ export const ktoMethod = onDataset(
   trainKto,
 );
 
+/** ORPO, by names. */
 export const orpoMethod = onDataset(
   orpo,
   policyNames,
@@ -69,6 +72,7 @@ export const orpoMethod = onDataset(
   trainOrpo,
 );
 
+/** CPO and SimPO, by names. */
 export const cpoMethod = onDataset(
   cpo,
   policyNames,

@@ -20,6 +20,7 @@ const sftNames = {
   ...learned,
 };
 
+/** Supervised fine-tuning, by names. */
 export const sftMethod = onDataset(
   sft,
   sftNames,
