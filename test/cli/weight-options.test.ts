@@ -54,7 +54,7 @@ describe("weightFormat", () => {
     expect(weightFormat({ dtype: "int8", loadIn8bit: true })).toBe("int8");
     expect(weightFormat({ loadIn4bit: true })).toBe("int4");
     expect(() => weightFormat({ dtype: "bfloat16", loadIn4bit: true })).toThrow(
-      /dtype bfloat16 and load_in_4bit contradict/,
+      /dtype bfloat16 and loadIn4bit contradict/,
     );
     expect(() => weightFormat({ loadIn8bit: true, loadIn4bit: true })).toThrow(/contradict/);
   });
@@ -92,7 +92,7 @@ describe("ModelOpener", () => {
 
   it("refuses formats that cannot apply", async () => {
     const whole = await opener({ dtype: "int8" });
-    await expect(whole.policy(policy)).rejects.toThrow(/kept as int8, which cannot be trained.*--use_peft/);
+    await expect(whole.policy(policy)).rejects.toThrow(/kept as int8, which cannot be trained.*with usePeft/);
     await expect(whole.scorer(judge)).rejects.toThrow(/cannot be trained/);
     const shared = await opener({ usePeft: true, dtype: "int8", refModelDtype: "float32" });
     await shared.policy(policy);
