@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * Does the suite notice? Changes one line of the source at a time, runs the tests that ought to fail, and says which did.
- * By hand, not in CI: it takes about twenty minutes.
+ * By hand, not in CI: it takes about ten minutes.
  *
  *   node scripts/mutants.mjs                    all of scripts/mutants.json; writes docs/results/mutants.md
  *   node scripts/mutants.mjs --only ppo         those whose name has this text; writes nothing
