@@ -12,7 +12,7 @@ import { sampledKl } from "./measure.ts";
 import { allResident } from "./offload.ts";
 import { mixedRewards, type RewardFunction, rewardsOf } from "./rewards.ts";
 import { type RolloutInputs, type RolloutOptions, sampled } from "./rollout.ts";
-import { type Prompt, type Response, sampleResponses } from "./sampler.ts";
+import { lengthMetrics, type Prompt, type Response, sampleResponses, samplesOf } from "./sampler.ts";
 import { evaluateSft } from "./sft.ts";
 import { average, bestOfKl, standardDeviation } from "./stats.ts";
 import { diversity } from "./text-stats.ts";
@@ -80,23 +80,15 @@ export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOp
   const responses = kept.map((i) => all[i]);
   const rewards = scores && kept.map((i) => scores[i]);
   const truth = gold ? responses.map((r) => gold(r)) : null;
-  const texts = responses.map((r) => r.text);
   const metrics: Record<string, number> = {
     ...(rewards && { reward: average(rewards), reward_std: standardDeviation(rewards) }),
     ...(truth && { gold: average(truth), gold_std: standardDeviation(truth) }),
     ...(reference && { kl: bestOf > 1 ? bestOfKl(bestOf) : await sampledKl(policy, reference, responses) }),
-    mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
-    eos_rate: average(responses.map((r) => Number(r.ended))),
-    ...diversity(texts),
+    ...lengthMetrics(responses),
+    ...diversity(responses.map((r) => r.text)),
     prompts: prompts.length,
   };
-  const samples = responses.slice(0, showSamples).map((r, i) => ({
-    prompt: r.promptText,
-    response: r.text,
-    ...(rewards && { reward: rewards[i] }),
-    ...(truth && { gold: truth[i] }),
-  }));
-  return { metrics, samples };
+  return { metrics, samples: samplesOf(responses, rewards, truth, showSamples) };
 }
 
 const ROWS = 5; // in the table; the file has all
@@ -125,13 +117,14 @@ export async function evaluateResponses(
     await folder.files.writeFile(`${folder.path}/eval_out-step${done}.jsonl`, text);
   }
   const { policy, remembered = [] } = inputs;
+  const lengths = lengthMetrics(responses);
   const forgetting = remembered.length > 0 ? await within(["policy"], () => evaluateSft(policy, remembered)) : null;
   const metrics = {
     eval_reward: average(scores),
     eval_reward_std: standardDeviation(scores),
     ...(gold && { eval_gold: average(responses.map((r) => gold(r))) }),
-    eval_mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
-    eval_eos_rate: average(responses.map((r) => Number(r.ended))),
+    eval_mean_length: lengths.mean_length,
+    eval_eos_rate: lengths.eos_rate,
     ...(forgetting && { eval_ptx_loss: forgetting.eval_loss }),
   };
   return { metrics, rows: lines.slice(0, ROWS) };

@@ -11,7 +11,7 @@ import { UserError } from "../runtime/errors.ts";
 import { randomInt, streamId } from "../runtime/rng.ts";
 import { byDialect, derived, dialectIn, group, type SettingsInput, settings, spelled } from "../settings/index.ts";
 import type { Sequence } from "./batch.ts";
-import type { Sample, TrainEvent } from "./events.ts";
+import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { responseLogProbs, sampledKl } from "./measure.ts";
 import { type AlignmentModels, baseOf } from "./partners.ts";
@@ -28,14 +28,16 @@ import { fineTune } from "./raft/learn.ts";
 import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "./raft/rank.ts";
 import { countTokens, monitorEvents, type TokenCounts, tokensIn } from "./raft/token-monitor.ts";
 import { removeTrainSets, writeTrainSet } from "./raft/train-sets.ts";
-import { mixedRewards, rewardParts } from "./rewards.ts";
+import { mixedRewards, partMeans, rewardParts } from "./rewards.ts";
 import {
+  lengthMetrics,
   type Prompt,
   type PromptData,
   policySampler,
   promptsOf,
   type Response,
   type Sampler,
+  samplesOf,
   tokenizerOf,
   withinLength,
   withText,
@@ -199,7 +201,8 @@ export async function* trainRaft(
       prepare: (step) => collect(inputs, o, step),
       async step(step, found: Collected) {
         const { responses, rewards, truth, allowed, kept } = found;
-        const chosen = kept.map((i) => responses[i]);
+        const of = <T>(all: readonly T[]) => kept.map((i) => all[i]);
+        const chosen = of(responses);
         await writeTrainSet(run.folder, step, chosen);
         const firsts = found.sampled.filter((r) => r.sample === 0); // of each prompt one: KL to the reference
         const kl = reference && (await sampledKl(policy, reference, firsts));
@@ -209,16 +212,15 @@ export async function* trainRaft(
         const metrics = {
           // Before discards, and for "local" of each prompt's first sample: an unbiased look at the policy.
           reward: average(rewards.filter((_, i) => i % samples === 0)),
-          ...(kept.length > 0 && { train_reward: average(kept.map((i) => rewards[i])) }),
+          ...(kept.length > 0 && { train_reward: average(of(rewards)) }),
           ...(truth && { gold: average(truth) }),
-          ...(truth && kept.length > 0 && { train_gold: average(kept.map((i) => truth[i])) }),
+          ...(truth && kept.length > 0 && { train_gold: average(of(truth)) }),
           ...(kl !== undefined && { kl }),
           ...found.more,
           ...tuned.metrics,
           n_kept: kept.length,
           n_discarded: allowed.filter((a) => !a).length,
-          mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
-          eos_rate: average(responses.map((r) => Number(r.ended))),
+          ...lengthMetrics(responses),
           ...varied,
         };
         const done = step + 1;
@@ -234,7 +236,7 @@ export async function* trainRaft(
           events.push({ type: "warning", step: done, text });
         }
         const tokens = responses.reduce((n, r) => n + r.ids.length, tuned.tokens);
-        return { metrics, tokens, events, samples: shown(found, o.showSamples) };
+        return { metrics, tokens, events, samples: samplesOf(chosen, of(rewards), truth && of(truth), o.showSamples) };
       },
       finite: ["loss"],
       finished: () => ({ "": policy }),
@@ -326,8 +328,7 @@ async function collect(inputs: CollectInputs, o: RaftSettings, step: number): Pr
     o.collectionStrategy === "local"
       ? bestOfEach(scores, allowed, samples)
       : bestOfAll(scores, allowed, shareOf(responses.length, o.topRewardPercentage));
-  const means = parts.names.map((name, k) => [`rewards/${name}`, average(each[k])] as const);
-  const more = parts.names.length > 1 ? Object.fromEntries(means) : {};
+  const more = partMeans(parts.names, each);
   return { sampled, responses, rewards, truth: gold ? responses.map(gold) : null, allowed, kept, more };
 }
 
@@ -386,13 +387,4 @@ function raftRow(iteration: number, metrics: Record<string, number>): Record<str
   const names = ["train_reward", "n_kept", "n_discarded", "distinct_1", "distinct_2", "mean_length"];
   for (const name of names) if (metrics[name] !== undefined) row[name] = metrics[name];
   return row;
-}
-
-function shown({ responses, rewards, truth, kept }: Collected, count: number): Sample[] {
-  return kept.slice(0, count).map((i) => ({
-    prompt: responses[i].promptText,
-    response: responses[i].text,
-    reward: rewards[i],
-    ...(truth && { gold: truth[i] }),
-  }));
 }

@@ -6,6 +6,7 @@ import { UserError } from "../runtime/errors.ts";
 import type { Evictable } from "../tensor/residency.ts";
 import type { Response } from "./sampler.ts";
 import { scoreSequences } from "./scores.ts";
+import { average } from "./stats.ts";
 
 /**
  * Scores responses: a model, a rule, a service. Gives one finite number per response, at once or as a promise. It sees each
@@ -88,6 +89,10 @@ export async function mixedRewards(
   for (const one of functions) parts.push(await rewardsOf(one, responses));
   return { scores: responses.map((_, i) => parts.reduce((sum, own, k) => sum + weights[k] * own[i], 0)), parts };
 }
+
+/** The mean of each reward, where there are several. */
+export const partMeans = (names: readonly string[], parts: readonly (readonly number[])[]): Record<string, number> =>
+  names.length > 1 ? Object.fromEntries(names.map((name, k) => [`rewards/${name}`, average(parts[k])])) : {};
 
 /** How a model's scores become rewards. */
 export interface ModelRewardOptions {

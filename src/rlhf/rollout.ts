@@ -8,8 +8,8 @@ import { byDialect, group, type ResolvedSettings } from "../settings/index.ts";
 import type { Sample } from "./events.ts";
 import { responseLogProbs } from "./measure.ts";
 import { allResident, type RoleScope } from "./offload.ts";
-import { mixedRewards, type RewardParts } from "./rewards.ts";
-import { type Prompt, type Response, type Sampler, withinLength } from "./sampler.ts";
+import { mixedRewards, partMeans, type RewardParts } from "./rewards.ts";
+import { type Prompt, type Response, type Sampler, samplesOf, withinLength } from "./sampler.ts";
 import { positive, rewardMixture, rollout, sampling, samplingParams } from "./settings.ts";
 import { average, klTerm, type Normalizer, normalize, shapeRewards, updateRunning, whiten } from "./stats.ts";
 import { distinctN } from "./text-stats.ts";
@@ -160,10 +160,9 @@ export async function collectRollout(
   const lengths = logProbs.map((l) => l.length);
   const texts = responses.map((r) => r.text);
   const klSums = kl.map(total);
-  const { names } = inputs.rewards;
   const metrics = {
     reward: average(scores),
-    ...(names.length > 1 && Object.fromEntries(names.map((name, k) => [`rewards/${name}`, average(parts[k])]))),
+    ...partMeans(inputs.rewards.names, parts),
     ...(truth && { gold: average(truth) }),
     ...(reference && {
       kl: average(klSums),
@@ -184,12 +183,7 @@ export async function collectRollout(
     distinct_2: distinctN(texts, 2),
     kl_coef: state.klCoef,
   };
-  const samples = responses.slice(0, options.showSamples).map((r, i) => ({
-    prompt: r.promptText,
-    response: r.text,
-    reward: scores[i],
-    ...(truth && { gold: truth[i] }),
-  }));
+  const samples = samplesOf(responses, scores, truth, options.showSamples);
   return { responses, scores, parts, logProbs, refLogProbs, rewards, metrics, samples };
 }
 

@@ -6,6 +6,8 @@ import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
 import type { Sequence } from "./batch.ts";
+import type { Sample } from "./events.ts";
+import { average } from "./stats.ts";
 
 /** A prompt to respond to. */
 export interface Prompt {
@@ -131,6 +133,26 @@ export function withText(response: Response, text: string): Response {
   const messages = response.messages?.with(-1, { role: "assistant", content: text });
   return { ...response, text, ...(messages && { messages }) };
 }
+
+/** Responses as a run reports them: the first `count`, with what they are worth where that is known. */
+export const samplesOf = (
+  responses: readonly Response[],
+  rewards: readonly number[] | null,
+  gold: readonly number[] | null,
+  count: number,
+): Sample[] =>
+  responses.slice(0, count).map((r, i) => ({
+    prompt: r.promptText,
+    response: r.text,
+    ...(rewards && { reward: rewards[i] }),
+    ...(gold && { gold: gold[i] }),
+  }));
+
+/** How long responses are, and how many ended by themselves. */
+export const lengthMetrics = (responses: readonly Response[]): { mean_length: number; eos_rate: number } => ({
+  mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
+  eos_rate: average(responses.map((r) => Number(r.ended))),
+});
 
 /** The tokenizer of a trainer's models: the one that is named, or the policy's own. Throws a UserError where there is none. */
 export function tokenizerOf({ policy, tokenizer }: { policy: Model; tokenizer?: TextTokenizer }): TextTokenizer {
