@@ -1,18 +1,19 @@
+import { type Quantity, synonyms } from "../report/data.ts";
 import { clock } from "../report/text.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** The metrics worth a place in a line of 80 characters, most telling first; a trainer has the ones it has. */
-const headlines: readonly (readonly [short: string, ...names: string[]])[] = [
-  ["reward", "objective/scores", "reward", "mean_reward"],
-  ["gold", "gold", "gold_reward", "objective/gold"],
-  ["kl", "objective/kl", "kl", "kl_divergence"],
-  ["loss", "loss", "loss/policy_avg", "actor_loss"],
-  ["value", "loss/value_avg", "critic_loss"],
-  ["acc", "accuracy", "rewards/accuracies", "mean_token_accuracy"],
-  ["margin", "rewards/margins"],
-  ["len", "mean_length", "completions/mean_length"],
-  ["lr", "learning_rate", "lr", "actor_lr"],
+const headlines: readonly (readonly [short: string, quantity: Quantity])[] = [
+  ["reward", "reward"],
+  ["gold", "gold"],
+  ["kl", "kl"],
+  ["loss", "loss"],
+  ["value", "valueLoss"],
+  ["acc", "accuracy"],
+  ["margin", "margin"],
+  ["len", "length"],
+  ["lr", "learningRate"],
 ];
 
 /** At most four significant digits: 0.01234, 12.3, 1.2e-5. */
@@ -25,8 +26,8 @@ export function short(value: number): string {
 
 export function headline(metrics: Record<string, number>, limit = 5): string {
   const parts: string[] = [];
-  for (const [label, ...names] of headlines) {
-    const name = names.find((n) => metrics[n] !== undefined);
+  for (const [label, quantity] of headlines) {
+    const name = synonyms[quantity].find((n) => metrics[n] !== undefined);
     if (name !== undefined && parts.length < limit) parts.push(`${label} ${short(metrics[name])}`);
   }
   return parts.join("  ");

@@ -53,7 +53,7 @@ export interface WeightedReward {
 }
 
 /** Whether a name is a server's address. */
-export const isUrl = (name: string): boolean => /^https?:\/\//.test(name);
+const isUrl = (name: string): boolean => /^https?:\/\//.test(name);
 
 /** Whether a name means a reward that has no weights here: the true one, a server, or code. */
 export const isWeightless = (name: string): boolean => name === WORLD || isUrl(name) || isCode(name);

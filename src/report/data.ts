@@ -105,7 +105,7 @@ export interface ReportData {
 }
 
 /** Names under which trainers log the same thing; the first one present counts. */
-const synonyms = {
+export const synonyms = {
   reward: ["objective/scores", "reward", "mean_reward"],
   gold: ["objective/gold", "gold", "gold_reward"],
   kl: ["objective/kl", "kl", "kl_divergence"],
@@ -116,6 +116,7 @@ const synonyms = {
   loss: ["loss", "loss/policy_avg", "actor_loss"],
   valueLoss: ["loss/value_avg", "reward_critic_loss", "critic_loss"],
   accuracy: ["accuracy", "rewards/accuracies", "mean_token_accuracy"],
+  margin: ["rewards/margins"],
   chosenReward: ["rewards/chosen"],
   rejectedReward: ["rewards/rejected"],
   learningRate: ["learning_rate", "lr", "actor_lr"],

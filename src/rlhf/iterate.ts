@@ -368,7 +368,7 @@ function exampleOf({ ids }: Prompt, { row, chosen, rejected, margin }: RowPair):
 }
 
 /** A row's response as it was sampled. */
-export function responseOf(prompt: Prompt, { responses, tokenIds, ended }: SampledRow, sample: number): Response {
+function responseOf(prompt: Prompt, { responses, tokenIds, ended }: SampledRow, sample: number): Response {
   return {
     ids: Uint32Array.from([...prompt.ids, ...(tokenIds as number[][])[sample]]),
     promptLength: prompt.ids.length,

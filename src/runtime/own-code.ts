@@ -54,7 +54,7 @@ export function explained(error: Error & { code?: string }, path: string, url = 
 }
 
 /** "line 12" where an error comes from a module, or nothing where it does not say so. */
-export function placeIn(error: Error, url: string): string {
+function placeIn(error: Error, url: string): string {
   const file = url.replace(/^.*\//, "").replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
   const found = new RegExp(`${file}(?:\\?[^:\\s]*)?:(\\d+)`).exec(error.stack ?? "");
   return found ? `line ${found[1]}` : "";

@@ -219,7 +219,7 @@ export function sumMiddle(x: Tensor, outer: number, axis: number, inner: number,
 }
 
 /** Sums a broadcast gradient back to `shape` (aligned at the last dimension, as NumPy broadcasts). */
-export function sumTo(grad: Tensor, shape: Shape): Tensor {
+function sumTo(grad: Tensor, shape: Shape): Tensor {
   const rank = grad.shape.length;
   const target = [...Array(rank - shape.length).fill(1), ...shape] as number[];
   let current = grad;
@@ -243,7 +243,7 @@ function sumsTo(from: Shape, shape: Shape): boolean {
 const scopes: Tensor[][] = [];
 
 /** Called by every new tensor. */
-export function adopt(t: Tensor): void {
+function adopt(t: Tensor): void {
   if (scopes.length > 0) scopes[scopes.length - 1].push(t);
 }
 
@@ -496,7 +496,7 @@ export function withOwnTape<R>(fn: () => R): R {
 }
 
 /** Forgets what was recorded and not yet differentiated; the outermost scope calls it. */
-export function resetTape(): void {
+function resetTape(): void {
   const entries = tape;
   tape = [];
   for (const { inputs, outputs, saved } of entries) {

@@ -267,7 +267,7 @@ export function registerPreferenceLoss(name: string, row: PreferenceLoss): void 
 }
 
 /** What the losses' options are unless something else is said. */
-export const preferenceLossDefaults: Required<PreferenceLossOptions> = {
+const preferenceLossDefaults: Required<PreferenceLossOptions> = {
   beta: 0.1,
   labelSmoothing: 0,
   ipoAverage: true,

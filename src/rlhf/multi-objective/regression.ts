@@ -10,7 +10,7 @@ export interface Features {
 }
 
 /** The strengths that are tried. */
-export const ALPHAS: readonly number[] = [1e-4, 1e-3, 1e-2, 1e-1, 1, 10, 100, 1e3, 1e4];
+const ALPHAS: readonly number[] = [1e-4, 1e-3, 1e-2, 1e-1, 1, 10, 100, 1e3, 1e4];
 
 /**
  * Ridge regression without intercept, in float64 on the host: w = argmin |X w - y|^2 + alpha |w|^2. Solves
@@ -20,7 +20,7 @@ export const ALPHAS: readonly number[] = [1e-4, 1e-3, 1e-2, 1e-1, 1, 10, 100, 1e
  * @param y the label of each of these rows
  * @returns null for an alpha that is lost in the rounding of the features' products
  */
-export function ridge(x: Features, rows: readonly number[], y: ArrayLike<number>, alphas: readonly number[]) {
+function ridge(x: Features, rows: readonly number[], y: ArrayLike<number>, alphas: readonly number[]) {
   const { data, width } = x;
   const at = (i: number, j: number) => data[rows[i] * width + j];
   const dual = rows.length < width;
