@@ -91,9 +91,7 @@ export const ppo = settings(
     vfCoef: own.float(
       byDialect({ paddle: 1, trl: 0.1 }),
       "Multiplies the critic's loss before its gradient is clipped",
-      {
-        min: 0,
-      },
+      { min: 0 },
     ),
     entropyCoef: own.float(0, "Weight of an entropy bonus", { min: 0, aka: ["entropy_coeff"] }),
     ptxCoef: own.float(16, "Weight of the supervised loss beside PPO's", { min: 0, aka: ["ptx_coeff"] }),
@@ -190,10 +188,8 @@ export async function* trainPpo(
   const offload = new Offload(levelsOf(o));
   const { within } = offload;
   await offload.add("reference", residentsOf(reference));
-  await offload.add(
-    "reward",
-    parts.functions.flatMap((f) => f.residents ?? []),
-  );
+  const judging = parts.functions.flatMap((f) => f.residents ?? []);
+  await offload.add("reward", judging);
   if (follower) await offload.add("average", residentsOf(follower));
   await offload.add("critic", residentsOf(critic));
   await offload.add("policy", residentsOf(policy));
@@ -359,18 +355,15 @@ export async function updatePolicy(
 ): Promise<Record<string, number>> {
   const policy = model as CausalLM;
   const half = ptx.length > 0 && o.ptxCombination === "average" ? 0.5 : 1;
-  const { read, parts, loss, beside, control, rate } = await descend<Experience, "logProbs" | "entropy">(
-    optimizer,
-    steps,
-    {
-      shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.logProbs.length),
-      pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
-      rate: ({ total, taken }) => rateAt(o, total, taken),
-      beside: ({ first, size }) =>
-        nllPasses(policy, ptx.slice(first, first + size), o.perDeviceTrainBatchSize, o.ptxCoef * half),
-      after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
-    },
-  );
+  type Read = "logProbs" | "entropy";
+  const { read, parts, loss, beside, control, rate } = await descend<Experience, Read>(optimizer, steps, {
+    shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.logProbs.length),
+    pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
+    rate: ({ total, taken }) => rateAt(o, total, taken),
+    beside: ({ first, size }) =>
+      nllPasses(policy, ptx.slice(first, first + size), o.perDeviceTrainBatchSize, o.ptxCoef * half),
+    after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
+  });
   const ptxLoss = beside.reduce((total, { loss }) => total + loss[0], 0) / steps.length;
   return {
     actor_loss: loss,
