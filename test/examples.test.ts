@@ -1,5 +1,6 @@
 /** Every program in examples/ runs, and finds what it claims: in Node, in Deno and in a browser. */
-import { expect, it } from "vitest";
+import { afterAll, expect, it } from "vitest";
+import { preferenceLosses } from "webrlhf/rlhf";
 import * as customOp from "../examples/custom-op.ts";
 import * as grad101 from "../examples/grad-101.ts";
 
@@ -9,6 +10,9 @@ type Glob = { glob(pattern: readonly string[]): Record<string, () => Promise<Exa
 const examples = Object.entries(
   (import.meta as unknown as Glob).glob(["../examples/*.ts", "!../examples/vite.config.ts"]),
 );
+
+// The example's own loss: test files share a process, and others list the losses.
+afterAll(() => void delete preferenceLosses.focal);
 
 it.each(examples.map(([path, load]) => [path.replace("../", ""), load] as const))("%s", async (_, load) => {
   const lines: string[] = [];

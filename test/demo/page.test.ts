@@ -56,6 +56,7 @@ describe.skipIf(!found)("the built page", { timeout: 180_000 }, () => {
     expect(await page.getByLabel("RAFT").isChecked()).toBe(true);
     expect(await page.getByLabel("Seed").inputValue()).toBe("7");
     expect(await page.getByLabel("KL penalty").isDisabled()).toBe(true);
+    await page.locator("figure svg[role=img]").nth(2).waitFor(); // drawn when the recorded run has come
     expect(await page.locator("figure svg[role=img]").count()).toBe(3);
     expect(await page.getByText(/^A recorded run/).isVisible()).toBe(true);
     expect(await page.evaluate("document.documentElement.scrollWidth <= innerWidth")).toBe(true);
@@ -72,6 +73,7 @@ describe.skipIf(!found)("the built page", { timeout: 180_000 }, () => {
     const { page, errors } = await open([]);
     await page.getByRole("heading", { name: "This browser cannot train here" }).waitFor({ timeout: 120_000 });
     expect(await page.getByRole("button", { name: "Start" }).count()).toBe(0);
+    await page.locator(".samples article").nth(3).waitFor();
     expect(await page.locator("figure svg path").count()).toBeGreaterThan(20);
     expect(await page.locator(".samples article").count()).toBe(4);
     expect(errors).toEqual([]);

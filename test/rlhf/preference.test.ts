@@ -1,10 +1,11 @@
 /** DPO, KTO, ORPO and CPO on a tiny model: where they start, where references come from, that they learn and go on. */
-import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { CausalLM, type Model } from "webrlhf/nn";
 import {
   cpo,
   dpo,
   precomputeReference,
+  preferenceLosses,
   type RunFolder,
   registerPreferenceLoss,
   type TrainEvent,
@@ -292,6 +293,11 @@ describe("losses by name", () => {
   const models = () => ({ policy: newModel(), reference: newModel(4) });
   const first = async (chosen: Parameters<typeof dpo>[0]) =>
     metricsOf(await collect(trainDpo(models(), pairs(4), { ...settings, ...chosen, maxSteps: 1 })))[0].loss;
+
+  // Test files share a process, and others list the losses.
+  afterAll(() => {
+    for (const own of ["squared", "product"]) delete preferenceLosses[own];
+  });
 
   it("include those of one's own, with what goes with them", async () => {
     registerPreferenceLoss("squared", {
