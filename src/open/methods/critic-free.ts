@@ -18,7 +18,7 @@ const openGroup = async (
 ) => ({ ...(await openAligned(o, opener, o.beta !== 0 || o.usePeft)), sampler });
 
 /** GRPO and its variants, by names. */
-export const grpoMethod = onDataset(
+const grpoMethod = onDataset(
   grpo,
   groupNames,
   {
@@ -33,7 +33,7 @@ export const grpoMethod = onDataset(
 );
 
 /** RLOO, by names. */
-export const rlooMethod = onDataset(
+const rlooMethod = onDataset(
   rloo,
   groupNames,
   {
@@ -48,7 +48,7 @@ export const rlooMethod = onDataset(
 );
 
 /** REINFORCE++, by names. */
-export const reinforceMethod = onDataset(
+const reinforceMethod = onDataset(
   reinforce,
   groupNames,
   {
@@ -61,3 +61,6 @@ export const reinforceMethod = onDataset(
   openGroup,
   trainReinforce,
 );
+
+/** Methods with a reward and no critic. */
+export const criticFreeMethods = { grpo: grpoMethod, rloo: rlooMethod, reinforce: reinforceMethod };

@@ -68,7 +68,7 @@ const names = {
 };
 
 /** The method "multi-objective": a reward model of several rated qualities, weighed by the prompt. */
-export const multiObjectiveMethod = defineMethod(
+const multiObjectiveMethod = defineMethod(
   gate,
   names,
   {
@@ -187,3 +187,6 @@ function tell({ regressions, penalties, correlations }: Fit, { say }: RunSurroun
 }
 
 /** The settings of the method, resolved. */
+
+/** Methods that make rewards of ratings. */
+export const multiObjectiveMethods = { "multi-objective": multiObjectiveMethod };

@@ -26,7 +26,7 @@ async function openCompared(o: ComparedNames, opener: ModelOpener) {
 }
 
 /** DPO and its relatives, by names. */
-export const dpoMethod = onDataset(
+const dpoMethod = onDataset(
   dpo,
   comparedNames,
   {
@@ -46,7 +46,7 @@ export const dpoMethod = onDataset(
 );
 
 /** KTO, by names. */
-export const ktoMethod = onDataset(
+const ktoMethod = onDataset(
   kto,
   comparedNames,
   {
@@ -61,7 +61,7 @@ export const ktoMethod = onDataset(
 );
 
 /** ORPO, by names. */
-export const orpoMethod = onDataset(
+const orpoMethod = onDataset(
   orpo,
   policyNames,
   {
@@ -73,7 +73,7 @@ export const orpoMethod = onDataset(
 );
 
 /** CPO and SimPO, by names. */
-export const cpoMethod = onDataset(
+const cpoMethod = onDataset(
   cpo,
   policyNames,
   {
@@ -86,3 +86,6 @@ export const cpoMethod = onDataset(
   (o, opener) => openPolicy(opener, o.modelNameOrPath as string),
   trainCpo,
 );
+
+/** Methods that learn from comparisons without a reward. */
+export const preferenceMethods = { dpo: dpoMethod, kto: ktoMethod, orpo: orpoMethod, cpo: cpoMethod };

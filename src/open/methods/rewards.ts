@@ -39,7 +39,7 @@ async function openTrained(
 }
 
 /** Reward models, by names. */
-export const rewardMethod = onDataset(
+const rewardMethod = onDataset(
   reward,
   scorerNames,
   {
@@ -55,7 +55,7 @@ export const rewardMethod = onDataset(
 );
 
 /** Cost models, by names. */
-export const costMethod = onDataset(
+const costMethod = onDataset(
   cost,
   scorerNames,
   {
@@ -70,7 +70,7 @@ export const costMethod = onDataset(
 );
 
 /** Pair-preference models, by names. */
-export const pairwiseMethod = onDataset(
+const pairwiseMethod = onDataset(
   pairwise,
   {
     ...named.startSettings(0, "Language model to start from"),
@@ -98,3 +98,6 @@ export const pairwiseMethod = onDataset(
   trainPairwise,
   { besides: ({ writer }) => pairFiles(writer) },
 );
+
+/** Methods that make rewards of comparisons. */
+export const rewardMethods = { reward: rewardMethod, cost: costMethod, pairwise: pairwiseMethod };

@@ -16,7 +16,7 @@ import { openAligned } from "./aligned.ts";
 import { onDataset, openPolicy } from "./on-dataset.ts";
 
 /** RAFT, by names. */
-export const raftMethod = onDataset(
+const raftMethod = onDataset(
   raft,
   { ...named.alignmentSettings, ...named.adapterSettings(0.05), ...named.serverSettings },
   {
@@ -61,7 +61,7 @@ const iterateNames = {
 };
 
 /** Online iterative DPO, by names. */
-export const iterateMethod = onDataset(
+const iterateMethod = onDataset(
   iterate,
   iterateNames,
   {
@@ -101,3 +101,6 @@ export const iterateMethod = onDataset(
     return trainIteratively(models, data, o, { ...run, folder: run.folder, progress: tell });
   },
 );
+
+/** Methods that sample and train in rounds. */
+export const roundMethods = { raft: raftMethod, iterate: iterateMethod };

@@ -21,7 +21,7 @@ const sftNames = {
 };
 
 /** Supervised fine-tuning, by names. */
-export const sftMethod = onDataset(
+const sftMethod = onDataset(
   sft,
   sftNames,
   {
@@ -72,3 +72,6 @@ async function fromScratch(
   opener.opened.push(policy);
   return { policy: policy.initialize(o.seed), tokenizer };
 }
+
+/** Methods that learn from examples. */
+export const sftMethods = { sft: sftMethod };

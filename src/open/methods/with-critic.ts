@@ -30,7 +30,7 @@ const ppoNames = {
 };
 
 /** PPO, by names. */
-export const ppoMethod = onDataset(
+const ppoMethod = onDataset(
   ppo,
   ppoNames,
   {
@@ -107,3 +107,6 @@ async function ptxData(
   const { train, eval: held } = await dataset.sequences(tokenizer, { maxLength });
   return { ptx: train, ptxEval: held };
 }
+
+/** Methods with a critic. */
+export const criticMethods = { ppo: ppoMethod };
