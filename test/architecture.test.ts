@@ -140,6 +140,41 @@ describe("the house", () => {
     expect(circles(graph).map((files) => files.map(relative))).toEqual([]);
   });
 
+  it("is tested through its doors: what an entry has is not imported from behind it", () => {
+    const named = (text: string, verb: string) =>
+      [...text.matchAll(new RegExp(`^${verb} (?:type )?\\{([^}]*)\\} from "([^"]+)";`, "gm"))].map(
+        ([, names, from]) => ({
+          names: names.split(",").map(
+            (name) =>
+              name
+                .trim()
+                .replace(/^type /, "")
+                .split(" as ")[0],
+          ),
+          from,
+        }),
+      );
+    const doors = Object.values(json("deno.json").exports as Record<string, string>).map((file) =>
+      path.join(root, file),
+    );
+    const shown = new Set<string>();
+    for (const door of doors) {
+      const text = fs.readFileSync(door, "utf8");
+      const at = (from: string) => path.resolve(path.dirname(door), from);
+      for (const { names, from } of named(text, "export")) for (const name of names) shown.add(`${at(from)} ${name}`);
+      for (const [, from] of text.matchAll(/^export (?:type )?\* from "([^"]+)";/gm)) shown.add(at(from));
+    }
+    const behind: string[] = [];
+    for (const file of sources(path.join(root, "test"))) {
+      for (const { names, from } of named(fs.readFileSync(file, "utf8"), "import")) {
+        const target = path.resolve(path.dirname(file), from);
+        const open = names.filter((name) => shown.has(target) || shown.has(`${target} ${name}`));
+        if (open.length > 0) behind.push(`${relative(file)} imports ${open.join(", ")} from ${from}`);
+      }
+    }
+    expect(behind).toEqual([]);
+  });
+
   it("leads from a command to an updated weight in at most 12 files, with at most one way back", () => {
     const text = fs.readFileSync(path.join(root, "docs/architecture.md"), "utf8");
     const section = text.split("## From a command to an updated weight")[1].split("\n## ")[0];

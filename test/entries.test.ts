@@ -1,12 +1,8 @@
 import { beforeAll, expect, it } from "vitest";
-import { openDevice, scope, tensor } from "webrlhf";
-import { registerSchema, worldPrompts } from "webrlhf/data";
-import { CausalLM } from "webrlhf/nn";
-import { trainSft } from "webrlhf/rlhf";
-import { registerSchema as schemas } from "../src/data/schemas.ts";
-import { CausalLM as model } from "../src/nn/models.ts";
-import { trainSft as trainer } from "../src/rlhf/sft.ts";
-import { tensor as inner } from "../src/tensor/core.ts";
+import { tensor as inner, openDevice, scope, tensor } from "webrlhf";
+import { registerSchema, registerSchema as schemas, worldPrompts } from "webrlhf/data";
+import { CausalLM, CausalLM as model } from "webrlhf/nn";
+import { trainSft as trainer, trainSft } from "webrlhf/rlhf";
 
 beforeAll(() => openDevice());
 

@@ -1,5 +1,4 @@
-import type { Caps } from "../src/gpu/device.ts";
-import { openDevice } from "../src/gpu/device.ts";
+import { type Caps, openDevice } from "webrlhf";
 
 /** Opens the device once for the whole test file; use as `beforeAll(gpuReady)`. */
 export function gpuReady(): Promise<Caps> {

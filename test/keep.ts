@@ -1,5 +1,5 @@
 import { afterEach } from "vitest";
-import type { Model } from "../src/nn/models.ts";
+import type { Model } from "webrlhf/nn";
 
 /** Hands a model back and destroys it when the test is over; call it once per file. */
 export function keeper(): <M extends Model>(model: M) => M {

@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { type Method, methods } from "webrlhf/open";
 import * as trainers from "webrlhf/rlhf";
-import { type Setting, type Settings, settings } from "webrlhf/rlhf";
+import { defaultWords, type Setting, type Settings, settings } from "webrlhf/rlhf";
 // @ts-expect-error a script without types
 import { pageOf, pages, rangeOf } from "../scripts/settings-pages.mjs";
-import { defaultWords, nullable, snakeCase } from "../src/settings/index.ts";
+import { nullable, snakeCase } from "../src/settings/index.ts";
 
 const words = { defaultWords, nullable, snakeCase };
 

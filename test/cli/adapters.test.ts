@@ -4,12 +4,10 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { main } from "../../src/cli/program.ts";
-import { openDevice } from "../../src/gpu/device.ts";
-import { CausalLM } from "../../src/nn/models.ts";
-import { modelFiles } from "../../src/nn/pretrained.ts";
-import { tokenizerFiles } from "../../src/open/tokenizer.ts";
-import { diskFiles } from "../../src/runtime/files.ts";
+import { diskFiles, openDevice } from "webrlhf";
+import { main } from "webrlhf/cli";
+import { CausalLM, modelFiles } from "webrlhf/nn";
+import { tokenizerFiles } from "webrlhf/open";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 import { silentTerminal } from "./terminal.ts";
 

@@ -2,10 +2,10 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { UserError } from "webrlhf";
+import { type Context, Interrupted } from "webrlhf/cli";
+import type { TrainEvent } from "webrlhf/rlhf";
 import { consume } from "../../src/cli/train.ts";
-import { type Context, Interrupted } from "../../src/cli/verb.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
-import { UserError } from "../../src/runtime/errors.ts";
 import { silentTerminal } from "./terminal.ts";
 
 let dir: string;

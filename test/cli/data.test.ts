@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { main } from "../../src/cli/program.ts";
+import { main } from "webrlhf/cli";
+import { registerDataset } from "webrlhf/data";
 import { parseRecipe, resolveRecipe, snakeCased } from "../../src/cli/recipe.ts";
 import { dataVerb } from "../../src/cli/verbs/data.ts";
 import { hashStage } from "../../src/cli/verbs/run.ts";
-import { registerDataset } from "../../src/data/raw/registry.ts";
 import { silentTerminal } from "./terminal.ts";
 
 const before = { cache: process.env.HF_HUB_CACHE, offline: process.env.HF_HUB_OFFLINE };

@@ -2,11 +2,9 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { trainBpe } from "../../src/data/bpe.ts";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { labelOf, locateModel, savedName } from "../../src/open/hub.ts";
-import { openDataset } from "../../src/open/index.ts";
-import { openTokenizer, tokenizerFiles } from "../../src/open/tokenizer.ts";
+import { Tokenizer, trainBpe } from "webrlhf/data";
+import { labelOf, locateModel, openDataset, openTokenizer, tokenizerFiles } from "webrlhf/open";
+import { savedName } from "../../src/open/hub.ts";
 import { type FakeHub, fakeHub } from "../io/fake-hub.ts";
 
 const TEMPLATE =

@@ -1,11 +1,11 @@
 /** The estimate of `webrlhf doctor` against what the same runs really hold. */
 
 import { beforeAll, describe, expect, it } from "vitest";
+import { openDevice } from "webrlhf";
+import { offloadLevels } from "webrlhf/rlhf";
 import { whatWouldFit } from "../../src/cli/verbs/doctor/fit.ts";
 import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
 import { looseOptions, type MemoryPlan, planOf, type Stage } from "../../src/cli/verbs/doctor/plan.ts";
-import { openDevice } from "../../src/gpu/device.ts";
-import { offloadLevels } from "../../src/rlhf/offload.ts";
 import { estimateOverHeld, lora, tinyPlan as plan } from "./tiny-runs.ts";
 
 const { config } = plan;

@@ -2,21 +2,20 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { commandOf, normaliseFlags, readYaml } from "../../src/cli/flags.ts";
-import { type Context, defineVerb } from "../../src/cli/verb.ts";
-import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
-import { methods } from "../../src/open/index.ts";
-import { expectation } from "../../src/settings/check.ts";
+import { type Context, defineVerb } from "webrlhf/cli";
+import { methods } from "webrlhf/open";
 import {
   DerivedDefault,
+  expectation,
   group,
   inFile,
   onCommandLine,
   type ResolvedSettings,
-  schemaOf,
   settings,
-  snakeCase,
-} from "../../src/settings/index.ts";
+} from "webrlhf/rlhf";
+import { commandOf, normaliseFlags, readYaml } from "../../src/cli/flags.ts";
+import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
+import { schemaOf, snakeCase } from "../../src/settings/index.ts";
 import { nearest } from "../../src/settings/nearest.ts";
 import { silentTerminal } from "./terminal.ts";
 

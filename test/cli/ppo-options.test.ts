@@ -1,9 +1,9 @@
 /** PPO's options under the names of the programs it follows. */
 import { readFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
+import { methods } from "webrlhf/open";
+import { inFile } from "webrlhf/rlhf";
 import { parse } from "yaml";
-import { methods } from "../../src/open/index.ts";
-import { inFile } from "../../src/settings/index.ts";
 
 const page = new URL("../../docs/paddlenlp-ppo.md", import.meta.url);
 const needed = { model_name_or_path: "sft", reward_model_path: "reward" };

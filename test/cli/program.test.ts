@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { main } from "../../src/cli/program.ts";
+import { main } from "webrlhf/cli";
 import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
 import { snakeCase } from "../../src/settings/index.ts";
 import { silentTerminal } from "./terminal.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
+import type { TrainEvent } from "webrlhf/rlhf";
 import { headline, Progress, short } from "../../src/cli/progress.ts";
 import { clock } from "../../src/report/text.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
 import { silentTerminal } from "./terminal.ts";
 
 const step = (n: number): TrainEvent => ({

@@ -3,11 +3,10 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { defineVerb, registerVerb, type Verb } from "webrlhf/cli";
+import { group, settings } from "webrlhf/rlhf";
 import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
-import { defineVerb, type Verb } from "../../src/cli/verb.ts";
-import { registerVerb } from "../../src/cli/verbs/index.ts";
 import { runRecipe, variableFlags } from "../../src/cli/verbs/run.ts";
-import { group, settings } from "../../src/settings/index.ts";
 import { silentTerminal } from "./terminal.ts";
 
 const test = group("Test");

@@ -1,4 +1,4 @@
-import type { Terminal } from "../../src/cli/terminal.ts";
+import type { Terminal } from "webrlhf/cli";
 
 export interface RecordedTerminal extends Terminal {
   readonly written: string[];

@@ -1,26 +1,28 @@
 /** Real runs of every trainer on a tiny model, and the most memory that they hold. */
 
+import { caps, closeDevice, memoryFiles, openDevice } from "webrlhf";
+import { CausalLM, decoderConfig, ScoreModel } from "webrlhf/nn";
+import {
+  modelReward,
+  type TrainEvent,
+  trainCost,
+  trainCpo,
+  trainDpo,
+  trainGrpo,
+  trainIteratively,
+  trainKto,
+  trainOrpo,
+  trainPairwise,
+  trainPpo,
+  trainRaft,
+  trainReinforce,
+  trainReward,
+  trainRloo,
+  trainSft,
+} from "webrlhf/rlhf";
 import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
 import type { MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
-import { caps, closeDevice, device, openDevice } from "../../src/gpu/device.ts";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import { trainCpo } from "../../src/rlhf/cpo.ts";
-import { trainDpo } from "../../src/rlhf/dpo.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
-import { trainGrpo } from "../../src/rlhf/grpo.ts";
-import { trainIteratively } from "../../src/rlhf/iterate.ts";
-import { trainKto } from "../../src/rlhf/kto.ts";
-import { trainOrpo } from "../../src/rlhf/orpo.ts";
-import { trainPairwise } from "../../src/rlhf/pairwise/train.ts";
-import { trainPpo } from "../../src/rlhf/ppo.ts";
-import { trainRaft } from "../../src/rlhf/raft.ts";
-import { trainReinforce } from "../../src/rlhf/reinforce.ts";
-import { trainCost, trainReward } from "../../src/rlhf/reward.ts";
-import { modelReward } from "../../src/rlhf/rewards.ts";
-import { trainRloo } from "../../src/rlhf/rloo.ts";
-import { trainSft } from "../../src/rlhf/sft.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
+import { device } from "../../src/gpu/device.ts";
 import { tokenizer } from "../rlhf/tiny.ts";
 
 const config = decoderConfig({

@@ -1,14 +1,11 @@
 /** What storing a trained model in fewer bits costs, on text it has not seen. */
 
 import { beforeAll, describe, expect, it } from "vitest";
-import { worldSftRecords } from "../../src/data/world.ts";
-import { loadCausalLM } from "../../src/nn/pretrained.ts";
-import { openTokenizer } from "../../src/open/tokenizer.ts";
-import { pack, predictions } from "../../src/rlhf/batch.ts";
-import { diskFiles } from "../../src/runtime/files.ts";
-import { noGrad, scope } from "../../src/tensor/core.ts";
-import type { QuantizedFormat, WeightFormat } from "../../src/tensor/quantize.ts";
-import { QuantizedWeight } from "../../src/tensor/quantized.ts";
+import { diskFiles, noGrad, QuantizedWeight, scope } from "webrlhf";
+import { worldSftRecords } from "webrlhf/data";
+import { loadCausalLM, type QuantizedFormat, type WeightFormat } from "webrlhf/nn";
+import { openTokenizer } from "webrlhf/open";
+import { pack, predictions } from "webrlhf/rlhf";
 import { gpuReady } from "../helpers.ts";
 
 beforeAll(gpuReady);

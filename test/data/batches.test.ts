@@ -1,8 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { preferenceExample, prepareAll, promptExample, sftExample, textExamples } from "../../src/data/batches.ts";
-import { trainBpe } from "../../src/data/bpe.ts";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
+import { isUserError } from "webrlhf";
+import {
+  preferenceExample,
+  prepareAll,
+  promptExample,
+  sftExample,
+  Tokenizer,
+  textExamples,
+  trainBpe,
+} from "webrlhf/data";
 
 // Nothing is merged: a token per byte, ids by hand. "<|endoftext|>" is 0, "<|pad|>" 1, "a".."e" 2..6.
 const tokenizer = Tokenizer.fromTrained(trainBpe(["abcde"], { vocabSize: 7, alphabet: "seen" }));

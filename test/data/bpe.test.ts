@@ -1,8 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { trainBpe } from "../../src/data/bpe.ts";
+import { Tokenizer, trainBpe } from "webrlhf/data";
 import { BYTE_TO_CHAR } from "../../src/data/bytes.ts";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
 import fixture from "./fixtures/bpe.json" with { type: "json" };
 
 describe("against the Rust trainer", () => {

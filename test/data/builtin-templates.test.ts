@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { builtinTemplate } from "../../src/data/builtin-templates.ts";
-import { ChatTemplate } from "../../src/data/chat-template.ts";
+import { builtinTemplate, ChatTemplate } from "webrlhf/data";
 
 const says = (role: string, content: string) => ({ role, content });
 const conversation = [says("user", "Hi"), says("assistant", "Hello."), says("user", "Bye"), says("assistant", "Bye!")];

@@ -1,9 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { isUserError } from "webrlhf";
+import { type ChatMessage, ChatTemplate, Tokenizer, trainBpe } from "webrlhf/data";
 import { spanMask } from "../../src/data/assistant-mask.ts";
-import { trainBpe } from "../../src/data/bpe.ts";
-import { type ChatMessage, ChatTemplate, specialTokens, templateInConfig } from "../../src/data/chat-template.ts";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
+import { specialTokens, templateInConfig } from "../../src/data/chat-template.ts";
 import chat from "./fixtures/chat.json" with { type: "json" };
 import metaspace from "./fixtures/tokenizers/llama-metaspace.json" with { type: "json" };
 import llama from "./fixtures/tokenizers/llama-normalizer.json" with { type: "json" };

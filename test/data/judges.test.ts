@@ -1,15 +1,18 @@
 /** The built-in judges whose preferences are known: one without an order, one with two standards. */
 import { describe, expect, it } from "vitest";
-import { CYCLE, cycleCeilings, cycleChance, cyclePreferences } from "../../src/data/world/cycle.ts";
 import {
+  bayesAccuracy,
+  CYCLE,
+  cycleCeilings,
+  cycleChance,
+  cyclePreferences,
   DOMAIN_ATTRIBUTES,
   DOMAIN_WEIGHTS,
   domainOf,
   domainPreferences,
   domainRatings,
   qualities,
-} from "../../src/data/world/domains.ts";
-import { bayesAccuracy } from "../../src/data/world.ts";
+} from "webrlhf/data";
 
 describe("builtin:cycle", () => {
   const pairs = cyclePreferences(2000, 1);

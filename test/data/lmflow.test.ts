@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { type DataRecord, type DataSource, type Entry, readEntries, readRecords } from "webrlhf/data";
 import { lmflowTypes } from "../../src/data/lmflow.ts";
 import { columnsToWrite, containerText, lmflowMarks, writtenTypes } from "../../src/data/lmflow-write.ts";
-import { type DataSource, type Entry, readEntries, readRecords } from "../../src/data/readers.ts";
-import type { DataRecord } from "../../src/data/records.ts";
 import { complaint } from "./raw/sources.ts";
 
 const file = (json: unknown, name = "train.json"): DataSource => ({

@@ -4,10 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { isUserError } from "webrlhf";
+import { type DataRecord, type DataSource, readRecords } from "webrlhf/data";
 import { parquetRows } from "../../src/data/parquet.ts";
-import { type DataSource, readRecords } from "../../src/data/readers.ts";
-import type { DataRecord } from "../../src/data/records.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
 import { bytesFile } from "../../src/runtime/open.ts";
 
 const path = (name: string) => fileURLToPath(new URL(`./fixtures/parquet/${name}.parquet`, import.meta.url));

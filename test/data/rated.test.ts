@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ARMO_ATTRIBUTES, chosenColumns, helpSteerLabel, helpSteerRaw, ratedRows } from "../../src/data/rated.ts";
-import { readEntries } from "../../src/data/readers.ts";
+import { ARMO_ATTRIBUTES, chosenColumns, ratedRows, readEntries } from "webrlhf/data";
+import { helpSteerLabel, helpSteerRaw } from "../../src/data/rated.ts";
 
 const entriesOf = async (rows: readonly unknown[]) => {
   const bytes = new TextEncoder().encode(rows.map((row) => JSON.stringify(row)).join("\n"));

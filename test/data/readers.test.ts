@@ -2,8 +2,10 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { isUserError } from "webrlhf";
 import {
   asKind,
+  type DataRecord,
   type DataSource,
   loadRecords,
   type ReadOptions,
@@ -12,9 +14,7 @@ import {
   registerSchema,
   shuffled,
   splitRecords,
-} from "../../src/data/readers.ts";
-import type { DataRecord } from "../../src/data/records.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
+} from "webrlhf/data";
 
 const encoder = new TextEncoder();
 

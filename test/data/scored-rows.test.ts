@@ -1,12 +1,6 @@
 import { describe, expect, it } from "vitest";
-import {
-  lmflowContainer,
-  readSampledRows,
-  rowLine,
-  type SampledRow,
-  type ScoredRow,
-  scored,
-} from "../../src/data/scored-rows.ts";
+import { readSampledRows, rowLine, type SampledRow, type ScoredRow, scored } from "webrlhf/data";
+import { lmflowContainer } from "../../src/data/scored-rows.ts";
 
 const file = (name: string, text: string) => ({
   name,

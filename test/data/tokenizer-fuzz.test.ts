@@ -1,8 +1,8 @@
 /** Damaged tokenizer.json files of every kind: each is refused with a message for the person, or it can be used. */
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { isUserError, UserError } from "../../src/runtime/errors.ts";
+import { isUserError, UserError } from "webrlhf";
+import { Tokenizer } from "webrlhf/data";
 import { parseJson } from "../../src/runtime/files.ts";
 import { RandomStream } from "../../src/runtime/rng.ts";
 import { mutate } from "../io/mutate.ts";

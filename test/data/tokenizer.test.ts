@@ -1,8 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { trainBpe } from "../../src/data/bpe.ts";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
+import { isUserError } from "webrlhf";
+import { Tokenizer, trainBpe } from "webrlhf/data";
 import gemma from "./fixtures/tokenizers/gemma.json" with { type: "json" };
 import llama from "./fixtures/tokenizers/llama-normalizer.json" with { type: "json" };
 import smollm from "./fixtures/tokenizers/smollm.json" with { type: "json" };

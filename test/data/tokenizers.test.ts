@@ -1,8 +1,7 @@
 // Every kind of tokenizer against the Rust library, by hashes of what it makes of 3,000 strings (make_tokenizers.py).
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { StreamDecoder } from "../../src/data/stream-decoder.ts";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
+import { StreamDecoder, Tokenizer } from "webrlhf/data";
 
 interface Fixture {
   tokenizer: object;

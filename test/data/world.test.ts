@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { CLASS_OF, vocabulary } from "../../src/data/world/words.ts";
+import { isUserError } from "webrlhf";
 import {
   bayesAccuracy,
   goldBreakdown,
@@ -13,8 +13,8 @@ import {
   worldPrompts,
   worldSftRecords,
   worldTokenizer,
-} from "../../src/data/world.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
+} from "webrlhf/data";
+import { CLASS_OF, vocabulary } from "../../src/data/world/words.ts";
 
 const PROMPT = "One day Tim the cat wanted a red ball.";
 const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;

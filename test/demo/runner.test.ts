@@ -1,13 +1,10 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import { memoryFiles, openDevice, stats } from "webrlhf";
+import { CausalLM, modelFiles } from "webrlhf/nn";
 import { defaultKnobs } from "../../demo/src/knobs.ts";
 import type { Start } from "../../demo/src/lesson.ts";
 import type { Knobs, Phase, Reply } from "../../demo/src/protocol.ts";
 import { Runner } from "../../demo/src/runner.ts";
-import { openDevice } from "../../src/gpu/device.ts";
-import { stats } from "../../src/gpu/stream.ts";
-import { CausalLM } from "../../src/nn/models.ts";
-import { modelFiles } from "../../src/nn/pretrained.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 
 const knobs: Knobs = { ...defaultKnobs, rolloutSize: 4, steps: 2, rewardPairs: 8 };

@@ -1,8 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
+import { finish, mul, scope, tensor } from "webrlhf";
 import { acquire, poolStats, release } from "../../src/gpu/pool.ts";
-import { finish, flush, trim } from "../../src/gpu/stream.ts";
-import { scope, tensor } from "../../src/tensor/core.ts";
-import { mul } from "../../src/tensor/ops/elementwise.ts";
+import { flush, trim } from "../../src/gpu/stream.ts";
 import { gpuReady } from "../helpers.ts";
 
 const MB = 1 << 20;

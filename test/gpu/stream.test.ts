@@ -1,8 +1,9 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import { caps, clearDeviceError, openDevice } from "../../src/gpu/device.ts";
+import { caps, finish, openDevice, stats } from "webrlhf";
+import { clearDeviceError } from "../../src/gpu/device.ts";
 import { kernel, source } from "../../src/gpu/kernel.ts";
 import { acquire, createBuffer, release, sizeClass, subview } from "../../src/gpu/pool.ts";
-import { addWork, clear, copy, download, finish, flush, run, stats, trim, upload } from "../../src/gpu/stream.ts";
+import { addWork, clear, copy, download, flush, run, trim, upload } from "../../src/gpu/stream.ts";
 
 beforeAll(() => openDevice());
 afterEach(clearDeviceError);

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { type ChatMessage, ChatTemplate } from "../../src/data/chat-template.ts";
+import { type ChatMessage, ChatTemplate } from "webrlhf/data";
 
 const python = process.env.WEBRLHF_PYTHON;
 if (!python) console.log("skipped: set WEBRLHF_PYTHON to a Python with trl to compare its chat templates");

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import { parseRepo, type Repo, resolveModel } from "../../src/io/hub.ts";
+import { parseRepo, type Repo, resolveModel } from "webrlhf";
 import { diskStore } from "../../src/runtime/hub-disk.ts";
 import { fakeHub, sha256 } from "../io/fake-hub.ts";
 

@@ -9,17 +9,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { DecoderConfig } from "../../src/nn/config.ts";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import type { LoraOptions } from "../../src/nn/lora-options.ts";
-import { mergeAdapter } from "../../src/nn/merge.ts";
-import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
-import { adapterFiles, openAdapter, readAdapterFolder } from "../../src/nn/peft.ts";
-import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
-import { diskFiles } from "../../src/runtime/files.ts";
+import { diskFiles, noGrad, packing, scope, tensor } from "webrlhf";
+import {
+  adapterFiles,
+  CausalLM,
+  type DecoderConfig,
+  decoderConfig,
+  type LoraOptions,
+  loadCausalLM,
+  loadScoreModel,
+  type Model,
+  mergeAdapter,
+  modelFiles,
+  openAdapter,
+  readAdapterFolder,
+  ScoreModel,
+} from "webrlhf/nn";
 import { normal } from "../../src/runtime/rng.ts";
-import { noGrad, scope, tensor } from "../../src/tensor/core.ts";
-import { packing } from "../../src/tensor/packing.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";

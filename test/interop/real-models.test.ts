@@ -6,14 +6,10 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
+import { diskFiles, gatherRows, noGrad, packing, scope, tensor } from "webrlhf";
+import { Tokenizer } from "webrlhf/data";
+import { generate, loadCausalLM } from "webrlhf/nn";
 import { openGgufTokenizer } from "../../src/io/gguf-model.ts";
-import { generate } from "../../src/nn/generate.ts";
-import { loadCausalLM } from "../../src/nn/pretrained.ts";
-import { diskFiles } from "../../src/runtime/files.ts";
-import { noGrad, scope, tensor } from "../../src/tensor/core.ts";
-import { gatherRows } from "../../src/tensor/ops/embedding.ts";
-import { packing } from "../../src/tensor/packing.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";

@@ -8,13 +8,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { convertModel } from "../../src/nn/convert.ts";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
-import { loadCausalLM, loadScoreModel, modelFiles, type SaveOptions } from "../../src/nn/pretrained.ts";
-import { diskFiles } from "../../src/runtime/files.ts";
-import { noGrad, scope, tensor } from "../../src/tensor/core.ts";
-import { packing } from "../../src/tensor/packing.ts";
+import { diskFiles, noGrad, packing, scope, tensor } from "webrlhf";
+import {
+  CausalLM,
+  convertModel,
+  decoderConfig,
+  loadCausalLM,
+  loadScoreModel,
+  type Model,
+  modelFiles,
+  type SaveOptions,
+  ScoreModel,
+} from "webrlhf/nn";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";

@@ -6,9 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { trainBpe } from "../../src/data/bpe.ts";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { worldSftRecords, worldTokenizer } from "../../src/data/world.ts";
+import { Tokenizer, trainBpe, worldSftRecords, worldTokenizer } from "webrlhf/data";
 
 const python = process.env.WEBRLHF_PYTHON;
 if (!python)

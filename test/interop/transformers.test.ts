@@ -8,18 +8,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { trainBpe } from "../../src/data/bpe.ts";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import type { DecoderConfig } from "../../src/nn/config.ts";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { generate } from "../../src/nn/generate.ts";
-import { toHfConfig } from "../../src/nn/huggingface.ts";
-import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
-import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
-import { diskFiles } from "../../src/runtime/files.ts";
+import { diskFiles, noGrad, packing, scope, tensor } from "webrlhf";
+import { Tokenizer, trainBpe } from "webrlhf/data";
+import {
+  CausalLM,
+  type DecoderConfig,
+  decoderConfig,
+  generate,
+  loadCausalLM,
+  loadScoreModel,
+  type Model,
+  modelFiles,
+  ScoreModel,
+  toHfConfig,
+} from "webrlhf/nn";
 import { normal } from "../../src/runtime/rng.ts";
-import { noGrad, scope, tensor } from "../../src/tensor/core.ts";
-import { packing } from "../../src/tensor/packing.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";

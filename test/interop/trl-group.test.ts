@@ -10,6 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { backward, diskFiles, scope, type Tensor, tensor, zeros } from "webrlhf";
+import { loadCausalLM } from "webrlhf/nn";
 import {
   averagingWeights,
   type LossAveraging,
@@ -21,10 +23,7 @@ import {
   trainGrpo,
   trainRloo,
 } from "webrlhf/rlhf";
-import { loadCausalLM } from "../../src/nn/pretrained.ts";
-import { diskFiles } from "../../src/runtime/files.ts";
 import { uint32 } from "../../src/runtime/rng.ts";
-import { backward, scope, type Tensor, tensor, zeros } from "../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixture from "../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

@@ -1,10 +1,8 @@
 /** What comparisons with TRL share: a Python, a model that both open, and the numbers of two runs side by side. */
 import { spawnSync } from "node:child_process";
 import { expect } from "vitest";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { CausalLM } from "../../src/nn/models.ts";
-import { modelFiles } from "../../src/nn/pretrained.ts";
-import { diskFiles } from "../../src/runtime/files.ts";
+import { diskFiles } from "webrlhf";
+import { CausalLM, decoderConfig, modelFiles } from "webrlhf/nn";
 import { normal, uint32 } from "../../src/runtime/rng.ts";
 
 /** Why the comparison cannot run, or "". */

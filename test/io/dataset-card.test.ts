@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { isUserError } from "webrlhf";
 import { chooseDataFiles } from "../../src/io/dataset-card.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
 
 const choose = (names: string[], part: { config?: string; split: string }, card: string | null = null) =>
   chooseDataFiles(names, card, part, "org/data");

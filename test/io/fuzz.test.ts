@@ -1,10 +1,8 @@
 /** Damaged files of every format: each is refused with a message for the person, or everything in it can be read. */
 import { describe, expect, it } from "vitest";
+import { type Files, isUserError, memoryFiles, writeSafetensors } from "webrlhf";
 import { openGguf, openGgufTokenizer } from "../../src/io/gguf-model.ts";
-import { writeSafetensors } from "../../src/io/safetensors.ts";
 import { INDEX_FILE, openWeights, type WeightSource } from "../../src/io/weights.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
-import { type Files, memoryFiles } from "../../src/runtime/files.ts";
 import { RandomStream } from "../../src/runtime/rng.ts";
 import fixture from "../fixtures/gguf.json" with { type: "json" };
 import { GgufWriter } from "./gguf-writer.ts";

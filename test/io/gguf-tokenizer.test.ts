@@ -1,11 +1,10 @@
 /** Tokenizers out of GGUF metadata, against the ids that the Rust library gives for the tokenizers they were made from. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
+import { isUserError, memoryFiles } from "webrlhf";
+import { Tokenizer } from "webrlhf/data";
 import { openGgufTokenizer } from "../../src/io/gguf-model.ts";
 import { impliedMerges } from "../../src/io/merges.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
 import { GgufWriter } from "./gguf-writer.ts";
 
 interface Fixture {

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { isUserError, memoryFiles } from "webrlhf";
 import { readGgufHeader } from "../../src/io/gguf.ts";
 import { openGguf } from "../../src/io/gguf-model.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
 import { bytesFile } from "../../src/runtime/open.ts";
 import fixture from "../fixtures/gguf.json" with { type: "json" };
 import { GgufWriter } from "./gguf-writer.ts";

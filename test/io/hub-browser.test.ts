@@ -1,8 +1,7 @@
 // In a browser this runs on the origin's private file system, elsewhere on one in memory.
 import { describe, expect, it } from "vitest";
-import { type HubOptions, parseRepo, type Repo, resolveModel } from "../../src/io/hub.ts";
+import { type HubOptions, isUserError, parseRepo, type Repo, resolveModel } from "webrlhf";
 import { directoryStore } from "../../src/io/hub-browser.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
 import { FakeDirectory } from "./fake-directory.ts";
 
 const COMMIT = "c".repeat(40);

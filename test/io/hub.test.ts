@@ -2,9 +2,8 @@ import { lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type HubOptions, parseRepo, type Repo, resolveDataset, resolveModel } from "../../src/io/hub.ts";
+import { type HubOptions, isUserError, parseRepo, type Repo, resolveDataset, resolveModel } from "webrlhf";
 import { isSafeName } from "../../src/io/hub-client.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
 import { diskStore, hubEnvironment } from "../../src/runtime/hub-disk.ts";
 import { type FakeHub, fakeHub, gitSha1, sha256 } from "./fake-hub.ts";
 

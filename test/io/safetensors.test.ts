@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { openSafetensors, parseSafetensors, type RangeReader, writeSafetensors } from "../../src/io/safetensors.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
+import { isUserError, parseSafetensors, writeSafetensors } from "webrlhf";
+import { openSafetensors, type RangeReader } from "../../src/io/safetensors.ts";
 import { RandomStream } from "../../src/runtime/rng.ts";
 
 const base64 = (text: string) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));

@@ -1,11 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { type Files, isUserError, memoryFiles, type OpenFile, parseSafetensors, writeSafetensors } from "webrlhf";
 import { removeStaleWeights, weightFiles } from "../../src/io/model-files.ts";
-import { parseSafetensors, writeSafetensors } from "../../src/io/safetensors.ts";
 import { streamSafetensors, type TensorToWrite } from "../../src/io/safetensors-write.ts";
 import { INDEX_FILE, openWeights } from "../../src/io/weights.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
-import { type Files, memoryFiles } from "../../src/runtime/files.ts";
-import type { OpenFile } from "../../src/runtime/open.ts";
 
 const values = (n: number, from = 0) => Float32Array.from({ length: n }, (_, i) => from + i / 8);
 

@@ -1,11 +1,7 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import { stats, trim } from "../../src/gpu/stream.ts";
-import { withDropout } from "../../src/nn/ambient.ts";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { CausalLM } from "../../src/nn/models.ts";
-import { backward, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
-import { mean } from "../../src/tensor/ops/reduce.ts";
-import { packing } from "../../src/tensor/packing.ts";
+import { backward, mean, packing, scope, stats, type Tensor, tensor } from "webrlhf";
+import { CausalLM, decoderConfig, withDropout } from "webrlhf/nn";
+import { trim } from "../../src/gpu/stream.ts";
 import { gpuReady } from "../helpers.ts";
 
 beforeAll(gpuReady);

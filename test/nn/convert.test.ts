@@ -1,11 +1,15 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import { type Files, isUserError, memoryFiles } from "webrlhf";
+import {
+  CausalLM,
+  convertModel,
+  decoderConfig,
+  loadCausalLM,
+  loadScoreModel,
+  modelFiles,
+  ScoreModel,
+} from "webrlhf/nn";
 import { WEIGHTS_FILE } from "../../src/io/weights.ts";
-import { convertModel } from "../../src/nn/convert.ts";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
-import { type Files, memoryFiles } from "../../src/runtime/files.ts";
 import fixture from "../fixtures/gguf.json" with { type: "json" };
 import { gpuReady } from "../helpers.ts";
 

@@ -1,9 +1,15 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { Engine, EngineBusyError, type EngineOptions } from "../../src/nn/engine.ts";
-import { generate } from "../../src/nn/generate.ts";
-import type { Generation, GenerationRequest, Piece } from "../../src/nn/generation.ts";
-import type { CausalLM } from "../../src/nn/models.ts";
-import { promptLogProbs } from "../../src/nn/prompt-logprobs.ts";
+import {
+  type CausalLM,
+  Engine,
+  EngineBusyError,
+  type EngineOptions,
+  type Generation,
+  type GenerationRequest,
+  generate,
+  type Piece,
+  promptLogProbs,
+} from "webrlhf/nn";
 import { values } from "../fixture.ts";
 import gpt2 from "../fixtures/models-gpt2.json" with { type: "json" };
 import llama from "../fixtures/models-llama.json" with { type: "json" };

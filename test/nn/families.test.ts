@@ -1,16 +1,28 @@
 /** Every family against Hugging Face transformers: logits, gradients, greedy decoding, scores, and files both ways. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
-import { writeSafetensors } from "../../src/io/safetensors-write.ts";
-import { generate } from "../../src/nn/generate.ts";
-import { fromHfConfig, toHfConfig } from "../../src/nn/huggingface.ts";
-import type { CausalLM, Model } from "../../src/nn/models.ts";
-import { loadCausalLM, loadScoreModel, modelFiles } from "../../src/nn/pretrained.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
-import { backward, noGrad, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
-import { scale } from "../../src/tensor/ops/elementwise.ts";
-import { sum } from "../../src/tensor/ops/reduce.ts";
-import { packing } from "../../src/tensor/packing.ts";
+import {
+  backward,
+  caps,
+  memoryFiles,
+  noGrad,
+  packing,
+  scale,
+  scope,
+  sum,
+  type Tensor,
+  tensor,
+  writeSafetensors,
+} from "webrlhf";
+import {
+  type CausalLM,
+  fromHfConfig,
+  generate,
+  loadCausalLM,
+  loadScoreModel,
+  type Model,
+  modelFiles,
+  toHfConfig,
+} from "webrlhf/nn";
 import { type FixtureArray, values } from "../fixture.ts";
 import fixture from "../fixtures/families.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

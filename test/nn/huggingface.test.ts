@@ -1,13 +1,17 @@
 /** What config.json may say, and what it may not: every refusal names the field. */
 import { describe, expect, it } from "vitest";
-import type { DecoderShape } from "../../src/nn/config.ts";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { familyNames, findFamily } from "../../src/nn/families/table.ts";
-import { configText, fileTensors, fromHfConfig, isExtra, nameIn, toHfConfig } from "../../src/nn/huggingface.ts";
-import { loadConfig } from "../../src/nn/pretrained.ts";
+import { memoryFiles, UserError } from "webrlhf";
+import {
+  type DecoderShape,
+  decoderConfig,
+  familyNames,
+  findFamily,
+  fromHfConfig,
+  loadConfig,
+  toHfConfig,
+} from "webrlhf/nn";
+import { configText, fileTensors, isExtra, nameIn } from "../../src/nn/huggingface.ts";
 import { rotaryFrequencies, rotaryOf } from "../../src/nn/rotary.ts";
-import { UserError } from "../../src/runtime/errors.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
 import { uniform } from "../../src/runtime/rng.ts";
 import fixture from "../fixtures/families.json" with { type: "json" };
 

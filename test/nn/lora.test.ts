@@ -1,17 +1,32 @@
 /** Adapters against PEFT in float64: files both ways, logits, gradients, training; and what adapters promise about their base. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { parseSafetensors, writeSafetensors } from "../../src/io/safetensors.ts";
-import { withDropout } from "../../src/nn/ambient.ts";
-import type { Adapter } from "../../src/nn/lora.ts";
-import type { LoraOptions } from "../../src/nn/lora-options.ts";
-import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
-import { AdamW } from "../../src/nn/optimizer.ts";
-import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterFiles, openAdapter, readAdapterFolder } from "../../src/nn/peft.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
-import { backward, noGrad, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
-import { mul, scale } from "../../src/tensor/ops/elementwise.ts";
-import { sum } from "../../src/tensor/ops/reduce.ts";
-import { packing } from "../../src/tensor/packing.ts";
+import {
+  backward,
+  memoryFiles,
+  mul,
+  noGrad,
+  packing,
+  parseSafetensors,
+  scale,
+  scope,
+  sum,
+  type Tensor,
+  tensor,
+  writeSafetensors,
+} from "webrlhf";
+import {
+  AdamW,
+  type Adapter,
+  adapterFiles,
+  CausalLM,
+  type LoraOptions,
+  type Model,
+  openAdapter,
+  readAdapterFolder,
+  ScoreModel,
+  withDropout,
+} from "webrlhf/nn";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "../../src/nn/peft.ts";
 import { type FixtureArray, values } from "../fixture.ts";
 import fixture from "../fixtures/lora.json" with { type: "json" };
 import gpt2 from "../fixtures/models-gpt2.json" with { type: "json" };

@@ -1,11 +1,7 @@
 /** Both decoder families against Hugging Face transformers in float64: logits, log-probabilities, gradients, scores. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { generate } from "../../src/nn/generate.ts";
-import type { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import { backward, noGrad, scope, tensor } from "../../src/tensor/core.ts";
-import { mul } from "../../src/tensor/ops/elementwise.ts";
-import { sum } from "../../src/tensor/ops/reduce.ts";
-import { packing } from "../../src/tensor/packing.ts";
+import { backward, mul, noGrad, packing, scope, sum, tensor } from "webrlhf";
+import { type CausalLM, generate, type ScoreModel } from "webrlhf/nn";
 import { values } from "../fixture.ts";
 import gpt2 from "../fixtures/models-gpt2.json" with { type: "json" };
 import gpt2Score from "../fixtures/models-gpt2-score.json" with { type: "json" };

@@ -1,7 +1,7 @@
 /** The optimizer over a parameter store against torch.optim.AdamW after clip_grad_norm_. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { AdamW, learningRateAt, readControl, type ScheduleName } from "../../src/nn/optimizer.ts";
-import { Parameter, ParameterStore } from "../../src/tensor/params.ts";
+import { Parameter, ParameterStore } from "webrlhf";
+import { AdamW, learningRateAt, readControl, type ScheduleName } from "webrlhf/nn";
 import { type FixtureArray, values } from "../fixture.ts";
 import fixtures from "../fixtures/optimizer.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

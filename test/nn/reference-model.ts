@@ -1,11 +1,16 @@
 /** Opens the tiny models of the fixtures as the folders that transformers writes, and reads gradients under file names. */
-import { writeSafetensors } from "../../src/io/safetensors.ts";
-import { type FileTensor, fileTensors, type HeadKind } from "../../src/nn/huggingface.ts";
-import type { Model } from "../../src/nn/models.ts";
-import { loadCausalLM, loadScoreModel } from "../../src/nn/pretrained.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
+
+import { memoryFiles, writeSafetensors } from "webrlhf";
+import {
+  type FileTensor,
+  type HeadKind,
+  loadCausalLM,
+  loadScoreModel,
+  type Model,
+  type WeightFormat,
+} from "webrlhf/nn";
+import { fileTensors } from "../../src/nn/huggingface.ts";
 import { readChunks } from "../../src/tensor/params.ts";
-import type { WeightFormat } from "../../src/tensor/quantize.ts";
 import { type FixtureArray, values } from "../fixture.ts";
 
 export interface ReferenceModel {

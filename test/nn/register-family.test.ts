@@ -14,8 +14,8 @@ import {
   modelFiles,
   registerFamily,
 } from "webrlhf/nn";
-import { shapeSettings } from "../../src/open/settings.ts";
-import { settings } from "../../src/settings/index.ts";
+import { shapeSettings } from "webrlhf/open";
+import { settings } from "webrlhf/rlhf";
 import { values } from "../fixture.ts";
 import llama from "../fixtures/models-llama.json" with { type: "json" };
 import { expectClose } from "../helpers.ts";

@@ -1,8 +1,7 @@
 /** A model knows the tokenizer of its ids, and so does every model that stands on it. */
 import { beforeAll, expect, it } from "vitest";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { worldTokenizer } from "../../src/data/world.ts";
-import { CausalLM, decoderConfig, type TextTokenizer } from "../../src/nn/index.ts";
+import { Tokenizer, worldTokenizer } from "webrlhf/data";
+import { CausalLM, decoderConfig, type TextTokenizer } from "webrlhf/nn";
 import { gpuReady } from "../helpers.ts";
 
 beforeAll(gpuReady);

@@ -1,13 +1,8 @@
 /** Models whose matrices are stored in fewer bits: equal to the f32 model of the stored values, close to the original. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { generate } from "../../src/nn/generate.ts";
-import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import { backward, noGrad, scope, tensor } from "../../src/tensor/core.ts";
-import { sum } from "../../src/tensor/ops/reduce.ts";
-import { packing } from "../../src/tensor/packing.ts";
+import { backward, noGrad, packing, QuantizedWeight, scope, sum, tensor } from "webrlhf";
+import { CausalLM, generate, type QuantizedFormat, quantizedFormats, ScoreModel } from "webrlhf/nn";
 import { readChunks } from "../../src/tensor/params.ts";
-import { type QuantizedFormat, quantizedFormats } from "../../src/tensor/quantize.ts";
-import { QuantizedWeight } from "../../src/tensor/quantized.ts";
 import llama from "../fixtures/models-llama.json" with { type: "json" };
 import llamaTied from "../fixtures/models-llama-tied.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

@@ -1,6 +1,6 @@
 /** Names become things in every runtime: nothing here is read from a disk. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { openDevice } from "webrlhf";
+import { memoryFiles, openDevice } from "webrlhf";
 import { worldPrompts, worldTokenizer } from "webrlhf/data";
 import { CausalLM, type Decoder, modelFiles } from "webrlhf/nn";
 import {
@@ -14,7 +14,6 @@ import {
 } from "webrlhf/open";
 import { ppo, type Response, rewardParts, trainPpo } from "webrlhf/rlhf";
 import { directoryStore } from "../../src/io/hub-browser.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
 import { FakeDirectory } from "../io/fake-directory.ts";
 import { keeper } from "../keep.ts";
 import { tinyConfig } from "../rlhf/tiny.ts";

@@ -5,12 +5,12 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { main } from "webrlhf/cli";
 import { findDataset, worldTokenizer } from "webrlhf/data";
 import { loadPlugins, openDataset, openReward, openRewards, openTokenizer } from "webrlhf/open";
 import type { Response } from "webrlhf/rlhf";
 // @ts-expect-error a script without types
 import { denoExecutable } from "../../scripts/deno.mjs";
-import { main } from "../../src/cli/program.ts";
 import { explained } from "../../src/runtime/own-code.ts";
 import { silentTerminal } from "../cli/terminal.ts";
 

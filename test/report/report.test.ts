@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { chartStyle, describe as describeChart, lineChart, looksOf, smooth, thin } from "../../src/report/chart.ts";
+import { chartStyle, describe as describeChart, escapeXml, lineChart, showNumber, smooth, thin } from "webrlhf/report";
+import { looksOf } from "../../src/report/chart.ts";
 import { curve, quantity, type ReportData } from "../../src/report/data.ts";
 import { buildReport, summarise } from "../../src/report/report.ts";
-import { escapeXml, showNumber } from "../../src/report/text.ts";
 import { checkXml } from "./xml.ts";
 
 const chart = {

@@ -1,5 +1,7 @@
 /** Trainers with adapters on one base: they learn, leave the base alone, and resume bit for bit. */
 import { beforeAll, describe, expect, it } from "vitest";
+import { memoryFiles, scope } from "webrlhf";
+import { AdamW, CausalLM, type LoraOptions, type Model, ScoreModel, withDropout } from "webrlhf/nn";
 import {
   type Experience,
   evaluateReward,
@@ -15,17 +17,11 @@ import {
   trainReward,
   trainSft,
 } from "webrlhf/rlhf";
-import { withDropout } from "../../src/nn/ambient.ts";
-import type { LoraOptions } from "../../src/nn/lora-options.ts";
-import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
-import { AdamW } from "../../src/nn/optimizer.ts";
 import { ADAPTER_WEIGHTS } from "../../src/nn/peft.ts";
 import { sharesOf } from "../../src/rlhf/minibatches.ts";
 import { policyPass, valuePass } from "../../src/rlhf/ppo.ts";
 import { rewardStep } from "../../src/rlhf/reward.ts";
 import { sftStep } from "../../src/rlhf/sft.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
-import { scope } from "../../src/tensor/core.ts";
 import { gpuReady } from "../helpers.ts";
 import { keeper } from "../keep.ts";
 import { collect, metricsOf, pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";

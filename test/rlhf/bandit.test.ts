@@ -10,14 +10,8 @@
  */
 
 import { beforeAll, describe, expect, it } from "vitest";
-import type { CausalLM } from "../../src/nn/models.ts";
-import { trainDpo } from "../../src/rlhf/dpo.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
-import { trainGrpo } from "../../src/rlhf/grpo.ts";
-import { trainPpo } from "../../src/rlhf/ppo.ts";
-import { trainRaft } from "../../src/rlhf/raft.ts";
-import { trainReinforce } from "../../src/rlhf/reinforce.ts";
-import { trainRloo } from "../../src/rlhf/rloo.ts";
+import type { CausalLM } from "webrlhf/nn";
+import { type TrainEvent, trainDpo, trainGrpo, trainPpo, trainRaft, trainReinforce, trainRloo } from "webrlhf/rlhf";
 import { gpuReady } from "../helpers.ts";
 import { keeper } from "../keep.ts";
 import {

@@ -3,11 +3,8 @@
  * policy is known exactly: pi*(a) proportional to pi_ref(a) exp(r(a) / beta) = pi_ref(a) (a + 1)^(1 / beta).
  */
 
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { CausalLM, ScoreModel } from "../../src/nn/models.ts";
-import { responseLogProbs } from "../../src/rlhf/measure.ts";
-import type { RewardFunction } from "../../src/rlhf/rewards.ts";
-import type { Prompt, Response } from "../../src/rlhf/sampler.ts";
+import { CausalLM, decoderConfig, ScoreModel } from "webrlhf/nn";
+import { type Prompt, type Response, type RewardFunction, responseLogProbs } from "webrlhf/rlhf";
 import { normal } from "../../src/runtime/rng.ts";
 
 export const ARMS = 6;

@@ -1,13 +1,9 @@
 /** Half precision: f16 through the blocks, f32 master weights, and a loss scale that the GPU adapts. */
 import { beforeAll, describe, expect, it } from "vitest";
+import { caps, memoryFiles, openDevice, scope } from "webrlhf";
+import { AdamW, CausalLM, type Model, readControl, ScoreModel } from "webrlhf/nn";
 import { type RunOptions, type sft, trainReward, trainSft } from "webrlhf/rlhf";
-import { caps, openDevice } from "../../src/gpu/device.ts";
-import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
-import { AdamW } from "../../src/nn/optimizer.ts";
 import { sftStep } from "../../src/rlhf/sft.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
-import { scope } from "../../src/tensor/core.ts";
-import { readControl } from "../../src/tensor/ops/adamw.ts";
 import { readChunks } from "../../src/tensor/params.ts";
 import { collect, metricsOf, pairs, sequences, tinyConfig } from "./tiny.ts";
 

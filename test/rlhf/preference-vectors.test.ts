@@ -3,7 +3,7 @@
  * in every arrangement.
  */
 import { beforeAll, describe, expect, it } from "vitest";
-import { checkGradient } from "webrlhf";
+import { backward, checkGradient, mean, scope, type Tensor, tensor } from "webrlhf";
 import {
   type Answers,
   cpo,
@@ -21,8 +21,6 @@ import {
   RunningMean,
 } from "webrlhf/rlhf";
 import { tailWeights } from "../../src/rlhf/pairs.ts";
-import { backward, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
-import { mean } from "../../src/tensor/ops/reduce.ts";
 import fixture from "../fixtures/preference.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
 

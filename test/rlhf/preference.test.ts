@@ -1,6 +1,8 @@
 /** DPO, KTO, ORPO and CPO on a tiny model: where they start, where references come from, that they learn and go on. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { caps, finish, memoryFiles, mul, neg, scale, square } from "webrlhf";
 import { CausalLM, type Model } from "webrlhf/nn";
+import { openDataset } from "webrlhf/open";
 import {
   cpo,
   dpo,
@@ -14,13 +16,8 @@ import {
   trainKto,
   trainOrpo,
 } from "webrlhf/rlhf";
-import { caps } from "../../src/gpu/device.ts";
 import { poolStats } from "../../src/gpu/pool.ts";
-import { finish } from "../../src/gpu/stream.ts";
-import { openDataset } from "../../src/open/datasets.ts";
 import { mismatched } from "../../src/rlhf/kto.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
-import { mul, neg, scale, square } from "../../src/tensor/ops/elementwise.ts";
 import { gpuReady } from "../helpers.ts";
 import { collect, metricsOf, pairs, tinyConfig, tokenizer } from "./tiny.ts";
 

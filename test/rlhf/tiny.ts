@@ -1,9 +1,15 @@
 /** A tiny model and tiny data on the built-in world, for tests of trainers. */
-import { preferenceExample, sftExample } from "../../src/data/batches.ts";
-import { worldPreferences, worldPrompts, worldSftRecords, worldTokenizer } from "../../src/data/world.ts";
-import type { DecoderConfig } from "../../src/nn/config.ts";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import type { TrainEvent } from "../../src/rlhf/events.ts";
+
+import {
+  preferenceExample,
+  sftExample,
+  worldPreferences,
+  worldPrompts,
+  worldSftRecords,
+  worldTokenizer,
+} from "webrlhf/data";
+import { type DecoderConfig, decoderConfig } from "webrlhf/nn";
+import type { TrainEvent } from "webrlhf/rlhf";
 
 export const tokenizer = worldTokenizer();
 

@@ -1,5 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { openDevice } from "webrlhf";
+import { memoryFiles, openDevice, scope } from "webrlhf";
+import { AdamW, CausalLM, type Model, ScoreModel } from "webrlhf/nn";
+import { openDataset } from "webrlhf/open";
 import {
   evaluateSft,
   type ppo,
@@ -12,13 +14,8 @@ import {
   trainReward,
   trainSft,
 } from "webrlhf/rlhf";
-import { CausalLM, type Model, ScoreModel } from "../../src/nn/models.ts";
-import { AdamW } from "../../src/nn/optimizer.ts";
-import { openDataset } from "../../src/open/datasets.ts";
 import { bestOfAll, bestOfEach } from "../../src/rlhf/raft/rank.ts";
 import { sftStep } from "../../src/rlhf/sft.ts";
-import { memoryFiles } from "../../src/runtime/files.ts";
-import { scope } from "../../src/tensor/core.ts";
 import { collect, metricsOf, pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";
 
 beforeAll(() => openDevice());

@@ -1,5 +1,6 @@
 /** Rewards, advantages, losses and their gradients against independent float64 computations (test/fixtures/README.md). */
 import { beforeAll, describe, expect, it } from "vitest";
+import { backward, scope, type Tensor, tensor, zeros } from "webrlhf";
 import {
   adaptKlCoef,
   bestOfKl,
@@ -17,7 +18,6 @@ import {
   valueLoss,
   whiten,
 } from "webrlhf/rlhf";
-import { backward, scope, type Tensor, tensor, zeros } from "../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixtures from "../fixtures/vectors.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

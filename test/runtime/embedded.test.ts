@@ -2,9 +2,9 @@ import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { isUserError, UserError } from "webrlhf";
 import { fillOnce } from "../../src/runtime/cache.ts";
 import { embeddedVulkan } from "../../src/runtime/embedded.ts";
-import { isUserError, UserError } from "../../src/runtime/errors.ts";
 import { untar } from "../../src/runtime/tar.ts";
 
 let folder: string;

@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openSafetensors, writeSafetensors } from "../../src/io/safetensors.ts";
-import { isUserError } from "../../src/runtime/errors.ts";
+import { isUserError, writeSafetensors } from "webrlhf";
+import { openSafetensors } from "../../src/io/safetensors.ts";
 import { openFile, openStream } from "../../src/runtime/open.ts";
 
 let folder: string;

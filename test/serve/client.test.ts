@@ -1,12 +1,17 @@
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { worldPrompts } from "../../src/data/world.ts";
-import { HttpError, OpenAIClient, type OpenAIClientOptions } from "../../src/io/openai-client.ts";
+import { HttpError, OpenAIClient, type OpenAIClientOptions } from "webrlhf";
+import { worldPrompts } from "webrlhf/data";
+import {
+  remoteSampler,
+  type Response as Sampled,
+  type Sampler,
+  sampleRemotely,
+  sampleResponses,
+  trainRaft,
+} from "webrlhf/rlhf";
 import { serverSentEvents } from "../../src/io/sse.ts";
-import { trainRaft } from "../../src/rlhf/raft.ts";
-import { remoteSampler, sampleRemotely } from "../../src/rlhf/remote.ts";
-import { type Response as Sampled, type Sampler, sampleResponses } from "../../src/rlhf/sampler.ts";
 import { expectClose } from "../helpers.ts";
 import { type TinyServer, tinyServer, tokenizer } from "./tiny-server.ts";
 

@@ -1,8 +1,8 @@
 /** A sampling parameter that is in the table is known everywhere: to settings, to requests, and to who sends them. */
 import { describe, expect, it } from "vitest";
+import { grpo, iterate, ppo, raft, sampling, samplingParams } from "webrlhf/rlhf";
 import { generateSettings, serveSettings } from "../../src/cli/generation-settings.ts";
 import { eachChoice, slotOptions } from "../../src/nn/sampling.ts";
-import { grpo, iterate, ppo, raft, sampling, samplingParams } from "../../src/rlhf/index.ts";
 import { requestFields } from "../../src/rlhf/remote.ts";
 import { Fields, samplingFields } from "../../src/serve/fields.ts";
 

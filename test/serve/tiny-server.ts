@@ -1,7 +1,7 @@
 /** A server over a tiny random model, for tests. */
-import { worldTokenizer } from "../../src/data/world.ts";
-import { decoderConfig } from "../../src/nn/decoder-config.ts";
-import { CausalLM } from "../../src/nn/models.ts";
+
+import { worldTokenizer } from "webrlhf/data";
+import { CausalLM, decoderConfig } from "webrlhf/nn";
 import type { ServerOptions } from "../../src/serve/options.ts";
 import { type RunningServer, startServer } from "../../src/serve/server.ts";
 import { type TextModelOptions, textModel } from "../../src/serve/text-model.ts";

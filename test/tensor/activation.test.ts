@@ -1,9 +1,6 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
-import { scope, tensor } from "../../src/tensor/core.ts";
-import { glu, swiglu } from "../../src/tensor/ops/activation.ts";
-import { geluErf, softCap } from "../../src/tensor/ops/elementwise.ts";
+import { caps, geluErf, glu, scope, softCap, swiglu, tensor } from "webrlhf";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { awkward, byRow, checkOp, input } from "./check.ts";
 

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { scope, type Tensor, tensor } from "../../src/tensor/core.ts";
-import { adamwStep, decideStep, lossSeed, optimizerControl, readControl } from "../../src/tensor/ops/adamw.ts";
+import { scope, type Tensor, tensor } from "webrlhf";
+import { readControl } from "webrlhf/nn";
+import { adamwStep, decideStep, lossSeed, optimizerControl } from "../../src/tensor/ops/adamw.ts";
 import { type FixtureArray, values as fixtureValues } from "../fixture.ts";
 import fixtures from "../fixtures/optimizer.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

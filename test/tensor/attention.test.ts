@@ -1,11 +1,9 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
+import { attention, backward, caps, packing, scope, tensor } from "webrlhf";
 import { attentionVariant } from "../../src/gpu/variants.ts";
 import type { AttentionSource } from "../../src/shaders/attention.wgsl.ts";
-import { backward, empty, recordMany, scope, tensor } from "../../src/tensor/core.ts";
-import { attention } from "../../src/tensor/ops/attention.ts";
-import { packing } from "../../src/tensor/packing.ts";
+import { empty, recordMany } from "../../src/tensor/core.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { type AttentionCase, attentionReference } from "./attention-reference.ts";
 import { values } from "./check.ts";

@@ -1,12 +1,28 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { openDevice } from "../../src/gpu/device.ts";
-import { stats } from "../../src/gpu/stream.ts";
-import { backward, checkpoint, noGrad, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
+import {
+  add,
+  backward,
+  binaryTable,
+  checkpoint,
+  exp,
+  mean,
+  mul,
+  noGrad,
+  openDevice,
+  Parameter,
+  ParameterStore,
+  reshape,
+  scale,
+  scope,
+  square,
+  stats,
+  sub,
+  sum,
+  type Tensor,
+  tensor,
+  unaryTable,
+} from "webrlhf";
 import * as elementwise from "../../src/tensor/ops/elementwise.ts";
-import { add, binaryTable, exp, mul, scale, square, sub, unaryTable } from "../../src/tensor/ops/elementwise.ts";
-import { mean, sum } from "../../src/tensor/ops/reduce.ts";
-import { reshape } from "../../src/tensor/ops/shape.ts";
-import { Parameter, ParameterStore } from "../../src/tensor/params.ts";
 
 beforeAll(() => openDevice());
 

@@ -1,9 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
-import { scope, tensor } from "../../src/tensor/core.ts";
-import { cast } from "../../src/tensor/ops/cast.ts";
-import { gelu, mul } from "../../src/tensor/ops/elementwise.ts";
-import { linear } from "../../src/tensor/ops/matmul.ts";
+import { caps, cast, gelu, linear, mul, scope, tensor } from "webrlhf";
 import { gpuReady } from "../helpers.ts";
 import { checkOp, halves, input, values } from "./check.ts";
 

@@ -3,8 +3,10 @@
  * central differences of the reference. Leaves collect into gradients that already hold something, so accumulation is
  * part of what is tested.
  */
+
+import { backward, type DType, scope, type Tensor, tensor } from "webrlhf";
 import { f16ToF32, f32ToF16 } from "../../src/runtime/half.ts";
-import { backward, type DType, empty, record, recordMany, scope, type Tensor, tensor } from "../../src/tensor/core.ts";
+import { empty, record, recordMany } from "../../src/tensor/core.ts";
 import { expectClose } from "../helpers.ts";
 
 export interface Input {

@@ -1,8 +1,7 @@
 /** The mean row of a table, against float64. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { tensor } from "../../src/tensor/core.ts";
+import { QuantizedWeight, tensor } from "webrlhf";
 import { columnMeans } from "../../src/tensor/ops/column-means.ts";
-import { QuantizedWeight } from "../../src/tensor/quantized.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "./check.ts";
 

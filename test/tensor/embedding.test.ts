@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { scope, tensor } from "../../src/tensor/core.ts";
-import { embedding, gatherRows, positionLists } from "../../src/tensor/ops/embedding.ts";
+import { embedding, gatherRows, scope, tensor } from "webrlhf";
+import { positionLists } from "../../src/tensor/ops/embedding.ts";
 import { gpuReady } from "../helpers.ts";
 import { awkward, checkOp, input } from "./check.ts";
 

@@ -1,14 +1,12 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { scope, type Tensor, tensor } from "../../src/tensor/core.ts";
-import { attention } from "../../src/tensor/ops/attention.ts";
+import { attention, packing, scope, type Tensor, tensor } from "webrlhf";
 import {
   type CachedAttentionOptions,
   cachedAttention,
   kvCacheFork,
   kvCacheWrite,
 } from "../../src/tensor/ops/kvcache.ts";
-import { packing } from "../../src/tensor/packing.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "./check.ts";
 

@@ -1,18 +1,24 @@
 /** Parameters that are larger than one binding: the same numbers as where one binding holds them. */
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
+import {
+  backward,
+  caps,
+  embedding,
+  linear,
+  mul,
+  noGrad,
+  Parameter,
+  ParameterStore,
+  QuantizedWeight,
+  sum,
+  type Tensor,
+  tensor,
+  tokenLogProbs,
+} from "webrlhf";
+import { AdamW, readControl } from "webrlhf/nn";
 import { destroyBuffers } from "../../src/gpu/stream.ts";
-import { AdamW, readControl } from "../../src/nn/optimizer.ts";
 import { RandomStream } from "../../src/runtime/rng.ts";
-import { backward, noGrad, type Tensor, tensor } from "../../src/tensor/core.ts";
-import { mul } from "../../src/tensor/ops/elementwise.ts";
-import { embedding } from "../../src/tensor/ops/embedding.ts";
-import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
-import { linear } from "../../src/tensor/ops/matmul.ts";
-import { sum } from "../../src/tensor/ops/reduce.ts";
 import { rowBlocks } from "../../src/tensor/ops/row-blocks.ts";
-import { Parameter, ParameterStore } from "../../src/tensor/params.ts";
-import { QuantizedWeight } from "../../src/tensor/quantized.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 const ROWS = 5000;

@@ -1,8 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, empty, recordMany, scope, tensor } from "../../src/tensor/core.ts";
-import { embedding } from "../../src/tensor/ops/embedding.ts";
-import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
+import { backward, embedding, scope, tensor, tokenLogProbs } from "webrlhf";
+import { empty, recordMany } from "../../src/tensor/core.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, input, values } from "./check.ts";
 

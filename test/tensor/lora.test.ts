@@ -1,10 +1,8 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
+import { caps, type DropoutKey, linear, scope, type Tensor, tensor } from "webrlhf";
 import { philox, uint32 } from "../../src/runtime/rng.ts";
-import { scope, type Tensor, tensor } from "../../src/tensor/core.ts";
-import { addLora, addLowRank, applyDropout, type DropoutKey, type LoraPart } from "../../src/tensor/ops/lora.ts";
-import { linear } from "../../src/tensor/ops/matmul.ts";
+import { addLora, addLowRank, applyDropout, type LoraPart } from "../../src/tensor/ops/lora.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, type Input, input, values } from "./check.ts";
 

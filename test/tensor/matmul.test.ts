@@ -1,9 +1,8 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
+import { caps, type DType, linear, matmul, noGrad, scope, tensor } from "webrlhf";
 import { type MatmulVariant, matmulVariant } from "../../src/gpu/variants.ts";
-import { type DType, noGrad, scope, tensor } from "../../src/tensor/core.ts";
-import { gemm, linear, matmul } from "../../src/tensor/ops/matmul.ts";
+import { gemm } from "../../src/tensor/ops/matmul.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, input, values } from "./check.ts";
 

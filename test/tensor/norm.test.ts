@@ -1,9 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
-import { backward, empty, recordMany, scope, tensor } from "../../src/tensor/core.ts";
-import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
-import { qkNorm } from "../../src/tensor/ops/qk-norm.ts";
+import { backward, caps, layerNorm, qkNorm, rmsNorm, scope, tensor } from "webrlhf";
+import { empty, recordMany } from "../../src/tensor/core.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { awkward, byRow, checkOp, input, values } from "./check.ts";
 

@@ -1,17 +1,24 @@
 /** Every op and its gradient against PyTorch in float64; test/fixtures/README.md says how the values were made. */
 import { beforeAll, describe, it } from "vitest";
-import type { Tensor } from "../../src/tensor/core.ts";
-import { swiglu } from "../../src/tensor/ops/activation.ts";
-import { attention } from "../../src/tensor/ops/attention.ts";
+import {
+  attention,
+  embedding,
+  gatherRows,
+  layerNorm,
+  linear,
+  logSoftmax,
+  matmul,
+  mean,
+  packing,
+  rmsNorm,
+  rope,
+  softmax,
+  sum,
+  swiglu,
+  type Tensor,
+  tokenLogProbs,
+} from "webrlhf";
 import * as elementwise from "../../src/tensor/ops/elementwise.ts";
-import { embedding, gatherRows } from "../../src/tensor/ops/embedding.ts";
-import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
-import { linear, matmul } from "../../src/tensor/ops/matmul.ts";
-import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
-import { mean, sum } from "../../src/tensor/ops/reduce.ts";
-import { rope } from "../../src/tensor/ops/rope.ts";
-import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
-import { packing } from "../../src/tensor/packing.ts";
 import elementwiseCases from "../fixtures/elementwise.json" with { type: "json" };
 import opsCases from "../fixtures/ops.json" with { type: "json" };
 import { gpuReady } from "../helpers.ts";

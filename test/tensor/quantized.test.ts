@@ -1,15 +1,21 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
+import {
+  caps,
+  embedding,
+  linear,
+  Parameter,
+  ParameterStore,
+  QuantizedWeight,
+  scope,
+  tensor,
+  tokenLogProbs,
+} from "webrlhf";
+import { type QuantizedFormat, quantizedFormats } from "webrlhf/nn";
 import { destroyBuffers } from "../../src/gpu/stream.ts";
 import type { MatmulVariant } from "../../src/gpu/variants.ts";
 import { bf16ToF32, f32ToBf16 } from "../../src/runtime/half.ts";
-import { scope, tensor } from "../../src/tensor/core.ts";
-import { embedding } from "../../src/tensor/ops/embedding.ts";
-import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
-import { gemm, linear } from "../../src/tensor/ops/matmul.ts";
-import { Parameter, ParameterStore } from "../../src/tensor/params.ts";
-import { packRows, type QuantizedFormat, quantizedFormats } from "../../src/tensor/quantize.ts";
-import { QuantizedWeight } from "../../src/tensor/quantized.ts";
+import { gemm } from "../../src/tensor/ops/matmul.ts";
+import { packRows } from "../../src/tensor/quantize.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, halves, input, values } from "./check.ts";
 

@@ -1,6 +1,6 @@
 /** Holds one op of a fixture file against webrlhf: values, then gradients under given upstream gradients. */
-import { backward, full, noGrad, recordMany, scope, type Tensor, tensor, zeros } from "../../src/tensor/core.ts";
-import { add } from "../../src/tensor/ops/elementwise.ts";
+import { add, backward, full, noGrad, scope, type Tensor, tensor, zeros } from "webrlhf";
+import { recordMany } from "../../src/tensor/core.ts";
 import { type FixtureArray, values } from "../fixture.ts";
 import { expectClose } from "../helpers.ts";
 

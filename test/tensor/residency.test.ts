@@ -1,11 +1,9 @@
 /** Memory that leaves the GPU and comes back, and moving averages of parameters. */
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { linear, Parameter, ParameterStore, scope, tensor } from "webrlhf";
+import { AdamW } from "webrlhf/nn";
 import { poolStats } from "../../src/gpu/pool.ts";
-import { AdamW } from "../../src/nn/optimizer.ts";
-import { scope, tensor } from "../../src/tensor/core.ts";
 import { lerpInto } from "../../src/tensor/ops/lerp.ts";
-import { linear } from "../../src/tensor/ops/matmul.ts";
-import { Parameter, ParameterStore } from "../../src/tensor/params.ts";
 import { withResident } from "../../src/tensor/residency.ts";
 import { gpuReady } from "../helpers.ts";
 

@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { scope, tensor } from "../../src/tensor/core.ts";
-import { rope } from "../../src/tensor/ops/rope.ts";
+import { rope, scope, tensor } from "webrlhf";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { byRow, checkOp, input, values } from "./check.ts";
 

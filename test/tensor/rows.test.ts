@@ -1,12 +1,8 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
+import { caps, layerNorm, logSoftmax, rmsNorm, scope, softmax, tensor, tokenLogProbs } from "webrlhf";
 import { slotOptions, slotState } from "../../src/nn/sampling.ts";
-import { scope, tensor } from "../../src/tensor/core.ts";
-import { tokenLogProbs } from "../../src/tensor/ops/logprobs.ts";
-import { layerNorm, rmsNorm } from "../../src/tensor/ops/norm.ts";
 import { forceRowVariant, rowPlan } from "../../src/tensor/ops/rows.ts";
 import { Slots } from "../../src/tensor/ops/sample.ts";
-import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
 import { gpuReady } from "../helpers.ts";
 import { byRow, checkOp, input, values } from "./check.ts";
 

@@ -1,11 +1,10 @@
 /** Sampling in slots against float64, against PyTorch's distributions, and against its own promises. */
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
+import { scope, tensor, topLogProbs } from "webrlhf";
 import { type SlotOptions, slotNeeds, slotState } from "../../src/nn/sampling.ts";
 import { philox } from "../../src/runtime/rng.ts";
-import { scope, tensor } from "../../src/tensor/core.ts";
 import { NO_TOKEN, SAMPLE_DOMAIN, type SlotStep, Slots } from "../../src/tensor/ops/sample.ts";
-import { topLogProbs } from "../../src/tensor/ops/top-tokens.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixtures from "../fixtures/sampling.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";

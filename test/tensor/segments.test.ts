@@ -1,10 +1,6 @@
 /** Sums over ranges, and sorting, with their gradients. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, scope, tensor } from "../../src/tensor/core.ts";
-import { mul } from "../../src/tensor/ops/elementwise.ts";
-import { sum } from "../../src/tensor/ops/reduce.ts";
-import { segmentSums } from "../../src/tensor/ops/segments.ts";
-import { sort } from "../../src/tensor/ops/sort.ts";
+import { backward, mul, scope, segmentSums, sort, sum, tensor } from "webrlhf";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "./check.ts";
 

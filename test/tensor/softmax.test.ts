@@ -1,8 +1,6 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps } from "../../src/gpu/device.ts";
-import { scope, tensor } from "../../src/tensor/core.ts";
-import { logSoftmax, softmax } from "../../src/tensor/ops/softmax.ts";
+import { caps, logSoftmax, scope, softmax, tensor } from "webrlhf";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { awkward, byRow, checkOp, input, values } from "./check.ts";
 

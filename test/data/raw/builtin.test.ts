@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { allDatasets, loadSamples } from "webrlhf/data";
 import { priorSets } from "../../../src/data/raw/builtin/reward-bench.ts";
-import { allDatasets, loadSamples } from "../../../src/data/raw/registry.ts";
 import { complaint, given, hub, jsonl } from "./sources.ts";
 
 const pku = {

@@ -1,8 +1,15 @@
 import { expect, it, describe as suite } from "vitest";
-import { describe, labelBalance, spread } from "../../../src/data/describe.ts";
-import { lastOfEach, sequenceLength, splitTrainTest, wrongLength } from "../../../src/data/raw/filters.ts";
-import type { Entry } from "../../../src/data/readers.ts";
-import type { DataRecord } from "../../../src/data/records.ts";
+import {
+  type DataRecord,
+  describe,
+  type Entry,
+  labelBalance,
+  lastOfEach,
+  sequenceLength,
+  splitTrainTest,
+  spread,
+  wrongLength,
+} from "webrlhf/data";
 import { answersStart, parseTranscript } from "../../../src/data/transcripts.ts";
 import { complaint } from "./sources.ts";
 

@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { loadMixture } from "../../../src/data/raw/load.ts";
-import { registerDataset } from "../../../src/data/raw/registry.ts";
+import { loadMixture, registerDataset } from "webrlhf/data";
 import { complaint, given } from "./sources.ts";
 
 describe("a mixture as records", () => {

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { mixed, mixtureText, parseMixture } from "../../../src/data/raw/mixture.ts";
+import { loadSamples, mixed, mixtureText, parseMixture, registerDataset } from "webrlhf/data";
 import { drawn, parseProportion, wantedOf } from "../../../src/data/raw/proportion.ts";
-import { loadSamples, registerDataset } from "../../../src/data/raw/registry.ts";
 import { complaint } from "./sources.ts";
 
 describe("a proportion", () => {

@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { loadSamples } from "../../../src/data/raw/registry.ts";
+import { loadSamples } from "webrlhf/data";
 
 const folder = process.env.WEBRLHF_DATA;
 const published = [

@@ -1,7 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { consume } from "../../../src/data/raw/consumers.ts";
-import { allDatasets, findDataset, loadSamples, registerDataset } from "../../../src/data/raw/registry.ts";
-import type { RawSample } from "../../../src/data/raw/sample.ts";
+import { allDatasets, consume, findDataset, loadSamples, type RawSample, registerDataset } from "webrlhf/data";
 import { complaint, given, jsonl } from "./sources.ts";
 
 describe("the registry", () => {

@@ -1,8 +1,7 @@
 /** Rows in memory as the files of published datasets. */
 import { expect } from "vitest";
-import type { LoadOptions, Locate } from "../../../src/data/raw/dataset.ts";
-import type { DataSource } from "../../../src/data/readers.ts";
-import { isUserError } from "../../../src/runtime/errors.ts";
+import { isUserError } from "webrlhf";
+import type { DataSource, LoadOptions, Locate } from "webrlhf/data";
 
 /** A JSONL file. */
 export function jsonl(name: string, rows: readonly unknown[]): DataSource {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { loadSamples } from "webrlhf/data";
 import { drawn, parseProportion } from "../../../src/data/raw/proportion.ts";
-import { loadSamples } from "../../../src/data/raw/registry.ts";
 import { allPairs, bestAgainstRandom, type Pair, type Scored } from "../../../src/data/raw/selection.ts";
 import fixture from "../../fixtures/data.json" with { type: "json" };
 import { given } from "./sources.ts";

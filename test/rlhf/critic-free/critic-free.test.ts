@@ -1,19 +1,23 @@
 /** GRPO, RLOO and REINFORCE++ as trainers: on policy at the start, what they leave out, resume bit for bit. */
 
 import { beforeAll, describe, expect, it } from "vitest";
-import type { LoraOptions } from "../../../src/nn/lora-options.ts";
-import { CausalLM } from "../../../src/nn/models.ts";
+import { memoryFiles } from "webrlhf";
+import { CausalLM, type LoraOptions } from "webrlhf/nn";
+import {
+  type CriticFreeModels,
+  type CriticFreeSettings,
+  type GrpoSettings,
+  overlongPenalty,
+  type Prompt,
+  type Response,
+  type RewardFunction,
+  type RunOptions,
+  type TrainEvent,
+  trainGrpo,
+  trainReinforce,
+  trainRloo,
+} from "webrlhf/rlhf";
 import { ADAPTER_WEIGHTS } from "../../../src/nn/peft.ts";
-import type { CriticFreeModels, CriticFreeSettings } from "../../../src/rlhf/critic-free.ts";
-import type { TrainEvent } from "../../../src/rlhf/events.ts";
-import { type GrpoSettings, trainGrpo } from "../../../src/rlhf/grpo.ts";
-import type { RunOptions } from "../../../src/rlhf/loop.ts";
-import { overlongPenalty } from "../../../src/rlhf/overlong.ts";
-import { trainReinforce } from "../../../src/rlhf/reinforce.ts";
-import type { RewardFunction } from "../../../src/rlhf/rewards.ts";
-import { trainRloo } from "../../../src/rlhf/rloo.ts";
-import type { Prompt, Response } from "../../../src/rlhf/sampler.ts";
-import { memoryFiles } from "../../../src/runtime/files.ts";
 import { gpuReady } from "../../helpers.ts";
 import { keeper } from "../../keep.ts";
 import { collect, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";

@@ -1,21 +1,22 @@
 /** Group advantages and ratio losses with gradients against independent float64 computations (test/fixtures/README.md). */
 
 import { beforeAll, describe, expect, it } from "vitest";
+import { backward, scope, type Tensor, tensor, zeros } from "webrlhf";
 import {
   averagingWeights,
   groupAdvantages,
   type LossAveraging,
   leaveOneOut,
   normalizeThenSum,
+  overlongPenalty,
+  type RatioLossOptions,
+  type Response,
+  ratioLoss,
+  shapeRewards,
   standardize,
   withoutSpread,
-} from "../../../src/rlhf/advantages.ts";
-import { type RatioLossOptions, ratioLoss } from "../../../src/rlhf/losses/ratio.ts";
-import { overlongPenalty } from "../../../src/rlhf/overlong.ts";
+} from "webrlhf/rlhf";
 import { reinforceAdvantages } from "../../../src/rlhf/reinforce.ts";
-import type { Response } from "../../../src/rlhf/sampler.ts";
-import { shapeRewards } from "../../../src/rlhf/stats.ts";
-import { backward, scope, type Tensor, tensor, zeros } from "../../../src/tensor/core.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";

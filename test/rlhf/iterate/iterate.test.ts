@@ -1,18 +1,19 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import type { SampledRow, ScoredRow } from "../../../src/data/scored-rows.ts";
-import { CausalLM } from "../../../src/nn/models.ts";
-import type { TrainEvent } from "../../../src/rlhf/events.ts";
+import { type Files, memoryFiles } from "webrlhf";
+import type { SampledRow, ScoredRow } from "webrlhf/data";
+import { CausalLM } from "webrlhf/nn";
 import {
   annotateRows,
+  type IterateSettings,
   judgeByPreference,
   judgeByReward,
+  type Response,
   type RowJudge,
+  RowLog,
   rewardStatistics,
-} from "../../../src/rlhf/iterate/annotate.ts";
-import { type IterateSettings, trainIteratively } from "../../../src/rlhf/iterate.ts";
-import type { Response } from "../../../src/rlhf/sampler.ts";
-import { type Files, memoryFiles } from "../../../src/runtime/files.ts";
-import { RowLog } from "../../../src/runtime/row-log.ts";
+  type TrainEvent,
+  trainIteratively,
+} from "webrlhf/rlhf";
 import { gpuReady } from "../../helpers.ts";
 import { prompts, tinyConfig, tokenizer } from "../tiny.ts";
 

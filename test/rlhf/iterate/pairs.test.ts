@@ -1,14 +1,7 @@
 /** Pair rules against independent float64 computations (test/fixtures/generators/pairs.py), and what is left out. */
 import { describe, expect, it } from "vitest";
-import type { ScoredRow } from "../../../src/data/scored-rows.ts";
-import {
-  choosePair,
-  describeCounts,
-  makePairs,
-  type PairOptions,
-  pairSettings,
-} from "../../../src/rlhf/iterate/pairs.ts";
-import { settings } from "../../../src/settings/index.ts";
+import type { ScoredRow } from "webrlhf/data";
+import { choosePair, describeCounts, makePairs, type PairOptions, pairSettings, settings } from "webrlhf/rlhf";
 import fixtures from "../../fixtures/pairs.json" with { type: "json" };
 
 const pairDefaults: PairOptions = { ...settings("pairs", pairSettings)(), seed: 42 };

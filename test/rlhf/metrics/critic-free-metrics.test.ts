@@ -1,7 +1,6 @@
 /** Every number that GRPO, RLOO and REINFORCE++ report, against float64; see `ppo-metrics.test.ts`. */
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { trainGrpo, trainReinforce, trainRloo } from "webrlhf/rlhf";
-import type { Response } from "../../../src/rlhf/sampler.ts";
+import { type Response, trainGrpo, trainReinforce, trainRloo } from "webrlhf/rlhf";
 import { gpuReady } from "../../helpers.ts";
 import { collect, tokenizer } from "../tiny.ts";
 import {

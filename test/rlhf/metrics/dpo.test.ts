@@ -1,8 +1,8 @@
 /** The metrics of DPO with each of its losses and of what changes what they mean, recomputed: see reference.ts. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
+import type { CausalLM } from "webrlhf/nn";
 import { type dpo, preferenceLosses, trainDpo } from "webrlhf/rlhf";
-import type { CausalLM } from "../../../src/nn/models.ts";
 import { keeper } from "../../keep.ts";
 import {
   examplePairs,

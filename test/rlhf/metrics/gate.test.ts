@@ -1,10 +1,8 @@
 /** The metrics of a multi-objective reward model's gate, recomputed: see reference.ts. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { openDevice } from "webrlhf";
+import { dropout, noGrad, openDevice, scope, tensor } from "webrlhf";
 import { MultiObjectiveHead, type PairFeatures, trainGate } from "webrlhf/rlhf";
 import { normal, permutation, randomInt, streamId } from "../../../src/runtime/rng.ts";
-import { noGrad, scope, tensor } from "../../../src/tensor/core.ts";
-import { dropout } from "../../../src/tensor/ops/dropout.ts";
 import { follow, logSigmoid, logSoftmax, mean, sum } from "./reference.ts";
 
 beforeAll(() => openDevice());

@@ -1,8 +1,7 @@
 /** Every number that online iterative DPO reports, of its rounds and its steps, against float64; see `ppo-metrics.test.ts`. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { trainIteratively } from "webrlhf/rlhf";
-import type { Response } from "../../../src/rlhf/sampler.ts";
-import { memoryFiles } from "../../../src/runtime/files.ts";
+import { memoryFiles } from "webrlhf";
+import { type Response, trainIteratively } from "webrlhf/rlhf";
 import { gpuReady } from "../../helpers.ts";
 import { collect } from "../tiny.ts";
 import {

@@ -1,5 +1,5 @@
 /** Pairs of answers, what models make of them, and the metrics that all trainers of pairs publish. */
-import type { CausalLM } from "../../../src/nn/models.ts";
+import type { CausalLM } from "webrlhf/nn";
 import { joined, type Metrics, mean, type Predicted, predictedBy, sum, words } from "./reference.ts";
 
 /** A pair as trainers take it. */

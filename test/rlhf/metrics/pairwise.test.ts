@@ -1,8 +1,8 @@
 /** The metrics of pair-preference models, recomputed: see reference.ts. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
+import type { CausalLM } from "webrlhf/nn";
 import { type QuestionExample, trainPairwise } from "webrlhf/rlhf";
-import type { CausalLM } from "../../../src/nn/models.ts";
 import { keeper } from "../../keep.ts";
 import {
   follow,

@@ -3,10 +3,8 @@
  * that each pass had are read back from the run.
  */
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { trainPpo } from "webrlhf/rlhf";
-import type { TrainEvent } from "../../../src/rlhf/events.ts";
+import { type Response, type TrainEvent, trainPpo } from "webrlhf/rlhf";
 import { policyMetrics } from "../../../src/rlhf/ppo-metrics.ts";
-import type { Response } from "../../../src/rlhf/sampler.ts";
 import { gpuReady } from "../../helpers.ts";
 import { collect, tokenizer } from "../tiny.ts";
 import {

@@ -1,8 +1,8 @@
 /** The metrics of trainers that learn from pairs and have no reference, CPO, SimPO and ORPO, recomputed: see reference.ts. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
+import type { CausalLM } from "webrlhf/nn";
 import { type RunOptions, type TrainEvent, trainCpo, trainOrpo } from "webrlhf/rlhf";
-import type { CausalLM } from "../../../src/nn/models.ts";
 import { keeper } from "../../keep.ts";
 import {
   examplePairs,

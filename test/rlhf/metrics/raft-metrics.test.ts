@@ -1,7 +1,6 @@
 /** Every number that RAFT reports, in its steps and its tables, against float64; see `ppo-metrics.test.ts`. */
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { trainRaft } from "webrlhf/rlhf";
-import type { Response } from "../../../src/rlhf/sampler.ts";
+import { type Response, trainRaft } from "webrlhf/rlhf";
 import { gpuReady } from "../../helpers.ts";
 import { collect } from "../tiny.ts";
 import {

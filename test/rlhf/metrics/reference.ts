@@ -3,17 +3,21 @@
  * models have before the step. Nothing here calls a loss, a mean or a metric of the library.
  */
 import { expect } from "vitest";
+import {
+  memoryFiles,
+  noGrad,
+  type Packing,
+  type ParameterStore,
+  packing,
+  parseSafetensors,
+  scope,
+  type Tensor,
+  tensor,
+} from "webrlhf";
+import { CausalLM, decoderConfig, type Ids, type ScoreHead, ScoreModel, type Scoring } from "webrlhf/nn";
 import type { RunOptions, TrainEvent } from "webrlhf/rlhf";
-import { parseSafetensors } from "../../../src/io/safetensors.ts";
-import { decoderConfig } from "../../../src/nn/decoder-config.ts";
-import type { Ids } from "../../../src/nn/layers.ts";
-import { CausalLM, ScoreModel } from "../../../src/nn/models.ts";
-import type { ScoreHead, Scoring } from "../../../src/nn/scoring.ts";
-import { memoryFiles } from "../../../src/runtime/files.ts";
 import { normal, permutation, uint32 } from "../../../src/runtime/rng.ts";
-import { noGrad, scope, type Tensor, tensor } from "../../../src/tensor/core.ts";
-import { type Packing, packing } from "../../../src/tensor/packing.ts";
-import { type ParameterStore, readChunks, writeChunks } from "../../../src/tensor/params.ts";
+import { readChunks, writeChunks } from "../../../src/tensor/params.ts";
 
 export type Metrics = Record<string, number>;
 

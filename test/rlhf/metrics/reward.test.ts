@@ -1,8 +1,8 @@
 /** The metrics of reward models, with each loss, and of cost models, recomputed: see reference.ts. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
+import type { ScoreModel } from "webrlhf/nn";
 import { type cost, type reward, trainCost, trainReward } from "webrlhf/rlhf";
-import type { ScoreModel } from "../../../src/nn/models.ts";
 import { ODIN_LABELS, plainScoring } from "../../../src/nn/scoring.ts";
 import { keeper } from "../../keep.ts";
 import { examplePairs, type Pair } from "./pairs.ts";

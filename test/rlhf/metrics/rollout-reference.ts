@@ -3,16 +3,12 @@
  * that each of them had, scripted responses, and what every rollout reports. Nothing here calls the trainers' arithmetic.
  */
 import { expect } from "vitest";
+import type { ParameterStore } from "webrlhf";
+import { AdamW, CausalLM, decoderConfig, type Model, ScoreModel, type TextTokenizer } from "webrlhf/nn";
+import type { Prompt, Response, Sampler, TrainEvent } from "webrlhf/rlhf";
 import { createBuffer } from "../../../src/gpu/pool.ts";
 import { copy, destroyBuffers, download, upload } from "../../../src/gpu/stream.ts";
-import { decoderConfig } from "../../../src/nn/decoder-config.ts";
-import { CausalLM, type Model, ScoreModel } from "../../../src/nn/models.ts";
-import { AdamW } from "../../../src/nn/optimizer.ts";
-import type { TextTokenizer } from "../../../src/nn/text-tokenizer.ts";
-import type { TrainEvent } from "../../../src/rlhf/events.ts";
-import type { Prompt, Response, Sampler } from "../../../src/rlhf/sampler.ts";
 import { normal, uint32 } from "../../../src/runtime/rng.ts";
-import type { ParameterStore } from "../../../src/tensor/params.ts";
 
 // The models.
 

@@ -1,5 +1,7 @@
 /** Multi-objective reward models against test/fixtures/generators/multi_objective.py, and by their own rules. */
 import { beforeAll, describe, expect, it } from "vitest";
+import { backward, dropout, memoryFiles, noGrad, reshape, scope, sum, tensor } from "webrlhf";
+import { CausalLM } from "webrlhf/nn";
 import {
   type Features,
   fitHead,
@@ -16,7 +18,6 @@ import {
   sequenceFeatures,
   trainGate,
 } from "webrlhf/rlhf";
-import { CausalLM } from "../../../src/nn/models.ts";
 import {
   PENALTIES,
   rewardTransform,
@@ -26,12 +27,7 @@ import {
 } from "../../../src/rlhf/multi-objective/debias.ts";
 import { promptEnd } from "../../../src/rlhf/multi-objective/features.ts";
 import { fitAttributes } from "../../../src/rlhf/multi-objective/regression.ts";
-import { memoryFiles } from "../../../src/runtime/files.ts";
 import { normal, uniform } from "../../../src/runtime/rng.ts";
-import { backward, noGrad, scope, tensor } from "../../../src/tensor/core.ts";
-import { dropout } from "../../../src/tensor/ops/dropout.ts";
-import { sum } from "../../../src/tensor/ops/reduce.ts";
-import { reshape } from "../../../src/tensor/ops/shape.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/multi-objective.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";

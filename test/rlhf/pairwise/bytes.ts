@@ -1,5 +1,4 @@
-import { trainBpe } from "../../../src/data/bpe.ts";
-import { Tokenizer } from "../../../src/data/tokenizer.ts";
+import { Tokenizer, trainBpe } from "webrlhf/data";
 
 /** A tokenizer of single bytes, which can write anything. */
 export function bytesTokenizer(config: Record<string, unknown> = {}): Tokenizer {

@@ -1,5 +1,9 @@
 /** Pair-preference models against test/fixtures/generators/pairwise.py, and by their own rules. */
 import { beforeAll, describe, expect, it, vi } from "vitest";
+import { memoryFiles } from "webrlhf";
+import { ChatTemplate } from "webrlhf/data";
+import { CausalLM } from "webrlhf/nn";
+import { openDataset } from "webrlhf/open";
 import {
   evaluatePairwise,
   PairPreferenceModel,
@@ -13,12 +17,8 @@ import {
   tournament,
   trainPairwise,
 } from "webrlhf/rlhf";
-import { ChatTemplate } from "../../../src/data/chat-template.ts";
-import { CausalLM } from "../../../src/nn/models.ts";
-import { openDataset } from "../../../src/open/datasets.ts";
 import { answerLogProbs, bothOrders, chancesOfFirst, correctness } from "../../../src/rlhf/pairwise/model.ts";
 import { contextTemplate, contextText, conversationOf } from "../../../src/rlhf/pairwise/template.ts";
-import { memoryFiles } from "../../../src/runtime/files.ts";
 import fixtures from "../../fixtures/pairwise.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";
 import { collect, metricsOf, tinyConfig, tokenizer as world } from "../tiny.ts";

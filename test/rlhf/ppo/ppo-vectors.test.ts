@@ -1,22 +1,24 @@
 /** PPO's dialects and losses with gradients against independent float64 computations (test/fixtures/README.md). */
 
 import { beforeAll, describe, expect, it } from "vitest";
-import { gaeExperience } from "../../../src/rlhf/advantages.ts";
-import { entropyLoss, klLoss } from "../../../src/rlhf/losses/penalties.ts";
-import { policyLoss, ppo, valueLoss } from "../../../src/rlhf/ppo.ts";
-import type { Response } from "../../../src/rlhf/sampler.ts";
+import { add, backward, scale, scope, type Tensor, tensor, zeros } from "webrlhf";
 import {
+  entropyLoss,
   freshNormalizer,
+  gaeExperience,
   type KlEstimator,
+  klLoss,
   klTerm,
   normalize,
+  policyLoss,
+  ppo,
+  type Response,
   shapeRewards,
   tokenWeights,
   updateRunning,
+  valueLoss,
   whiten,
-} from "../../../src/rlhf/stats.ts";
-import { backward, scope, type Tensor, tensor, zeros } from "../../../src/tensor/core.ts";
-import { add, scale } from "../../../src/tensor/ops/elementwise.ts";
+} from "webrlhf/rlhf";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/ppo.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";

@@ -1,35 +1,40 @@
 /** PPO's trainer: what its options do, what it keeps, writes and logs, and that it goes on from a stop bit for bit. */
 
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { poolStats } from "../../../src/gpu/pool.ts";
-import { trim } from "../../../src/gpu/stream.ts";
-import { CausalLM, type Model, ScoreModel } from "../../../src/nn/models.ts";
-import { AdamW } from "../../../src/nn/optimizer.ts";
-import { loadCausalLM, loadScoreModel } from "../../../src/nn/pretrained.ts";
-import type { Experience } from "../../../src/rlhf/advantages.ts";
-import { endRows, pack, type Sequence } from "../../../src/rlhf/batch.ts";
-import type { TrainEvent } from "../../../src/rlhf/events.ts";
-import type { RunOptions } from "../../../src/rlhf/loop.ts";
-import { responseLogProbs, responseValues } from "../../../src/rlhf/measure.ts";
-import { minibatches } from "../../../src/rlhf/minibatches.ts";
-import { offloadLevels } from "../../../src/rlhf/offload.ts";
+import { memoryFiles, noGrad, scope } from "webrlhf";
+import { AdamW, CausalLM, loadCausalLM, loadScoreModel, type Model, ScoreModel } from "webrlhf/nn";
 import {
+  adamOf,
+  collectRollout,
+  type Experience,
+  endRows,
+  evaluateSft,
+  freshNormalizer,
+  modelReward,
+  offloadLevels,
   type PpoData,
   type PpoModels,
   type PpoSettings,
-  policyPass,
+  type Prompt,
+  pack,
+  policySampler,
   ppo,
+  type Response,
+  type RewardFunction,
+  type RunOptions,
+  responseLogProbs,
+  responseValues,
+  rewardParts,
+  type Sequence,
+  type TrainEvent,
   trainPpo,
-  updatePolicy,
-} from "../../../src/rlhf/ppo.ts";
-import { modelReward, type RewardFunction, rewardParts } from "../../../src/rlhf/rewards.ts";
-import { collectRollout } from "../../../src/rlhf/rollout.ts";
-import { type Prompt, policySampler, type Response, withinLength } from "../../../src/rlhf/sampler.ts";
-import { evaluateSft, nllPasses } from "../../../src/rlhf/sft.ts";
-import { freshNormalizer } from "../../../src/rlhf/stats.ts";
-import { adamOf } from "../../../src/rlhf/training.ts";
-import { memoryFiles } from "../../../src/runtime/files.ts";
-import { noGrad, scope } from "../../../src/tensor/core.ts";
+} from "webrlhf/rlhf";
+import { poolStats } from "../../../src/gpu/pool.ts";
+import { trim } from "../../../src/gpu/stream.ts";
+import { minibatches } from "../../../src/rlhf/minibatches.ts";
+import { policyPass, updatePolicy } from "../../../src/rlhf/ppo.ts";
+import { withinLength } from "../../../src/rlhf/sampler.ts";
+import { nllPasses } from "../../../src/rlhf/sft.ts";
 import { gpuReady } from "../../helpers.ts";
 import { collect, metricsOf, prompts, sequences, tinyConfig, tokenizer } from "../tiny.ts";
 

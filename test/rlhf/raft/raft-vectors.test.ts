@@ -1,11 +1,20 @@
 /** RAFT's ranking, text rules and measures of texts against independent computations (test/fixtures/README.md). */
 import { beforeAll, describe, expect, it } from "vitest";
-import { textPerplexity } from "../../../src/rlhf/perplexity.ts";
-import { cleanLmflow, discardContaining, discardLmflow } from "../../../src/rlhf/raft/hooks.ts";
+import {
+  average,
+  cleanLmflow,
+  countTokens,
+  discardContaining,
+  discardLmflow,
+  distinctN,
+  diversity,
+  monitorTokens,
+  monitorWarning,
+  msttr,
+  textPerplexity,
+  uniqueN,
+} from "webrlhf/rlhf";
 import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "../../../src/rlhf/raft/rank.ts";
-import { countTokens, monitorTokens, monitorWarning } from "../../../src/rlhf/raft/token-monitor.ts";
-import { average } from "../../../src/rlhf/stats.ts";
-import { distinctN, diversity, msttr, uniqueN } from "../../../src/rlhf/text-stats.ts";
 import { numbers } from "../../fixture.ts";
 import llama from "../../fixtures/models-llama.json" with { type: "json" };
 import fixtures from "../../fixtures/raft.json" with { type: "json" };

@@ -1,13 +1,22 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { openDevice } from "../../../src/gpu/device.ts";
-import { CausalLM } from "../../../src/nn/models.ts";
-import type { RunOptions } from "../../../src/rlhf/loop.ts";
-import { cleanLmflow, plantedReward } from "../../../src/rlhf/raft/hooks.ts";
+import { memoryFiles, openDevice } from "webrlhf";
+import { CausalLM } from "webrlhf/nn";
+import {
+  cleanLmflow,
+  type Prompt,
+  plantedReward,
+  type RaftModels,
+  type RaftSettings,
+  type Response,
+  type RewardFunction,
+  type RunOptions,
+  raft,
+  type Sampler,
+  sampleResponses,
+  trainRaft,
+} from "webrlhf/rlhf";
 import { blockSizeOf, blocksOf } from "../../../src/rlhf/raft/learn.ts";
-import { type RaftModels, type RaftSettings, raft, rules, trainRaft } from "../../../src/rlhf/raft.ts";
-import type { RewardFunction } from "../../../src/rlhf/rewards.ts";
-import { type Prompt, type Response, type Sampler, sampleResponses } from "../../../src/rlhf/sampler.ts";
-import { memoryFiles } from "../../../src/runtime/files.ts";
+import { rules } from "../../../src/rlhf/raft.ts";
 import { collect, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";
 
 beforeAll(() => openDevice());

@@ -1,10 +1,8 @@
 /** A reward model that reads responses by a tokenizer of its own. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Tokenizer, trainBpe, worldPrompts } from "webrlhf/data";
+import { ScoreModel } from "webrlhf/nn";
 import { foreignReward, type Response, sameTokenizer, scoreSequences } from "webrlhf/rlhf";
-import { trainBpe } from "../../../src/data/bpe.ts";
-import { Tokenizer } from "../../../src/data/tokenizer.ts";
-import { worldPrompts } from "../../../src/data/world.ts";
-import { ScoreModel } from "../../../src/nn/models.ts";
 import { gpuReady } from "../../helpers.ts";
 import { tokenizer as policyTokenizer, tinyConfig } from "../tiny.ts";
 

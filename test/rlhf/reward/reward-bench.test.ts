@@ -1,12 +1,6 @@
 import { describe, expect, it } from "vitest";
-import {
-  isRewardBench,
-  judge,
-  type PairOutcome,
-  PRIOR_SETS,
-  rewardBench,
-  SECTIONS,
-} from "../../../src/rlhf/reward/reward-bench.ts";
+import { isRewardBench, judge, type PairOutcome, rewardBench } from "webrlhf/rlhf";
+import { PRIOR_SETS, SECTIONS } from "../../../src/rlhf/reward/reward-bench.ts";
 
 /** `won` right answers, `tied` ties and `lost` wrong ones; the chosen answer is longer in the right ones. */
 const outcomes = (subset: string, won: number, lost: number, tied = 0): PairOutcome[] => [

@@ -1,12 +1,11 @@
 /** Losses of reward and cost models against independent float64 computations (test/fixtures/generators/reward.py). */
 import { beforeAll, describe, expect, it } from "vitest";
+import { backward, range, scope, type Tensor, tensor, zeros } from "webrlhf";
 import { costLoss, freshNormalizer, type MergeRule, normalize, odinLoss, pairLoss, updateRunning } from "webrlhf/rlhf";
 import { correlation } from "../../../src/rlhf/losses/pair.ts";
 import { overSpans, spanOf } from "../../../src/rlhf/pairs.ts";
 import { ScoreStatistics } from "../../../src/rlhf/reward/normalizer.ts";
 import { pearson } from "../../../src/rlhf/scores.ts";
-import { backward, scope, type Tensor, tensor, zeros } from "../../../src/tensor/core.ts";
-import { range } from "../../../src/tensor/ops/elements.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/reward.json" with { type: "json" };
 import vectors from "../../fixtures/vectors.json" with { type: "json" };

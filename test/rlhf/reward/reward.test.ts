@@ -1,5 +1,17 @@
 /** What reward and cost models can be trained with besides the plain loss. */
 import { beforeAll, describe, expect, it } from "vitest";
+import { type Files, memoryFiles, openDevice } from "webrlhf";
+import { preferenceExample } from "webrlhf/data";
+import {
+  convertModel,
+  loadScoreModel,
+  mergeAdapter,
+  openAdapter,
+  readAdapterFolder,
+  ScoreModel,
+  type Scoring,
+} from "webrlhf/nn";
+import { openDataset } from "webrlhf/open";
 import {
   differing,
   normalize,
@@ -11,18 +23,9 @@ import {
   trainCost,
   trainReward,
 } from "webrlhf/rlhf";
-import { preferenceExample } from "../../../src/data/batches.ts";
-import { openDevice } from "../../../src/gpu/device.ts";
-import { convertModel } from "../../../src/nn/convert.ts";
-import { mergeAdapter } from "../../../src/nn/merge.ts";
-import { ScoreModel } from "../../../src/nn/models.ts";
-import { openAdapter, readAdapterFolder } from "../../../src/nn/peft.ts";
-import { loadScoreModel } from "../../../src/nn/pretrained.ts";
-import { ODIN_LABELS, plainScoring, readScoring, type Scoring } from "../../../src/nn/scoring.ts";
+import { ODIN_LABELS, plainScoring, readScoring } from "../../../src/nn/scoring.ts";
 import { trainedFiles } from "../../../src/nn/trained.ts";
-import { openDataset } from "../../../src/open/datasets.ts";
 import { alignedPairs } from "../../../src/rlhf/pairs.ts";
-import { type Files, memoryFiles } from "../../../src/runtime/files.ts";
 import { collect, metricsOf, pairs, sequences, tinyConfig, tokenizer } from "../tiny.ts";
 
 beforeAll(() => openDevice());
