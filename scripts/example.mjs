@@ -2,7 +2,7 @@
 /** Runs a program of examples/ in Node, from the source: `npm run example grad-101`. */
 import fs from "node:fs";
 import path from "node:path";
-import { createServer } from "vite";
+import { fromSource } from "./source.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 const names = fs
@@ -14,17 +14,7 @@ if (!names.includes(name)) {
   console.error(`which example? npm run example NAME, with one of ${names.join(", ")}`);
   process.exit(1);
 }
-const vite = await createServer({
+await fromSource(async (load) => (await load(`/${name}.ts`)).main(), {
   configFile: path.join(root, "examples", "vite.config.ts"),
-  server: { middlewareMode: true, ws: false, watch: null },
-  logLevel: "error",
-  appType: "custom",
-  optimizeDeps: { noDiscovery: true },
 });
-try {
-  const { main } = await vite.ssrLoadModule(`/${name}.ts`);
-  await main();
-} finally {
-  await vite.close();
-}
 process.exit(0); // the device would keep the process

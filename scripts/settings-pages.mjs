@@ -8,25 +8,17 @@
 import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { createServer } from "vite";
+import { fromSource } from "./source.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 
 /** @returns the training methods by name, the trainers' records, and the words that `--help` has for settings */
-async function library() {
-  const server = { middlewareMode: true, ws: false, watch: null };
-  const optimizeDeps = { noDiscovery: true };
-  const options = { root, server, configFile: false, logLevel: "error", appType: "custom", optimizeDeps };
-  const vite = await createServer(options);
-  try {
-    const { methods } = await vite.ssrLoadModule("/src/open/index.ts");
-    const { defaultWords, nullable, snakeCase } = await vite.ssrLoadModule("/src/settings/index.ts");
-    const trainers = await vite.ssrLoadModule("/src/rlhf/index.ts");
-    return { methods, trainers, words: { defaultWords, nullable, snakeCase } };
-  } finally {
-    await vite.close();
-  }
-}
+const library = () =>
+  fromSource(async (load) => {
+    const { methods } = await load("/src/open/index.ts");
+    const { defaultWords, nullable, snakeCase } = await load("/src/settings/index.ts");
+    return { methods, trainers: await load("/src/rlhf/index.ts"), words: { defaultWords, nullable, snakeCase } };
+  });
 
 const code = (text) => `\`${text}\``;
 

@@ -14,8 +14,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { createServer } from "vite";
 import { denoExecutable } from "./deno.mjs";
+import { fromSource } from "./source.mjs";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const minutes = 60_000;
@@ -31,30 +31,18 @@ const vitest = path.join(root, "node_modules", "vitest", "vitest.mjs");
 const results = mkdtempSync(path.join(os.tmpdir(), "webrlhf-test-"));
 
 /** Finds the adapter that Node gets, and shares the embedded software Vulkan with Deno where that is the one. */
-async function chooseAdapter() {
-  const server = { middlewareMode: true, ws: false, watch: null };
-  const vite = await createServer({
-    root,
-    server,
-    configFile: false,
-    logLevel: "error",
-    appType: "custom",
-    optimizeDeps: { noDiscovery: true },
-  });
-  try {
+const chooseAdapter = () =>
+  fromSource(async (load) => {
     const before = process.env.VK_ICD_FILENAMES;
-    const { requestAdapter } = await vite.ssrLoadModule("/src/gpu/adapter.ts");
+    const { requestAdapter } = await load("/src/gpu/adapter.ts");
     const { note } = await requestAdapter();
     console.log(note);
     if (process.env.VK_ICD_FILENAMES === before) return;
-    const { embeddedVulkan } = await vite.ssrLoadModule("/src/runtime/embedded.ts");
+    const { embeddedVulkan } = await load("/src/runtime/embedded.ts");
     const vulkan = await embeddedVulkan();
     env.VK_ICD_FILENAMES = vulkan.icd;
     env.LD_LIBRARY_PATH = [vulkan.libraryPath, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":");
-  } finally {
-    await vite.close();
-  }
-}
+  });
 
 /** Runs vitest's project `name`. With `later` its output is held back and printed at the end. */
 function run(name, command, args, later = false) {

@@ -46,8 +46,7 @@ async function makeProgram(words: readonly string[], terminal: Terminal): Promis
     const command = commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote));
     program.addCommand(command.copyInheritedSettings(program));
   };
-  const own = ["run", "doctor", "help"].includes(words[0]) || words[0]?.startsWith("-");
-  const named = words[0] === undefined || own ? null : await loadVerb(words[0]);
+  const named = words[0] === undefined ? null : await loadVerb(words[0]);
   if (named) {
     add(named);
     return program;

@@ -4,6 +4,7 @@
  * have it from here.
  */
 import { UserError } from "../runtime/errors.ts";
+import { snakeCase } from "../runtime/names.ts";
 import { type Tensor, tensor } from "../tensor/core.ts";
 import { MAX_ENDS, type SlotNeeds, type SlotState } from "../tensor/ops/sample.ts";
 import type { DecoderConfig } from "./config.ts";
@@ -105,7 +106,7 @@ export type SamplingChoice = keyof typeof samplingChoices;
 /** Each of `samplingChoices` with its name, and its name in requests, files and flags. */
 export const eachChoice: readonly (readonly [name: SamplingChoice, snake: string, choice: Choice])[] = Object.entries(
   samplingChoices,
-).map(([name, choice]) => [name as SamplingChoice, inSnakeCase(name), choice]);
+).map(([name, choice]) => [name as SamplingChoice, snakeCase(name), choice]);
 
 const limits = {
   maxNewTokens: { min: 1, whole: true },
@@ -149,7 +150,7 @@ export function slotOptions(
   const numbers = Object.fromEntries(
     Object.entries<Limits>(limits).map(([name, limit]) => {
       const value = (params[name as keyof Numbers] ?? limit.neutral) as number;
-      need(fits(value, limit), inSnakeCase(name), inWords(limit), value);
+      need(fits(value, limit), snakeCase(name), inWords(limit), value);
       return [name, value];
     }),
   ) as unknown as Numbers;
@@ -173,10 +174,6 @@ export function slotOptions(
     endIds,
     ...(logitBias && logitBias.size > 0 && { logitBias }),
   };
-}
-
-function inSnakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 const isPenalised = (o: SlotOptions): boolean =>

@@ -1,4 +1,5 @@
 /** Settings records: what an option is, and everything that follows from one. */
+export { snakeCase } from "../runtime/names.ts";
 export { expectation, schemaOf } from "./check.ts";
 export { didYouMean, nearest } from "./nearest.ts";
 export {
@@ -17,7 +18,6 @@ export {
 } from "./resolve.ts";
 export {
   byDialect,
-  camelCase,
   DerivedDefault,
   defaultWords,
   derived,
@@ -31,5 +31,4 @@ export {
   type SettingsTable,
   type SettingType,
   type SettingValues,
-  snakeCase,
 } from "./setting.ts";

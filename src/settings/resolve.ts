@@ -1,9 +1,10 @@
 /** From what a person wrote, in code, in flags or in files, to the settings of a run. */
 import * as v from "valibot";
 import { UserError } from "../runtime/errors.ts";
+import { camelCase, snakeCase } from "../runtime/names.ts";
 import { expectation, schemaOf } from "./check.ts";
 import { didYouMean } from "./nearest.ts";
-import { camelCase, DerivedDefault, type SettingsTable, type SettingValues, snakeCase } from "./setting.ts";
+import { DerivedDefault, type SettingsTable, type SettingValues } from "./setting.ts";
 
 /** Values of settings as a person wrote them, and how the person finds them again. */
 export interface SettingsSource {

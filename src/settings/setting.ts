@@ -143,13 +143,6 @@ export function group(heading: string): SettingGroup {
 export const nullable = (setting: Setting): boolean =>
   setting.default instanceof DerivedDefault ? setting.default.nullable : setting.default === null;
 
-/** `klCoef` is `kl_coef` on the command line and in YAML. */
-export const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-
-/** `kl_coef` and `kl-coef` are `klCoef` in code. */
-export const camelCase = (name: string): string =>
-  name.replace(/[-_]+([a-z0-9])/gi, (_, letter: string) => letter.toUpperCase());
-
 /** The default in words, for `--help` and tables; null where there is none. */
 export function defaultWords(setting: Setting): string | null {
   const { default: value } = setting;
