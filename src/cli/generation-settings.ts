@@ -84,7 +84,7 @@ export const serveSettings = settings("serve", {
   generationConfig: engine.choice(["auto", "none"], "auto", "Take defaults from the model's generation_config.json"),
   host: network.text("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in"),
   port: network.int(8000, "Port; 0 takes any free one", { min: 0, max: 65535 }),
-  apiKey: network.text(null, "Key that clients must send; default: WEBRLHF_API_KEY, or none"),
+  apiKey: network.text(null, "Key that clients must send; without one they need none", { secret: "WEBRLHF_API_KEY" }),
   allowedHosts: network.list(null, "Host names, besides localhost and addresses, under which the server answers"),
   corsOrigins: network.list(null, "Origins whose web pages may call the server; * allows all"),
   maxBodyBytes: network.int(4 << 20, "Largest request body", { min: 1024 }),

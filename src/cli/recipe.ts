@@ -17,7 +17,7 @@
  */
 import * as v from "valibot";
 import { UserError } from "../runtime/errors.ts";
-import { didYouMean, inFile, type Settings, settingNamed, snakeCase } from "../settings/index.ts";
+import { didYouMean, inFile, type Settings, settingNamed, snakeCase, withoutSecrets } from "../settings/index.ts";
 
 const scalar = v.union([v.string(), v.number(), v.boolean()]);
 /** A mixture of datasets as a map: a proportion, or proportion and path, by name. */
@@ -53,7 +53,9 @@ export interface Stage {
   readonly outputDir: string;
   /** Resolved by the verb's settings. */
   readonly options: Record<string, unknown>;
-  /** The options as people write them, with the two folders still written as references: equal wherever the recipe runs. */
+  /** The options as people write them, less secrets: what is printed and recorded. */
+  readonly shown: Record<string, unknown>;
+  /** As `shown`, with the two folders still written as references: equal wherever the recipe runs. */
   readonly portable: Record<string, unknown>;
   /** Names of earlier stages whose folders these options name. */
   readonly inputs: readonly string[];
@@ -114,13 +116,13 @@ export function resolveRecipe(
   for (const [name, value] of Object.entries(overrides.vars ?? {})) setVariable(name, value, `--${name}`);
   for (const setting of overrides.set ?? []) {
     const cut = setting.indexOf("=");
-    if (cut < 1) throw new UserError(`--set ${setting}: write key=value`);
+    if (cut < 1) throw new UserError(`--set ${setting.split(/[\s:=]/)[0]}: write key=value`);
     const [key, value] = [setting.slice(0, cut).replace(/^(vars|stages)\./, ""), setting.slice(cut + 1)];
     const dot = key.lastIndexOf(".");
     const target = dot > 0 ? stageOptions.get(key.slice(0, dot)) : undefined;
     if (target) setOption(target, key.slice(dot + 1), value);
     else if (key === "output_dir") outputDir = value;
-    else setVariable(key, value, `--set ${setting}`);
+    else setVariable(key, value, `--set ${key}`);
   }
   const base = outputDir ?? recipe.output_dir ?? `runs/${recipe.name}`;
 
@@ -153,7 +155,8 @@ export function resolveRecipe(
       title: title ?? name,
       outputDir: folder,
       options,
-      portable: snakeCased(portable),
+      shown: snakeCased(withoutSecrets(table, options)),
+      portable: snakeCased(withoutSecrets(table, portable)),
       inputs,
     });
   }
@@ -161,7 +164,7 @@ export function resolveRecipe(
 }
 
 /** Options by the names under which people write them. */
-export const snakeCased = (options: object): Record<string, unknown> =>
+const snakeCased = (options: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(options).map(([key, value]) => [snakeCase(key), value]));
 
 /** Sets an option, whatever spelling the recipe used for it. */

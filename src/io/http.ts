@@ -35,6 +35,9 @@ export function serverUrl(text: string): URL {
     throw new UserError(`${JSON.stringify(text)} is no URL; a server is named like http://127.0.0.1:8000`);
   }
   if (!/^https?:$/.test(url.protocol)) throw new UserError(`${text}: only http and https servers can be asked`);
+  if (url.username !== "" || url.password !== "") {
+    throw new UserError(`${url.origin}: leave the name and password out of the address and give the key as an option`);
+  }
   return url;
 }
 
@@ -45,7 +48,14 @@ export class HttpClient {
 
   constructor(base: string, options: HttpOptions = {}) {
     this.base = base;
-    this.options = options;
+    const apiKey = options.apiKey?.trim();
+    // `fetch` would say so with the key in its message.
+    if (apiKey && !/^[\x20-\x7e]+$/.test(apiKey)) {
+      throw new UserError(
+        `the key for ${base} holds a character that cannot be sent: is it the whole key, and only that?`,
+      );
+    }
+    this.options = { ...options, ...(apiKey !== undefined && { apiKey }) };
   }
 
   get timeoutMs(): number {
@@ -82,7 +92,9 @@ export class HttpClient {
       ...(body && { body: JSON.stringify(body) }),
     });
     if (response.ok) return response;
-    const text = await response.text().catch(() => "");
+    // Servers repeat a key that they do not know.
+    const said = await response.text().catch(() => "");
+    const text = apiKey ? said.replaceAll(apiKey, "***") : said;
     const error = new HttpError(response.status, `${this.base}${path}: ${response.status} ${reasonIn(text)}`.trimEnd());
     const pause = Number(response.headers.get("retry-after"));
     throw Object.assign(error, { pauseMs: Number.isFinite(pause) && pause > 0 ? pause * 1000 : 0 });

@@ -28,7 +28,7 @@ export interface RewardServerOptions {
   rewardServerTimeout?: number | undefined;
   /** Tries after the first when the server is away, busy or broken. Default 4. */
   rewardServerRetries?: number | undefined;
-  /** Key for the server, sent as a bearer token. Default: none. */
+  /** Key for the server, sent as a bearer token. Default: the variable REWARD_SERVER_API_KEY. */
   rewardServerApiKey?: string | null | undefined;
 }
 
@@ -119,7 +119,7 @@ export const serverReward = (url: string, o: RewardServerOptions): RewardFunctio
     concurrency: o.rewardServerConcurrency,
     ...(o.rewardServerTimeout !== undefined && { timeoutMs: o.rewardServerTimeout * 1000 }),
     ...(o.rewardServerRetries !== undefined && { retries: o.rewardServerRetries }),
-    apiKey: o.rewardServerApiKey,
+    apiKey: o.rewardServerApiKey ?? globalThis.process?.env?.REWARD_SERVER_API_KEY ?? null,
   });
 
 async function modelsReward(name: string, options: RewardOptions): Promise<RewardFunction> {

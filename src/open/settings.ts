@@ -171,7 +171,7 @@ export const serverSettings = {
   server: remote.text(null, "Let a server with OpenAI's interface sample: http://host:port"),
   serverModel: remote.text(null, "Name of the model there; default: its only one"),
   serverConcurrency: remote.int(16, "Requests under way at once", { min: 1 }),
-  apiKey: remote.text(null, "Key for the server; default: OPENAI_API_KEY"),
+  apiKey: remote.text(null, "Key for the server", { secret: "OPENAI_API_KEY" }),
 };
 
 /** An HTTP endpoint that gives rewards. */
@@ -185,7 +185,9 @@ export const rewardServerSettings = {
   rewardServerConcurrency: rewards.int(4, "Requests under way at once", { min: 1 }),
   rewardServerTimeout: rewards.float(120, "Seconds to wait for an answer; then the run fails", positive),
   rewardServerRetries: rewards.int(4, "Tries after the first when the server is away, busy or broken", { min: 0 }),
-  rewardServerApiKey: rewards.text(null, "Key for the server, sent as a bearer token"),
+  rewardServerApiKey: rewards.text(null, "Key for the server, sent as a bearer token", {
+    secret: "REWARD_SERVER_API_KEY",
+  }),
 };
 
 /** Where rewards come from. */

@@ -31,4 +31,5 @@ export {
   type SettingsTable,
   type SettingType,
   type SettingValues,
+  withoutSecrets,
 } from "./setting.ts";

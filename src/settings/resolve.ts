@@ -154,7 +154,10 @@ function resolveTable(
       const parsed = v.safeParse(schemaOf(table[key]), value);
       const shown = before ? before.spell(key) : spell(name);
       if (parsed.success) given[key] = parsed.output;
-      else mistakes.push(`${shown} must be ${expectation(table[key])}, not ${inWords(value)}`);
+      else {
+        const seen = table[key].secret ? "" : `, not ${inWords(value)}`;
+        mistakes.push(`${shown} must be ${expectation(table[key])}${seen}`);
+      }
       spelling[key] = shown;
     }
   }

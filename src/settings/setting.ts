@@ -1,4 +1,5 @@
 /** A setting: everything that is known of one option, written once. Flags, YAML keys, checks, help and types follow from it. */
+import { withoutPassword } from "../runtime/printable.ts";
 
 /** The kind of values that a setting takes. */
 export type SettingKind = "text" | "path" | "int" | "float" | "bool" | "choice" | "list" | "numbers" | "mixture";
@@ -57,6 +58,8 @@ export interface Setting<T = unknown> {
   readonly required?: boolean;
   /** Foreign spellings that mean the same, in snake_case. */
   readonly aka?: readonly string[];
+  /** Marks a secret, such as a key: it is neither printed nor recorded. Names the environment variable that else holds it. */
+  readonly secret?: string;
 }
 
 /** Settings by their camelCase names. */
@@ -68,7 +71,7 @@ export type SettingValues<T extends SettingsTable> = {
 };
 
 /** Limits and foreign spellings of a setting: its parts that may be left out. */
-export type SettingDetails = Partial<Pick<Setting, "min" | "max" | "exclusiveMin" | "required" | "aka">>;
+export type SettingDetails = Partial<Pick<Setting, "min" | "max" | "exclusiveMin" | "required" | "aka" | "secret">>;
 /** The type of a setting's values: those of its kind, and null where its default `D` is or may become null. */
 export type SettingType<T, D> = null extends D ? T | null : T;
 
@@ -143,9 +146,18 @@ export function group(heading: string): SettingGroup {
 export const nullable = (setting: Setting): boolean =>
   setting.default instanceof DerivedDefault ? setting.default.nullable : setting.default === null;
 
+/** Values of a table's settings less its secrets: what may be written, printed and compared. */
+export const withoutSecrets = (table: SettingsTable, values: object): Record<string, unknown> => {
+  const clean = (value: unknown): unknown =>
+    typeof value === "string" ? withoutPassword(value) : Array.isArray(value) ? value.map(clean) : value;
+  const shown = Object.entries(values).filter(([key]) => !(Object.hasOwn(table, key) && table[key].secret));
+  return Object.fromEntries(shown.map(([key, value]) => [key, clean(value)]));
+};
+
 /** The default in words, for `--help` and tables; null where there is none. */
 export function defaultWords(setting: Setting): string | null {
   const { default: value } = setting;
+  if (setting.secret) return `the variable ${setting.secret}`;
   if (setting.required || value === null || (Array.isArray(value) && value.length === 0)) return null;
   if (value instanceof DerivedDefault) return value.words;
   return Array.isArray(value) ? value.join(",") : String(value);

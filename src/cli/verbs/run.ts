@@ -12,7 +12,7 @@ import { diskFiles, type Files } from "../../runtime/files.ts";
 import { readJson, writeJson } from "../../runtime/json-files.ts";
 import { readYaml } from "../flags.ts";
 import { lockFolder } from "../lock.ts";
-import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage, snakeCased } from "../recipe.ts";
+import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage } from "../recipe.ts";
 import { type Context, Interrupted, type Verb } from "../verb.ts";
 import { loadVerb, verbNames } from "./index.ts";
 
@@ -49,7 +49,7 @@ export async function runRecipe(path: string, overrides: RunOptions, context: Co
         new: "would run",
       }[state];
       terminal.result(`${stage.name} (${stage.verb}): ${what}`);
-      terminal.result(JSON.stringify(snakeCased(stage.options), null, 2));
+      terminal.result(JSON.stringify(stage.shown, null, 2));
       continue;
     }
     if (state === "done") {
@@ -76,8 +76,8 @@ async function runStage(files: Files, { stage, order, hash, resume }: Job, verb:
   if (context.signal.aborted) throw new Interrupted("stopped");
   const { terminal } = context;
   terminal.line(`${terminal.style("bold", stage.title)}${resume ? " (going on where it stopped)" : ""}`);
-  const { name, title, options, inputs } = stage;
-  const record: StageRecord = { name, verb: stage.verb, title, hash, options: snakeCased(options), inputs, order };
+  const { name, title, options, shown, inputs } = stage;
+  const record: StageRecord = { name, verb: stage.verb, title, hash, options: shown, inputs, order };
   if (!resume) {
     const unlock = await lockFolder(files, stage.outputDir); // nothing of a run that is still going on is removed
     await clean(files, stage.outputDir);
@@ -107,7 +107,7 @@ async function stateOf(files: Files, stage: Stage, hash: string): Promise<State>
 /** Why a stage that ran before does not go on, or is not taken as it is. */
 async function whyAgain(files: Files, stage: Stage): Promise<string> {
   const before = (await readJson<StageRecord>(files, join(stage.outputDir, "stage.json")))?.options ?? {};
-  const now = snakeCased(stage.options);
+  const now = stage.shown;
   const shown = (value: unknown) => JSON.stringify(value) ?? "not there";
   const changed = [...new Set([...Object.keys(before), ...Object.keys(now)])]
     .filter((key) => shown(before[key]) !== shown(now[key]))

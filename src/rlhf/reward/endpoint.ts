@@ -43,8 +43,7 @@ export function httpReward(url: string, options: HttpRewardOptions = {}): Reward
     target = (r) => r.target ?? "",
     signal,
   } = options;
-  const { href, username } = serverUrl(url);
-  if (username !== "") throw new UserError(`${url}: leave the name and password out and give the key as an option`);
+  const { href } = serverUrl(url);
   const client = new HttpClient(href, { ...options, timeoutMs });
   return async (responses) => {
     const rewards = new Float64Array(responses.length);
