@@ -157,7 +157,10 @@ function splitAs(part: Json, fail: Fail): unknown {
   if (behavior === "isolated") return regex === undefined ? { ...part, invert: false } : split(regex);
   if (behavior === "removed") return part;
   const single = text !== undefined && [...text].length === 1 && part.invert !== true;
-  if (behavior === "mergedwithprevious" && single) return split(`[^${escaped(text)}]*${escaped(text)}`);
+  // The second branch takes a text without the mark whole: searching for it again from each letter would be quadratic.
+  if (behavior === "mergedwithprevious" && single) {
+    return split(`[^${escaped(text)}]*${escaped(text)}|[^${escaped(text)}]+`);
+  }
   if (behavior === "mergedwithnext" && single) return split(`${escaped(text)}[^${escaped(text)}]*`);
   if (behavior === "contiguous" && part.invert !== true) return split(`(?:${regex ?? escaped(text as string)})+`);
   return fail(`the pre-tokenizer Split with behavior ${brief(part.behavior)} is not supported for this pattern`);
