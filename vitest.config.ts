@@ -62,6 +62,8 @@ const only = process.argv.includes("--project") ? process.argv[process.argv.inde
 
 export default defineConfig(async () => ({
   test: {
+    // Shuffled within their files, so that no test needs an earlier one; --sequence.seed tries another order.
+    sequence: { shuffle: { tests: true }, seed: 1 },
     projects: "Deno" in globalThis ? [deno] : only === "node" ? [node] : [node, await browser()],
   },
 }));

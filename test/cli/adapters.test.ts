@@ -22,6 +22,11 @@ beforeAll(async () => {
   const model = new CausalLM(tinyConfig()).initialize(1);
   await files.writeFolder(at("base"), { ...(await modelFiles(model)), ...tokenizerFiles(tokenizer) });
   model.destroy();
+  const flags = ["--use_peft", "--lora_target_modules", "all-linear", "--lora_r", "4", "--use_rslora"];
+  const sft = ["--model_name_or_path", at("base"), ...flags, "--max_steps", "2", "--output_dir", at("sft")];
+  await succeed("sft", ...sft, ...small);
+  const judge = ["--model_name_or_path", at("sft"), "--max_steps", "1", "--output_dir", at("judge")];
+  await succeed("reward", ...judge, ...small);
 });
 afterAll(() => rm(root, { recursive: true, force: true }));
 
@@ -37,24 +42,22 @@ async function succeed(...words: string[]): Promise<string> {
   return results;
 }
 
+/** A copy of the trained adapter that does not say what its base is. */
+async function orphan(name: string): Promise<string> {
+  const config = await json("sft", "adapter_config.json");
+  await (await diskFiles()).writeFolder(at(name), {
+    "adapter_config.json": JSON.stringify({ ...config, base_model_name_or_path: null }),
+    "adapter_model.safetensors": new Uint8Array(await readFile(at("sft", "adapter_model.safetensors"))),
+  });
+  return at(name);
+}
+
 const small = ["--max_train_samples", "8", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3"];
 const rollout = ["--dataset_name", "builtin:world", "--response_length", "4", ...small];
 const json = async (...names: string[]) => JSON.parse(await readFile(at(...names), "utf8"));
 
 describe("adapters from the command line", () => {
   it("stand on one base from SFT over a reward model to PPO, and merge in the end", async () => {
-    const flags = ["--use_peft", "--lora_target_modules", "all-linear", "--lora_r", "4", "--use_rslora"];
-    await succeed(
-      "sft",
-      "--model_name_or_path",
-      at("base"),
-      ...flags,
-      "--max_steps",
-      "2",
-      "--output_dir",
-      at("sft"),
-      ...small,
-    );
     expect(await json("sft", "adapter_config.json")).toMatchObject({
       base_model_name_or_path: at("base"),
       task_type: "CAUSAL_LM",
@@ -64,16 +67,6 @@ describe("adapters from the command line", () => {
       use_rslora: true,
     });
     expect(await readdir(at("sft"))).not.toContain("model.safetensors");
-    await succeed(
-      "reward",
-      "--model_name_or_path",
-      at("sft"),
-      "--max_steps",
-      "1",
-      "--output_dir",
-      at("judge"),
-      ...small,
-    );
     expect(await json("judge", "adapter_config.json")).toMatchObject({
       task_type: "SEQ_CLS",
       modules_to_save: ["score"],
@@ -120,13 +113,15 @@ describe("adapters from the command line", () => {
   });
 
   it("find their base where the options say, and say so where nobody does", async () => {
-    const config = await json("sft", "adapter_config.json");
-    const files = await diskFiles();
-    await files.writeFolder(at("orphan"), {
-      "adapter_config.json": JSON.stringify({ ...config, base_model_name_or_path: null }),
-      "adapter_model.safetensors": new Uint8Array(await readFile(at("sft", "adapter_model.safetensors"))),
-    });
-    const words = ["generate", "--model_name_or_path", at("orphan"), "--prompt", "the cat", "--max_new_tokens", "2"];
+    const words = [
+      "generate",
+      "--model_name_or_path",
+      await orphan("orphan"),
+      "--prompt",
+      "the cat",
+      "--max_new_tokens",
+      "2",
+    ];
     expect((await run(...words)).text).toContain(
       "orphan/adapter_config.json does not say which model the adapter belongs to: pass --base_model_name_or_path",
     );
@@ -158,8 +153,15 @@ describe("adapters from the command line", () => {
     expect(await failing("generate", "--model_name_or_path", at("judge"), "--prompt", "x")).toContain(
       "a reward model's adapter",
     );
-    await writeFile(at("orphan", "adapter_model.safetensors"), "x");
-    const broken = ["--model_name_or_path", at("orphan"), "--base_model_name_or_path", at("base"), "--prompt", "x"];
-    expect(await failing("generate", ...broken)).toMatch(/error: .*orphan\/adapter_model\.safetensors/);
+    const broken = [
+      "--model_name_or_path",
+      await orphan("broken"),
+      "--base_model_name_or_path",
+      at("base"),
+      "--prompt",
+      "x",
+    ];
+    await writeFile(at("broken", "adapter_model.safetensors"), "x");
+    expect(await failing("generate", ...broken)).toMatch(/error: .*broken\/adapter_model\.safetensors/);
   });
 });

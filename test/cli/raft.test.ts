@@ -139,19 +139,21 @@ describe("webrlhf raft", () => {
 describe("webrlhf figure", () => {
   it("draws chosen metrics of chosen runs", async () => {
     const path = join(dir, "figures", "one");
-    const words = ["figure", dir, "--runs", "whole", "--metrics", "reward,distinct_2", "--output_path", path];
+    const out = join(dir, "drawn");
+    expect((await raft(out, "--num_raft_iteration 4")).code).toBe(0);
+    const words = ["figure", dir, "--runs", "drawn", "--metrics", "reward,distinct_2", "--output_path", path];
     const { code, text } = await webrlhf(...words, "--title", "A <title>");
     expect(code, text).toBe(0);
     const svg = await readFile(`${path}.svg`, "utf8");
     expect(svg).toContain("A &lt;title&gt;");
     expect(svg.match(/<svg /g)).toHaveLength(3);
     const { runs } = JSON.parse(await readFile(`${path}.json`, "utf8"));
-    expect(runs.map((r: { name: string }) => r.name)).toEqual(["whole"]);
+    expect(runs.map((r: { name: string }) => r.name)).toEqual(["drawn"]);
     expect(runs[0].metrics.reward).toHaveLength(4);
     const refused = async (...more: string[]) => (await webrlhf("figure", dir, "--output_path", path, ...more)).text;
     expect(await refused("--metrics", "nothing")).toMatch(/none of the runs .* logs nothing/);
     expect(await refused("--metrics", "reward", "--runs", "nobody")).toMatch(
-      /has no training run nobody; it has .*whole/,
+      /has no training run nobody; it has .*drawn/,
     );
   });
 });
