@@ -3,6 +3,7 @@
  */
 import { UserError } from "../runtime/errors.ts";
 import type { OpenFile } from "../runtime/open.ts";
+import { csvRows } from "./csv.ts";
 import { containerRows, isContainer } from "./lmflow.ts";
 import { parquetRows } from "./parquet.ts";
 import type { Row, RowOptions } from "./row.ts";
@@ -43,6 +44,7 @@ export function formatOf(file: string, name?: string): FileFormat {
 }
 
 registerFormat({ name: "text", extensions: [".txt", ".text", ".md"], rows: textRows });
+registerFormat({ name: "csv", extensions: [".csv", ".tsv"], rows: tableRows });
 registerFormat({ name: "json", extensions: [".json"], rows: jsonRows });
 registerFormat({ name: "parquet", extensions: [".parquet"], rowsOf: parquetRows });
 registerFormat({ name: "jsonl", extensions: [".jsonl", ".ndjson"], rows: jsonlRows });
@@ -98,6 +100,19 @@ async function* textRows(bytes: ReadableStream<Uint8Array>, file: string, option
   }
   const rest = lines.join("\n");
   if (rest.trim() !== "") yield { value: { text: rest }, where: `${file}:${start}` };
+}
+
+async function* tableRows(bytes: ReadableStream<Uint8Array>, file: string): AsyncGenerator<Row> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  const parts: string[] = [];
+  try {
+    for await (const chunk of chunksOf(bytes)) parts.push(decoder.decode(chunk, { stream: true }));
+    parts.push(decoder.decode());
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new UserError(`${file}: not UTF-8 text (at line ${parts.join("").split("\n").length} or soon after)`);
+  }
+  yield* csvRows(parts.join(""), file);
 }
 
 /** The lines of UTF-8 text, without their line ends, numbered from 1. */

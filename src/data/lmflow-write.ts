@@ -1,7 +1,7 @@
 /** Records as LMFlow's containers, or back as rows of JSON lines. */
 import { UserError } from "../runtime/errors.ts";
-import { isObject, type LmflowType, withSystem } from "./lmflow.ts";
-import type { Message } from "./messages.ts";
+import { isObject, type LmflowType, sideMessages } from "./lmflow.ts";
+import { checkMessages, type Message } from "./messages.ts";
 import type { Entry } from "./readers.ts";
 import type { DataRecord } from "./records.ts";
 import type { Columns } from "./schemas.ts";
@@ -70,9 +70,12 @@ function instanceOf(entry: Entry, type: WrittenType, write: (text: string) => st
 }
 
 /** The messages of a row that has them. */
-function conversationOf({ row }: Entry): object | null {
-  const { messages, system } = (isObject(row.value) ? row.value : {}) as Columns;
-  return Array.isArray(messages) ? { ...(typeof system === "string" && { system }), messages } : null;
+function conversationOf({ row, record }: Entry): object | null {
+  const { system, ...columns } = (isObject(row.value) ? row.value : {}) as Columns;
+  const name = ["messages", "conversations", "conversation"].find((column) => Array.isArray(columns[column]));
+  if (name === undefined) return null;
+  const messages = checkMessages(columns[name], name, record.where ?? "a conversation");
+  return { ...(typeof system === "string" && { system }), messages };
 }
 
 /** A transcript's messages, or prompt and answer as one message each. */
@@ -92,9 +95,9 @@ export function columnsToWrite({ row, record }: Entry, asRecord: boolean): Colum
   const value = row.value as Columns;
   const type = row.schema?.name;
   if (!asRecord && (type === undefined || type === "dialogue")) return value;
-  if (!asRecord && type === "conversation") return { messages: withSystem(value, "", record.where ?? "") };
+  if (!asRecord && type === "conversation") return { messages: sideMessages(value, "", record.where ?? "") };
   if (!asRecord && type === "paired_conversation") {
-    const side = (name: string) => withSystem(value[name], name, record.where ?? "");
+    const side = (name: string) => sideMessages(value[name], name, record.where ?? "");
     return { chosen: side("chosen"), rejected: side("rejected") };
   }
   const { kind: _, where: __, rendered: ___, ...fields } = record as DataRecord & { rendered?: boolean };

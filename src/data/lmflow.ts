@@ -5,7 +5,7 @@
 import { UserError } from "../runtime/errors.ts";
 import { checkMessages } from "./messages.ts";
 import type { Row } from "./row.ts";
-import { type Columns, columnsOf, type RowSchema, readAs, type SchemaOptions } from "./schemas.ts";
+import { type Columns, columnsOf, type RowSchema, readAs, readDialogue, withSystem } from "./schemas.ts";
 
 /** Fields that an instance of each type must have; others are allowed. */
 const required = {
@@ -76,12 +76,9 @@ const text = (row: Columns, field: string, where: string): string => {
 };
 
 /** The messages of a conversation, its system message before them. */
-export const withSystem = (side: unknown, name: string, where: string) => {
+export const sideMessages = (side: unknown, name: string, where: string) => {
   if (!isObject(side)) throw new UserError(`${where}: "${name}" must be an object with "messages"`);
-  const messages = checkMessages(side.messages, `${name === "" ? "" : `${name}.`}messages`, where);
-  return typeof side.system === "string" && side.system !== ""
-    ? [{ role: "system", content: side.system }, ...messages]
-    : messages;
+  return withSystem(checkMessages(side.messages, `${name === "" ? "" : `${name}.`}messages`, where), side.system);
 };
 
 /** How instances become records. */
@@ -93,12 +90,14 @@ const schemas: Record<LmflowType, RowSchema> = {
     completion: text(row, "output", where),
     where,
   })),
-  conversation: named("conversation", readConversation),
+  conversation: named("conversation", (row, where, options) =>
+    readDialogue({ ...row, messages: sideMessages(row, "", where) }, where, options),
+  ),
   paired_conversation: named("paired_conversation", (row, where, options) => {
     const pair = {
       ...row,
-      chosen: withSystem(row.chosen, "chosen", where),
-      rejected: withSystem(row.rejected, "rejected", where),
+      chosen: sideMessages(row.chosen, "chosen", where),
+      rejected: sideMessages(row.rejected, "rejected", where),
     };
     return readAs("implicit_preference", pair, where, options);
   }),
@@ -120,17 +119,6 @@ const schemas: Record<LmflowType, RowSchema> = {
     throw new UserError(`${where}: image_text needs a model that sees images; there is none here, only text is read`);
   }),
 };
-
-/** All that the assistant says is learned. As in LMFlow a last message of the user's counts for nothing. */
-function readConversation(row: Columns, where: string, options: SchemaOptions) {
-  const messages = withSystem(row, "", where);
-  if (messages.at(-1)?.role === "user") messages.pop();
-  const turns = messages[0]?.role === "system" ? messages.slice(1) : messages;
-  if (turns[0]?.role !== "user" || turns.length < 2) {
-    return { skip: "it does not begin with a user's message that is answered" };
-  }
-  return readAs("messages", { ...row, messages }, where, { ...options, allAnswers: true });
-}
 
 /** Of scored answers the best against the worst; none where all scores are equal. */
 function readScored(row: Columns, where: string) {

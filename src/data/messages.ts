@@ -36,7 +36,53 @@ export function renderTurn(
 
 /** Whether a value holds messages from the beginning on, not only an answer's. */
 export const isConversation = (value: unknown): value is ChatMessage[] =>
-  Array.isArray(value) && value[0]?.role !== "assistant";
+  Array.isArray(value) && speaker(value[0]) !== "assistant";
+
+/** ShareGPT's names of who speaks, and those of sets that look like it. */
+const speakers: Readonly<Record<string, string>> = {
+  human: "user",
+  user: "user",
+  gpt: "assistant",
+  chatgpt: "assistant",
+  bot: "assistant",
+  model: "assistant",
+  assistant: "assistant",
+  function_call: "assistant",
+  system: "system",
+  tool: "tool",
+  observation: "tool",
+  function_response: "tool",
+};
+
+/** Who speaks in a message, by `role` or ShareGPT's `from`. */
+const speaker = (message: { role?: unknown; from?: unknown } | null | undefined): unknown =>
+  message?.role ?? (typeof message?.from === "string" ? speakers[message.from.toLowerCase()] : undefined);
+
+/** A message of `from` and `value` as one of `role` and `content`. */
+function fromShareGpt({ from, value, ...rest }: Columns, which: string): Columns {
+  const role = speaker({ from });
+  if (role === undefined) {
+    const known = Object.keys(speakers).join(", ");
+    throw new UserError(`${which} is from ${JSON.stringify(from)}; known are ${known}`);
+  }
+  const call = from === "function_call" ? calledIn(value) : null;
+  return call
+    ? { role, content: "", tool_calls: [{ type: "function", function: call }], ...rest }
+    : { role, content: value, ...rest };
+}
+
+/** The call of a tool that is written as JSON; null for anything else. */
+function calledIn(value: unknown): unknown {
+  if (typeof value !== "string" || !/^\s*\{/.test(value)) return null;
+  try {
+    const call = JSON.parse(value) as { name?: unknown };
+    return typeof call.name === "string" ? call : null;
+  } catch {
+    return null;
+  }
+}
+
+type Columns = Record<string, unknown>;
 
 /** How conversations become text. */
 export interface Style {
@@ -81,7 +127,9 @@ export function conversationText(
 export function checkMessages(value: unknown, column: string, where: string): ChatMessage[] {
   if (!Array.isArray(value)) throw new UserError(`${where}: "${column}" must be a list of messages`);
   return value.map((message, i) => {
-    const found = (withoutNulls(message) ?? {}) as { role?: unknown; content?: unknown };
+    const given = (withoutNulls(message) ?? {}) as Columns;
+    const isShareGpt = given.role === undefined && given.from !== undefined;
+    const found = isShareGpt ? fromShareGpt(given, `${where}: message ${i + 1} of "${column}"`) : given;
     if (typeof found.role !== "string") {
       throw new UserError(`${where}: message ${i + 1} of "${column}" has no role`);
     }

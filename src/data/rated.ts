@@ -1,5 +1,6 @@
 /** Rows of answers with ratings: several number columns, any of which may be missing in a row. */
 import { UserError } from "../runtime/errors.ts";
+import { isNumber } from "./columns.ts";
 import { asKind, type Entry } from "./readers.ts";
 import type { PromptCompletion } from "./records.ts";
 import { type Columns, columnsOf } from "./schemas.ts";
@@ -59,7 +60,13 @@ export function chosenColumns<R extends { ratings: number[] }>(
   return { attributes, rows: rows.map((row) => ({ ...row, ratings: columns.map((k) => row.ratings[k]) })) };
 }
 
-const columns = ({ row }: Entry): Columns => (row.value ?? {}) as Columns;
+/** The columns of a row; cells that hold a number are one, where they come from a table of texts. */
+function columns({ row }: Entry): Columns {
+  const value = (row.value ?? {}) as Columns;
+  if (!row.cells) return value;
+  const read = (cell: unknown) => (typeof cell === "string" && isNumber(cell) ? Number(cell) : cell);
+  return Object.fromEntries(Object.entries(value).map(([name, cell]) => [name, read(cell)]));
+}
 
 function ratedRow(entry: Entry, attributes: readonly string[]): Rated {
   const { record } = entry;

@@ -2,9 +2,10 @@
 import { UserError } from "../runtime/errors.ts";
 import { bytesFile, hasDisk, type OpenFile, openFile, openStream, streamOf, urlFile } from "../runtime/open.ts";
 import { permutation, streamId } from "../runtime/rng.ts";
+import { columnNames, renamed } from "./columns.ts";
 import { decompressed, formatOf } from "./formats.ts";
 import { Reasons } from "./reasons.ts";
-import type { DataRecord, Preference, RecordKind, RecordOf } from "./records.ts";
+import { type DataRecord, lastTurn, type Preference, type RecordKind, type RecordOf } from "./records.ts";
 import type { Row, RowOptions } from "./row.ts";
 import { type Columns, columnsOf, type RowSchema, type SchemaOptions, schemaOf } from "./schemas.ts";
 
@@ -25,6 +26,8 @@ export type DataSource =
 export interface ReadOptions extends RowOptions, SchemaOptions {
   /** Name of the file format when the file's name does not tell. */
   format?: string;
+  /** Columns that are called otherwise: `prompt=question` takes prompts from the column question. */
+  column?: readonly string[] | null | undefined;
   /** Read at most this many records. */
   limit?: number;
   /** Told about every row that is left out, and why. */
@@ -76,11 +79,13 @@ export async function* entriesOf(
   options: ReadOptions = {},
 ): AsyncGenerator<Entry> {
   const limit = options.limit ?? Number.POSITIVE_INFINITY;
+  const names = columnNames(options.column ?? []);
+  const known = names.map(([name]) => name);
   let common: RowSchema | undefined;
   let rows = 0;
   let records = 0;
   const reasons = new Reasons();
-  for await (const source of found) {
+  for await (const source of renamed(found, names)) {
     if (records >= limit) return;
     const { value, where } = source;
     rows++;
@@ -90,7 +95,7 @@ export async function* entriesOf(
       );
     }
     const row = value as Columns;
-    const schema = source.schema ?? common ?? schemaOf(row, where);
+    const schema = source.schema ?? common ?? schemaOf(row, where, known);
     common ??= schema;
     const columns = columnsOf(row);
     const missing = schema.columns.find((column) => !columns.includes(column));
@@ -191,11 +196,14 @@ export function asKind<K extends RecordKind>(record: DataRecord, kind: K): Recor
     const { where, row } = record;
     const origin = { where, ...(row && { row }) };
     if (record.kind === kind) return record;
+    if (kind === "prompt" && record.kind === "prompt_completion") {
+      const { prompt, completion } = lastTurn(record);
+      return { kind: "prompt", prompt, target: completion, ...rendered(record), ...origin };
+    }
     if (kind === "prompt")
       return {
         kind: "prompt",
         prompt: record.kind === "text" ? record.text : record.prompt,
-        ...(record.kind === "prompt_completion" && { target: record.completion }),
         ...rendered(record),
         ...origin,
       };

@@ -27,6 +27,15 @@ export interface PromptCompletion extends Origin {
   rendered?: boolean;
 }
 
+/** The last answer of a conversation that is learned as a whole, with all before it as the prompt; another record as it is. */
+export function lastTurn<R extends Pick<PromptCompletion, "prompt" | "completion" | "answers">>(record: R): R {
+  const { prompt, completion, answers, ...rest } = record;
+  const last = answers?.at(-1);
+  if (!last) return record;
+  const text = prompt + completion;
+  return { ...rest, prompt: text.slice(0, last[0]), completion: text.slice(...last) } as R;
+}
+
 /** Two answers to one prompt, the better one first. */
 export interface Preference extends Origin {
   kind: "preference";

@@ -8,6 +8,8 @@ export interface Row {
   whole?: Record<string, unknown>;
   /** How it becomes a record, where its columns do not decide that. */
   schema?: RowSchema;
+  /** Whether its values are cells of a table, which are texts whatever they mean. */
+  cells?: boolean;
 }
 
 /** How files without rows of their own are cut into rows. */

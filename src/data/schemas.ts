@@ -49,10 +49,16 @@ export function columnsOf(row: Columns): string[] {
   return Object.keys(row).filter((key) => row[key] !== null && row[key] !== undefined);
 }
 
-/** The schema of a row. */
-export function schemaOf(row: Columns, where: string): RowSchema {
+/**
+ * The schema of a row.
+ * @param wanted columns that somebody named: of schemas that fit, one with more of them goes before
+ */
+export function schemaOf(row: Columns, where: string, wanted: readonly string[] = []): RowSchema {
   const found = columnsOf(row);
-  const schema = schemas.find((candidate) => candidate.columns.every((column) => found.includes(column)));
+  const fitting = schemas.filter((candidate) => candidate.columns.every((column) => found.includes(column)));
+  const named = ({ columns }: RowSchema) => columns.filter((column) => wanted.includes(column)).length;
+  const most = Math.max(0, ...fitting.map(named));
+  const schema = fitting.find((candidate) => named(candidate) === most);
   if (schema) return schema;
   const known = schemas.map((candidate) => candidate.columns.join(" + ")).join("; ");
   throw new UserError(`${where}: no known columns (found: ${found.join(", ") || "none"}); known are ${known}`);
@@ -172,6 +178,56 @@ registerSchema({
     return pair(row, { prompt: chosen.slice(0, cut), completion: chosen.slice(cut) }, rejected.slice(cut), where);
   },
 });
+
+/** ShareGPT's conversations; as in axolotl all that the assistant says is learned, and a last question counts for nothing. */
+const shareGpt: RowSchema = {
+  name: "conversations",
+  columns: ["conversations"],
+  read: ({ conversations, ...row }, where, options) => {
+    const messages = withSystem(checkMessages(conversations, "conversations", where), row.system);
+    return readDialogue({ ...row, messages }, where, options);
+  },
+};
+registerSchema(shareGpt);
+
+registerSchema({
+  name: "conversation",
+  columns: ["conversation"],
+  read: ({ conversation, ...row }, where, options) =>
+    shareGpt.read({ ...row, conversations: conversation }, where, options),
+});
+
+/** LLaMA-Factory's pairs: a conversation, and two messages that go on with it. */
+registerSchema({
+  name: "conversations_preference",
+  columns: ["conversations", "chosen", "rejected"],
+  read(row, where, options) {
+    const prompt = withSystem(checkMessages(row.conversations, "conversations", where), row.system);
+    const side = (value: unknown) => (Array.isArray(value) || typeof value === "string" ? value : [value]);
+    const { conversations: _, ...rest } = row;
+    return readAs(
+      "preference",
+      { ...rest, prompt, chosen: side(row.chosen), rejected: side(row.rejected) },
+      where,
+      options,
+    );
+  },
+});
+
+/** A conversation with the system message that stands beside it. */
+export const withSystem = (messages: ChatMessage[], system: unknown): ChatMessage[] =>
+  typeof system === "string" && system !== "" ? [{ role: "system", content: system }, ...messages] : messages;
+
+/** All that the assistant says in `messages` is learned. As in LMFlow a last message of the user's counts for nothing. */
+export function readDialogue(row: Columns & { messages: ChatMessage[] }, where: string, options: SchemaOptions) {
+  const last = row.messages.at(-1)?.role === "user" ? -1 : undefined;
+  const messages = row.messages.slice(0, last);
+  const turns = messages[0]?.role === "system" ? messages.slice(1) : messages;
+  if (turns[0]?.role !== "user" || turns.length < 2) {
+    return { skip: "it does not begin with a user's message that is answered" };
+  }
+  return readAs("messages", { ...row, messages }, where, { ...options, allAnswers: true });
+}
 
 /** Conversations of which everything the assistant says is learned, whatever the options say. */
 export const dialogueSchema: RowSchema = {

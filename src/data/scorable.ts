@@ -1,7 +1,7 @@
 /** The answers of a row that a reward model can score, and the columns that the scores become. */
 import { UserError } from "../runtime/errors.ts";
 import { isConversation } from "./messages.ts";
-import type { PromptCompletion } from "./records.ts";
+import { lastTurn, type PromptCompletion } from "./records.ts";
 import { type Columns, type SchemaOptions, schemaOf } from "./schemas.ts";
 
 export interface Scorable {
@@ -54,7 +54,7 @@ function answerOf(columns: Columns, where: string, options: SchemaOptions): Prom
   const found = [schemaOf(columns, where).read(columns, where, options)].flat()[0];
   if ("skip" in found) throw new UserError(`${where}: cannot be scored: ${found.skip}`);
   if (found.kind === "labelled") return { ...found, kind: "prompt_completion" };
-  if (found.kind === "prompt_completion") return found;
+  if (found.kind === "prompt_completion") return lastTurn(found);
   throw new UserError(
     `${where}: nothing to score; a row needs a prompt with a response, a completion, responses, or chosen and rejected; or messages`,
   );

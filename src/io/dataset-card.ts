@@ -17,7 +17,7 @@ interface Config {
   files: Map<string, string[]>;
 }
 
-const DATA = /\.(parquet|jsonl|ndjson|json|txt)(\.gz)?$/i;
+const DATA = /\.(parquet|jsonl|ndjson|json|csv|tsv|txt)(\.gz)?$/i;
 const NO_DATA = /(^|\/)(\.|_|README|LICENSE|dataset_infos?\.json|state\.json|config\.json)/i;
 const ALIASES: Record<string, string[]> = {
   train: ["train", "training"],
@@ -56,7 +56,7 @@ function nothingToRead(names: readonly string[]): string {
   const other = names.find((name) => /\.(xz|zst|bz2|zip|arrow|csv|tsv)$/i.test(name));
   if (other === undefined) return "no data files were found";
   return (
-    `${other} is of a kind that is not read; known are .parquet, .jsonl, .json and .txt, also .gz. Of most datasets the ` +
+    `${other} is of a kind that is not read; known are .parquet, .jsonl, .json, .csv, .tsv and .txt, also .gz. Of most datasets the ` +
     "hub has Parquet files under org/name@refs/convert/parquet"
   );
 }

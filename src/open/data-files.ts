@@ -11,6 +11,8 @@ import { filesOf, type Surroundings } from "./surroundings.ts";
 export interface DataFilesOptions extends Pick<HubChoice, "offline">, Surroundings {
   /** Configuration of a dataset folder. Default: its only one, or "default". */
   datasetConfig?: string | null | undefined;
+  /** Columns that are called otherwise: `prompt=question` takes prompts from the column question. */
+  column?: readonly string[] | null | undefined;
 }
 
 /**

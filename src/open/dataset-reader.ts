@@ -14,6 +14,7 @@ import type { SchemaOptions } from "../data/schemas.ts";
 import { UserError } from "../runtime/errors.ts";
 import { isCode } from "../runtime/own-code.ts";
 import { permutation, streamId } from "../runtime/rng.ts";
+import { spelled } from "../settings/index.ts";
 import { type DataFilesOptions, dataFiles } from "./data-files.ts";
 import { exists } from "./hub.ts";
 import { codeRows, type Rows, rowsOf } from "./rows.ts";
@@ -80,7 +81,8 @@ export class DatasetReader implements RecordSource {
     const skipped = new Reasons();
     const onSkip = (_: string, reason: string) => skipped.add(reason);
     const entries: Entry[] = [];
-    const found = await read({ ...style, ...(limit !== undefined && { limit }), onSkip });
+    const { column } = this.options;
+    const found = await read({ ...style, column, ...(limit !== undefined && { limit }), onSkip });
     for await (const entry of found) entries.push(entry);
     const reasons = `${skipped}`;
     if (reasons) this.say(`${name}: ${entries.length} records; left out: ${reasons}`);
@@ -90,6 +92,12 @@ export class DatasetReader implements RecordSource {
   /** The entries of a registered dataset. */
   private async registered({ name, path }: MixturePart, part: DatasetPart, wanted: Wanted, options: ReadOptions) {
     this.checkChoice(name, part.split);
+    if (this.options.column) {
+      const flag = spelled(this.options, "column");
+      throw new UserError(
+        `${flag} is for files; ${name} is a registered dataset, which has a rule for its own columns`,
+      );
+    }
     if (path === undefined && (await isThere(name, this.options))) {
       this.say(`${name} means the registered dataset; for the file or folder of that name write ./${name}`);
     }

@@ -110,6 +110,9 @@ export const shapeSettings = {
 export const splitSettings = {
   datasetConfig: data.text(null, "Configuration of a dataset folder; default: its only one, or default"),
   datasetTrainSplit: data.text("train", "Split of a dataset folder to use"),
+  column: data.list(null, "Columns of files that are called otherwise: prompt=question,completion=answer", {
+    aka: ["columns"],
+  }),
 };
 
 const reading = {
@@ -126,7 +129,7 @@ const reading = {
 export const datasetSettings = {
   datasetName: data.mixture(
     "builtin:world",
-    "A .parquet, .json, .jsonl or .txt file, also .gz; a dataset folder; org/name on the hub; a name that " +
+    "A .parquet, .json, .jsonl, .csv, .tsv or .txt file, also .gz; a dataset folder; org/name on the hub; a name that " +
       '"webrlhf data list" shows; a module of your own (.ts, .js); a mixture (name:proportion:path,...); or builtin:world',
     { aka: ["train_datasets", "dataset_path", "dataset"] },
   ),

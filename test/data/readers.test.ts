@@ -358,7 +358,7 @@ describe("bad input is named", () => {
       /^d\.jsonl:1: message 1 .* no text content/,
     ],
     ["pairs without a prompt", "d.jsonl", '{"chosen":"a","rejected":"b"}', /^d\.jsonl:1: no "prompt" column/],
-    ["an unknown kind of file", "d.csv", "a,b", /^d\.csv: unknown kind of file; known are .*jsonl/],
+    ["an unknown kind of file", "d.xlsx", "a,b", /^d\.xlsx: unknown kind of file; known are .*jsonl/],
   ])("%s", async (_, name, content, message) => {
     expect(await complaint(read(file(name, content)))).toMatch(message);
   });

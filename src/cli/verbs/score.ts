@@ -1,10 +1,18 @@
 import { resolve } from "node:path";
 import { answerExample } from "../../data/batches.ts";
+import { columnNames, renamed } from "../../data/columns.ts";
 import { readRows } from "../../data/readers.ts";
 import type { Columns } from "../../data/schemas.ts";
 import { type Scorable, scorable } from "../../data/scorable.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
-import { ModelOpener, openingSettings, rewardSettings, rewardWeights, withModels } from "../../open/index.ts";
+import {
+  ModelOpener,
+  openingSettings,
+  rewardSettings,
+  rewardWeights,
+  splitSettings,
+  withModels,
+} from "../../open/index.ts";
 import { isWeightless } from "../../open/rewards.ts";
 import { openScorer, type Scorer } from "../../open/scorers.ts";
 import { contextOf } from "../../rlhf/examples.ts";
@@ -22,7 +30,8 @@ const scoreSettings = settings("score", {
   rewardModelPath: rewardSettings.rewardModelPath,
   ...openingSettings,
   ...rewardWeights,
-  inputFile: data.path(null, "Rows to score: .jsonl, .json or .parquet, also .gz", { required: true }),
+  inputFile: data.path(null, "Rows to score: .jsonl, .json, .csv, .tsv or .parquet, also .gz", { required: true }),
+  column: splitSettings.column,
   ...readingSettings,
   normalize: data.choice(
     ["auto", "true", "false"],
@@ -112,7 +121,7 @@ async function* lines(
 async function* rowsOf(o: Options, tokenizer: Tokenizer): AsyncGenerator<Scorable> {
   let rows = 0;
   const file = o.inputFile!;
-  for await (const { value, where } of readRows(file)) {
+  for await (const { value, where } of renamed(readRows(file), columnNames(o.column ?? []))) {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       throw new UserError(
         `${where}: a row must be an object with columns, this is ${JSON.stringify(value).slice(0, 60)}`,

@@ -1,5 +1,6 @@
 /** A raw dataset: a name, where its rows are published, and how a row becomes samples. */
 import { UserError } from "../../runtime/errors.ts";
+import { renamed } from "../columns.ts";
 import { type DataSource, readRows } from "../readers.ts";
 import { Reasons } from "../reasons.ts";
 import { type Columns, columnsOf } from "../schemas.ts";
@@ -116,7 +117,7 @@ async function* rowsOf(dataset: RawDataset, { path, locate = onlyFile }: LoadOpt
     throw new UserError(`${name}: the dataset has no files of its own; give their path: ${name}:1:<path>`);
   let rows = 0;
   for (const file of await locate(published)) {
-    for await (const { value, where: place } of readRows(file)) {
+    for await (const { value, where: place } of renamed(readRows(file), [])) {
       const where = `${name}: ${place}`;
       if (typeof value !== "object" || value === null || Array.isArray(value)) {
         throw new UserError(

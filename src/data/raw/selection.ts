@@ -1,7 +1,7 @@
 /** Which pairs are made of several scored answers to one prompt. */
 import { randomInt, streamId } from "../../runtime/rng.ts";
 import type { ChatMessage } from "../chat-template.ts";
-import { isConversation } from "../messages.ts";
+import { checkMessages, isConversation } from "../messages.ts";
 import type { Columns, Entry } from "../readers.ts";
 import type { RawRow } from "./dataset.ts";
 
@@ -90,7 +90,10 @@ export function invalidPair(chosen: readonly ChatMessage[], rejected: readonly C
 export function unsoundPair({ row, record }: Entry): string | null {
   if (record.kind !== "preference") return null;
   const { chosen, rejected } = row.value as Columns;
-  if (isConversation(chosen) && isConversation(rejected)) return invalidPair(chosen, rejected);
+  if (isConversation(chosen) && isConversation(rejected)) {
+    const side = (value: unknown, name: string) => checkMessages(value, name, record.where ?? "a pair");
+    return invalidPair(side(chosen, "chosen"), side(rejected, "rejected"));
+  }
   const answers = [record.chosen, record.rejected];
   if (answers.some((answer) => answer.trim() === "")) return "an answer is empty";
   if (answers.some((answer) => /\n\n(Human|Assistant):/.test(answer))) return "an answer holds further turns";
