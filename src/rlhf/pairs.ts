@@ -33,6 +33,10 @@ export const differing = <Pair extends PreferenceExample>(pairs: readonly Pair[]
     ({ chosen, rejected }) => chosen.length !== rejected.length || chosen.some((id, t) => id !== rejected[t]),
   );
 
+/** The pairs of which neither answer has more than so many tokens with its prompt. */
+export const fitting = <Pair extends PreferenceExample>(pairs: readonly Pair[], most: number): Pair[] =>
+  pairs.filter(({ chosen, rejected }) => chosen.length <= most && rejected.length <= most);
+
 /** Which tokens of a pair the token-wise loss compares: from the first that differs to the end of the longer answer. */
 export interface Span {
   first: number;

@@ -26,7 +26,7 @@ import {
 } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
 import { costLoss, odinLoss, type PairLossOptions, pairLoss } from "./losses/pair.ts";
-import { alignedPairs, bothAnswers, differing, marginsOf, overSpans, spanRows } from "./pairs.ts";
+import { alignedPairs, bothAnswers, differing, fitting, marginsOf, overSpans, spanRows } from "./pairs.ts";
 import { ScoreStatistics } from "./reward/normalizer.ts";
 import { type AnswerScores, costMetrics, evaluateReward, pearson, rewardMetrics, safetyOf } from "./scores.ts";
 import * as shared from "./settings.ts";
@@ -44,11 +44,11 @@ import {
 const { data, optim, probability } = shared;
 
 const common = {
-  maxLength: data.int(null, "Cut prompt plus answer to this many tokens; default: the model's context", { min: 2 }),
-  truncationSide: data.choice(
+  maxLength: data.int(null, "Longest prompt plus answer in tokens; default: the model's context", { min: 2 }),
+  truncationSide: data.maybeChoice(
     ["right", "left"],
-    "right",
-    "Where what is longer is cut: left keeps the end of the answer and drops the beginning of the prompt (RLHFlow)",
+    "Cut what is longer, at this side; default: pairs with a longer answer are left out (TRL). Left keeps the end of the " +
+      "answer and drops the beginning of the prompt (RLHFlow), right keeps the beginning (PaddleNLP, safe-rlhf)",
   ),
   ...shared.duration(1),
   regularization: optim.float(0, "Weight of the mean squared score (PaddleNLP, safe-rlhf)", { min: 0 }),
@@ -98,10 +98,10 @@ export const reward = settings(
     ),
   },
   ({ lossType, truncationSide }, name) => {
-    if (lossType !== "token-wise" || truncationSide === "right") return;
+    if (lossType !== "token-wise" || truncationSide !== "left") return;
     throw new UserError(
-      `${name("lossType")} token-wise compares answers place by place, so both must keep their beginning: leave ` +
-        `${name("truncationSide")} right`,
+      `${name("lossType")} token-wise compares answers place by place, so both must keep their beginning: ` +
+        `${name("truncationSide")} left does not go with it`,
     );
   },
 );
@@ -210,14 +210,23 @@ async function* trainScorer(
     throw new UserError(`normalised scores need statistics: choose them with ${spelled(o, "normalizerType")}`);
   }
   scoring.doNormalize = normalize;
-  const prepare = { maxLength: contextOf(model, o), truncationSide: o.truncationSide };
+  const maxLength = contextOf(model, o);
+  const whole = o.truncationSide === null; // then pairs are cut nowhere, so that it shows which of them are too long
+  const prepare = whole ? { maxLength: Number.POSITIVE_INFINITY } : { maxLength, truncationSide: o.truncationSide };
   const consumer = stage === "cost" ? "safety" : "preference";
   const models = { policy: model, ...(tokenizer && { tokenizer }) };
   const pairs: ExampleSplits<PreferenceExample> = await examplesOf(given, "pairs", models, prepare, consumer);
-  const parts = { train: differing(pairs.train), eval: pairs.eval };
-  const same = pairs.train.length - parts.train.length;
-  if (same > 0) {
-    const text = `${same} of ${pairs.train.length} pairs left out: both answers have the same tokens`;
+  const short = { train: fitting(pairs.train, maxLength), eval: fitting(pairs.eval, maxLength) };
+  const parts = { train: differing(short.train), eval: short.eval };
+  for (const [all, left, name, why] of [
+    [pairs.train, short.train, "pairs", tooLong(maxLength, o)],
+    [pairs.eval, short.eval, "held-out pairs", tooLong(maxLength, o)],
+    [short.train, parts.train, "pairs", "both answers have the same tokens"],
+  ] as const) {
+    const out = all.length - left.length;
+    if (out === 0) continue;
+    const text = `${out} of ${all.length} ${name} left out: ${why}`;
+    if (left.length === 0) throw new UserError(`nothing is left: ${text}`);
     yield { type: "note", step: 0, text };
   }
   if (stage === "cost") for (const part of [parts.train, parts.eval]) checkSafety(part);
@@ -250,6 +259,10 @@ async function* trainScorer(
     statistics?.destroy();
   }
 }
+
+const tooLong = (maxLength: number, o: object): string =>
+  `an answer with its prompt has more than ${maxLength} tokens (raise ${spelled(o, "maxLength")}, or cut them with ` +
+  `${spelled(o, "truncationSide")})`;
 
 function checkSafety(pairs: readonly PreferenceExample[]): void {
   const bare = pairs.findIndex(({ safety }) => !safety);

@@ -1,10 +1,14 @@
 /** Settings of verbs in which a model reads answers. */
 import { datasetSettings } from "../../open/index.ts";
-import { reward } from "../../rlhf/reward.ts";
+import { data } from "../../rlhf/settings.ts";
 
 /** How answers are read by a model that judges them. */
 export const readingSettings = {
   template: datasetSettings.template,
-  maxLength: reward.table.maxLength,
-  truncationSide: reward.table.truncationSide,
+  maxLength: data.int(null, "Cut prompt plus answer to this many tokens; default: the model's context", { min: 2 }),
+  truncationSide: data.choice(
+    ["right", "left"],
+    "right",
+    "Where what is longer is cut: left keeps the end of the answer and drops the beginning of the prompt (RLHFlow)",
+  ),
 };
