@@ -15,7 +15,7 @@ import {
   textExamples,
 } from "./batches.ts";
 import type { ChatMessage } from "./chat-template.ts";
-import { type MadeDataset, type MadeSplit, madeDataset } from "./made.ts";
+import { MADE_RECORDS, type MadeDataset, type MadeSplit, madeDataset } from "./made.ts";
 import { chosenColumns, ratedRows } from "./rated.ts";
 import type { Consumer } from "./raw/consumers.ts";
 import { lastOfEach } from "./raw/filters.ts";
@@ -114,7 +114,6 @@ export interface RatedExamples {
   labels: Float64Array;
 }
 
-const MADE_RECORDS = 2048;
 /** One split per dataset: what one run holds out, no other run trains on, whatever its seed. */
 const SPLIT_SEED = 0;
 

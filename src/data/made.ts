@@ -26,6 +26,9 @@ export interface MadeDataset {
   rated?: { attributes: readonly string[]; rows(n: number, seed: number): Rated[] };
 }
 
+/** Records that made-up data have as made when nobody says how many. */
+export const MADE_RECORDS = 2048;
+
 const prompts: Make<string> = (n, seed, split) => worldPrompts(n, seed, split);
 
 const datasets: Readonly<Record<string, MadeDataset>> = {
@@ -45,3 +48,21 @@ const datasets: Readonly<Record<string, MadeDataset>> = {
 /** The made-up data of a name, or null for data that are read. */
 export const madeDataset = (name: string): MadeDataset | null =>
   Object.hasOwn(datasets, name) ? datasets[name] : null;
+
+/**
+ * Made-up data as records of one kind, to look at and to write: prompts, answers to learn, pairs' better answers, or
+ * pairs.
+ *
+ * @param n records to make; default 2048
+ */
+export function madeRecords(
+  made: MadeDataset,
+  kind: "prompt" | "supervised" | "chosen" | "preference",
+  { n = MADE_RECORDS, seed, split = "train" }: { n?: number; seed: number; split?: MadeSplit },
+): DataRecord[] {
+  if (kind === "prompt") return made.prompts(n, seed, split).map((prompt) => ({ kind, prompt }));
+  if (kind === "supervised" && made.answers) return made.answers(n, seed, split);
+  const pairs = made.pairs(n, seed, split);
+  if (kind === "preference") return pairs;
+  return pairs.map(({ prompt, chosen }) => ({ kind: "prompt_completion", prompt, completion: chosen }));
+}

@@ -82,6 +82,35 @@ const pairs = (n: number, prompt = "p") =>
   Array.from({ length: n }, (_, i) => ({ prompt: `${prompt}${i}`, chosen: " good", rejected: " bad" }));
 
 describe("data list", () => {
+  it("shows and writes made-up data as what is asked for", async () => {
+    const made = (name: string, consumer: string) =>
+      ok(
+        "data",
+        "prepare",
+        "--dataset_name",
+        name,
+        "--consumer",
+        consumer,
+        "--max_train_samples",
+        "40",
+        "--output_dir",
+        out,
+      );
+    const columns = async (name: string, consumer: string) => {
+      await made(name, consumer);
+      const rows = (await readFile(path.join(out, "train.jsonl"), "utf8")).trimEnd().split("\n");
+      expect(rows).toHaveLength(40);
+      return Object.keys(JSON.parse(rows[39]));
+    };
+    expect(await columns("builtin:world", "auto")).toEqual(["prompt", "chosen", "rejected"]);
+    expect(await columns("builtin:world", "supervised")).toEqual(["prompt", "completion"]);
+    expect(await columns("builtin:domains", "chosen")).toEqual(["prompt", "completion"]);
+    expect(await columns("builtin:cycle", "prompt")).toEqual(["prompt"]);
+    expect(await ok("data", "describe", "--dataset_name", "builtin:world")).toMatch(/2,?048/);
+    const words = ["data", "describe", "--dataset_name", "builtin:world", "--consumer", "safety"];
+    expect((await run(...words)).text).toMatch(/builtin:world says nothing of safety/);
+  });
+
   it("shows every name", async () => {
     const text = await ok("data", "list");
     for (const name of ["PKU-SafeRLHF-30K/train", "alpaca ", "mix2-150K-safety", "also stanford-alpaca"]) {

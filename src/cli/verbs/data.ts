@@ -3,6 +3,7 @@
 import type { Wanted } from "../../data/dataset.ts";
 import { type Description, describe, descriptionLines, labelBalance } from "../../data/describe.ts";
 import { columnsToWrite, containerText, type WrittenType, writtenTypes } from "../../data/lmflow-write.ts";
+import { madeDataset, madeRecords } from "../../data/made.ts";
 import { lastOfEach, splitTrainTest, textsOf, wrongLength } from "../../data/raw/filters.ts";
 import { allDatasets, findDataset, streamSamples } from "../../data/raw/registry.ts";
 import type { RawSample } from "../../data/raw/sample.ts";
@@ -44,7 +45,7 @@ const dataSettings = settings("data", {
   ),
   ...splitSettings,
   ...hubSettings,
-  maxTrainSamples: data.int(null, "Use this many records", { min: 1 }),
+  maxTrainSamples: data.int(null, "Use this many records; builtin:world makes this many, 2048 by default", { min: 1 }),
   consumer: data.choice(
     ["auto", "supervised", "chosen", "preference", "safety", "prompt"],
     "auto",
@@ -89,6 +90,7 @@ export const dataVerb = defineVerb({
   interruptNote: null,
   examples: [
     "webrlhf data list",
+    "webrlhf data prepare --dataset_name builtin:world --output_dir data/world",
     "webrlhf data describe --dataset_name pairs.jsonl.gz --tokenizer_name_or_path my-model",
     "webrlhf data prepare --dataset_name PKU-SafeRLHF/train:0.5,mine:200/-1:pairs.jsonl --output_dir data/mix",
     "webrlhf data convert --dataset_name pairs.jsonl --to paired_text_to_text --output_dir data/lmflow",
@@ -97,9 +99,6 @@ export const dataVerb = defineVerb({
     const { terminal } = context;
     if (o.action === "list") return list(terminal);
     if (!o.datasetName) throw new UserError(`data ${o.action} needs --dataset_name`);
-    if (o.datasetName.startsWith("builtin:")) {
-      throw new UserError(`${o.datasetName} is made up anew by each run; there is nothing in it to read or to write`);
-    }
     checkForm(o);
     const files = await diskFiles();
     const path = o.tokenizerNameOrPath;
@@ -139,6 +138,15 @@ const kindOf: Partial<Record<Options["consumer"], RecordKind>> = {
 };
 
 async function read(o: Options, tokenizer: Tokenizer | null, context: Context): Promise<Entry[]> {
+  const made = madeDataset(o.datasetName as string);
+  if (made) {
+    if (o.consumer === "safety") throw new UserError(`${o.datasetName} says nothing of safety: leave --consumer out`);
+    const kind = o.consumer === "auto" ? "preference" : o.consumer;
+    return madeRecords(made, kind, { n: o.maxTrainSamples ?? undefined, seed: o.seed }).map((record, i) => {
+      const where = `${o.datasetName}:${i}`;
+      return { row: { value: textsOf(record), where }, record: { ...record, where } };
+    });
+  }
   const style = { template: o.template, chat: tokenizer?.chatTemplate ?? null };
   const reader = new DatasetReader({ ...o, ...surroundings(context) });
   const part = { name: o.datasetName as string, split: o.datasetTrainSplit, limit: o.maxTrainSamples ?? undefined };
