@@ -157,17 +157,15 @@ export class Dataset {
    */
   async prompts(tokenizer: Tokenizer, room: PromptRoom): Promise<Split<DatasetPrompt>> {
     const { context, response, together = null } = room;
-    const limits =
-      together !== null && together - 1 < context - response
-        ? { maxLength: together }
-        : { maxLength: context, answer: response };
+    const cut = together !== null && together <= context; // responses end there, wherever the context would let them go
+    const limits = cut ? { maxLength: together } : { maxLength: context, answer: response };
     // Pairs repeat their prompts; a policy answers each once.
     const read = async (part: DatasetPart) =>
       lastOfEach(await this.load({ ...part, limit: undefined }, "prompt", "prompt", tokenizer), ({ prompt }) => prompt);
     const made = (pairs: MadeDataset, n: number, split: MadeSplit, seed: number) =>
       pairs.prompts(n, seed, split).map((prompt): PromptOnly => ({ kind: "prompt", prompt, row: { prompt } }));
     const found = await this.parts<PromptOnly>(made, read);
-    if (context <= response) {
+    if (!cut && context <= response) {
       throw new UserError(
         `responses of ${response} tokens leave no room for a prompt in a context of ${context}; shorten them`,
       );

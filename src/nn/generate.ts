@@ -13,6 +13,8 @@ export interface GenerateOptions extends SamplingParams {
    * One per response, prompt by prompt; by default 0, 1, 2, ...
    */
   streams?: ArrayLike<number>;
+  /** Longest prompt and response together: a response ends there, too, after one token at least. Default: no such limit. */
+  maxLength?: number;
   /** Responses decoded at once, fewer where their prompts would not fit into one pass. Default 256. */
   batchSize?: number;
 }
@@ -42,13 +44,14 @@ export async function generate(
   prompts: readonly Uint32Array[],
   options: GenerateOptions,
 ): Promise<Completion[]> {
-  const { samples = 1, batchSize = 256, streams } = options;
+  const { samples = 1, batchSize = 256, streams, maxLength = Number.POSITIVE_INFINITY } = options;
   const { maxPositions } = model.config;
+  const limit = ({ length }: Uint32Array) => Math.min(options.maxNewTokens, Math.max(1, maxLength - length));
   prompts.forEach((p, i) => {
     if (p.length === 0) throw new UserError(`prompt ${i} is empty: a model needs at least one token to go on from`);
-    if (p.length + options.maxNewTokens > maxPositions) {
+    if (p.length + limit(p) > maxPositions) {
       throw new UserError(
-        `prompt ${i} has ${p.length} tokens; with ${options.maxNewTokens} new ones it exceeds the context of ` +
+        `prompt ${i} has ${p.length} tokens; with ${limit(p)} new ones it exceeds the context of ` +
           `${maxPositions}: shorten the prompt or the response`,
       );
     }
@@ -61,9 +64,10 @@ export async function generate(
     while (last < Math.min(prompts.length, first + perBatch) && tokens + prompts[last].length <= model.tokensPerPass);
     const sequences = prompts.slice(first, last).flatMap((ids, i) => {
       const prompt = ids.subarray(); // sequences share a prefill by identity, and each prompt has its own
+      const own = { ...options, maxNewTokens: limit(ids) };
       return Array.from({ length: samples }, (_, k) => {
         const response = (first + i) * samples + k;
-        return { prompt, options: slotOptions(options, model.config, streams ? streams[response] : response), top: 0 };
+        return { prompt, options: slotOptions(own, model.config, streams ? streams[response] : response), top: 0 };
       });
     });
     for (const [i, done] of (await decodeBatch(model, sequences)).entries()) {
@@ -75,15 +79,17 @@ export async function generate(
 
 /** Decodes sequences together until all have ended. */
 async function decodeBatch(model: CausalLM, sequences: readonly SlotSequence[]): Promise<Omit<Completion, "prompt">[]> {
-  const { maxNewTokens, endIds } = sequences[0].options;
-  const longest = sequences.reduce((most, { prompt }) => Math.max(most, prompt.length), 0);
+  const { endIds } = sequences[0].options;
+  const most = (of: (sequence: SlotSequence) => number) => sequences.reduce((n, s) => Math.max(n, of(s)), 0);
+  const maxNewTokens = most(({ options }) => options.maxNewTokens);
+  const capacity = most(({ prompt, options }) => prompt.length + options.maxNewTokens);
   const found = sequences.map(() => ({
     ids: new Uint32Array(maxNewTokens),
     logProbs: new Float32Array(maxNewTokens),
     length: 0,
     done: false,
   }));
-  const decoder = new SlotDecoder(model, sequences.length, longest + maxNewTokens, STEPS_PER_LOOK);
+  const decoder = new SlotDecoder(model, sequences.length, capacity, STEPS_PER_LOOK);
   try {
     let joining = sequences.map((sequence, slot) => ({ slot, sequence }));
     for (let drawn = 0; drawn < maxNewTokens && found.some(({ done }) => !done); joining = []) {

@@ -276,10 +276,10 @@ async function learn(
     for (const [k, own] of averagingWeights(lengths, rule.averaging, context).entries()) weights.set(parts[k], own);
     const taken = (step * epochs + Math.floor(i / windows)) * stepsPerEpoch + window;
     const total = o.maxSteps * epochs * stepsPerEpoch;
-    return { parts, first: window * perStep, size: chosen.length, taken, total };
+    return { parts, taken, total };
   });
   const { read, parts, loss, control, rate } = await descend<Lesson, "logProbs">(optimizer, steps, {
-    shares: (parts) => parts.map(() => 1),
+    share: () => 1, // its weights make the sum of the passes the average
     pass: (part) => lessonPass(policy, part, weights.get(part) as Float32Array, o.temperature, rule.loss),
     rate: ({ total, taken }) => rateAt(o, total, taken),
   });

@@ -27,6 +27,7 @@ import {
 import type { RunOptions } from "./loop.ts";
 import { preference, referenceOf, referenceSync, syncSettings } from "./reference.ts";
 import { data, positive } from "./settings.ts";
+import { meanByName } from "./stats.ts";
 import {
   controlMetrics,
   readWatched,
@@ -129,7 +130,8 @@ export async function* trainKto(
         const { watched, tokens } = scope(() => ktoStep(both, optimizer, batches, rate, own, drops));
         const metrics = async () => {
           const [{ control }, ...passes] = await readWatched(watched);
-          return { ...ktoMetrics(passes, batches), ...controlMetrics(control) };
+          const each = passes.map((numbers, i) => ktoMetrics([numbers], [batches[i]]));
+          return { ...meanByName(each), ...controlMetrics(control) };
         };
         return { metrics: metrics(), tokens };
       },
@@ -143,7 +145,7 @@ export async function* trainKto(
   }
 }
 
-/** One optimizer step; the loss is the mean over all answers of all micro-batches. */
+/** One optimizer step; the loss is the mean of the micro-batches' means, as in TRL. */
 function ktoStep(
   both: Both,
   optimizer: AdamW,
@@ -155,7 +157,7 @@ function ktoStep(
   const all = batches.flat();
   const passes = batches.map((batch, pass) => {
     const { loss, watched } = ktoBatch(both, batch, o, dropout && { ...dropout, pass });
-    backward(loss, optimizer.lossSeed(batch.length / all.length));
+    backward(loss, optimizer.lossSeed(1 / batches.length));
     return watched;
   });
   optimizer.step(rate);

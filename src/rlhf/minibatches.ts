@@ -4,29 +4,38 @@ import { permutation } from "../runtime/rng.ts";
 import { scope } from "../tensor/core.ts";
 import { readEach, type Watched, type WatchedNumbers, watchControl } from "./watch.ts";
 
+/** Orders in which the responses of a rollout are learned. */
+export const minibatchOrders = ["chunks", "prompts", "shuffled"] as const;
+
 /** Sizes and order of the optimizer steps on one rollout. */
 export interface MinibatchOptions {
   perDeviceTrainBatchSize: number;
   gradientAccumulationSteps: number;
   numPpoEpochs: number;
-  /** Else response j of every prompt comes before response j + 1 of any. */
-  shuffleMinibatches: boolean;
+  minibatchOrder: (typeof minibatchOrders)[number];
   seed: number;
 }
 
-/** One optimizer step: its passes, and its place in the rollout and in the run. */
-export interface Minibatch<E> {
+/** One optimizer step: what each of its passes learns from, and its place in the run. */
+export interface OptimizerStep<E> {
   parts: E[][];
-  /** Where the step's experience begins in its pass over the rollout, and how much of it there is. */
-  first: number;
-  size: number;
   /** Optimizer steps before this one, of so many in the run. */
   taken: number;
   total: number;
 }
 
+/** An optimizer step on a rollout. */
+export interface Minibatch<E> extends OptimizerStep<E> {
+  /** Where each part begins in its epoch, counted in responses. */
+  firsts: number[];
+  /** Rollouts before this one, of so many in the run. */
+  rollout: number;
+  rollouts: number;
+}
+
 /**
- * The optimizer steps on one rollout, in order.
+ * The optimizer steps on one rollout, in order. They go on from one epoch to the next, so that only a rollout's last step can
+ * have fewer passes than the others.
  * @param rollout how many were before, of `maxSteps` in all
  */
 export function minibatches<E extends { response: { sample: number } }>(
@@ -34,47 +43,48 @@ export function minibatches<E extends { response: { sample: number } }>(
   { rollout, maxSteps }: { rollout: number; maxSteps: number },
   options: MinibatchOptions,
 ): Minibatch<E>[] {
-  const { perDeviceTrainBatchSize: batch, gradientAccumulationSteps: accumulation, numPpoEpochs: epochs } = options;
-  const passes = Math.ceil(experience.length / batch);
-  const perRollout = epochs * Math.ceil(passes / accumulation);
-  const steps: Minibatch<E>[] = [];
-  for (let epoch = 0; epoch < epochs; epoch++) {
-    const order = options.shuffleMinibatches
-      ? [...permutation(experience.length, options.seed, rollout * epochs + epoch + 1)]
-      : sampleBySample(experience);
-    for (let b = 0; b < passes; b += accumulation) {
-      const parts = Array.from({ length: Math.min(accumulation, passes - b) }, (_, i) =>
-        order.slice((b + i) * batch, (b + i + 1) * batch).map((at) => experience[at]),
-      );
-      const size = parts.reduce((n, part) => n + part.length, 0);
-      const taken = rollout * perRollout + steps.length;
-      steps.push({ parts, first: b * batch, size, taken, total: maxSteps * perRollout });
-    }
-  }
-  return steps;
+  const { gradientAccumulationSteps: accumulation, numPpoEpochs: epochs } = options;
+  const passes = Array.from({ length: epochs }, (_, epoch) => {
+    let first = 0;
+    return passesOver(experience, options, rollout * epochs + epoch + 1).map((places) => {
+      first += places.length;
+      return { part: places.map((at) => experience[at]), first: first - places.length };
+    });
+  }).flat();
+  const steps = Math.ceil(passes.length / accumulation);
+  return Array.from({ length: steps }, (_, i) => {
+    const own = passes.slice(i * accumulation, (i + 1) * accumulation);
+    return {
+      parts: own.map(({ part }) => part),
+      firsts: own.map(({ first }) => first),
+      taken: rollout * steps + i,
+      total: maxSteps * steps,
+      rollout,
+      rollouts: maxSteps,
+    };
+  });
 }
 
-/** Response j of every prompt before response j + 1 of any. */
-function sampleBySample(experience: readonly { response: { sample: number } }[]): number[] {
+/** The passes of one epoch, as places in the rollout, whose responses come prompt by prompt. */
+function passesOver(
+  experience: readonly { response: { sample: number } }[],
+  { perDeviceTrainBatchSize: batch, minibatchOrder, seed }: MinibatchOptions,
+  epoch: number,
+): number[][] {
   const places = experience.map((_, i) => i);
-  return places.sort((a, b) => experience[a].response.sample - experience[b].response.sample || a - b);
+  if (minibatchOrder === "shuffled") return cut([...permutation(places.length, seed, epoch)], batch);
+  if (minibatchOrder === "prompts") return cut(places, batch);
+  // Of so many prompts as a pass takes responses: response j of each before response j + 1 of any.
+  const samples = 1 + experience.reduce((most, { response }) => Math.max(most, response.sample), 0);
+  return cut(places, batch * samples).flatMap((chunk) =>
+    Array.from({ length: samples }, (_, j) => chunk.filter((at) => experience[at].response.sample === j)).filter(
+      (part) => part.length > 0,
+    ),
+  );
 }
 
-/**
- * The share of each pass in the average of its optimizer step, so that the size of passes is no matter.
- * @param length how many tokens an experience counts for, where losses average over tokens
- */
-export function sharesOf<E>(
-  parts: readonly (readonly E[])[],
-  lossAverage: "token" | "sequence",
-  length: (e: E) => number,
-): number[] {
-  const weights = parts.map((part) =>
-    lossAverage === "token" ? part.reduce((n, e) => n + length(e), 0) : part.length,
-  );
-  const all = weights.reduce((a, b) => a + b, 0);
-  return weights.map((weight) => weight / all);
-}
+const cut = <T>(list: readonly T[], size: number): T[][] =>
+  Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
 
 /** All of some experience's numbers in a row. */
 export const flat = <E>(experience: readonly E[], pick: (e: E) => ArrayLike<number>): Float32Array =>
@@ -85,7 +95,7 @@ export interface Descent<E, K extends string> {
   /** What each pass left, and the experience that it learned from. */
   read: WatchedNumbers<K | "loss">[];
   parts: (readonly E[])[];
-  /** Mean over the optimizer steps of what each went down: its passes' losses by their shares. */
+  /** Mean over the optimizer steps of what each went down: the sum or the mean of its passes' losses. */
   loss: number;
   /** What was learned beside. */
   beside: WatchedNumbers[];
@@ -98,25 +108,28 @@ export interface Descent<E, K extends string> {
  * Takes optimizer steps: for each, the passes that add up its gradient, then the step itself.
  * @param work `pass` enqueues one pass with its gradient; `beside` more of the kind; `after` follows each step
  */
-export async function descend<E, K extends string>(
+export async function descend<E, K extends string, S extends OptimizerStep<E> = OptimizerStep<E>>(
   optimizer: AdamW,
-  steps: readonly Minibatch<E>[],
+  steps: readonly S[],
   work: {
-    shares(parts: readonly (readonly E[])[]): number[];
+    /** What each pass counts for, of so many in its step. */
+    share(passes: number): number;
     pass(part: readonly E[], share: number): Watched<K | "loss">;
-    rate(step: Minibatch<E>): number;
-    beside?(step: Minibatch<E>): Watched[];
+    rate(step: S): number;
+    beside?(step: S): Watched[];
     after?(): void;
   },
 ): Promise<Descent<E, K>> {
   const passes: Watched<K | "loss">[] = [];
-  const counts: number[] = [];
+  const shares: number[] = [];
   const beside: Watched[] = [];
   let rate = 0;
   for (const step of steps) {
-    const shares = work.shares(step.parts);
-    counts.push(...shares);
-    for (const [i, part] of step.parts.entries()) passes.push(scope(() => work.pass(part, shares[i])));
+    const share = work.share(step.parts.length);
+    for (const part of step.parts) {
+      passes.push(scope(() => work.pass(part, share)));
+      shares.push(share);
+    }
     beside.push(...(work.beside?.(step) ?? []));
     rate = work.rate(step);
     optimizer.step(rate);
@@ -127,7 +140,7 @@ export async function descend<E, K extends string>(
   return {
     read,
     parts: steps.flatMap(({ parts }) => parts),
-    loss: read.reduce((sum, { loss }, i) => sum + counts[i] * loss[0], 0) / steps.length,
+    loss: read.reduce((sum, { loss }, i) => sum + shares[i] * loss[0], 0) / steps.length,
     beside: all.slice(passes.length),
     control: readControl(control, control.length),
     rate,

@@ -18,6 +18,7 @@ import {
 } from "./examples.ts";
 import { type AnswerOptions, type Answers, answersOf, type PairExample } from "./pairs.ts";
 import { data } from "./settings.ts";
+import { meanByName } from "./stats.ts";
 import {
   controlMetrics,
   readWatched,
@@ -61,7 +62,8 @@ export function pairMethod(
       const { watched, counts, tokens } = scope(() => pairStep(policy, optimizer, batches, rate, objective, drops));
       const metrics = async () => {
         const [{ control }, ...passes] = await readWatched(watched);
-        return { ...pairMetrics(passes, counts), ...controlMetrics(control) };
+        const each = passes.map((numbers, i) => pairMetrics([numbers], [counts[i]]));
+        return { ...meanByName(each), ...controlMetrics(control) };
       };
       return { metrics: metrics(), tokens };
     },
@@ -77,7 +79,7 @@ interface Counts {
   rejected: number;
 }
 
-/** One optimizer step; the loss is the mean over all pairs of all micro-batches. */
+/** One optimizer step; the loss is the mean of the micro-batches' means, as in TRL. */
 function pairStep(
   policy: CausalLM,
   optimizer: AdamW,
@@ -86,7 +88,6 @@ function pairStep(
   objective: PairObjective,
   dropout: DropoutStep | null = null,
 ): { watched: Watched; counts: Counts[]; tokens: number } {
-  const total = batches.reduce((n, b) => n + b.length, 0);
   let tokens = 0;
   const counts: Counts[] = [];
   const passes = batches.map((pairs, pass) => {
@@ -95,7 +96,7 @@ function pairStep(
     tokens += answers.tokens;
     counts.push(countsOf(answers));
     const watched = watchPairs(answers, found);
-    backward(found.loss, optimizer.lossSeed(pairs.length / total));
+    backward(found.loss, optimizer.lossSeed(1 / batches.length));
     return watched;
   });
   optimizer.step(rate);

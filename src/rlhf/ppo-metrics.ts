@@ -10,7 +10,7 @@ interface Learned {
   returns: ArrayLike<number>;
 }
 
-/** What the policy's passes over a rollout did, each with the experience that it learned from. */
+/** What the policy's passes over a rollout did, each with the experience that it learned from: means of the passes' means. */
 export function policyMetrics(
   read: readonly WatchedNumbers<"logProbs" | "entropy">[],
   parts: readonly (readonly Learned[])[],
@@ -18,46 +18,47 @@ export function policyMetrics(
 ): Record<string, number> {
   const over = (r: number) => r - 1 > (clipRangeHigh ?? clipRange);
   const under = (r: number) => 1 - r > clipRange;
-  const ratios: number[] = [];
-  const squares: number[] = [];
-  const bound: number[] = [];
-  const means = read.map(({ logProbs }, i) => {
+  const passes = read.map(({ logProbs, entropy }, i) => {
     const old = parts[i].flatMap((e) => [...e.logProbs]);
-    const advantages = parts[i].flatMap((e) => Array.from(e.advantages));
-    const own = old.map((before, t) => Math.exp(logProbs[t] - before));
-    old.forEach((before, t) => {
-      squares.push(0.5 * (logProbs[t] - before) ** 2);
-      const a = Math.fround(advantages[t]);
-      bound.push(Number(a > 0 ? over(own[t]) : a < 0 && under(own[t])));
-    });
-    ratios.push(...own);
-    return average(own);
+    const advantages = parts[i].flatMap((e) => Array.from(e.advantages, Math.fround));
+    const ratios = old.map((before, t) => Math.exp(logProbs[t] - before));
+    const bound = ratios.map((r, t) => (advantages[t] > 0 ? over(r) : advantages[t] < 0 && under(r)));
+    return {
+      kl: average(old.map((before, t) => 0.5 * (logProbs[t] - before) ** 2)),
+      clipped: average(ratios.map((r) => Number(over(r) || under(r)))),
+      bound: average(bound.map(Number)),
+      ratio: average(ratios),
+      entropy: average(entropy),
+    };
   });
+  const mean = (name: keyof (typeof passes)[number]) => average(passes.map((pass) => pass[name]));
+  const ratios = passes.map(({ ratio }) => ratio);
   return {
-    approx_kl: average(squares),
+    approx_kl: mean("kl"),
     // Ratios outside the clip, and those whose loss it bounds: above with positive advantages, below with negative ones.
-    clip_fraction: average(ratios.map((r) => Number(over(r) || under(r)))),
-    bound_fraction: average(bound),
-    ratio: average(ratios),
-    ratio_var: moments([means], true).variance,
-    first_ratio: means[0],
-    policy_entropy: average(read.flatMap(({ entropy }) => [...entropy])),
+    clip_fraction: mean("clipped"),
+    bound_fraction: mean("bound"),
+    ratio: mean("ratio"),
+    ratio_var: moments([ratios], true).variance,
+    first_ratio: ratios[0],
+    policy_entropy: mean("entropy"),
   };
 }
 
-/** What the critic's passes over a rollout did. */
+/** What the critic's passes over a rollout did: means of the passes' means. */
 export function valueMetrics(
   read: readonly WatchedNumbers<"values">[],
   parts: readonly (readonly Learned[])[],
   clipRange: number,
 ): Record<string, number> {
-  const bound = read.flatMap(({ values }, i) => {
+  const bound = read.map(({ values }, i) => {
     const old = parts[i].flatMap((e) => [...e.values]);
     const returns = parts[i].flatMap((e) => Array.from(e.returns, Math.fround));
-    return old.map((before, t) => {
+    const clips = old.map((before, t) => {
       const clipped = Math.min(Math.max(values[t], before - clipRange), before + clipRange);
       return Number((clipped - returns[t]) ** 2 > (values[t] - returns[t]) ** 2);
     });
+    return average(clips);
   });
   return { value_clip_fraction: average(bound) };
 }

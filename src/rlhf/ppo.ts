@@ -8,14 +8,14 @@
  * losses, and on a supervised loss beside them where there are sequences to remember (ptx).
  *
  * The public implementations differ in details that change results: `dialect` picks the defaults of one of them, PaddleNLP
- * as it was released ("paddle") or later ("paddle-late"), safe-rlhf since December 2023 ("safe"), or TRL ("trl"). What was
- * left out: training the critic alone before the policy.
+ * as it was released ("paddle") or later ("paddle-late"), safe-rlhf since December 2023 ("safe"), or TRL, in 1.12, its last
+ * version with PPO ("trl"). What was left out: training the critic alone before the policy.
  */
 import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { byDialect, dialectIn, group, type SettingsInput, settings, spelled } from "../settings/index.ts";
-import { backward, type Tensor, tensor } from "../tensor/core.ts";
+import { backward, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { add, clamp, exp, maximum, minimum, mul, neg, scale, square, sub } from "../tensor/ops/elementwise.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
 import { sum } from "../tensor/ops/reduce.ts";
@@ -27,18 +27,25 @@ import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { entropyLoss, klLoss } from "./losses/penalties.ts";
 import { responseValues, valueRows } from "./measure.ts";
-import { descend, flat, type Minibatch, minibatches, sharesOf } from "./minibatches.ts";
+import { descend, flat, type Minibatch, minibatches, minibatchOrders } from "./minibatches.ts";
 import { levelsOf, Offload, offloadSettings } from "./offload.ts";
 import { type AlignmentModels, baseOf, copyOf, criticOf } from "./partners.ts";
 import { policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
 import { PromptOrder } from "./prompts.ts";
 import { residentsOf, rewardParts } from "./rewards.ts";
-import { collectRollout, type Rollout, type RolloutState, rolloutSettings } from "./rollout.ts";
+import {
+  checkLengths,
+  collectRollout,
+  type Rollout,
+  type RolloutState,
+  rolloutSettings,
+  togetherAtMost,
+} from "./rollout.ts";
 import { type PromptData, policySampler, promptsOf, tokenizerOf } from "./sampler.ts";
 import * as shared from "./settings.ts";
-import { nllPasses } from "./sft.ts";
-import { adaptKlCoef, freshNormalizer, tokenWeights } from "./stats.ts";
-import { adamOf, rateAt } from "./training.ts";
+import { nllPass } from "./sft.ts";
+import { adaptKlCoef, average, freshNormalizer, tokenWeights } from "./stats.ts";
+import { adamOf, type RateOptions, rateAt } from "./training.ts";
 import { watch } from "./watch.ts";
 
 const own = group("PPO");
@@ -52,7 +59,7 @@ export const ppo = settings(
     dialect: own.choice(
       ["paddle", "paddle-late", "safe", "trl"],
       "paddle",
-      "Conventions of PaddleNLP (first or late versions), safe-rlhf or TRL where they differ",
+      "Conventions of PaddleNLP (first or late versions), safe-rlhf or TRL 1.12 where they differ",
     ),
     numTrainEpochs: rollout.float(null, "Passes over the prompts, where max_steps is not set", positive),
     maxSteps: rollout.int(null, "Rollouts, each of which is one step; default: as num_train_epochs says, or 50", count),
@@ -69,9 +76,10 @@ export const ppo = settings(
       ...count,
       aka: ["update_iters"],
     }),
-    shuffleMinibatches: own.bool(
-      byDialect({ paddle: false, trl: true }),
-      "Draw minibatches anew for every pass; else response j of every prompt comes before response j + 1 of any",
+    minibatchOrder: own.choice(
+      minibatchOrders,
+      byDialect({ paddle: "chunks", "paddle-late": "prompts", trl: "shuffled" }),
+      "Of as many prompts as a pass takes responses, response j of each before j + 1 of any; prompt by prompt; drawn anew",
     ),
     lossAverage: own.choice(
       ["token", "sequence"],
@@ -105,8 +113,16 @@ export const ppo = settings(
       max: 0.999999,
     }),
     emaGeneration: own.bool(true, "Sample from the moving average, as PaddleNLP does"),
-    ...shared.optimiser(1e-5, "constant", 16, { beta2: byDialect({ paddle: 0.95, trl: 0.999 }) }),
+    ...shared.optimiser(1e-5, "constant", 16, {
+      beta2: byDialect({ paddle: 0.95, trl: 0.999 }),
+      maxGradNorm: byDialect({ paddle: 1, trl: 0 }),
+    }),
     ...shared.scheduleEnd,
+    lrSchedulerUnit: shared.optim.choice(
+      ["step", "rollout"],
+      byDialect({ paddle: "step", trl: "rollout" }),
+      "The learning rate changes with every optimizer step, or with every rollout; warm-up and decay are counted in these",
+    ),
     ...shared.criticOptimiser,
     ...offloadSettings,
     ...shared.shown,
@@ -118,7 +134,7 @@ export const ppo = settings(
     ...shared.common,
   },
   (o, name) => {
-    shared.checkResponseLength(o, name, "minNewTokens");
+    checkLengths(o, name);
     if (o.klPlacement === "loss" && o.klEstimator === "k1" && o.klCoef !== 0) {
       throw new UserError(
         `${name("klPlacement")} loss needs ${name("klEstimator")} k2 or k3: the gradient through k1 is zero on average, so ` +
@@ -164,7 +180,7 @@ export async function* trainPpo(
   const o = ppo(chosen as SettingsInput<typeof ppo.table>);
   const { policy, rewards, gold } = models;
   const tokenizer = tokenizerOf(models);
-  const room = { context: policy.config.maxPositions, response: o.responseLength, together: o.maxLength };
+  const room = { context: policy.config.maxPositions, response: o.responseLength, together: togetherAtMost(o) };
   const prompts = await promptsOf(data, tokenizer, room);
   const { ptx, ptxEval } = data as PpoData;
   if (ptx && !ptx.some((sequence) => predictedTokens(sequence) > 0)) {
@@ -302,7 +318,14 @@ export function valueLoss(
   return scale(sum(mul(weights, error)), 0.5);
 }
 
-/** The policy's loss and gradient on a few responses; `share` is the micro-batch's part of the optimizer step. */
+/** What a pass counts for in its optimizer step: all originals average the passes, however many tokens each has. */
+const meanOfPasses = (passes: number): number => 1 / passes;
+
+/** The learning rate of an optimizer step, which may be that of its whole rollout. */
+const scheduled = (rate: RateOptions, step: Minibatch<Experience>, { lrSchedulerUnit }: PpoSettings): number =>
+  lrSchedulerUnit === "step" ? rateAt(rate, step.total, step.taken) : rateAt(rate, step.rollouts, step.rollout);
+
+/** The policy's loss and gradient on a few responses; `share` is what the pass counts for in its optimizer step. */
 export function policyPass(
   policy: CausalLM,
   part: readonly Experience[],
@@ -355,21 +378,25 @@ export async function updatePolicy(
 ): Promise<Record<string, number>> {
   const policy = model as CausalLM;
   const half = ptx.length > 0 && o.ptxCombination === "average" ? 0.5 : 1;
+  const remember = (first: number, size: number, share: number) =>
+    ptx.length === 0 ? [] : [scope(() => nllPass(policy, ptx.slice(first, first + size), o.ptxCoef * half * share))];
   type Read = "logProbs" | "entropy";
-  const { read, parts, loss, beside, control, rate } = await descend<Experience, Read>(optimizer, steps, {
-    shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.logProbs.length),
-    pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
-    rate: ({ total, taken }) => rateAt(o, total, taken),
-    beside: ({ first, size }) =>
-      nllPasses(policy, ptx.slice(first, first + size), o.perDeviceTrainBatchSize, o.ptxCoef * half),
-    after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
-  });
-  const ptxLoss = beside.reduce((total, { loss }) => total + loss[0], 0) / steps.length;
+  const { read, parts, loss, beside, control, rate } = await descend<Experience, Read, Minibatch<Experience>>(
+    optimizer,
+    steps,
+    {
+      share: meanOfPasses,
+      pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
+      rate: (step) => scheduled(o, step, o),
+      beside: ({ parts, firsts }) =>
+        parts.flatMap(({ length }, i) => remember(firsts[i], length, meanOfPasses(parts.length))),
+      after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
+    },
+  );
   return {
     actor_loss: loss,
     ...policyMetrics(read, parts, o),
-    // Each optimizer step's supervised loss is the sum over its micro-batches.
-    ...(beside.length > 0 && { ptx_loss: ptxLoss }),
+    ...(beside.length > 0 && { ptx_loss: average(beside.map(({ loss }) => loss[0])) }),
     actor_grad_norm: control.gradNorm,
     skipped_steps: control.skipped,
     learning_rate: rate,
@@ -382,11 +409,15 @@ export async function updateValue(
   steps: readonly Minibatch<Experience>[],
   o: PpoSettings,
 ): Promise<Record<string, number>> {
-  const { read, parts, loss, control, rate } = await descend<Experience, "values">(optimizer, steps, {
-    shares: (parts) => sharesOf(parts, o.lossAverage, (e) => e.values.length),
-    pass: (part, share) => valuePass(model as ScoreModel, part, share, o),
-    rate: ({ total, taken }) => rateAt(shared.ofCritic(o), total, taken),
-  });
+  const { read, parts, loss, control, rate } = await descend<Experience, "values", Minibatch<Experience>>(
+    optimizer,
+    steps,
+    {
+      share: meanOfPasses,
+      pass: (part, share) => valuePass(model as ScoreModel, part, share, o),
+      rate: (step) => scheduled(shared.ofCritic(o), step, o),
+    },
+  );
   return {
     critic_loss: loss,
     ...valueMetrics(read, parts, o.clipRangeValue),

@@ -277,7 +277,7 @@ interface Normalizing {
   normalize: boolean;
 }
 
-/** Enqueues one optimizer step; the loss is the mean over all pairs of all micro-batches. `dropout` as in `sftStep`. */
+/** Enqueues one optimizer step; the loss is the mean of the micro-batches' means, as in the originals. `dropout` as in `sftStep`. */
 export function rewardStep(
   model: ScoreModel,
   optimizer: AdamW,
@@ -287,13 +287,12 @@ export function rewardStep(
   dropout: DropoutStep | null = null,
   normalizing: Normalizing = { statistics: null, update: false, normalize: false },
 ): { watched: Watched; tokens: number } {
-  const total = batches.reduce((n, b) => n + b.length, 0);
   let tokens = 0;
   const passes = batches.map((pairs, pass) => {
     const forward = withDropout(dropout && { ...dropout, pass }, () => passOf(model, pairs, loss, normalizing));
     tokens += forward.tokens;
     const watched = watch({ loss: forward.loss, scores: forward.scores });
-    backward(forward.loss, optimizer.lossSeed(pairs.length / total));
+    backward(forward.loss, optimizer.lossSeed(1 / batches.length));
     return watched;
   });
   optimizer.step(rate);
@@ -378,7 +377,7 @@ async function rewardStepMetrics(
       return [...scores.subarray(first(n), first(n) + n)];
     });
   const scores = { chosen: side(() => 0), rejected: side((n) => n) };
-  const loss = rest.reduce((sum, numbers, i) => sum + (numbers.loss[0] * batches[i].length) / pairs.length, 0);
+  const loss = rest.reduce((sum, numbers) => sum + numbers.loss[0] / batches.length, 0);
   return { loss, ...metricsOf(model, pairs, scores), ...controlMetrics(control) };
 }
 

@@ -4,13 +4,14 @@
  */
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
-import { byDialect, group, type ResolvedSettings } from "../settings/index.ts";
+import { UserError } from "../runtime/errors.ts";
+import { byDialect, derived, group, type ResolvedSettings } from "../settings/index.ts";
 import type { Sample } from "./events.ts";
 import { responseLogProbs } from "./measure.ts";
 import { allResident, type RoleScope } from "./offload.ts";
 import { mixedRewards, partMeans, type RewardParts } from "./rewards.ts";
 import { type Prompt, type Response, type Sampler, samplesOf, withinLength } from "./sampler.ts";
-import { positive, rewardMixture, rollout, sampling, samplingParams } from "./settings.ts";
+import { checkResponseLength, positive, rewardMixture, rollout, sampling, samplingParams } from "./settings.ts";
 import { average, klTerm, type Normalizer, normalize, shapeRewards, updateRunning, whiten } from "./stats.ts";
 import { distinctN } from "./text-stats.ts";
 
@@ -35,12 +36,20 @@ const ppo = group("PPO");
 /** How responses are drawn and measured, and how rewards come of them, for methods that learn from each token's reward. */
 export const rolloutSettings = {
   numGenerations: rollout.int(1, "Responses per prompt", { min: 1, aka: ["num_return_sequences"] }),
-  responseLength: rollout.int(64, "Longest response in tokens", {
+  maxLength: rollout.int(null, "Longest response, or longest prompt and response together: see max_length_of", {
     min: 1,
-    aka: ["max_new_tokens", "max_dec_len"],
   }),
+  maxLengthOf: rollout.choice(
+    ["response", "sequence"],
+    byDialect({ paddle: "response", "paddle-late": "sequence", safe: "sequence", trl: "sequence" }),
+    "What max_length limits: new tokens, or prompt and response together",
+  ),
+  responseLength: rollout.int<number>(
+    derived(({ maxLength }: { maxLength: number | null }) => maxLength ?? 64, "max_length where it is given, else 64"),
+    "Longest response in tokens",
+    { min: 1, aka: ["max_new_tokens", "max_dec_len"] },
+  ),
   minNewTokens: rollout.int(0, "Shortest response in tokens", { min: 0, aka: ["min_dec_len"] }),
-  maxLength: rollout.int(null, "Longest prompt and response together; default: what the model can see", { min: 2 }),
   ...sampling,
   missingEosPenalty: rollout.float(0, "Taken off the score of a response that does not end by itself", {
     min: 0,
@@ -190,6 +199,29 @@ export async function collectRollout(
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 const total = (values: ArrayLike<number>): number => average(values) * values.length;
 
+/** Throws `UserError` for lengths that contradict each other. */
+export function checkLengths(o: RolloutSettings, name: (key: keyof RolloutSettings) => string): void {
+  checkResponseLength(o, name, "minNewTokens");
+  const { maxLength, maxLengthOf, responseLength } = o;
+  if (maxLength === null) return;
+  if (maxLengthOf === "response" && maxLength !== responseLength) {
+    throw new UserError(
+      `${name("maxLength")} ${maxLength} and ${name("responseLength")} ${responseLength} both say how long a response may be: ` +
+        `give one of them, or ${name("maxLengthOf")} sequence, which limits prompt and response together`,
+    );
+  }
+  if (maxLengthOf === "sequence" && maxLength < 2) {
+    throw new UserError(`${name("maxLength")} ${maxLength} leaves no room for a prompt and a response`);
+  }
+}
+
+/** The limit of prompt and response together; null where there is none. */
+export const togetherAtMost = ({
+  maxLength = null,
+  maxLengthOf,
+}: Partial<Pick<RolloutSettings, "maxLength" | "maxLengthOf">>): number | null =>
+  maxLengthOf === "response" ? null : maxLength;
+
 /** Responses to the chosen prompts, as the options say. `iteration` keys the random numbers, together with the seed. */
 export async function sampled(
   { sampler, tokenizer, prompts }: Pick<RolloutInputs, "sampler" | "tokenizer" | "prompts">,
@@ -197,12 +229,14 @@ export async function sampled(
   iteration: number,
   options: RolloutOptions,
 ): Promise<Response[]> {
-  const { maxLength = null, minNewTokens = 0, seed } = options;
+  const { minNewTokens = 0, seed } = options;
+  const maxLength = togetherAtMost(options);
   const responses = await sampler(
     chosen.map((i) => prompts[i]),
     chosen,
     {
       maxNewTokens: options.responseLength,
+      ...(maxLength !== null && { maxLength }),
       ...(minNewTokens && { minNewTokens }),
       samples: options.numGenerations,
       ...samplingParams(options),
@@ -210,6 +244,7 @@ export async function sampled(
       iteration,
     },
   );
+  // A server counts new tokens only.
   return maxLength === null ? responses : responses.map((r) => withinLength(r, maxLength, tokenizer));
 }
 

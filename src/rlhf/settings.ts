@@ -36,7 +36,7 @@ export const optimiser = (
   learningRate: number,
   schedule: ScheduleName,
   batch: number,
-  betas: { beta1?: number | DerivedDefault<number>; beta2?: number | DerivedDefault<number> } = {},
+  others: Partial<Record<"beta1" | "beta2" | "maxGradNorm", number | DerivedDefault<number>>> = {},
 ) => ({
   learningRate: optim.float(learningRate, "Peak learning rate", { min: 0 }),
   lrSchedulerType: optim.choice(schedules, schedule, "Learning rate after the warm-up; constant has none"),
@@ -51,9 +51,11 @@ export const optimiser = (
     "Compute each block again for its gradient: a third slower, far less memory",
   ),
   weightDecay: optim.float(0, "AdamW's decoupled weight decay", { min: 0 }),
-  adamBeta1: optim.float<number>(betas.beta1 ?? 0.9, "AdamW's beta1", probability),
-  adamBeta2: optim.float<number>(betas.beta2 ?? 0.999, "AdamW's beta2", probability),
-  maxGradNorm: optim.float(1, "Clip the global gradient norm to this; 0 does not clip", { min: 0 }),
+  adamBeta1: optim.float<number>(others.beta1 ?? 0.9, "AdamW's beta1", probability),
+  adamBeta2: optim.float<number>(others.beta2 ?? 0.999, "AdamW's beta2", probability),
+  maxGradNorm: optim.float<number>(others.maxGradNorm ?? 1, "Clip the global gradient norm to this; 0 does not clip", {
+    min: 0,
+  }),
 });
 
 /** How the learning rate ends, for schedules that know it. */

@@ -108,27 +108,16 @@ export async function sftMetrics(watched: Watched): Promise<Record<string, numbe
 }
 
 /**
- * Enqueues the supervised loss on some sequences, a few at a time, with its gradient times `factor`; the loss is the mean
- * over all their response tokens. Used beside other losses.
+ * Enqueues the supervised loss on a few sequences, the mean over their response tokens, with its gradient times `factor`.
+ * Used beside other losses.
  */
-export function nllPasses(
-  policy: CausalLM,
-  sequences: readonly Sequence[],
-  batch: number,
-  factor: number,
-): Watched<"loss">[] {
-  const predicted = sequences.reduce((n, sequence) => n + predictedTokens(sequence), 0);
-  return Array.from({ length: Math.ceil(sequences.length / batch) }, (_, i) =>
-    scope(() => {
-      const part = sequences.slice(i * batch, (i + 1) * batch);
-      const { ids, packing, starts } = pack(part);
-      const { rows, targets } = predictions(part, starts);
-      const loss = nllLoss(policy.logProbs(ids, packing, rows, targets).logProbs, 1 / predicted);
-      const watched = watch({ loss });
-      backward(loss, factor);
-      return watched;
-    }),
-  );
+export function nllPass(policy: CausalLM, sequences: readonly Sequence[], factor: number): Watched<"loss"> {
+  const { ids, packing, starts } = pack(sequences);
+  const { rows, targets } = predictions(sequences, starts);
+  const loss = nllLoss(policy.logProbs(ids, packing, rows, targets).logProbs, 1 / rows.length);
+  const watched = watch({ loss });
+  backward(loss, factor);
+  return watched;
 }
 
 /** Mean loss per response token, perplexity and mean entropy on held-out sequences. */

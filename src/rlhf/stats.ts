@@ -162,6 +162,12 @@ export function normalize({ mean, variance }: Normalizer, x: number, type: Score
   return (type === "reward" ? x - mean : x) / (Math.sqrt(variance) + NORMALIZER_EPS);
 }
 
+/** The mean of each number by name, over the records that have it. */
+export function meanByName(records: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const names = new Set(records.flatMap((record) => Object.keys(record)));
+  return Object.fromEntries([...names].map((name) => [name, average(records.flatMap((record) => record[name] ?? []))]));
+}
+
 /** The mean of the values; 0 where there are none. */
 export const average = (values: ArrayLike<number>): number => {
   let total = 0;

@@ -221,10 +221,19 @@ describe("a dataset that is wrong", () => {
     expect(await failing("generate", ...words)).toMatch(/prompt 0 has \d+ tokens.*exceeds the context of 64/);
     const rows = ["the cat", "the cat sat on the mat"].map((prompt) => `${JSON.stringify({ prompt })}\n`).join("");
     const models = ["--model_name_or_path", base, "--reward_model_path", "http://127.0.0.1:9/"];
-    const ppo = ["ppo", ...models, "--dataset_name", await dataset("prompts.jsonl", rows), "--max_length", "6"];
-    expect(await failing(...ppo, "--response_length", "8")).toMatch(
-      /prompts.jsonl:2: .* no room for an answer within 6 /,
+    const ppo = ["ppo", ...models, "--dataset_name", await dataset("prompts.jsonl", rows)];
+    for (const dialect of [
+      ["--max_length_of", "sequence"],
+      ["--dialect", "safe"],
+    ]) {
+      expect(await failing(...ppo, "--max_length", "6", ...dialect, "--response_length", "60")).toMatch(
+        /prompts.jsonl:2: .* no room for an answer within 6 /,
+      );
+    }
+    expect(await failing(...ppo, "--max_length", "6", "--response_length", "8")).toMatch(
+      /--max_length 6 and --response_length 8 both say how long a response may be: .* --max_length_of sequence/,
     );
+    expect(await failing(...ppo, "--max_length", "60")).toMatch(/no room for an answer of 60 tokens within 64 /);
     expect(await failing(...ppo, "--response_length", "60")).toMatch(/no room for an answer of 60 tokens within 64 /);
     expect(await failing(...ppo, "--response_length", "64")).toMatch(/64 tokens leave no room for a prompt/);
     expect(await written()).toEqual([]);

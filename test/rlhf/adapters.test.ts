@@ -18,7 +18,6 @@ import {
   trainSft,
 } from "webrlhf/rlhf";
 import { ADAPTER_WEIGHTS } from "../../src/nn/peft.ts";
-import { sharesOf } from "../../src/rlhf/minibatches.ts";
 import { policyPass, valuePass } from "../../src/rlhf/ppo.ts";
 import { rewardStep } from "../../src/rlhf/reward.ts";
 import { sftStep } from "../../src/rlhf/sft.ts";
@@ -76,13 +75,13 @@ describe("training an adapter", () => {
   });
 });
 
-describe("gradient accumulation equals the big batch", () => {
+describe("gradient accumulation averages its passes", () => {
   const worst = (a: Map<string, Float32Array>, b: Map<string, Float32Array>) =>
     Math.max(...[...a].map(([name, v]) => v.reduce((most, x, i) => Math.max(most, Math.abs(x - b.get(name)![i])), 0)));
 
   it("for pairs", async () => {
     const data = pairs(6);
-    const updated = async (batches: (typeof data)[]) => {
+    const updated = async (...batches: (typeof data)[]) => {
       const model = keep(new ScoreModel(tinyConfig(), "scorer").initialize(3));
       const optimizer = new AdamW(model.store);
       const loss = { kind: "sequence-wise", padId: 0 } as const;
@@ -91,7 +90,13 @@ describe("gradient accumulation equals the big batch", () => {
       }
       return model.store.read();
     };
-    expect(worst(await updated([data]), await updated([data.slice(0, 1), data.slice(1)]))).toBeLessThan(1e-4);
+    const whole = await updated(data);
+    expect(worst(whole, await updated(data.slice(0, 2), data.slice(2, 4), data.slice(4)))).toBeLessThan(1e-4);
+    // The passes' means are averaged, however many pairs each has.
+    const uneven = await updated(data.slice(0, 1), data.slice(1));
+    expect(worst(whole, uneven)).toBeGreaterThan(1e-3);
+    const repeated = [data.slice(0, 1), data.slice(0, 1), data.slice(0, 1), data.slice(0, 1), data.slice(0, 1)].flat();
+    expect(worst(await updated([...repeated, ...data.slice(1)]), uneven)).toBeLessThan(1e-4);
   });
 
   it.each(["token", "sequence"] as const)("for PPO's losses averaged over each %s", async (average) => {
@@ -107,7 +112,9 @@ describe("gradient accumulation equals the big batch", () => {
       const actor = keep(new CausalLM(tinyConfig(), "actor").initialize(1));
       const critic = keep(new ScoreModel(tinyConfig(), "critic").initialize(2));
       const optimizers = [new AdamW(actor.store), new AdamW(critic.store)];
-      const shares = sharesOf(parts, average, (e) => e.logProbs.length);
+      const size = (part: Experience[]) =>
+        average === "token" ? part.reduce((n, e) => n + e.logProbs.length, 0) : part.length;
+      const shares = parts.map((part) => size(part) / size(parts.flat()));
       for (const [i, part] of parts.entries()) {
         scope(() => policyPass(actor, part, shares[i], 0, settings)).values.free("test");
         scope(() => valuePass(critic, part, shares[i], settings)).values.free("test");

@@ -12,6 +12,7 @@ import {
   measured,
   pairMetrics,
   stepLoss,
+  stepMetrics,
   tokensOf,
 } from "./pairs.ts";
 import {
@@ -263,11 +264,11 @@ async function followDpo(o: Chosen, steps: number, more: { undecided?: string[] 
           }
           return now(fixed[i]);
         });
-        return { parts, answers: answers.flat() };
+        return { parts, answers };
       };
       const { parts, answers } = await judged(false);
       return {
-        metrics: pairMetrics(parts, answers),
+        metrics: stepMetrics(parts, answers),
         tokens: tokensOf(train),
         loss: async () => stepLoss((await judged(true)).parts),
       };
@@ -334,7 +335,7 @@ describe("dpo", () => {
       const [policy, reference] = [keep(languageModel(1)), keep(languageModel(2))];
       const o: Chosen = { lossType: [type], beta: 0.6, ...(smoothing.includes(type) && { labelSmoothing: 0.15 }) };
       const parts: Judged[] = [];
-      const answers: Measured[] = [];
+      const answers: Measured[][] = [];
       const means: number[] = [];
       for (const batch of step) {
         const [own, other] = [await measured(policy, batch), await measured(reference, batch)];
@@ -342,12 +343,12 @@ describe("dpo", () => {
         const part = (baseline: number) => judge(own, other, margins, o, { baseline, weights: own.map(() => 1) });
         means.push(meanReward(part(0)));
         parts.push(part(mean(means)));
-        answers.push(...own);
+        answers.push(own);
       }
       for await (const event of trainDpo({ policy, reference }, train, { ...common, ...o, maxSteps: 1 })) {
         if (event.type !== "step") continue;
         const { grad_norm: _, skipped_steps: __, learning_rate: ___, ...metrics } = event.metrics;
-        compare(metrics, pairMetrics(parts, answers), type);
+        compare(metrics, stepMetrics(parts, answers), type);
       }
     });
   }
@@ -356,18 +357,19 @@ describe("dpo", () => {
     it(`takes the ${type} for what holds the policy`, async () => {
       const [policy, reference] = [keep(languageModel(1, 0.15)), keep(languageModel(2, 0.15))];
       const o = { fDivergenceType: type, fAlphaDivergenceCoef: 0.7, beta: 0.6, maxSteps: 1 } as Chosen;
-      const zs: number[] = [];
+      const losses: number[] = [];
       for (const batch of step) {
         const [own, other] = [await measured(policy, batch), await measured(reference, batch)];
-        own.forEach(({ chosen, rejected }, i) => {
+        const each = own.map(({ chosen, rejected }, i) => {
           const a = sum(logProbs(chosen)) - sum(logProbs(other[i].chosen));
           const b = sum(logProbs(rejected)) - sum(logProbs(other[i].rejected));
-          zs.push(worth(a) - worth(b));
+          return -logSigmoid(0.6 * (worth(a) - worth(b)));
         });
+        losses.push(mean(each));
       }
       for await (const event of trainDpo({ policy, reference }, train, { ...common, ...o })) {
         if (event.type !== "step") continue;
-        compare({ loss: event.metrics.loss }, { loss: -mean(zs.map((z) => logSigmoid(0.6 * z))) }, type);
+        compare({ loss: event.metrics.loss }, { loss: mean(losses) }, type);
       }
     });
   }

@@ -96,33 +96,49 @@ describe("kto", () => {
         }
         return { baselines, found };
       };
+      const lossesOf = async (batches: readonly (readonly Answer[])[], baselines: readonly number[]) => {
+        const { found } = await measure(batches);
+        return batches.map((batch, i) => lossOf(batch, found[i].ratios, baselines[i]));
+      };
       const weighted = (batches: readonly (readonly Answer[])[], values: readonly number[]) =>
         sum(batches.map((batch, i) => batch.length * values[i])) / batches.flat().length;
+      /** Over all answers, as an evaluation has them. */
       const metricsOf = async (batches: readonly (readonly Answer[])[]): Promise<Metrics> => {
         const { baselines, found } = await measure(batches);
         const labels = batches.flat().map(({ label }) => label);
         const ratios = found.flatMap((part) => part.ratios);
         const logps = found.flatMap((part) => part.logps);
-        const over = (values: readonly number[], good: boolean) => mean(values.filter((_, i) => labels[i] === good));
         const tokens = found.flatMap((part) => part.tokens);
-        const tokensOf = (good: boolean) => tokens.filter((_, i) => labels[i] === good).flat();
-        const chosen = beta * over(ratios, true);
-        const rejected = beta * over(ratios, false);
+        const side = (good: boolean, name: string): Metrics => {
+          const of = <T>(values: readonly T[]) => values.filter((_, i) => labels[i] === good);
+          if (of(labels).length === 0) return {};
+          return {
+            [`logits/${name}`]: mean(
+              of(tokens)
+                .flat()
+                .map((t) => t.logit),
+            ),
+            [`rewards/${name}`]: beta * mean(of(ratios)),
+            [`logps/${name}`]: mean(of(logps)),
+          };
+        };
+        const sides: Metrics = { ...side(true, "chosen"), ...side(false, "rejected") };
         return {
-          loss: weighted(
-            batches,
-            batches.map((batch, i) => lossOf(batch, found[i].ratios, baselines[i])),
-          ),
+          loss: weighted(batches, await lossesOf(batches, baselines)),
           kl: weighted(batches, baselines),
           entropy: mean(tokens.flat().map((t) => t.entropy)),
-          "logits/chosen": mean(tokensOf(true).map((t) => t.logit)),
-          "logits/rejected": mean(tokensOf(false).map((t) => t.logit)),
-          "rewards/chosen": chosen,
-          "rewards/rejected": rejected,
-          "rewards/margins": chosen - rejected,
-          "logps/chosen": over(logps, true),
-          "logps/rejected": over(logps, false),
+          ...sides,
+          ...(new Set(labels).size === 2 && {
+            "rewards/margins": sides["rewards/chosen"] - sides["rewards/rejected"],
+          }),
         };
+      };
+      /** The means of the micro-batches' metrics, over those that have them. */
+      const stepMetrics = async (batches: readonly (readonly Answer[])[]): Promise<Metrics> => {
+        const each: Metrics[] = [];
+        for (const batch of batches) each.push(await metricsOf([batch]));
+        const names = [...new Set(each.flatMap((m) => Object.keys(m)))];
+        return Object.fromEntries(names.map((name) => [name, mean(each.flatMap((m) => m[name] ?? []))]));
       };
 
       await follow({
@@ -152,15 +168,9 @@ describe("kto", () => {
           const { baselines } = await measure(batches);
           if (name === "kto" && step === 0) expect(Math.max(...baselines)).toBeGreaterThan(0.1);
           return {
-            metrics: await metricsOf(batches),
+            metrics: await stepMetrics(batches),
             tokens: sum(train.map(({ ids }) => ids.length)),
-            loss: async () => {
-              const { found } = await measure(batches);
-              return weighted(
-                batches,
-                batches.map((batch, i) => lossOf(batch, found[i].ratios, baselines[i])),
-              );
-            },
+            loss: async () => mean(await lossesOf(batches, baselines)),
           };
         },
         async evaluate() {

@@ -68,20 +68,26 @@ export interface Judged {
   more: Metrics;
 }
 
-/** The loss of a step, a mean over its pairs. */
-export const stepLoss = (parts: readonly Judged[]): number => byPairs(parts, ({ loss }) => loss);
+/** The loss of a step: the mean of its micro-batches' losses. */
+export const stepLoss = (parts: readonly Judged[]): number => mean(parts.map(({ loss }) => loss));
 
 const byPairs = (parts: readonly Judged[], of: (part: Judged) => number): number =>
   sum(parts.map((part) => part.rewards.length * of(part))) / sum(parts.map((part) => part.rewards.length));
 
-/** The metrics of a step, or of an evaluation, over all its micro-batches. */
+/** The metrics of a step: the means of its micro-batches' metrics. */
+export function stepMetrics(parts: readonly Judged[], answers: readonly (readonly Measured[])[]): Metrics {
+  const each = parts.map((part, i) => pairMetrics([part], answers[i]));
+  return Object.fromEntries(Object.keys(each[0]).map((name) => [name, mean(each.map((m) => m[name]))]));
+}
+
+/** The metrics of an evaluation, over all pairs. */
 export function pairMetrics(parts: readonly Judged[], answers: readonly Measured[]): Metrics {
   const rewards = parts.flatMap((part) => part.rewards);
   const logps = parts.flatMap((part) => part.logps);
   const chosen = answers.flatMap((a) => a.chosen);
   const rejected = answers.flatMap((a) => a.rejected);
   return {
-    loss: stepLoss(parts),
+    loss: byPairs(parts, ({ loss }) => loss),
     "rewards/chosen": mean(rewards.map((r) => r.chosen)),
     "rewards/rejected": mean(rewards.map((r) => r.rejected)),
     "rewards/margins": mean(rewards.map((r) => r.chosen - r.rejected)),

@@ -41,7 +41,6 @@ type Dialect = "paddle" | "paddle-late" | "safe" | "trl";
 type Numbers = number[][];
 
 const ROLLOUTS = 3;
-const STEPS = 4; // of one rollout: two epochs of two
 const TEMPERATURE = 0.7;
 const [GAMMA, LAMBDA] = [0.9, 0.8];
 const sizes = {
@@ -71,6 +70,10 @@ const parts = { longer: { weight: 0.7, of: longer }, evener: { weight: -1.2, of:
 
 /** What the reference has to know of a dialect, in words of its own. */
 interface Rules {
+  /** Optimizer steps of a rollout: its responses in two epochs of passes, two to a step. */
+  steps: number;
+  /** The learning rate changes from rollout to rollout only. */
+  rateByRollout?: boolean;
   settings: Record<string, unknown>;
   klCoef: number;
   estimate: (d: number) => number;
@@ -114,6 +117,7 @@ const paddleNames = (m: Record<string, number>) => ({
 
 const dialects: Record<Dialect, Rules> = {
   paddle: {
+    steps: 4,
     settings: {
       klPlacement: "loss",
       klEstimator: "k3",
@@ -139,6 +143,7 @@ const dialects: Record<Dialect, Rules> = {
     names: paddleNames,
   },
   safe: {
+    steps: 4,
     settings: { klCoef: 0.3, clipRange: 0.1, clipRangeValue: 0.1, clipRangeScore: 0.6, klClamp: 1.5 },
     klCoef: 0.3,
     estimate: (d) => bounded(d, -1.5, 1.5),
@@ -156,6 +161,7 @@ const dialects: Record<Dialect, Rules> = {
     }),
   },
   "paddle-late": {
+    steps: 3,
     settings: {
       klEstimator: "k2",
       klCoef: 0.25,
@@ -193,6 +199,8 @@ const dialects: Record<Dialect, Rules> = {
     }),
   },
   trl: {
+    steps: 3,
+    rateByRollout: true,
     settings: { klCoef: 0.2, clipRange: 0.15, missingEosPenalty: 0.9, whitenRewards: true, vfCoef: 0.3 },
     klCoef: 0.2,
     estimate: (d) => d,
@@ -382,32 +390,36 @@ function recomputed({ rolled, reference, policy, critic }: Observed, rules: Rule
       if (rules.dualClip && advantage < 0) objective = Math.max(objective, rules.dualClip * advantage);
       return -objective + (rules.klInLoss?.(toReference) ?? 0) - (rules.entropyBonus ?? 0) * entropy;
     };
-    const steps = grouped(measured).map((ofStep) => ofStep.flatMap(({ tokens }) => tokens));
-    const tokens = measured.flatMap((pass) => pass.tokens).flat();
+    /** The mean over the optimizer steps of the means over their passes. */
+    const ofSteps = <P extends { steps: number }>(all: P[], of: (pass: P) => number) =>
+      mean(grouped(all).map((ofStep) => mean(ofStep.map(of))));
+    /** The mean over the passes of the means over their tokens. */
+    const ofPasses = (of: (token: (typeof measured)[0]["tokens"][0][0]) => number) =>
+      mean(measured.map((pass) => mean(pass.tokens.flat().map(of))));
     const passMeans = measured.map((pass) => mean(pass.tokens.flat().map(({ ratio }) => ratio)));
-    metrics.actor_loss = mean(
-      steps.map((own) =>
-        averaged(
-          own.map((s) => s.map(lossOf)),
-          rules.bySequence,
-        ),
+    metrics.actor_loss = ofSteps(measured, ({ tokens }) =>
+      averaged(
+        tokens.map((s) => s.map(lossOf)),
+        rules.bySequence,
       ),
     );
-    metrics.approx_kl = mean(tokens.map(({ difference }) => 0.5 * difference ** 2));
-    metrics.clip_fraction = share(tokens, ({ ratio }) => ratio < low || ratio > high);
-    metrics.bound_fraction = share(tokens, ({ ratio, advantage }) => (advantage > 0 ? ratio > high : ratio < low));
-    metrics.ratio = mean(tokens.map(({ ratio }) => ratio));
+    metrics.approx_kl = ofPasses(({ difference }) => 0.5 * difference ** 2);
+    metrics.clip_fraction = ofPasses(({ ratio }) => Number(ratio < low || ratio > high));
+    metrics.bound_fraction = ofPasses(({ ratio, advantage }) => Number(advantage > 0 ? ratio > high : ratio < low));
+    metrics.ratio = ofPasses(({ ratio }) => ratio);
     metrics.ratio_var = variance(passMeans);
     metrics.first_ratio = passMeans[0];
-    metrics.policy_entropy = mean(tokens.map(({ entropy }) => entropy));
+    metrics.policy_entropy = ofPasses(({ entropy }) => entropy);
     if (rules.ptx) {
       const known = new Map(remembered(0).map((one) => [one.ids.join(), one]));
-      const losses = grouped(beside.filter(({ sequences }) => known.has(sequences[0].join()))).map((ofStep) => {
-        const all = ofStep.flatMap(({ sequences }) => sequences.flatMap((ids) => known.get(ids.join()) ?? []));
-        return nll(policy.steps[ofStep[0].steps].weights, all);
-      });
-      expect(losses).toHaveLength(STEPS);
-      metrics.ptx_loss = mean(losses);
+      const passes = beside.filter(({ sequences }) => known.has(sequences[0].join()));
+      expect(passes.map(({ sequences }) => sequences.length)).toEqual(measured.map(({ places }) => places.length));
+      metrics.ptx_loss = ofSteps(passes, ({ sequences, steps }) =>
+        nll(
+          policy.steps[steps].weights,
+          sequences.flatMap((ids) => known.get(ids.join()) ?? []),
+        ),
+      );
     }
 
     // The critic's passes.
@@ -421,22 +433,26 @@ function recomputed({ rolled, reference, policy, critic }: Observed, rules: Rule
         }),
       ),
     }));
-    const squares = valued.flatMap((pass) => pass.tokens).flat();
-    metrics.critic_loss = mean(
-      grouped(valued).map((ofStep) =>
-        averaged(
-          ofStep.flatMap((pass) => pass.tokens).map((s) => s.map(({ free, held }) => 0.5 * Math.max(free, held))),
-          rules.bySequence,
-        ),
+    metrics.critic_loss = ofSteps(valued, (pass) =>
+      averaged(
+        pass.tokens.map((s) => s.map(({ free, held }) => 0.5 * Math.max(free, held))),
+        rules.bySequence,
       ),
     );
-    metrics.value_clip_fraction = share(squares, ({ free, held }) => held > free);
+    metrics.value_clip_fraction = mean(
+      valued.map((pass) => share(pass.tokens.flat(), ({ free, held }) => held > free)),
+    );
 
     // The optimizers: their last steps, and what they left out so far.
-    const last = (rollout + 1) * STEPS - 1;
-    const total = ROLLOUTS * STEPS;
-    metrics.learning_rate = 0.02 * (1 - (last - 2) / (total - 2));
-    metrics.critic_learning_rate = 0.05 * 0.5 * (1 + Math.cos((Math.PI * (last - 3)) / (total - 3)));
+    const last = (rollout + 1) * rules.steps - 1;
+    expect(grouped(measured)).toHaveLength(rules.steps);
+    // The schedules count optimizer steps, or rollouts.
+    const [at, total] = rules.rateByRollout ? [rollout, ROLLOUTS] : [last, ROLLOUTS * rules.steps];
+    const warm = (steps: number) => Math.min(1, at / steps);
+    const late = (steps: number) => Math.max(0, at - steps) / (total - steps);
+    const criticWarmup = Math.ceil(0.25 * total);
+    metrics.learning_rate = 0.02 * warm(2) * (1 - late(2));
+    metrics.critic_learning_rate = 0.05 * warm(criticWarmup) * 0.5 * (1 + Math.cos(Math.PI * late(criticWarmup)));
     expect(policy.steps[last].rate).toBeCloseTo(metrics.learning_rate, 12);
     expect(critic.steps[last].rate).toBeCloseTo(metrics.critic_learning_rate, 12);
     metrics.actor_grad_norm = policy.steps[last].gradNorm;
@@ -507,7 +523,7 @@ describe("ppo", () => {
         eval_gold: mean(responses.map(richer)),
         eval_mean_length: mean(responses.map((r) => responseTokens(r).length)),
         eval_eos_rate: share(responses, (r) => responseTokens(r).at(-1) === 1),
-        eval_ptx_loss: nll(policy.steps[step * STEPS].weights, remembered(1)),
+        eval_ptx_loss: nll(policy.steps[step * rules.steps].weights, remembered(1)),
       };
       expectMetrics(metrics, { ...own, "eval/reward": own.eval_reward }, `evaluation after ${step}`);
     });

@@ -12,6 +12,7 @@ import {
   measured,
   pairMetrics,
   stepLoss,
+  stepMetrics,
   tokensOf,
 } from "./pairs.ts";
 import { evaluated, follow, languageModel, logSigmoid, mean, microBatches, slices, sum } from "./reference.ts";
@@ -48,7 +49,7 @@ const followPairs = (
       const answers = () => Promise.all(batches.map((batch) => measured(policy, batch)));
       const now = await answers();
       return {
-        metrics: pairMetrics(now.map(judge), now.flat()),
+        metrics: stepMetrics(now.map(judge), now),
         tokens: tokensOf(train),
         loss: async () => stepLoss((await answers()).map(judge)),
       };

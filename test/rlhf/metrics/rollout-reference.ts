@@ -278,7 +278,7 @@ export class Recorder {
 }
 
 /** The passes of each optimizer step. */
-export const grouped = <T extends Pass>(passes: readonly T[]): T[][] =>
+export const grouped = <T extends Pick<Pass, "steps">>(passes: readonly T[]): T[][] =>
   [...new Set(passes.map(({ steps }) => steps))].map((step) => passes.filter(({ steps }) => steps === step));
 
 /** The passes' sequences by their places in the rollout; those that are not in it are supervised ones. */

@@ -34,7 +34,7 @@ import { trim } from "../../../src/gpu/stream.ts";
 import { minibatches } from "../../../src/rlhf/minibatches.ts";
 import { policyPass, updatePolicy } from "../../../src/rlhf/ppo.ts";
 import { withinLength } from "../../../src/rlhf/sampler.ts";
-import { nllPasses } from "../../../src/rlhf/sft.ts";
+import { nllPass } from "../../../src/rlhf/sft.ts";
 import { gpuReady } from "../../helpers.ts";
 import { collect, metricsOf, prompts, sequences, tinyConfig, tokenizer } from "../tiny.ts";
 
@@ -138,8 +138,15 @@ describe("the supervised loss beside PPO (ptx)", () => {
   ] as const)("combines gradients by %s", async (ptxCombination, half, batchSize) => {
     const sizes = { perDeviceTrainBatchSize: batchSize, gradientAccumulationSteps: 4 / batchSize };
     const options = settled({ ptxCombination, ptxCoef: 3, klCoef: 0, ...sizes });
-    const own = await gradientOf((actor) => policyPass(actor, experience(), 1, 0, options));
-    const other = await gradientOf((actor) => nllPasses(actor, beside(), 4, 1));
+    // Means of the passes' means.
+    const passes = Array.from({ length: 4 / batchSize }, (_, i) => [i * batchSize, (i + 1) * batchSize] as const);
+    const share = 1 / passes.length;
+    const own = await gradientOf((actor) => {
+      for (const [from, to] of passes) policyPass(actor, experience().slice(from, to), share, 0, options);
+    });
+    const other = await gradientOf((actor) => {
+      for (const [from, to] of passes) nllPass(actor, beside().slice(from, to), share);
+    });
     const norm = Math.sqrt(own.reduce((sum, g, i) => sum + (half * (g + 3 * other[i])) ** 2, 0));
     const actor = policy();
     const optimizer = new AdamW(actor.store, adamOf(options));
@@ -176,25 +183,44 @@ describe("the supervised loss beside PPO (ptx)", () => {
 });
 
 describe("minibatches", () => {
-  it("take response j of every prompt before response j + 1 of any, or are drawn anew", () => {
-    const experience = experienceOf(sequences(6), 3);
-    const options = settled({
-      perDeviceTrainBatchSize: 2,
-      gradientAccumulationSteps: 2,
-      numGenerations: 3,
-      numPpoEpochs: 2,
-    });
-    const place = { rollout: 1, maxSteps: 2 };
-    const places = (shuffle: boolean) =>
-      minibatches(experience, place, { ...options, shuffleMinibatches: shuffle }).map((s) =>
-        s.parts.map((p) => p.map((e) => experience.indexOf(e))),
-      );
-    const inOrder = [[[0, 3], [1, 4]], [[2, 5]]]; // biome-ignore format: one line per step
-    expect(places(false)).toEqual([...inOrder, ...inOrder]);
-    const drawn = places(true);
-    expect(drawn.slice(0, 2).flat(2).sort()).toEqual([0, 1, 2, 3, 4, 5]);
-    expect(drawn.slice(2)).not.toEqual(drawn.slice(0, 2));
-    expect(minibatches(experience, place, options).map((s) => s.taken)).toEqual([4, 5, 6, 7]);
+  type Order = "chunks" | "prompts" | "shuffled";
+  const sizes = { perDeviceTrainBatchSize: 2, gradientAccumulationSteps: 2, numGenerations: 3, numPpoEpochs: 1 };
+  /** Which responses each pass of each step learns from. Responses 0 .. n - 1 are those to the first prompt, and so on. */
+  const places = (prompts: number, samples: number, order: Order, more: Partial<PpoSettings> = {}) => {
+    const experience = experienceOf(sequences(prompts * samples), samples);
+    const options = settled({ ...sizes, numGenerations: samples, minibatchOrder: order, ...more });
+    return minibatches(experience, { rollout: 1, maxSteps: 2 }, options).map((s) =>
+      s.parts.map((p) => p.map((e) => experience.indexOf(e))),
+    );
+  };
+
+  it.each([
+    // Three prompts, two responses to each, two in a pass: c0r0, c0r1 | c1r0, c1r1
+    ["chunks", 3, 2, [[[0, 2], [1, 3]], [[4], [5]]]],
+    ["prompts", 3, 2, [[[0, 1], [2, 3]], [[4, 5]]]],
+    // A pass never has more prompts than there are.
+    ["chunks", 1, 3, [[[0], [1]], [[2]]]],
+    ["chunks", 4, 1, [[[0, 1], [2, 3]]]],
+  ] as const)("in the order %s, of %d prompts with %d responses", (order, prompts, samples, expected) => {
+    expect(places(prompts, samples, order)).toEqual(expected);
+  }); // biome-ignore format: one line per case
+
+  it("are drawn anew in every epoch", () => {
+    const drawn = places(2, 3, "shuffled", { numPpoEpochs: 2, gradientAccumulationSteps: 1 });
+    expect(drawn.slice(0, 3).flat(2).sort()).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(drawn.slice(3)).not.toEqual(drawn.slice(0, 3));
+  });
+
+  it("fill every step but a rollout's last, over the ends of epochs", () => {
+    const three = { numPpoEpochs: 3, gradientAccumulationSteps: 2 };
+    expect(places(3, 1, "chunks", three)).toEqual([[[0, 1], [2]], [[0, 1], [2]], [[0, 1], [2]]]); // biome-ignore format: one line
+    expect(places(5, 1, "chunks", three).map((parts) => parts.length)).toEqual([2, 2, 2, 2, 1]);
+    const experience = experienceOf(sequences(5));
+    const steps = minibatches(experience, { rollout: 1, maxSteps: 2 }, settled({ ...sizes, ...three }));
+    expect(steps.map((s) => [s.taken, s.total, s.rollout, s.rollouts])).toEqual(
+      [5, 6, 7, 8, 9].map((taken) => [taken, 10, 1, 2]),
+    );
+    expect(steps.map((s) => s.firsts)).toEqual([[0, 2], [4, 0], [2, 4], [0, 2], [4]]); // biome-ignore format: one line
   });
 });
 
@@ -218,13 +244,18 @@ describe("log-probabilities of rollout and update", () => {
 describe("a rollout", () => {
   const rolledOut = async (extra: Extra, more: More = {}, klCoef = 0.5) => {
     const { models, data, options } = setup(extra, more);
-    const { policy, reference, rewards } = models;
+    const {
+      policy,
+      reference,
+      rewards,
+      sampler = policySampler(policy, tokenizer),
+    } = models as PpoModels & { reference: CausalLM };
     const given = {
       policy,
       reference,
       tokenizer,
       rewards: rewardParts(rewards, tokenizer, null),
-      sampler: policySampler(policy, tokenizer),
+      sampler,
       prompts: data.train as Prompt[],
     };
     const state = { klCoef, normalizer: freshNormalizer() };
@@ -256,18 +287,49 @@ describe("a rollout", () => {
     expect(punished.scores).toEqual(plain.scores);
   });
 
+  it("keeps responses, or prompt and response, within max_length, whatever its dialect counts", async () => {
+    const lengths = async (extra: Extra) =>
+      (await rolledOut({ ...extra, responseLength: undefined })).responses.map((r) => [r.promptLength, r.ids.length]);
+    const whole = (await rolledOut({ responseLength: 40 })).responses;
+    for (const dialect of ["paddle", "paddle-late", "safe", "trl"] as const) {
+      const found = await lengths({ dialect, maxLength: 20 });
+      const ends = whole.map(({ ids, promptLength }) => {
+        const most = dialect === "paddle" ? promptLength + 20 : Math.max(promptLength + 1, 20);
+        return [promptLength, Math.min(ids.length, most)];
+      });
+      expect(found, dialect).toEqual(ends);
+      expect(ends.some(([, length], i) => length < whole[i].ids.length)).toBe(true);
+    }
+    expect(ppo({}).responseLength).toBe(64);
+    expect(ppo({ dialect: "safe", maxLength: 512, responseLength: 32 }).responseLength).toBe(32);
+    expect(() => ppo({ maxLength: 512, responseLength: 32 })).toThrow(/both say how long a response may be/);
+    expect(ppo({ maxLength: 512, responseLength: 512 }).maxLengthOf).toBe("response");
+  });
+
+  it("goes as far as the context where prompt and response together may", async () => {
+    const context = tinyConfig().maxPositions;
+    const { responses } = await rolledOut({ dialect: "safe", maxLength: context, responseLength: undefined });
+    expect(Math.max(...responses.map((r) => r.ids.length))).toBeLessThanOrEqual(context);
+    await expect(rolledOut({ maxLength: context, responseLength: undefined })).rejects.toThrow(
+      /exceeds the context of 64/,
+    );
+  });
+
   it("keeps prompt and response within a length together", async () => {
     const whole = await rolledOut({});
     const longest = Math.max(...whole.responses.map((r) => r.ids.length));
-    const short = await rolledOut({ maxLength: longest - 2 });
-    short.responses.forEach(({ ids, ended, promptLength, text }, i) => {
-      const before = whole.responses[i];
-      const room = Math.max(promptLength + 1, longest - 2);
-      expect(ids).toEqual(before.ids.slice(0, room));
-      if (before.ids.length > room) expect(ended).toBe(false);
-      expect(text).toBe(tokenizer.decode(ids.subarray(promptLength), { continued: true }));
-    });
-    expect(short.responses.some((r, i) => r.ids.length < whole.responses[i].ids.length)).toBe(true);
+    const limit = { maxLength: longest - 2, maxLengthOf: "sequence" } as const;
+    const deaf = { sampler: async () => whole.responses }; // one that knows of no such limit
+    for (const short of [await rolledOut(limit), await rolledOut(limit, deaf)]) {
+      short.responses.forEach(({ ids, ended, promptLength, text }, i) => {
+        const before = whole.responses[i];
+        const room = Math.max(promptLength + 1, longest - 2);
+        expect(ids).toEqual(before.ids.slice(0, room));
+        if (before.ids.length > room) expect(ended).toBe(false);
+        expect(text).toBe(tokenizer.decode(ids.subarray(promptLength), { continued: true }));
+      });
+      expect(short.responses.some((r, i) => r.ids.length < whole.responses[i].ids.length)).toBe(true);
+    }
     expect(withinLength(whole.responses[0], 1, tokenizer).ids.length).toBe(whole.responses[0].promptLength + 1);
   });
 
