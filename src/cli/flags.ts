@@ -12,6 +12,7 @@ import {
   type SettingsTable,
   snakeCase,
 } from "../settings/index.ts";
+import { runVerb } from "./run-verb.ts";
 import type { Context, Verb } from "./verb.ts";
 
 /** `--learning-rate` is `--learning_rate`, and `--no_x` is `--x=false`; values and what follows `--` stay as they are. */
@@ -118,7 +119,7 @@ export function commandOf(verb: Verb, makeContext: () => Context): Command {
     const flags = given(command, table);
     if (verb.argument && typeof args[0] === "string") flags[snakeCase(verb.argument)] = args[0];
     sources.push(onCommandLine(flags));
-    await verb.run(verb.settings.resolve(sources), makeContext());
+    await runVerb(verb, verb.settings.resolve(sources), makeContext());
   });
   return command;
 }

@@ -1,7 +1,7 @@
 /** The program: every verb put together, and what happens when one fails. */
-import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option as Flag } from "commander";
 import { isUserError, UserError } from "../runtime/errors.ts";
+import { VERSION } from "../runtime/version.ts";
 import { commandOf, normaliseFlags } from "./flags.ts";
 import { helpLayout } from "./help.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
@@ -21,9 +21,6 @@ function interruptible(terminal: Terminal, label: string, note: string | null = 
   return { terminal, signal: controller.signal, label, resume: false };
 }
 
-const version = (): string =>
-  (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version;
-
 /**
  * The program, with the verbs that the words call for: all of them for lists and help, else the one that is named.
  * @param words as `normaliseFlags` leaves them
@@ -32,7 +29,7 @@ async function makeProgram(words: readonly string[], terminal: Terminal): Promis
   const context = (label: string) => interruptible(terminal, label);
   const program = new Command("webrlhf")
     .description("Train language models from human preferences on WebGPU.")
-    .version(version())
+    .version(VERSION)
     .option("--debug", "Show stack traces")
     .addOption(new Flag("--plugin <module>", "Load a module of your own first, which registers what it brings"))
     .configureOutput({ writeOut: (text) => terminal.result(text.trimEnd()), writeErr: (text) => terminal.write(text) })

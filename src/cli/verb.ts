@@ -1,4 +1,5 @@
 /** What a command of the program is. */
+import type { Product } from "../open/index.ts";
 import type { ResolvedSettings, Settings, SettingsTable } from "../settings/index.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -23,12 +24,17 @@ export interface TypedVerb<T extends SettingsTable> {
   readonly examples: readonly string[];
   /** What the first Ctrl-C says; null says nothing. Default: that a checkpoint is written. */
   readonly interruptNote?: string | null;
+  /** What is written, for a record beside it; null where nothing is. A verb that trains keeps its record by its trainer. */
+  product?(values: ResolvedSettings<T>): Product | null;
   /** Does the work; resolves when everything is on disk. Rejects with an Interrupted when the signal stopped it. */
   run(values: ResolvedSettings<T>, context: Context): Promise<void>;
 }
 
 /** One command of the program. Its `run` takes what its own `settings` resolved. */
-export type Verb = Omit<TypedVerb<SettingsTable>, "run"> & { run(values: object, context: Context): Promise<void> };
+export type Verb = Omit<TypedVerb<SettingsTable>, "run" | "product"> & {
+  product?(values: object): Product | null;
+  run(values: object, context: Context): Promise<void>;
+};
 
 /** Types a verb's `run` by its own settings; whoever calls it has resolved the values by them. */
 export const defineVerb = <T extends SettingsTable>(verb: TypedVerb<T>): Verb => verb as unknown as Verb;

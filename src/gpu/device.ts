@@ -144,6 +144,8 @@ export const device = (): GPUDevice => need().device;
 export const adapter = (): GPUAdapter => need().adapter;
 /** The open device as kernels see it. Throws before `openDevice`. */
 export const caps = (): Caps => need().caps;
+/** The name of the adapter that computes, or null while no device is open. */
+export const adapterName = (): string | null => current?.caps.name ?? null;
 /** One line for people: which adapter runs and how to get a faster one. */
 export const adapterNote = (): string => need().note;
 /** Starts a call that is waited for, in the way that suits the adapter. */

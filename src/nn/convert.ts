@@ -42,7 +42,7 @@ export async function convertModel(
   output: string,
   options: ConvertOptions = {},
 ): Promise<Converted> {
-  if ((await files.list(output)).length > 0)
+  if ((await files.list(output)).some((name) => !isOfRun(name)))
     throw new UserError(`${output} is not empty: choose another output folder`);
   const model = await openModel(files, path);
   try {
@@ -53,12 +53,15 @@ export async function convertModel(
       "config.json": configText({ ...model.config, ...headFields(model), dtype, torch_dtype: dtype }),
       ...(await besides(files, path)),
     };
-    await files.writeFolder(output, content);
+    await files.writeFiles(output, content);
     return { dtype, tensors: tensors.length, files: Object.keys(content).sort() };
   } finally {
     await model.weights.close();
   }
 }
+
+/** A lock, or a record of the conversion itself. */
+const isOfRun = (name: string): boolean => name.startsWith(".") || name === "run.json";
 
 const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
 

@@ -3,6 +3,7 @@
 export type { SettingsTable } from "../settings/index.ts";
 export type { DataFilesOptions } from "./data-files.ts";
 export { type OpenDatasetOptions, openDataset } from "./datasets.ts";
+export { type About, factsOf } from "./facts.ts";
 export { type HubChoice, type Located, labelOf, locateDataset, locateModel } from "./hub.ts";
 export { type Judge, type JudgeOptions, openJudge } from "./judge.ts";
 export {
@@ -27,6 +28,7 @@ export {
 export { ModelOpener, type ModelOptions, type PeftOptions } from "./opener.ts";
 export { loadPlugins, type PluginApi } from "./plugins.ts";
 export { type AskedFormat, type PrecisionOptions, weightFormat, weightFormats } from "./precision.ts";
+export { type Product, produce } from "./produce.ts";
 export {
   goldOf,
   openReward,

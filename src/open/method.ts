@@ -4,6 +4,7 @@ import type { RunOptions } from "../rlhf/loop.ts";
 import type { Sampler } from "../rlhf/sampler.ts";
 import type { FileContent } from "../runtime/files.ts";
 import { type ResolvedSettings, type Settings, type SettingsTable, settings } from "../settings/index.ts";
+import { factsOf } from "./facts.ts";
 import { ModelOpener } from "./opener.ts";
 import type { Surroundings } from "./surroundings.ts";
 
@@ -77,7 +78,13 @@ export async function openRun(
   const o = method.settings.pick(values);
   const opener = new ModelOpener({ ...(o as object), ...around });
   try {
-    return { ...(await method.open(o, opener, around)), close: () => opener.destroy() };
+    const opened = await method.open(o, opener, around);
+    async function* train(run: RunOptions = {}): AsyncGenerator<TrainEvent> {
+      const about = { verb: method.name, table: method.settings.table, values: o, around };
+      const record = run.folder && run.record === undefined ? await factsOf(about) : run.record;
+      yield* opened.train({ ...run, ...(record !== undefined && { record }) });
+    }
+    return { ...opened, train, close: () => opener.destroy() };
   } catch (error) {
     opener.destroy();
     throw error;

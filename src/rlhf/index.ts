@@ -237,6 +237,18 @@ export {
   type TokenReport,
 } from "./raft/token-monitor.ts";
 export { type RaftModels, type RaftSettings, raft, trainRaft } from "./raft.ts";
+export {
+  RECORD,
+  type RunFacts,
+  type RunInput,
+  type RunParent,
+  type RunRecord,
+  readRecord,
+  recordBeside,
+  recordOf,
+  writeRecord,
+} from "./record.ts";
+export { recorded } from "./recorded.ts";
 export { precomputeReference } from "./reference.ts";
 export { type ReinforceSettings, reinforce, trainReinforce } from "./reinforce.ts";
 export { type RemoteSamplerOptions, remoteSampler, sampleRemotely } from "./remote.ts";

@@ -32,6 +32,7 @@ import { sampledKl } from "./measure.ts";
 import { evaluatePairs } from "./pair-trainer.ts";
 import type { PairExample } from "./pairs.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
+import { recorded } from "./recorded.ts";
 import { precomputeReference } from "./reference.ts";
 import { mixedRewards, type RewardFunction, type Rewards, rewardParts } from "./rewards.ts";
 import {
@@ -150,22 +151,20 @@ export async function* trainIteratively(
   const initial = models.initial ?? baseOf(policy) ?? (copy as CausalLM);
   policy.gradientCheckpointing = o.gradientCheckpointing;
   try {
-    yield* iterations(
-      {
-        policy,
-        initial,
-        tokenizer,
-        judge,
-        sampler: sampler ?? policySampler(policy, tokenizer),
-        elsewhere: sampler !== undefined,
-        prompts,
-        held,
-        reward,
-        gold,
-        run,
-      },
-      o,
-    );
+    const working = {
+      policy,
+      initial,
+      tokenizer,
+      judge,
+      sampler: sampler ?? policySampler(policy, tokenizer),
+      elsewhere: sampler !== undefined,
+      prompts,
+      held,
+      reward,
+      gold,
+      run,
+    };
+    yield* recorded(run, { stage: "iterate", settings: o }, () => iterations(working, o));
   } finally {
     copy?.destroy();
   }
@@ -329,7 +328,7 @@ async function* oneIteration(
   let steps = 0;
   let ended = false;
   const settings = { ...dpo.pick(o), precomputeRefLogProbs: true, seed };
-  const own = { folder: model, resume: true, ...(signal && { signal }) };
+  const own = { folder: model, resume: true, record: null, ...(signal && { signal }) };
   for await (const event of trainDpo({ policy }, train, settings, own)) {
     if (event.type === "step") {
       steps = event.step;

@@ -8,6 +8,8 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
 import { begin, type CheckpointedModel, type RunFolder, saveCheckpoint, saveModels } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
+import type { RunFacts } from "./record.ts";
+import { recorded } from "./recorded.ts";
 import type { CommonSettings } from "./settings.ts";
 
 /** Where and how a run goes on, whatever is trained. */
@@ -18,6 +20,11 @@ export interface RunOptions {
   resume?: boolean;
   /** When it fires, the trainer finishes the step, saves a checkpoint and returns without an end. */
   signal?: AbortSignal;
+  /**
+   * What the record in the folder says of the run; null keeps none, for a part of a larger run. Default: what its trainer knows,
+   * which is its name and settings.
+   */
+  record?: RunFacts | null;
 }
 
 /** The result of a training step. */
@@ -83,11 +90,26 @@ export interface TrainerSteps<P = void> {
 
 const here: ResidencyScope = (work) => work();
 
+/** When a run saves and evaluates, and what its record says of it. */
+type LoopSettings = CommonSettings & { evalSteps?: number };
+
 /** Runs a trainer's steps as events. */
 export async function* loop<P>(
   steps: TrainerSteps<P>,
-  settings: CommonSettings & { evalSteps?: number },
-  { folder, resume, signal }: RunOptions = {},
+  settings: LoopSettings,
+  run: RunOptions = {},
+): AsyncGenerator<TrainEvent> {
+  try {
+    yield* recorded(run, { stage: steps.stage, settings }, () => takeSteps(steps, settings, run));
+  } finally {
+    steps.close();
+  }
+}
+
+async function* takeSteps<P>(
+  steps: TrainerSteps<P>,
+  settings: LoopSettings,
+  { folder, resume, signal }: RunOptions,
 ): AsyncGenerator<TrainEvent> {
   const { stage, maxSteps, kept } = steps;
   const { saveSteps, evalSteps = 0 } = settings;
@@ -105,69 +127,65 @@ export async function* loop<P>(
     ...(await steps.evaluate!(done)),
   });
 
-  try {
-    const restored = await (resume ? around.checkpoint : here)(() => begin(folder, resume, kept));
-    const first = restored?.step ?? 0;
-    if (restored) steps.state?.load(restored.state);
-    await steps.begun?.(first);
-    yield { type: "start", stage, step: first, maxSteps, parameters: steps.parameters };
-    if (first === 0 && steps.evaluate && steps.evaluateFirst) yield await evaluated(0);
+  const restored = await (resume ? around.checkpoint : here)(() => begin(folder, resume, kept));
+  const first = restored?.step ?? 0;
+  if (restored) steps.state?.load(restored.state);
+  await steps.begun?.(first);
+  yield { type: "start", stage, step: first, maxSteps, parameters: steps.parameters };
+  if (first === 0 && steps.evaluate && steps.evaluateFirst) yield await evaluated(0);
 
-    const prepared = async (step: number): Promise<P> => {
-      try {
-        return (await steps.prepare?.(step)) as P;
-      } catch (error) {
-        if (!folder || !isUserError(error) || step === first || saveDue(step)) throw error;
-        const saved = await save(folder, step).catch(() => null); // the first error is the one to tell
-        if (!saved) throw error;
-        throw new UserError(`${error.message}. What was learned before is in checkpoint-${step}: resume from it`, {
-          cause: error,
-        });
-      }
-    };
-    const take = async (step: number, own: P, started: number): Promise<TrainEvent[]> => {
-      const { metrics, tokens, samples, events = [] } = await steps.step(step, own);
-      const done = step + 1;
-      checkFinite(done, metrics, steps.finite, settings);
-      const seconds = now() - started;
-      return [
-        { type: "step", step: done, maxSteps, epoch: steps.epoch(done), metrics, tokens, seconds },
-        ...events,
-        ...(samples?.length ? [{ type: "samples" as const, step: done, samples: [...samples] }] : []),
-      ];
-    };
-
-    let pending: Promise<TrainEvent[]> | null = null;
-    let last: Record<string, number> = {};
-    for (let step = first; step < maxSteps; step++) {
-      const started = now();
-      const taken: Promise<TrainEvent[]> = take(step, await prepared(step), started);
-      taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
-      if (pending) yield* await pending;
-      pending = taken;
-      const done = step + 1;
-      let stop = signal?.aborted === true;
-      const evaluate = steps.evaluate && evalDue(done);
-      if (steps.ahead && !stop && !evaluate && !saveDue(done) && done < maxSteps) continue;
-
-      const settled: TrainEvent[] = await pending;
-      pending = null;
-      last = (settled[0] as TrainEvent & { type: "step" }).metrics;
-      yield* settled;
-      if (evaluate) {
-        const event = await evaluated(done);
-        last = { ...last, ...event.metrics };
-        yield event;
-      }
-      stop ||= signal?.aborted === true; // whoever takes the events may have stopped at this step
-      if (folder && (stop || saveDue(done))) yield await save(folder, done);
-      if (stop) return;
+  const prepared = async (step: number): Promise<P> => {
+    try {
+      return (await steps.prepare?.(step)) as P;
+    } catch (error) {
+      if (!folder || !isUserError(error) || step === first || saveDue(step)) throw error;
+      const saved = await save(folder, step).catch(() => null); // the first error is the one to tell
+      if (!saved) throw error;
+      throw new UserError(`${error.message}. What was learned before is in checkpoint-${step}: resume from it`, {
+        cause: error,
+      });
     }
-    if (folder) await around.models(() => saveModels(folder, steps.finished()));
-    yield { type: "end", step: maxSteps, metrics: last };
-  } finally {
-    steps.close();
+  };
+  const take = async (step: number, own: P, started: number): Promise<TrainEvent[]> => {
+    const { metrics, tokens, samples, events = [] } = await steps.step(step, own);
+    const done = step + 1;
+    checkFinite(done, metrics, steps.finite, settings);
+    const seconds = now() - started;
+    return [
+      { type: "step", step: done, maxSteps, epoch: steps.epoch(done), metrics, tokens, seconds },
+      ...events,
+      ...(samples?.length ? [{ type: "samples" as const, step: done, samples: [...samples] }] : []),
+    ];
+  };
+
+  let pending: Promise<TrainEvent[]> | null = null;
+  let last: Record<string, number> = {};
+  for (let step = first; step < maxSteps; step++) {
+    const started = now();
+    const taken: Promise<TrainEvent[]> = take(step, await prepared(step), started);
+    taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
+    if (pending) yield* await pending;
+    pending = taken;
+    const done = step + 1;
+    let stop = signal?.aborted === true;
+    const evaluate = steps.evaluate && evalDue(done);
+    if (steps.ahead && !stop && !evaluate && !saveDue(done) && done < maxSteps) continue;
+
+    const settled: TrainEvent[] = await pending;
+    pending = null;
+    last = (settled[0] as TrainEvent & { type: "step" }).metrics;
+    yield* settled;
+    if (evaluate) {
+      const event = await evaluated(done);
+      last = { ...last, ...event.metrics };
+      yield event;
+    }
+    stop ||= signal?.aborted === true; // whoever takes the events may have stopped at this step
+    if (folder && (stop || saveDue(done))) yield await save(folder, done);
+    if (stop) return;
   }
+  if (folder) await around.models(() => saveModels(folder, steps.finished()));
+  yield { type: "end", step: maxSteps, metrics: last };
 }
 
 /** Throws where a number that must be finite is not. */

@@ -51,6 +51,7 @@ export const annotateVerb = defineVerb({
     "webrlhf annotate --input_file responses.jsonl --reward_model_path http://127.0.0.1:9000/score --output_file rewards.jsonl",
   ],
   interruptNote: "stopping after the rows under way; the same command goes on from there",
+  product: (o) => ({ file: o.outputFile as string }),
   async run(o, context) {
     const { terminal, signal } = context;
     const files = await diskFiles();

@@ -27,6 +27,7 @@ export const convertVerb = defineVerb({
     "webrlhf convert --model_name_or_path out/sft --output_dir out/sft-bf16 --dtype bfloat16 --max_shard_size 500MB",
     "webrlhf convert --model_name_or_path model.Q4_K_M.gguf --output_dir out/model",
   ],
+  product: (o) => ({ folder: o.outputDir }),
   async run(o, context) {
     const { path } = await new ModelOpener({
       modelRevision: o.modelRevision,

@@ -95,6 +95,10 @@ export const dataVerb = defineVerb({
     "webrlhf data prepare --dataset_name PKU-SafeRLHF/train:0.5,mine:200/-1:pairs.jsonl --output_dir data/mix",
     "webrlhf data convert --dataset_name pairs.jsonl --to paired_text_to_text --output_dir data/lmflow",
   ],
+  product({ action, outputDir, outputFile }) {
+    if (action === "prepare" || action === "convert") return { folder: outputDir };
+    return action === "describe" && outputFile !== null ? { file: outputFile } : null;
+  },
   async run(o, context) {
     const { terminal } = context;
     if (o.action === "list") return list(terminal);

@@ -24,6 +24,7 @@ export const generateVerb = defineVerb({
       "--shard 0/2 --output_file responses_0.jsonl",
     "webrlhf generate --server http://127.0.0.1:8000 --input_file prompts.jsonl --output_file answers.jsonl",
   ],
+  product: (o) => (o.outputFile === null ? null : { file: o.outputFile }),
   async run(o, context) {
     if (o.server !== null) return generateRemotely(o, context);
     const name = o.modelNameOrPath;

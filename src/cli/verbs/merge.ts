@@ -24,6 +24,7 @@ export const mergeVerb = defineVerb({
   summary: "Put an adapter into its base: a model folder like any other",
   settings: mergeSettings,
   examples: ["webrlhf merge --adapter_path out/ppo --output_dir out/merged"],
+  product: (o) => ({ folder: o.outputDir as string }),
   async run(o, context) {
     const files = await diskFiles();
     const folder = o.adapterPath as string;
@@ -44,7 +45,7 @@ export const mergeVerb = defineVerb({
       const merged = mergeAdapter(model, base);
       await withModels(merged === base ? [model] : [model, merged], async () => {
         const besides = tokenizer ? tokenizerFiles(tokenizer) : {};
-        await files.writeFolder(o.outputDir as string, { ...(await modelFiles(merged)), ...besides });
+        await files.writeFiles(o.outputDir as string, { ...(await modelFiles(merged)), ...besides });
       });
     });
     context.terminal.line(`${folder} merged into ${start}: ${o.outputDir}`);

@@ -13,6 +13,7 @@ import { readJson, writeJson } from "../../runtime/json-files.ts";
 import { readYaml } from "../flags.ts";
 import { lockFolder } from "../lock.ts";
 import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage } from "../recipe.ts";
+import { runVerb } from "../run-verb.ts";
 import { type Context, Interrupted, type Verb } from "../verb.ts";
 import { loadVerb, verbNames } from "./index.ts";
 
@@ -85,7 +86,7 @@ async function runStage(files: Files, { stage, order, hash, resume }: Job, verb:
   }
   await writeJson(files, join(stage.outputDir, "stage.json"), record);
   const started = performance.now();
-  await verb.run(options, { ...context, label: name, resume }).catch((error: unknown) => {
+  await runVerb(verb, options, { ...context, label: name, resume }).catch((error: unknown) => {
     throw error instanceof Interrupted ? new Interrupted("stopped; the same command goes on from here") : error;
   });
   const seconds = Math.round(performance.now() - started) / 1000;

@@ -57,6 +57,7 @@ export const scoreVerb = defineVerb({
     "webrlhf score answers.jsonl --reward_model_path out/reward --output_file scored.jsonl",
     "webrlhf score responses.jsonl.gz --reward_model_path out/reward --truncation_side left --output_file rewards.jsonl",
   ],
+  product: (o) => ({ file: o.outputFile as string }),
   async run(o, context) {
     const files = await diskFiles();
     const [path, output] = [o.rewardModelPath!, o.outputFile!];

@@ -30,6 +30,7 @@ export const tokenizerVerb = defineVerb({
   settings: tokenizerSettings,
   argument: "action",
   examples: ["webrlhf tokenizer train --dataset_name pairs.jsonl.gz --vocab_size 2048 --output_dir out/tokenizer"],
+  product: (o) => ({ folder: o.outputDir }),
   async run(o, context) {
     const files = await diskFiles();
     const name = o.datasetName as string;

@@ -11,6 +11,7 @@ import { promptPattern, sequenceFeatures } from "../../rlhf/multi-objective/feat
 import { type Fit, fitHead, headOf } from "../../rlhf/multi-objective/fit.ts";
 import type { SequenceFeatures } from "../../rlhf/multi-objective/head.ts";
 import { gate, type PairFeatures, trainGate } from "../../rlhf/multi-objective/train.ts";
+import { recorded } from "../../rlhf/recorded.ts";
 import { data, model, positive } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { group, spelled } from "../../settings/index.ts";
@@ -132,7 +133,9 @@ const multiObjectiveMethod = defineMethod(
       const head = headOf(fit, rest, o.seed);
       opener.opened.push(head);
       const train = (run: RunOptions = {}): AsyncGenerator<TrainEvent> =>
-        pairs ? trainGate({ head }, pairs, gate.pick(o), run) : withoutGate(head, run);
+        pairs
+          ? trainGate({ head }, pairs, gate.pick(o), run)
+          : recorded(run, { stage: "multi-objective", settings: o }, () => withoutGate(head, run));
       return { besides: tokenizerFiles(tokenizer), train };
     },
   },

@@ -1,0 +1,58 @@
+/** Keeps the record of a training run: written when it begins, brought up to date when it ends. */
+import { snakeCase } from "../runtime/names.ts";
+import { VERSION } from "../runtime/version.ts";
+import type { RunFolder } from "./checkpoint.ts";
+import type { TrainEvent } from "./events.ts";
+import { type RunFacts, type RunRecord, recordOf, writeRecord } from "./record.ts";
+
+/** A run as its record needs it. */
+interface Recorded {
+  folder?: RunFolder;
+  /** What is known of the run besides its trainer's settings; null keeps no record, for a part of a larger run. */
+  record?: RunFacts | null;
+}
+
+/** What a trainer knows of its run by itself. */
+interface Training {
+  stage: string;
+  settings: object;
+}
+
+/** Passes a trainer's events on, and writes what becomes of the run into its folder. */
+export async function* recorded(
+  { folder, record }: Recorded,
+  training: Training,
+  train: () => AsyncGenerator<TrainEvent>,
+): AsyncGenerator<TrainEvent> {
+  if (!folder || record === null) return yield* train();
+  const facts = record ?? factsOf(training);
+  const keep = (state: RunRecord["state"], steps: number | null = null) =>
+    writeRecord(folder.files, recordOf(folder.path), { ...facts, state, steps });
+  let steps: number | null = null;
+  let begun = false;
+  try {
+    for await (const event of train()) {
+      // Before its start a run may still be refused: the record is of what is there already.
+      if (event.type === "start") {
+        await keep("running");
+        begun = true;
+      }
+      yield event;
+      if (event.type === "end") steps = event.step;
+    }
+  } catch (error) {
+    if (begun) await keep("failed").catch(() => {}); // the first error is the one to tell
+    throw error;
+  }
+  if (begun) await keep(steps === null ? "stopped" : "finished", steps);
+}
+
+/** The facts of a run whose trainer was called with nothing but its settings. */
+const factsOf = ({ stage, settings }: Training): RunFacts => ({
+  verb: stage,
+  webrlhf: VERSION,
+  adapter: null,
+  settings: Object.fromEntries(Object.entries(settings).map(([key, value]) => [snakeCase(key), value])),
+  inputs: [],
+  parents: [],
+});
