@@ -248,7 +248,7 @@ export {
   recordOf,
   writeRecord,
 } from "./record.ts";
-export { recorded } from "./recorded.ts";
+export { recorded, type Training } from "./recorded.ts";
 export { precomputeReference } from "./reference.ts";
 export { type ReinforceSettings, reinforce, trainReinforce } from "./reinforce.ts";
 export { type RemoteSamplerOptions, remoteSampler, sampleRemotely } from "./remote.ts";

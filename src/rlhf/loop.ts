@@ -8,24 +8,11 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
 import { begin, type CheckpointedModel, type RunFolder, saveCheckpoint, saveModels } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
-import type { RunFacts } from "./record.ts";
 import { recorded } from "./recorded.ts";
+import type { RunOptions } from "./run-options.ts";
 import type { CommonSettings } from "./settings.ts";
 
-/** Where and how a run goes on, whatever is trained. */
-export interface RunOptions {
-  /** Where to save; without it nothing is saved. */
-  folder?: RunFolder;
-  /** Continues from the newest checkpoint of the folder. Default false: a folder with checkpoints is refused. */
-  resume?: boolean;
-  /** When it fires, the trainer finishes the step, saves a checkpoint and returns without an end. */
-  signal?: AbortSignal;
-  /**
-   * What the record in the folder says of the run; null keeps none, for a part of a larger run. Default: what its trainer knows,
-   * which is its name and settings.
-   */
-  record?: RunFacts | null;
-}
+export type { RunOptions } from "./run-options.ts";
 
 /** The result of a training step. */
 export interface StepResult {
@@ -90,13 +77,10 @@ export interface TrainerSteps<P = void> {
 
 const here: ResidencyScope = (work) => work();
 
-/** When a run saves and evaluates, and what its record says of it. */
-type LoopSettings = CommonSettings & { evalSteps?: number };
-
 /** Runs a trainer's steps as events. */
 export async function* loop<P>(
   steps: TrainerSteps<P>,
-  settings: LoopSettings,
+  settings: CommonSettings & { evalSteps?: number },
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   try {
@@ -108,7 +92,7 @@ export async function* loop<P>(
 
 async function* takeSteps<P>(
   steps: TrainerSteps<P>,
-  settings: LoopSettings,
+  settings: CommonSettings & { evalSteps?: number },
   { folder, resume, signal }: RunOptions,
 ): AsyncGenerator<TrainEvent> {
   const { stage, maxSteps, kept } = steps;

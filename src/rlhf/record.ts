@@ -2,7 +2,7 @@
 import type { Files } from "../runtime/files.ts";
 import { readJson, writeJson } from "../runtime/json-files.ts";
 
-/** What is known of a run before it begins. */
+/** The part of a record that is known before the run begins. */
 export interface RunFacts {
   /** The verb or trainer: "ppo". */
   readonly verb: string;

@@ -1,26 +1,19 @@
 /** Keeps the record of a training run: written when it begins, brought up to date when it ends. */
 import { snakeCase } from "../runtime/names.ts";
 import { VERSION } from "../runtime/version.ts";
-import type { RunFolder } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { type RunFacts, type RunRecord, recordOf, writeRecord } from "./record.ts";
+import type { RunOptions } from "./run-options.ts";
 
-/** A run as its record needs it. */
-interface Recorded {
-  folder?: RunFolder;
-  /** What is known of the run besides its trainer's settings; null keeps no record, for a part of a larger run. */
-  record?: RunFacts | null;
-}
-
-/** What a trainer knows of its run by itself. */
-interface Training {
+/** The name and settings of a training: what its trainer knows of it by itself. */
+export interface Training {
   stage: string;
   settings: object;
 }
 
 /** Passes a trainer's events on, and writes what becomes of the run into its folder. */
 export async function* recorded(
-  { folder, record }: Recorded,
+  { folder, record }: RunOptions,
   training: Training,
   train: () => AsyncGenerator<TrainEvent>,
 ): AsyncGenerator<TrainEvent> {

@@ -1,0 +1,18 @@
+/** Where a run is kept and how it goes on: the last argument of every trainer. */
+import type { RunFolder } from "./checkpoint.ts";
+import type { RunFacts } from "./record.ts";
+
+/** Where and how a run goes on, whatever is trained. */
+export interface RunOptions {
+  /** Where to save; without it nothing is saved. */
+  folder?: RunFolder;
+  /** Continues from the newest checkpoint of the folder. Default false: a folder with checkpoints is refused. */
+  resume?: boolean;
+  /** When it fires, the trainer finishes the step, saves a checkpoint and returns without an end. */
+  signal?: AbortSignal;
+  /**
+   * What the record in the folder says of the run; null keeps none, for a part of a larger run. Default: what its trainer knows,
+   * which is its name and settings.
+   */
+  record?: RunFacts | null;
+}
