@@ -81,6 +81,11 @@ export const serveSettings = settings("serve", {
   ...context,
   ...slots(8),
   maxWaiting: engine.int(64, "Responses that may wait while all slots are taken; more get status 429", { min: 0 }),
+  loraFolders: engine.list(
+    null,
+    "Folders from which clients may load adapters at run time; default: none may be loaded",
+  ),
+  maxLoras: engine.int(2, "Adapters loaded at once, each with a cache as large as the model's", { min: 1 }),
   generationConfig: engine.choice(["auto", "none"], "auto", "Take defaults from the model's generation_config.json"),
   host: network.text("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in"),
   port: network.int(8000, "Port; 0 takes any free one", { min: 0, max: 65535 }),
@@ -88,5 +93,15 @@ export const serveSettings = settings("serve", {
   allowedHosts: network.list(null, "Host names, besides localhost and addresses, under which the server answers"),
   corsOrigins: network.list(null, "Origins whose web pages may call the server; * allows all"),
   maxBodyBytes: network.int(4 << 20, "Largest request body", { min: 1024 }),
+  maxRequests: network.int(256, "Requests answered at once; more get status 503", { min: 1 }),
+  maxRequestTokens: network.int(
+    1 << 18,
+    "Tokens that one request may have computed, prompts and n responses together",
+    {
+      min: 1,
+    },
+  ),
+  maxAnswerBytes: network.int(16 << 20, "Largest answer, as reckoned before it is made", { min: 1024 }),
+  requestTimeout: network.float(600, "Seconds that one answer may take; 0 sets no limit", { min: 0 }),
   shutdownTimeout: network.float(10, "Seconds that running requests get to finish when the server stops", { min: 0 }),
 });

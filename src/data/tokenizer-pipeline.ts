@@ -58,15 +58,20 @@ export class TokenizerPipeline {
     [this.prefix, this.suffix] = this.aroundText();
   }
 
-  encode(text: string, continued: boolean): number[] {
+  encode(text: string, continued: boolean, most = Number.POSITIVE_INFINITY): number[] {
     const { normalize, words, normalizedTokens } = continued ? this.continued : this.whole;
     const ids: number[] = [];
     for (const [i, piece] of this.rawTokens.split(text).entries()) {
+      if (ids.length >= most) break;
       if (typeof piece === "number") ids.push(piece);
       else
         for (const [k, part] of normalizedTokens.split(normalize(piece)).entries()) {
           if (typeof part === "number") ids.push(part);
-          else for (const word of words(part, i === 0 && k === 0)) this.encodeWord(word, ids);
+          else
+            for (const word of words(part, i === 0 && k === 0)) {
+              if (ids.length >= most) break;
+              this.encodeWord(word, ids);
+            }
         }
     }
     return ids;

@@ -15,6 +15,8 @@ export interface EncodeOptions {
    * must not do so in the middle of one.
    */
   continued?: boolean;
+  /** Stops as soon as there are so many ids or some more, for who only wants to know that a text is too long. */
+  most?: number;
 }
 
 /** How token ids become text. */
@@ -96,7 +98,8 @@ export class Tokenizer {
   /** The ids of a text. Special tokens written out in the text become their ids. */
   encode(text: string, options: EncodeOptions = {}): number[] {
     // Half a surrogate pair is no text; everywhere else it becomes this mark as well.
-    const ids = this.pipeline.encode(text.replace(/\p{Surrogate}/gu, "\ufffd"), options.continued ?? false);
+    const whole = text.replace(/\p{Surrogate}/gu, "\ufffd");
+    const ids = this.pipeline.encode(whole, options.continued ?? false, options.most);
     return options.addSpecialTokens ? [...this.pipeline.prefix, ...ids, ...this.pipeline.suffix] : ids;
   }
 

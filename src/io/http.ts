@@ -87,7 +87,7 @@ export class HttpClient {
       signal,
       headers: {
         ...(body && { "Content-Type": "application/json" }),
-        ...(apiKey && { Authorization: `Bearer ${apiKey}` }),
+        ...(apiKey && { Authorization: `Bearer ${headerBytes(apiKey)}` }),
       },
       ...(body && { body: JSON.stringify(body) }),
     });
@@ -132,6 +132,9 @@ export class HttpClient {
     });
   }
 }
+
+/** A text as a header's value: `fetch` sends each character as one byte, and the bytes are to be those of UTF-8. */
+const headerBytes = (text: string): string => String.fromCharCode(...new TextEncoder().encode(text.trim()));
 
 /** Aborts when the caller does, or when nothing has come for too long. */
 export class TimeLimit {

@@ -20,8 +20,11 @@ import { type Rotary, rotaryOf } from "./rotary.ts";
 export type Sequences =
   /** Whole sequences, packed one after another; their keys and values are also written to `cache` when given. */
   | { packing: Packing; cache?: KvCache; slots?: Tensor }
-  /** One new token for each slot of a cache: row b continues slot b at position `positions[b]`. */
-  | { cache: KvCache; slots: Tensor; positions: Tensor; lengths: Tensor };
+  /**
+   * New tokens of sequences whose other tokens are in a cache: row b is at position `positions[b]` of slot b, or where
+   * `shared` of slot `slots[b]`, and sees that slot's first `lengths[b]` tokens.
+   */
+  | { cache: KvCache; slots: Tensor; positions: Tensor; lengths: Tensor; shared?: boolean };
 
 /** Where the rows stand in their sequences. */
 const positionsOf = (at: Sequences): Tensor => ("packing" in at ? at.packing.positions : at.positions);
@@ -61,7 +64,8 @@ class Attention extends Module {
     const options = { ...shape, scale, softcap: attentionSoftcap, window };
     if ("packing" in at) return this.out.forward(attention(qkv, at.packing, options), residual);
     const { keys, values } = at.cache.layer(this.layer);
-    return this.out.forward(cachedAttention(qkv, keys, values, at.lengths, options), residual);
+    const slots = at.shared ? at.slots : undefined;
+    return this.out.forward(cachedAttention(qkv, keys, values, at.lengths, { ...options, slots }), residual);
   }
 }
 

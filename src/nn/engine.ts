@@ -6,12 +6,14 @@
  * whose kernels are chosen by the number of rows.
  */
 import { UserError } from "../runtime/errors.ts";
-import type { SlotStep } from "../tensor/ops/sample.ts";
 import type { TopTokens } from "../tensor/ops/top-tokens.ts";
-import { type EngineSample, Generation, type GenerationRequest, type Piece } from "./generation.ts";
+import { longestRun, MAX_STEPS, Pace, PREFILL_TOKENS, type Work } from "./engine-pace.ts";
+import { PromptRunner, partOf } from "./engine-prompts.ts";
+import { EngineQueue } from "./engine-queue.ts";
+import { type EngineSample, Generation, type GenerationRequest, type Piece, SCORES } from "./generation.ts";
 import type { CausalLM } from "./models.ts";
 import { slotOptions } from "./sampling.ts";
-import { SlotDecoder, type Steps } from "./slot-decoder.ts";
+import { SlotDecoder, type SlotSequence, type SlotToken, type Steps } from "./slot-decoder.ts";
 
 /** The size and the rhythm of an `Engine`. */
 export interface EngineOptions {
@@ -27,21 +29,20 @@ export interface EngineOptions {
   fixedRows?: boolean;
 }
 
+/** What stands for the options of a prompt that is scored only. */
+const SCORING = { maxNewTokens: 1, seed: 0 };
+
 /** An `Engine`'s queue is full; try again later. */
 export class EngineBusyError extends Error {
   override readonly name = "EngineBusyError";
 }
 
-const MAX_STEPS = 16;
-const TURN_MS = 50;
-/** Prompt tokens run in one turn (but always one prompt): bounds memory, and how long others wait for their next token. */
-const PREFILL_TOKENS = 4096;
-
 /** A turn that was enqueued and not read yet. */
 interface Turn {
   joined: EngineSample[];
+  scored: { sample: EngineSample; from: number; last: boolean }[];
   occupants: (EngineSample | null)[];
-  steps: number;
+  work: Work;
   /** When it was enqueued. */
   at: number;
   result: Promise<Steps>;
@@ -54,13 +55,15 @@ export class Engine {
   private readonly model: CausalLM;
   private readonly decoder: SlotDecoder;
   private readonly options: EngineOptions;
-  private readonly waiting: EngineSample[] = [];
+  private readonly waiting = new EngineQueue();
+  /** Who has a slot. */
   private readonly occupants: (EngineSample | null)[];
+  private readonly prompts: PromptRunner;
   private running: Promise<void> | null = null;
   private failure: Error | null = null;
   /** Slots whose sequences were stopped, until the GPU is told. */
   private readonly leaving = new Set<number>();
-  private stepMs = 0;
+  private readonly pace = new Pace();
   private delivered = 0;
 
   /** Allocates the key/value cache. Throws `UserError` where it does not fit. */
@@ -74,12 +77,13 @@ export class Engine {
     this.capacity = capacity;
     this.options = options;
     this.occupants = new Array(slots).fill(null);
+    this.prompts = new PromptRunner(slots);
     this.decoder = new SlotDecoder(model, slots, capacity, options.stepsPerRead ?? MAX_STEPS);
   }
 
   /** Samples waiting for a slot, and samples in one. */
   get load(): { waiting: number; active: number } {
-    return { waiting: this.waiting.length, active: this.occupants.filter((s) => s !== null).length };
+    return { waiting: this.waiting.size, active: this.occupants.filter((s) => s !== null).length };
   }
 
   /** The error that ended the engine, if any: the GPU was lost, or ran out of memory. */
@@ -93,28 +97,34 @@ export class Engine {
    */
   submit(request: GenerationRequest): Generation {
     if (this.failure) throw this.failure;
-    const { ids, params, samples = 1, streams, top = 0 } = request;
+    const { ids, params, samples = 1, streams, top = 0, score } = request;
     const { config } = this.model;
     if (ids.length === 0) throw new UserError("the prompt is empty: a model needs at least one token to go on from");
     const foreign = ids.find((id) => id >= config.vocabSize);
     if (foreign !== undefined) {
       throw new UserError(`the prompt holds token ${foreign}, but the vocabulary has ${config.vocabSize} entries`);
     }
-    if (ids.length + params.maxNewTokens > this.capacity) {
+    const longest = samples > 0 ? params.maxNewTokens : 0;
+    if (ids.length + longest > this.capacity) {
       throw new UserError(
-        `the prompt has ${ids.length} tokens; with ${params.maxNewTokens} new ones it exceeds the context of ` +
+        `the prompt has ${ids.length} tokens; with ${longest} new ones it exceeds the context of ` +
           `${this.capacity}: shorten the prompt or the response`,
       );
     }
     const room = (this.options.maxWaiting ?? Number.POSITIVE_INFINITY) + this.slots - this.load.active;
-    if (samples + this.waiting.length > room) {
-      throw new EngineBusyError(`${this.waiting.length} samples are waiting already`);
+    if (samples > 0 && samples + this.waiting.size > room) {
+      throw new EngineBusyError(`${this.waiting.size} samples are waiting already`);
     }
+    const sequences = Array.from({ length: samples }, (_, sample) => ({
+      prompt: ids,
+      options: slotOptions(params, config, streams ? streams[sample] : sample),
+      top,
+    }));
     const generation = new Generation(request, () => this.wake());
-    for (let sample = 0; sample < samples; sample++) {
-      const options = slotOptions(params, config, streams ? streams[sample] : sample);
-      this.waiting.push({ generation, sample, sequence: { prompt: ids, options, top }, sent: 0, enqueued: 0 });
-    }
+    const add = (sample: number, sequence: SlotSequence) =>
+      this.waiting.add({ generation, sample, sequence, drawn: [], full: false, enqueued: 0, joinedAt: 0 });
+    if (score !== undefined) add(SCORES, { prompt: ids, options: slotOptions(SCORING, config, 0), top: score });
+    for (const [sample, sequence] of sequences.entries()) add(sample, sequence);
     this.wake();
     return generation;
   }
@@ -138,13 +148,13 @@ export class Engine {
       })
       .finally(() => {
         this.running = null;
-        if (this.waiting.length > 0) this.wake();
+        if (this.waiting.size > 0) this.wake();
       });
   }
 
   private failAll(error: Error): void {
-    for (const { generation } of [...this.waiting, ...this.occupants.flatMap((s) => s ?? [])]) generation.fail(error);
-    this.waiting.length = 0;
+    const all = [...this.waiting.clear(), ...this.occupants.flatMap((s) => s ?? [])];
+    for (const { generation } of all) generation.fail(error);
     this.occupants.fill(null);
   }
 
@@ -162,11 +172,10 @@ export class Engine {
     }
   }
 
-  /** How long a step takes, smoothed. A turn starts when it is enqueued and the one before it is done. */
-  private clock({ at, steps }: Turn): void {
+  /** A turn starts when it is enqueued and the one before it is done. */
+  private clock({ at, work }: Turn): void {
     const now = performance.now();
-    const ms = (now - Math.max(at, this.delivered)) / Math.max(1, steps);
-    this.stepMs = this.stepMs === 0 ? ms : 0.7 * this.stepMs + 0.3 * ms;
+    this.pace.took(work, now - Math.max(at, this.delivered));
     this.delivered = now;
   }
 
@@ -174,101 +183,125 @@ export class Engine {
   private enqueue(): Turn | null {
     if (this.failure) return null;
     this.occupants.forEach((sample, slot) => {
-      if (!sample?.generation.gone(sample.sample)) return;
-      this.leaving.add(slot);
-      this.occupants[slot] = null;
+      if (sample?.generation.gone(sample.sample)) this.vacate(slot);
     });
-    const joining = this.admit();
-    for (const { slot, sample } of joining) {
-      this.leaving.delete(slot); // whoever joins overwrites what is left
-      sample.enqueued = 1; // the prefill gives the first token
+    this.admit();
+    const { parts, units } = this.prompts.next(this.promptUnits());
+    const joined: EngineSample[] = [];
+    const scored: Turn["scored"] = [];
+    for (const { prompt, from, to, samples, score } of parts) {
+      const last = to === prompt.length;
+      if (score !== undefined) scored.push({ sample: samples[0].sample, from, last });
+      if (!last) continue;
+      for (const { slot, sample } of samples) {
+        if (sample.sample === SCORES) {
+          this.occupants[slot] = null;
+          continue;
+        }
+        joined.push(sample);
+        this.leaving.delete(slot);
+        sample.enqueued += 1; // the prompt's last row gives a token
+      }
     }
-    const busy = this.occupants.flatMap((s) => s ?? []);
-    const left = Math.max(0, ...busy.map((s) => s.sequence.options.maxNewTokens - s.enqueued));
-    if (joining.length === 0 && left === 0) return null;
-    const steps = Math.min(left, this.stepsPerRead());
-    for (const sample of busy) sample.enqueued += steps;
-    const rows = this.rows();
-    const joins = joining.map(({ slot, sample }) => ({ slot, sequence: sample.sequence }));
-    const result = this.decoder.turn([...this.leaving], joins, steps, rows);
+    const busy = this.occupants.map((sample) => (sample && sample.enqueued > sample.joinedAt ? sample : null));
+    const left = Math.max(0, ...busy.map((s) => (s ? s.sequence.options.maxNewTokens - s.enqueued : 0)));
+    const steps = Math.min(left, this.options.stepsPerRead ?? this.pace.steps());
+    if (parts.length === 0 && steps === 0) return null;
+    for (const sample of busy) if (sample) sample.enqueued += steps;
+    const rows = this.rows(busy);
+    const result = this.decoder.turn([...this.leaving], parts.map(partOf), steps, rows);
     result.catch(() => {}); // reported where it is awaited
     this.leaving.clear();
-    const occupants = this.occupants.slice(0, rows);
-    return { joined: joining.map((j) => j.sample), occupants, steps, at: performance.now(), result };
+    const work = { steps, units };
+    return { joined, scored, occupants: busy.slice(0, rows), work, at: performance.now(), result };
   }
 
-  /** Takes from the queue what fits into free slots. */
-  private admit(): { slot: number; sample: EngineSample }[] {
-    const joining: { slot: number; sample: EngineSample }[] = [];
-    const most = Math.min(PREFILL_TOKENS, this.model.tokensPerPass);
-    let tokens = 0;
-    let last: Uint32Array | null = null;
-    while (this.waiting.length > 0) {
-      const [sample] = this.waiting;
-      if (sample.generation.gone(sample.sample)) {
-        this.waiting.shift();
-        continue;
-      }
-      const slot = this.occupants.indexOf(null);
-      const { prompt } = sample.sequence;
-      const more = prompt === last ? 0 : prompt.length;
-      if (slot < 0 || (joining.length > 0 && tokens + more > most)) break;
-      this.waiting.shift();
+  /** Frees a slot whose sample is not wanted there any more. */
+  private vacate(slot: number): void {
+    this.leaving.add(slot);
+    this.occupants[slot] = null;
+    this.prompts.drop(slot);
+  }
+
+  /** Hands slots to those whose turn it is. */
+  private admit(): void {
+    const back: EngineSample[] = [];
+    for (;;) {
+      const sample = this.waiting.next(this.occupants.flatMap((s) => s ?? []));
+      if (!sample) break;
+      const slot = this.prompts.place(sample, this.occupants) ?? this.makeRoom(sample, back);
+      if (slot === null) break;
+      this.waiting.take(sample);
       this.occupants[slot] = sample;
-      joining.push({ slot, sample });
-      tokens += more;
-      last = prompt;
+      sample.joinedAt = sample.enqueued = sample.drawn.length;
+      if (sample.drawn.length > 0) {
+        const prompt = Uint32Array.from([...sample.generation.ids, ...sample.drawn]);
+        sample.sequence = { ...sample.sequence, prompt, drawn: sample.drawn.length };
+      }
+      this.prompts.begin(sample, slot);
+      this.leaving.add(slot); // nothing may be written there while it is filled
     }
-    return joining;
+    for (const sample of back) this.waiting.add(sample);
   }
 
-  private stepsPerRead(): number {
-    const { stepsPerRead } = this.options;
-    if (stepsPerRead !== undefined) return stepsPerRead;
-    return this.stepMs === 0 ? 2 : Math.max(1, Math.min(MAX_STEPS, Math.round(TURN_MS / this.stepMs)));
+  /** Takes a slot from a sample that has long to go, for one that has not; it comes back later and goes on from there. */
+  private makeRoom(sample: EngineSample, back: EngineSample[]): number | null {
+    const slot = longestRun(this.occupants, sample);
+    if (slot === null) return null;
+    back.push(this.occupants[slot] as EngineSample);
+    this.vacate(slot);
+    return slot;
+  }
+
+  private promptUnits(): number {
+    const most = Math.min(PREFILL_TOKENS, this.model.tokensPerPass);
+    return this.options.stepsPerRead === undefined ? Math.min(most, this.pace.units()) : most;
   }
 
   /** Rows of a decode step: the slots up to the last one taken, rounded up so that few kernels are compiled. */
-  private rows(): number {
+  private rows(busy: readonly (EngineSample | null)[]): number {
     if (this.options.fixedRows) return this.slots;
-    const taken = this.occupants.findLastIndex((s) => s !== null) + 1;
+    const taken = busy.findLastIndex((s) => s !== null) + 1;
     return Math.min(this.slots, 2 ** Math.ceil(Math.log2(taken)));
   }
 
   private deliver(turn: Turn, result: Steps): void {
-    turn.joined.forEach((sample, row) => {
-      this.give(sample, [{ step: -1, row, from: result.first }], result);
+    turn.scored.forEach(({ sample, from, last }, i) => {
+      sample.generation.score(result.scores[i], from, last);
+    });
+    turn.joined.forEach((sample, i) => {
+      this.give(sample, [result.first[i]]);
     });
     turn.occupants.forEach((sample, row) => {
-      if (sample) {
-        const places = result.steps.map((from, step) => ({ step, row, from }));
-        this.give(sample, places, result);
-      }
+      if (!sample) return;
+      this.give(
+        sample,
+        result.steps.map((step, i) => ({ step, row, top: () => result.top(i, row) })),
+      );
     });
   }
 
   /** Hands a sample the tokens it got in some steps, and frees its slot when it has ended. */
-  private give(sample: EngineSample, places: { step: number; row: number; from: SlotStep }[], result: Steps): void {
+  private give(sample: EngineSample, tokens: readonly SlotToken[]): void {
     const ids: number[] = [];
     const logProbs: number[] = [];
     const top: TopTokens[] = [];
-    const { sequence, generation } = sample;
+    const { sequence, generation, drawn } = sample;
     let finish: Piece["finish"] = null;
-    for (const { step, row, from } of places) {
-      if (sample.sent + ids.length >= sequence.options.maxNewTokens || finish) break;
-      const id = from.tokens[row];
+    for (const { step, row, top: best } of tokens) {
+      if (sample.full || drawn.length >= sequence.options.maxNewTokens || finish) break;
+      const id = step.tokens[row];
       ids.push(id);
-      logProbs.push(from.rawLogProbs[row]);
-      if (sequence.top > 0) top.push(cut(result.top(step, row), sequence.top));
-      if (from.done[row]) finish = sequence.options.endIds.includes(id) ? "stop" : "length";
+      drawn.push(id);
+      logProbs.push(step.rawLogProbs[row]);
+      if (sequence.top > 0) top.push(cut(best(), sequence.top));
+      if (step.done[row]) finish = sequence.options.endIds.includes(id) ? "stop" : "length";
     }
     if (ids.length === 0) return;
-    sample.sent += ids.length;
     if (finish) {
       const slot = this.occupants.indexOf(sample);
       if (slot >= 0) this.occupants[slot] = null;
-      // Turns already enqueued still hold the sample; it takes nothing more.
-      sample.sent = sequence.options.maxNewTokens;
+      sample.full = true; // turns already enqueued still hold it
     }
     generation.push({ sample: sample.sample, ids, logProbs, top: sequence.top > 0 ? top : null, finish });
   }

@@ -2,7 +2,7 @@
 import { UserError } from "../runtime/errors.ts";
 import type { CausalLM } from "./models.ts";
 import { type SamplingParams, slotOptions } from "./sampling.ts";
-import { SlotDecoder, type SlotSequence } from "./slot-decoder.ts";
+import { type PromptPart, SlotDecoder, type SlotSequence } from "./slot-decoder.ts";
 
 /** How `generate` samples: `SamplingParams`, and which responses it is to give. */
 export interface GenerateOptions extends SamplingParams {
@@ -91,13 +91,13 @@ async function decodeBatch(model: CausalLM, sequences: readonly SlotSequence[]):
   }));
   const decoder = new SlotDecoder(model, sequences.length, capacity, STEPS_PER_LOOK);
   try {
-    let joining = sequences.map((sequence, slot) => ({ slot, sequence }));
-    for (let drawn = 0; drawn < maxNewTokens && found.some(({ done }) => !done); joining = []) {
-      const prefill = joining.length > 0 ? 1 : 0;
+    let prompts = promptsOf(sequences);
+    for (let drawn = 0; drawn < maxNewTokens && found.some(({ done }) => !done); prompts = []) {
+      const prefill = prompts.length > 0 ? 1 : 0;
       const steps = Math.min(STEPS_PER_LOOK, maxNewTokens - drawn - prefill);
-      const turn = await decoder.turn([], joining, steps, sequences.length);
+      const turn = await decoder.turn([], prompts, steps, sequences.length);
       drawn += prefill + steps;
-      for (const step of prefill ? [turn.first, ...turn.steps] : turn.steps) {
+      for (const step of prefill ? [turn.first[0].step, ...turn.steps] : turn.steps) {
         found.forEach((response, row) => {
           if (response.done) return;
           response.ids[response.length] = step.tokens[row];
@@ -114,4 +114,15 @@ async function decodeBatch(model: CausalLM, sequences: readonly SlotSequence[]):
     logProbs: logProbs.slice(0, length),
     ended: endIds.includes(ids[length - 1]),
   }));
+}
+
+/** Each prompt whole, with the sequences that begin with it: one after the other, each in the slot of its number. */
+function promptsOf(sequences: readonly SlotSequence[]): PromptPart[] {
+  const parts: (PromptPart & { joining: { slot: number; sequence: SlotSequence }[] })[] = [];
+  sequences.forEach((sequence, slot) => {
+    const { prompt } = sequence;
+    if (parts.at(-1)?.prompt !== prompt) parts.push({ prompt, from: 0, to: prompt.length, slot, joining: [] });
+    parts.at(-1)?.joining.push({ slot, sequence });
+  });
+  return parts;
 }

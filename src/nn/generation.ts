@@ -1,5 +1,7 @@
 /** A request to the engine and the stream of what it gives. */
+
 import type { TopTokens } from "../tensor/ops/top-tokens.ts";
+import type { PromptLogProbs } from "./prompt-logprobs.ts";
 import type { SamplingParams } from "./sampling.ts";
 import type { SlotSequence } from "./slot-decoder.ts";
 
@@ -14,6 +16,12 @@ export interface GenerationRequest {
   streams?: ArrayLike<number>;
   /** How many of the most probable tokens to report at each step. Default 0. */
   top?: number;
+  /** How probable the prompt's own tokens are is asked for, with so many of the most probable ones; see `scores`. */
+  score?: number;
+  /** Requests of one owner share its turns; by default each has its own. */
+  owner?: object;
+  /** Owners of one client share its turns. Default: all are one client's. */
+  client?: string;
   signal?: AbortSignal;
 }
 
@@ -32,19 +40,36 @@ export interface Piece {
 /** The engine's record of one sample. */
 export interface EngineSample {
   readonly generation: Generation;
+  /** `SCORES` for the scores of the prompt. */
   readonly sample: number;
-  readonly sequence: SlotSequence;
-  /** Tokens handed out, and tokens whose steps were enqueued. */
-  sent: number;
+  sequence: SlotSequence;
+  /** Tokens handed out. */
+  readonly drawn: number[];
+  /** It takes no more. */
+  full: boolean;
+  /** Tokens whose steps were enqueued. */
   enqueued: number;
+  /** Of them, when it took its slot. */
+  joinedAt: number;
 }
+
+/** The number of what stands in the queue for a prompt's scores. */
+export const SCORES = -1;
 
 /** Pieces of a request's samples, as they come. Ends when all samples have finished or were stopped. */
 export class Generation implements AsyncIterable<Piece> {
   private pieces: Piece[] = [];
   /** Samples that take no more tokens. */
   private readonly over = new Set<number>();
+  /** @internal */
+  readonly ids: Uint32Array;
+  /** @internal */
+  readonly owner: object;
+  /** @internal */
+  readonly client: string;
   private readonly samples: number;
+  private readonly parts: PromptLogProbs[] = [];
+  private scored: boolean;
   private readonly wake: () => void;
   private readonly signal: AbortSignal | undefined;
   private readonly onAbort: () => void;
@@ -52,8 +77,12 @@ export class Generation implements AsyncIterable<Piece> {
   private notify: (() => void) | null = null;
 
   /** @internal */
-  constructor({ samples = 1, signal }: GenerationRequest, wake: () => void) {
+  constructor({ ids, samples = 1, score, owner, client = "", signal }: GenerationRequest, wake: () => void) {
+    this.ids = ids;
+    this.owner = owner ?? this;
+    this.client = client;
     this.samples = samples;
+    this.scored = score === undefined;
     this.wake = wake;
     this.signal = signal;
     this.onAbort = () => this.fail(signal?.reason ?? new Error("aborted"));
@@ -68,9 +97,10 @@ export class Generation implements AsyncIterable<Piece> {
     this.changed();
   }
 
-  /** Ends all samples. */
+  /** Ends all samples, and the scores. */
   cancel(): void {
     for (let s = 0; s < this.samples; s++) this.over.add(s);
+    this.scored = true;
     this.pieces = [];
     this.changed();
   }
@@ -80,7 +110,33 @@ export class Generation implements AsyncIterable<Piece> {
    * @internal
    */
   gone(sample: number): boolean {
-    return this.over.has(sample);
+    return sample === SCORES ? this.scored : this.over.has(sample);
+  }
+
+  /**
+   * Some more of the prompt's scores, in their order; some may come again.
+   * @internal
+   */
+  score({ logProbs, top }: PromptLogProbs, from: number, last: boolean): void {
+    if (this.scored) return;
+    const known = this.parts.reduce((sum, part) => sum + part.logProbs.length, 0) - from;
+    this.parts.push({ logProbs: logProbs.subarray(known), top: top.slice(known) });
+    this.scored = last;
+    this.changed();
+  }
+
+  /** How probable the prompt's tokens are; before the loop over the pieces, for a request that asks. */
+  async scores(): Promise<PromptLogProbs> {
+    while (!this.scored) await this.more();
+    if (this.failure) throw this.failure;
+    const { parts } = this;
+    const logProbs = new Float32Array(parts.reduce((sum, part) => sum + part.logProbs.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      logProbs.set(part.logProbs, at);
+      at += part.logProbs.length;
+    }
+    return { logProbs, top: parts.flatMap((part) => part.top) };
   }
 
   /** @internal */
@@ -96,13 +152,23 @@ export class Generation implements AsyncIterable<Piece> {
    * @internal
    */
   fail(error: unknown): void {
-    if (this.over.size === this.samples) return;
+    if (this.ended) return;
     this.failure ??= error;
     this.cancel();
   }
 
+  private get ended(): boolean {
+    return this.over.size === this.samples && this.scored;
+  }
+
+  private more(): Promise<void> {
+    return new Promise((resolve) => {
+      this.notify = resolve;
+    });
+  }
+
   private changed(): void {
-    if (this.over.size === this.samples) this.signal?.removeEventListener("abort", this.onAbort);
+    if (this.ended) this.signal?.removeEventListener("abort", this.onAbort);
     this.notify?.();
     this.notify = null;
     this.wake();
@@ -115,11 +181,7 @@ export class Generation implements AsyncIterable<Piece> {
         if (piece) yield piece;
         else if (this.failure) throw this.failure;
         else if (this.over.size === this.samples) return;
-        else {
-          await new Promise<void>((resolve) => {
-            this.notify = resolve;
-          });
-        }
+        else await this.more();
       }
     } finally {
       this.cancel();

@@ -1,7 +1,7 @@
 /** How probable a given text is to a model, token by token. */
-import { noGrad, scope, tensor } from "../tensor/core.ts";
+import { empty, noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
-import { type TopTokens, topLogProbs } from "../tensor/ops/top-tokens.ts";
+import { type TopTokens, topAt, topOfRows } from "../tensor/ops/top-tokens.ts";
 import { packing } from "../tensor/packing.ts";
 import type { CausalLM } from "./models.ts";
 
@@ -16,37 +16,62 @@ export interface PromptLogProbs {
   top: TopTokens[];
 }
 
+/** `PromptLogProbs` on the GPU. */
+export interface PendingScores {
+  logProbs: Tensor | null;
+  tops: Tensor | null;
+  top: number;
+}
+
 /** Log-probabilities of a sequence's own tokens, and the `top` most probable ones at each place. */
 export async function promptLogProbs(model: CausalLM, ids: Uint32Array, top = 0): Promise<PromptLogProbs> {
-  const count = ids.length - 1;
-  if (count < 1) return { logProbs: new Float32Array(), top: [] };
-  const batch = () => ({ ids: { gpu: tensor(ids), host: ids }, packing: packing([ids.length]) });
-  const own = scope(() =>
+  const scores = scope(() =>
     noGrad(() => {
-      const { ids: rows, packing } = batch();
-      const predicting = Uint32Array.from({ length: count }, (_, i) => i);
-      return model.logProbs(rows, packing, predicting, ids.slice(1)).logProbs;
+      const hidden = model.decoder.forward({ gpu: tensor(ids), host: ids }, { packing: packing([ids.length]) });
+      return scoreRows(model, hidden, 0, ids.subarray(1), top);
     }),
   );
-  const logProbs = await own.read();
-  own.free("promptLogProbs");
-  if (top === 0) return { logProbs, top: [] };
+  const [found] = await readScores([scores], model.config.vocabSize);
+  return found;
+}
 
-  const hidden = scope(() => noGrad(() => model.decoder.forward(batch().ids, { packing: batch().packing })));
-  const found: TopTokens[] = [];
-  const rows = Math.max(1, Math.floor(LOGITS_BYTES / (4 * model.config.vocabSize)));
-  try {
-    for (let first = 0; first < count; first += rows) {
-      const part = Uint32Array.from({ length: Math.min(rows, count - first) }, (_, i) => first + i);
-      const logits = scope(() => noGrad(() => model.logits(gatherRows(hidden, tensor(part)))));
-      try {
-        found.push(...(await topLogProbs(logits, top)));
-      } finally {
-        logits.free("promptLogProbs");
-      }
-    }
-  } finally {
-    hidden.free("promptLogProbs");
+/**
+ * Enqueues the scores of tokens that follow consecutive rows of hidden states; call within a scope.
+ * @param first the row that predicts the first of them
+ */
+export function scoreRows(
+  model: CausalLM,
+  hidden: Tensor,
+  first: number,
+  targets: Uint32Array,
+  top: number,
+): PendingScores {
+  const count = targets.length;
+  if (count === 0) return { logProbs: null, tops: null, top };
+  const rowsFrom = (from: number, size: number) =>
+    gatherRows(hidden, tensor(Uint32Array.from({ length: size }, (_, i) => first + from + i)));
+  const { logProbs } = model.headLogProbs(rowsFrom(0, count), tensor(targets));
+  if (top === 0) return { logProbs, tops: null, top };
+  const block = Math.min(count, Math.max(1, Math.floor(LOGITS_BYTES / (4 * model.config.vocabSize))));
+  const tops = empty([Math.ceil(count / block) * block * top * 2], "u32", "top log-probabilities");
+  for (let at = 0; at < count; at += block) {
+    scope(() => topOfRows(model.logits(rowsFrom(at, Math.min(block, count - at))), tops, top, at / block, block));
   }
-  return { logProbs, top: found };
+  return { logProbs, tops, top };
+}
+
+/** Reads scores, and frees what they were in. */
+export async function readScores(scores: readonly PendingScores[], vocab: number): Promise<PromptLogProbs[]> {
+  return Promise.all(
+    scores.map(async ({ logProbs, tops, top }) => {
+      if (!logProbs) return { logProbs: new Float32Array(), top: [] };
+      try {
+        const [own, words] = await Promise.all([logProbs.read(), tops?.readIds()]);
+        return { logProbs: own, top: words ? Array.from(own, (_, row) => topAt(words, row * top, top, vocab)) : [] };
+      } finally {
+        logProbs.free("readScores");
+        tops?.free("readScores");
+      }
+    }),
+  );
 }

@@ -179,13 +179,16 @@ export function slotOptions(
 const isPenalised = (o: SlotOptions): boolean =>
   o.repetitionPenalty !== 1 || o.presencePenalty !== 0 || o.frequencyPenalty !== 0;
 
-/** What the kernels keep of a sequence's options. */
-export function slotState(o: SlotOptions): SlotState {
+/**
+ * What the kernels keep of a sequence's options.
+ * @param drawn tokens of the response that are there already
+ */
+export function slotState(o: SlotOptions, drawn = 0): SlotState {
   const greedy = o.temperature === 0;
   const values = {
     stream: o.stream,
     done: 0,
-    length: 0,
+    length: drawn,
     minNew: o.minNewTokens,
     maxNew: o.maxNewTokens,
     seed0: o.seed >>> 0,

@@ -1,22 +1,77 @@
-/** Reads a request's body: at most so many bytes, UTF-8, JSON. */
+/** Reads a request's body: at most so many bytes, UTF-8, JSON that is not nested deep. */
 import type { IncomingMessage } from "node:http";
-import { ApiError } from "./errors.ts";
+import { ApiError, unavailable } from "./errors.ts";
 
-export async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
-  const type = (request.headers["content-type"] ?? "").split(";")[0].trim().toLowerCase();
-  // Forms and plain text are what a page may post anywhere without asking.
-  if (type !== "application/json") {
-    throw new ApiError(415, "The request body must have Content-Type: application/json.");
+/** No field has more levels; parsers and printers of JSON may run out of stack far beyond them. */
+const DEEPEST = 32;
+/** All bodies that are being read may hold this many of the largest ones. */
+const BODIES_AT_ONCE = 16;
+
+/** Bodies being read: each has a limit, and so have all of them together. */
+export class BodyReader {
+  private readonly maxBytes: number;
+  private held = 0;
+
+  constructor(maxBytes: number) {
+    this.maxBytes = maxBytes;
   }
-  if (request.headers["content-encoding"] !== undefined) {
-    throw new ApiError(415, "Encoded request bodies are not supported.");
+
+  /** A request's body as JSON. */
+  async json(request: IncomingMessage): Promise<unknown> {
+    const type = (request.headers["content-type"] ?? "").split(";")[0].trim().toLowerCase();
+    // Forms and plain text are what a page may post anywhere without asking.
+    if (type !== "application/json") {
+      throw new ApiError(415, "The request body must have Content-Type: application/json.");
+    }
+    if (request.headers["content-encoding"] !== undefined) {
+      throw new ApiError(415, "Encoded request bodies are not supported.");
+    }
+    return parse(await this.bytes(request));
   }
-  const bytes = await readBytes(request, maxBytes);
+
+  private async bytes(request: IncomingMessage): Promise<Uint8Array> {
+    const { maxBytes } = this;
+    const tooLarge = () =>
+      new ApiError(413, `The request body is larger than ${maxBytes} bytes (--max_body_bytes).`, {
+        code: "request_too_large",
+      });
+    if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge();
+    const parts: Buffer[] = [];
+    let size = 0;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const done = (act: () => void) => {
+          request.off("data", take).off("end", end).off("error", broken).off("close", broken);
+          act();
+        };
+        const take = (part: Buffer) => {
+          size += part.length;
+          this.held += part.length;
+          if (size > maxBytes) done(() => reject(tooLarge()));
+          else if (this.held > maxBytes * BODIES_AT_ONCE) {
+            done(() => reject(unavailable("The server reads as many request bodies as it can.")));
+          } else parts.push(part);
+        };
+        const end = () => done(resolve);
+        const broken = () => done(() => reject(new ApiError(400, "The request ended before its body did.")));
+        request.on("data", take).on("end", end).on("error", broken).on("close", broken);
+      });
+      return Buffer.concat(parts);
+    } finally {
+      this.held -= size;
+    }
+  }
+}
+
+function parse(bytes: Uint8Array): unknown {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw new ApiError(400, "The request body is not valid UTF-8.");
+  }
+  if (depth(bytes) > DEEPEST) {
+    throw new ApiError(400, `The request body's JSON is nested deeper than ${DEEPEST} levels.`);
   }
   try {
     return JSON.parse(text);
@@ -25,24 +80,17 @@ export async function readJson(request: IncomingMessage, maxBytes: number): Prom
   }
 }
 
-async function readBytes(request: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
-  const tooLarge = () =>
-    new ApiError(413, `The request body is larger than ${maxBytes} bytes.`, { code: "request_too_large" });
-  if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge();
-  const parts: Buffer[] = [];
-  let size = 0;
-  return new Promise((resolve, reject) => {
-    const done = (act: () => void) => {
-      request.off("data", take).off("end", end).off("error", broken).off("close", broken);
-      act();
-    };
-    const take = (part: Buffer) => {
-      size += part.length;
-      if (size > maxBytes) done(() => reject(tooLarge()));
-      else parts.push(part);
-    };
-    const end = () => done(() => resolve(Buffer.concat(parts)));
-    const broken = () => done(() => reject(new ApiError(400, "The request ended before its body did.")));
-    request.on("data", take).on("end", end).on("error", broken).on("close", broken);
-  });
+/** Levels of brackets outside of strings. */
+function depth(json: Uint8Array): number {
+  const [QUOTE, ESCAPE] = [0x22, 0x5c];
+  let level = 0;
+  let deepest = 0;
+  for (let i = 0; i < json.length; i++) {
+    const byte = json[i];
+    if (byte === QUOTE) {
+      for (i++; i < json.length && json[i] !== QUOTE; i++) if (json[i] === ESCAPE) i++;
+    } else if (byte === 0x5b || byte === 0x7b) deepest = Math.max(deepest, ++level);
+    else if (byte === 0x5d || byte === 0x7d) level--;
+  }
+  return deepest;
 }

@@ -5,8 +5,10 @@ import { isUserError } from "../runtime/errors.ts";
 import { ApiError, badField } from "./errors.ts";
 import { Fields } from "./fields.ts";
 import type { TextModel } from "./model.ts";
+import type { Answer } from "./reply.ts";
 import {
-  type Answer,
+  type Asker,
+  anybody,
   type Common,
   checkModel,
   commonFields,
@@ -31,18 +33,25 @@ interface ChatRequest extends Common {
 }
 
 /** Answers a request body. Errors of the request are thrown before anything is generated. */
-export async function chatCompletions(model: TextModel, body: unknown, signal: AbortSignal): Promise<Answer> {
+export async function chatCompletions(
+  model: TextModel,
+  body: unknown,
+  signal: AbortSignal,
+  asker: Asker = anybody(),
+): Promise<Answer> {
   const request = parse(model, body);
   const rendered = render(model, request.messages);
   const ids = Uint32Array.from(rendered.ids);
+  const longest = responseRoom(model, ids.length, request.maxTokens, model.engine.capacity);
+  const { n, topLogprobs, returnTokenIds } = request;
+  asker.admit({ prompts: [ids.length], echoed: 0, n, longest: [longest], logprobs: topLogprobs, returnTokenIds }, true);
   const generationRequest: GenerationRequest & { stop: string[] } = {
     ids,
-    params: {
-      ...request.params,
-      maxNewTokens: responseRoom(model, ids.length, request.maxTokens, model.engine.capacity),
-    },
-    samples: request.n,
-    top: request.topLogprobs ?? 0,
+    params: { ...request.params, maxNewTokens: longest },
+    samples: n,
+    top: topLogprobs ?? 0,
+    owner: asker,
+    client: asker.client,
     signal,
     stop: [...request.stop, ...rendered.stop],
   };
@@ -58,6 +67,7 @@ function parse(model: TextModel, body: unknown): ChatRequest {
   const f = new Fields(body);
   checkModel(f, model);
   const common = commonFields(f, model);
+  const isObject = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null;
   const isEmpty = (v: unknown) => Array.isArray(v) && v.length === 0;
   f.unsupported({
     tools: isEmpty,
@@ -65,8 +75,8 @@ function parse(model: TextModel, body: unknown): ChatRequest {
     functions: isEmpty,
     function_call: (v) => v === "none" || v === "auto",
     parallel_tool_calls: () => true,
-    response_format: (v) => (v as { type?: unknown }).type === "text",
-    modalities: (v) => String(v) === "text",
+    response_format: (v) => isObject(v) && v.type === "text",
+    modalities: (v) => Array.isArray(v) && v.every((one) => one === "text"),
     audio: () => false,
     prediction: () => false,
     web_search_options: () => false,

@@ -4,8 +4,11 @@ import type { Generation, GenerationRequest } from "../nn/generation.ts";
 import { badField } from "./errors.ts";
 import { Fields } from "./fields.ts";
 import type { TextModel } from "./model.ts";
+import { encodePrompts, type Prompt, promptList } from "./prompts.ts";
+import type { Answer } from "./reply.ts";
 import {
-  type Answer,
+  type Asker,
+  anybody,
   type Common,
   checkModel,
   commonFields,
@@ -22,45 +25,58 @@ import {
 import { followText, type TextPiece, type TokenInfo, wholeTexts } from "./text.ts";
 
 const DEFAULT_TOKENS = 16;
-const MOST_PROMPTS = 1024;
-
-interface Prompt {
-  text: string;
-  ids: Uint32Array;
-}
 
 interface CompletionRequest extends Common {
   prompts: Prompt[];
-  maxTokens: number | undefined;
+  /** Longest response to each prompt. */
+  longest: number[];
   echo: boolean;
   /** null: none; 0: of the tokens themselves; more: of so many alternatives too. */
   logprobs: number | null;
 }
 
 /** Answers a request body. Errors of the request are thrown before anything is generated. */
-export async function completions(model: TextModel, body: unknown, signal: AbortSignal): Promise<Answer> {
-  const request = parse(model, body);
-  const requests = request.prompts.map(({ ids }): GenerationRequest & { stop: string[] } => ({
+export async function completions(
+  model: TextModel,
+  body: unknown,
+  signal: AbortSignal,
+  asker: Asker = anybody(),
+): Promise<Answer> {
+  const request = await parse(model, body, signal);
+  const { prompts, longest, echo, logprobs, n } = request;
+  asker.admit(
+    {
+      prompts: prompts.map(({ ids }) => ids.length),
+      echoed: echo ? prompts.reduce((sum, { text }) => sum + text.length, 0) : 0,
+      n,
+      longest,
+      logprobs,
+      returnTokenIds: request.returnTokenIds,
+    },
+    false,
+  );
+  const scored = echo && logprobs !== null;
+  const requests = prompts.map(({ ids }, p): GenerationRequest & { stop: string[] } => ({
     ids,
-    params: { ...request.params, maxNewTokens: responseRoom(model, ids.length, request.maxTokens, DEFAULT_TOKENS) },
-    samples: request.n,
-    top: request.logprobs ?? 0,
+    params: { ...request.params, maxNewTokens: longest[p] },
+    samples: longest[p] === 0 ? 0 : n,
+    top: logprobs ?? 0,
+    ...(scored && { score: logprobs }),
+    owner: asker,
+    client: asker.client,
     signal,
     stop: request.stop,
   }));
-  const silent = request.maxTokens === 0;
-  const generations = silent ? [] : submitAll(model, requests);
-  const echoes = await echoed(model, request, generations);
-  const deltas = silent
-    ? (async function* () {})()
-    : merge(generations.map((one, p) => numbered(followText(model, requests[p], one), p * request.n)));
+  const generations = submitAll(model, requests);
+  const echoes = await echoed(request, generations);
+  const deltas = merge(generations.map((one, p) => numbered(followText(model, requests[p], one), p * n)));
   const head = { id: requestId("cmpl"), object: "text_completion" as const, created: nowSeconds(), model: model.name };
   return request.stream
     ? { events: chunks(model, request, head, echoes, deltas) }
     : { json: await whole(model, request, head, echoes, deltas) };
 }
 
-function parse(model: TextModel, body: unknown): CompletionRequest {
+async function parse(model: TextModel, body: unknown, signal: AbortSignal): Promise<CompletionRequest> {
   const f = new Fields(body);
   checkModel(f, model);
   const common = commonFields(f, model);
@@ -68,48 +84,24 @@ function parse(model: TextModel, body: unknown): CompletionRequest {
     suffix: (v) => v === "",
     best_of: (v) => v === common.n || v === 1,
   });
-  const request: CompletionRequest = {
-    ...common,
-    prompts: prompts(f.raw("prompt"), model),
-    maxTokens: f.integer("max_tokens", 0),
-    echo: f.boolean("echo"),
-    logprobs: f.integer("logprobs", 0, MOST_TOP) ?? null,
-  };
-  if (request.maxTokens === 0 && !request.echo) throw badField("max_tokens", "max_tokens may be 0 with echo only");
+  const list = promptList(f.raw("prompt"), model);
+  const maxTokens = f.integer("max_tokens", 0);
+  const echo = f.boolean("echo");
+  const logprobs = f.integer("logprobs", 0, MOST_TOP) ?? null;
+  if (maxTokens === 0 && !echo) throw badField("max_tokens", "max_tokens may be 0 with echo only");
   f.refuseUnknown();
-  return request;
-}
-
-function prompts(value: unknown, model: TextModel): Prompt[] {
-  const wrong = () =>
-    badField("prompt", "prompt must be a string, a list of strings, a list of token ids or a list of such lists");
-  const fromText = (text: string): Prompt => ({ text, ids: Uint32Array.from(model.encode(text)) });
-  const isIds = (v: unknown): v is number[] =>
-    Array.isArray(v) && v.length > 0 && v.every((id) => Number.isInteger(id) && id >= 0);
-  const fromIds = (ids: number[]): Prompt => {
-    const foreign = ids.find((id) => id >= model.vocabSize);
-    if (foreign !== undefined)
-      throw badField("prompt", `prompt holds token ${foreign}; ids are below ${model.vocabSize}`);
-    return { text: model.decode(ids), ids: Uint32Array.from(ids) };
-  };
-  if (typeof value === "string") return [fromText(value)];
-  if (isIds(value)) return [fromIds(value)];
-  if (!Array.isArray(value) || value.length === 0) throw wrong();
-  if (value.length > MOST_PROMPTS) throw badField("prompt", `prompt may hold at most ${MOST_PROMPTS} prompts`);
-  return value.map((one: unknown) => {
-    if (typeof one === "string") return fromText(one);
-    if (isIds(one)) return fromIds(one);
-    throw wrong();
-  });
+  const prompts = await encodePrompts(list, model, echo, signal);
+  const longest = prompts.map(({ ids }) => responseRoom(model, ids.length, maxTokens, DEFAULT_TOKENS));
+  return { ...common, prompts, longest, echo, logprobs };
 }
 
 /** The prompts' own text and tokens, where the request wants them back. */
-async function echoed(model: TextModel, request: CompletionRequest, running: Generation[]): Promise<TextPiece[]> {
-  if (!request.echo) return [];
-  const deltas: TextPiece[] = [];
+async function echoed({ echo, prompts, logprobs, longest, n }: CompletionRequest, running: Generation[]) {
+  const pieces: TextPiece[] = [];
+  if (!echo) return pieces;
   try {
-    for (const [p, { text, ids }] of request.prompts.entries()) {
-      const found = request.logprobs === null ? null : await model.promptLogProbs(ids, request.logprobs);
+    for (const [p, { text, ids }] of prompts.entries()) {
+      const found = logprobs === null ? null : await running[p].scores();
       const tokens = Array.from(ids, (id, i): TokenInfo => {
         const top = i > 0 ? found?.top[i - 1] : undefined;
         return {
@@ -118,10 +110,10 @@ async function echoed(model: TextModel, request: CompletionRequest, running: Gen
           top: top ? Array.from(top.ids, (t, k) => ({ id: t, logProb: top.logProbs[k] })) : [],
         };
       });
-      const finish = request.maxTokens === 0 ? "length" : null;
-      for (let k = 0; k < request.n; k++) deltas.push({ sample: p * request.n + k, text, tokens, finish, stop: null });
+      const finish = longest[p] === 0 ? "length" : null;
+      for (let k = 0; k < n; k++) pieces.push({ sample: p * n + k, text, tokens, finish, stop: null });
     }
-    return deltas;
+    return pieces;
   } catch (error) {
     for (const generation of running) generation.cancel();
     throw error;

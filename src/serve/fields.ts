@@ -5,6 +5,9 @@ import { ApiError, badField } from "./errors.ts";
 /** Fields without effect here that clients send: accepted, whatever they hold. */
 const IGNORED = ["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "priority"];
 
+/** Stop strings are looked for in every piece of text. */
+const LONGEST_STRING = 1024;
+
 export class Fields {
   private readonly body: Record<string, unknown>;
   private readonly known = new Set(IGNORED);
@@ -51,6 +54,9 @@ export class Fields {
     if (!list.every((s) => typeof s === "string"))
       throw badField(name, `${name} must be a string or a list of strings`);
     if (list.length > most) throw badField(name, `${name} may hold at most ${most} strings, not ${list.length}`);
+    if (list.some((s) => s.length > LONGEST_STRING)) {
+      throw badField(name, `${name} may hold strings of at most ${LONGEST_STRING} characters`);
+    }
     return list;
   }
 

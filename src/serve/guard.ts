@@ -1,6 +1,7 @@
 /** Who may talk to the server: keys, host names, origins. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
+import { UserError } from "../runtime/errors.ts";
 import { ApiError } from "./errors.ts";
 
 export interface GuardOptions {
@@ -12,15 +13,39 @@ export interface GuardOptions {
   corsOrigins: readonly string[];
 }
 
-const digest = (text: string) => createHash("sha256").update(text).digest();
+const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest();
 
-/** Compares in a time that tells nothing about the key. */
+/** The space that may stand around a header's value; `trim` would take bytes of UTF-8 letters with it. */
+const trimmed = (text: string) => text.replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, "");
+
+/** Throws `UserError` for a key that no header could carry. */
+export function usableKey(apiKey: string): string {
+  const key = trimmed(apiKey);
+  if (key === "") throw new UserError("the API key is empty; leave it out to ask clients for none");
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what a header cannot hold
+  if (/[\x00-\x1f\x7f]/.test(key)) {
+    throw new UserError("the API key holds control characters, which no client can send: choose another one");
+  }
+  return key;
+}
+
+/**
+ * Compares in a time that tells nothing about the key. A header is bytes: clients write other letters than English ones
+ * into it as UTF-8 or, like `fetch`, as Latin-1.
+ */
 export function checkKey(headers: IncomingHttpHeaders, apiKey: string | null): void {
   if (apiKey === null) return;
-  const given = /^Bearer (.*)$/i.exec(headers.authorization ?? "")?.[1] ?? "";
-  if (timingSafeEqual(digest(given.trim()), digest(apiKey))) return;
+  const given = /^Bearer[ \t]+(.*)$/is.exec(headers.authorization ?? "")?.[1] ?? "";
+  const found = digest(Buffer.from(trimmed(given), "latin1"));
+  const right = (["utf8", "latin1"] as const).map((encoding) =>
+    timingSafeEqual(found, digest(Buffer.from(trimmed(apiKey), encoding))),
+  );
+  if (right[0] || (right[1] && isLatin(apiKey))) return;
   throw new ApiError(401, "Incorrect API key provided.", { type: "authentication_error", code: "invalid_api_key" });
 }
+
+/** Whether Latin-1 keeps the text: of other letters it keeps a byte only, and other keys would do as well. */
+const isLatin = (text: string) => [...text].every((c) => c.charCodeAt(0) < 256 && c.length === 1);
 
 /**
  * A page of another site can make a browser send requests to this machine under a name that it has pointed here (DNS

@@ -1,7 +1,6 @@
 /** What a server, or anybody who wants text, needs to know of a model. */
 import type { ChatMessage } from "../io/openai-types.ts";
 import type { Engine } from "../nn/engine.ts";
-import type { PromptLogProbs } from "../nn/prompt-logprobs.ts";
 import type { SamplingParams } from "../nn/sampling.ts";
 
 /** Text from ids as they come. */
@@ -30,7 +29,6 @@ export interface TextModel extends TextCodec {
   /** The name that clients ask for. */
   readonly name: string;
   readonly engine: Engine;
-  promptLogProbs(ids: Uint32Array, top: number): Promise<PromptLogProbs>;
   /** Options of requests that do not name them: the model's generation_config.json. */
   readonly defaults: Partial<SamplingParams>;
 }

@@ -1,10 +1,14 @@
 /** Models by name, ready to be asked in text. */
+import type { Tokenizer } from "../data/tokenizer.ts";
+import type { CausalLM } from "../nn/models.ts";
+import { openAdapter, readAdapterFolder } from "../nn/peft.ts";
 import { labelOf } from "../open/hub.ts";
 import { ModelOpener, type ModelOptions } from "../open/opener.ts";
+import { filesOf } from "../open/surroundings.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson } from "../runtime/files.ts";
 import { join } from "../runtime/paths.ts";
-import type { TextModel } from "./model.ts";
+import type { OpenModel } from "./adapters.ts";
 import { type TextModelOptions, textModel } from "./text-model.ts";
 
 /** What a model's folder says on generation, in its generation_config.json. */
@@ -14,30 +18,65 @@ async function generationConfig(files: Files, path: string): Promise<Record<stri
   return bytes ? parseJson(bytes, file) : {};
 }
 
-/** A model to ask in text. The caller calls `close` in the end. */
+/** A model to ask in text, on which adapters can be opened. The caller calls `close` in the end. */
+export interface OpenTextModel extends OpenModel {
+  /** Opens an adapter's folder beside the model, under a name. Throws `UserError` where the model is an adapter itself. */
+  openAdapter(folder: string, name: string): Promise<OpenModel>;
+}
+
+/** Opens a model to ask in text. */
 export async function openTextModel(
   name: string,
   choice: ModelOptions,
   options: (context: number) => Partial<TextModelOptions>,
-): Promise<{ model: TextModel; close(): Promise<void> }> {
+): Promise<OpenTextModel> {
   const opener = new ModelOpener(choice);
   try {
     const tokenizer = await opener.tokenizer(name);
     const model = await opener.sampler(name);
     tokenizer.checkFits(model.config.vocabSize);
     const { files, path } = await opener.locate(name);
-    const text = textModel(model, tokenizer, {
+    const all = {
       name: labelOf({ name }),
       generationConfig: await generationConfig(files, path),
       ...options(model.config.maxPositions),
-    });
+    };
+    const text = textModel(model, tokenizer, all);
     const close = async () => {
       await text.engine.close();
       opener.destroy();
     };
-    return { model: text, close };
+    const openAdapterHere = async (folder: string, as: string): Promise<OpenModel> => {
+      if (model.adapter) throw new UserError(`${name} is an adapter: serve its base to load others beside it`);
+      return openOn(model, tokenizer, await filesOf(choice), folder, { ...all, name: as });
+    };
+    return { model: text, close, openAdapter: openAdapterHere };
   } catch (error) {
     opener.destroy();
+    throw error;
+  }
+}
+
+/** Opens the adapter of a folder on a model that is open already. */
+async function openOn(
+  base: CausalLM,
+  tokenizer: Tokenizer,
+  files: Files,
+  folder: string,
+  options: TextModelOptions,
+): Promise<OpenModel> {
+  const found = await readAdapterFolder(files, folder);
+  if (!found) throw new UserError(`${folder} holds no adapter`);
+  const adapted = await openAdapter(files, found, base, "lm", { label: options.name });
+  try {
+    const model = textModel(adapted, tokenizer, options);
+    const close = async () => {
+      await model.engine.close();
+      adapted.destroy();
+    };
+    return { model, close };
+  } catch (error) {
+    adapted.destroy();
     throw error;
   }
 }

@@ -1,17 +1,25 @@
 /** How a server behaves. */
+import type { AdapterSource } from "./adapters.ts";
 import type { GuardOptions } from "./guard.ts";
+import type { RequestLimits } from "./limits.ts";
 
-export interface ServerOptions extends GuardOptions {
+export interface ServerOptions extends GuardOptions, RequestLimits {
   host: string;
   /** 0 takes any free port. */
   port: number;
   maxBodyBytes: number;
   /** Requests being answered at once; more get 503. */
   maxRequests: number;
-  /** Time for a request's headers, for its whole body, and for a reader of a stream to take what was sent. */
+  /** Connections at once; those that ask nothing make room for new ones. */
+  maxConnections: number;
+  /** Time for a request's headers, for its whole body, and for a reader to take a piece of what was sent. */
   headersMs: number;
   bodyMs: number;
   writeMs: number;
+  /** Time for a whole answer; 0 sets no limit. */
+  requestMs: number;
+  /** Where adapters may be loaded from at run time; null loads none. */
+  adapters: AdapterSource | null;
   /** One line per answered request. */
   log: (line: string) => void;
 }
@@ -23,9 +31,14 @@ export const serverDefaults: ServerOptions = {
   allowedHosts: [],
   corsOrigins: [],
   maxBodyBytes: 4 << 20,
+  maxRequestTokens: 1 << 18,
+  maxAnswerBytes: 16 << 20,
   maxRequests: 256,
+  maxConnections: 1024,
   headersMs: 10_000,
   bodyMs: 30_000,
   writeMs: 30_000,
+  requestMs: 600_000,
+  adapters: null,
   log: () => {},
 };

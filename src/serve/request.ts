@@ -3,8 +3,9 @@ import type { Usage } from "../io/openai-types.ts";
 import { EngineBusyError } from "../nn/engine.ts";
 import type { Generation, GenerationRequest } from "../nn/generation.ts";
 import { isUserError } from "../runtime/errors.ts";
-import { ApiError, badField } from "./errors.ts";
+import { ApiError, badField, tooMany } from "./errors.ts";
 import { type Fields, samplingFields, stopIds } from "./fields.ts";
+import type { Asked } from "./limits.ts";
 import type { TextModel } from "./model.ts";
 import type { TokenInfo } from "./text.ts";
 
@@ -21,27 +22,37 @@ export interface Common {
   params: Omit<GenerationRequest["params"], "maxNewTokens">;
 }
 
-/** An answer: one object, or events as they come. */
-export type Answer = { json: object } | { events: AsyncGenerator<object, void, undefined> };
+/** Who asks, and what they may have. */
+export interface Asker {
+  /** Names the client among others, for its share of the model. */
+  readonly client: string;
+  /** Takes in what an answer costs, or throws what is too much of it. */
+  admit(asked: Asked, chat: boolean): void;
+}
+
+/** Somebody whom nothing is refused. */
+export const anybody = (): Asker => ({ client: "", admit: () => {} });
 
 /** The model's name must be the served one's; without a name that one is meant. */
 export function checkModel(f: Fields, model: TextModel): void {
   const name = f.raw("model") ?? model.name;
   if (typeof name !== "string") throw badField("model", "model must be a string");
-  if (name !== model.name) {
-    throw new ApiError(404, `The model \`${name.slice(0, 200)}\` does not exist; this server has \`${model.name}\``, {
-      type: "not_found_error",
-      param: "model",
-      code: "model_not_found",
-    });
-  }
+  if (name !== model.name) throw unknownModel(name, [model.name]);
 }
+
+/** Nobody serves a model of that name. */
+export const unknownModel = (name: string, known: readonly string[]): ApiError =>
+  new ApiError(
+    404,
+    `The model \`${name.slice(0, 200)}\` does not exist; this server has ${known.map((one) => `\`${one}\``).join(", ")}`,
+    { type: "not_found_error", param: "model", code: "model_not_found" },
+  );
 
 export function commonFields(f: Fields, model: TextModel): Common {
   const n = f.integer("n", 1, MOST_CHOICES) ?? 1;
   const stream = f.boolean("stream");
   const streamOptions = f.raw("stream_options");
-  if (streamOptions !== undefined && (!stream || typeof streamOptions !== "object")) {
+  if (streamOptions !== undefined && (!stream || typeof streamOptions !== "object" || Array.isArray(streamOptions))) {
     throw badField("stream_options", "stream_options is an object, and only allowed with stream: true");
   }
   const { stop, ...sampling } = samplingFields(f, model.vocabSize);
@@ -70,11 +81,7 @@ export function submitAll(model: TextModel, requests: readonly GenerationRequest
   } catch (error) {
     for (const generation of accepted) generation.cancel();
     if (error instanceof EngineBusyError) {
-      throw new ApiError(429, "The server is busy: too many requests are waiting. Please try again later.", {
-        type: "rate_limit_error",
-        code: "rate_limit_exceeded",
-        retrySeconds: 2,
-      });
+      throw tooMany("The server is busy: too many responses are waiting (--max_waiting). Please try again later.");
     }
     if (isUserError(error)) throw new ApiError(400, error.message);
     throw error;
@@ -87,13 +94,17 @@ export function responseRoom(model: TextModel, prompt: number, asked: number | u
   const wanted = asked ?? Math.max(1, Math.min(otherwise, capacity - prompt));
   if (prompt > 0 && prompt + wanted <= capacity) return wanted;
   if (prompt === 0) throw badField("prompt", "the prompt is empty: a model needs at least one token to go on from");
-  throw new ApiError(
+  throw contextLengthError(model, prompt, wanted);
+}
+
+/** A prompt and its response do not fit the context. */
+export const contextLengthError = ({ engine: { capacity } }: TextModel, prompt: number, wanted: number): ApiError =>
+  new ApiError(
     400,
     `This model's maximum context length is ${capacity} tokens. However, you requested ${prompt + wanted} tokens ` +
       `(${prompt} in the prompt, ${wanted} in the response). Please reduce the length of either.`,
     { param: "messages", code: "context_length_exceeded" },
   );
-}
 
 export const usageOf = (prompt: number, completion: number): Usage => ({
   prompt_tokens: prompt,
@@ -106,7 +117,11 @@ export const nowSeconds = (): number => Math.floor(Date.now() / 1000);
 
 /** Several generators as one, in the order in which things come. */
 export async function* merge<T>(generators: readonly AsyncGenerator<T, void, undefined>[]): AsyncGenerator<T, void> {
-  const next = (g: AsyncGenerator<T, void, undefined>) => g.next().then((result) => ({ g, result }));
+  const next = (g: AsyncGenerator<T, void, undefined>) => {
+    const coming = g.next().then((result) => ({ g, result }));
+    coming.catch(() => {}); // it may fail while nobody waits for it; whoever does hears of it
+    return coming;
+  };
   const waiting = new Map(generators.map((g) => [g, next(g)]));
   try {
     while (waiting.size > 0) {
@@ -118,15 +133,18 @@ export async function* merge<T>(generators: readonly AsyncGenerator<T, void, und
       }
     }
   } finally {
-    for (const [g, pending] of waiting) {
-      pending.catch(() => {});
-      void g.return().catch(() => {});
-    }
+    for (const g of waiting.keys()) void g.return().catch(() => {});
   }
 }
 
-/** JSON has no infinities; a token that cannot be is this improbable. */
-export const finite = (logProb: number): number => (Number.isFinite(logProb) ? logProb : -9999);
+/** JSON has no infinities; a token that cannot be is this improbable. Throws where the model gave no number at all. */
+export function finite(logProb: number): number {
+  if (!Number.isNaN(logProb)) return Number.isFinite(logProb) ? logProb : -9999;
+  throw new ApiError(500, "The model's logits are not numbers (NaN): its weights are broken, or overflow.", {
+    type: "server_error",
+    code: "model_not_finite",
+  });
+}
 
 /** Token ids of some pieces. */
 export const idsOf = (tokens: readonly TokenInfo[]): number[] => tokens.map((t) => t.id);

@@ -1,9 +1,12 @@
 /** A model behind OpenAI's HTTP interface, for programs on this machine unless told otherwise. */
 import { createServer, type Server } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo } from "node:net";
 import { UserError } from "../runtime/errors.ts";
-import { ApiError } from "./errors.ts";
+import { Adapters } from "./adapters.ts";
+import { Connections, LAST_WORDS_MS } from "./connections.ts";
+import { usableKey } from "./guard.ts";
 import type { TextModel } from "./model.ts";
+import { ServedModels } from "./models.ts";
 import { type ServerOptions, serverDefaults } from "./options.ts";
 import { Service } from "./service.ts";
 
@@ -19,15 +22,21 @@ export interface RunningServer {
 /** Starts serving; rejects with `UserError` where the port cannot be had. */
 export async function startServer(model: TextModel, options: Partial<ServerOptions> = {}): Promise<RunningServer> {
   const all: ServerOptions = { ...serverDefaults, ...options };
-  const service = new Service(model, all);
-  const server = createServer(
-    { connectionsCheckingInterval: Math.min(1000, all.headersMs / 2), keepAliveTimeout: 5000 },
-    (request, response) => void service.answer(request, response),
-  );
+  if (all.apiKey !== null) all.apiKey = usableKey(all.apiKey);
+  const server = createServer({
+    connectionsCheckingInterval: Math.min(1000, all.headersMs / 2),
+    keepAliveTimeout: 5000,
+  });
   server.headersTimeout = all.headersMs;
   server.requestTimeout = all.bodyMs;
-  server.maxConnections = all.maxRequests + 256; // idle ones among them
-  server.on("clientError", refuse);
+  const models = new ServedModels(model, new Adapters(model, all.adapters));
+  const service = new Service(models, all, new Connections(server, all.maxConnections));
+  server.on("request", (request, response) => {
+    service.answer(request, response).catch((error: unknown) => {
+      all.log(`an answer failed: ${String(error)}`);
+      request.socket.destroy();
+    });
+  });
   await listen(server, all);
   const { port } = server.address() as AddressInfo;
   const host = all.host.includes(":") ? `[${all.host}]` : all.host;
@@ -37,7 +46,10 @@ export async function startServer(model: TextModel, options: Partial<ServerOptio
     get active() {
       return service.active.size;
     },
-    close: (graceMs) => close(server, service, graceMs),
+    close: async (graceMs) => {
+      await close(server, service, graceMs);
+      await models.adapters.close();
+    },
   };
 }
 
@@ -61,27 +73,15 @@ async function close(server: Server, service: Service, graceMs: number): Promise
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();
   const cut = setTimeout(() => service.abortAll(), graceMs);
+  // Whoever does not take what was sent by then never gets it.
+  const end = setTimeout(() => server.closeAllConnections(), graceMs + LAST_WORDS_MS);
   const idle = setInterval(() => service.active.size === 0 && server.closeIdleConnections(), 50);
   await service.drained();
   clearTimeout(cut);
+  clearTimeout(end);
   // What was answered goes out before the connections do.
   await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, 200))]);
   clearInterval(idle);
   server.closeAllConnections();
   await closed;
-}
-
-/** A request that the parser could not make sense of, or that did not come in time. */
-function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
-  const [status, reason] =
-    error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-      ? [408, "Request Timeout"]
-      : error.code === "HPE_HEADER_OVERFLOW"
-        ? [431, "Request Header Fields Too Large"]
-        : [400, "Bad Request"];
-  const body = JSON.stringify(new ApiError(Number(status), String(reason)).body);
-  socket.end(
-    `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
-  );
 }

@@ -1,33 +1,53 @@
-/** Answers one request after another: who may ask, what is asked for, how the answer goes out. */
+/** Answers one request after another: who may ask, and what is asked for. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { isUserError } from "../runtime/errors.ts";
-import { readJson } from "./body.ts";
+import { BodyReader } from "./body.ts";
 import { chatCompletions } from "./chat.ts";
 import { completions } from "./completions.ts";
-import { ApiError } from "./errors.ts";
+import type { Connections } from "./connections.ts";
+import { ApiError, unavailable } from "./errors.ts";
 import { checkHost, checkKey, corsHeaders, PREFLIGHT } from "./guard.ts";
+import { Admission } from "./limits.ts";
 import type { TextModel } from "./model.ts";
+import type { ServedModels } from "./models.ts";
 import type { ServerOptions } from "./options.ts";
-import { type Answer, nowSeconds } from "./request.ts";
+import { type Answer, fail, type Reply, send } from "./reply.ts";
+import { type Asker, nowSeconds, unknownModel } from "./request.ts";
 
-type Route = (request: IncomingMessage, signal: AbortSignal) => Promise<Answer> | Answer;
+/** A request as the endpoints see it. */
+interface Exchange extends Asker {
+  readonly request: IncomingMessage;
+  readonly signal: AbortSignal;
+  /** Runs when the answer is out. */
+  finally(act: () => void): void;
+}
+
+type Endpoint = (body: unknown, exchange: Exchange) => Promise<Reply> | Reply;
+type Route = { method: "GET"; answer: () => Answer } | { method: "POST"; answer: Endpoint };
+type Generate = typeof completions;
 
 /** Answers requests, and knows which are under way. */
 export class Service {
+  /** Whole requests whose answers are not out yet. */
   readonly active = new Set<AbortController>();
   closing = false;
-  private readonly model: TextModel;
+  private readonly models: ServedModels;
   private readonly options: ServerOptions;
+  private readonly connections: Connections;
+  private readonly bodies: BodyReader;
+  private readonly admission: Admission;
   private readonly created = nowSeconds();
   private readonly waiters: (() => void)[] = [];
 
-  constructor(model: TextModel, options: ServerOptions) {
-    this.model = model;
+  constructor(models: ServedModels, options: ServerOptions, connections: Connections) {
+    this.models = models;
     this.options = options;
+    this.connections = connections;
+    this.bodies = new BodyReader(options.maxBodyBytes);
+    this.admission = new Admission(options);
   }
 
   abortAll(): void {
-    for (const controller of this.active) controller.abort(new Error("the server is shutting down"));
+    for (const controller of this.active) controller.abort(unavailable("the server is shutting down"));
   }
 
   /** Resolves when no request is being answered. */
@@ -38,23 +58,60 @@ export class Service {
 
   async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const started = performance.now();
+    const { socket } = request;
     const controller = new AbortController();
-    this.active.add(controller);
+    const { signal } = controller;
+    const endings: (() => void)[] = [];
+    const within = this.connections.begin(socket);
     // Whoever hangs up no longer wants the answer.
     response.on("close", () => controller.abort(new Error("the client closed the connection")));
     response.on("error", () => controller.abort(new Error("the connection broke")));
+    let whole = false;
     try {
       if (this.closing) response.setHeader("Connection", "close");
-      const allow = this.admit(request, response);
-      if (allow) await this.send(response, await allow(request, controller.signal), controller.signal);
+      if (!within) throw unavailable("This connection has too many requests that are not answered yet.");
+      const route = this.admit(request, response);
+      if (!route) return;
+      const body = route.method === "POST" ? await this.bodies.json(request) : undefined;
+      whole = true;
+      this.connections.whole(socket);
+      if (route.method === "POST") endings.push(this.begin(controller));
+      const exchange: Exchange = {
+        request,
+        signal,
+        client: socket.remoteAddress ?? "",
+        admit: (asked, chat) => endings.push(this.admission.admit(asked, chat)),
+        finally: (act) => endings.push(act),
+      };
+      await send(response, await route.answer(body, exchange), signal, this.options.writeMs);
     } catch (error) {
-      this.fail(request, response, error, controller.signal);
+      fail(request, response, error, signal);
     } finally {
+      for (const end of endings) end();
+      this.connections.end(socket, whole);
+      const took = `${((performance.now() - started) / 1000).toFixed(2)} s`;
+      this.options.log(`${request.method} ${printable(pathOf(request))} ${response.statusCode} ${took}`);
+    }
+  }
+
+  /** Counts a request that has come whole, and limits its time. Gives what ends that. */
+  private begin(controller: AbortController): () => void {
+    const { maxRequests, requestMs } = this.options;
+    if (this.active.size >= maxRequests) throw unavailable("The server answers as many requests as it can.");
+    this.active.add(controller);
+    const late = () =>
+      controller.abort(
+        new ApiError(504, `The answer took longer than ${requestMs / 1000} s (--request_timeout).`, {
+          type: "timeout_error",
+          code: "request_timeout",
+        }),
+      );
+    const timer = requestMs > 0 ? setTimeout(late, requestMs) : undefined;
+    return () => {
+      clearTimeout(timer);
       this.active.delete(controller);
       if (this.active.size === 0) for (const resolve of this.waiters.splice(0)) resolve();
-      const took = `${((performance.now() - started) / 1000).toFixed(2)} s`;
-      this.options.log(`${request.method} ${printable(request.url)} ${response.statusCode} ${took}`);
-    }
+    };
   }
 
   /** What is to be done for a request; null if it is done already. Throws for requests that may not or cannot be served. */
@@ -68,152 +125,87 @@ export class Service {
       response.writeHead(204, request.headers.origin === undefined ? {} : PREFLIGHT).end();
       return null;
     }
-    const path = (request.url ?? "").split("?")[0].replace(/(?<=.)\/$/, "");
-    const found = this.route(path);
-    if (!found)
+    const path = pathOf(request).replace(/(?<=.)\/$/, "");
+    const route = this.route(path);
+    if (!route) {
       throw new ApiError(404, `Unknown request URL: ${request.method} ${printable(path)}.`, { code: "unknown_url" });
+    }
     if (path !== "/health") checkKey(request.headers, apiKey);
-    const [method, route] = found;
+    const { method } = route;
     if (request.method !== method && !(method === "GET" && request.method === "HEAD")) {
       response.setHeader("Allow", method);
-      throw new ApiError(405, `Not allowed to ${request.method} on ${path}; use ${method}.`, {
+      throw new ApiError(405, `Not allowed to ${request.method} on ${printable(path)}; use ${method}.`, {
         code: "method_not_allowed",
       });
     }
-    const full = method === "POST" && this.active.size > maxRequests;
-    if (full || (this.closing && method === "POST")) {
-      throw new ApiError(
-        503,
-        full ? "The server answers as many requests as it can." : "The server is shutting down.",
-        {
-          type: "service_unavailable_error",
-          retrySeconds: 5,
-        },
-      );
-    }
+    if (method === "GET") return route;
+    if (this.closing) throw unavailable("The server is shutting down.");
+    // Before the body is read; it counts when it has come whole.
+    if (this.active.size >= maxRequests) throw unavailable("The server answers as many requests as it can.");
     return route;
   }
 
-  private route(path: string): ["GET" | "POST", Route] | null {
-    const { model, options } = this;
-    const card = { id: model.name, object: "model", created: this.created, owned_by: "webrlhf" };
-    const details = { ...card, max_model_len: model.engine.capacity };
-    if (path === "/health") return ["GET", () => this.health()];
-    if (path === "/v1/models") return ["GET", () => ({ json: { object: "list", data: [details] } })];
-    if (path === "/v1/completions") {
-      return ["POST", async (r, signal) => completions(model, await readJson(r, options.maxBodyBytes), signal)];
+  private route(path: string): Route | null {
+    const get = (answer: () => Answer): Route => ({ method: "GET", answer });
+    const post = (answer: Endpoint): Route => ({ method: "POST", answer });
+    if (path === "/health") return get(() => this.health());
+    if (path === "/v1/models") {
+      return get(() => ({ json: { object: "list", data: this.models.all.map((model) => this.card(model)) } }));
     }
+    if (path.startsWith("/v1/models/")) return get(() => ({ json: this.named(path.slice(11)) }));
+    if (path === "/v1/completions") return post((body, exchange) => this.generate(completions, body, exchange));
     if (path === "/v1/chat/completions") {
-      return ["POST", async (r, signal) => chatCompletions(model, await readJson(r, options.maxBodyBytes), signal)];
+      return post((body, exchange) => this.generate(chatCompletions, body, exchange));
     }
-    if (path.startsWith("/v1/models/")) return ["GET", () => ({ json: this.named(path.slice(11), details) })];
+    const { adapters } = this.models;
+    if (path === "/v1/load_lora_adapter") return post(async (body) => ({ text: await adapters.load(body) }));
+    if (path === "/v1/unload_lora_adapter") return post((body) => ({ text: adapters.unload(body) }));
     return null;
   }
 
-  private named(encoded: string, details: object): object {
+  private generate(answer: Generate, body: unknown, exchange: Exchange): Promise<Answer> {
+    const { model, release } = this.models.use(body);
+    exchange.finally(release);
+    return answer(model, body, exchange.signal, exchange);
+  }
+
+  private card({ name, engine }: TextModel): object {
+    const base = this.models.base.name;
+    return {
+      id: name,
+      object: "model",
+      created: this.created,
+      owned_by: "webrlhf",
+      ...(name !== base && { parent: base }),
+      max_model_len: engine.capacity,
+    };
+  }
+
+  private named(encoded: string): object {
     let name = encoded;
     try {
       name = decodeURIComponent(encoded);
     } catch {}
-    if (name === this.model.name) return details;
-    throw new ApiError(404, `The model \`${printable(name)}\` does not exist`, {
-      param: "model",
-      code: "model_not_found",
-    });
+    const model = this.models.all.find((one) => one.name === name);
+    if (model) return this.card(model);
+    throw unknownModel(
+      printable(name),
+      this.models.all.map((one) => one.name),
+    );
   }
 
   private health(): Answer {
-    const { failed, load } = this.model.engine;
+    const { failed, load } = this.models.base.engine;
     if (failed) {
       throw new ApiError(503, `The engine has stopped: ${failed.message}`, { type: "service_unavailable_error" });
     }
     return { json: { status: this.closing ? "closing" : "ok", ...load } };
   }
-
-  private async send(response: ServerResponse, answer: Answer, signal: AbortSignal): Promise<void> {
-    if ("json" in answer) {
-      const body = Buffer.from(JSON.stringify(answer.json));
-      response.writeHead(200, { "Content-Type": "application/json", "Content-Length": body.length }).end(body);
-      return finished(response, this.options.writeMs);
-    }
-    response.writeHead(200, {
-      "Content-Type": "text/event-stream; charset=utf-8",
-      "Cache-Control": "no-cache",
-      "X-Accel-Buffering": "no",
-    });
-    for await (const event of answer.events) {
-      signal.throwIfAborted();
-      await this.write(response, `data: ${JSON.stringify(event)}\n\n`);
-    }
-    response.end("data: [DONE]\n\n");
-    return finished(response, this.options.writeMs);
-  }
-
-  /** Waits while the reader is behind, but not for ever. */
-  private async write(response: ServerResponse, text: string): Promise<void> {
-    if (response.write(text)) return;
-    await new Promise<void>((resolve, reject) => {
-      const done = () => {
-        clearTimeout(timer);
-        response.off("drain", done).off("close", done);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        response.destroy();
-        reject(new Error("the client does not read"));
-      }, this.options.writeMs);
-      response.on("drain", done).on("close", done);
-    });
-  }
-
-  private fail(request: IncomingMessage, response: ServerResponse, error: unknown, signal: AbortSignal): void {
-    if (response.destroyed || response.writableEnded) return;
-    const known = asApiError(error, signal);
-    const body = JSON.stringify(known.body);
-    if (response.headersSent) {
-      response.end(`data: ${body}\n\ndata: [DONE]\n\n`);
-      return;
-    }
-    const headers: Record<string, string | number> = {
-      "Content-Type": "application/json",
-      "Content-Length": Buffer.byteLength(body),
-      ...(known.retrySeconds !== null && { "Retry-After": known.retrySeconds }),
-      ...(known.status === 401 && { "WWW-Authenticate": "Bearer" }),
-    };
-    if (!request.complete) headers.Connection = "close";
-    response.writeHead(known.status, headers).end(body);
-    if (!request.complete) {
-      // Whatever still comes is thrown away, for a moment, so that the client gets to read the answer.
-      request.resume();
-      setTimeout(() => request.destroy(), 1000).unref();
-    }
-  }
 }
 
-function asApiError(error: unknown, signal: AbortSignal): ApiError {
-  if (error instanceof ApiError) return error;
-  if (isUserError(error)) return new ApiError(400, error.message);
-  if (signal.aborted) {
-    const message = (signal.reason as Error | undefined)?.message ?? "The request was cut.";
-    return new ApiError(503, message, { type: "service_unavailable_error", retrySeconds: 5 });
-  }
-  const message = error instanceof Error ? error.message : String(error);
-  return new ApiError(500, `The server had an error: ${message}`, { type: "server_error" });
-}
-
-/** Waits until the answer is on its way to the client, or the client is gone. */
-function finished(response: ServerResponse, ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    if (response.writableFinished || response.destroyed) return resolve();
-    const timer = setTimeout(() => response.destroy(), ms);
-    const done = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-    response.on("finish", done).on("close", done);
-  });
-}
+/** What is asked for, without the query: that may hold what is nobody's business. */
+const pathOf = (request: IncomingMessage): string => (request.url ?? "").split(/[?#]/)[0];
 
 /** Text from outside, fit for one line of a log. */
-const printable = (text: string | undefined): string =>
-  (text ?? "").slice(0, 200).replace(/[^\x20-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const printable = (text: string): string =>
+  text.slice(0, 200).replace(/[^\x20-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);

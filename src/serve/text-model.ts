@@ -4,7 +4,6 @@ import type { Tokenizer } from "../data/tokenizer.ts";
 import type { DecoderConfig } from "../nn/config.ts";
 import { Engine, type EngineOptions } from "../nn/engine.ts";
 import type { CausalLM } from "../nn/models.ts";
-import { promptLogProbs } from "../nn/prompt-logprobs.ts";
 import { eachChoice, type SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { TextCodec, TextModel } from "./model.ts";
@@ -22,7 +21,6 @@ export function textModel(model: CausalLM, tokenizer: Tokenizer, options: TextMo
     ...textCodec(tokenizer, model.config, engine.capacity),
     name: options.name,
     engine,
-    promptLogProbs: (ids, top) => promptLogProbs(model, ids, top),
     defaults: samplingDefaults(options.generationConfig ?? {}),
   };
 }
@@ -37,12 +35,15 @@ export function textCodec(
   { vocabSize, eosIds }: Pick<DecoderConfig, "vocabSize" | "eosIds">,
   capacity: number,
 ): TextCodec {
-  const longest = 256 * capacity; // hardly any token has more characters
+  const longest = MOST_CHARACTERS * capacity;
+  const checkLength = (characters: number) => {
+    if (characters <= longest) return;
+    throw new UserError(`the prompt has ${characters} characters, far more than ${capacity} tokens can hold`);
+  };
   const encode = (text: string, raw = false): number[] => {
-    if (text.length > longest) {
-      throw new UserError(`the prompt has ${text.length} characters, far more than ${capacity} tokens can hold`);
-    }
-    return [...(raw ? [] : tokenizer.prefixIds), ...tokenizer.encode(text)];
+    checkLength(text.length);
+    // One more than fits is enough to know that it does not.
+    return [...(raw ? [] : tokenizer.prefixIds), ...tokenizer.encode(text, { most: capacity + 1 })];
   };
   return {
     vocabSize,
@@ -56,6 +57,7 @@ export function textCodec(
       return { text, bytes: Array.from(bytes) };
     },
     chat(messages) {
+      checkLength(messages.reduce((sum, { content }) => sum + content.length, 0));
       const { chatTemplate } = tokenizer;
       if (chatTemplate) {
         const text = chatTemplate.render(messages, { addGenerationPrompt: true });
@@ -65,6 +67,9 @@ export function textCodec(
     },
   };
 }
+
+/** Characters per token, at most: a context full of English has four, one full of code hardly more. */
+const MOST_CHARACTERS = 32;
 
 const utf8 = (text: string) => new TextEncoder().encode(text);
 

@@ -2,7 +2,7 @@
  * Decoding against a key/value cache [slots, CAPACITY, C], C = kvHeads * D / 4 vectors wide. Rows of qkv hold H query
  * heads, then the keys, then the values. All widths are counted in vec4.
  *
- * Attention: WINDOW limits rows to the last u.window keys, SOFTCAP turns scores a into cap2 * tanh(a / cap2), both in base 2.
+ * Attention: row b belongs to slot b or, SLOTTED, to slots[b]. WINDOW limits rows to the last u.window keys, SOFTCAP turns scores a into cap2 * tanh(a / cap2), both in base 2.
  */
 import { TANH } from "./elementwise.wgsl.ts";
 
@@ -11,6 +11,10 @@ ${TANH}
 fn firstKey(count: u32) -> u32 {
   if (WINDOW) { return select(0u, count - u.window, count > u.window); }
   return 0u;
+}
+fn slotOf(row: u32) -> u32 {
+  if (SLOTTED) { return min(slots[row], u.slots - 1u); }
+  return row;
 }
 fn score(a: f32) -> f32 {
   if (SOFTCAP) { return u.cap2 * preciseTanh(a / u.cap2); }
@@ -73,7 +77,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   var o: array<A4, D4>;
   for (var c = 0u; c < u.d4; c++) { q[c] = A4(qkv[row * u.width + head * D4 + c]) * u.scale2; }
   let count = min(lengths[row], u.capacity);
-  let base = row * u.capacity * u.stride + head / u.group * D4;
+  let base = slotOf(row) * u.capacity * u.stride + head / u.group * D4;
   var m = -1e30;
   var l = 0.0;
   for (var j = firstKey(count); j < count; j += 2u) {
@@ -118,7 +122,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   let row = task / u.heads;
   let head = task % u.heads;
   let count = min(lengths[row], u.capacity);
-  let base = row * u.capacity * u.stride + head / u.group * D4;
+  let base = slotOf(row) * u.capacity * u.stride + head / u.group * D4;
   if (lid < D4) { query[lid] = A4(qkv[row * u.width + head * D4 + lid]) * u.scale2; }
   let c = lid % D4;
   let split = lid / D4;

@@ -60,14 +60,14 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
 }
 `;
 
-/** Marks (slot, token) pairs as standing in the prompt: the top bit, which many invocations may set at once. */
+/** Sets the counts of (slot, token, count) triples, each pair once: the top bit says that the prompt has the token. */
 export const SLOT_MARK = /* wgsl */ `
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let i = linearId(wid, nwg) * WG + lid;
   if (i >= u.n) { return; }
-  let token = list[2u * i + 1u];
-  if (token < u.vocab) { counts[list[2u * i] * u.vocab + token] = 0x80000000u; }
+  let token = list[3u * i + 1u];
+  if (token < u.vocab) { counts[list[3u * i] * u.vocab + token] = list[3u * i + 2u]; }
 }
 `;
 

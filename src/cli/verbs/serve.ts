@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import { UserError } from "../../runtime/errors.ts";
+import { usableKey } from "../../serve/guard.ts";
 import { contextLength, openTextModel } from "../../serve/open.ts";
 import { startServer } from "../../serve/server.ts";
 import { serveSettings } from "../generation-settings.ts";
@@ -19,9 +19,9 @@ export const serveVerb = defineVerb({
   async run(o, context) {
     const { terminal, signal } = context;
     const apiKey = o.apiKey ?? process.env.WEBRLHF_API_KEY ?? null;
-    if (apiKey === "") throw new UserError("the API key is empty; leave it out to ask clients for none");
+    if (apiKey !== null) usableKey(apiKey);
     await openGpu(terminal);
-    const { model, close } = await openTextModel(
+    const { model, close, openAdapter } = await openTextModel(
       o.modelNameOrPath as string,
       { ...o, ...surroundings(context) },
       (most) => ({
@@ -40,6 +40,11 @@ export const serveVerb = defineVerb({
         allowedHosts: o.allowedHosts ?? [],
         corsOrigins: o.corsOrigins ?? [],
         maxBodyBytes: o.maxBodyBytes,
+        maxRequests: o.maxRequests,
+        maxRequestTokens: o.maxRequestTokens,
+        maxAnswerBytes: o.maxAnswerBytes,
+        requestMs: o.requestTimeout * 1000,
+        adapters: o.loraFolders && { folders: o.loraFolders, most: o.maxLoras, open: openAdapter },
         log: (line) => terminal.line(terminal.style("dim", line)),
       });
       terminal.line(`${model.name} is served at ${server.url}/v1, ${model.engine.capacity} tokens per sequence`);

@@ -39,9 +39,18 @@ const bindings = {
   keys: "read vec4<T>",
   values: "read vec4<T>",
   lengths: "read u32",
+  slots: "read u32",
   out: "write vec4<T>",
 };
-const shape = { n: "u32", capacity: "u32", heads: "u32", group: "u32", width: "u32", stride: "u32" } as const;
+const shape = {
+  n: "u32",
+  slots: "u32",
+  capacity: "u32",
+  heads: "u32",
+  group: "u32",
+  width: "u32",
+  stride: "u32",
+} as const;
 const scores = { scale2: "f32", window: "u32", cap2: "f32" } as const;
 const serialKernel = kernel({
   name: "cached_attention_serial",
@@ -57,6 +66,8 @@ const workgroupKernel = kernel({
 });
 
 export interface CachedAttentionOptions extends Omit<AttentionOptions, "variant"> {
+  /** u32 [B]: the slot that each row belongs to; several may share one. Default: row b belongs to slot b. */
+  slots?: Tensor;
   /** Overrides the adapter's kernel variant; for tests and benches. */
   variant?: "serial" | "workgroup";
 }
@@ -105,8 +116,8 @@ export function kvCacheFork(cacheK: Tensor, cacheV: Tensor, from: Tensor, to: Te
 }
 
 /**
- * Attention of one new token per slot: row b's queries see cache[b, 0 .. lengths[b]), which should include the token's own
- * key. Length 0 gives 0.
+ * Attention of new tokens: row b's queries see the first lengths[b] tokens of its slot, which should include the token's
+ * own key. Length 0 gives 0.
  *
  * | adapter | kernel    | why
  * |---------|-----------|------------------------------------------------------------------------------
@@ -124,21 +135,22 @@ export function cachedAttention(
   lengths: Tensor,
   options: CachedAttentionOptions,
 ): Tensor {
-  const { heads: H, kvHeads: HKV, headDim } = options;
+  const { heads: H, kvHeads: HKV, headDim, slots } = options;
   const { count, capacity, width: C } = cacheShape("cachedAttention", cacheK, cacheV);
   const rows = lengths.size;
   checkWidth("cachedAttention", qkv, rows, cacheK, options);
-  if (rows > count) throw new Error(`cachedAttention: ${rows} rows, but the cache has ${count} slots`);
+  if (slots && slots.size !== rows) throw new Error(`cachedAttention: ${rows} rows, but ${slots.size} slots of theirs`);
+  if (!slots && rows > count) throw new Error(`cachedAttention: ${rows} rows, but the cache has ${count} slots`);
   const D4 = headDim / 4;
   const scale2 = (options.scale ?? 1 / Math.sqrt(headDim)) * Math.LOG2E;
   const out = empty([rows, H * headDim], qkv.dtype, "cachedAttention");
   // A window that the cache does not outgrow is none.
   const window = options.window && options.window < capacity ? options.window : 0;
   const cap2 = (options.softcap ?? 0) * Math.LOG2E;
-  const consts = { T: qkv.dtype, D4, WINDOW: window > 0, SOFTCAP: cap2 > 0 };
-  const buffers = [qkv.view, cacheK.view, cacheV.view, lengths.view, out.view];
+  const consts = { T: qkv.dtype, D4, SLOTTED: slots !== undefined, WINDOW: window > 0, SOFTCAP: cap2 > 0 };
+  const buffers = [qkv.view, cacheK.view, cacheV.view, lengths.view, (slots ?? lengths).view, out.view];
   const n = rows * H;
-  const scalars = [n, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2, window, cap2];
+  const scalars = [n, count, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2, window, cap2];
   const variant = options.variant ?? (caps().kind === "cpu" ? "serial" : "workgroup");
   if (variant === "serial") {
     run(serialKernel, { ...consts, WG: 8 }, buffers, [...scalars, D4], Math.ceil(n / 8));

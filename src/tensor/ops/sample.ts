@@ -77,6 +77,8 @@ const sampleKernels = ([1, 4] as const).map((width) =>
 
 /** In the place of a token: the row had ended before this step. */
 export const NO_TOKEN = 0xffffffff;
+/** The position of a slot that nobody has: outside of every cache. */
+const NOWHERE = 0x7fffffff;
 /** End tokens a sequence may have. */
 export const MAX_ENDS = SLOT_ENDS;
 
@@ -94,7 +96,12 @@ export interface SlotEntry {
   promptLength: number;
   /** Needed for the repetition penalty only. */
   prompt?: ArrayLike<number>;
+  /** Tokens of the response that were drawn before, where a sequence comes back; needed for penalties only. */
+  drawn?: ArrayLike<number>;
 }
+
+/** In a token's count: the prompt has it. */
+const IN_PROMPT = 0x80000000;
 
 /** A slot's state in the layout of the kernels. */
 function stateWords(state: SlotState | null): Uint32Array {
@@ -196,7 +203,9 @@ export class Slots {
     entries.forEach(({ slot, state, promptLength }, i) => {
       list.set(stateWords(state), i * width);
       // The first sampling step moves the row on to its first token.
-      list.set([slot, Math.max(0, promptLength - 1), 0], i * width + SLOT_WORDS);
+      // A slot that nobody has must not write into the cache, which may be filled for somebody: it stands outside.
+      const position = state ? Math.max(0, promptLength - 1) : NOWHERE;
+      list.set([slot, position, 0], i * width + SLOT_WORDS);
     });
     const n = entries.length;
     run(admitKernel, { WG }, [tensor(list).view, this.state.view, this.feed.view], [n, this.stride], Math.ceil(n / WG));
@@ -210,10 +219,13 @@ export class Slots {
     const cleared = entries.length * this.vocab;
     const slots = tensor(Uint32Array.from(entries, ({ slot }) => slot));
     run(clearKernel, { WG }, [slots.view, view], [cleared, this.vocab], Math.ceil(cleared / WG));
-    const marks = entries.flatMap(({ slot, prompt, state }) =>
-      prompt && state?.values.repetition !== 1 ? [...new Set(Array.from(prompt))].flatMap((id) => [slot, id]) : [],
-    );
-    const n = marks.length / 2;
+    const marks = entries.flatMap(({ slot, prompt = [], drawn = [], state }) => {
+      const counts = new Map<number, number>();
+      if (state?.values.repetition !== 1) for (const id of Array.from(prompt)) counts.set(id, IN_PROMPT);
+      for (const id of Array.from(drawn)) counts.set(id, (counts.get(id) ?? 0) + 1);
+      return [...counts].flatMap(([id, count]) => [slot, id, count]);
+    });
+    const n = marks.length / 3;
     const list = Uint32Array.from(marks);
     if (n > 0) run(markKernel, { WG }, [tensor(list).view, view], [n, this.vocab], Math.ceil(n / WG));
   }

@@ -1,6 +1,6 @@
 /** The most probable tokens of rows of logits. */
 import { SLOT_TOP, SLOT_WORDS } from "../../shaders/sample.wgsl.ts";
-import { empty, type Tensor, tensor } from "../core.ts";
+import { empty, scope, type Tensor, tensor } from "../core.ts";
 import { matrixShape, rowKernel, rowPlan, runRows } from "./rows.ts";
 
 const topKernel = rowKernel({
@@ -21,13 +21,18 @@ export interface TopTokens {
  */
 export async function topLogProbs(logits: Tensor, top: number): Promise<TopTokens[]> {
   const [rows, vocab] = matrixShape(logits.shape);
-  const none = tensor(new Uint32Array(Math.max(rows, SLOT_WORDS)));
   const out = empty([rows, top, 2], "u32", "top log-probabilities");
-  topTokens(logits, none, none, out, top, 0, rows);
+  scope(() => topOfRows(logits, out, top, 0, rows));
   const words = await out.readIds();
-  none.free("topLogProbs");
   out.free("topLogProbs");
   return Array.from({ length: rows }, (_, r) => topAt(words, r * top, top, vocab));
+}
+
+/** Enqueues the search for rows that belong to no slots, as `topTokens`; call within a scope. */
+export function topOfRows(logits: Tensor, out: Tensor, top: number, step: number, stride: number): void {
+  const [rows] = matrixShape(logits.shape);
+  const none = tensor(new Uint32Array(Math.max(rows, SLOT_WORDS)));
+  topTokens(logits, none, none, out, top, step, stride);
 }
 
 /** Enqueues the search for rows that belong to slots; `out` gets (id, log-probability) pairs by step, row and rank. */
