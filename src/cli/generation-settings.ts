@@ -80,7 +80,7 @@ export const serveSettings = settings("serve", {
   ...openingSettings,
   ...context,
   ...slots(8),
-  maxWaiting: engine.int(64, "Responses that may wait while all slots are taken; more get status 429", { min: 0 }),
+  maxWaiting: engine.int(256, "Responses that may wait while all slots are taken; more get status 429", { min: 0 }),
   loraFolders: engine.list(
     null,
     "Folders from which clients may load adapters at run time; default: none may be loaded",

@@ -46,10 +46,10 @@ export class PromptRunner {
     this.held = new Array(slots).fill(null);
   }
 
-  /** The free slot that suits a sample best: the one that holds its prompt; null where none is free. */
-  place({ sequence }: EngineSample, occupants: readonly (EngineSample | null)[]): number | null {
-    const free = occupants.flatMap((occupant, slot) => (occupant ? [] : [slot]));
-    return free.find((slot) => this.held[slot] === sequence.prompt) ?? free[0] ?? null;
+  /** The free slot that suits a sample best: the one that holds its prompt. */
+  place({ sequence }: EngineSample, occupants: readonly (EngineSample | null)[]): number {
+    const own = this.held.findIndex((prompt, slot) => prompt === sequence.prompt && !occupants[slot]);
+    return own >= 0 ? own : occupants.indexOf(null);
   }
 
   /** A sample has a slot: its prompt is to run. */

@@ -9,38 +9,52 @@ interface Entry {
 }
 
 /**
- * Samples that wait for a slot. The next one is of the client, and then of the request, that has the fewest in slots; among
+ * Samples that wait for a slot. The next one is of the client, and then of its request, that has the fewest in slots; among
  * equals, of the one that was served longest ago: whoever asks for much waits, and nobody else does.
  */
 export class EngineQueue {
   /** By the request they belong to, in the order of arrival. */
   private readonly entries = new Map<object, Entry>();
+  /** The same of clients that wait: when they were served last, or came. */
+  private readonly clients = new Map<string, number>();
   private turn = 0;
   private count = 0;
 
-  /** Samples of requests that have not ended. */
+  /** Samples that wait, of requests that have not ended. */
   get size(): number {
     return this.count;
   }
 
+  /** Whether there is room for more of an owner's samples: of all there is, or of its equal share of it. */
+  mayAdd(samples: number, owner: object | undefined, room: number): boolean {
+    const own = owner && this.entries.get(owner);
+    const others = this.entries.size - (own ? 1 : 0);
+    return samples + this.count <= room || samples + (own?.samples.length ?? 0) <= room / (others + 1);
+  }
+
   add(sample: EngineSample): void {
-    const { owner } = sample.generation;
+    const { owner, client } = sample.generation;
     const entry = this.entries.get(owner) ?? { samples: [], taken: this.turn };
     this.entries.set(owner, entry);
+    if (!this.clients.has(client)) this.clients.set(client, this.turn);
     entry.samples.push(sample);
     this.count += 1;
   }
 
-  /** The sample whose turn it is, or null. Drops those that nobody wants any more. */
-  next(busy: readonly EngineSample[]): EngineSample | null {
+  /**
+   * The sample whose turn it is, or null. Drops those that nobody wants any more.
+   * @param may who is asked for at all; default: everybody
+   */
+  next(busy: readonly EngineSample[], may: (sample: EngineSample) => boolean = () => true): EngineSample | null {
     this.sweep();
-    const owners = countBy(busy, ({ generation }) => generation.owner);
-    const clients = countBy(busy, ({ generation }) => generation.client);
+    const ofOwner = countBy(busy, ({ generation }) => generation.owner);
+    const ofClient = countBy(busy, ({ generation }) => generation.client);
     let best: Entry | null = null;
-    let least = [0, 0, 0];
+    let least: number[] = [];
     for (const entry of this.entries.values()) {
+      if (!may(entry.samples[0])) continue;
       const { owner, client } = entry.samples[0].generation;
-      const rank = [clients.get(client) ?? 0, owners.get(owner) ?? 0, entry.taken];
+      const rank = [ofClient.get(client) ?? 0, this.clients.get(client) ?? 0, ofOwner.get(owner) ?? 0, entry.taken];
       if (best && !isLess(rank, least)) continue;
       best = entry;
       least = rank;
@@ -50,31 +64,45 @@ export class EngineQueue {
 
   /** Takes the sample that `next` gave. */
   take(sample: EngineSample): void {
-    const { owner } = sample.generation;
+    const { owner, client } = sample.generation;
     const entry = this.entries.get(owner);
     if (entry?.samples[0] !== sample) throw new Error("not the next sample");
     entry.samples.shift();
-    entry.taken = ++this.turn;
     this.count -= 1;
-    if (entry.samples.length === 0) this.entries.delete(owner);
+    entry.taken = ++this.turn;
+    this.clients.set(client, this.turn);
+    this.tidy();
   }
 
   /** Empties the queue. */
   clear(): EngineSample[] {
     const all = [...this.entries.values()].flatMap(({ samples }) => samples);
     this.entries.clear();
+    this.clients.clear();
     this.count = 0;
     return all;
   }
 
   private sweep(): void {
-    for (const [owner, entry] of this.entries) {
+    let swept = false;
+    for (const entry of this.entries.values()) {
       if (!entry.samples.some(isGone)) continue;
       this.count -= entry.samples.length;
       entry.samples = entry.samples.filter((sample) => !isGone(sample));
       this.count += entry.samples.length;
-      if (entry.samples.length === 0) this.entries.delete(owner);
+      swept = true;
     }
+    if (swept) this.tidy();
+  }
+
+  /** Forgets who does not wait any more. */
+  private tidy(): void {
+    const waiting = new Set<string>();
+    for (const [owner, { samples }] of this.entries) {
+      if (samples.length === 0) this.entries.delete(owner);
+      else waiting.add(samples[0].generation.client);
+    }
+    for (const client of this.clients.keys()) if (!waiting.has(client)) this.clients.delete(client);
   }
 }
 

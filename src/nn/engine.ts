@@ -21,10 +21,15 @@ export interface EngineOptions {
   slots?: number;
   /** Tokens per sequence, prompt and response together; the key/value cache is this long. Default: the model's context. */
   capacity?: number;
-  /** Samples that may wait while all slots are taken. Default: no limit. */
+  /**
+   * Samples that may wait while all slots are taken; where some request took most of the room, others still get an equal
+   * share. Default: no limit.
+   */
   maxWaiting?: number;
   /** Decode steps between reads. Default: as many as take about 50 ms, at most 16. */
   stepsPerRead?: number;
+  /** Prompt tokens run between reads, at most. Default: as many as take about 50 ms. */
+  promptTokens?: number;
   /** Decode all slots even when few are taken: with `stepsPerRead` set, equal requests then give equal bits. */
   fixedRows?: boolean;
 }
@@ -112,7 +117,7 @@ export class Engine {
       );
     }
     const room = (this.options.maxWaiting ?? Number.POSITIVE_INFINITY) + this.slots - this.load.active;
-    if (samples > 0 && samples + this.waiting.size > room) {
+    if (samples > 0 && !this.waiting.mayAdd(samples, request.owner, room)) {
       throw new EngineBusyError(`${this.waiting.size} samples are waiting already`);
     }
     const sequences = Array.from({ length: samples }, (_, sample) => ({
@@ -227,11 +232,12 @@ export class Engine {
   private admit(): void {
     const back: EngineSample[] = [];
     for (;;) {
-      const sample = this.waiting.next(this.occupants.flatMap((s) => s ?? []));
+      const busy = this.occupants.flatMap((s) => s ?? []);
+      const full = busy.length === this.slots;
+      const sample = this.waiting.next(busy, (one) => !full || longestRun(this.occupants, one) !== null);
       if (!sample) break;
-      const slot = this.prompts.place(sample, this.occupants) ?? this.makeRoom(sample, back);
-      if (slot === null) break;
       this.waiting.take(sample);
+      const slot = full ? this.makeRoom(sample, back) : this.prompts.place(sample, this.occupants);
       this.occupants[slot] = sample;
       sample.joinedAt = sample.enqueued = sample.drawn.length;
       if (sample.drawn.length > 0) {
@@ -245,17 +251,17 @@ export class Engine {
   }
 
   /** Takes a slot from a sample that has long to go, for one that has not; it comes back later and goes on from there. */
-  private makeRoom(sample: EngineSample, back: EngineSample[]): number | null {
-    const slot = longestRun(this.occupants, sample);
-    if (slot === null) return null;
+  private makeRoom(sample: EngineSample, back: EngineSample[]): number {
+    const slot = longestRun(this.occupants, sample) as number;
     back.push(this.occupants[slot] as EngineSample);
     this.vacate(slot);
     return slot;
   }
 
   private promptUnits(): number {
+    const { promptTokens, stepsPerRead } = this.options;
     const most = Math.min(PREFILL_TOKENS, this.model.tokensPerPass);
-    return this.options.stepsPerRead === undefined ? Math.min(most, this.pace.units()) : most;
+    return Math.min(most, promptTokens ?? (stepsPerRead === undefined ? this.pace.units() : most));
   }
 
   /** Rows of a decode step: the slots up to the last one taken, rounded up so that few kernels are compiled. */
