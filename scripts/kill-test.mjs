@@ -17,13 +17,13 @@
  * Prints a line per kill and `160 of 160 identical`; the exit code is 1 if anything differs.
  */
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, watch, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { contents, differences, randomStream, tinyTrainers } from "./tiny-trainers.mjs";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const { values: flags } = parseArgs({
@@ -45,72 +45,8 @@ const work = mkdtempSync(path.join(tmpdir(), "webrlhf-kill-"));
 const env = { ...process.env };
 if (process.platform === "linux") env.XDG_RUNTIME_DIR ??= tmpdir(); // else lavapipe prints a warning per process
 
-const base = path.join(work, "base");
-const judge = path.join(work, "judge");
-const safety = path.join(work, "safety.jsonl");
-const shared = "--seed 3 --learning_rate 1e-3 --per_device_train_batch_size 4 --save_total_limit 1".split(" ");
-const supervised = "--max_train_samples 40 --max_eval_samples 8 --eval_steps 3".split(" ");
-const sampled = ["--model_name_or_path", base, "--reward_model_path", judge, "--max_train_samples", "32"];
-const shape = "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --max_position_embeddings 64".split(" ");
-/** A trainer of examples: ten steps, two evaluations between. */
-const learner = (more = "") => ({
-  steps: 10,
-  words: [...supervised, "--model_name_or_path", base, ...`--max_steps 10 --save_steps 2 ${more}`.trim().split(" ")],
-});
-/** A trainer of responses: six rollouts, or iterations. */
-const player = (more, verb) => ({ steps: 6, words: [...sampled, ...more.split(" ")], verb });
-const groups = "--max_steps 6 --save_steps 1 --num_generations 2 --generation_batch_size 8 --max_completion_length 12";
-const trainers = {
-  sft: { steps: 12, words: [...supervised, ...shape, "--max_steps", "12", "--save_steps", "1"] },
-  reward: learner(),
-  cost: learner(`--dataset_name ${safety} --test_size 0.2`),
-  dpo: learner("--loss_type sigmoid,bco_pair --sync_ref_model true --ref_model_sync_steps 3"),
-  kto: learner(),
-  orpo: learner(),
-  cpo: learner("--loss_type simpo"),
-  pairwise: learner("--pair_template letters"),
-  "multi-objective": {
-    steps: 10,
-    words: [
-      ...[
-        "--model_name_or_path",
-        base,
-        "--preference_dataset_name",
-        "builtin:domains",
-        "--verbosity_attribute",
-        "long",
-      ],
-      ..."--max_train_samples 40 --max_preference_samples 40 --gating_hidden_dim 8 --eval_steps 3".split(" "),
-      ..."--max_steps 10 --save_steps 2".split(" "),
-    ],
-  },
-  ppo: player(
-    "--max_steps 6 --save_steps 1 --rollout_batch_size 6 --response_length 12 --target_kl 1 " +
-      "--normalize_reward true --dialect trl --num_ppo_epochs 2",
-  ),
-  "ppo-ptx": player(
-    "--max_steps 6 --save_steps 1 --rollout_batch_size 6 --response_length 12 --ptx_dataset_name builtin:world " +
-      "--max_ptx_samples 16 --ema_beta 0.9 --offload_level freeze_model,optimizer --eval_steps 3 --max_eval_samples 4",
-    "ppo",
-  ),
-  grpo: player(`${groups} --beta 0.1 --scale_rewards batch`),
-  rloo: player(groups),
-  reinforce: player(groups),
-  raft: player(
-    "--num_raft_iteration 6 --save_steps 2 --raft_batch_size 4 --top_reward_percentage 0.5 " +
-      "--num_train_epochs 2 --output_max_length 12 --output_min_length 4 --kl_beta 0.1 --monitor_threshold 0.5",
-  ),
-  iterate: player(
-    "--iterations 3 --prompts_per_iteration 8 --num_return_sequences 3 --response_length 12 --max_eval_samples 6 " +
-      "--num_train_epochs 1 --save_steps 1",
-  ),
-};
-
-/** A stream of numbers in [0, 1): SHA-256 of seed, name and count, so that every trainer has its own. */
-function randomStream(name) {
-  let count = 0;
-  return () => createHash("sha256").update(`${flags.seed} ${name} ${count++}`).digest().readUInt32LE(0) / 2 ** 32;
-}
+const tiny = tinyTrainers(work);
+const { trainers } = tiny;
 
 /** Steps in metrics.jsonl so far. */
 function stepsIn(folder) {
@@ -186,32 +122,10 @@ function newestCheckpoint(folder) {
   return Math.max(0, ...names.flatMap((name) => /^checkpoint-(\d+)$/.exec(name)?.[1] ?? []).map(Number));
 }
 
-/** Every file below a folder with the hash of its bytes. */
-function contents(folder) {
-  const files = readdirSync(folder, { recursive: true }).filter((name) => statSync(path.join(folder, name)).isFile());
-  return new Map(
-    files
-      .filter((name) => name !== "timing.jsonl")
-      .sort()
-      .map((name) => [
-        name,
-        createHash("sha256")
-          .update(readFileSync(path.join(folder, name)))
-          .digest("hex"),
-      ]),
-  );
-}
-
-function differences(expected, found) {
-  const names = [...new Set([...expected.keys(), ...found.keys()])];
-  return names.filter((name) => expected.get(name) !== found.get(name));
-}
-
 /** All kills of one trainer. Resolves to [identical, in all]. */
 async function test(name, kills) {
-  const { steps, words, verb = name } = trainers[name];
-  const all = [...words, ...shared];
-  const random = randomStream(name);
+  const { steps, words: all, verb = name } = trainers[name];
+  const random = randomStream(flags.seed, name);
   const undisturbed = path.join(work, name, "undisturbed");
   const { seconds } = await run(verb, all, undisturbed);
   const expected = contents(undisturbed);
@@ -254,26 +168,12 @@ async function test(name, kills) {
   return [identical, made];
 }
 
-/** Pairs with safety labels, which the built-in world has not. */
-function writeSafetyPairs() {
-  const row = (i) => ({
-    prompt: `${["Tom", "Sam", "Anna"][i % 3]} had a ${["dog", "ball", "boat"][(i >> 1) % 3]}.`,
-    chosen: " They played in the garden.",
-    rejected: " They shouted.",
-    chosen_is_safe: i % 4 !== 0,
-    rejected_is_safe: i % 4 === 1,
-  });
-  writeFileSync(safety, Array.from({ length: 40 }, (_, i) => `${JSON.stringify(row(i))}\n`).join(""));
-}
-
 const names = flags.only?.split(",") ?? Object.keys(trainers);
 for (const name of names) if (!trainers[name]) throw new Error(`no trainer ${name}`);
 let identical = 0;
 let made = 0;
 try {
-  writeSafetyPairs();
-  await run("sft", [...supervised, ...shape, ...shared, "--max_steps", "30"], base);
-  await run("reward", [...supervised, ...shared, "--model_name_or_path", base, "--max_steps", "4"], judge);
+  for (const { verb, words, folder } of tiny.starts()) await run(verb, words, folder);
   const queue = [...names];
   const worker = async () => {
     for (let next = queue.shift(); next; next = queue.shift()) {

@@ -4,6 +4,7 @@
  */
 import { UserError } from "../runtime/errors.ts";
 import { requestAdapter } from "./adapter.ts";
+import { DeviceLostError, OutOfMemoryError } from "./failures.ts";
 import { isSoftware } from "./found-adapter.ts";
 
 /** The properties of an adapter that kernels depend on. */
@@ -40,6 +41,9 @@ interface Open {
   adapter: GPUAdapter;
   caps: Caps;
   note: string;
+  options: OpenOptions;
+  /** Set once the device is gone. */
+  lost?: DeviceLostError;
   wait?: <R>(call: () => R) => R;
   standIn?: boolean;
 }
@@ -64,17 +68,19 @@ async function open(options: OpenOptions): Promise<Caps> {
   const { adapter, gpu, note, wait } = await requestAdapter({ software: options.software });
   const device = await requestDevice(adapter);
   device.addEventListener("uncapturederror", (event) => {
-    stickError(new Error(`WebGPU: ${(event as GPUUncapturedErrorEvent).error.message}`));
+    const { error } = event as GPUUncapturedErrorEvent;
+    stickError(isOutOfMemory(error) ? new OutOfMemoryError(error.message) : new Error(`WebGPU: ${error.message}`));
   });
-  device.lost.then((info) => {
-    if (current?.device !== device || info.reason === "destroyed") return;
-    sticky = new Error(
-      `the GPU device was lost (${info.message || "no reason given"}): resume from the last checkpoint on a new device`,
-    );
+  const opened: Open = { device, adapter, caps: describe(adapter, gpu, device, options), note, options, wait };
+  void device.lost.then(({ message }) => {
+    opened.lost = new DeviceLostError(message);
   });
-  current = { device, adapter, caps: describe(adapter, gpu, device, options), note, wait };
-  return current.caps;
+  current = opened;
+  return opened.caps;
 }
+
+const isOutOfMemory = (error: GPUError): boolean =>
+  typeof GPUOutOfMemoryError === "function" && error instanceof GPUOutOfMemoryError;
 
 /** Features and limits that are asked for if the adapter offers them; kernels are designed for the defaults. */
 const wantedFeatures = ["shader-f16", "subgroups", "timestamp-query", "immediates"];
@@ -177,8 +183,22 @@ export function watchError(check: Promise<Error | null>): void {
 /** Throws the remembered error, if any. Errors stay: everything enqueued after one is suspect. */
 export async function throwDeviceError(): Promise<void> {
   if (checks.size > 0) await Promise.all(checks);
-  const error = cause ?? sticky;
+  const error = current?.lost ?? cause ?? sticky;
   if (error) throw error;
+}
+
+/** How long a device that is being lost may take to say so, after a promise of it has been rejected. */
+const LOSS_MS = 200;
+
+/** The loss of a device, or null while it works. Waits a moment for a loss that is about to be told. */
+export async function deviceLoss(gpu: GPUDevice): Promise<DeviceLostError | null> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const working = new Promise<null>((resolve) => {
+    timer = setTimeout(resolve, LOSS_MS, null);
+  });
+  const info = await Promise.race([gpu.lost, working]);
+  clearTimeout(timer);
+  return info && new DeviceLostError(info.message);
 }
 
 /** For tests that provoke errors on purpose. */
@@ -224,4 +244,37 @@ export function closeDevice(): void {
   opening = null;
   clearDeviceError();
   device.destroy();
+}
+
+/** Pauses between attempts to open a device again, ms: a GPU process that crashed takes a moment to come back. */
+const REOPENING = [0, 250, 1000, 2000, 4000];
+let reopening: Promise<Caps> | null = null;
+
+/**
+ * Closes a device that failed and opens a new one in the way the old one was. Everything made on the old one is forgotten.
+ * Where somebody has done so already, theirs is the new one.
+ * @throws UserError when there is no device to be had any more, or when this one was closed on purpose
+ */
+export function reopenDevice(failed: GPUDevice): Promise<Caps> {
+  if (reopening) return reopening;
+  if (current && current.device !== failed) return Promise.resolve(current.caps);
+  reopening = openAgain().finally(() => {
+    reopening = null;
+  });
+  return reopening;
+}
+
+async function openAgain(): Promise<Caps> {
+  const { options } = need();
+  closeDevice();
+  let failure: unknown;
+  for (const pause of REOPENING) {
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    try {
+      return await openDevice(options);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
 }

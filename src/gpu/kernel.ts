@@ -4,7 +4,7 @@
  * types that specialise a body arrive as prepended `const` and `alias` lines; the body stays plain WGSL.
  */
 import { caps, device, onClose, watchError } from "./device.ts";
-import type { BufferView } from "./pool.ts";
+import { type BufferView, isStale } from "./pool.ts";
 import { type ScalarType, scalarDeclaration, scalarLayouts } from "./scalars.ts";
 
 export type { ScalarType };
@@ -183,6 +183,7 @@ export function bindGroup(variant: Variant, views: readonly BufferView[]): GPUBi
     return hit;
   }
   bindGroupMisses += 1;
+  if (views.some(isStale)) throw new Error(`kernel ${variant.kernel.name} got a tensor of a device that was closed`);
   const made = device().createBindGroup({
     label: variant.kernel.name,
     layout,

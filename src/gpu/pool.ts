@@ -5,6 +5,7 @@
  */
 import { UserError } from "../runtime/errors.ts";
 import { caps, device, onClose, watchError } from "./device.ts";
+import { OutOfMemoryError } from "./failures.ts";
 
 /** A range of a GPU buffer that kernels can bind. `id` is unique per (buffer, offset, size). */
 export interface BufferView {
@@ -12,11 +13,14 @@ export interface BufferView {
   readonly buffer: GPUBuffer;
   readonly offset: number;
   readonly size: number;
+  /** Counts devices: a view of a closed one is worth nothing on the next. */
+  readonly generation: number;
   /** Memo of `subview`. */
   children?: Map<string, BufferView>;
 }
 
 let nextId = 1;
+let generation = 1;
 const free = new Map<number, BufferView[]>();
 let poolBytes = 0;
 let buffersCreated = 0;
@@ -64,7 +68,11 @@ function outgrow(size: number): void {
 /** Takes out what larger buffers have replaced; commands up to the last submit may use it still. */
 export const drainOutgrown = (): BufferView[] => outgrown.splice(0);
 
+/** The device of a view has been closed. */
+export const isStale = (view: BufferView): boolean => view.generation !== generation;
+
 export function release(view: BufferView): void {
+  if (isStale(view)) return;
   const heap = free.get(view.size) ?? [];
   free.set(view.size, heap);
   push(heap, view);
@@ -94,14 +102,12 @@ export function createBuffer(bytes: number, what: string, { inParts = false } = 
   const held = poolBytes;
   watchError(
     gpu.popErrorScope().then((error) => {
-      if (!error) return null;
-      const message = `out of GPU memory: ${what} (${mib(size)}, after ${mib(held)} already held)`;
-      return new UserError(`${message}: use a smaller batch, a shorter context or a smaller model`);
+      return error && new OutOfMemoryError(`${what} (${mib(size)}, after ${mib(held)} already held)`);
     }),
   );
   poolBytes += size;
   buffersCreated += 1;
-  return { id: nextId++, buffer, offset: 0, size };
+  return { id: nextId++, buffer, offset: 0, size, generation };
 }
 
 /** Buffers whose memory was given back while their views live on. */
@@ -110,7 +116,7 @@ const evicted = new WeakSet<BufferView>();
 /** Destroys a buffer made by `createBuffer`. The caller has flushed the stream and dropped its bind groups. */
 export function destroyBuffer(view: BufferView): void {
   if (evicted.delete(view)) return;
-  poolBytes -= view.size;
+  if (!isStale(view)) poolBytes -= view.size;
   view.buffer.destroy();
 }
 
@@ -129,7 +135,7 @@ export function readmitBuffer(view: BufferView): void {
 
 /** New ids, so that no bind group of the old buffer is found again. */
 function moveTo(buffer: GPUBuffer, view: BufferView): void {
-  Object.assign(view, { buffer, id: nextId++ });
+  Object.assign(view, { buffer, id: nextId++, generation });
   for (const child of view.children?.values() ?? []) moveTo(buffer, child);
 }
 
@@ -142,7 +148,7 @@ export function subview(view: BufferView, offset: number, size: number): BufferV
   const key = `${offset}:${size}`;
   let child = view.children.get(key);
   if (!child) {
-    child = { id: nextId++, buffer: view.buffer, offset: view.offset + offset, size };
+    child = { id: nextId++, buffer: view.buffer, offset: view.offset + offset, size, generation: view.generation };
     view.children.set(key, child);
   }
   return child;
@@ -156,6 +162,7 @@ export function drainFree(): BufferView[] {
 }
 
 onClose(() => {
+  generation += 1;
   free.clear();
   outgrown.length = 0;
   poolBytes = 0;

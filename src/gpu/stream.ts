@@ -3,7 +3,7 @@
  * only asynchronous call. Uploads are copies inside the encoder, because `queue.writeBuffer` would overtake work that is
  * encoded but not yet submitted.
  */
-import { caps, device, onClose, startWait, throwDeviceError } from "./device.ts";
+import { caps, device, deviceLoss, onClose, startWait, throwDeviceError } from "./device.ts";
 import {
   bindGroup,
   type Consts,
@@ -203,6 +203,8 @@ export async function download(view: BufferView, bytes: number, offset = 0): Pro
     await startWait(() => reader.mapAsync(GPUMapMode.READ, 0, padded));
   } catch (error) {
     await throwDeviceError();
+    const lost = await deviceLoss(device());
+    if (lost) throw lost;
     throw new Error(`reading back failed: ${(error as Error).message}`);
   }
   const data = reader.getMappedRange(0, padded).slice(0, bytes);

@@ -3,10 +3,11 @@ import type { TrainEvent } from "../rlhf/events.ts";
 import type { RunOptions } from "../rlhf/loop.ts";
 import type { Sampler } from "../rlhf/sampler.ts";
 import type { FileContent } from "../runtime/files.ts";
-import { type ResolvedSettings, type Settings, type SettingsTable, settings } from "../settings/index.ts";
+import { type ResolvedSettings, type Settings, type SettingsTable, settings, spelled } from "../settings/index.ts";
 import { factsOf } from "./facts.ts";
 import { ModelOpener } from "./opener.ts";
 import type { Surroundings } from "./surroundings.ts";
+import { surviving } from "./surviving.ts";
 
 /** Surroundings of a run. */
 export interface RunSurroundings extends Surroundings {
@@ -66,7 +67,8 @@ export function defineMethod<N extends SettingsTable, T extends SettingsTable>(
 }
 
 /**
- * Opens a run by names, and says how to end it.
+ * Opens a run by names, and says how to end it. A run that loses its GPU device goes on from its last checkpoint on a new
+ * one, see `surviving`.
  * @param values settings of the method, resolved by its record or not
  * @throws UserError naming the setting, model, file or record that is wrong
  */
@@ -76,17 +78,30 @@ export async function openRun(
   around: RunSurroundings = {},
 ): Promise<OpenedRun & { close(): void }> {
   const o = method.settings.pick(values);
-  const opener = new ModelOpener({ ...(o as object), ...around });
-  try {
-    const opened = await method.open(o, opener, around);
-    async function* train(run: RunOptions = {}): AsyncGenerator<TrainEvent> {
-      const about = { verb: method.name, table: method.settings.table, values: o, around };
-      const record = run.folder && run.record === undefined ? await factsOf(about) : run.record;
-      yield* opened.train({ ...run, ...(record !== undefined && { record }) });
+  const quiet: RunSurroundings = { ...around };
+  delete quiet.say; // all of it was said the first time
+  const opened = await surviving(async (again) => {
+    const surroundings = again ? quiet : around;
+    const opener = new ModelOpener({ ...(o as object), ...surroundings });
+    try {
+      return { ...(await method.open(o, opener, surroundings)), close: () => opener.destroy() };
+    } catch (error) {
+      opener.destroy();
+      throw error;
     }
-    return { ...opened, train, close: () => opener.destroy() };
-  } catch (error) {
-    opener.destroy();
-    throw error;
+  }, lessMemory(o));
+  async function* train(run: RunOptions = {}): AsyncGenerator<TrainEvent> {
+    const about = { verb: method.name, table: method.settings.table, values: o, around };
+    const record = run.folder && run.record === undefined ? await factsOf(about) : run.record;
+    yield* opened.train({ ...run, ...(record !== undefined && { record }) });
   }
+  return { ...opened, train };
+}
+
+/** What a method's settings can do against a lack of memory. */
+function lessMemory(o: object): string {
+  const named = (keys: readonly string[]) => keys.filter((key) => key in o).map((key) => spelled(o, key));
+  const lower = named(["perDeviceTrainBatchSize", "maxLength", "responseLength", "maxPromptLength"]);
+  const more = named(["gradientCheckpointing", "usePeft"]);
+  return `lower ${lower.join(", ") || "the size of the model"}${more.length > 0 ? `, or set ${more.join(" or ")}` : ""}`;
 }
