@@ -4,6 +4,7 @@
  * @module webrlhf
  */
 export { adapterNote, type Caps, caps, closeDevice, type OpenOptions, openDevice } from "./gpu/device.ts";
+export { DeviceLostError, OutOfMemoryError } from "./gpu/failures.ts";
 export { type KernelTime, profile } from "./gpu/profile.ts";
 export { finish, type Stats, stats } from "./gpu/stream.ts";
 export { type HubOptions, parseRepo, type Repo, resolveDataset, resolveModel } from "./io/hub.ts";

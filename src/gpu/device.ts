@@ -55,8 +55,12 @@ let cause: Error | null = null; // explains the sticky error, e.g. the shader th
 const checks = new Set<Promise<void>>(); // error scopes that have not answered yet
 const closers = new Set<() => void>();
 
-/** Opens the device once; later calls return the same capabilities. Throws `UserError` when no adapter works. */
+/**
+ * Opens the device once; later calls return the same capabilities. One that was lost is replaced. Throws `UserError` when no
+ * adapter works.
+ */
 export function openDevice(options: OpenOptions = {}): Promise<Caps> {
+  if (current?.lost) closeDevice();
   opening ??= open(options).catch((error) => {
     opening = null;
     throw error;
@@ -170,14 +174,15 @@ function stickError(error: Error): void {
  * went wrong, so it is the one that is thrown. Reads wait for checks under way.
  */
 export function watchError(check: Promise<Error | null>): void {
-  const watched = check.then(
-    (error) => {
-      cause ??= error;
-    },
-    () => {}, // the device is gone; its loss is reported on its own
-  );
+  const watched = check
+    .then(
+      (error) => {
+        cause ??= error;
+      },
+      () => {}, // the device is gone; its loss is reported on its own
+    )
+    .finally(() => checks.delete(watched));
   checks.add(watched);
-  watched.then(() => checks.delete(watched));
 }
 
 /** Throws the remembered error, if any. Errors stay: everything enqueued after one is suspect. */

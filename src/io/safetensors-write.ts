@@ -69,7 +69,9 @@ export async function* streamSafetensors(
   try {
     for (const { name, shape, dtype } of pieces) {
       for (; next < pieces.length && (reading.length === 0 || ahead < AHEAD); next++) {
-        reading.push(pieces[next].read());
+        const piece = pieces[next].read();
+        piece.catch(() => {}); // thrown where its turn comes, unless an earlier one threw first
+        reading.push(piece);
         ahead += 4 * product(pieces[next].shape);
       }
       const values = await reading[0];
@@ -78,7 +80,7 @@ export async function* streamSafetensors(
       yield encode(name, shape, dtype, values);
     }
   } finally {
-    await Promise.allSettled(reading); // a writer that stops early leaves no loose rejection
+    await Promise.allSettled(reading); // nothing reads on behind a writer that stops early
   }
 }
 

@@ -110,7 +110,7 @@ export async function surviving<R extends ClosableRun>(
           resume ||= event.type === "start"; // from here on the folder's checkpoints are this run's own
           if (!told.isNew(event)) continue;
           if (event.type === "step") patience.progress();
-          if (!(inMemory && event.type === "checkpoint")) yield event;
+          if (!(inMemory && event.type === "checkpoint")) yield told.whole(event);
         }
         return;
       } catch (error) {
@@ -127,6 +127,7 @@ export async function surviving<R extends ClosableRun>(
 /** What a run's consumer has been told. A run that goes on from a checkpoint says once more what came after that. */
 class Told {
   step = -1;
+  private metrics: Record<string, number> = {};
   private started = false;
   /** Events of the last step, by type; and those of the same step that come again. */
   private seen: Record<string, number> = {};
@@ -151,6 +152,14 @@ class Told {
     this.again[type] = (this.again[type] ?? 0) + 1;
     if (this.again[type] <= (this.seen[type] ?? 0)) return false;
     this.seen[type] = this.again[type];
+    if (type === "step") this.metrics = event.metrics;
+    if (type === "eval") this.metrics = { ...this.metrics, ...event.metrics };
     return true;
+  }
+
+  /** The event as a run that lost nothing gives it: one that went on after its last step does not know that step's numbers. */
+  whole(event: TrainEvent): TrainEvent {
+    const forgot = event.type === "end" && Object.keys(event.metrics).length === 0;
+    return forgot ? { ...event, metrics: this.metrics } : event;
   }
 }
