@@ -98,12 +98,15 @@ export function lineChart(spec: ChartSpec): string {
   }));
   const named = series.filter((s) => !s.faint);
   const legend = layOutLegend(named, width);
-  const box = { left: 56, right: width - 16, top: 40 + legend.rows * 18, bottom: height - 44 };
+  const edges = { right: width - 16, top: 40 + legend.rows * 18, bottom: height - 44 };
   const all = series.flatMap((s) => s.points);
   const references = (spec.references ?? []).filter((r) => isDrawable(r.y));
-  const x = scaleLinear(padded(extent(all.map((p) => p[0]))), [box.left, box.right]);
   const ys = [...all.map((p) => p[1]), ...references.map((r) => r.y), ...(spec.zero ? [0] : [])];
-  const y = scaleLinear(padded(extent(ys)), [box.bottom, box.top]).nice(5);
+  const y = scaleLinear(padded(extent(ys)), [edges.bottom, edges.top]).nice(5);
+  // The axis' name stands left of the longest tick label.
+  const longest = Math.max(...y.ticks(5).map((tick) => y.tickFormat(5)(tick).length));
+  const box = { ...edges, left: Math.max(56, 30 + longest * 7) };
+  const x = scaleLinear(padded(extent(all.map((p) => p[0]))), [box.left, box.right]);
   const label = `${spec.id}-title`;
   const description = `${spec.id}-desc`;
   return [

@@ -1,4 +1,5 @@
 /** Reads what runs left on disk into the data of a report. */
+import { readRecord, recordOf } from "../rlhf/record.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { readJson, readJsonLines } from "../runtime/json-files.ts";
@@ -43,15 +44,17 @@ export async function collectReport(files: Files, dir: string, title: string | n
     const name = record?.name ?? basename(absolute(folder));
     const rows = await readJsonLines<Metrics>(files, join(folder, "metrics.jsonl"));
     if (rows.length > 0) {
+      const own = await readRecord(files, recordOf(folder));
       const steps = rows.filter((row) => "tokens" in row);
       const evals = rows.filter((row) => !("tokens" in row));
       runs.push({
         name,
         title: record?.title ?? name,
-        verb: record?.verb ?? guessVerb(rows),
+        verb: own?.verb ?? record?.verb ?? null,
+        record: own,
         steps,
         evals,
-        seconds: record?.seconds,
+        seconds: record?.seconds ?? (await measured(files, folder)),
       });
     }
     const evaluation = await readJson<Evaluation>(files, join(folder, "evaluation.json"));
@@ -66,13 +69,20 @@ export async function collectReport(files: Files, dir: string, title: string | n
     }
   }
   const samples: SampleGroup[] = [...groups].map(([prompt, responses]) => ({ prompt, responses }));
+  const records = runs.flatMap(({ record }) => record ?? []);
+  for (const { adapter } of records) if (adapter !== null) adapters.add(adapter);
   const seeds = new Set(
-    stages.flatMap(({ record }) => (typeof record?.options.seed === "number" ? [String(record.options.seed)] : [])),
+    [...stages.map(({ record }) => record?.options.seed), ...records.map(({ settings }) => settings.seed)].flatMap(
+      (seed) => (typeof seed === "number" ? [String(seed)] : []),
+    ),
   );
-  const seconds = stages.reduce((sum, { record }) => sum + (record?.seconds ?? 0), 0);
+  const trained = runs.reduce((sum, run) => sum + (run.seconds ?? 0), 0);
+  const seconds = stages.reduce((sum, { record }) => sum + (record?.seconds ?? 0), 0) || trained;
   const facts: [string, string][] = [];
   if (adapters.size > 0) facts.push(["adapter", [...adapters].join(", ")]);
   if (seeds.size > 0) facts.push(["seed", [...seeds].join(", ")]);
+  const versions = new Set(records.map(({ webrlhf }) => webrlhf));
+  if (versions.size > 0) facts.push(["webrlhf", [...versions].join(", ")]);
   if (seconds > 0) facts.push(["wall time", clock(seconds)]);
   return {
     title: title ?? basename(absolute(dir)),
@@ -84,10 +94,9 @@ export async function collectReport(files: Files, dir: string, title: string | n
   };
 }
 
-/** A run that no recipe started does not say what it was. */
-function guessVerb(rows: readonly Metrics[]): string {
-  const has = (key: string) => rows.some((row) => key in row);
-  if (has("objective/kl")) return "ppo";
-  if (has("distinct_1")) return "raft";
-  return has("margin") ? "reward" : "sft";
+/** Seconds that the steps of a run took together, where somebody measured. */
+async function measured(files: Files, folder: string): Promise<number | undefined> {
+  const rows = await readJsonLines<{ seconds?: unknown }>(files, join(folder, "timing.jsonl"));
+  const seconds = rows.flatMap((row) => (typeof row.seconds === "number" ? [row.seconds] : []));
+  return seconds.length === 0 ? undefined : seconds.reduce((sum, one) => sum + one, 0);
 }

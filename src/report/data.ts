@@ -1,12 +1,15 @@
 /** What a report is made of. All numbers are as measured; nothing here is formatted. */
+import type { RunRecord } from "../rlhf/record.ts";
 
 export type Metrics = Readonly<Record<string, number | null>>;
 
-/** One training run: its verb and its logged lines. */
+/** One training run: what it was, so far as that is recorded, and its logged lines. */
 export interface RunData {
   readonly name: string;
   readonly title: string;
-  readonly verb: string;
+  /** Null for a run that has no record: its numbers do not say what made them. */
+  readonly verb: string | null;
+  readonly record: RunRecord | null;
   /** Step events; each has `step`. */
   readonly steps: readonly Metrics[];
   /** Evaluation events; each has `step`, other keys begin with `eval_`. */

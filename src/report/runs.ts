@@ -9,7 +9,7 @@ import {
   type ReportData,
   type RunData,
 } from "./data.ts";
-import { figure } from "./table.ts";
+import { figure, table } from "./table.ts";
 import { escapeXml, showNumber } from "./text.ts";
 
 /** Puts scores of different scales on one axis: standard deviations of the starting model's samples above their mean. */
@@ -31,22 +31,59 @@ export function yardstickOf(policies: readonly PolicyResult[]): Yardstick | null
 export function runSection(run: RunData, data: ReportData): string {
   const charts = chartsOf(run, data);
   const shown = charts.filter((spec) => spec.series.some((s) => s.points.length > 0));
-  if (shown.length === 0) return "";
-  return `<section><h2>${escapeXml(run.title)} <span class="tag">${escapeXml(run.verb)}${run.seconds === undefined ? "" : `, ${showNumber(run.seconds)} s`}</span></h2>
-<div class="grid">${shown.map(figure).join("\n")}</div></section>`;
+  const facts = recordOf(run);
+  if (shown.length === 0 && facts === "") return "";
+  const tag = [run.verb, stateOf(run), ...(run.seconds === undefined ? [] : [`${showNumber(run.seconds)} s`])];
+  return `<section><h2>${escapeXml(run.title)} <span class="tag">${escapeXml(tag.filter(Boolean).join(", "))}</span></h2>
+<div class="grid">${shown.map(figure).join("\n")}</div>${facts}</section>`;
 }
 
-function chartsOf(run: RunData, data: ReportData): ChartSpec[] {
-  if (run.verb === "reward") return rewardCharts(run, data);
-  if (run.verb === "sft") return sftCharts(run);
-  return ["dpo", "kto", "orpo", "cpo"].includes(run.verb) ? preferenceCharts(run) : alignmentCharts(run, data);
+/** What is to be said of a run that did not come to its end. */
+export const stateOf = ({ record }: RunData): string | null =>
+  record === null || record.state === "finished" ? null : `not finished: ${record.state}`;
+
+/** A run's record, folded: what it was and came from. */
+function recordOf({ title, record }: RunData): string {
+  if (!record) return "";
+  const { verb, webrlhf, adapter, inputs, parents, settings } = record;
+  const rows: [string, string][] = [
+    ["verb", verb],
+    ["webrlhf", webrlhf],
+    ["adapter", adapter ?? "not recorded"],
+    ...inputs.map(({ setting, name, sha256 }): [string, string] => [
+      setting,
+      sha256 === null ? name : `${name} (sha256 ${sha256.slice(0, 12)})`,
+    ]),
+    ...parents.map(({ path, verb: made }): [string, string] => ["made by", `${made}: ${path}`]),
+    ...Object.entries(settings)
+      .filter(([name]) => !inputs.some(({ setting }) => setting === name))
+      .map(([name, value]): [string, string] => [name, showSetting(value)]),
+  ];
+  const columns = [
+    { title: "setting", value: ([name]: [string, string]) => name },
+    { title: "value", value: ([, value]: [string, string]) => value },
+  ];
+  return `<details><summary>Settings and sources of “${escapeXml(title)}”</summary><div class="scroll" tabindex="0" role="region" aria-label="Settings of ${escapeXml(title)}">${table(columns, rows)}</div></details>`;
 }
+
+/** A setting's value for people. */
+export const showSetting = (value: unknown): string =>
+  value === null || value === undefined ? "none" : typeof value === "object" ? JSON.stringify(value) : String(value);
+
+/** The kinds of training that have charts of their own. */
+const kinds: Record<string, (run: RunData, data: ReportData) => ChartSpec[]> = {
+  sft: sftCharts,
+  ...Object.fromEntries(["reward", "cost", "pairwise", "multi-objective"].map((verb) => [verb, rewardCharts])),
+  ...Object.fromEntries(["dpo", "kto", "orpo", "cpo"].map((verb) => [verb, preferenceCharts])),
+};
+
+const chartsOf = (run: RunData, data: ReportData): ChartSpec[] => (kinds[run.verb ?? ""] ?? alignmentCharts)(run, data);
 
 /** A chart of a run. */
 const chartOf = (run: RunData, part: string, title: string, yLabel: string, series: ChartSeries[]): ChartSpec => ({
   id: `${slug(run.name)}-${part}`,
   title,
-  xLabel: run.verb === "raft" ? "iteration" : "step",
+  xLabel: run.verb === "raft" || run.verb === "iterate" ? "iteration" : "step",
   yLabel,
   series,
 });
@@ -64,7 +101,8 @@ function alignmentCharts(run: RunData, data: ReportData): ChartSpec[] {
     fromZero("length", "Response length", "tokens", "length"),
     fromZero("distinct", "Variety", "part of n-grams that differ", "distinct1", "distinct2"),
     fromZero("entropy", "Entropy of the policy", "nats per token", "entropy"),
-    chart("loss", "Losses", "loss", "loss", "valueLoss"),
+    chartOf(run, "accuracy", "Pairs or tokens that are right", "accuracy", twice(run, "accuracy")),
+    { ...chart("loss", "Losses", "loss", "loss", "valueLoss"), ...heldOut(run) },
   ];
 }
 
@@ -78,6 +116,14 @@ function bothRewards(run: RunData, { policies }: ReportData): ChartSpec[] | null
   return [chartOf(run, "reward", "Reward: the model's and the true one", `sd above ${policies[0].label}`, series)];
 }
 
+/** The losses with the one on held-out data, where there is one. */
+function heldOut(run: RunData): Partial<ChartSpec> {
+  const points = curve(run.evals, "loss");
+  return points.length === 0
+    ? {}
+    : { series: [...quantities(run, ["loss", "valueLoss"]), ...named("held out", points, 2)] };
+}
+
 /** A quantity in training, and on held-out data. */
 const twice = (run: RunData, name: Quantity): ChartSeries[] => [
   ...named("training", curve(run.steps, name), 0),
@@ -88,7 +134,7 @@ function rewardCharts(run: RunData, { rewardModels: [result] }: ReportData): Cha
   const references = result?.noise_ceiling ? [{ name: "noise ceiling", y: result.noise_ceiling }] : [];
   return [
     { ...chartOf(run, "accuracy", "Pairs ranked rightly", "accuracy", twice(run, "accuracy")), references },
-    chartOf(run, "loss", "Loss", "loss", quantities(run, ["loss"])),
+    chartOf(run, "loss", "Loss", "loss", twice(run, "loss")),
   ];
 }
 

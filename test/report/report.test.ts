@@ -1,9 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { chartStyle, describe as describeChart, escapeXml, lineChart, showNumber, smooth, thin } from "webrlhf/report";
+import type { RunRecord } from "webrlhf/rlhf";
 import { looksOf } from "../../src/report/chart.ts";
-import { curve, quantity, type ReportData } from "../../src/report/data.ts";
-import { buildReport, summarise } from "../../src/report/report.ts";
+import { curve, quantity, type ReportData, type RunData } from "../../src/report/data.ts";
+import { buildReport } from "../../src/report/report.ts";
+import { summarise } from "../../src/report/summary.ts";
 import { checkXml } from "./xml.ts";
 
 const chart = {
@@ -86,6 +88,14 @@ describe("a line chart", () => {
     const svg = lineChart({ ...chart, series, references: [] });
     checkXml(svg);
     expect(svg).not.toMatch(/NaN|Infinity/);
+  });
+
+  it("keeps the axis' name clear of long tick labels", () => {
+    const points = [0.70012, 0.70013, 0.70014].map((y, x) => [x, y] as const);
+    const svg = lineChart({ ...chart, series: [{ name: "a", points }], references: [] });
+    const labels = [...svg.matchAll(/<text x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]*)</g)];
+    expect(Math.max(...labels.map(([, , text]) => text.length))).toBeGreaterThan(6);
+    for (const [, end, text] of labels) expect(Number(end) - text.length * 6.8).toBeGreaterThan(20);
   });
 
   it("stays well-formed for any numbers and names", () => {
@@ -194,11 +204,12 @@ const data: ReportData = {
       name: "reward",
       title: "Reward model",
       verb: "reward",
+      record: null,
       steps: [{ step: 1, loss: 0.7, accuracy: 0.5, tokens: 1 }],
       evals: [{ step: 1, eval_accuracy: 0.6 }],
     },
-    { name: `ppo ${evil}`, title: `PPO ${evil}`, verb: "ppo", steps, evals: [], seconds: 12 },
-    { name: "sft", title: "SFT", verb: "sft", steps: [{ step: 1, loss: 2, tokens: 1 }], evals: [] },
+    { name: `ppo ${evil}`, title: `PPO ${evil}`, verb: "ppo", record: null, steps, evals: [], seconds: 12 },
+    { name: "sft", title: "SFT", verb: "sft", record: null, steps: [{ step: 1, loss: 2, tokens: 1 }], evals: [] },
   ],
   policies: [policy("SFT", 0, 0.3, 0), policy(evil, 3, 0.5, 4)],
   samples: [{ prompt: evil, responses: [{ label: evil, text: evil, reward: 1, gold: null }] }],
@@ -243,6 +254,7 @@ describe("the report", () => {
       name: "dpo",
       title: "DPO",
       verb: "dpo",
+      record: null,
       steps: [1, 2].map((step) => ({
         step,
         loss: 0.7 / step,
@@ -268,7 +280,48 @@ describe("the report", () => {
     expect(summary.runs[1].last.reward).toBeCloseTo(4.7);
     expect(summary.runs[1].gold_peak?.step).toBeLessThan(50);
     expect(summary.runs[0].gold_peak).toBeNull();
+    expect(summary.runs[0]).toMatchObject({ last: { loss: 0.7, accuracy: 0.5 }, evaluation: { eval_accuracy: 0.6 } });
     expect(JSON.parse(JSON.stringify(summary))).toEqual(summary);
+  });
+});
+
+describe("runs with records", () => {
+  const run = (name: string, learning_rate: number, state: RunRecord["state"] = "finished"): RunData => ({
+    name,
+    title: name,
+    verb: "dpo",
+    record: {
+      verb: "dpo",
+      webrlhf: "0.1.0",
+      adapter: evil,
+      settings: { learning_rate, beta: 0.1, seed: null },
+      inputs: [{ setting: "dataset_name", name: evil, sha256: "ab".repeat(32) }],
+      parents: [],
+      state,
+      steps: 2,
+    },
+    steps: [1, 2].map((step) => ({ step, loss: learning_rate * step, tokens: 1 })),
+    evals: [{ step: 2, eval_loss: 0.25 }],
+  });
+  const html = buildReport({ ...data, runs: [run("one", 0.5), run("two", 0.125, "stopped")] });
+
+  it("show what they were, which settings differ, and how they ended", () => {
+    checkXml(html.replace(/^<!doctype html>\n/, ""));
+    const differing = /Settings that differ:.*?<\/table>/s.exec(html)![0];
+    expect(differing).toContain('<th scope="row">learning_rate</th><td>0.5</td><td>0.125</td>');
+    expect(differing).not.toMatch(/beta|dataset_name|adapter/);
+    expect(html).toContain("dpo: 2 runs compared");
+    expect(html).toContain("dpo, not finished: stopped");
+    expect(html).toContain("held-out loss");
+    expect(html).toContain("sha256 abababababab");
+  });
+
+  it("are not given a verb that nobody recorded", () => {
+    const unknown = { ...run("one", 1), verb: null, record: null };
+    const html = buildReport({ ...data, runs: [unknown] });
+    expect(html).toContain("<td>not recorded</td>");
+    expect(html).not.toMatch(/sft|raft|Tokens guessed rightly|nats per token/);
+    expect(summarise({ ...data, runs: [unknown] }).runs[0].verb).toBeNull();
   });
 });
 

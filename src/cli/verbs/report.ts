@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { collectReport } from "../../report/collect.ts";
-import { buildReport, summarise } from "../../report/report.ts";
+import { buildReport } from "../../report/report.ts";
+import { summarise } from "../../report/summary.ts";
 import { data, logging } from "../../rlhf/settings.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { writeJson } from "../../runtime/json-files.ts";
