@@ -8,10 +8,11 @@ const MOST_PIPELINED = 32;
 /** Time to read a refusal before the connection is gone, whether the other side closes it or not. */
 export const LAST_WORDS_MS = 1000;
 
+/** Those of one connection that are not answered yet. */
 interface Requests {
-  /** Not answered yet. */
-  pending: number;
-  /** Of those, how many have come whole. */
+  /** What to do for each when the connection is gone: of those that wait for others' answers Node does not tell. */
+  readonly gone: Set<() => void>;
+  /** How many have come whole. */
   whole: number;
 }
 
@@ -24,18 +25,23 @@ export class Connections {
   constructor(server: Server, most: number) {
     server.maxConnections = 2 * most; // whatever happens
     server.on("connection", (socket: Socket) => {
-      this.open.set(socket, { pending: 0, whole: 0 });
-      socket.on("close", () => this.open.delete(socket));
+      const requests: Requests = { gone: new Set(), whole: 0 };
+      this.open.set(socket, requests);
+      socket.on("close", () => {
+        this.open.delete(socket);
+        for (const tell of requests.gone) tell();
+      });
       if (this.open.size > most) this.idle()?.destroy();
     });
     server.on("clientError", refuse);
   }
 
   /** A request of this connection has begun; false where too many of its requests are not answered yet. */
-  begin(socket: Socket): boolean {
+  begin(socket: Socket, gone: () => void): boolean {
     const requests = this.open.get(socket);
-    if (requests) requests.pending += 1;
-    return (requests?.pending ?? 0) <= MOST_PIPELINED;
+    requests?.gone.add(gone);
+    if (!requests) gone();
+    return (requests?.gone.size ?? 0) <= MOST_PIPELINED;
   }
 
   /** It has come whole. */
@@ -45,11 +51,10 @@ export class Connections {
   }
 
   /** It is answered. */
-  end(socket: Socket, wasWhole: boolean): void {
+  end(socket: Socket, gone: () => void, wasWhole: boolean): void {
     const requests = this.open.get(socket);
-    if (!requests) return;
-    requests.pending -= 1;
-    if (wasWhole) requests.whole -= 1;
+    requests?.gone.delete(gone);
+    if (requests && wasWhole) requests.whole -= 1;
   }
 
   private idle(): Socket | undefined {

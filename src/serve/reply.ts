@@ -59,12 +59,14 @@ function taken(response: ServerResponse, event: "drain" | "finish", signal: Abor
     const done = () => {
       clearTimeout(timer);
       response.off(event, done).off("close", done);
-      signal.removeEventListener("abort", done);
+      signal.removeEventListener("abort", aborted);
       resolve();
     };
+    // What is written already may still go out, unless nobody is there.
+    const aborted = () => (event === "drain" || response.destroyed) && done();
     const timer = setTimeout(() => response.destroy(), ms);
     response.on(event, done).on("close", done);
-    if (event === "drain") signal.addEventListener("abort", done);
+    signal.addEventListener("abort", aborted);
   });
 }
 

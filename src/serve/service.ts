@@ -62,10 +62,13 @@ export class Service {
     const controller = new AbortController();
     const { signal } = controller;
     const endings: (() => void)[] = [];
-    const within = this.connections.begin(socket);
     // Whoever hangs up no longer wants the answer.
-    response.on("close", () => controller.abort(new Error("the client closed the connection")));
-    response.on("error", () => controller.abort(new Error("the connection broke")));
+    const gone = () => {
+      response.destroy();
+      controller.abort(new Error("the client closed the connection"));
+    };
+    const within = this.connections.begin(socket, gone);
+    response.on("error", gone);
     let whole = false;
     try {
       if (this.closing) response.setHeader("Connection", "close");
@@ -88,7 +91,7 @@ export class Service {
       fail(request, response, error, signal);
     } finally {
       for (const end of endings) end();
-      this.connections.end(socket, whole);
+      this.connections.end(socket, gone, whole);
       const took = `${((performance.now() - started) / 1000).toFixed(2)} s`;
       this.options.log(`${request.method} ${printable(pathOf(request))} ${response.statusCode} ${took}`);
     }
