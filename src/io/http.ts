@@ -50,7 +50,7 @@ export class HttpClient {
     this.base = base;
     const apiKey = options.apiKey?.trim();
     // `fetch` would say so with the key in its message.
-    if (apiKey && !/^[\x20-\x7e]+$/.test(apiKey)) {
+    if (apiKey && /\p{Cc}/u.test(apiKey)) {
       throw new UserError(
         `the key for ${base} holds a character that cannot be sent: is it the whole key, and only that?`,
       );
@@ -134,7 +134,7 @@ export class HttpClient {
 }
 
 /** A text as a header's value: `fetch` sends each character as one byte, and the bytes are to be those of UTF-8. */
-const headerBytes = (text: string): string => String.fromCharCode(...new TextEncoder().encode(text.trim()));
+const headerBytes = (text: string): string => String.fromCharCode(...new TextEncoder().encode(text));
 
 /** Aborts when the caller does, or when nothing has come for too long. */
 export class TimeLimit {

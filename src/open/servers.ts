@@ -77,13 +77,15 @@ export async function serverSampler(options: ServerOptions, run: ServedRun): Pro
     const name = `webrlhf-${id}-${options.iteration}`;
     const folder = join(absolute(outputDir), `served/${name}`);
     await files.writeFolder(folder, await adapterFiles(model));
+    let loaded = false;
     try {
       await client.post("/load_lora_adapter", { lora_name: name, lora_path: folder });
+      loaded = true;
       const sampler = { client, model: name, tokenizer, concurrency };
-      const responses = await sampleRemotely(sampler, prompts, promptIds, options);
-      await client.post("/unload_lora_adapter", { lora_name: name });
-      return responses;
+      return await sampleRemotely(sampler, prompts, promptIds, options);
     } finally {
+      // Whatever went wrong is said already; a server that is gone has nothing to unload.
+      if (loaded) await client.post("/unload_lora_adapter", { lora_name: name }).catch(() => {});
       await files.remove(folder);
     }
   };

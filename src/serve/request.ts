@@ -137,14 +137,8 @@ export async function* merge<T>(generators: readonly AsyncGenerator<T, void, und
   }
 }
 
-/** JSON has no infinities; a token that cannot be is this improbable. Throws where the model gave no number at all. */
-export function finite(logProb: number): number {
-  if (!Number.isNaN(logProb)) return Number.isFinite(logProb) ? logProb : -9999;
-  throw new ApiError(500, "The model's logits are not numbers (NaN): its weights are broken, or overflow.", {
-    type: "server_error",
-    code: "model_not_finite",
-  });
-}
+/** JSON has no infinities; a token that cannot be is this improbable. */
+export const finite = (logProb: number): number => (Number.isFinite(logProb) ? logProb : -9999);
 
 /** Token ids of some pieces. */
 export const idsOf = (tokens: readonly TokenInfo[]): number[] => tokens.map((t) => t.id);

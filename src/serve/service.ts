@@ -1,4 +1,5 @@
 /** Answers one request after another: who may ask, and what is asked for. */
+import { setMaxListeners } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { BodyReader } from "./body.ts";
 import { chatCompletions } from "./chat.ts";
@@ -61,6 +62,7 @@ export class Service {
     const { socket } = request;
     const controller = new AbortController();
     const { signal } = controller;
+    setMaxListeners(0, signal); // each of its prompts listens
     const endings: (() => void)[] = [];
     // Whoever hangs up no longer wants the answer.
     const gone = () => {
