@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { expect } from "vitest";
 import { diskFiles } from "webrlhf";
-import { CausalLM, decoderConfig, modelFiles } from "webrlhf/nn";
+import { CausalLM, decoderConfig, modelFiles, type ScoreModel } from "webrlhf/nn";
 import { normal, uint32 } from "../../src/runtime/rng.ts";
 
 /** Why the comparison cannot run, or "". */
@@ -21,9 +21,8 @@ export const VOCAB = 48;
 export const words = (n: number, ...key: number[]): number[] =>
   Array.from({ length: n }, (_, i) => 2 + (uint32(7, ...key, i) % (VOCAB - 2)));
 
-/** Writes a small random model, with weights large enough to say something; returns its folder. */
-export async function writeModel(path: string): Promise<string> {
-  const config = decoderConfig({
+const config = () =>
+  decoderConfig({
     family: "llama",
     vocabSize: VOCAB,
     hiddenSize: 32,
@@ -36,10 +35,24 @@ export async function writeModel(path: string): Promise<string> {
     eosId: 1,
     padId: 0,
   });
-  const model = new CausalLM(config).initialize(1);
+
+/**
+ * Writes a small random model, with weights large enough to say something; returns its folder.
+ * @param near another seed, whose weights are mixed in a little: a model that is close to the one without
+ */
+export async function writeModel(
+  path: string,
+  {
+    kind = CausalLM,
+    seed = 5,
+    near = null,
+  }: { kind?: typeof CausalLM | typeof ScoreModel; seed?: number; near?: number | null } = {},
+): Promise<string> {
+  const model = new kind(config()).initialize(1);
   model.store.parameters.forEach((parameter, p) => {
     if (parameter.shape.length < 2) return;
-    parameter.value.write(Float32Array.from({ length: parameter.size }, (_, i) => 0.2 * normal(5, p, i)));
+    const draw = (i: number) => normal(seed, p, i) + (near === null ? 0 : 0.1 * normal(near, p, i));
+    parameter.value.write(Float32Array.from({ length: parameter.size }, (_, i) => 0.2 * draw(i)));
   });
   await (await diskFiles()).writeFiles(path, await modelFiles(model));
   model.destroy();
