@@ -5,7 +5,7 @@ Usage: python check_ppo.py request.json            by the float64 reference besi
 
 A request holds folders of models (policy, reference, critic) and runs: dialect, settings, rollouts (each a list of responses
 prompt by prompt: {prompt, response, ended, reward}), the orders of each rollout's epochs, ptx, and a folder to save into.
-Prints {versions, steps: [optimizer steps of each run]}.
+Prints {versions, steps: [optimizer steps of each run], logs: [what the trainer logged of each rollout]}.
 """
 
 import json
@@ -48,7 +48,7 @@ def reference(request, one):
         policy, base, critic, one["dialect"], one["settings"], one["rollouts"], one.get("orders"), one.get("ptx")
     )
     saved(policy, critic, one["out"])
-    return steps
+    return steps, []
 
 
 def original(request, one):
@@ -113,7 +113,8 @@ def original(request, one):
     numpy = ppo_trainer.np
     ppo_trainer.batch_generation, ppo_trainer.get_reward = given_responses, given_scores
     permutation, numpy.random.permutation = numpy.random.permutation, given_order
-    taken = []
+    taken, logs = [], []
+    trainer.log = lambda metrics: logs.append({name: float(value) for name, value in metrics.items()})
     step = trainer.optimizer.step
     trainer.optimizer.step = lambda *args, **kwargs: (taken.append(trainer.accelerator.sync_gradients), step(*args, **kwargs))[1]
     try:
@@ -121,7 +122,7 @@ def original(request, one):
     finally:
         numpy.random.permutation, ppo_trainer.get_reward = permutation, own_scores
     saved(policy, critic, one["out"])
-    return sum(taken)
+    return sum(taken), logs
 
 
 def main(path, how=reference):
@@ -132,7 +133,8 @@ def main(path, how=reference):
         versions["trl"] = trl.__version__
     with open(path) as f:
         request = json.load(f)
-    return {"versions": versions, "steps": [how(request, one) for one in request["runs"]]}
+    found = [how(request, one) for one in request["runs"]]
+    return {"versions": versions, "steps": [steps for steps, _ in found], "logs": [logs for _, logs in found]}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ cases: [{trainer, lossType, options}], lengths, longest, buffer} from standard i
 Prints {cases: [{loss, gradient}], penalties}. Gradients are those of one optimizer step.
 
 Usage: python check_trl_group.py request.json: {model, vocab_size, runs: [{trainer, settings, rollouts: [{prompts, responses,
-rewards}]}]}, each rollout's lists by response. Prints {version, runs: [[numbers of each optimizer step]]}.
+rewards}], out}]}, each rollout's lists by response. Saves each run's weights in the folder `out`, and prints {version, runs:
+[[numbers of each optimizer step]]}.
 """
 
 import json
@@ -119,14 +120,15 @@ def run(one: dict, request: dict) -> list:
     prompts = [" ".join(map(str, ids)) for rollout in rollouts for ids in rollout["prompts"][::size]]
     config = (GRPOConfig if base is GRPOTrainer else RLOOConfig)(
         output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, report_to="none", logging_steps=1, save_strategy="no",
-        gradient_checkpointing=False, disable_tqdm=True, shuffle_dataset=False, num_train_epochs=1, temperature=1.0,
-        **one["settings"],
+        gradient_checkpointing=False, disable_tqdm=True, shuffle_dataset=False, num_train_epochs=1,
+        **{"temperature": 1.0, **one["settings"]},
     )  # fmt: skip
     trainer = Given(
         model=AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32),
         reward_funcs=reward, args=config, train_dataset=Dataset.from_dict({"prompt": prompts}), processing_class=tokenizer,
     )  # fmt: skip
     trainer.train()
+    trainer.model.save_pretrained(one["out"])
     return trainer.steps
 
 

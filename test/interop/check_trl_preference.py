@@ -3,8 +3,8 @@
 Usage: python check_trl_preference.py losses fixture.json      losses and gradients of the cases that TRL knows
        python check_trl_preference.py runs request.json    every number that training runs publish, step by step
 
-A request holds a model folder and runs: kind (dpo, kto or sft), the batches of every step as token ids, and settings. A
-JSON document goes to stdout.
+A request holds a model folder and runs: kind (dpo, kto or sft), the micro-batches of every step as token ids, settings, and a
+folder to save the weights in. A JSON document goes to stdout.
 """
 
 import collections
@@ -21,7 +21,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
-from torch.utils.data import SequentialSampler  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -150,27 +150,29 @@ def losses(path):
     return {"cases": found}
 
 
-def recorded(trainer_class):
-    """The trainer, on token ids as they are and in their order, keeping every step's numbers."""
+def recorded(trainer_class, batches):
+    """The trainer, on token ids as they are and in these batches of places, keeping every step's numbers."""
 
     class Recorded(trainer_class):
         def __init__(self, *args, **kwargs):
-            self.steps = []
+            self.steps, self.losses = [], []
             super().__init__(*args, **kwargs)
 
         def _prepare_dataset(self, dataset, *args, **kwargs):
             return dataset
 
-        def _get_train_sampler(self, *args, **kwargs):
-            return SequentialSampler(self.train_dataset)
+        def get_train_dataloader(self):
+            return DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
         def training_step(self, *args, **kwargs):
             loss = super().training_step(*args, **kwargs)
-            self.steps.append({"loss": float(loss)})
+            self.losses.append(float(loss))
             return loss
 
         def log(self, logs, *args, **kwargs):
             if "grad_norm" in logs:
+                self.steps.append({"loss": sum(self.losses)})
+                self.losses = []
                 for name, values in self._metrics["train"].items():
                     self.steps[-1][name] = sum(values) / len(values)
                 self.steps[-1]["grad_norm"] = float(logs["grad_norm"])
@@ -200,11 +202,13 @@ def run(one, request):
         tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="w0")), pad_token="w0", eos_token="w1", unk_token="w0"
     )
     load = lambda: AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32)
-    batch = len(one["steps"][0])
-    rows = [row for step in one["steps"] for row in step]
+    parts = [part for step in one["steps"] for part in step]
+    rows = [row for part in parts for row in part]
+    places = iter(range(len(rows)))
+    batches = [[next(places) for _ in part] for part in parts]
     common = dict(
         output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, report_to="none", logging_steps=1, save_strategy="no",
-        per_device_train_batch_size=batch, num_train_epochs=1, gradient_checkpointing=False, max_length=None,
+        per_device_train_batch_size=len(parts[0]), gradient_accumulation_steps=len(one["steps"][0]), num_train_epochs=1, gradient_checkpointing=False, max_length=None,
         disable_tqdm=True, **one["settings"],
     )
     if kind == "dpo":
@@ -218,10 +222,11 @@ def run(one, request):
                 "prompt_ids": r["prompt"],
                 "completion_ids": r["completion"],
                 # the answer before its own in the batch, as webrlhf and TRL's own preparation rotate them
-                "KL_completion_ids": rows[i - i % batch + (i % batch - 1) % batch]["completion"],
+                "KL_completion_ids": part[i - 1]["completion"],
                 "label": r["label"],
             }
-            for i, r in enumerate(rows)
+            for part in parts
+            for i, r in enumerate(part)
         ]
         models_given = {"ref_model": load()}
     else:
@@ -234,10 +239,11 @@ def run(one, request):
             for r in rows
         ]
         models_given = {}
-    trainer = recorded(cls)(
+    trainer = recorded(cls, batches)(
         model=load(), args=config, train_dataset=Dataset.from_list(data), processing_class=tokenizer, **models_given
     )
     trainer.train()
+    trainer.model.save_pretrained(one["out"])
     return trainer.steps
 
 

@@ -1,6 +1,7 @@
 """Trains a reward model with TRL's RewardTrainer on tokenised pairs, in their order, and prints every step's figures.
 
-Usage: check_trl_reward.py FOLDER: it holds model/ (a sequence classifier with its tokenizer), pairs.jsonl and options.json.
+Usage: check_trl_reward.py FOLDER: it holds model/ (a sequence classifier with its tokenizer), pairs.jsonl and options.json, which
+has the sizes of the passes (`batches`) and the trainer's settings. The trained weights go to FOLDER/trained.
 """
 
 import json
@@ -23,8 +24,11 @@ def load():
 
 def trained() -> dict:
     from datasets import Dataset
-    from torch.utils.data import SequentialSampler
-    from trl import RewardConfig, RewardTrainer
+    from torch.utils.data import DataLoader
+    from trl import RewardConfig, RewardTrainer, __version__
+
+    places = iter(range(len(pairs)))
+    batches = [[next(places) for _ in range(size)] for size in options["batches"]]
 
     class Trainer(RewardTrainer):
         """Takes the pairs in their order, and keeps what a log would round."""
@@ -32,8 +36,8 @@ def trained() -> dict:
         losses: list = []
         steps: list = []
 
-        def _get_train_sampler(self, dataset=None):
-            return SequentialSampler(self.train_dataset)
+        def get_train_dataloader(self):
+            return DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -62,7 +66,8 @@ def trained() -> dict:
     trainer.train()
     passes = options["trainer"]["gradient_accumulation_steps"]
     losses = [sum(trainer.losses[i : i + passes]) / passes for i in range(0, len(trainer.losses), passes)]
-    return {"steps": [{"loss": loss, **step} for loss, step in zip(losses, trainer.steps, strict=True)]}
+    trainer.model.save_pretrained(folder / "trained")
+    return {"version": __version__, "steps": [{"loss": loss, **step} for loss, step in zip(losses, trainer.steps, strict=True)]}
 
 
 def token_wise() -> dict:

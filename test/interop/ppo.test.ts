@@ -12,11 +12,11 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
 import { loadCausalLM, loadScoreModel, ScoreModel } from "webrlhf/nn";
-import { type PpoSettings, type Response, type Sampler, type Sequence, trainPpo } from "webrlhf/rlhf";
+import type { PpoSettings } from "webrlhf/rlhf";
 import { PromptOrder } from "../../src/rlhf/prompts.ts";
 import { permutation, uint32 } from "../../src/runtime/rng.ts";
 import { gpuReady } from "../helpers.ts";
-import { collect, tokenizer } from "../rlhf/tiny.ts";
+import { type GivenResponse, trainGiven } from "../rlhf/ppo/given.ts";
 import { distance, recordParity, savedWeights, weightsOf } from "./parity.ts";
 import { whyNot, words, writeModel } from "./trl.ts";
 
@@ -185,15 +185,8 @@ const cases: Case[] = [
   },
 ];
 
-interface Row {
-  prompt: number[];
-  response: number[];
-  ended: boolean;
-  reward: number;
-}
-
 /** Prompts of 1 to 6 tokens, responses of 1 to 9 that end or are as long as they may be, rewards from -2 to 2. */
-function rolloutsOf(c: Case, at: number): Row[][] {
+function rolloutsOf(c: Case, at: number): GivenResponse[][] {
   const samples = c.settings.numGenerations ?? 1;
   return Array.from({ length: c.rollouts }, (_, r) =>
     Array.from({ length: c.prompts * samples }, (_, i) => {
@@ -211,17 +204,12 @@ function rolloutsOf(c: Case, at: number): Row[][] {
   );
 }
 
-const supervised: Row[] = Array.from({ length: 7 }, (_, i) => ({
+const supervised: GivenResponse[] = Array.from({ length: 7 }, (_, i) => ({
   prompt: words(1 + (uint32(19, i) % 4), i, 5),
   response: [...words(1 + (uint32(19, i, 1) % 6), i, 6), 1],
   ended: true,
   reward: 0,
 }));
-
-const joined = ({ prompt, response }: Row): Sequence => ({
-  ids: Uint32Array.from([...prompt, ...response]),
-  promptLength: prompt.length,
-});
 
 /** What the other side is told of a case. */
 function requested(c: Case, at: number, out: string) {
@@ -246,33 +234,40 @@ function requested(c: Case, at: number, out: string) {
   };
 }
 
+/** What both log; TRL's means of ratios, their KL and entropies count padding, too. */
+const logged = [
+  "loss/policy_avg",
+  "loss/value_avg",
+  "lr",
+  "objective/entropy",
+  "objective/kl",
+  "objective/non_score_reward",
+  "objective/rlhf_reward",
+  "objective/scores",
+  "policy/clipfrac_avg",
+  "val/clipfrac_avg",
+  "val/num_eos_tokens",
+];
+
 interface Models {
   policy: string;
   reference: string;
   critic: string;
 }
 
-/** Trains here, and gives the weights of policy and critic in the end. */
+/** Trains here, and gives the weights of policy and critic in the end, and the metrics of every rollout. */
 async function trained(c: Case, at: number, folders: Models) {
   const files = await diskFiles();
   const [policy, reference] = [await loadCausalLM(files, folders.policy), await loadCausalLM(files, folders.reference)];
   const critic = await loadScoreModel(files, folders.critic);
-  const rollouts = rolloutsOf(c, at);
-  const samples = c.settings.numGenerations ?? 1;
-  const sampler: Sampler = async (_, __, { iteration }) =>
-    rollouts[iteration].map((row, i): Response => {
-      const own = { prompt: Math.floor(i / samples), sample: i % samples, promptText: "", text: "", ended: row.ended };
-      return { ...joined(row), ...own };
-    });
-  let scored = 0;
-  const rewards = async () => rollouts[scored++].map(({ reward }) => reward);
-  const models = { policy, reference, critic, rewards, sampler, tokenizer };
-  const prompts = Array.from({ length: c.prompts }, (_, i) => ({ text: `${i}`, ids: Uint32Array.of(2 + i) }));
-  const sizes = { rolloutBatchSize: c.prompts, maxSteps: c.rollouts, responseLength: LONGEST, seed: SEED };
-  const settings = { ...(c.dialect === "trl" ? together : schedules), ...c.settings };
-  const data = { train: prompts, ...(c.ptx && { ptx: supervised.map(joined) }) };
-  await collect(trainPpo(models, data, { dialect: c.dialect, ...sizes, ...settings }));
-  const weights = { policy: await weightsOf(policy), critic: await weightsOf(critic) };
+  const run = {
+    dialect: c.dialect,
+    settings: { ...(c.dialect === "trl" ? together : schedules), ...c.settings },
+    rollouts: rolloutsOf(c, at),
+    ...(c.ptx && { ptx: supervised }),
+  };
+  const metrics = await trainGiven({ policy, reference, critic }, run, { responseLength: LONGEST, seed: SEED });
+  const weights = { policy: await weightsOf(policy), critic: await weightsOf(critic), metrics };
   for (const model of [policy, reference, critic]) model.destroy();
   return weights;
 }
@@ -280,6 +275,7 @@ async function trained(c: Case, at: number, folders: Models) {
 interface Answer {
   versions: Record<string, string>;
   steps: number[];
+  logs: Record<string, number>[][];
 }
 
 function ask(request: string, how: "reference" | "original"): Answer {
@@ -344,5 +340,14 @@ describe.skipIf(reason)(`PPO beside PyTorch${reason && ` (skipped: ${reason})`}`
     const own = cases.slice(0, at).filter(({ dialect }) => dialect === "trl").length;
     expect(original.steps[own]).toBe(reference.steps[at]);
     await compare("original", `PPOTrainer of TRL ${original.versions.trl}`, original.steps[own]);
+    // Penalties for missing ends are part of TRL's scores.
+    const names = logged.filter((name) => !(c.settings.missingEosPenalty && name === "objective/scores"));
+    original.logs[own].forEach((log, rollout) => {
+      for (const metric of names) {
+        const [here, there] = [ours.metrics[rollout][metric], log[metric]];
+        const apart = Math.abs(here - there) / Math.max(0.1, Math.abs(there));
+        expect(apart, `rollout ${rollout}: ${metric} is ${here}, not ${there}`).toBeLessThan(1e-4);
+      }
+    });
   });
 });

@@ -1,6 +1,6 @@
 /**
  * The losses of TRL's GRPOTrainer and RLOOTrainer, with gradients, beside webrlhf's, on the fixture's log-probabilities; its
- * overlong penalty; and both trainers from one model, on the same responses and rewards, with every number that they publish.
+ * overlong penalty; and both trainers from one model, on the same responses and rewards, with every number that they publish and the weights in the end.
  * Needs a Python with torch, transformers and trl: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the
  * reason, where there is none.
  */
@@ -28,6 +28,7 @@ import { type FixtureArray, numbers } from "../fixture.ts";
 import fixture from "../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
 import { collect, metricsOf, tokenizer } from "../rlhf/tiny.ts";
+import { distance, recordParity, savedWeights, splitName, type Weights, weightsOf } from "./parity.ts";
 import { deviations, type Steps, VOCAB, whyNot, words, writeModel } from "./trl.ts";
 
 const { losses } = fixture;
@@ -225,9 +226,12 @@ interface GroupRun {
   trainer: "grpo" | "rloo";
   settings: Record<string, unknown>;
   ours: object;
-  /** Of the same name, but of another meaning. */
-  unlike: string[];
+  /** Of the same name, but of another meaning; null compares no numbers but the weights. */
+  unlike: string[] | null;
 }
+
+const inPassesThere = { per_device_train_batch_size: 4, gradient_accumulation_steps: 2 };
+const inPassesHere = { perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 2 };
 
 // TRL's entropy is of the tokens in optimizer steps, and GRPO's KL divergence, too: here they are of the rollout's responses.
 const groupRuns: GroupRun[] = [
@@ -278,6 +282,50 @@ const groupRuns: GroupRun[] = [
     // With the KL penalty and the clip there, of plain rewards here.
     unlike: ["entropy", "frac_reward_zero_std"],
   },
+  ...(["grpo", "bnpo", "dapo", "dr_grpo", "cispo"] as const).map(
+    (lossType): GroupRun => ({
+      name: `GRPO, ${lossType}, passes of 4, accumulation 2`,
+      trainer: "grpo",
+      settings: {
+        ...inPassesThere,
+        beta: 0.04,
+        loss_type: lossType,
+        ...(lossType === "cispo" && { epsilon_high: 1.5 }),
+      },
+      ours: { ...inPassesHere, beta: 0.04, lossType, ...(lossType === "cispo" && { epsilonHigh: 1.5 }) },
+      unlike: null,
+    }),
+  ),
+  {
+    name: "GRPO, ratios of sequences, two-sided clip, temperature 0.7, three passes of 4",
+    trainer: "grpo",
+    settings: {
+      per_device_train_batch_size: 4,
+      gradient_accumulation_steps: 3,
+      beta: 0.04,
+      loss_type: "grpo",
+      importance_sampling_level: "sequence",
+      delta: 4,
+      temperature: 0.7,
+    },
+    ours: {
+      perDeviceTrainBatchSize: 4,
+      gradientAccumulationSteps: 3,
+      beta: 0.04,
+      lossType: "grpo",
+      importanceSamplingLevel: "sequence",
+      delta: 4,
+      temperature: 0.7,
+    },
+    unlike: null,
+  },
+  {
+    name: "RLOO, passes of 4, accumulation 2",
+    trainer: "rloo",
+    settings: { ...inPassesThere, beta: 0.05 },
+    ours: { ...inPassesHere, beta: 0.05 },
+    unlike: null,
+  },
 ];
 
 /** One rollout's numbers, of the optimizer steps on it: means, and the last one's learning rate and gradient norm. */
@@ -309,6 +357,7 @@ describe.skipIf(reason)(`TRL's trainers of groups${reason && ` (skipped: ${reaso
     await gpuReady();
     const model = await writeModel(join(folder, "model"));
     const ours: Steps[] = [];
+    const weights: Weights[] = [];
     const request = { model, vocab_size: VOCAB, runs: [] as object[] };
     for (const { trainer, settings, ours: own } of groupRuns) {
       const [policy, reference] = [
@@ -321,15 +370,24 @@ describe.skipIf(reason)(`TRL's trainers of groups${reason && ` (skipped: ${reaso
       const train = trainer === "grpo" ? trainGrpo : trainRloo;
       const models = { policy, reference, rewards, sampler, tokenizer };
       ours.push(metricsOf(await collect(train(models, prompts, { ...common, ...own }))));
+      weights.push(await weightsOf(policy));
       for (const one of [policy, reference]) one.destroy();
-      request.runs.push({ trainer, settings: { ...theirCommon, ...settings }, rollouts });
+      const out = join(folder, `${request.runs.length}`);
+      request.runs.push({ trainer, settings: { ...theirCommon, ...settings }, rollouts, out });
     }
     const path = join(folder, "request.json");
     writeFileSync(path, JSON.stringify(request));
     const done = spawnSync(python, [script, path], { maxBuffer: 1 << 26 });
     if (done.status !== 0) throw new Error(done.stderr.toString().slice(-3000));
-    const { runs } = JSON.parse(done.stdout.toString()) as { runs: Steps[] };
+    const { runs, version } = JSON.parse(done.stdout.toString()) as { runs: Steps[]; version: string };
+    const start = await savedWeights(loadCausalLM, model);
+    for (const [i, { name }] of groupRuns.entries()) {
+      const apart = distance(weights[i], await savedWeights(loadCausalLM, join(folder, `${i}`)), start);
+      const [method, settings] = splitName(name);
+      recordParity({ method, settings, other: `TRL ${version}`, steps: runs[i].length, ...apart });
+    }
     groupRuns.forEach(({ name, trainer, unlike }, i) => {
+      if (unlike === null) return;
       const here = ours[i].map(({ eos_rate, kl_per_token, ...step }) =>
         without({ ...step, cut_off: 1 - eos_rate, ...(trainer === "rloo" && { kl: kl_per_token }) }, unlike),
       );

@@ -21,20 +21,19 @@ export const VOCAB = 48;
 export const words = (n: number, ...key: number[]): number[] =>
   Array.from({ length: n }, (_, i) => 2 + (uint32(7, ...key, i) % (VOCAB - 2)));
 
-const config = () =>
-  decoderConfig({
-    family: "llama",
-    vocabSize: VOCAB,
-    hiddenSize: 32,
-    layers: 2,
-    heads: 4,
-    kvHeads: 2,
-    intermediateSize: 48,
-    maxPositions: 32,
-    tieEmbeddings: false,
-    eosId: 1,
-    padId: 0,
-  });
+const small = {
+  family: "llama",
+  vocabSize: VOCAB,
+  hiddenSize: 32,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  intermediateSize: 48,
+  maxPositions: 32,
+  tieEmbeddings: false,
+  eosId: 1,
+  padId: 0,
+} as const;
 
 /**
  * Writes a small random model, with weights large enough to say something; returns its folder.
@@ -42,19 +41,22 @@ const config = () =>
  */
 export async function writeModel(
   path: string,
-  {
-    kind = CausalLM,
-    seed = 5,
-    near = null,
-  }: { kind?: typeof CausalLM | typeof ScoreModel; seed?: number; near?: number | null } = {},
+  options: {
+    kind?: typeof CausalLM | typeof ScoreModel;
+    seed?: number;
+    near?: number;
+    shape?: Partial<Parameters<typeof decoderConfig>[0]>;
+    files?: Record<string, string | Uint8Array>;
+  } = {},
 ): Promise<string> {
-  const model = new kind(config()).initialize(1);
+  const { kind = CausalLM, seed = 5, near } = options;
+  const model = new kind(decoderConfig({ ...small, ...options.shape })).initialize(1);
   model.store.parameters.forEach((parameter, p) => {
     if (parameter.shape.length < 2) return;
-    const draw = (i: number) => normal(seed, p, i) + (near === null ? 0 : 0.1 * normal(near, p, i));
+    const draw = (i: number) => normal(seed, p, i) + (near === undefined ? 0 : 0.1 * normal(near, p, i));
     parameter.value.write(Float32Array.from({ length: parameter.size }, (_, i) => 0.2 * draw(i)));
   });
-  await (await diskFiles()).writeFiles(path, await modelFiles(model));
+  await (await diskFiles()).writeFolder(path, { ...(await modelFiles(model)), ...options.files });
   model.destroy();
   return path;
 }
