@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { Command, Option as Flag } from "commander";
 import { LineCounter, parseDocument } from "yaml";
-import { UserError } from "../runtime/errors.ts";
+import { isUserError, UserError } from "../runtime/errors.ts";
 import {
   defaultWords,
   inFile,
@@ -11,6 +11,7 @@ import {
   type SettingsSource,
   type SettingsTable,
   snakeCase,
+  withoutEffect,
 } from "../settings/index.ts";
 import { runVerb } from "./run-verb.ts";
 import type { Context, Verb } from "./verb.ts";
@@ -81,7 +82,8 @@ function flagOf(name: string, setting: Setting): Flag {
     ...(setting.aka?.length ? [`also --${setting.aka.join(", --")}`] : []),
   ];
   const text = notes.length > 0 ? `${setting.help} (${notes.join("; ")})` : setting.help;
-  const flag = new Flag(setting.kind === "bool" ? `--${name} [${value}]` : `--${name} <${value}>`, text);
+  const several = setting.kind === "list" || setting.kind === "numbers" ? "..." : "";
+  const flag = new Flag(setting.kind === "bool" ? `--${name} [${value}]` : `--${name} <${value}${several}>`, text);
   return flag.helpGroup(`${setting.group}:`);
 }
 
@@ -90,18 +92,60 @@ function given(command: Command, table: SettingsTable): Record<string, unknown> 
   const values: Record<string, unknown> = {};
   const parsed = command.opts<Record<string, unknown>>();
   for (const [key, { aka = [] }] of Object.entries(table)) {
-    for (const name of [snakeCase(key), ...aka]) if (parsed[name] !== undefined) values[name] = parsed[name];
+    for (const name of [snakeCase(key), ...aka]) {
+      const value = parsed[name];
+      if (value !== undefined) values[name] = Array.isArray(value) ? value.join(",") : value;
+    }
   }
   return values;
 }
 
+/** Flags that commander does not know, by the names that were written, and the bare words that stand before them. */
+function strange(args: readonly string[]): { words: string[]; flags: Record<string, unknown> } {
+  const flags: Record<string, unknown> = {};
+  const first = args.findIndex((word) => /^-./.test(word) && !isNumber(word));
+  const words = first < 0 ? [...args] : args.slice(0, first);
+  for (let i = words.length; i < args.length; i++) {
+    const cut = args[i].indexOf("=");
+    const name = args[i].slice(0, cut < 0 ? undefined : cut).replace(/^--/, "");
+    const values: string[] = cut < 0 ? [] : [args[i].slice(cut + 1)];
+    while (cut < 0 && i + 1 < args.length && (!args[i + 1].startsWith("-") || isNumber(args[i + 1])))
+      values.push(args[++i]);
+    flags[name] = values.length === 0 ? true : values.join(",");
+  }
+  return { words, flags };
+}
+
+const isNumber = (word: string): boolean => word.trim() !== "" && Number.isFinite(Number(word));
+
+/** A file that a bare word names where a verb takes none: `webrlhf ppo ppo_config.json`. */
+const isConfig = (word: string | undefined): word is string => /\.(json|ya?ml)$/i.test(word ?? "");
+
+/** Says which verbs have an option of a name; they are loaded when they are asked for. */
+export type Owners = () => Promise<(name: string) => readonly string[]>;
+
+/** Runs `resolve`, and once more with all verbs at hand where something is wrong, so that the error may name them. */
+export async function withOwners<R>(
+  resolve: (owners?: (name: string) => readonly string[]) => R,
+  owners: Owners | undefined,
+): Promise<R> {
+  try {
+    return resolve();
+  } catch (error) {
+    if (!owners || !isUserError(error)) throw error;
+    return resolve(await owners());
+  }
+}
+
 /** The commander command of a verb. `makeContext` is asked for only when the verb really runs. */
-export function commandOf(verb: Verb, makeContext: () => Context): Command {
+export function commandOf(verb: Verb, makeContext: () => Context, owners?: Owners): Command {
   const { table } = verb.settings;
+  const bare = [verb.argument ?? []].flat();
   const command = new Command(verb.name).summary(verb.summary).description(`${verb.summary}.`);
-  if (verb.argument) command.argument(`[${snakeCase(verb.argument)}]`, table[verb.argument].help);
+  for (const name of bare) command.argument(`[${snakeCase(name)}]`, table[name].help);
+  command.allowUnknownOption().allowExcessArguments(); // what is strange is told with all other mistakes
   command.addOption(
-    new Flag("--config <file>", "YAML file with these options as keys; flags win over it").helpGroup("Config:"),
+    new Flag("--config <file>", "YAML or JSON file with these options as keys; flags win over it").helpGroup("Config:"),
   );
   for (const [key, setting] of Object.entries(table)) {
     command.addOption(flagOf(snakeCase(key), setting));
@@ -109,17 +153,27 @@ export function commandOf(verb: Verb, makeContext: () => Context): Command {
   }
   if (verb.examples.length > 0)
     command.addHelpText("after", `\nExamples:\n${verb.examples.map((e) => `  ${e}`).join("\n")}`);
-  command.action(async (...args: unknown[]) => {
+  command.action(async () => {
     const sources: SettingsSource[] = [];
-    const config = command.opts<{ config?: string }>().config;
+    const { words, flags: others } = strange(command.args);
+    let { config } = command.opts<{ config?: string }>();
+    if (config === undefined && bare.length === 0 && isConfig(words[0])) config = words.shift();
     if (config !== undefined) {
       const { values, lines } = await readYaml(config);
       sources.push(inFile(values, config, lines));
     }
-    const flags = given(command, table);
-    if (verb.argument && typeof args[0] === "string") flags[snakeCase(verb.argument)] = args[0];
+    const flags: Record<string, unknown> = { ...given(command, table), ...others };
+    for (const name of bare) if (words.length > 0) flags[snakeCase(name)] ??= words.shift();
+    if (words.length > 0) {
+      const rest = words.map((word) => JSON.stringify(word)).join(", ");
+      throw new UserError(`unexpected ${rest}: options are written --name value; see webrlhf ${verb.name} --help`);
+    }
     sources.push(onCommandLine(flags));
-    await runVerb(verb, verb.settings.resolve(sources), makeContext());
+    const values = await withOwners((others) => verb.settings.resolve(sources, others), owners);
+    const context = makeContext();
+    const idle = withoutEffect(values);
+    if (idle.length > 0) context.terminal.line(`no effect here: ${idle.join(", ")}`);
+    await runVerb(verb, values, context);
   });
   return command;
 }

@@ -1,5 +1,5 @@
 /** Settings of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
-import { openingSettings, promptSettings, serverSettings } from "../open/index.ts";
+import { foreignNames, openingSettings, promptSettings, serverSettings } from "../open/index.ts";
 import { sampling } from "../rlhf/settings.ts";
 import { group, settings } from "../settings/index.ts";
 
@@ -42,7 +42,7 @@ const slots = (count: number) => ({
   maxNumSeqs: engine.int(count, "Sequences decoded at once", { min: 1, max: 4096, aka: ["batch_size"] }),
 });
 
-export const generateSettings = settings("generate", {
+const generateTable = {
   prompt: data.text(null, "One prompt; without it they come from dataset_name"),
   ...promptSettings,
   numPrompts: data.int(8, "Prompts to take from the dataset", { min: 1 }),
@@ -63,7 +63,9 @@ export const generateSettings = settings("generate", {
   logprobs: logging.int(null, "Report log-probabilities, and this many alternatives per token", { min: 0, max: 20 }),
   returnTokenIds: logging.bool(false, "Write token ids beside the text"),
   ...serverSettings,
-});
+};
+
+export const generateSettings = settings("generate", generateTable, undefined, foreignNames);
 
 export const chatSettings = settings("chat", {
   modelNameOrPath: model.path(null, "Model folder", { required: true }),

@@ -6,7 +6,7 @@ import { commandOf, normaliseFlags } from "./flags.ts";
 import { helpLayout } from "./help.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
-import { loadVerb, registerVerb, verbGroups } from "./verbs/index.ts";
+import { loadVerb, optionOwners, registerVerb, verbGroups } from "./verbs/index.ts";
 
 const CHECKPOINT_NOTE = "\nstopping after a checkpoint; Ctrl-C again stops at once";
 
@@ -40,8 +40,8 @@ async function makeProgram(words: readonly string[], terminal: Terminal): Promis
     );
   if (words[0] === "--version") return program;
   const add = (verb: Verb) => {
-    const command = commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote));
-    program.addCommand(command.copyInheritedSettings(program));
+    const command = commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote), optionOwners);
+    program.addCommand(command.copyInheritedSettings(program).allowExcessArguments());
   };
   const named = words[0] === undefined ? null : await loadVerb(words[0]);
   if (named) {

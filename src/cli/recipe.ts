@@ -16,8 +16,16 @@
  * A stage's output_dir is `${output_dir}/<stage name>`.
  */
 import * as v from "valibot";
-import { UserError } from "../runtime/errors.ts";
-import { didYouMean, inFile, type Settings, settingNamed, snakeCase, withoutSecrets } from "../settings/index.ts";
+import { isUserError, UserError } from "../runtime/errors.ts";
+import {
+  didYouMean,
+  inFile,
+  type Settings,
+  settingNamed,
+  snakeCase,
+  withoutEffect,
+  withoutSecrets,
+} from "../settings/index.ts";
 
 const scalar = v.union([v.string(), v.number(), v.boolean()]);
 /** A mixture of datasets as a map: a proportion, or proportion and path, by name. */
@@ -30,7 +38,13 @@ const stageSchema = v.strictObject({
   options: v.optional(v.record(v.string(), v.nullable(v.union([scalar, v.array(scalar), mixture]))), {}),
 });
 const recipeSchema = v.strictObject({
-  name: v.string(),
+  name: v.pipe(
+    v.string(),
+    v.regex(
+      /^[\p{L}\p{N}][\p{L}\p{N}_. -]*$/u,
+      "must be letters, digits, dots, hyphens: it names the folder of results",
+    ),
+  ),
   description: v.optional(v.string()),
   output_dir: v.optional(v.string()),
   vars: v.optional(v.record(v.string(), variable), {}),
@@ -59,6 +73,8 @@ export interface Stage {
   readonly portable: Record<string, unknown>;
   /** Names of earlier stages whose folders these options name. */
   readonly inputs: readonly string[];
+  /** Names of other programs among the options, which change nothing. */
+  readonly idle: readonly string[];
 }
 
 /** Checks the form of a recipe; a wrong key comes with the nearest right one. */
@@ -72,16 +88,18 @@ export function parseRecipe(file: string, value: unknown): Recipe {
     }
     return { ...parsed.output, file };
   }
-  const issue = parsed.issues[0];
+  throw new UserError(parsed.issues.map((issue) => `${file}: ${mistakeIn(issue)}`).join("\n"));
+}
+
+function mistakeIn(issue: v.InferIssue<typeof recipeSchema>): string {
   const path = v.getDotPath(issue) ?? "";
   const key = path.split(".").at(-1) ?? "";
-  const stageKey = path.startsWith("stages.");
   if (issue.type === "strict_object" && issue.expected === "never") {
-    const known = Object.keys(stageKey ? stageSchema.entries : recipeSchema.entries);
-    throw new UserError(`${file}: unknown key "${path}"${didYouMean(key, known)}`);
+    const known = Object.keys(path.startsWith("stages.") ? stageSchema.entries : recipeSchema.entries);
+    return `unknown key "${path}"${didYouMean(key, known)}`;
   }
   const missing = issue.received === "undefined" ? "is missing" : `${issue.message}`;
-  throw new UserError(`${file}: ${path === "" ? "" : `"${path}" `}${missing}`);
+  return `${path === "" ? "" : `"${path}" `}${missing}`;
 }
 
 export interface Overrides {
@@ -99,6 +117,7 @@ export function resolveRecipe(
   settingsOf: (verb: string) => Settings | null,
   verbNames: readonly string[],
   overrides: Overrides = {},
+  owners?: (name: string) => readonly string[],
 ): { outputDir: string; stages: Stage[] } {
   const { file } = recipe;
   const vars: Record<string, Variable> = { ...recipe.vars };
@@ -127,7 +146,8 @@ export function resolveRecipe(
   const base = outputDir ?? recipe.output_dir ?? `runs/${recipe.name}`;
 
   const stages: Stage[] = [];
-  for (const { name, verb, title } of recipe.stages) {
+  const mistakes: string[] = [];
+  const addStage = ({ name, verb, title }: Recipe["stages"][number]): void => {
     const where = `${file}: stage "${name}"`;
     const settings = settingsOf(verb);
     if (settings === null) throw new UserError(`${where}: there is no verb "${verb}"${didYouMean(verb, verbNames)}`);
@@ -141,7 +161,7 @@ export function resolveRecipe(
     }
     const resolve = (folders: Record<string, string>): Record<string, unknown> => {
       const values = substitute(raw, { vars, folders, where }) as Record<string, unknown>;
-      return settings.resolve([inFile(values, `stage "${name}" of ${file}`)]);
+      return settings.resolve([inFile(values, `stage "${name}" of ${file}`)], owners);
     };
     const options = resolve({ output_dir: base, recipe_dir: recipeDir });
     // biome-ignore-start lint/suspicious/noTemplateCurlyInString: the reference itself is meant
@@ -158,8 +178,18 @@ export function resolveRecipe(
       shown: snakeCased(withoutSecrets(table, options)),
       portable: snakeCased(withoutSecrets(table, portable)),
       inputs,
+      idle: withoutEffect(options),
     });
+  };
+  for (const stage of recipe.stages) {
+    try {
+      addStage(stage);
+    } catch (error) {
+      if (!isUserError(error)) throw error;
+      mistakes.push(error.message);
+    }
   }
+  if (mistakes.length > 0) throw new UserError(mistakes.join("\n"));
   return { outputDir: base, stages };
 }
 

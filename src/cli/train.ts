@@ -1,5 +1,5 @@
 /** The one training verb: it opens what a method's settings name, trains, and shows and logs what happens. */
-import { type Method, methodGroups, openRun } from "../open/index.ts";
+import { foreignNames, type Method, methodGroups, openRun } from "../open/index.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import { logging } from "../rlhf/settings.ts";
 import { diskFiles } from "../runtime/files.ts";
@@ -37,7 +37,7 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
     name: method.name,
     summary: method.summary,
     examples: method.examples,
-    settings: settings(method.name, table as SettingsTable, (o) => void method.settings.pick(o)),
+    settings: settings(method.name, table as SettingsTable, (o) => void method.settings.pick(o), foreignNames),
     async run(values, context) {
       const o = values as Record<string, unknown> & { outputDir: string; resume: boolean; saveTotalLimit: number };
       const files = await diskFiles();

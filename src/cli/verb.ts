@@ -19,8 +19,8 @@ export interface TypedVerb<T extends SettingsTable> {
   readonly name: string;
   readonly summary: string;
   readonly settings: Settings<T>;
-  /** A bare argument that sets this setting (`webrlhf report <input_dir>`). */
-  readonly argument?: keyof T & string;
+  /** Settings that bare arguments set, in their order (`webrlhf data describe <dataset_name>`). */
+  readonly argument?: (keyof T & string) | readonly (keyof T & string)[];
   readonly examples: readonly string[];
   /** What the first Ctrl-C says; null says nothing. Default: that a checkpoint is written. */
   readonly interruptNote?: string | null;

@@ -43,7 +43,10 @@ export interface PrepareOptions {
    * the beginning of the prompt; the token that begins every text stays. Default "right".
    */
   truncationSide?: "right" | "left";
-  /** Preference pairs that are too long lose their prompts first, down to this many tokens: see `shortenPair`. */
+  /**
+   * Preference pairs that are too long lose their prompts first, down to this many tokens: see `shortenPair`. Prompts that
+   * are answered once lose their beginnings above it, whatever the length of the answer.
+   */
   maxPromptLength?: number | null;
   /** Whether answers end with the end-of-text token; default true. A cut answer has no end. */
   appendEos?: boolean;
@@ -55,8 +58,21 @@ export interface PrepareOptions {
  */
 export function sftExample(record: PromptCompletion, tokenizer: Tokenizer, options: PrepareOptions): SftExample {
   if (record.answers) return answersExample(record, tokenizer, options);
-  const prompt = promptIds(record, tokenizer, options.maxLength);
+  const prompt = shortPromptIds(record, tokenizer, options);
   return { ids: answerIds(prompt, record.completion, tokenizer, options, record), promptLength: prompt.length };
+}
+
+/** A prompt that loses its beginning where it is longer than `maxPromptLength`; the token that begins every text stays. */
+function shortPromptIds(record: Prompted, tokenizer: Tokenizer, options: PrepareOptions): number[] {
+  const { maxLength, maxPromptLength } = options;
+  if (!maxPromptLength) return promptIds(record, tokenizer, maxLength);
+  if (maxPromptLength >= maxLength) {
+    throw new UserError(`max_prompt_length ${maxPromptLength} leaves no room for an answer within ${maxLength} tokens`);
+  }
+  const prompt = promptIds(record, tokenizer, Number.POSITIVE_INFINITY);
+  if (prompt.length <= maxPromptLength) return prompt;
+  const kept = prefixLength(prompt, tokenizer);
+  return [...prompt.slice(0, kept), ...prompt.slice(kept + prompt.length - maxPromptLength)];
 }
 
 /** A whole conversation, of which parts are learned. It is tokenized as one text, as the template wrote it. */

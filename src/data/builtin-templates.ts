@@ -14,7 +14,37 @@ const safeRlhf = [
   "{% endfor %}",
 ].join("");
 
-const templates = new Map<string, string>([["builtin:safe-rlhf", safeRlhf]]);
+/**
+ * A format in which each turn stands between two marks: `begin(role)`, the text, `end`.
+ * @param first what the conversation begins with
+ * @param roles how the roles are called in it; default: as everywhere
+ */
+const marked = (first: string, begin: string, end: string, roles: Readonly<Record<string, string>> = {}): string => {
+  const called = (role: string) => begin.replace("ROLE", roles[role] ?? role);
+  return [
+    first,
+    "{% for message in messages %}",
+    "{% if message.role == 'assistant' %}",
+    `${called("assistant")}{% generation %}{{ message.content | trim }}${end}{% endgeneration %}`,
+    "{% elif message.role == 'user' %}",
+    `${called("user")}{{ message.content | trim }}${end}`,
+    roles.system === ""
+      ? "{% else %}{{ raise_exception('this format has users and assistants only, not ' + message.role) }}"
+      : `{% else %}${begin.replace("ROLE", "{{ message.role }}")}{{ message.content | trim }}${end}`,
+    "{% endif %}{% endfor %}",
+    `{% if add_generation_prompt %}${called("assistant")}{% endif %}`,
+  ].join("");
+};
+
+const templates = new Map<string, string>([
+  ["builtin:safe-rlhf", safeRlhf],
+  ["builtin:chatml", marked("", "<|im_start|>ROLE\n", "<|im_end|>\n")],
+  [
+    "builtin:gemma",
+    marked("{{ bos_token }}", "<start_of_turn>ROLE\n", "<end_of_turn>\n", { assistant: "model", system: "" }),
+  ],
+  ["builtin:llama3", marked("{{ bos_token }}", "<|start_header_id|>ROLE<|end_header_id|>\n\n", "<|eot_id|>")],
+]);
 
 /**
  * Registers a chat template, so that `chat_template_path` may name it.

@@ -134,6 +134,22 @@ registerSchema({
   },
 });
 
+/** Online-RLHF's scored responses: the best and the worst make the pair, as its training's "max_min" has it. */
+registerSchema({
+  name: "scored",
+  columns: ["prompt", "responses", "rewards"],
+  read(row, where, options) {
+    const { prompt, responses, rewards } = row;
+    const all = Array.isArray(rewards) ? rewards.map(Number) : [];
+    if (!Array.isArray(responses) || all.length !== responses.length || !all.every(Number.isFinite)) {
+      throw new UserError(`${where}: "rewards" must hold a number for each of "responses"`);
+    }
+    const [best, worst] = [all.indexOf(Math.max(...all)), all.indexOf(Math.min(...all))];
+    if (best === worst || all[best] === all[worst]) return { skip: "its responses have the same reward" };
+    return readAs("preference", { prompt, chosen: responses[best], rejected: responses[worst] }, where, options);
+  },
+});
+
 registerSchema({
   name: "preference",
   columns: ["prompt", "chosen", "rejected"],

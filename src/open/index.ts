@@ -4,6 +4,7 @@ export type { SettingsTable } from "../settings/index.ts";
 export type { DataFilesOptions } from "./data-files.ts";
 export { type OpenDatasetOptions, openDataset } from "./datasets.ts";
 export { type About, factsOf } from "./facts.ts";
+export { foreignNames } from "./foreign.ts";
 export { type HubChoice, type Located, labelOf, locateDataset, locateModel } from "./hub.ts";
 export { type Judge, type JudgeOptions, openJudge } from "./judge.ts";
 export {

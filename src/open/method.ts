@@ -5,6 +5,7 @@ import type { Sampler } from "../rlhf/sampler.ts";
 import type { FileContent } from "../runtime/files.ts";
 import { type ResolvedSettings, type Settings, type SettingsTable, settings, spelled } from "../settings/index.ts";
 import { factsOf } from "./facts.ts";
+import { foreignNames } from "./foreign.ts";
 import { ModelOpener } from "./opener.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { surviving } from "./surviving.ts";
@@ -59,10 +60,11 @@ export function defineMethod<N extends SettingsTable, T extends SettingsTable>(
 ): Method {
   const { name = trainer.title } = method;
   const table = { ...names, ...trainer.table } as N & T;
-  const record = settings(name, table, (o, spell) => {
+  const checkAll = (o: ResolvedSettings<N & T>, spell: (key: keyof (N & T) & string) => string) => {
     trainer.pick(o);
     check?.(o, spell as (key: string) => string);
-  });
+  };
+  const record = settings(name, table, checkAll, foreignNames);
   return { ...method, name, settings: record } as unknown as Method;
 }
 

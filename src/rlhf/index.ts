@@ -7,6 +7,8 @@ export {
   derived,
   dialectIn,
   expectation,
+  type Foreign,
+  type ForeignNames,
   group,
   inCode,
   inFile,
@@ -27,6 +29,8 @@ export {
   settingNamed,
   settings,
   spelled,
+  withoutEffect,
+  withoutSecrets,
 } from "../settings/index.ts";
 export type { Evictable } from "../tensor/residency.ts";
 export {

@@ -80,7 +80,7 @@ const here: ResidencyScope = (work) => work();
 /** Runs a trainer's steps as events. */
 export async function* loop<P>(
   steps: TrainerSteps<P>,
-  settings: CommonSettings & { evalSteps?: number },
+  settings: CommonSettings & { evalSteps?: number; evalStrategy?: CommonSettings["saveStrategy"] },
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   try {
@@ -92,14 +92,16 @@ export async function* loop<P>(
 
 async function* takeSteps<P>(
   steps: TrainerSteps<P>,
-  settings: CommonSettings & { evalSteps?: number },
+  settings: CommonSettings & { evalSteps?: number; evalStrategy?: CommonSettings["saveStrategy"] },
   { folder, resume, signal }: RunOptions,
 ): AsyncGenerator<TrainEvent> {
   const { stage, maxSteps, kept } = steps;
-  const { saveSteps, evalSteps = 0 } = settings;
+  const { saveSteps, saveStrategy, evalSteps = 0, evalStrategy = "steps" } = settings;
   const around = steps.around ?? { checkpoint: here, models: here };
-  const saveDue = (done: number) => saveSteps > 0 && done % saveSteps === 0;
-  const evalDue = (done: number) => done === maxSteps || (evalSteps > 0 && done % evalSteps === 0);
+  const due = (strategy: CommonSettings["saveStrategy"], every: number, done: number): boolean =>
+    strategy === "steps" ? every > 0 && done % every === 0 : strategy === "epoch" && passed(steps, done);
+  const saveDue = (done: number) => due(saveStrategy, saveSteps, done);
+  const evalDue = (done: number) => evalStrategy !== "no" && (done === maxSteps || due(evalStrategy, evalSteps, done));
   const save = async (run: RunFolder, done: number): Promise<TrainEvent> => {
     const state = (await steps.state?.save()) ?? {};
     const name = await around.checkpoint(() => saveCheckpoint(run, done, kept, state));
@@ -116,7 +118,7 @@ async function* takeSteps<P>(
   if (restored) steps.state?.load(restored.state);
   await steps.begun?.(first);
   yield { type: "start", stage, step: first, maxSteps, parameters: steps.parameters };
-  if (first === 0 && steps.evaluate && steps.evaluateFirst) yield await evaluated(0);
+  if (first === 0 && steps.evaluate && steps.evaluateFirst && evalStrategy !== "no") yield await evaluated(0);
 
   const prepared = async (step: number): Promise<P> => {
     try {
@@ -171,6 +173,10 @@ async function* takeSteps<P>(
   if (folder) await around.models(() => saveModels(folder, steps.finished()));
   yield { type: "end", step: maxSteps, metrics: last };
 }
+
+/** Whether a step completed a pass over the data. */
+const passed = ({ epoch }: Pick<TrainerSteps, "epoch">, done: number): boolean =>
+  Math.floor(epoch(done) + 1e-9) > Math.floor(epoch(done - 1) + 1e-9);
 
 /** Throws where a number that must be finite is not. */
 function checkFinite(step: number, metrics: Record<string, number>, names: readonly string[], settings: object): void {

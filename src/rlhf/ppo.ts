@@ -126,6 +126,7 @@ export const ppo = settings(
     ...shared.criticOptimiser,
     ...offloadSettings,
     ...shared.shown,
+    ...shared.evaluation,
     evalSteps: shared.logging.int(
       0,
       "Rollouts between evaluations on held-out prompts, also before the first and after the last; 0 leaves them out",
@@ -152,6 +153,10 @@ export const ppo = settings(
 
 /** PPO's settings, resolved. */
 export type PpoSettings = ReturnType<typeof ppo>;
+
+/** Whether a run looks at held-out prompts. */
+const evaluates = (o: Pick<PpoSettings, "evalStrategy" | "evalSteps">): boolean =>
+  o.evalStrategy === "epoch" || (o.evalStrategy === "steps" && o.evalSteps > 0);
 
 /** The models of a run. What is left out is made from the policy, and freed in the end. */
 export interface PpoModels extends AlignmentModels {
@@ -186,8 +191,9 @@ export async function* trainPpo(
   if (ptx && !ptx.some((sequence) => predictedTokens(sequence) > 0)) {
     throw new UserError("the ptx dataset has no token to learn: leave it out, or give prompts with completions");
   }
-  if (o.evalSteps > 0 && prompts.eval.length === 0) {
-    throw new UserError(`${spelled(o, "evalSteps")} needs held-out prompts: name a dataset for them, or leave it out`);
+  if (evaluates(o) && prompts.eval.length === 0) {
+    const why = spelled(o, o.evalStrategy === "epoch" ? "evalStrategy" : "evalSteps");
+    throw new UserError(`${why} needs held-out prompts: name a dataset for them, or leave it out`);
   }
   const made: Model[] = [];
   const make = <M extends Model>(model: M): M => {
@@ -260,7 +266,7 @@ export async function* trainPpo(
         };
       },
       finite: ["actor_loss", "critic_loss", "kl"],
-      ...(o.evalSteps > 0 && {
+      ...(evaluates(o) && {
         evaluate: async (done: number) => {
           const held = { ...inputs, sampler: plain, prompts: prompts.eval, remembered: ptxEval };
           const { metrics, rows } = await evaluateResponses(held, done, o, run.folder);

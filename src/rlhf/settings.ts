@@ -23,11 +23,22 @@ export const seed = logging.int(42, "Seed of every random number", { min: 0, max
 /** When checkpoints are written, and the seed: what every trainer has. */
 export const common = {
   seed,
+  saveStrategy: logging.choice(
+    ["steps", "epoch", "no"],
+    "steps",
+    "When checkpoints are written: as save_steps says, after every pass over the data, or never",
+  ),
   saveSteps: logging.int(0, "Steps between checkpoints; 0 saves the finished model only", { min: 0 }),
 };
 
 /** When held-out data are looked at. */
 export const evaluation = {
+  evalStrategy: logging.choice(
+    ["steps", "epoch", "no"],
+    "steps",
+    "When held-out data are looked at: as eval_steps says, after every pass over the data and at the end, or never",
+    { aka: ["evaluation_strategy"] },
+  ),
   evalSteps: logging.int(0, "Steps between evaluations on held-out data; 0 evaluates at the end", { min: 0 }),
 };
 

@@ -19,23 +19,37 @@ import * as shared from "./settings.ts";
 import { controlMetrics, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
 
 /** Settings of supervised fine-tuning. */
-export const sft = settings("sft", {
-  maxLength: shared.data.int(null, "Cut sequences to this many tokens; default: the model's context", { min: 2 }),
-  appendEos: shared.data.bool(
-    true,
-    "End answers and texts with the end token; false leaves that to the data, as LMFlow does",
-  ),
-  completionOnlyLoss: shared.data.bool(true, "Learn completions only; false learns prompts too"),
-  assistantOnlyLoss: shared.data.bool(
-    false,
-    "Of conversations learn all that the assistant says, not the last message only",
-  ),
-  ...shared.duration(3),
-  ...shared.optimiser(2e-5, "linear", 8),
-  ...shared.half,
-  ...shared.evaluation,
-  ...shared.common,
-});
+export const sft = settings(
+  "sft",
+  {
+    maxLength: shared.data.int(null, "Cut sequences to this many tokens; default: the model's context", { min: 2 }),
+    maxPromptLength: shared.data.int(
+      null,
+      "Cut the beginnings of prompts of more tokens, as PaddleNLP does; default: such prompts are refused where no answer fits",
+      { min: 2, aka: ["src_length"] },
+    ),
+    appendEos: shared.data.bool(
+      true,
+      "End answers and texts with the end token; false leaves that to the data, as LMFlow does",
+    ),
+    completionOnlyLoss: shared.data.bool(true, "Learn completions only; false learns prompts too"),
+    assistantOnlyLoss: shared.data.bool(
+      false,
+      "Of conversations learn all that the assistant says, not the last message only",
+    ),
+    ...shared.duration(3),
+    ...shared.optimiser(2e-5, "linear", 8),
+    ...shared.half,
+    ...shared.evaluation,
+    ...shared.common,
+  },
+  (o, name) => {
+    if (o.maxPromptLength === null || !o.assistantOnlyLoss) return;
+    throw new UserError(
+      `${name("maxPromptLength")} does not go with ${name("assistantOnlyLoss")}: there is no one prompt then`,
+    );
+  },
+);
 
 /** Settings of supervised fine-tuning, resolved. */
 export type SftSettings = ReturnType<typeof sft>;
@@ -52,8 +66,14 @@ export async function* trainSft(
 ): AsyncGenerator<TrainEvent> {
   const o = sft(chosen);
   const { policy } = models;
-  const { appendEos, completionOnlyLoss, assistantOnlyLoss } = o;
-  const prepare = { maxLength: contextOf(policy, o), appendEos, completionOnlyLoss, assistantOnlyLoss };
+  const { appendEos, completionOnlyLoss, assistantOnlyLoss, maxPromptLength } = o;
+  const prepare = {
+    maxLength: contextOf(policy, o),
+    maxPromptLength,
+    appendEos,
+    completionOnlyLoss,
+    assistantOnlyLoss,
+  };
   const { train, eval: held } = await examplesOf(data, "sequences", models, prepare);
   const learned = train.filter((sequence) => predictedTokens(sequence) > 0);
   yield* trainOnExamples(policy, { train: learned, eval: held }, o, sftRecipe(policy), run);

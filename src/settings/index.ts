@@ -4,6 +4,8 @@ export { expectation, schemaOf } from "./check.ts";
 export { didYouMean, nearest } from "./nearest.ts";
 export {
   dialectIn,
+  type Foreign,
+  type ForeignNames,
   inCode,
   inFile,
   onCommandLine,
@@ -15,6 +17,7 @@ export {
   settingNamed,
   settings,
   spelled,
+  withoutEffect,
 } from "./resolve.ts";
 export {
   byDialect,

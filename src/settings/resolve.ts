@@ -47,9 +47,31 @@ export function settingNamed(table: SettingsTable, name: string): string | null 
   return null;
 }
 
+/** The meaning here of a name, or a value, that was written for another program. */
+export type Foreign =
+  /** It changes nothing here. */
+  | { readonly kind: "idle" }
+  /** It sets these settings. */
+  | { readonly kind: "sets"; readonly values: Readonly<Record<string, unknown>> }
+  /** It would change the result, and cannot be done. */
+  | { readonly kind: "refused"; readonly why: string };
+
+/**
+ * Looks a name and its value up among other programs'; null where the record's own meaning holds, if it has one.
+ * @param given all values of the same source, by their snake_case names
+ */
+export type ForeignNames = (
+  name: string,
+  value: unknown,
+  given: Readonly<Record<string, unknown>>,
+  table: SettingsTable,
+) => Foreign | null;
+
 /** How resolved settings came to be: kept with them, also in copies made by `{ ...settings }`. */
 interface Origin {
   dialect: string | null;
+  /** Names of other programs that were given and change nothing. */
+  idle: readonly string[];
   /** The name by which the value of a setting came, or would have. */
   spell(key: string): string;
 }
@@ -79,8 +101,11 @@ export interface Settings<T extends SettingsTable = SettingsTable> {
   /** What the settings are of: "ppo". */
   readonly title: string;
   readonly table: T;
-  /** Resolves values of several sources, later ones winning. Throws a UserError that names all mistakes. */
-  resolve(sources: readonly SettingsSource[]): ResolvedSettings<T>;
+  /**
+   * Resolves values of several sources, later ones winning. Throws a UserError that names all mistakes.
+   * @param owners who else has an option of a name: "ppo". Default: nobody
+   */
+  resolve(sources: readonly SettingsSource[], owners?: (name: string) => readonly string[]): ResolvedSettings<T>;
   /** The part of a larger record that belongs here, with its origin. */
   pick(values: object): ResolvedSettings<T>;
 }
@@ -98,14 +123,20 @@ export interface Settings<T extends SettingsTable = SettingsTable> {
  * ```
  * @param title what the settings are of, for messages
  * @param check throws a UserError for values that do not go together; it names settings by `spell(key)`
+ * @param foreign knows names and values of other programs. Default: none
  */
 export function settings<const T extends SettingsTable>(
   title: string,
   table: T,
   check?: SettingsCheck<T>,
+  foreign?: ForeignNames,
 ): Settings<T> {
-  const resolve = (sources: readonly SettingsSource[], before: Origin | null): ResolvedSettings<T> => {
-    const result = resolveTable(table, sources, before) as ResolvedSettings<T>;
+  const resolve = (
+    sources: readonly SettingsSource[],
+    before: Origin | null,
+    owners?: (name: string) => readonly string[],
+  ): ResolvedSettings<T> => {
+    const result = resolveTable({ title, table, foreign, owners }, sources, before) as ResolvedSettings<T>;
     check?.(result, (key) => spelled(result, key));
     return result;
   };
@@ -123,7 +154,8 @@ export function settings<const T extends SettingsTable>(
   return Object.assign(call, {
     title,
     table,
-    resolve: (sources: readonly SettingsSource[]) => resolve(sources, null),
+    resolve: (sources: readonly SettingsSource[], owners?: (name: string) => readonly string[]) =>
+      resolve(sources, null, owners),
     pick: (values: object) => {
       const own = Object.fromEntries(Object.entries(values).filter(([key]) => Object.hasOwn(table, key)));
       return resolve([inCode(own)], originOf(values));
@@ -131,34 +163,54 @@ export function settings<const T extends SettingsTable>(
   });
 }
 
+/** A record as its values are resolved by. */
+interface Resolver {
+  title: string;
+  table: SettingsTable;
+  foreign: ForeignNames | undefined;
+  owners: ((name: string) => readonly string[]) | undefined;
+}
+
 function resolveTable(
-  table: SettingsTable,
+  { title, table, foreign, owners }: Resolver,
   sources: readonly SettingsSource[],
   before: Origin | null,
 ): Record<string, unknown> {
   const given: Record<string, unknown> = {};
   const spelling: Record<string, string> = {};
   const mistakes: string[] = [];
-  for (const { values, spell } of sources) {
+  const idle: string[] = [];
+  for (const [place, { values, spell }] of sources.entries()) {
+    const later = new Set(sources.slice(place + 1).flatMap((source) => Object.keys(source.values).map(snake)));
     const from = new Map<string, string>();
-    for (const [name, value] of Object.entries(values)) {
-      const key = settingNamed(table, name);
-      if (key === null) {
-        mistakes.push(`there is no option ${spell(name)}${didYouMean(name, allNames(table, /[A-Z]/.test(name)))}`);
+    const bySnake = Object.fromEntries(Object.entries(values).map(([name, value]) => [snake(name), value]));
+    for (const [name, written] of Object.entries(values)) {
+      const other = before ? null : (foreign?.(snake(name), written, bySnake, table) ?? null);
+      if (other && other.kind !== "sets") {
+        if (later.has(snake(name))) continue;
+        if (other.kind === "idle") idle.push(name);
+        else mistakes.push(`${spell(name)}: ${other.why}`);
         continue;
       }
-      const twin = from.get(key);
-      if (twin !== undefined) mistakes.push(`${spell(twin)} and ${spell(name)} are the same option; keep one`);
-      from.set(key, name);
-      if (value === undefined) continue;
-      const parsed = v.safeParse(schemaOf(table[key]), value);
-      const shown = before ? before.spell(key) : spell(name);
-      if (parsed.success) given[key] = parsed.output;
-      else {
-        const seen = table[key].secret ? "" : `, not ${inWords(value)}`;
-        mistakes.push(`${shown} must be ${expectation(table[key])}${seen}`);
+      const own = settingNamed(table, name);
+      if (other === null && own === null) {
+        mistakes.push(`there is no option ${spell(name)}${whose(name, spell, { title, table, owners })}`);
+        continue;
       }
-      spelling[key] = shown;
+      for (const [key, value] of Object.entries(other?.values ?? { [own as string]: written })) {
+        const twin = from.get(key);
+        if (twin !== undefined) mistakes.push(`${spell(twin)} and ${spell(name)} are the same option; keep one`);
+        from.set(key, name);
+        if (value === undefined) continue;
+        const parsed = v.safeParse(schemaOf(table[key]), value);
+        const shown = before ? before.spell(key) : spell(name);
+        if (parsed.success) given[key] = parsed.output;
+        else {
+          const seen = table[key].secret ? "" : `, not ${inWords(written)}`;
+          mistakes.push(`${shown} must be ${expectation(table[key])}${seen}`);
+        }
+        spelling[key] = shown;
+      }
     }
   }
   const last = sources.at(-1) ?? inCode({});
@@ -177,7 +229,7 @@ function resolveTable(
     }
   }
   if (mistakes.length > 0) throw new UserError(mistakes.join("\n"));
-  const origin: Origin = { dialect, spell };
+  const origin: Origin = { dialect, idle: [...(before?.idle ?? []), ...idle], spell };
   return Object.freeze({ ...result, [ORIGIN]: origin });
 }
 
@@ -191,15 +243,39 @@ const originOf = (values: object): Origin | null => (values as { [ORIGIN]?: Orig
 /** The dialect that decided the defaults of resolved settings; null where their record has none. */
 export const dialectIn = (resolved: object): string | null => originOf(resolved)?.dialect ?? null;
 
+/** Names of other programs that were among the values and change nothing here. */
+export const withoutEffect = (resolved: object): readonly string[] => originOf(resolved)?.idle ?? [];
+
 /** The name of a setting as the person who set it wrote it, for messages: `--kl_coef`, or `klCoef` in code. */
 export const spelled = (resolved: object, key: string): string => originOf(resolved)?.spell(key) ?? key;
+
+const snake = (name: string): string => snakeCase(name.replaceAll("-", "_"));
+
+/** Where a name that is none belongs: to others, or near one that is there. */
+function whose(
+  name: string,
+  spell: SettingsSource["spell"],
+  { title, table, owners }: Pick<Resolver, "title" | "table" | "owners">,
+): string {
+  const others = owners?.(snake(name)) ?? [];
+  if (others.length > 0) {
+    const shown = others.length > 4 ? [...others.slice(0, 3), "others"] : others;
+    return ` for ${title}: it is an option of ${inList(shown)}`;
+  }
+  const flag = spell(name).startsWith("--") ? (known: string) => `--${known}` : undefined;
+  const names = (aka: boolean) => allNames(table, /[A-Z]/.test(name), aka);
+  return didYouMean(name, names(false), flag) || didYouMean(name, names(true), flag);
+}
+
+const inList = (names: readonly string[]): string =>
+  names.length === 1 ? names[0] : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 
 const inWords = (value: unknown): string =>
   typeof value === "number" || value === undefined ? String(value) : (JSON.stringify(value) ?? typeof value);
 
-function* allNames(table: SettingsTable, camel: boolean): Iterable<string> {
+function* allNames(table: SettingsTable, camel: boolean, others: boolean): Iterable<string> {
   for (const [key, { aka }] of Object.entries(table)) {
-    yield camel ? key : snakeCase(key);
-    yield* aka ?? [];
+    if (others) yield* aka ?? [];
+    else yield camel ? key : snakeCase(key);
   }
 }

@@ -265,7 +265,7 @@ describe("options that are wrong", () => {
   it("suggests the nearest flag", async () => {
     const { code, text } = await run(...sft("--learning-rat", "1"));
     expect(code).toBe(1);
-    expect(text).toBe("error: unknown option '--learning_rat'\n(Did you mean --learning_rate?)\n");
+    expect(text).toBe("error: there is no option --learning_rat (did you mean --learning_rate?)\n");
   });
 
   it("suggests the nearest key of a config file, and names the line of a YAML mistake", async () => {

@@ -57,7 +57,7 @@ describe("the program", () => {
 
   it.each([
     [["sft", "--learning_rate", "fast"], "error: --learning_rate must be a number of at least 0"],
-    [["sft", "--max-stepz", "3"], "error: unknown option '--max_stepz'\n(Did you mean --max_steps?)"],
+    [["sft", "--max-stepz", "3"], "error: there is no option --max_stepz (did you mean --max_steps?)"],
     [["trian"], "error: unknown command 'trian'"],
     [["reward"], "error: --model_name_or_path is not set"],
     [["sft", "--config", "nowhere.yaml"], "error: nowhere.yaml: cannot be read (ENOENT)"],

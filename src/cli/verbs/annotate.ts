@@ -5,7 +5,7 @@ import { schemaOf } from "../../data/schemas.ts";
 import { lmflowContainer, readSampledRows, rowLine, type SampledRow } from "../../data/scored-rows.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import { Model } from "../../nn/models.ts";
-import { judgeSettings, ModelOpener, openingSettings, openJudge, withModels } from "../../open/index.ts";
+import { foreignNames, judgeSettings, ModelOpener, openingSettings, openJudge, withModels } from "../../open/index.ts";
 import { isWeightless } from "../../open/rewards.ts";
 import { contextOf } from "../../rlhf/examples.ts";
 import { annotateRows, rewardStatistics } from "../../rlhf/iterate/annotate.ts";
@@ -22,9 +22,10 @@ import { defineVerb, Interrupted } from "../verb.ts";
 
 const judging = group("Judge");
 
-const annotateSettings = settings("annotate", {
+const annotateTable = {
   inputFile: data.list(null, "Files of responses, such as the shards of generate; they are joined in this order", {
     required: true,
+    aka: ["dataset_name_or_path"],
   }),
   ...judgeSettings,
   ...openingSettings,
@@ -40,7 +41,9 @@ const annotateSettings = settings("annotate", {
     aka: ["record_dir"],
   }),
   resume: logging.bool(true, "Go on where an unfinished output_file of the same input stopped"),
-});
+};
+
+const annotateSettings = settings("annotate", annotateTable, undefined, foreignNames);
 
 export const annotateVerb = defineVerb({
   name: "annotate",

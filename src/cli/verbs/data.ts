@@ -86,7 +86,7 @@ export const dataVerb = defineVerb({
   name: "data",
   summary: "Show, describe, prepare and convert datasets",
   settings: dataSettings,
-  argument: "action",
+  argument: ["action", "datasetName"],
   interruptNote: null,
   examples: [
     "webrlhf data list",

@@ -1,4 +1,5 @@
 /** The verbs by purpose. Each is loaded when it is asked for, so that one verb's work does not wait for the others. */
+import { settingNamed } from "../../settings/index.ts";
 import type { Verb } from "../verb.ts";
 
 type Loader = () => Promise<Verb>;
@@ -69,4 +70,11 @@ export async function loadVerb(name: string): Promise<Verb | null> {
   const find = (groups: Groups) => Object.values(groups).find((group) => Object.hasOwn(group, name))?.[name];
   const load = find(others) ?? find(await training());
   return load ? load() : null;
+}
+
+/** Says which verbs have an option of a name. Loads all of them. */
+export async function optionOwners(): Promise<(name: string) => readonly string[]> {
+  const verbs = (await Promise.all((await verbNames()).map(loadVerb))).filter((verb) => verb !== null);
+  return (option) =>
+    verbs.filter(({ settings }) => settingNamed(settings.table, option) !== null).map(({ name }) => name);
 }

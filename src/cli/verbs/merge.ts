@@ -1,7 +1,7 @@
 import { mergeAdapter } from "../../nn/merge.ts";
 import { openAdapter, readAdapterFolder } from "../../nn/peft.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../nn/pretrained.ts";
-import { hubSettings, ModelOpener, tokenizerFiles, withModels } from "../../open/index.ts";
+import { foreignNames, hubSettings, ModelOpener, tokenizerFiles, withModels } from "../../open/index.ts";
 import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
@@ -10,14 +10,19 @@ import { openGpu } from "../gpu.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 
-const mergeSettings = settings("merge", {
-  adapterPath: model.path(null, "Adapter folder, as sft, reward, ppo, raft or PEFT write it", { required: true }),
+const mergeTable = {
+  adapterPath: model.path(null, "Adapter folder, as sft, reward, ppo, raft or PEFT write it", {
+    required: true,
+    aka: ["lora_model_path"],
+  }),
   modelNameOrPath: model.path(null, "Base model; default: what the adapter names", {
     aka: ["base_model_name_or_path"],
   }),
   ...hubSettings,
-  outputDir: logging.path(null, "Folder for the merged model", { required: true }),
-});
+  outputDir: logging.path(null, "Folder for the merged model", { required: true, aka: ["output_model_path"] }),
+};
+
+const mergeSettings = settings("merge", mergeTable, undefined, foreignNames);
 
 export const mergeVerb = defineVerb({
   name: "merge",

@@ -10,12 +10,12 @@ import { clock } from "../../report/text.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
 import { readJson, writeJson } from "../../runtime/json-files.ts";
-import { readYaml } from "../flags.ts";
+import { readYaml, withOwners } from "../flags.ts";
 import { lockFolder } from "../lock.ts";
 import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage } from "../recipe.ts";
 import { runVerb } from "../run-verb.ts";
 import { type Context, Interrupted, type Verb } from "../verb.ts";
-import { loadVerb, verbNames } from "./index.ts";
+import { loadVerb, optionOwners, verbNames } from "./index.ts";
 
 export interface RunOptions extends Overrides {
   readonly dryRun?: boolean;
@@ -33,7 +33,11 @@ export async function runRecipe(path: string, overrides: RunOptions, context: Co
     if (verb) verbs.set(name, verb);
   }
   const settingsOf = (name: string) => verbs.get(name)?.settings ?? null;
-  const { outputDir, stages } = resolveRecipe(recipe, dirname(file), settingsOf, await verbNames(), overrides);
+  const names = await verbNames();
+  const { outputDir, stages } = await withOwners(
+    (owners) => resolveRecipe(recipe, dirname(file), settingsOf, names, overrides, owners),
+    optionOwners,
+  );
   const { terminal } = context;
   const started = performance.now();
   terminal.line(`${terminal.style("bold", recipe.name)}: ${stages.length} stages, results in ${outputDir}`);
@@ -77,6 +81,7 @@ async function runStage(files: Files, { stage, order, hash, resume }: Job, verb:
   if (context.signal.aborted) throw new Interrupted("stopped");
   const { terminal } = context;
   terminal.line(`${terminal.style("bold", stage.title)}${resume ? " (going on where it stopped)" : ""}`);
+  if (stage.idle.length > 0) terminal.line(`no effect here: ${stage.idle.join(", ")}`);
   const { name, title, options, shown, inputs } = stage;
   const record: StageRecord = { name, verb: stage.verb, title, hash, options: shown, inputs, order };
   if (!resume) {

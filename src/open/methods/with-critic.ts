@@ -69,7 +69,7 @@ const ppoMethod = onDataset(
   ({ beside, ...models }, dataset, o, run) => trainPpo(models, Object.assign(dataset, beside), o, run),
   {
     check(o, name) {
-      if (o.evalDatasetName === null || o.evalSteps > 0) return;
+      if (o.evalDatasetName === null || o.evalSteps > 0 || o.evalStrategy !== "steps") return;
       const [what, when] = [name("evalDatasetName"), name("evalSteps")];
       throw new UserError(`${what} is for evaluations, which ${when} 0 leaves out: set ${when}, or leave it out`);
     },

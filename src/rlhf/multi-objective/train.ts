@@ -9,7 +9,7 @@ import { mean, sum } from "../../tensor/ops/reduce.ts";
 import { reshape } from "../../tensor/ops/shape.ts";
 import type { TrainEvent } from "../events.ts";
 import { loop, type RunOptions } from "../loop.ts";
-import { common, logging, optim, optimiser } from "../settings.ts";
+import { common, evaluation, optim, optimiser } from "../settings.ts";
 import { average } from "../stats.ts";
 import { adamOf, rateAt } from "../training.ts";
 import { controlMetrics, readWatched, together, type Watched, watch, watchControl } from "../watch.ts";
@@ -48,7 +48,7 @@ export const gate = settings("multi-objective", {
   }),
   ...gateOptimiser,
   maxGradNorm: optim.float(0, "Clip the global gradient norm to this; 0 does not clip", { min: 0 }),
-  evalSteps: logging.int(0, "Steps between evaluations on held-out pairs; 0 evaluates at the end", { min: 0 }),
+  ...evaluation,
   ...common,
 });
 
