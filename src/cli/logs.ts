@@ -1,8 +1,9 @@
 /**
  * What a run leaves on disk for people and programs, besides its model:
  *
- * - `metrics.jsonl`: one line per step or evaluation event (evaluations' keys begin with `eval_`). It holds nothing
- *   that depends on the clock, so a run that was killed and resumed leaves the same bytes as one that was not.
+ * - `metrics.jsonl`: one line per step or evaluation event (evaluations' keys begin with `eval_`). Numbers that
+ *   JSON does not know stand there as "NaN" and "Infinity". It holds nothing that depends on the clock, so a run that was
+ *   killed and resumed leaves the same bytes as one that was not.
  * - `timing.jsonl`: the clock's part, per step.
  * - `samples.jsonl`, `eval_rows.jsonl`, `raft.jsonl`, `monitor.jsonl`: texts and tables that trainers send along.
  * - `trainer_state.json`: the Hugging Face Trainer's file of that name, with the same log_history.
@@ -118,8 +119,9 @@ export class RunLog {
 
   async #append(file: string, kind: string, rows: Row[]): Promise<void> {
     if (rows.length === 0 || this.#kept.has(`${file}:${kind}:${rows[0].step}`)) return;
-    if (file === metricsFile) this.#history.push(...rows);
-    await this.#files.append(`${this.#dir}/${file}`, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+    const lines = rows.map((row) => JSON.stringify(row, told));
+    if (file === metricsFile) this.#history.push(...lines.map((line) => JSON.parse(line) as Row));
+    await this.#files.append(`${this.#dir}/${file}`, lines.map((line) => `${line}\n`).join(""));
   }
 
   async #writeState(checkpoint: string | null): Promise<void> {
@@ -155,6 +157,10 @@ export class RunLog {
     if (own !== null) await writeJson(this.#files, path, { ...own, ...state, global_step: own.global_step });
   }
 }
+
+/** Numbers that JSON does not know are told by name: "NaN", "Infinity". */
+const told = (_: string, value: unknown): unknown =>
+  typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
 
 function kindOf(file: string, row: Row): string {
   if (file === timingFile) return "step";

@@ -42,7 +42,7 @@ export async function collectReport(files: Files, dir: string, title: string | n
   const adapters = new Set<string>();
   for (const { folder, record } of stages) {
     const name = record?.name ?? basename(absolute(folder));
-    const rows = await readJsonLines<Metrics>(files, join(folder, "metrics.jsonl"));
+    const rows = (await readJsonLines<Record<string, unknown>>(files, join(folder, "metrics.jsonl"))).map(metricsOf);
     if (rows.length > 0) {
       const own = await readRecord(files, recordOf(folder));
       const steps = rows.filter((row) => "tokens" in row);
@@ -100,3 +100,7 @@ async function measured(files: Files, folder: string): Promise<number | undefine
   const seconds = rows.flatMap((row) => (typeof row.seconds === "number" ? [row.seconds] : []));
   return seconds.length === 0 ? undefined : seconds.reduce((sum, one) => sum + one, 0);
 }
+
+/** A line of metrics.jsonl, which holds "NaN" and "Infinity" as texts. */
+const metricsOf = (row: Record<string, unknown>): Metrics =>
+  Object.fromEntries(Object.entries(row).map(([key, value]) => [key, value === null ? null : Number(value)]));

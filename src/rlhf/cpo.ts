@@ -72,7 +72,7 @@ export async function* trainCpo(
   const o = cpo(chosen);
   const { policy } = models;
   const method = { stage: "cpo", ...pairMethod(policy, o, cpoObjective(o)) };
-  yield* trainOnExamples(policy, await pairsOf(data, models, o), o, method, run);
+  yield* trainOnExamples(policy, yield* pairsOf(data, models, o), o, method, run);
 }
 
 /** The objective of CPO and SimPO: a loss of a batch of pairs that needs no reference. */

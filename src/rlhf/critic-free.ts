@@ -191,12 +191,14 @@ export async function* trainCriticFree(
       prepare: (step) => collectRollout(inputs, order.take(step * perRollout, perRollout), step, state, options),
       async step(step, found: Rollout) {
         const { lessons, dropped } = lessonsOf(found, o, rule);
+        const idle = reasonToIdle(found, lessons, o, rule);
         const planned = perRollout * numGenerations;
         const learned = await learn(policy, optimizer, lessons, { step, planned }, o, rule);
         return {
           metrics: { ...found.metrics, ...spreadMetrics(found, numGenerations), ...learned, n_dropped: dropped },
           tokens: found.responses.reduce((n, r) => n + r.ids.length, 0),
           samples: found.samples,
+          idle,
         };
       },
       finite: ["loss"],
@@ -237,6 +239,23 @@ function lessonsOf(
     return [{ response, logProbs: logProbs[i], refLogProbs: refLogProbs[i], advantages: perToken }];
   });
   return { lessons, dropped: responses.length - lessons.length };
+}
+
+/** Why a rollout teaches nothing; undefined where it does. */
+function reasonToIdle(
+  { scores }: Rollout,
+  lessons: readonly Lesson[],
+  { numGenerations, beta }: CriticFreeSettings,
+  { klInReward }: CriticFreeMethod,
+): string | undefined {
+  const alike = withoutSpread(scores, numGenerations).filter(Boolean).length;
+  const groups = scores.length / numGenerations;
+  const same = alike === groups && numGenerations > 1 && `within each of the ${groups} groups all rewards are the same`;
+  if (lessons.length === 0)
+    return same || `all ${scores.length} responses are left out, as they did not end or their rewards are all the same`;
+  if (lessons.some(({ advantages }) => Array.from(advantages).some((a) => a !== 0))) return undefined;
+  if (!klInReward && beta !== 0) return undefined; // the penalty is in the loss
+  return same || "all advantages are 0";
 }
 
 function spreadMetrics({ responses, scores }: Rollout, size: number): Record<string, number> {

@@ -149,7 +149,7 @@ export async function* trainDpo(
 ): AsyncGenerator<TrainEvent> {
   const o = dpo(chosen);
   const { policy } = models;
-  const pairs = await pairsOf(data, models, o);
+  const pairs = yield* pairsOf(data, models, o);
   const before = o.precomputeRefLogProbs;
   const learned = before ? yield* referencedPairs(models.reference ?? policy, pairs, o.fp16) : pairs;
   const { reference, free } = before ? { reference: null, free: () => {} } : referenceOf(policy, models.reference);

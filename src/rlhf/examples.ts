@@ -106,7 +106,9 @@ export async function* trainOnExamples<Example>(
         const rate = rateAt(settings, maxSteps, step);
         const { metrics, tokens } = method.step(optimizer, batches, rate, { seed: settings.seed, step });
         method.afterStep?.(step + 1);
-        return { metrics: { ...(await metrics), learning_rate: rate }, tokens };
+        const measured = await metrics;
+        const idle = measured.grad_norm === 0 ? "its loss has no gradient" : undefined;
+        return { metrics: { ...measured, learning_rate: rate }, tokens, idle };
       },
       finite: ["loss"],
       ...(held.length > 0 && { evaluate: async () => ({ metrics: await method.evaluate(held) }) }),

@@ -9,7 +9,7 @@ import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { restoreTrained } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
-import { permutation, streamId, uint32 } from "../runtime/rng.ts";
+import { streamId, uint32 } from "../runtime/rng.ts";
 import { group, type SettingsInput, settings } from "../settings/index.ts";
 import { checkpointSteps, type RunFolder, removePartial, saveModels } from "./checkpoint.ts";
 import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
@@ -23,14 +23,14 @@ import {
   removeCheckpoints,
   reported,
 } from "./iterate/finished.ts";
-import { checkPairs, makePairs, pairSettings, type RowPair } from "./iterate/pairs.ts";
-import type { NumberedPrompt } from "./iterate/sample.ts";
+import { checkPairs, describeCounts, findPairs, pairSettings, type RowPair } from "./iterate/pairs.ts";
+import { type NumberedPrompt, promptSlices } from "./iterate/sample.ts";
 import { pairLines, sampleStage, scoreStage } from "./iterate/stages.ts";
 import type { RunOptions } from "./loop.ts";
 import { RunningMean } from "./losses/preference.ts";
 import { sampledKl } from "./measure.ts";
 import { evaluatePairs } from "./pair-trainer.ts";
-import type { PairExample } from "./pairs.ts";
+import { differing, type PairExample } from "./pairs.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { recorded } from "./recorded.ts";
 import { precomputeReference } from "./reference.ts";
@@ -229,6 +229,11 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
     yield* reported(done, offset + steps);
     await removeCheckpoints(files, modelOf(iteration).path);
   }
+  if (stepsDone() === 0) {
+    throw new UserError(
+      `nothing was learned in any of ${o.iterations} iterations: no pair says which response is better`,
+    );
+  }
   await saveModels(run, { "": policy });
   yield { type: "end", step: stepsDone(), metrics: finished.at(-1)?.metrics ?? {} };
 }
@@ -295,7 +300,7 @@ async function* oneIteration(
 
   const byId = new Map(prompts.map((prompt) => [prompt.id, prompt]));
   const promptOf = (row: ScoredRow) => byId.get(row.id as number) as NumberedPrompt;
-  const { pairs, counts } = makePairs(scored, o);
+  const { pairs, counts } = findPairs(scored, o);
   await files.writeFile(`${folder}/pairs.jsonl`, pairLines(pairs));
   const { mean_length = 0, eos_rate = 0, ...rewards } = rewardStatistics(scored);
   const firsts = scored.slice(0, KL_RESPONSES).map((row) => responseOf(promptOf(row), row, 0));
@@ -317,13 +322,17 @@ async function* oneIteration(
     rejected_length: average(pairs.map(({ row, rejected }) => (row.tokenIds as number[][])[rejected].length)),
   };
 
+  const examples = pairs.map((pair) => exampleOf(promptOf(pair.row), pair));
+  if (differing(examples).length === 0) {
+    const text = `nothing is learned in iteration ${iteration}: ${describeCounts(counts)}`;
+    yield { type: "warning", step: offset, text: pairs.length > 0 ? `${text}, all of a response with itself` : text };
+    await saveModels(model, { "": policy });
+    return { metrics: sampled, steps: 0 };
+  }
+
   // The policy is still the model that the iteration starts from: as the reference "previous" it is at hand just now.
   const reference = o.reference === "previous" || iteration === 1 ? policy : initial;
-  const train = await precomputeReference(
-    reference,
-    pairs.map((pair) => exampleOf(promptOf(pair.row), pair)),
-    { fp16: o.fp16 },
-  );
+  const train = await precomputeReference(reference, examples, { fp16: o.fp16 });
   const seed = uint32(o.seed, iteration, streamId("iterate"));
   let steps = 0;
   let ended = false;
@@ -376,20 +385,4 @@ function responseOf(prompt: Prompt, { responses, tokenIds, ended }: SampledRow, 
     ended: (ended as boolean[])[sample],
     ...fromPrompt(prompt, responses[sample]),
   };
-}
-
-/** Disjoint parts of the prompts, one per iteration, in one random order. */
-function promptSlices(prompts: readonly Prompt[], o: IterateSettings): NumberedPrompt[][] {
-  const { iterations, promptsPerIteration, seed } = o;
-  const each = promptsPerIteration ?? Math.floor(prompts.length / iterations);
-  if (each < 1 || each * iterations > prompts.length) {
-    throw new UserError(
-      `${iterations} iterations with ${Math.max(1, each)} new prompts each need ${Math.max(1, each) * iterations} prompts; ` +
-        `there are ${prompts.length}`,
-    );
-  }
-  const order = permutation(prompts.length, seed, streamId("iterate"));
-  return Array.from({ length: iterations }, (_, i) =>
-    [...order.subarray(i * each, (i + 1) * each)].map((id) => ({ ...prompts[id], id })),
-  );
 }

@@ -8,6 +8,7 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
 import { begin, type CheckpointedModel, type RunFolder, saveCheckpoint, saveModels } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
+import { Ledger } from "./ledger.ts";
 import { recorded } from "./recorded.ts";
 import type { RunOptions } from "./run-options.ts";
 import type { CommonSettings } from "./settings.ts";
@@ -20,6 +21,8 @@ export interface StepResult {
   /** Tokens that were sampled or learned from. */
   tokens: number;
   samples?: readonly Sample[];
+  /** Why nothing was learned in the step; absent where something was. A run of which no step learns anything fails. */
+  idle?: string | undefined;
   /** Rows of tables, warnings and what else is to be said after the step. */
   events?: readonly TrainEvent[];
 }
@@ -75,6 +78,16 @@ export interface TrainerSteps<P = void> {
   close(): void;
 }
 
+/** A step that was taken, to be told of in its turn. */
+interface Taken {
+  event: TrainEvent & { type: "step" };
+  others: TrainEvent[];
+  idle: string | undefined;
+}
+
+/** Where checkpoints keep what the loop itself counts. */
+const LEDGER = "ledger";
+
 const here: ResidencyScope = (work) => work();
 
 /** Runs a trainer's steps as events. */
@@ -102,8 +115,10 @@ async function* takeSteps<P>(
     strategy === "steps" ? every > 0 && done % every === 0 : strategy === "epoch" && passed(steps, done);
   const saveDue = (done: number) => due(saveStrategy, saveSteps, done);
   const evalDue = (done: number) => evalStrategy !== "no" && (done === maxSteps || due(evalStrategy, evalSteps, done));
+  const optimizers = Object.values(kept).flatMap(({ optimizer }) => optimizer ?? []);
+  const ledger = new Ledger(optimizers, settings);
   const save = async (run: RunFolder, done: number): Promise<TrainEvent> => {
-    const state = (await steps.state?.save()) ?? {};
+    const state = { ...(await steps.state?.save()), [LEDGER]: ledger.save() };
     const name = await around.checkpoint(() => saveCheckpoint(run, done, kept, state));
     return { type: "checkpoint", step: done, name };
   };
@@ -115,7 +130,11 @@ async function* takeSteps<P>(
 
   const restored = await (resume ? around.checkpoint : here)(() => begin(folder, resume, kept));
   const first = restored?.step ?? 0;
-  if (restored) steps.state?.load(restored.state);
+  if (restored) {
+    const { [LEDGER]: counts, ...state } = restored.state;
+    await ledger.load(counts as ReturnType<Ledger["save"]> | undefined);
+    steps.state?.load(state);
+  }
   await steps.begun?.(first);
   yield { type: "start", stage, step: first, maxSteps, parameters: steps.parameters };
   if (first === 0 && steps.evaluate && steps.evaluateFirst && evalStrategy !== "no") yield await evaluated(0);
@@ -132,35 +151,38 @@ async function* takeSteps<P>(
       });
     }
   };
-  const take = async (step: number, own: P, started: number): Promise<TrainEvent[]> => {
-    const { metrics, tokens, samples, events = [] } = await steps.step(step, own);
+  const take = async (step: number, own: P, started: number): Promise<Taken> => {
+    const { metrics, tokens, samples, idle, events = [] } = await steps.step(step, own);
     const done = step + 1;
     checkFinite(done, metrics, steps.finite, settings);
     const seconds = now() - started;
-    return [
-      { type: "step", step: done, maxSteps, epoch: steps.epoch(done), metrics, tokens, seconds },
-      ...events,
-      ...(samples?.length ? [{ type: "samples" as const, step: done, samples: [...samples] }] : []),
-    ];
+    const shown: TrainEvent[] = samples?.length ? [{ type: "samples", step: done, samples: [...samples] }] : [];
+    const event = { type: "step", step: done, maxSteps, epoch: steps.epoch(done), metrics, tokens, seconds } as const;
+    return { event, others: [...events, ...shown], idle };
   };
+  const told = ({ event, others, idle }: Taken): TrainEvent[] => [
+    event,
+    ...ledger.note(event.step, event.metrics, idle),
+    ...others,
+  ];
 
-  let pending: Promise<TrainEvent[]> | null = null;
+  let pending: Promise<Taken> | null = null;
   let last: Record<string, number> = {};
   for (let step = first; step < maxSteps; step++) {
     const started = now();
-    const taken: Promise<TrainEvent[]> = take(step, await prepared(step), started);
+    const taken: Promise<Taken> = take(step, await prepared(step), started);
     taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
-    if (pending) yield* await pending;
+    if (pending) yield* told(await pending);
     pending = taken;
     const done = step + 1;
     let stop = signal?.aborted === true;
     const evaluate = steps.evaluate && evalDue(done);
     if (steps.ahead && !stop && !evaluate && !saveDue(done) && done < maxSteps) continue;
 
-    const settled: TrainEvent[] = await pending;
+    const settled: Taken = await pending;
     pending = null;
-    last = (settled[0] as TrainEvent & { type: "step" }).metrics;
-    yield* settled;
+    last = settled.event.metrics;
+    yield* told(settled);
     if (evaluate) {
       const event = await evaluated(done);
       last = { ...last, ...event.metrics };
@@ -170,6 +192,7 @@ async function* takeSteps<P>(
     if (folder && (stop || saveDue(done))) yield await save(folder, done);
     if (stop) return;
   }
+  yield* await ledger.close(maxSteps);
   if (folder) await around.models(() => saveModels(folder, steps.finished()));
   yield { type: "end", step: maxSteps, metrics: last };
 }

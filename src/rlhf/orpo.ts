@@ -57,7 +57,7 @@ export async function* trainOrpo(
   const o = orpo(chosen);
   const { policy } = models;
   const method = { stage: "orpo", ...pairMethod(policy, o, orpoObjective(o.beta)) };
-  yield* trainOnExamples(policy, await pairsOf(data, models, o), o, method, run);
+  yield* trainOnExamples(policy, yield* pairsOf(data, models, o), o, method, run);
 }
 
 /** The loss of ORPO; the likelihood is of prompts and chosen answers, as in TRL. */

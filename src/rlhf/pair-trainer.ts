@@ -3,11 +3,13 @@ import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import { UserError } from "../runtime/errors.ts";
 import type { ResolvedSettings } from "../settings/index.ts";
 import { backward, noGrad, scope, type Tensor } from "../tensor/core.ts";
 import { scale } from "../tensor/ops/elementwise.ts";
 import { sum } from "../tensor/ops/reduce.ts";
 import { type Segment, segmentSums } from "../tensor/ops/segments.ts";
+import type { TrainEvent } from "./events.ts";
 import {
   contextOf,
   type DatasetOf,
@@ -16,7 +18,7 @@ import {
   type ExampleSplits,
   examplesOf,
 } from "./examples.ts";
-import { type AnswerOptions, type Answers, answersOf, type PairExample } from "./pairs.ts";
+import { type AnswerOptions, type Answers, answersOf, differing, type PairExample } from "./pairs.ts";
 import { data } from "./settings.ts";
 import { meanByName } from "./stats.ts";
 import {
@@ -203,14 +205,25 @@ export const pairCuts = {
 /** Pairs to learn from: tokenised ones, or a dataset that makes them for a tokenizer. */
 export type PairData = ExampleData<PairExample> | DatasetOf<"pairs", PairExample>;
 
-/** The pairs of a run. */
-export const pairsOf = (
+/**
+ * The pairs of a run, and a note of those whose answers are the same, which say nothing of which is better.
+ * @throws UserError when all of them are such
+ */
+export async function* pairsOf(
   data: PairData,
   models: { policy: CausalLM; tokenizer?: TextTokenizer },
   o: ResolvedSettings<typeof pairCuts>,
-): Promise<ExampleSplits<PairExample>> =>
-  examplesOf(data, "pairs", models, {
+): AsyncGenerator<TrainEvent, ExampleSplits<PairExample>> {
+  const pairs = await examplesOf<"pairs", PairExample>(data, "pairs", models, {
     maxLength: contextOf(models.policy, o),
     maxPromptLength: o.maxPromptLength,
     truncationSide: o.truncationMode === "keep_end" ? "left" : "right",
   });
+  const all = pairs.train.length;
+  const same = all - differing(pairs.train).length;
+  if (same === 0) return pairs;
+  const text = `${same} of ${all} pairs do not say which answer is better: both have the same tokens`;
+  if (same === all) throw new UserError(`there is nothing to learn: ${text}`);
+  yield { type: "note", step: 0, text };
+  return pairs;
+}

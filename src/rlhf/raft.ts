@@ -231,12 +231,15 @@ export async function* trainRaft(
           const watched = { tokens, rewards, prompts: responses.map((r) => r.prompt), gold: truth };
           events.push(...monitorEvents(step, watched, firstTokens, { threshold: o.monitorThreshold }));
         }
-        if (kept.length === 0) {
-          const text = `all ${responses.length} responses were discarded: nothing was learned in this iteration`;
-          events.push({ type: "warning", step: done, text });
-        }
+        const idle = kept.length === 0 ? `all ${responses.length} responses were discarded` : tuned.idle;
         const tokens = responses.reduce((n, r) => n + r.ids.length, tuned.tokens);
-        return { metrics, tokens, events, samples: samplesOf(chosen, of(rewards), truth && of(truth), o.showSamples) };
+        return {
+          metrics,
+          tokens,
+          idle,
+          events,
+          samples: samplesOf(chosen, of(rewards), truth && of(truth), o.showSamples),
+        };
       },
       finite: ["loss"],
       finished: () => ({ "": policy }),

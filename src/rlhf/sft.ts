@@ -76,6 +76,12 @@ export async function* trainSft(
   };
   const { train, eval: held } = await examplesOf(data, "sequences", models, prepare);
   const learned = train.filter((sequence) => predictedTokens(sequence) > 0);
+  const bare = train.length - learned.length;
+  if (bare > 0) {
+    const text = `${bare} of ${train.length} sequences left out: they have no token to learn`;
+    if (learned.length === 0) throw new UserError(`nothing is left: ${text}`);
+    yield { type: "note", step: 0, text };
+  }
   yield* trainOnExamples(policy, { train: learned, eval: held }, o, sftRecipe(policy), run);
 }
 

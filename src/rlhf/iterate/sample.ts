@@ -2,12 +2,32 @@
 
 import type { SampledRow } from "../../data/scored-rows.ts";
 import { UserError } from "../../runtime/errors.ts";
+import { permutation, streamId } from "../../runtime/rng.ts";
 import type { RowLog } from "../../runtime/row-log.ts";
 import type { Prompt, Response, Sampler, SamplingOptions } from "../sampler.ts";
 
 /** A prompt with its stable number, e.g. its place in the dataset: it names the random numbers and the row. */
 export interface NumberedPrompt extends Prompt {
   id: number;
+}
+
+/** Disjoint parts of the prompts, one per iteration, in one random order. Throws `UserError` where there are too few. */
+export function promptSlices(
+  prompts: readonly Prompt[],
+  o: { iterations: number; promptsPerIteration: number | null; seed: number },
+): NumberedPrompt[][] {
+  const { iterations, promptsPerIteration, seed } = o;
+  const each = promptsPerIteration ?? Math.floor(prompts.length / iterations);
+  if (each < 1 || each * iterations > prompts.length) {
+    throw new UserError(
+      `${iterations} iterations with ${Math.max(1, each)} new prompts each need ${Math.max(1, each) * iterations} prompts; ` +
+        `there are ${prompts.length}`,
+    );
+  }
+  const order = permutation(prompts.length, seed, streamId("iterate"));
+  return Array.from({ length: iterations }, (_, i) =>
+    [...order.subarray(i * each, (i + 1) * each)].map((id) => ({ ...prompts[id], id })),
+  );
 }
 
 /** Options of `sampleRows`. */

@@ -29,16 +29,22 @@ export interface LearnOptions
 /** LMFlow's longest block for models with a context above 1024. */
 const LONG_BLOCK = 512;
 
+/** Texts that stand in a row before it is cut: the batch in which LMFlow groups them. */
+const IN_A_ROW = 1000;
+
 /** The block size that the options mean for a model. */
 export const blockSizeOf = ({ blockSize }: Pick<LearnOptions, "blockSize">, context: number): number =>
   blockSize === null ? (context > 1024 ? LONG_BLOCK : context) : Math.min(blockSize, context);
 
 /**
- * Sequences as they are learned: each by itself (cut into blocks where it is longer than one), or all in a row and then cut.
- * The rest that fills no block is dropped, except that a sequence shorter than a block is learned whole.
+ * Sequences as they are learned: each by itself, or a thousand in a row; cut into blocks where that is longer than one. The
+ * rest that fills no block is dropped; what is shorter than a block is learned whole.
  */
 export function blocksOf(sequences: readonly Sequence[], size: number, group: boolean): Sequence[] {
-  return group ? cut(joined(sequences), size) : sequences.flatMap((s) => (s.ids.length <= size ? [s] : cut(s, size)));
+  const rows = Array.from({ length: Math.ceil(sequences.length / IN_A_ROW) }, (_, i) =>
+    joined(sequences.slice(i * IN_A_ROW, (i + 1) * IN_A_ROW)),
+  );
+  return (group ? rows : sequences).flatMap((s) => (s.ids.length <= size ? [s] : cut(s, size)));
 }
 
 function joined(sequences: readonly Sequence[]): Sequence {
@@ -80,7 +86,7 @@ export async function fineTune(
   kept: readonly Sequence[],
   iteration: number,
   options: LearnOptions,
-): Promise<{ metrics: Record<string, number>; tokens: number }> {
+): Promise<{ metrics: Record<string, number>; tokens: number; idle?: string }> {
   const {
     perDeviceTrainBatchSize: batchSize,
     gradientAccumulationSteps: accumulation,
@@ -111,7 +117,7 @@ export async function fineTune(
     }
   }
   const reads = await Promise.all(watched.map(sftMetrics));
-  if (reads.length === 0) return { metrics: {}, tokens };
+  if (reads.length === 0) return { metrics: {}, tokens, idle: "the kept responses have no token to learn" };
   const { loss: _, entropy: __, ...control } = reads[reads.length - 1];
   return { metrics: { loss: average(reads.map(({ loss }) => loss)), learning_rate: lr, ...control }, tokens };
 }

@@ -13,10 +13,10 @@ export function bestOfEach(rewards: ArrayLike<number>, allowed: readonly boolean
   return kept;
 }
 
-/** Indices of the `count` best allowed responses, best first; the earlier on ties. */
+/** Indices of the `count` best allowed responses, best first; the later on ties, as a stable argsort read backwards has it. */
 export function bestOfAll(rewards: ArrayLike<number>, allowed: readonly boolean[], count: number): number[] {
   const ranked = Array.from(rewards, (_, i) => i).filter((i) => allowed[i]);
-  return ranked.sort((a, b) => rewards[b] - rewards[a] || a - b).slice(0, count);
+  return ranked.sort((a, b) => rewards[b] - rewards[a] || b - a).slice(0, count);
 }
 
 /** How many responses the share `alpha` of `count` is; floating point may put it just below a whole number. */

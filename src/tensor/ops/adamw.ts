@@ -119,7 +119,7 @@ export function lossSeed(control: Tensor, factor = 1): number | Tensor {
 
 /** Decodes the values of a control record that were read back; `size` is that of the record. */
 export const readControl = (values: ArrayLike<number>, size = CONTROL): ControlState => ({
-  gradNorm: values[0],
+  gradNorm: values[7] === 0 ? values[0] : values[7] === 1 ? Number.POSITIVE_INFINITY : Number.NaN,
   applied: values[2] !== 0,
   steps: values[3],
   skipped: values[4],

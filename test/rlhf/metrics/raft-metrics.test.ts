@@ -110,7 +110,7 @@ const variants: Record<string, Rules> = {
     klBeta: 0,
     keep: (scores, allowed) => {
       const left = scores.map((_, i) => i).filter((i) => allowed[i]);
-      return left.sort((a, b) => scores[b] - scores[a]).slice(0, 5);
+      return left.sort((a, b) => scores[b] - scores[a] || b - a).slice(0, 5);
     },
     withPrompt: false,
     withEnd: true,

@@ -418,7 +418,9 @@ export function rolloutMetrics(facts: RolloutFacts, rewards: readonly number[][]
 export function expectMetrics(found: Record<string, number>, expected: Record<string, number>, where: string): void {
   expect(Object.keys(found).sort(), `${where}: the names of the metrics`).toEqual(Object.keys(expected).sort());
   const wrong = Object.entries(expected).filter(
-    ([name, value]) => !(Math.abs(found[name] - value) <= 2e-5 * (1 + Math.abs(value))),
+    ([name, value]) =>
+      found[name] !== value &&
+      !(Math.abs(found[name] - value) <= 2e-5 * (1 + Math.abs(value)) && Number.isFinite(value)),
   );
   expect(
     wrong.map(([name, value]) => `${name} is ${found[name]}, not ${value}`),

@@ -14,6 +14,7 @@ import {
   textPerplexity,
   uniqueN,
 } from "webrlhf/rlhf";
+import { blocksOf } from "../../../src/rlhf/raft/learn.ts";
 import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "../../../src/rlhf/raft/rank.ts";
 import { numbers } from "../../fixture.ts";
 import llama from "../../fixtures/models-llama.json" with { type: "json" };
@@ -43,6 +44,21 @@ describe("ranking", () => {
       expectClose(found, numbers(c.adjusted), 1e-8, 1e-8, `beta ${c.beta}`);
     }
   });
+});
+
+describe("what is learned of the kept texts", () => {
+  it.each(fixtures.blocks.map((c) => [c.texts.length, c.size, c.group, c] as const))(
+    "%i texts, blocks of %i, grouped: %s, as LMFlow makes them",
+    (_, size, group, { texts, blocks }) => {
+      const ids = texts.map((text) => Uint32Array.from([...text].map((letter) => letter.charCodeAt(0))));
+      const found = blocksOf(
+        ids.map((ids) => ({ ids, promptLength: 0 })),
+        size,
+        group,
+      );
+      expect(found.map((block) => String.fromCharCode(...block.ids))).toEqual(blocks);
+    },
+  );
 });
 
 describe("rules for texts", () => {

@@ -17,7 +17,7 @@ import {
 } from "webrlhf/rlhf";
 import { blockSizeOf, blocksOf } from "../../../src/rlhf/raft/learn.ts";
 import { rules } from "../../../src/rlhf/raft.ts";
-import { collect, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";
+import { collect, collectFailing, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";
 
 beforeAll(() => openDevice());
 
@@ -135,7 +135,8 @@ describe("what is learned", () => {
     const policy = fresh();
     const before = [...(await policy.store.read()).values()].flatMap((v) => [...v]);
     const inputs = { policy, reward: lengthReward, tokenizer, prompts: prompts(4), discard: () => true };
-    const events = await collect(train(inputs, { maxSteps: 2 }));
+    const { events, message } = await collectFailing(train(inputs, { maxSteps: 2 }));
+    expect(message).toBe("nothing was learned in any of 2 steps: all 8 responses were discarded");
     expect(metricsOf(events).map((m) => [m.n_kept, m.n_discarded, m.loss])).toEqual(Array(2).fill([0, 8, undefined]));
     expect(events.filter((e) => e.type === "warning")).toHaveLength(2);
     expect([...(await policy.store.read()).values()].flatMap((v) => [...v])).toEqual(before);
