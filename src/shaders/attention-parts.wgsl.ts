@@ -162,6 +162,11 @@ ${group(body((name, c, k = 0) => `tile_${name}[(t + ${k}u) * ${d4}u + ${c === "c
   }`;
 }
 
+/** A score below all others, and a bound that lets NaN through. */
+const SCORES = `const LOWEST = -3.0e38;
+fn atMost0(x: f32) -> f32 { return select(x, 0.0, x > 0.0); }
+`;
+
 export function entry(
   { d4, rows, source, softcap }: AttentionShape,
   heads: "heads" | "kvHeads",
@@ -170,7 +175,7 @@ export function entry(
 ) {
   const tiles = source === "tile" ? streamed : [];
   const id = source === "shuffle" ? "subgroup_invocation_id" : "local_invocation_index";
-  return `${softcap ? `alias D = f32;${TANH}` : ""}${tiles.map((v) => `var<workgroup> tile_${v.name}: array<A4, TILE * ${d4}u>;\n`).join("")}
+  return `${softcap ? `alias D = f32;${TANH}` : ""}${SCORES}${tiles.map((v) => `var<workgroup> tile_${v.name}: array<A4, TILE * ${d4}u>;\n`).join("")}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(${id}) lane: u32) {
   let task = linearId(wid, nwg);

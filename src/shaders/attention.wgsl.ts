@@ -45,6 +45,7 @@ const sees = ({ window }: AttentionShape, query: string, key: string): string =>
   window ? `${query} - (${key}) < u.window` : `${key} <= ${query}`;
 
 /**
+ * Rows that see no key (padding) are 0. Rows that see keys and have no finite score are NaN, as softmax has it.
  * bindings: qkv, blocks -> out, stats; scalars: tasks (blocks x heads), d4, heads, kvHeads, scale2 = scale * log2 e, and for
  * all three kernels window and cap2 = cap * log2 e where the shape has them.
  */
@@ -56,7 +57,7 @@ export function attentionForward(shape: AttentionShape): string {
   const softmax = (i: number): string => `${each(
     step,
     (k) =>
-      `${capped(shape, `a${k}`, i)}      let s${k}_${i} = select(-1e30, ${scoreOf(shape, `a${k}`, i)}, ${seen(i, k)});`,
+      `${capped(shape, `a${k}`, i)}      let s${k}_${i} = select(LOWEST, ${scoreOf(shape, `a${k}`, i)}, ${seen(i, k)});`,
   )}
       let n${i} = ${range(step).reduce((max, k) => `max(${max}, s${k}_${i})`, `m${i}`)};
 ${each(step, (k) => `      let p${k}_${i} = select(0.0, exp2(s${k}_${i} - n${i}), ${seen(i, k)});`)}
@@ -82,7 +83,7 @@ ${accumulate(
     rows,
     (i) => `${load(shape, `q${i}`, "qkv", `r${i} * width + head * ${d4}u`, " * u.scale2")}
   var o${i}: array<A4, ${d4}>;
-  var m${i} = -1e30;
+  var m${i} = LOWEST;
   var l${i} = 0.0;
   let e${i} = min(r${i}, block.w - 1u);${shape.window ? `\n  let w${i} = u.window - min(u.window, r${i} - e${i});` : ""}`,
   )}
@@ -92,9 +93,10 @@ ${each(rows, (i) =>
   guarded(
     i,
     `    let at = r${i} * u.heads + head;
-    let g = select(0.0, 1.0 / l${i}, l${i} > 0.0);
+    let any = lo < hi${shape.window ? ` && w${i} > 0u` : ""};
+    let g = select(0.0, 1.0 / l${i}, any);
 ${store(shape, `o${i}`, "out", `at * ${d4}u`, " * g")}
-    stats[at] = m${i} + log2(max(l${i}, 1e-30));`,
+    stats[at] = select(LOWEST, m${i} + log2(l${i}), any);`,
   ),
 )}`;
   return entry(shape, "heads", streamed, body);
@@ -115,7 +117,7 @@ ${dots(shape, "b", "g", (c) => get("v", c))}
 ${each(
   rows,
   (i) =>
-    `${capped(shape, "a", i)}      let s_${i} = select(0.0, exp2(min(${scoreOf(shape, "a", i)} - L${i}, 0.0)), ${sees(
+    `${capped(shape, "a", i)}      let s_${i} = select(0.0, exp2(atMost0(${scoreOf(shape, "a", i)} - L${i})), ${sees(
       shape,
       `r${i}`,
       "j",
@@ -168,7 +170,7 @@ ${each(
   rows,
   (
     i,
-  ) => `${capped(shape, "a", i)}      let p_${i} = select(0.0, exp2(min(${scoreOf(shape, "a", i)} - L, 0.0)), ${seen(i)});
+  ) => `${capped(shape, "a", i)}      let p_${i} = select(0.0, exp2(atMost0(${scoreOf(shape, "a", i)} - L)), ${seen(i)});
       let s_${i} = p_${i} * (b_${i} - e)${slopeOf(shape, "a", i)};`,
 )}
 ${accumulate(shape, "dk", ["s"], (c) => get("q", c))}

@@ -105,6 +105,13 @@ fn softplus(x: V) -> V { return select(x, V(0.0), x < V(0.0)) + log(V(1.0) + exp
 fn safeTanh(x: V) -> V { return tanh(select(x, sign(x) * 15.0, abs(x) > V(15.0))); }
 fn geluTanh(x: V) -> V { return safeTanh(0.7978845608028654 * (x + 0.044715 * x * x * x)); }
 fn when(condition: B) -> V { return select(V(0.0), V(1.0), condition); }
+// By its bits: a compiler may take it that there is no NaN, and fold comparisons accordingly.
+fn isNan(x: V) -> B { return (bitcast<U>(x) & U(0x7fffffffu)) > U(0x7f800000u); }
+fn nanOr(a: V, b: V, y: V) -> V { return select(select(y, b, isNan(b)), a, isNan(a)); }
+// The part of a gradient that goes to the chosen of two: half where they are equal, all where either is NaN.
+fn share(chosen: B, equal: B, a: V, b: V) -> V {
+  return select(select(when(chosen), V(0.5), equal), V(1.0), isNan(a) | isNan(b));
+}
 alias D = V;
 ${ERF}${TANH}`;
 

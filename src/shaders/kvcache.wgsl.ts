@@ -2,11 +2,13 @@
  * Decoding against a key/value cache [slots, CAPACITY, C], C = kvHeads * D / 4 vectors wide. Rows of qkv hold H query
  * heads, then the keys, then the values. All widths are counted in vec4.
  *
- * Attention: row b belongs to slot b or, SLOTTED, to slots[b]. WINDOW limits rows to the last u.window keys, SOFTCAP turns scores a into cap2 * tanh(a / cap2), both in base 2.
+ * Attention: row b belongs to slot b or, SLOTTED, to slots[b]. WINDOW limits rows to the last u.window keys, SOFTCAP turns
+ * scores a into cap2 * tanh(a / cap2), both in base 2. A row without keys is 0; one without a finite score is NaN.
  */
 import { TANH } from "./elementwise.wgsl.ts";
 
 const FEATURES = `alias D = f32;
+const LOWEST = -3.0e38;
 ${TANH}
 fn firstKey(count: u32) -> u32 {
   if (WINDOW) { return select(0u, count - u.window, count > u.window); }
@@ -78,7 +80,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   for (var c = 0u; c < u.d4; c++) { q[c] = A4(qkv[row * u.width + head * D4 + c]) * u.scale2; }
   let count = min(lengths[row], u.capacity);
   let base = slotOf(row) * u.capacity * u.stride + head / u.group * D4;
-  var m = -1e30;
+  var m = LOWEST;
   var l = 0.0;
   for (var j = firstKey(count); j < count; j += 2u) {
     let at0 = base + j * u.stride;
@@ -90,7 +92,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
       b = fma(q[c], A4(keys[at1 + c]), b);
     }
     let s0 = score(a.x + a.y + a.z + a.w);
-    let s1 = select(-1e30, score(b.x + b.y + b.z + b.w), j + 1u < count);
+    let s1 = select(LOWEST, score(b.x + b.y + b.z + b.w), j + 1u < count);
     let top = max(m, max(s0, s1));
     let f = exp2(m - top);
     let p0 = exp2(s0 - top);
@@ -101,7 +103,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
       o[c] = fma(A4(p1), A4(values[at1 + c]), fma(A4(p0), A4(values[at0 + c]), o[c] * f));
     }
   }
-  let g = select(0.0, 1.0 / l, l > 0.0);
+  let g = select(0.0, 1.0 / l, count > 0u);
   for (var c = 0u; c < u.d4; c++) { out[i * D4 + c] = T4(o[c] * g); }
 }
 `;
@@ -126,7 +128,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   if (lid < D4) { query[lid] = A4(qkv[row * u.width + head * D4 + lid]) * u.scale2; }
   let c = lid % D4;
   let split = lid / D4;
-  var m = -1e30;
+  var m = LOWEST;
   var l = 0.0;
   var o = A4(0.0);
   for (var first = firstKey(count); first < count; first += WG) {
@@ -137,7 +139,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
       let at = base + (first + lid) * u.stride;
       for (var k = 0u; k < D4; k++) { s = fma(query[k], A4(keys[at + k]), s); }
     }
-    scores[lid] = select(-1e30, score(s.x + s.y + s.z + s.w), lid < size);
+    scores[lid] = select(LOWEST, score(s.x + s.y + s.z + s.w), lid < size);
     workgroupBarrier();
     var top = m;
     for (var j = 0u; j < size; j++) { top = max(top, scores[j]); }
@@ -161,7 +163,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
       o += sums[k * D4 + c];
       l += totals[k * D4 + c];
     }
-    out[task * D4 + c] = T4(o * select(0.0, 1.0 / l, l > 0.0));
+    out[task * D4 + c] = T4(o * select(0.0, 1.0 / l, count > 0u));
   }
 }
 `;

@@ -20,13 +20,17 @@ export const WG = 64;
 export const PER = 4;
 
 /** vec4 access where the size allows it: the element types for a kernel and the number of elements. */
-export function vectors(size: number, type: string): { S: string; V: string; B: string; n: number; groups: number } {
+export function vectors(
+  size: number,
+  type: string,
+): { S: string; V: string; B: string; U: string; n: number; groups: number } {
   const wide = size % 4 === 0;
   const n = wide ? size / 4 : size;
   return {
     S: wide ? `vec4<${type}>` : type,
     V: wide ? "vec4<f32>" : "f32",
     B: wide ? "vec4<bool>" : "bool",
+    U: wide ? "vec4<u32>" : "u32",
     n,
     groups: Math.ceil(n / (WG * PER)),
   };

@@ -43,8 +43,9 @@ export const binaryTable = {
   sub: ["a - b", "dy", "-dy"],
   mul: ["a * b", "dy * b", "dy * a"],
   div: ["a / b", "dy / b", "-dy * a / (b * b)"],
-  minimum: ["select(b, a, a <= b)", "dy * when(a <= b)", "dy * when(a > b)"],
-  maximum: ["select(b, a, a >= b)", "dy * when(a >= b)", "dy * when(a < b)"],
+  // NaN wins over any number, and equal operands share the gradient, as in PyTorch.
+  minimum: ["nanOr(a, b, select(b, a, a <= b))", "dy * share(a < b, a == b, a, b)", "dy * share(b < a, a == b, a, b)"],
+  maximum: ["nanOr(a, b, select(b, a, a >= b))", "dy * share(a > b, a == b, a, b)", "dy * share(b > a, a == b, a, b)"],
 } as const satisfies Record<string, Binary>;
 
 const scalars = { n: "u32", p: "f32", q: "f32" } as const;
@@ -76,12 +77,12 @@ const unaryKernels = Object.fromEntries(
 
 function unary(name: keyof typeof unaryTable, x: Tensor, p = 0, q = 0): Tensor {
   const { forward, gradient } = unaryKernels[name];
-  const { S, V, B, n, groups } = vectors(x.size, x.dtype);
+  const { S, V, B, U, n, groups } = vectors(x.size, x.dtype);
   const y = empty(x.shape, x.dtype, name);
-  run(forward, { S, V, B, WG, PER }, [x.view, y.view], [n, p, q], groups);
+  run(forward, { S, V, B, U, WG, PER }, [x.view, y.view], [n, p, q], groups);
   return record(name, [x], y, (dy, [sink]) => {
     const dx = sinkOr(sink, x.shape, name, x.dtype);
-    const consts = { S, V, B, WG, PER, ACC: dx === sink };
+    const consts = { S, V, B, U, WG, PER, ACC: dx === sink };
     run(gradient, consts, [x.view, y.view, dy.view, dx.view], [n, p, q], groups);
     return [dx];
   });
@@ -131,12 +132,12 @@ const binaryTableKernels = Object.fromEntries(
 function runBinary(kernels: BinaryKernels, a: Tensor, b: Tensor, dy: Tensor | null, y: Tensor): Tensor {
   const views = dy ? [a.view, b.view, dy.view, y.view] : [a.view, b.view, y.view];
   if (a.size === y.size && b.size === y.size) {
-    const { S, V, B, n, groups } = vectors(y.size, a.dtype);
-    run(kernels.same, { S, V, B, WG, PER }, views, [n], groups);
+    const { S, V, B, U, n, groups } = vectors(y.size, a.dtype);
+    run(kernels.same, { S, V, B, U, WG, PER }, views, [n], groups);
     return y;
   }
   const dims = [...Array(4 - y.shape.length).fill(1), ...y.shape] as number[];
-  const consts = { S: a.dtype, V: "f32", B: "bool", WG };
+  const consts = { S: a.dtype, V: "f32", B: "bool", U: "u32", WG };
   const values = [y.size, dims[1], dims[2], dims[3], ...broadcastStrides(a.shape), ...broadcastStrides(b.shape)];
   run(kernels.broadcast, consts, views, values, Math.ceil(y.size / WG));
   return y;
