@@ -10,6 +10,7 @@ import type { TopTokens } from "../tensor/ops/top-tokens.ts";
 import { longestRun, MAX_STEPS, Pace, PREFILL_TOKENS, type Work } from "./engine-pace.ts";
 import { PromptRunner, partOf } from "./engine-prompts.ts";
 import { EngineQueue } from "./engine-queue.ts";
+import { nonFinite } from "./finite.ts";
 import { type EngineSample, Generation, type GenerationRequest, type Piece, SCORES } from "./generation.ts";
 import type { CausalLM } from "./models.ts";
 import { slotOptions } from "./sampling.ts";
@@ -273,7 +274,9 @@ export class Engine {
 
   private deliver(turn: Turn, result: Steps): void {
     turn.scored.forEach(({ sample, from, last }, i) => {
-      sample.generation.score(result.scores[i], from, last);
+      const broken = nonFinite(this.model, result.scores[i].logProbs);
+      if (broken) sample.generation.fail(broken);
+      else sample.generation.score(result.scores[i], from, last);
     });
     turn.joined.forEach((sample, i) => {
       this.give(sample, [result.first[i]]);
@@ -304,6 +307,8 @@ export class Engine {
       if (step.done[row]) finish = sequence.options.endIds.includes(id) ? "stop" : "length";
     }
     if (ids.length === 0) return;
+    const broken = nonFinite(this.model, logProbs);
+    if (broken) return generation.fail(broken);
     if (finish) {
       const slot = this.occupants.indexOf(sample);
       if (slot >= 0) this.occupants[slot] = null;

@@ -1,5 +1,6 @@
 /** Sampling from a language model: prefill once per prompt, then decode all samples together through a KV cache. */
 import { UserError } from "../runtime/errors.ts";
+import { nonFinite } from "./finite.ts";
 import type { CausalLM } from "./models.ts";
 import { type SamplingParams, slotOptions } from "./sampling.ts";
 import { type PromptPart, SlotDecoder, type SlotSequence } from "./slot-decoder.ts";
@@ -37,7 +38,8 @@ const STEPS_PER_LOOK = 16;
 /**
  * Samples responses in the order of the prompts, `samples` for each. The model's weights are only read. A batch is closed:
  * it is decoded until its last response has ended, so that the same call gives the same bits.
- * Throws `UserError` when a prompt is empty or leaves no room for a response in the model's context.
+ * Throws `UserError` when a prompt is empty or leaves no room for a response in the model's context, and when the model's
+ * logits are not finite.
  */
 export async function generate(
   model: CausalLM,
@@ -108,6 +110,10 @@ async function decodeBatch(model: CausalLM, sequences: readonly SlotSequence[]):
     }
   } finally {
     decoder.free();
+  }
+  for (const { logProbs } of found) {
+    const broken = nonFinite(model, logProbs);
+    if (broken) throw broken;
   }
   return found.map(({ ids, logProbs, length }) => ({
     ids: ids.slice(0, length),

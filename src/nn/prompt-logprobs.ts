@@ -3,6 +3,7 @@ import { empty, noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
 import { type TopTokens, topAt, topOfRows } from "../tensor/ops/top-tokens.ts";
 import { packing } from "../tensor/packing.ts";
+import { nonFinite } from "./finite.ts";
 import type { CausalLM } from "./models.ts";
 
 /** Logits of this many bytes are looked at together. */
@@ -32,6 +33,8 @@ export async function promptLogProbs(model: CausalLM, ids: Uint32Array, top = 0)
     }),
   );
   const [found] = await readScores([scores], model.config.vocabSize);
+  const broken = nonFinite(model, found.logProbs);
+  if (broken) throw broken;
   return found;
 }
 

@@ -1,11 +1,15 @@
 /** What models make of sequences that are there, without gradients: log-probabilities, entropies, values. */
+import { nonFinite } from "../nn/finite.ts";
 import type { CausalLM, ScoreModel } from "../nn/models.ts";
 import { noGrad, scope } from "../tensor/core.ts";
 import { concat } from "../tensor/ops/shape.ts";
 import { pack, predictedTokens, predictions, type Sequence, scoringParts, split } from "./batch.ts";
 import { average } from "./stats.ts";
 
-/** Measures per-token log-probabilities and entropies of the responses under a policy, without gradients. */
+/**
+ * Measures per-token log-probabilities and entropies of the responses under a policy, without gradients.
+ * @throws UserError naming the policy where they are not finite
+ */
 export async function responseLogProbs(
   policy: CausalLM,
   sequences: readonly Sequence[],
@@ -28,6 +32,8 @@ export async function responseLogProbs(
     const values = await both.read();
     both.free("scoring");
     const half = values.length / 2;
+    const broken = nonFinite(policy, values.subarray(0, half));
+    if (broken) throw broken;
     logProbs.push(...split(values.slice(0, half), lengths));
     entropy.push(...split(values.slice(half), lengths));
   }

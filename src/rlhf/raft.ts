@@ -241,7 +241,7 @@ export async function* trainRaft(
           samples: samplesOf(chosen, of(rewards), truth && of(truth), o.showSamples),
         };
       },
-      finite: ["loss"],
+      finite: ["loss", "kl"],
       finished: () => ({ "": policy }),
       close: () => optimizer.destroy(),
     },

@@ -1,5 +1,6 @@
 /** What a reward or cost model thinks of sequences, and how often it is right about pairs. */
 import type { PreferenceExample } from "../data/batches.ts";
+import { nonFinite } from "../nn/finite.ts";
 import type { ScoreModel } from "../nn/models.ts";
 import { noGrad, scope } from "../tensor/core.ts";
 import { endRows, pack, type Sequence, scoringParts } from "./batch.ts";
@@ -7,7 +8,10 @@ import type { PairSafety } from "./losses/pair.ts";
 import { bothAnswers } from "./pairs.ts";
 import { average, moments, normalize, standardDeviation } from "./stats.ts";
 
-/** The score of each sequence, read at its last token; normalised where the model says so. */
+/**
+ * The score of each sequence, read at its last token; normalised where the model says so.
+ * @throws UserError naming the model where a score is not finite
+ */
 export async function scoreSequences(model: ScoreModel, sequences: readonly Sequence[]): Promise<Float32Array> {
   const scores = new Float32Array(sequences.length);
   for (const [first, last] of scoringParts(sequences, model)) {
@@ -21,6 +25,8 @@ export async function scoreSequences(model: ScoreModel, sequences: readonly Sequ
     scores.set(await batch.read(), first);
     batch.free("scoring");
   }
+  const broken = nonFinite(model, scores, "scores");
+  if (broken) throw broken;
   const { doNormalize, normalizer, type } = model.scoring;
   return doNormalize && normalizer ? scores.map((score) => normalize(normalizer, score, type)) : scores;
 }

@@ -1,4 +1,5 @@
 /** Models that compare two responses, instead of scoring each by itself: their preferences need not be an order. */
+import { nonFinite } from "../../nn/finite.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { noGrad, scope, type Tensor } from "../../tensor/core.ts";
@@ -86,6 +87,8 @@ export async function answerLogProbs(
     const batch = scope(() => noGrad(() => logProbsAtEnds(model, part, answers)));
     const values = await batch.read();
     batch.free("the readout");
+    const broken = nonFinite(model, values);
+    if (broken) throw broken;
     for (let i = 0; i < part.length; i++) found.push(answers.map((_, k) => values[k * part.length + i]));
   }
   return found;
