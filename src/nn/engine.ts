@@ -308,7 +308,10 @@ export class Engine {
     }
     if (ids.length === 0) return;
     const broken = nonFinite(this.model, logProbs);
-    if (broken) return generation.fail(broken);
+    if (broken) {
+      generation.fail(broken);
+      return;
+    }
     if (finish) {
       const slot = this.occupants.indexOf(sample);
       if (slot >= 0) this.occupants[slot] = null;
