@@ -1,9 +1,8 @@
 /** Models that give NaN: whoever draws of them or measures by them says so, and names the model. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { isUserError } from "webrlhf";
-import { CausalLM, Engine, generate, type SamplingParams, ScoreModel } from "webrlhf/nn";
+import { CausalLM, Engine, generate, promptLogProbs, type SamplingParams, ScoreModel } from "webrlhf/nn";
 import { policySampler, responseLogProbs, scoreSequences, trainPpo, trainRaft } from "webrlhf/rlhf";
-import { promptLogProbs } from "../../src/nn/prompt-logprobs.ts";
 import { chancesOfFirst } from "../../src/rlhf/pairwise/model.ts";
 import { gpuReady } from "../helpers.ts";
 import { collect, prompts, sequences, tinyConfig, tokenizer } from "../rlhf/tiny.ts";
