@@ -21,10 +21,19 @@ export class OpenAIClient {
     this.http = new HttpClient(`${url.origin}${path === "" ? "/v1" : path}`, options);
   }
 
-  /** Names of the server's models. */
+  /** Names of the server's models, those of adapters among them. */
   async models(signal?: AbortSignal): Promise<string[]> {
+    return (await this.cards(signal)).map(({ id }) => id);
+  }
+
+  /** Names of the server's models that are no adapters on others. */
+  async baseModels(signal?: AbortSignal): Promise<string[]> {
+    return (await this.cards(signal)).flatMap(({ id, parent }) => (parent ? [] : [id]));
+  }
+
+  private async cards(signal?: AbortSignal): Promise<{ id: string; parent?: string | null }[]> {
     const { data } = (await this.http.json("GET", "/models", undefined, signal)) as { data?: { id: string }[] };
-    return (data ?? []).map(({ id }) => id);
+    return data ?? [];
   }
 
   completion(body: object, signal?: AbortSignal): Promise<CompletionResponse> {

@@ -7,8 +7,9 @@ export const MAX_STEPS = 16;
 export const PREFILL_TOKENS = 4096;
 /** Fewer would not fill a pass. */
 const LEAST_UNITS = 32;
-/** Decode steps may take so long, and so may prompts. */
+/** Decode steps may take so long; prompts less beside them, since everybody who decodes waits for these. */
 const TURN_MS = 50;
+const PROMPTS_MS = { alone: 50, beside: 25 };
 
 /** What a turn does: decode steps, and prompt tokens (more for those that are scored). */
 export interface Work {
@@ -35,9 +36,13 @@ export class Pace {
     return Math.max(1, Math.min(MAX_STEPS, Math.round(TURN_MS / this.stepMs)));
   }
 
-  /** Units of prompts for a turn, of which few different numbers keep few kernels compiled. */
-  units(): number {
-    return Math.max(LEAST_UNITS, 2 ** Math.floor(Math.log2(TURN_MS / this.unitMs)));
+  /**
+   * Units of prompts for a turn, of which few different numbers keep few kernels compiled.
+   * @param beside whether others decode
+   */
+  units(beside: boolean): number {
+    const ms = beside ? PROMPTS_MS.beside : PROMPTS_MS.alone;
+    return Math.max(LEAST_UNITS, 2 ** Math.floor(Math.log2(ms / this.unitMs)));
   }
 }
 

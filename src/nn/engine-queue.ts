@@ -27,6 +27,7 @@ export class EngineQueue {
 
   /** Whether there is room for more of an owner's samples: of all there is, or of its equal share of it. */
   mayAdd(samples: number, owner: object | undefined, room: number): boolean {
+    this.sweep();
     const own = owner && this.entries.get(owner);
     const others = this.entries.size - (own ? 1 : 0);
     return samples + this.count <= room || samples + (own?.samples.length ?? 0) <= room / (others + 1);

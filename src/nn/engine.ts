@@ -262,7 +262,8 @@ export class Engine {
   private promptUnits(): number {
     const { promptTokens, stepsPerRead } = this.options;
     const most = Math.min(PREFILL_TOKENS, this.model.tokensPerPass);
-    return Math.min(most, promptTokens ?? (stepsPerRead === undefined ? this.pace.units() : most));
+    if (promptTokens !== undefined || stepsPerRead !== undefined) return Math.min(most, promptTokens ?? most);
+    return Math.min(most, this.pace.units(this.occupants.some((one) => one && one.enqueued > one.joinedAt)));
   }
 
   /** Rows of a decode step: the slots up to the last one taken, rounded up so that few kernels are compiled. */

@@ -182,8 +182,9 @@ const isPenalised = (o: SlotOptions): boolean =>
 /**
  * What the kernels keep of a sequence's options.
  * @param drawn tokens of the response that are there already
+ * @param top how many of the most probable tokens are asked for
  */
-export function slotState(o: SlotOptions, drawn = 0): SlotState {
+export function slotState(o: SlotOptions, drawn = 0, top = 1): SlotState {
   const greedy = o.temperature === 0;
   const values = {
     stream: o.stream,
@@ -202,6 +203,7 @@ export function slotState(o: SlotOptions, drawn = 0): SlotState {
     presence: o.presencePenalty,
     frequency: o.frequencyPenalty,
     penalised: Number(isPenalised(o)),
+    noTop: Number(top === 0),
   };
   return { values, endIds: o.endIds };
 }

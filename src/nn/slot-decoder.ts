@@ -243,11 +243,11 @@ export class SlotDecoder {
 function entriesOf(leaving: readonly number[], joining: PromptPart["joining"]): SlotEntry[] {
   const entries: SlotEntry[] = leaving.map((slot) => ({ slot, state: null, promptLength: 0 }));
   for (const { slot, sequence } of joining) {
-    const { prompt, options, drawn = 0 } = sequence;
+    const { prompt, options, top, drawn = 0 } = sequence;
     const asked = prompt.length - drawn;
     entries.push({
       slot,
-      state: slotState(options, drawn),
+      state: slotState(options, drawn, top),
       prompt: prompt.subarray(0, asked),
       drawn: prompt.subarray(asked),
       promptLength: prompt.length,

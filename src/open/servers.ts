@@ -41,9 +41,9 @@ export function serverClient({ server, apiKey }: ServerOptions): OpenAIClient | 
   return new OpenAIClient({ baseUrl: server, apiKey: apiKey ?? globalThis.process?.env?.OPENAI_API_KEY ?? null });
 }
 
-/** The name of a server's model. Throws `UserError` where it has several. */
+/** The name of a server's model, its adapters apart. Throws `UserError` where it has several. */
 export async function onlyModel(client: OpenAIClient, signal: AbortSignal, options: object = {}): Promise<string> {
-  const names = await client.models(signal);
+  const names = await client.baseModels(signal);
   if (names.length === 1) return names[0];
   throw new UserError(
     `the server has ${names.length} models (${names.join(", ")}): choose with ${spelled(options, "serverModel")}`,

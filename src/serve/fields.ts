@@ -5,6 +5,8 @@ import { ApiError, badField } from "./errors.ts";
 /** Fields without effect here that clients send: accepted, whatever they hold. */
 const IGNORED = ["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "priority"];
 
+/** Unknown fields that an error names. */
+const MOST_NAMED = 10;
 /** Stop strings are looked for in every piece of text. */
 const LONGEST_STRING = 1024;
 
@@ -71,7 +73,11 @@ export class Fields {
 
   /** Fails for fields that nobody asked for, as OpenAI does: a misspelt option must not pass in silence. */
   refuseUnknown(): void {
-    const unknown = Object.keys(this.body).filter((name) => !this.known.has(name));
+    const unknown: string[] = [];
+    for (const name in this.body) {
+      if (!this.known.has(name)) unknown.push(name);
+      if (unknown.length === MOST_NAMED) break;
+    }
     if (unknown.length > 0) {
       throw badField(unknown[0], `Unrecognized request argument supplied: ${unknown.join(", ")}`, "unknown_parameter");
     }

@@ -23,6 +23,8 @@ export const SLOT_FIELDS = {
   presence: "f32",
   frequency: "f32",
   penalised: "u32",
+  /** 1: nobody asks for the most probable tokens. */
+  noTop: "u32",
 } as const;
 const names = Object.keys(SLOT_FIELDS);
 /** End tokens follow the named fields. */
@@ -119,7 +121,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   let row = rowIndex(linearId(wid, nwg), lid);
   let safe = min(row, u.rows - 1u);
   let start = safe * u.n;
-  let n = select(u.n, 0u, state[slots[safe] * STATE + DONE] != 0u);
+  let base = slots[safe] * STATE;
+  let n = select(u.n, 0u, state[base + DONE] != 0u || state[base + NOTOP] != 0u);
   var m = 0.0;
   var logZ = 0.0;
   var last = 3.0e38; // the value and the token taken before

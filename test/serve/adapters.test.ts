@@ -2,10 +2,10 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { diskFiles } from "webrlhf";
+import { diskFiles, OpenAIClient } from "webrlhf";
 import { main } from "webrlhf/cli";
 import { adapterFiles, CausalLM, generate, modelFiles, ScoreModel } from "webrlhf/nn";
-import { tokenizerFiles } from "webrlhf/open";
+import { onlyModel, tokenizerFiles } from "webrlhf/open";
 import { type OpenTextModel, openTextModel } from "../../src/serve/open.ts";
 import { type RunningServer, startServer } from "../../src/serve/server.ts";
 import { silentTerminal } from "../cli/terminal.ts";
@@ -98,6 +98,8 @@ describe("adapters of a running server", () => {
     expect((await fetch(`${server.url}/v1/models/one`)).status).toBe(200);
     const asked = await Promise.all(["one", "base", "one"].map((name) => ask(name)));
     expect(asked.map((answer) => idsOf(answer.text))).toEqual([expected.one, expected.base, expected.one]);
+    // Others find the server's own model as before.
+    expect(await onlyModel(new OpenAIClient({ baseUrl: server.url }), new AbortController().signal)).toBe("base");
     expect((await load("one", join(allowed, "one"))).text).toMatch(/loaded already/);
     expect((await load("base", join(allowed, "one"))).status).toBe(400);
     expect((await unload("one")).status).toBe(200);
@@ -115,13 +117,23 @@ describe("adapters of a running server", () => {
 
   it("stay for those who use them when they are unloaded, and may come again at once", async () => {
     await load("one", join(allowed, "one"));
-    const running = Array.from({ length: 6 }, () => ask("one", { max_tokens: 50 }));
-    await expect.poll(() => server.active).toBe(6);
+    const body = { model: "one", prompt: [...prompt], max_tokens: 50, temperature: 0, ignore_eos: true };
+    const running = await Promise.all(
+      Array.from({ length: 6 }, () =>
+        fetch(`${server.url}/v1/completions`, {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({ ...body, return_token_ids: true, stream: true }),
+        }),
+      ),
+    );
     expect((await unload("one")).status).toBe(200);
     expect((await load("one", join(allowed, "one"))).status).toBe(200);
-    for (const { status, text } of await Promise.all(running)) {
-      expect(status, text).toBe(200);
-      expect(idsOf(text).slice(0, 8)).toEqual(expected.one);
+    for (const response of running) {
+      const events = (await response.text()).split("\n\n").filter((event) => event.startsWith("data: {"));
+      const ids = events.flatMap((event) => idsOf(event.slice(6)));
+      expect(ids.length).toBe(50);
+      expect(ids.slice(0, 8)).toEqual(expected.one);
     }
     expect(idsOf((await ask("one")).text)).toEqual(expected.one);
     await unload("one");

@@ -1,6 +1,9 @@
+import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Readable } from "node:stream";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { OpenAIClient } from "webrlhf";
+import { BodyReader } from "../../src/serve/body.ts";
 import { completions } from "../../src/serve/completions.ts";
 import { Admission } from "../../src/serve/limits.ts";
 import { type TinyServer, tinyServer, tokenizer } from "./tiny-server.ts";
@@ -172,6 +175,30 @@ describe("bodies", () => {
       const { status, message } = await ask(`{"prompt": "x", "${field}": ${deep}}`, path);
       expect([status, message]).toEqual([400, expect.stringMatching(/nested deeper than 32/)]);
     }
+  });
+
+  it("that are large are read one after the other, with time for others between", async () => {
+    const body = Buffer.from(
+      JSON.stringify(Object.fromEntries(Array.from({ length: 60_000 }, (_, i) => [`k${i}`, i]))),
+    );
+    const reader = new BodyReader(1 << 20);
+    const request = () => {
+      const stream = Readable.from([body]) as unknown as IncomingMessage;
+      stream.headers = { "content-type": "application/json" };
+      return stream;
+    };
+    let busy = 0;
+    const parse = JSON.parse;
+    const took = vi.spyOn(JSON, "parse").mockImplementation((text) => {
+      const began = performance.now();
+      const value = parse(text);
+      busy += performance.now() - began;
+      return value;
+    });
+    const began = performance.now();
+    await Promise.all(Array.from({ length: 6 }, () => reader.json(request())));
+    took.mockRestore();
+    expect(performance.now() - began).toBeGreaterThan(2 * busy);
   });
 
   it("may hold brackets in strings, and what is shown of them is short", async () => {
