@@ -19,8 +19,7 @@ interface Node {
   token?: AddedToken;
 }
 
-const SPACE_BEFORE = /\p{White_Space}*$/u;
-const SPACE_AFTER = /^\p{White_Space}*/u;
+const SPACE = /\p{White_Space}/u;
 const WORD_BEFORE = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]$/u;
 const WORD_AFTER = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]/u;
 
@@ -42,7 +41,7 @@ export class TokenFinder {
         }
         node = next;
       }
-      node.token = token;
+      node.token ??= token; // of tokens that are written alike the first one is found
     }
   }
 
@@ -65,11 +64,12 @@ export class TokenFinder {
         (WORD_BEFORE.test(text.slice(Math.max(0, from - 2), from)) || WORD_AFTER.test(text.slice(end, end + 2)))
       )
         continue;
-      const before = text.slice(done, from);
-      const kept = token.lstrip ? before.replace(SPACE_BEFORE, "") : before;
-      if (kept !== "") pieces.push(kept);
-      pieces.push(token.id);
-      done = token.rstrip ? end + (SPACE_AFTER.exec(text.slice(end))?.[0].length ?? 0) : end;
+      const start = token.lstrip ? Math.max(done, spacesBefore(text, from)) : from;
+      const stop = token.rstrip ? spacesAfter(text, end) : end;
+      if (done < start) pieces.push(text.slice(done, start));
+      // Where the one before took this one's spaces along, nothing may be left of it.
+      if (start < stop) pieces.push(token.id);
+      done = stop;
     }
     if (done < text.length) pieces.push(text.slice(done));
     return pieces;
@@ -84,4 +84,18 @@ export class TokenFinder {
     }
     return found;
   }
+}
+
+/** Where the white space that ends here begins. */
+function spacesBefore(text: string, end: number): number {
+  let at = end;
+  while (at > 0 && SPACE.test(text[at - 1])) at--;
+  return at;
+}
+
+/** Where the white space that begins here ends. */
+function spacesAfter(text: string, start: number): number {
+  let at = start;
+  while (at < text.length && SPACE.test(text[at])) at++;
+  return at;
 }

@@ -2,6 +2,7 @@
  * File formats: how a stream of bytes becomes rows. The door for further ones is `registerFormat`.
  */
 import { UserError } from "../runtime/errors.ts";
+import { LONGEST_JSON, readJson } from "../runtime/json.ts";
 import type { OpenFile } from "../runtime/open.ts";
 import { csvRows } from "./csv.ts";
 import { containerRows, isContainer } from "./lmflow.ts";
@@ -55,25 +56,34 @@ async function* jsonlRows(bytes: ReadableStream<Uint8Array>, file: string): Asyn
   }
 }
 
-function parseLine(text: string, where: string): Row {
-  try {
-    return { value: JSON.parse(text), where };
-  } catch (error) {
-    throw new UserError(`${where}: not valid JSON: ${(error as Error).message}`, { cause: error });
-  }
-}
+const parseLine = (text: string, where: string): Row => ({ value: readJson(text, where), where });
 
 /** A list of rows, or LMFlow's container. Many files called .json hold one row per line instead: they are read as such. */
 async function* jsonRows(bytes: ReadableStream<Uint8Array>, file: string): AsyncGenerator<Row> {
   const lines: { text: string; line: number }[] = [];
-  for await (const line of textLines(bytes, file)) lines.push(line);
+  let length = 0;
+  for await (const line of textLines(bytes, file)) {
+    length += line.text.length + 1;
+    if (length > LONGEST_JSON) {
+      // What begins with whole rows need not be held at once.
+      if (lines.length === 0 || !isRow(lines[0].text)) {
+        throw new UserError(
+          `${file}: a JSON list of more than ${LONGEST_JSON} characters cannot be read as a whole: write it as JSON lines, ` +
+            `one row a line, for example with jq -c '.[]' ${file} > rows.jsonl`,
+        );
+      }
+      for (const { text, line } of lines.splice(0)) if (text.trim() !== "") yield parseLine(text, `${file}:${line}`);
+      length = 0;
+    }
+    lines.push(line);
+  }
   const text = lines.map((line) => line.text).join("\n");
   if (text.trim() === "") return;
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = readJson(text, file);
   } catch (error) {
-    if (!/^\s*\{[^\n]*\}\s*\n/.test(text)) throw new UserError(`${file}: not valid JSON: ${(error as Error).message}`);
+    if (!lines.some(({ text }) => text.trim() !== "") || !isRow(lines[0].text) || lines.length < 2) throw error;
     for (const { text, line } of lines) if (text.trim() !== "") yield parseLine(text, `${file}:${line}`);
     return;
   }
@@ -85,6 +95,9 @@ async function* jsonRows(bytes: ReadableStream<Uint8Array>, file: string): Async
   const rows = Array.isArray(json) ? json : [json];
   for (const [i, value] of rows.entries()) yield { value, where: `${file}, row ${i + 1}` };
 }
+
+/** Whether a line looks like a whole row. */
+const isRow = (line: string): boolean => /^\s*\{.*\}\s*$/.test(line);
 
 async function* textRows(bytes: ReadableStream<Uint8Array>, file: string, options: RowOptions): AsyncGenerator<Row> {
   let lines: string[] = [];
@@ -131,13 +144,21 @@ async function* textLines(
   };
   // Pieces of a line that has not ended yet; joined once, so that a very long line costs no more than its length.
   let open: string[] = [];
+  let length = 0;
   for await (const chunk of chunksOf(bytes)) {
     const parts = decode(chunk).split("\n");
     for (let i = 0; i < parts.length; i++) {
       open.push(parts[i]);
+      length += parts[i].length;
+      if (length > LONGEST_JSON) {
+        throw new UserError(
+          `${file}:${line}: a line of more than ${LONGEST_JSON} characters: is this one file of JSON rather than of lines?`,
+        );
+      }
       if (i === parts.length - 1) break;
       yield { text: withoutReturn(open.join("")), line: line++ };
       open = [];
+      length = 0;
     }
   }
   open.push(decode());
@@ -165,6 +186,10 @@ async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uin
   }
 }
 
+/** Text shrinks to a tenth or so; what grows more than this, beyond what is harmless anyway, was made to fill memory. */
+const MOST_EXPANSION = 300;
+const MOST_UNSEEN = 2 ** 28;
+
 /** The stream itself, decompressed when its first bytes say gzip. */
 export async function decompressed(
   stream: ReadableStream<Uint8Array>,
@@ -179,9 +204,11 @@ export async function decompressed(
     start.push(next.value);
   }
   const [a, b] = start.flatMap((chunk) => [...chunk.subarray(0, 2)]);
+  let read = 0;
   const whole = new ReadableStream<Uint8Array<ArrayBuffer>>({
     async pull(controller) {
       const chunk = start.shift() ?? (await chunks.next()).value;
+      read += chunk?.length ?? 0;
       if (chunk) controller.enqueue(chunk as Uint8Array<ArrayBuffer>);
       else controller.close();
     },
@@ -191,13 +218,20 @@ export async function decompressed(
   });
   if (a !== 0x1f || b !== 0x8b) return whole;
   const inflated = chunksOf(whole.pipeThrough(new DecompressionStream("gzip")));
+  let size = 0;
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
       const next = await inflated.next().catch((error: Error) => {
         throw new UserError(`${file}: damaged or truncated gzip data (${error.message})`, { cause: error });
       });
-      if (next.done) controller.close();
-      else controller.enqueue(next.value);
+      if (next.done) return controller.close();
+      size += next.value.length;
+      if (size > MOST_UNSEEN && size > MOST_EXPANSION * read) {
+        throw new UserError(
+          `${file}: its gzip data grows to more than ${MOST_EXPANSION} times its size: this is no dataset`,
+        );
+      }
+      controller.enqueue(next.value);
     },
     async cancel() {
       await inflated.return(undefined);

@@ -1,57 +1,52 @@
-/** Parquet files, as Hugging Face datasets are stored, a group of rows at a time. The reader is loaded only when needed. */
+/** Parquet files, as Hugging Face datasets are stored, a group of rows at a time. */
 import { UserError } from "../runtime/errors.ts";
 import type { OpenFile } from "../runtime/open.ts";
+import { rowsOf } from "./parquet/assemble.ts";
+import { readFooter } from "./parquet/footer.ts";
+import { type ColumnData, readColumn } from "./parquet/pages.ts";
 import type { Row } from "./row.ts";
 
-/** Rows that are turned into objects at once. */
-const BLOCK = 1000;
-/** A group of rows is read into memory, so it must fit. */
+/** Bytes of a group of rows, which is read into memory as a whole. */
 const LARGEST_GROUP = 4 * 2 ** 30;
 
-/** @throws UserError for a file that is no Parquet, or is damaged */
+/** @throws UserError for a file that is no Parquet, or is damaged: with its column and group of rows */
 export async function* parquetRows(opened: OpenFile, file: string): AsyncGenerator<Row> {
-  const [{ parquetMetadataAsync, parquetReadObjects }, { compressors }] = await Promise.all([
-    import("hyparquet"),
-    import("hyparquet-compressors"),
-  ]);
-  const source = {
-    byteLength: opened.size,
-    async slice(start: number, end = opened.size): Promise<ArrayBuffer> {
-      const from = start < 0 ? Math.max(0, opened.size + start) : start;
-      const length = Math.max(0, Math.min(end, opened.size) - from);
-      if (length > LARGEST_GROUP) throw new Error(`a part of ${length} bytes is too large`);
-      const bytes = await opened.read(from, length);
-      if (bytes.length !== length) throw new Error(`the file ends at byte ${from + bytes.length}`);
-      return new Uint8Array(bytes).buffer;
-    },
+  const damaged = (what: unknown, where = ""): UserError => {
+    const reason = what instanceof Error ? what.message : String(what);
+    return new UserError(`${file}: not a Parquet file that can be read (${where}${reason})`, { cause: what });
   };
-  const damaged = (error: Error) =>
-    new UserError(`${file}: not a Parquet file that can be read (${error.message})`, { cause: error });
-  const metadata = await parquetMetadataAsync(source).catch((error: Error) => {
+  const { root, groups } = await readFooter(opened).catch((error) => {
     throw damaged(error);
   });
   let first = 0;
-  for (const { num_rows: rows } of metadata.row_groups) {
-    const end = first + Number(rows);
-    for (let at = first; at < end; at += BLOCK) {
-      const rowEnd = Math.min(at + BLOCK, end);
-      const block = await parquetReadObjects({ file: source, metadata, compressors, rowStart: at, rowEnd }).catch(
-        (error: Error) => {
-          throw damaged(error);
-        },
-      );
-      if (block.length !== rowEnd - at) throw damaged(new Error(`row ${at + block.length + 1} is missing`));
-      for (const [i, value] of block.entries()) yield { value: plain(value), where: `${file}, row ${at + i + 1}` };
+  for (const [at, { rows, chunks }] of groups.entries()) {
+    const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    if (bytes > LARGEST_GROUP) throw damaged(`row group ${at + 1} has ${bytes} bytes, which is too large`);
+    const columns: ColumnData[] = [];
+    for (const [i, chunk] of chunks.entries()) {
+      const leaf = root.leaves[i];
+      try {
+        columns.push(await readColumn(await opened.read(chunk.start, chunk.length), leaf, chunk, rows));
+      } catch (error) {
+        throw damaged(error, `column ${leaf.path}, row group ${at + 1}: `);
+      }
     }
-    first = end;
+    const values = rowsOf(
+      root,
+      columns,
+      chunks.map((chunk) => chunk.values),
+      rows,
+    );
+    for (let row = first; ; row++) {
+      let next: IteratorResult<unknown>;
+      try {
+        next = values.next();
+      } catch (error) {
+        throw damaged(error, `row group ${at + 1}, row ${row + 1}: `);
+      }
+      if (next.done) break;
+      yield { value: next.value, where: `${file}, row ${row + 1}` };
+    }
+    first += rows;
   }
-}
-
-/** Whole numbers of 64 bits as numbers, bytes as text: what a JSON file would have. */
-function plain(value: unknown): unknown {
-  if (typeof value === "bigint") return Number(value);
-  if (value instanceof Uint8Array) return new TextDecoder().decode(value);
-  if (Array.isArray(value)) return value.map(plain);
-  if (typeof value !== "object" || value === null || value instanceof Date) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, plain(field)]));
 }

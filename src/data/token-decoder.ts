@@ -3,6 +3,8 @@
  * are no UTF-8, byte order marks and leading spaces included).
  */
 import { fromByteChars } from "./bytes.ts";
+import { Part } from "./tokenizer/description.ts";
+import { finder } from "./tokenizer/patterns.ts";
 
 export interface TokenDecoder {
   /** The text of a whole sequence of tokens. */
@@ -12,25 +14,20 @@ export interface TokenDecoder {
 }
 
 type Step = (tokens: string[]) => string[];
-type Part = { readonly type?: unknown; readonly [option: string]: unknown };
 
-/** @returns null for a kind of decoder that is not known here */
-export function tokenDecoder(description: unknown): TokenDecoder | null {
+/** @throws UserError for a kind of decoder that is not known here */
+export function tokenDecoder(description: unknown, file: string): TokenDecoder {
   if (description === null || description === undefined) return { decode: (tokens) => tokens.join(" ") };
-  const parts = flatten(description as Part);
+  const parts = flatten(new Part(description, "decoder", file));
   const steps = parts.map(stepOf);
-  if (steps.some((step) => step === null)) return null;
-  const decode = (tokens: readonly string[]) =>
-    (steps as Step[]).reduce((now, step) => step(now), [...tokens]).join("");
+  const decode = (tokens: readonly string[]) => steps.reduce((now, step) => step(now), [...tokens]).join("");
   const byteLevel = parts.length === 1 && parts[0].type === "ByteLevel";
   return byteLevel ? { decode, bytes: fromByteChars } : { decode };
 }
 
-function flatten(part: Part): Part[] {
-  return part.type === "Sequence" && Array.isArray(part.decoders) ? part.decoders.flatMap(flatten) : [part];
-}
+const flatten = (part: Part): Part[] => (part.type === "Sequence" ? part.parts("decoders").flatMap(flatten) : [part]);
 
-function stepOf(part: Part): Step | null {
+function stepOf(part: Part): Step {
   switch (part.type) {
     case "ByteLevel":
       return (tokens) => [lossy(tokens.flatMap((token) => [...fromByteChars(token)]))];
@@ -41,11 +38,15 @@ function stepOf(part: Part): Step | null {
     case "Replace":
       return replace(part);
     case "Strip":
-      return strip(String(part.content ?? ""), Number(part.start ?? 0), Number(part.stop ?? 0));
+      return strip(part.char("content"), part.count("start"), part.count("stop"));
     case "Metaspace":
-      return metaspace(String(part.replacement ?? "\u2581"), part.prepend_scheme !== "never");
+      return metaspace(part.char("replacement", "\u2581"), part.text("prepend_scheme", "always") !== "never");
+    case "WordPiece":
+      return wordPiece(part.text("prefix"), part.flag("cleanup"));
+    case "BPEDecoder":
+      return endings(part.text("suffix"));
     default:
-      return null;
+      return part.unknown();
   }
 }
 
@@ -79,11 +80,21 @@ function byteFallback(tokens: string[]): string[] {
   return out;
 }
 
-function replace(part: Part): Step | null {
-  const { String: text } = (part.pattern ?? {}) as { String?: unknown };
-  const content = String(part.content ?? "");
-  if (typeof text !== "string" || text === "") return null;
-  return (tokens) => tokens.map((token) => token.split(text).join(content));
+function replace(part: Part): Step {
+  const content = part.text("content");
+  const pattern = part.pattern();
+  if ("text" in pattern) return (tokens) => tokens.map((token) => token.split(pattern.text).join(content));
+  const find = finder(pattern.regex, (reason) => part.fail(reason));
+  return (tokens) =>
+    tokens.map((token) => {
+      let out = "";
+      let done = 0;
+      for (const [start, end] of find(token)) {
+        out += token.slice(done, start) + content;
+        done = end;
+      }
+      return out + token.slice(done);
+    });
 }
 
 function strip(content: string, start: number, stop: number): Step {
@@ -102,3 +113,35 @@ function strip(content: string, start: number, stop: number): Step {
 function metaspace(mark: string, prepended: boolean): Step {
   return (tokens) => tokens.map((token, i) => token.split(mark).join(i === 0 && prepended ? "" : " "));
 }
+
+/** A space before each token that begins a word. */
+function wordPiece(prefix: string, cleanup: boolean): Step {
+  const joined = (token: string) => (token.startsWith(prefix) ? token.slice(prefix.length) : ` ${token}`);
+  const tidy = (token: string) => TIDY.reduce((now, [from, to]) => now.split(from).join(to), token);
+  return (tokens) =>
+    tokens.map((token, i) => {
+      const text = i === 0 ? token : joined(token);
+      return cleanup ? tidy(text) : text;
+    });
+}
+
+/** Spaces that no writer would put before signs and endings. */
+const TIDY = [
+  [" .", "."],
+  [" ?", "?"],
+  [" !", "!"],
+  [" ,", ","],
+  [" ' ", "'"],
+  [" n't", "n't"],
+  [" 'm", "'m"],
+  [" do not", " don't"],
+  [" 's", "'s"],
+  [" 've", "'ve"],
+  [" 're", "'re"],
+] as const;
+
+/** What ends a word is a space, but not at the end of the text. */
+const endings =
+  (suffix: string): Step =>
+  (tokens) =>
+    tokens.map((token, i) => token.split(suffix).join(i === tokens.length - 1 ? "" : " "));

@@ -3,7 +3,6 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import type { TokenizerJson, TrainedTokenizer } from "./bpe.ts";
 import { BYTE_TO_CHAR } from "./bytes.ts";
 import type { ChatTemplate } from "./chat-template.ts";
-import { tokenizerGraph } from "./tokenizer-graph.ts";
 import { TokenizerPipeline } from "./tokenizer-pipeline.ts";
 
 /** How text becomes token ids. */
@@ -80,7 +79,7 @@ export class Tokenizer {
     if (!isObject(configJson)) throw new UserError(`${file}: its tokenizer_config.json is not an object`);
     try {
       return new Tokenizer(
-        new TokenizerPipeline(tokenizerGraph(tokenizerJson, file)),
+        new TokenizerPipeline(tokenizerJson, file),
         tokenizerJson as TokenizerJson,
         configJson,
         file,

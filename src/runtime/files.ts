@@ -3,6 +3,7 @@
  * and Deno use the disk; a browser page keeps them in memory.
  */
 import { UserError } from "./errors.ts";
+import { LONGEST_JSON, readJson } from "./json.ts";
 import { bytesFile, hasDisk, type OpenFile, openFile } from "./open.ts";
 
 /** The content of a file: all of it, or its pieces as they come, for files that should not be in memory at once. */
@@ -219,11 +220,18 @@ export async function readNeeded(files: Files, path: string, what: string): Prom
 
 /** Parses a JSON file. */
 export function parseJson<T = Record<string, unknown>>(content: Uint8Array, path: string): T {
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content)) as T;
-  } catch (error) {
-    throw new UserError(`${path} is not valid JSON: ${(error as Error).message}`);
+  if (content.length > LONGEST_JSON) {
+    throw new UserError(
+      `${path} has ${content.length} bytes, more than the ${LONGEST_JSON} of the largest JSON file read`,
+    );
   }
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(content);
+  } catch {
+    throw new UserError(`${path} is not valid JSON: it is not UTF-8`);
+  }
+  return readJson(text, path) as T;
 }
 
 function explain(error: unknown, verb: string, path: string): Error {
@@ -233,6 +241,7 @@ function explain(error: unknown, verb: string, path: string): Error {
     EACCES: "permission denied",
     EROFS: "the file system is read-only",
     EISDIR: "it is a folder",
+    ERR_FS_FILE_TOO_LARGE: "it is larger than 2 GiB",
     ENOTDIR: "a part of the path is not a folder",
     EEXIST: "a part of the path is not a folder",
   };

@@ -1,31 +1,61 @@
-// How the time to encode grows with the text, where a text is one long word or one long run.
+// The time to encode grows with the text alone, also where a text is one long word or one long run.
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { isUserError } from "webrlhf";
 import { Tokenizer } from "webrlhf/data";
 
 const folder = new URL("./fixtures/tokenizers/", import.meta.url);
 const kinds = readdirSync(folder).filter((name) => name !== "strings.json");
+const read = (name: string) => JSON.parse(readFileSync(new URL(name, folder), "utf8")).tokenizer;
 
-const texts: Record<string, (length: number) => string> = {
-  english: (length) => "the quick brown fox jumps over it. ".repeat(length / 35),
-  "one word": (length) => "abcdefghijklmnopqrstuvwxyz".repeat(length / 26),
-  spaces: (length) => `${" ".repeat(length)}x`,
-  digits: (length) => "1234567890".repeat(length / 10),
-  newlines: (length) => `${" \n".repeat(length / 2)}x`,
+const LENGTH = 60_000;
+const texts = {
+  english: "the quick brown fox jumps over it. ".repeat(LENGTH / 35),
+  "one word": "abcdefghijklmnopqrstuvwxyz".repeat(LENGTH / 26),
+  spaces: `${" ".repeat(LENGTH)}x`,
+  digits: "1234567890".repeat(LENGTH / 10),
+  newlines: `${" \n".repeat(LENGTH / 2)}x`,
+};
+/** Milliseconds for all of them on a busy machine; most take a tenth. Quadratic time takes several times as long. */
+const LIMIT = 5_000;
+
+const milliseconds = (tokenizer: Tokenizer, all: Iterable<string>) => {
+  const start = performance.now();
+  for (const text of all) tokenizer.encode(text);
+  return performance.now() - start;
 };
 
-describe.each(kinds)("the time of %s", (name) => {
-  const tokenizer = Tokenizer.fromJson(JSON.parse(readFileSync(new URL(name, folder), "utf8")).tokenizer, {}, name);
-  it.each(Object.keys(texts))("grows with the text: %s", (kind) => {
-    const milliseconds = (length: number) => {
-      const text = texts[kind](length);
-      const start = performance.now();
-      tokenizer.encode(text);
-      return performance.now() - start;
-    };
-    milliseconds(2_000);
-    // 8 times the text would take 64 times as long if it were quadratic; noise of a busy machine is not that large.
-    const [short, long] = [milliseconds(5_000), milliseconds(40_000)];
-    expect(long).toBeLessThan(200 + 24 * short);
+describe("the time to encode", () => {
+  it.each(kinds)("grows with the text: %s", (name) => {
+    expect(milliseconds(Tokenizer.fromJson(read(name), {}, name), Object.values(texts))).toBeLessThan(LIMIT);
+  });
+
+  const gpt2 = read("gpt2.json");
+  const splitBy = (Regex: string) => {
+    const split = { type: "Split", pattern: { Regex }, behavior: "Isolated", invert: false };
+    const words = { type: "Sequence", pretokenizers: [split, { ...gpt2.pre_tokenizer, use_regex: false }] };
+    return Tokenizer.fromJson({ ...gpt2, pre_tokenizer: words });
+  };
+  const letters = ["a".repeat(LENGTH), `${"a".repeat(LENGTH)}!`];
+
+  it.each(["(a+)+$", "(a|aa)+$", "a*a*a*b", "(?=(a+)+b)a", "(?<=(a|a)*)b", "a(?=a*$)", "(.*)(.*)(.*)[x-z]!"])(
+    "does not explode for the pattern %s",
+    (pattern) => {
+      expect(milliseconds(splitBy(pattern), letters)).toBeLessThan(LIMIT);
+    },
+  );
+
+  it.each(["(a)\\1", "(?>a+)b", "a++b", "(a*)*b", "((a{9}){9}){99}", "(".repeat(900) + ")".repeat(900)])(
+    "refuses the pattern %s",
+    (pattern) => expect(() => splitBy(pattern)).toThrow(/pattern/),
+  );
+
+  it("says that a text is too long for a large pattern", () => {
+    try {
+      splitBy("(?:ab?c?d?e?f?){400}").encode("a".repeat(4_000_000));
+      expect.unreachable();
+    } catch (error) {
+      expect(error).toSatisfy(isUserError);
+    }
   });
 });

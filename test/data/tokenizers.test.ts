@@ -95,8 +95,9 @@ describe.each(kinds)("the tokenizer kind %s", (kind) => {
     }
   });
 
-  // "words" drops spaces.
-  it.skipIf(kind === "words")("puts nothing between a text and its continuation", () => {
+  // These drop spaces, or put one before every text.
+  const losing = ["words", "whitespace", "bert", "bert-cased", "t5", "albert"];
+  it.skipIf(losing.includes(kind))("puts nothing between a text and its continuation", () => {
     const [start, rest] = ["the ranks", " went  on it"];
     const ids = [...tokenizer.encode(start), ...tokenizer.encode(rest, { continued: true })];
     const text = tokenizer.decode(ids);
