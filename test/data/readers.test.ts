@@ -379,6 +379,47 @@ describe("bad input is named", () => {
   });
 });
 
+describe("files made to fill memory are refused in words", () => {
+  const good = JSON.stringify({ prompt: "p", chosen: "a", rejected: "b" });
+  /** A file that never ends. */
+  const endless = (name: string, start: string, more: string): DataSource => {
+    const chunk = encoder.encode(more.repeat(2 ** 20 / more.length));
+    return {
+      name,
+      stream: () =>
+        new ReadableStream({
+          start: (controller) => controller.enqueue(encoder.encode(start)),
+          pull: (controller) => controller.enqueue(chunk),
+        }),
+    };
+  };
+
+  it.each([
+    ["a line that does not end", endless("x.jsonl", '{"text": "', "a"), /^x\.jsonl:1: a line of more than/],
+    [
+      "a list that does not end",
+      endless("x.json", "[", `{"text":"${"a".repeat(2 ** 16 - 13)}"},\n`),
+      /^x\.json: a JSON list .* JSON lines/,
+    ],
+    ["a line of lists in lists", file("x.jsonl", "[".repeat(5_000_000), 2 ** 20), /^x\.jsonl:1: .* nested more than/],
+    ["objects in objects", file("x.json", '{"a":'.repeat(1_000_000), 2 ** 20), /^x\.json: .* nested more than/],
+  ])("%s", async (_, source, message) => expect(await complaint(read(source))).toMatch(message), 60_000);
+
+  it("gzip data that grows beyond measure", async () => {
+    const megabyte = encoder.encode(`${" ".repeat(2 ** 20 - 1)}\n`);
+    let left = 300;
+    const big = new ReadableStream({
+      pull: (controller) => (left-- > 0 ? controller.enqueue(new Uint8Array(megabyte)) : controller.close()),
+    });
+    const bomb = new Uint8Array(await new Response(big.pipeThrough(new CompressionStream("gzip"))).arrayBuffer());
+    expect(await complaint(read(file("x.jsonl.gz", bomb, 2 ** 20)))).toMatch(/^x\.jsonl\.gz: its gzip data grows/);
+  }, 60_000);
+
+  it("many rows in a file called .json are read row by row all the same", async () => {
+    expect(await read(file("x.json", `${good}\n${good}\n`))).toHaveLength(2);
+  });
+});
+
 describe("order", () => {
   const records = Array.from({ length: 40 }, (_, i) => ({ kind: "prompt", prompt: `p${i >> 1}` }) as const);
 
