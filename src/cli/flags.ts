@@ -68,6 +68,7 @@ const valueNames = {
   int: "int",
   float: "float",
   bool: "bool",
+  switch: "bool|path",
   choice: "name",
   list: "names",
   numbers: "numbers",
@@ -83,7 +84,8 @@ function flagOf(name: string, setting: Setting): Flag {
   ];
   const text = notes.length > 0 ? `${setting.help} (${notes.join("; ")})` : setting.help;
   const several = setting.kind === "list" || setting.kind === "numbers" ? "..." : "";
-  const flag = new Flag(setting.kind === "bool" ? `--${name} [${value}]` : `--${name} <${value}${several}>`, text);
+  const optional = setting.kind === "bool" || setting.kind === "switch";
+  const flag = new Flag(optional ? `--${name} [${value}]` : `--${name} <${value}${several}>`, text);
   return flag.helpGroup(`${setting.group}:`);
 }
 

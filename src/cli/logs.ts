@@ -10,7 +10,7 @@
  */
 import type { TrainEvent } from "../rlhf/events.ts";
 import type { Files } from "../runtime/files.ts";
-import { readJson, readJsonLines, readText, writeJson } from "../runtime/json-files.ts";
+import { readJsonLines, readText, writeJson } from "../runtime/json-files.ts";
 
 type Row = Record<string, unknown> & { step: number };
 
@@ -54,8 +54,6 @@ export class RunLog {
         this.#step = event.step;
         await this.#cutBack(event.step);
         this.#started = true;
-        // The kill may have come between the checkpoint and this log's part of it.
-        if (event.step > 0) await this.#writeState(`checkpoint-${event.step}`);
         return;
       case "step": {
         this.#step = event.step;
@@ -84,17 +82,25 @@ export class RunLog {
         );
         return;
       case "checkpoint":
-        await this.#writeState(event.name);
+        await this.#writeState();
         return;
       case "end":
+        if (!this.#started) return; // the run was finished before
         this.#step = event.step;
-        await this.#writeState(null);
+        await this.#sync();
+        await this.#writeState();
     }
+  }
+
+  /** What a checkpoint's trainer_state.json says of the run so far; every line of the log is on disk by then. */
+  async forCheckpoint(): Promise<Record<string, unknown>> {
+    await this.#sync();
+    return this.#state();
   }
 
   /** Brings trainer_state.json up to date when the run broke off. */
   async close(): Promise<void> {
-    if (this.#started) await this.#writeState(null);
+    if (this.#started) await this.#writeState();
   }
 
   /** Drops every line past the checkpoint's step; a fresh start (step 0) drops them all. */
@@ -124,9 +130,19 @@ export class RunLog {
     await this.#files.append(`${this.#dir}/${file}`, lines.map((line) => `${line}\n`).join(""));
   }
 
-  async #writeState(checkpoint: string | null): Promise<void> {
+  async #sync(): Promise<void> {
+    for (const name of await this.#files.list(this.#dir)) {
+      if (name.endsWith(".jsonl")) await this.#files.sync?.(`${this.#dir}/${name}`);
+    }
+  }
+
+  #writeState(): Promise<void> {
+    return writeJson(this.#files, `${this.#dir}/trainer_state.json`, this.#state());
+  }
+
+  #state(): Record<string, unknown> {
     const steps = this.#history.filter((row) => "tokens" in row);
-    const state = {
+    return {
       best_global_step: null,
       best_metric: null,
       best_model_checkpoint: null,
@@ -148,13 +164,6 @@ export class RunLog {
       trial_name: null,
       trial_params: null,
     };
-    await writeJson(this.#files, `${this.#dir}/trainer_state.json`, state);
-    if (checkpoint === null) return;
-    // The trainer keeps its own state in a file of this name; both fit into one. Its step stays the one it resumes from:
-    // where a run trains several times, this log counts the steps of all of them.
-    const path = `${this.#dir}/${checkpoint}/trainer_state.json`;
-    const own = await readJson<Record<string, unknown>>(this.#files, path);
-    if (own !== null) await writeJson(this.#files, path, { ...own, ...state, global_step: own.global_step });
   }
 }
 

@@ -4,22 +4,10 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import { VERSION } from "../runtime/version.ts";
 import { commandOf, normaliseFlags } from "./flags.ts";
 import { helpLayout } from "./help.ts";
+import { interruptible, stopListening, stoppedCode } from "./signals.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
-import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
+import { defineVerb, Interrupted, type Verb } from "./verb.ts";
 import { loadVerb, optionOwners, registerVerb, verbGroups } from "./verbs/index.ts";
-
-const CHECKPOINT_NOTE = "\nstopping after a checkpoint; Ctrl-C again stops at once";
-
-/** The first Ctrl-C asks for a clean end, the second one gets a rough one. */
-function interruptible(terminal: Terminal, label: string, note: string | null = CHECKPOINT_NOTE): Context {
-  const controller = new AbortController();
-  process.on("SIGINT", () => {
-    if (controller.signal.aborted) process.exit(130);
-    if (note !== null) terminal.line(note);
-    controller.abort();
-  });
-  return { terminal, signal: controller.signal, label, resume: false };
-}
 
 /**
  * The program, with the verbs that the words call for: all of them for lists and help, else the one that is named.
@@ -40,7 +28,8 @@ async function makeProgram(words: readonly string[], terminal: Terminal): Promis
     );
   if (words[0] === "--version") return program;
   const add = (verb: Verb) => {
-    const command = commandOf(verb, () => interruptible(terminal, verb.name, verb.interruptNote), optionOwners);
+    const context = () => interruptible(terminal, verb.name, verb.interruptNote, verb.endsAtOnce);
+    const command = commandOf(verb, context, optionOwners);
     program.addCommand(command.copyInheritedSettings(program).allowExcessArguments());
   };
   const named = words[0] === undefined ? null : await loadVerb(words[0]);
@@ -104,9 +93,11 @@ export async function main(argv: readonly string[], terminal: Terminal = process
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 1;
     if (error instanceof Interrupted) {
       terminal.line(error.message);
-      return 130;
+      return stoppedCode();
     }
     terminal.line(`${terminal.style("red", "error:")} ${explain(error, debug)}`);
     return 1;
+  } finally {
+    stopListening();
   }
 }

@@ -1,11 +1,10 @@
 /** The one training verb: it opens what a method's settings name, trains, and shows and logs what happens. */
-import { foreignNames, type Method, methodGroups, openRun } from "../open/index.ts";
+import { foreignNames, type Method, methodGroups, openRun, overwriting } from "../open/index.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import { logging } from "../rlhf/settings.ts";
 import { diskFiles } from "../runtime/files.ts";
 import { type SettingsTable, settings } from "../settings/index.ts";
 import { openGpu } from "./gpu.ts";
-import { lockFolder } from "./lock.ts";
 import { RunLog, type StateSettings } from "./logs.ts";
 import { Progress } from "./progress.ts";
 import { surroundings, tenths } from "./surroundings.ts";
@@ -13,13 +12,25 @@ import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
 
 /** Where a run goes and how it is told; what every training verb has. */
 const runSettings = {
-  outputDir: logging.path("out", "Folder for the model, checkpoints and logs"),
-  resume: logging.bool(false, "Go on from the newest checkpoint in output_dir, if there is one", {
-    aka: ["resume_from_checkpoint"],
-  }),
+  resume: logging.switch(
+    false,
+    "Go on from the newest checkpoint in output_dir, if there is one, or from the checkpoint at this path",
+    { aka: ["resume_from_checkpoint"] },
+  ),
+  resumeWithChanges: logging.bool(false, "Go on although settings or data have changed that make another run of it"),
+  ...overwriting,
   loggingSteps: logging.int(10, "Steps between printed lines when the output is not a terminal", { min: 1 }),
   saveTotalLimit: logging.int(1, "Checkpoints to keep; 0 keeps all", { min: 0 }),
 };
+
+/** What these settings, and that of the folder, resolve to. */
+interface RunChoice extends StateSettings {
+  outputDir: string;
+  resume: boolean | string;
+  resumeWithChanges: boolean;
+  overwriteOutputDir: boolean;
+  saveTotalLimit: number;
+}
 
 /** Additions of a verb to its method: settings of the program's own, and files that it writes as events come. */
 export interface TrainingExtras<T extends SettingsTable> {
@@ -32,14 +43,15 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
   method: Method,
   extras?: TrainingExtras<T>,
 ): Verb {
-  const table = { ...method.settings.table, ...extras?.settings, ...runSettings };
+  const outputDir = logging.path(`out/${method.name}`, "Folder for the model, checkpoints and logs");
+  const table = { ...method.settings.table, ...extras?.settings, outputDir, ...runSettings };
   return defineVerb({
     name: method.name,
     summary: method.summary,
     examples: method.examples,
     settings: settings(method.name, table as SettingsTable, (o) => void method.settings.pick(o), foreignNames),
     async run(values, context) {
-      const o = values as Record<string, unknown> & { outputDir: string; resume: boolean; saveTotalLimit: number };
+      const o = values as Record<string, unknown> & RunChoice;
       const files = await diskFiles();
       await openGpu(context.terminal);
       const around = { ...surroundings(context), work: tenths(context), files, outputDir: o.outputDir };
@@ -48,9 +60,22 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
         throw new Interrupted("stopped before the training; nothing was written");
       });
       try {
-        const folder = { files, path: o.outputDir, besides: run.besides, keep: o.saveTotalLimit };
-        const events = run.train({ folder, resume: o.resume || context.resume, signal: context.signal });
-        await consume(extras ? extras.also(events, o) : events, o, context);
+        const log = new RunLog(files, o.outputDir, o);
+        const folder = {
+          files,
+          path: o.outputDir,
+          besides: run.besides,
+          keep: o.saveTotalLimit,
+          log: () => log.forCheckpoint(),
+        };
+        const events = run.train({
+          folder,
+          resume: o.resume || context.resume,
+          acceptChanges: o.resumeWithChanges,
+          overwrite: o.overwriteOutputDir,
+          signal: context.signal,
+        });
+        await consume(extras ? extras.also(events, o) : events, log, o, context);
       } finally {
         run.close();
       }
@@ -68,17 +93,15 @@ export const methodVerbs = (): Record<string, Record<string, () => Promise<Verb>
   );
 
 /**
- * Runs a trainer to its end, with its events on the terminal and in the log files of `outputDir`. After Ctrl-C the trainer,
+ * Runs a trainer to its end, with its events on the terminal and in a log. After Ctrl-C the trainer,
  * which holds the same signal, saves and returns without an end: that is an Interrupted.
  */
 export async function consume(
   events: AsyncGenerator<TrainEvent>,
+  log: RunLog,
   o: StateSettings & { outputDir: string },
   context: Context,
 ): Promise<Record<string, number>> {
-  const files = await diskFiles();
-  const unlock = await lockFolder(files, o.outputDir);
-  const log = new RunLog(files, o.outputDir, o);
   const progress = new Progress(context.terminal, context.label, o.loggingSteps ?? 1);
   let ended: Record<string, number> | null = null;
   try {
@@ -93,7 +116,6 @@ export async function consume(
     throw error;
   } finally {
     progress.clear();
-    await unlock();
   }
   if (ended === null) throw new Interrupted(`stopped; go on with --resume --output_dir ${o.outputDir}`);
   return ended;

@@ -6,7 +6,7 @@ import type { Terminal } from "./terminal.ts";
 /** The program around a verb that runs. */
 export interface Context {
   readonly terminal: Terminal;
-  /** Fires on Ctrl-C: save, then come to an end. */
+  /** Fires on Ctrl-C, SIGTERM and SIGHUP: save, then come to an end. */
   readonly signal: AbortSignal;
   /** Name for progress lines: the verb's, or the recipe stage's. */
   readonly label: string;
@@ -24,6 +24,8 @@ export interface TypedVerb<T extends SettingsTable> {
   readonly examples: readonly string[];
   /** What the first Ctrl-C says; null says nothing. Default: that a checkpoint is written. */
   readonly interruptNote?: string | null;
+  /** True where the work cannot be stopped in the middle: the first signal ends it, and it is done anew. Default false. */
+  readonly endsAtOnce?: boolean;
   /** What is written, for a record beside it; null where nothing is. A verb that trains keeps its record by its trainer. */
   product?(values: ResolvedSettings<T>): Product | null;
   /** Does the work; resolves when everything is on disk. Rejects with an Interrupted when the signal stopped it. */
@@ -39,7 +41,7 @@ export type Verb = Omit<TypedVerb<SettingsTable>, "run" | "product"> & {
 /** Types a verb's `run` by its own settings; whoever calls it has resolved the values by them. */
 export const defineVerb = <T extends SettingsTable>(verb: TypedVerb<T>): Verb => verb as unknown as Verb;
 
-/** The work was stopped by Ctrl-C after its state was saved; exit code 130. */
+/** The work was stopped by a signal after its state was saved; exit code 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP). */
 export class Interrupted extends Error {
   override readonly name = "Interrupted";
 }

@@ -2,6 +2,10 @@
 import { adapterName } from "../gpu/device.ts";
 import { readAdapterFolder } from "../nn/peft.ts";
 import type { RunFacts } from "../rlhf/record.ts";
+import { isReplaced } from "../rlhf/run-folder.ts";
+import { UserError } from "../runtime/errors.ts";
+import type { Files } from "../runtime/files.ts";
+import { absolute } from "../runtime/paths.ts";
 import { VERSION } from "../runtime/version.ts";
 import { type SettingsTable, snakeCase, withoutSecrets } from "../settings/index.ts";
 import type { Located } from "./hub.ts";
@@ -31,6 +35,24 @@ export async function factsOf({ verb, table, values, around = {} }: About): Prom
     inputs: await hashed(inputs),
     parents: await parentsOf(inputs),
   };
+}
+
+/**
+ * Refuses to write where something is read: the output would replace its own input.
+ * @throws UserError naming the setting
+ */
+export async function refuseInputs({ table, values, around = {} }: About, output: string): Promise<void> {
+  const files = await filesOf(around);
+  const real = async (path: string, of: Files = files) => (of.real ? of.real(path) : absolute(path));
+  const target = await real(output);
+  const overwrite = (values as { overwriteOutputDir?: boolean }).overwriteOutputDir ?? false;
+  for (const { setting, at } of await inputsOf(table, values, files, await modelsIn(table, values, around))) {
+    const path = at && (await real(at.path, at.files));
+    if (path === null) continue;
+    const inside = path.startsWith(`${target}/`) ? path.slice(target.length + 1).split("/")[0] : null;
+    if (path !== target && !(overwrite && inside !== null && isReplaced(inside))) continue;
+    throw new UserError(`${output} is read by this run, as ${setting}: choose another place for the output`);
+  }
 }
 
 /** Where the models are that settings name, and the bases of adapters among them; what is not there yet is left out. */

@@ -4,7 +4,7 @@ import type { RunOptions } from "../rlhf/loop.ts";
 import type { Sampler } from "../rlhf/sampler.ts";
 import type { FileContent } from "../runtime/files.ts";
 import { type ResolvedSettings, type Settings, type SettingsTable, settings, spelled } from "../settings/index.ts";
-import { factsOf } from "./facts.ts";
+import { factsOf, refuseInputs } from "./facts.ts";
 import { foreignNames } from "./foreign.ts";
 import { ModelOpener } from "./opener.ts";
 import type { Surroundings } from "./surroundings.ts";
@@ -80,6 +80,8 @@ export async function openRun(
   around: RunSurroundings = {},
 ): Promise<OpenedRun & { close(): void }> {
   const o = method.settings.pick(values);
+  const about = { verb: method.name, table: method.settings.table, values: { ...values, ...o }, around };
+  if (around.outputDir !== undefined) await refuseInputs(about, around.outputDir);
   const quiet: RunSurroundings = { ...around };
   delete quiet.say; // all of it was said the first time
   const opened = await surviving(async (again) => {
@@ -93,7 +95,6 @@ export async function openRun(
     }
   }, lessMemory(o));
   async function* train(run: RunOptions = {}): AsyncGenerator<TrainEvent> {
-    const about = { verb: method.name, table: method.settings.table, values: o, around };
     const record = run.folder && run.record === undefined ? await factsOf(about) : run.record;
     yield* opened.train({ ...run, ...(record !== undefined && { record }) });
   }

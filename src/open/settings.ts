@@ -3,7 +3,7 @@
  * themselves; whoever opens them for a trainer, a program or the command line, takes these settings.
  */
 import { familyNames } from "../nn/families/table.ts";
-import { data, model, positive } from "../rlhf/settings.ts";
+import { data, logging, model, positive } from "../rlhf/settings.ts";
 import { group } from "../settings/index.ts";
 import { weightFormats } from "./precision.ts";
 
@@ -12,6 +12,11 @@ const peft = group("Adapters (LoRA)");
 const shape = group("Model from scratch");
 const remote = group("Another server");
 const rewards = group("Rewards from a server");
+
+/** The choice to replace an earlier run's files in the folder that is written to. */
+export const overwriting = {
+  overwriteOutputDir: logging.bool(false, "Replace what an earlier run left in output_dir; else it is refused"),
+};
 
 /** Where models and datasets named `org/name` come from. */
 export const hubSettings = {

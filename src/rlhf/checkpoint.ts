@@ -1,7 +1,7 @@
 /**
  * Checkpoints: `checkpoint-<step>/` folders that hold each model as a Hugging Face folder (of an adapter, PEFT's files),
- * the optimizers' moments in training_state.safetensors, and the rest of the trainer's state in trainer_state.json. A
- * folder is written under a temporary name, synced and renamed, so a checkpoint that exists is whole.
+ * the optimizers' moments in training_state.safetensors, the rest of the trainer's state in trainer_state.json, and the
+ * SHA-256 of all of these in checksums.json. A folder is written under a temporary name, synced and renamed, so a checkpoint that exists is whole.
  */
 import { removeStaleWeights } from "../io/model-files.ts";
 import { openSafetensors } from "../io/safetensors.ts";
@@ -11,6 +11,7 @@ import type { AdamW } from "../nn/optimizer.ts";
 import { restoreTrained, type SelfSavingModel, trainedFiles } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type FileContent, type Files, isPartial, parseJson, readNeeded } from "../runtime/files.ts";
+import { damageIn, snapshot, withChecksums } from "./checksums.ts";
 
 /** A model in training. */
 export interface Trainee {
@@ -30,6 +31,8 @@ export interface RunFolder {
   besides?: Record<string, FileContent>;
   /** Keep only the newest so many checkpoints; 0 keeps all. Default 1. */
   keep?: number;
+  /** Is asked when a checkpoint is made: what the log adds to its trainer_state.json. The log's files are on disk by then. */
+  log?(): Promise<Record<string, unknown>>;
 }
 
 const STATE = "training_state.safetensors";
@@ -42,7 +45,32 @@ export async function saveCheckpoint(
   step: number,
   trainees: Record<string, CheckpointedModel>,
   state: Record<string, unknown>,
+  due: (step: number) => boolean = () => true,
 ): Promise<string> {
+  return writeCheckpoint(run, step, await checkpointFiles(run, step, trainees, state), due);
+}
+
+/**
+ * Takes what a checkpoint is made of into memory, and gives what writes it while the models may change.
+ * @param due says of which steps checkpoints are kept; those of others go when there is a newer one
+ */
+export async function snapshotCheckpoint(
+  run: RunFolder,
+  step: number,
+  trainees: Record<string, CheckpointedModel>,
+  state: Record<string, unknown>,
+  due: (step: number) => boolean,
+): Promise<() => Promise<string>> {
+  const taken = await snapshot(await checkpointFiles(run, step, trainees, state));
+  return () => writeCheckpoint(run, step, taken, due);
+}
+
+async function checkpointFiles(
+  run: RunFolder,
+  step: number,
+  trainees: Record<string, CheckpointedModel>,
+  state: Record<string, unknown>,
+): Promise<Record<string, FileContent>> {
   const folder: Record<string, FileContent> = {};
   const moments: TensorToWrite[] = [];
   for (const [name, { model, optimizer }] of Object.entries(trainees)) {
@@ -60,17 +88,39 @@ export async function saveCheckpoint(
     put("control", control);
   }
   folder[STATE] = streamSafetensors(moments);
-  folder[INFO] = `${JSON.stringify({ global_step: step, state }, null, 2)}\n`;
+  const told = (await run.log?.()) ?? {};
+  // Where a run trains several times, its log counts the steps of all of them: here stands the one to go on from.
+  const info = { global_step: step, state, ...told };
+  folder[INFO] = `${JSON.stringify({ ...info, global_step: step }, null, 2)}\n`;
+  return folder;
+}
+
+async function writeCheckpoint(
+  run: RunFolder,
+  step: number,
+  content: Record<string, FileContent>,
+  due: (step: number) => boolean,
+): Promise<string> {
   const name = `checkpoint-${step}`;
-  await run.files.writeFolder(`${run.path}/${name}`, folder);
-  await removeOld(run);
+  await run.files.writeFolder(`${run.path}/${name}`, withChecksums(content));
+  await prune(run, due);
   return name;
 }
 
-async function removeOld({ files, path, keep = 1 }: RunFolder): Promise<void> {
-  if (keep === 0) return;
+/**
+ * Removes checkpoints: of those that are due the oldest, and of the others all but one that is the newest of all.
+ * @param finished nothing goes on from the newest either
+ */
+export async function prune(
+  { files, path, keep = 1 }: RunFolder,
+  due: (step: number) => boolean,
+  finished = false,
+): Promise<void> {
   const steps = await checkpointSteps(files, path);
-  for (const step of steps.slice(0, -keep)) await files.remove(`${path}/checkpoint-${step}`);
+  const kept = steps.filter(due);
+  const old = keep === 0 ? [] : kept.slice(0, -keep);
+  const passing = steps.filter((step) => !due(step) && (finished || step !== steps.at(-1)));
+  for (const step of [...old, ...passing]) await files.remove(`${path}/checkpoint-${step}`);
 }
 
 /** Steps of the checkpoints in a folder, ascending. */
@@ -82,34 +132,6 @@ export async function checkpointSteps(files: Files, path: string): Promise<numbe
     .sort((a, b) => a - b);
 }
 
-/**
- * How a run begins: from the newest checkpoint where `resume` says so, else from the start (null). A fresh start refuses a
- * folder with checkpoints, since a later resume could not tell which of them are its own.
- */
-export async function begin(
-  run: RunFolder | undefined,
-  resume: boolean | undefined,
-  trainees: Record<string, CheckpointedModel>,
-): Promise<{ step: number; state: Record<string, unknown> } | null> {
-  if (!run) return null;
-  if (resume) return restoreCheckpoint(run, trainees);
-  const step = (await checkpointSteps(run.files, run.path)).at(-1);
-  if (step !== undefined) {
-    throw new UserError(
-      `${run.path} holds checkpoint-${step} of an earlier run: resume from it, choose another output folder, or delete it`,
-    );
-  }
-  await removeLeftovers(run, []);
-  return null;
-}
-
-/** Removes what interrupted writes left: in the output folder, in its models' folders and in its checkpoints. */
-async function removeLeftovers({ files, path }: RunFolder, models: readonly string[]): Promise<void> {
-  const checkpoints = (await checkpointSteps(files, path)).map((step) => `${path}/checkpoint-${step}`);
-  const folders = [path, ...checkpoints].flatMap((folder) => [folder, ...models.map((name) => `${folder}/${name}`)]);
-  await removePartial(files, folders);
-}
-
 /** Removes what interrupted writes left in these folders. */
 export async function removePartial(files: Files, folders: readonly string[]): Promise<void> {
   for (const folder of new Set(folders)) {
@@ -117,29 +139,86 @@ export async function removePartial(files: Files, folders: readonly string[]): P
   }
 }
 
+/** A checkpoint that was restored. */
+export interface Restored {
+  step: number;
+  state: Record<string, unknown>;
+  /** Newer checkpoints that were damaged, in words. */
+  damaged: string[];
+}
+
 /**
- * Restores the newest checkpoint into the trainees and returns its step and state, or null when there is none.
- * Leftovers of interrupted writes are removed.
+ * Restores the newest checkpoint into the trainees and returns its step and state, or null when there is none. A damaged one is
+ * removed where there is an older one that is whole.
+ * @throws UserError naming the file that is damaged or belongs to another model
  */
 export async function restoreCheckpoint(
   run: RunFolder,
   trainees: Record<string, CheckpointedModel>,
-): Promise<{ step: number; state: Record<string, unknown> } | null> {
-  await removeLeftovers(run, Object.keys(trainees).filter(Boolean));
-  const step = (await checkpointSteps(run.files, run.path)).at(-1);
-  if (step === undefined) return null;
-  const folder = `${run.path}/checkpoint-${step}`;
-  const needed = (file: string) =>
-    readNeeded(run.files, `${folder}/${file}`, "the checkpoint is not whole; delete its folder");
+): Promise<Restored | null> {
+  const { files, path } = run;
+  await removePartial(files, [path]);
+  const damaged: string[] = [];
+  const newer: string[] = [];
+  for (const step of (await checkpointSteps(files, path)).reverse()) {
+    const folder = `${path}/checkpoint-${step}`;
+    const damage = await damageIn(files, folder);
+    if (!damage) {
+      for (const one of newer) await files.remove(one);
+      return { ...(await restoreFrom(files, folder, step, trainees)), damaged };
+    }
+    damaged.push(damage);
+    newer.push(folder);
+  }
+  if (damaged.length === 0) return null;
+  throw new UserError(`${damaged.join("; ")}: delete the checkpoint's folder, and the run begins anew`);
+}
+
+/** Restores the checkpoint in a folder of that name. */
+export async function restoreFrom(
+  files: Files,
+  folder: string,
+  step: number,
+  trainees: Record<string, CheckpointedModel>,
+): Promise<{ step: number; state: Record<string, unknown> }> {
+  const info = await readInfo(files, folder, step);
   for (const [name, { model }] of Object.entries(trainees)) {
-    await restoreTrained(model, run.files, name ? `${folder}/${name}` : folder);
+    const own = name ? `${folder}/${name}` : folder;
+    await refuseOtherModel(files, own, model);
+    await restoreTrained(model, files, own);
   }
-  await restoreMoments(run.files, `${folder}/${STATE}`, trainees);
-  const info = parseJson<{ global_step?: unknown; state?: unknown }>(await needed(INFO), `${folder}/${INFO}`);
+  await restoreMoments(files, `${folder}/${STATE}`, trainees);
+  return { step, state: info };
+}
+
+async function readInfo(files: Files, folder: string, step: number): Promise<Record<string, unknown>> {
+  const file = `${folder}/${INFO}`;
+  const content = await readNeeded(files, file, "the checkpoint is not whole; delete its folder");
+  const info = parseJson<{ global_step?: unknown; state?: unknown }>(content, file);
   if (info.global_step !== step || typeof info.state !== "object" || info.state === null) {
-    throw new UserError(`${folder}/${INFO} does not describe step ${step}: delete the checkpoint's folder`);
+    throw new UserError(`${file} does not describe step ${step}: delete the checkpoint's folder`);
   }
-  return { step, state: info.state as Record<string, unknown> };
+  return info.state as Record<string, unknown>;
+}
+
+/** Fields of a model's files that name versions and places, or are learned: the statistics of scores. */
+const NAMES =
+  /^(mean|var|count|_name_or_path|base_model_name_or_path|transformers_version|peft_version|torch_dtype|dtype|revision)$/;
+
+/** Weights of the same shapes may be another function: of a model with twice as many heads, half as wide. */
+async function refuseOtherModel(files: Files, folder: string, model: CheckpointedModel["model"]): Promise<void> {
+  const now = await trainedFiles(model);
+  for (const name of ["config.json", "adapter_config.json"]) {
+    const path = `${folder}/${name}`;
+    const saved = await files.read(path);
+    if (!saved || typeof now[name] !== "string") continue;
+    const [was, is] = [parseJson(saved, path), JSON.parse(now[name]) as Record<string, unknown>];
+    const differs = (key: string) => key in was && JSON.stringify(was[key]) !== JSON.stringify(is[key]);
+    const changed = Object.keys(is).filter((key) => !NAMES.test(key) && differs(key));
+    if (changed.length === 0) continue;
+    const words = changed.map((key) => `${key} was ${JSON.stringify(was[key])} and is ${JSON.stringify(is[key])}`);
+    throw new UserError(`${path} is of another model: ${words.join(", ")}`);
+  }
 }
 
 async function restoreMoments(files: Files, path: string, trainees: Record<string, CheckpointedModel>): Promise<void> {

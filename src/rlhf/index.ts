@@ -59,6 +59,7 @@ export {
 export {
   type CheckpointedModel,
   checkpointSteps,
+  type Restored,
   type RunFolder,
   restoreCheckpoint,
   saveCheckpoint,
@@ -300,6 +301,7 @@ export {
   type RolloutState,
   rolloutSettings,
 } from "./rollout.ts";
+export { clearRun } from "./run-folder.ts";
 export {
   type Prompt,
   type PromptData,
@@ -311,6 +313,7 @@ export {
   sampleResponses,
   tokenizerOf,
 } from "./sampler.ts";
+export type { SaveRhythm } from "./saver.ts";
 export { type AnswerScores, evaluateReward, scorePairs, scoreSequences } from "./scores.ts";
 export {
   type CommonSettings,

@@ -16,13 +16,7 @@ import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo
 import { evaluatePolicy } from "./evaluate.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { judgeByReward, type RowJudge, rewardStatistics, type SequenceOf } from "./iterate/annotate.ts";
-import {
-  type Finished,
-  finishedIterations,
-  refuseEarlierRun,
-  removeCheckpoints,
-  reported,
-} from "./iterate/finished.ts";
+import { type Finished, finishedIterations, removeCheckpoints, reported } from "./iterate/finished.ts";
 import { checkPairs, describeCounts, findPairs, pairSettings, type RowPair } from "./iterate/pairs.ts";
 import { type NumberedPrompt, promptSlices } from "./iterate/sample.ts";
 import { pairLines, sampleStage, scoreStage } from "./iterate/stages.ts";
@@ -164,6 +158,9 @@ export async function* trainIteratively(
       gold,
       run,
     };
+    if (typeof run.resume === "string") {
+      throw new UserError(`iterate goes on where its iterations stopped: resume it without naming ${run.resume}`);
+    }
     yield* recorded(run, { stage: "iterate", settings: o }, () => iterations(working, o));
   } finally {
     copy?.destroy();
@@ -177,7 +174,6 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
   const slices = promptSlices(inputs.prompts, o);
   const told = { reference: o.reference, promptsPerIteration: slices[0].length };
   const finished = resume ? await finishedIterations(files, run.path, o.iterations, told) : [];
-  if (!resume) await refuseEarlierRun(files, run.path);
   const folders = (await files.list(run.path)).filter((name) => /^iteration_\d+$/.test(name));
   await removePartial(files, [run.path, ...folders.map((name) => `${run.path}/${name}`)]);
   const folderOf = (iteration: number) => `${run.path}/iteration_${iteration}`;
@@ -190,6 +186,13 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
   const parameters = policy.store.count;
   const maxSteps = stepsDone() + (o.iterations - trained()) * estimate;
   const start = finished.length > 0 ? stepsDone() + going : 0;
+  if (resume) {
+    const text =
+      finished.length > 0
+        ? `resuming in iteration ${Math.min(finished.length, o.iterations)} at step ${start}`
+        : `no iteration in ${run.path}: starting with the first`;
+    yield { type: "note", step: start, text };
+  }
   yield { type: "start", stage: "iterate", step: start, maxSteps, parameters };
   let at = 0;
   for (const iteration of finished) {
@@ -224,6 +227,7 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
       metrics: { iteration, ...metrics, ...held.metrics },
       samples: held.samples,
     };
+    await run.log?.(); // brought to the disk before what says that all of it is there
     await files.writeFile(`${folderOf(iteration)}/metrics.json`, `${JSON.stringify(done, null, 2)}\n`);
     finished.push(done);
     yield* reported(done, offset + steps);

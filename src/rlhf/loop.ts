@@ -6,11 +6,13 @@ import type { Model } from "../nn/models.ts";
 import type { SelfSavingModel } from "../nn/trained.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
-import { begin, type CheckpointedModel, type RunFolder, saveCheckpoint, saveModels } from "./checkpoint.ts";
+import { type CheckpointedModel, prune, saveModels } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { Ledger } from "./ledger.ts";
 import { recorded } from "./recorded.ts";
+import { restoreRun } from "./resume.ts";
 import type { RunOptions } from "./run-options.ts";
+import { dueBy, type SaveRhythm, Saver } from "./saver.ts";
 import type { CommonSettings } from "./settings.ts";
 
 export type { RunOptions } from "./run-options.ts";
@@ -97,54 +99,100 @@ export async function* loop<P>(
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   try {
-    yield* recorded(run, { stage: steps.stage, settings }, () => takeSteps(steps, settings, run));
+    const { stage, maxSteps } = steps;
+    const tidy = async (of: SaveRhythm) => run.folder && prune(run.folder, savesOf(steps, of), true);
+    yield* recorded(run, { stage, settings, maxSteps, tidy }, () => takeSteps(steps, settings, run));
   } finally {
     steps.close();
   }
 }
 
+type LoopSettings = Parameters<typeof loop>[1];
+
+/** When checkpoints are due that are kept. */
+const savesOf = ({ epoch }: Pick<TrainerSteps, "epoch">, { saveSteps, saveStrategy }: SaveRhythm) =>
+  dueBy(saveStrategy, saveSteps, epoch);
+
 async function* takeSteps<P>(
   steps: TrainerSteps<P>,
-  settings: CommonSettings & { evalSteps?: number; evalStrategy?: CommonSettings["saveStrategy"] },
-  { folder, resume, signal }: RunOptions,
+  settings: LoopSettings,
+  run: RunOptions,
 ): AsyncGenerator<TrainEvent> {
-  const { stage, maxSteps, kept } = steps;
-  const { saveSteps, saveStrategy, evalSteps = 0, evalStrategy = "steps" } = settings;
+  const { folder } = run;
+  const { kept } = steps;
   const around = steps.around ?? { checkpoint: here, models: here };
-  const due = (strategy: CommonSettings["saveStrategy"], every: number, done: number): boolean =>
-    strategy === "steps" ? every > 0 && done % every === 0 : strategy === "epoch" && passed(steps, done);
-  const saveDue = (done: number) => due(saveStrategy, saveSteps, done);
-  const evalDue = (done: number) => evalStrategy !== "no" && (done === maxSteps || due(evalStrategy, evalSteps, done));
   const optimizers = Object.values(kept).flatMap(({ optimizer }) => optimizer ?? []);
   const ledger = new Ledger(optimizers, settings);
-  const save = async (run: RunFolder, done: number): Promise<TrainEvent> => {
-    const state = { ...(await steps.state?.save()), [LEDGER]: ledger.save() };
-    const name = await around.checkpoint(() => saveCheckpoint(run, done, kept, state));
-    return { type: "checkpoint", step: done, name };
-  };
-  const evaluated = async (done: number): Promise<TrainEvent & { type: "eval" }> => ({
-    type: "eval",
-    step: done,
-    ...(await steps.evaluate!(done)),
-  });
+  const first = yield* begin(steps, run, around, ledger);
+  const state = async () => ({ ...(await steps.state?.save()), [LEDGER]: ledger.save() });
+  const saver = folder
+    ? new Saver(folder, savesOf(steps, settings), settings.saveMinutes, { kept, state, around: around.checkpoint })
+    : null;
+  try {
+    const metrics = yield* train(steps, settings, run, first, saver, ledger);
+    if (metrics === null) return;
+    if (saver) yield* await saver.settle();
+    yield* await ledger.close(steps.maxSteps);
+    if (folder) await around.models(() => saveModels(folder, steps.finished()));
+    yield { type: "end", step: steps.maxSteps, metrics };
+  } finally {
+    await saver?.close();
+  }
+}
 
-  const restored = await (resume ? around.checkpoint : here)(() => begin(folder, resume, kept));
+/** Restores a checkpoint where the run is to go on from one, and says where it starts. Returns the steps that are done. */
+async function* begin<P>(
+  steps: TrainerSteps<P>,
+  { folder, resume }: RunOptions,
+  around: NonNullable<TrainerSteps<P>["around"]>,
+  ledger: Ledger,
+): AsyncGenerator<TrainEvent, number> {
+  const { stage, maxSteps, kept, parameters } = steps;
+  const restored = folder && resume ? await around.checkpoint(() => restoreRun(folder, resume, kept)) : null;
   const first = restored?.step ?? 0;
+  const note = (text: string): TrainEvent => ({ type: "note", step: first, text });
+  for (const damage of restored?.damaged ?? []) yield note(`${damage}; an older checkpoint is taken`);
+  if (restored) yield note(`resuming from checkpoint-${first} of ${maxSteps}`);
+  else if (folder && resume) yield note(`no checkpoint in ${folder.path}: starting at step 1`);
+  if (first > maxSteps) {
+    throw new UserError(`checkpoint-${first} has taken more than ${maxSteps} steps: ask for at least as many`);
+  }
   if (restored) {
     const { [LEDGER]: counts, ...state } = restored.state;
     await ledger.load(counts as ReturnType<Ledger["save"]> | undefined);
     steps.state?.load(state);
   }
   await steps.begun?.(first);
-  yield { type: "start", stage, step: first, maxSteps, parameters: steps.parameters };
+  yield { type: "start", stage, step: first, maxSteps, parameters };
+  return first;
+}
+
+/** Takes the steps from `first` on. Returns the last metrics, or null where the run was stopped and saved. */
+async function* train<P>(
+  steps: TrainerSteps<P>,
+  settings: LoopSettings,
+  { signal }: RunOptions,
+  first: number,
+  saver: Saver | null,
+  ledger: Ledger,
+): AsyncGenerator<TrainEvent, Record<string, number> | null> {
+  const { maxSteps } = steps;
+  const { evalSteps = 0, evalStrategy = "steps" } = settings;
+  const byRhythm = dueBy(evalStrategy, evalSteps, steps.epoch);
+  const evalDue = (done: number) => evalStrategy !== "no" && (done === maxSteps || byRhythm(done));
+  const evaluated = async (done: number): Promise<TrainEvent & { type: "eval" }> => ({
+    type: "eval",
+    step: done,
+    ...(await steps.evaluate!(done)),
+  });
   if (first === 0 && steps.evaluate && steps.evaluateFirst && evalStrategy !== "no") yield await evaluated(0);
 
   const prepared = async (step: number): Promise<P> => {
     try {
       return (await steps.prepare?.(step)) as P;
     } catch (error) {
-      if (!folder || !isUserError(error) || step === first || saveDue(step)) throw error;
-      const saved = await save(folder, step).catch(() => null); // the first error is the one to tell
+      if (!saver || !isUserError(error) || step === first || saver.due(step)) throw error;
+      const saved = await saver.save(step).catch(() => null); // the first error is the one to tell
       if (!saved) throw error;
       throw new UserError(`${error.message}. What was learned before is in checkpoint-${step}: resume from it`, {
         cause: error,
@@ -173,11 +221,13 @@ async function* takeSteps<P>(
     const taken: Promise<Taken> = take(step, await prepared(step), started);
     taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
     if (pending) yield* told(await pending);
+    if (saver) yield* saver.news();
     pending = taken;
     const done = step + 1;
     let stop = signal?.aborted === true;
     const evaluate = steps.evaluate && evalDue(done);
-    if (steps.ahead && !stop && !evaluate && !saveDue(done) && done < maxSteps) continue;
+    const save = saver?.due(done) || saver?.late;
+    if (steps.ahead && !stop && !evaluate && !save && done < maxSteps) continue;
 
     const settled: Taken = await pending;
     pending = null;
@@ -189,17 +239,12 @@ async function* takeSteps<P>(
       yield event;
     }
     stop ||= signal?.aborted === true; // whoever takes the events may have stopped at this step
-    if (folder && (stop || saveDue(done))) yield await save(folder, done);
-    if (stop) return;
+    if (saver && (stop || saver.due(done))) yield* await saver.save(done);
+    else if (saver?.late && done < maxSteps) await saver.saveBeside(done);
+    if (stop) return null;
   }
-  yield* await ledger.close(maxSteps);
-  if (folder) await around.models(() => saveModels(folder, steps.finished()));
-  yield { type: "end", step: maxSteps, metrics: last };
+  return last;
 }
-
-/** Whether a step completed a pass over the data. */
-const passed = ({ epoch }: Pick<TrainerSteps, "epoch">, done: number): boolean =>
-  Math.floor(epoch(done) + 1e-9) > Math.floor(epoch(done - 1) + 1e-9);
 
 /** Throws where a number that must be finite is not. */
 function checkFinite(step: number, metrics: Record<string, number>, names: readonly string[], settings: object): void {

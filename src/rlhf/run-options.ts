@@ -6,8 +6,15 @@ import type { RunFacts } from "./record.ts";
 export interface RunOptions {
   /** Where to save; without it nothing is saved. */
   folder?: RunFolder;
-  /** Continues from the newest checkpoint of the folder. Default false: a folder with checkpoints is refused. */
-  resume?: boolean;
+  /**
+   * Continues from the newest checkpoint of the folder, or from the checkpoint at this path. Default false: a folder that holds
+   * something of an earlier run is refused.
+   */
+  resume?: boolean | string;
+  /** Removes what an earlier run left in the folder. Default false. */
+  overwrite?: boolean;
+  /** Goes on although settings or data have changed that make another run of it. Default false. */
+  acceptChanges?: boolean;
   /** When it fires, the trainer finishes the step, saves a checkpoint and returns without an end. */
   signal?: AbortSignal;
   /**

@@ -26,9 +26,17 @@ export const common = {
   saveStrategy: logging.choice(
     ["steps", "epoch", "no"],
     "steps",
-    "When checkpoints are written: as save_steps says, after every pass over the data, or never",
+    "When checkpoints are written: as save_steps says, after every pass over the data, or none between (but see save_minutes)",
   ),
-  saveSteps: logging.int(0, "Steps between checkpoints; 0 saves the finished model only", { min: 0 }),
+  saveSteps: logging.int(0, "Steps between checkpoints that are kept; 0 keeps none beside the finished model", {
+    min: 0,
+  }),
+  saveMinutes: logging.float(
+    5,
+    "Minutes between checkpoints against a loss, which are written beside the training, change no result and go when the run " +
+      "is finished; 0 writes none",
+    { min: 0 },
+  ),
 };
 
 /** When held-out data are looked at. */

@@ -3,6 +3,7 @@
  * and Deno use the disk; a browser page keeps them in memory.
  */
 import { UserError } from "./errors.ts";
+import { explain } from "./file-errors.ts";
 import { LONGEST_JSON, readJson } from "./json.ts";
 import { bytesFile, hasDisk, type OpenFile, openFile } from "./open.ts";
 
@@ -25,8 +26,17 @@ export interface Files {
   append(path: string, text: string): Promise<void>;
   /** Names in a folder, sorted; empty if there is no such folder. */
   list(path: string): Promise<string[]>;
-  /** Deletes a file or folder, if it is there. */
+  /** Deletes a file or folder, if it is there. Nobody sees a folder of which a part is deleted. */
   remove(path: string): Promise<void>;
+  /** Brings to the disk what was added to a file. Absent where nothing can be lost on the way. */
+  sync?(path: string): Promise<void>;
+  /** The one name of a file or folder, links followed. Absent where paths have no second names. */
+  real?(path: string): Promise<string>;
+  /**
+   * Takes a folder for one writer until the returned function is called, and clears what killed writers left in it. Throws a
+   * UserError where another run has it. Absent where no other process comes.
+   */
+  claim?(folder: string): Promise<() => Promise<void>>;
 }
 
 /** The part of a folder name that marks an unfinished write; such names are never read. */
@@ -40,7 +50,7 @@ export const isPartial = (name: string): boolean => name.includes(PARTIAL);
 export async function diskFiles(): Promise<Files> {
   if (!hasDisk) throw new UserError("a browser page has no disk: use memoryFiles(), or browserStore() for downloads");
   const fs = await import("node:fs/promises");
-  const { dirname, join } = await import("node:path");
+  const { basename, dirname, join } = await import("node:path");
 
   const writeSynced = async (path: string, content: FileContent) => {
     const handle = await fs.open(path, "w");
@@ -52,6 +62,10 @@ export async function diskFiles(): Promise<Files> {
       await handle.close();
     }
   };
+  const real = (path: string): Promise<string> =>
+    fs
+      .realpath(path)
+      .catch(async () => (dirname(path) === path ? path : join(await real(dirname(path)), basename(path))));
   const syncFolder = async (path: string) => {
     const handle = await fs.open(path, "r").catch(() => null); // some platforms cannot open folders
     await handle?.sync().catch(() => {});
@@ -138,7 +152,24 @@ export async function diskFiles(): Promise<Files> {
         (names) => names.sort(),
         () => [],
       ),
-    remove: (path) => fs.rm(path, { recursive: true, force: true }),
+    async remove(path) {
+      const info = await fs.lstat(path).catch(() => null);
+      const aside = `${path}${PARTIAL}old-${process.pid}`;
+      const moved =
+        info?.isDirectory() &&
+        !isPartial(path) &&
+        (await fs.rename(path, aside).then(
+          () => true,
+          () => false,
+        ));
+      await fs.rm(moved ? aside : path, { recursive: true, force: true });
+    },
+    async sync(path) {
+      const handle = await fs.open(path, "r+").catch(() => null);
+      await handle?.sync().finally(() => handle.close());
+    },
+    real,
+    claim: async (folder) => (await import("./claim.ts")).claim(folder),
   };
 }
 
@@ -232,19 +263,4 @@ export function parseJson<T = Record<string, unknown>>(content: Uint8Array, path
     throw new UserError(`${path} is not valid JSON: it is not UTF-8`);
   }
   return readJson(text, path) as T;
-}
-
-function explain(error: unknown, verb: string, path: string): Error {
-  const reasons: Record<string, string> = {
-    ENOSPC: "the disk is full: free some space and resume",
-    EDQUOT: "the disk quota is used up: free some space and resume",
-    EACCES: "permission denied",
-    EROFS: "the file system is read-only",
-    EISDIR: "it is a folder",
-    ERR_FS_FILE_TOO_LARGE: "it is larger than 2 GiB",
-    ENOTDIR: "a part of the path is not a folder",
-    EEXIST: "a part of the path is not a folder",
-  };
-  const reason = reasons[(error as NodeJS.ErrnoException).code ?? ""];
-  return reason ? new UserError(`cannot ${verb} ${path}: ${reason}`, { cause: error }) : (error as Error);
 }

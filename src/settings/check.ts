@@ -59,6 +59,8 @@ function baseSchema(setting: Setting): v.GenericSchema {
       );
     case "bool":
       return boolLike;
+    case "switch":
+      return v.union([boolLike, v.pipe(v.string(), v.nonEmpty())]);
     case "choice":
       return v.picklist(setting.choices ?? []);
     case "list":
@@ -90,6 +92,7 @@ export function expectation(setting: Setting): string {
     int: `a whole number${range}`,
     float: `a number${range}`,
     bool: "true or false",
+    switch: "true, false or a path",
     choice: `one of ${(setting.choices ?? []).join(", ")}`,
     list: "a list of names",
     numbers: "a list of numbers",

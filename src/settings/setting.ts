@@ -2,7 +2,17 @@
 import { withoutPassword } from "../runtime/printable.ts";
 
 /** The kind of values that a setting takes. */
-export type SettingKind = "text" | "path" | "int" | "float" | "bool" | "choice" | "list" | "numbers" | "mixture";
+export type SettingKind =
+  | "text"
+  | "path"
+  | "switch"
+  | "int"
+  | "float"
+  | "bool"
+  | "choice"
+  | "list"
+  | "numbers"
+  | "mixture";
 
 /** A default that is known only when other settings are: by dialect, or from their values. */
 export class DerivedDefault<T> {
@@ -89,6 +99,8 @@ export interface SettingGroup {
   int: SettingMaker<number>;
   float: SettingMaker<number>;
   bool: SettingMaker<boolean>;
+  /** On, off, or on with a path. */
+  switch: SettingMaker<boolean | string>;
   list: SettingMaker<readonly string[]>;
   numbers: SettingMaker<readonly number[]>;
   /** A dataset or a mixture: text, or in YAML a map of names to proportions, which becomes that text. */
@@ -120,6 +132,7 @@ export function group(heading: string): SettingGroup {
     int: make<number>("int"),
     float: make<number>("float"),
     bool: make<boolean>("bool"),
+    switch: make<boolean | string>("switch"),
     list: make<readonly string[]>("list"),
     numbers: make<readonly number[]>("numbers"),
     mixture: make<string>("mixture"),

@@ -2,9 +2,10 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { UserError } from "webrlhf";
+import { diskFiles, UserError } from "webrlhf";
 import { type Context, Interrupted } from "webrlhf/cli";
 import type { TrainEvent } from "webrlhf/rlhf";
+import { RunLog } from "../../src/cli/logs.ts";
 import { consume } from "../../src/cli/train.ts";
 import { silentTerminal } from "./terminal.ts";
 
@@ -35,31 +36,32 @@ function setUp() {
   const controller = new AbortController();
   const terminal = silentTerminal();
   const context: Context = { terminal, signal: controller.signal, label: "sft", resume: false };
-  return { controller, context, terminal, settings: { outputDir: dir, loggingSteps: 1 } };
+  const settings = { outputDir: dir, loggingSteps: 1 };
+  const run = async (events: AsyncGenerator<TrainEvent>) =>
+    consume(events, new RunLog(await diskFiles(), dir, settings), settings, context);
+  return { controller, terminal, run };
 }
 
 const state = async () => JSON.parse(await readFile(join(dir, "trainer_state.json"), "utf8"));
 
 describe("consuming a trainer's events", () => {
   it("shows and logs them, and gives the last metrics", async () => {
-    const { controller, context, terminal, settings } = setUp();
-    expect(await consume(trainer(controller.signal), settings, context)).toEqual({ loss: 0.2 });
+    const { controller, terminal, run } = setUp();
+    expect(await run(trainer(controller.signal))).toEqual({ loss: 0.2 });
     expect(terminal.written.join("")).toContain("sft: step 5/5  loss 0.200");
     expect(await state()).toMatchObject({ global_step: 5, max_steps: 5, num_input_tokens_seen: 40 });
   });
 
   it("ends in an Interrupted after Ctrl-C, with the log up to the checkpoint", async () => {
-    const { controller, context, settings } = setUp();
+    const { controller, run } = setUp();
     const events = trainer(controller.signal, { stopAt: 3, abort: () => controller.abort() });
-    await expect(consume(events, settings, context)).rejects.toBeInstanceOf(Interrupted);
+    await expect(run(events)).rejects.toBeInstanceOf(Interrupted);
     expect((await state()).log_history).toHaveLength(3);
   });
 
   it("passes errors on, with the log up to them", async () => {
-    const { controller, context, settings } = setUp();
-    await expect(consume(trainer(controller.signal, { broken: 4 }), settings, context)).rejects.toThrow(
-      "NaN at step 4",
-    );
+    const { controller, run } = setUp();
+    await expect(run(trainer(controller.signal, { broken: 4 }))).rejects.toThrow("NaN at step 4");
     expect((await state()).global_step).toBe(3);
   });
 });

@@ -34,7 +34,9 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 
 async function run(...words: string[]): Promise<{ code: number; results: string; text: string }> {
   const terminal = silentTerminal();
-  const code = await main(words, terminal);
+  // Its folders are written again and again.
+  const anew = words.includes("--output_dir") ? ["--overwrite_output_dir"] : [];
+  const code = await main([...words, ...anew], terminal);
   return { code, results: terminal.results.join("\n"), text: terminal.written.join("") };
 }
 async function ok(...words: string[]): Promise<string> {

@@ -163,7 +163,7 @@ describe("shards of generate", () => {
     const rows = await lines("out.jsonl");
     expect(rows.map((row) => row.prompt)).toEqual(Array.from({ length: 6 }, (_, i) => `Day ${i}`));
     expect(rows.every((row) => row.responses.length === 2)).toBe(true);
-    expect((await readdir(work)).sort()).toEqual(["out.jsonl", "prompts.jsonl"]);
+    expect((await readdir(work)).sort()).toEqual(["out.jsonl", "out.jsonl.run.json", "prompts.jsonl"]);
   });
 
   it.each([

@@ -30,9 +30,10 @@ const end: TrainEvent = { type: "end", step: 6, metrics: {} };
 const text = async (files: Files, name: string) =>
   new TextDecoder().decode((await files.read(`out/${name}`)) ?? new Uint8Array());
 
-async function log(files: Files, events: TrainEvent[]): Promise<void> {
+async function log(files: Files, events: TrainEvent[]): Promise<RunLog> {
   const writer = new RunLog(files, "out", { loggingSteps: 5, saveSteps: 2 });
   for (const event of events) await writer.add(event);
+  return writer;
 }
 
 const whole: TrainEvent[] = [
@@ -58,9 +59,16 @@ describe("the run log", () => {
     expect(await text(files, "timing.jsonl")).toContain('{"step":1,"seconds":1,"tokens":100}');
   });
 
-  it("writes the Hugging Face trainer's state with the same history, also into checkpoints", async () => {
+  it("writes the Hugging Face trainer's state with the same history, also for checkpoints", async () => {
     const files = memoryFiles();
-    await files.writeFolder("out/checkpoint-2", { "trainer_state.json": '{"global_step":2,"state":{"klCoef":0.1}}' });
+    const run = await log(
+      files,
+      whole.slice(
+        0,
+        whole.findIndex((event) => event.type === "checkpoint"),
+      ),
+    );
+    expect(await run.forCheckpoint()).toMatchObject({ global_step: 2, log_history: { length: 4 } });
     await log(files, whole);
     const state = JSON.parse(await text(files, "trainer_state.json"));
     expect(state).toMatchObject({
@@ -72,21 +80,6 @@ describe("the run log", () => {
       is_world_process_zero: true,
     });
     expect(state.log_history).toHaveLength(10);
-    expect(JSON.parse(await text(files, "checkpoint-2/trainer_state.json"))).toMatchObject({
-      global_step: 2,
-      state: { klCoef: 0.1 },
-      log_history: { length: 4 },
-    });
-  });
-
-  it("leaves a checkpoint the step that its trainer resumes from, where the run has made more", async () => {
-    const files = memoryFiles();
-    const own = { "trainer_state.json": '{"global_step":1,"state":{}}' };
-    await files.writeFolder("out/iteration_2/model/checkpoint-1", own);
-    await log(files, [start(0), step(1), step(2), step(3)]);
-    await log(files, [start(3), { type: "checkpoint", step: 3, name: "iteration_2/model/checkpoint-1" }]);
-    const state = JSON.parse(await text(files, "iteration_2/model/checkpoint-1/trainer_state.json"));
-    expect(state).toMatchObject({ global_step: 1, state: {}, log_history: { length: 3 } });
   });
 
   // Killed anywhere after the checkpoint of step 2 (whose own evaluation may be repeated), then resumed from it.

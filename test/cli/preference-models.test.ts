@@ -90,7 +90,12 @@ describe("multi-objective", () => {
       gating: { hidden_size: 4, n_hidden: 1, temperature: 10 },
     });
     const judge = ["--reward_model_path", at("gated")];
-    await succeed("evaluate --dataset_name builtin:domains --num_prompts 6", ...judge, "--output_dir", at("test"));
+    await succeed(
+      "evaluate --dataset_name builtin:domains --num_prompts 6",
+      ...judge,
+      "--output_dir",
+      at("gated-test"),
+    );
     await writeFile(at("answers.jsonl"), '{"prompt":"Today Tim the cat wanted a hat.","completion":" Tim ran."}\n');
     await succeed("score", at("answers.jsonl"), ...judge, "--output_file", at("scored.jsonl"));
     const scored = JSON.parse(await readFile(at("scored.jsonl"), "utf8"));

@@ -180,7 +180,14 @@ describe("evaluate reward", () => {
     );
   const evaluate = async (...words: string[]) => {
     const output = join(dir, "evaluation");
-    const { code, text: shown } = await run("evaluate", "reward", ...words, "--output_dir", output);
+    const { code, text: shown } = await run(
+      "evaluate",
+      "reward",
+      ...words,
+      "--output_dir",
+      output,
+      "--overwrite_output_dir",
+    );
     if (code !== 0) return { shown, found: {} as Record<string, never> };
     return { shown, found: JSON.parse(await readFile(join(output, "evaluation.json"), "utf8")).reward_model };
   };

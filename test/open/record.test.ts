@@ -12,6 +12,7 @@ import { silentTerminal } from "../cli/terminal.ts";
 import { gpuReady } from "../helpers.ts";
 
 let dir: string;
+let start: RunRecord | null;
 const at = (name: string) => join(dir, name);
 const tiny = { hiddenSize: 16, numHiddenLayers: 1, numAttentionHeads: 2, maxPositionEmbeddings: 64 };
 const little = { maxTrainSamples: 16, maxEvalSamples: 4, maxSteps: 2 };
@@ -19,6 +20,7 @@ const little = { maxTrainSamples: 16, maxEvalSamples: 4, maxSteps: 2 };
 beforeAll(async () => {
   await gpuReady();
   dir = await mkdtemp(join(tmpdir(), "webrlhf-record-"));
+  start = await train("sft", { ...tiny, ...little, learningRate: 1e-3 }, at("sft"));
 });
 afterAll(() => rm(dir, { recursive: true }));
 
@@ -42,7 +44,6 @@ async function verb(...words: string[]): Promise<{ code: number; text: string }>
 
 describe("the record of a training", () => {
   it("says what was run, on what, and from which runs it comes", async () => {
-    const start = await train("sft", { ...tiny, ...little, learningRate: 1e-3 }, at("sft"));
     expect(start).toMatchObject({ verb: "sft", state: "finished", steps: 2, webrlhf: VERSION, parents: [] });
     expect(start?.adapter).toBeTruthy();
     expect(start?.settings).toMatchObject({ learning_rate: 1e-3, seed: 42, dataset_name: "builtin:world" });
@@ -60,6 +61,7 @@ describe("the record of a training", () => {
   it("holds no secret and not where it lies", async () => {
     const server = { rewardModelPath: "http://127.0.0.1:1/score", rewardServerApiKey: "sesame" };
     const settings = { modelNameOrPath: at("sft"), ...server, responseLength: 4, rewardServerRetries: 0 };
+    await (await diskFiles()).writeFile(join(at("grpo"), "notes.txt"), "mine");
     await expect(train("grpo", { ...settings, maxTrainSamples: 8 }, at("grpo"))).rejects.toThrow(/127\.0\.0\.1/);
     const text = await readFile(recordOf(at("grpo")), "utf8");
     expect(JSON.parse(text)).toMatchObject({ verb: "grpo", state: "failed" });

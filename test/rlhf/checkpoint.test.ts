@@ -33,12 +33,13 @@ describe("checkpoints", () => {
 
   it("are restored from the newest, by number", async () => {
     const run = await saved([9, 10], 0);
-    expect(await restoreCheckpoint(run, { "": { model } })).toEqual({ step: 10, state: { of: 10 } });
+    expect(await restoreCheckpoint(run, { "": { model } })).toEqual({ step: 10, state: { of: 10 }, damaged: [] });
   });
 
   it("are refused where they describe another step, or none", async () => {
     const run = await saved([2]);
     const info = "run/checkpoint-2/trainer_state.json";
+    await run.files.remove("run/checkpoint-2/checksums.json"); // as older versions left it
     for (const other of [{ global_step: 1, state: {} }, { global_step: 2 }, { global_step: 2, state: null }]) {
       await run.files.writeFile(info, JSON.stringify(other));
       await expect(restoreCheckpoint(run, { "": { model } })).rejects.toThrow(/does not describe step 2/);

@@ -1,5 +1,5 @@
 import { convertModel } from "../../nn/convert.ts";
-import { hubSettings, ModelOpener } from "../../open/index.ts";
+import { hubSettings, ModelOpener, overwriting } from "../../open/index.ts";
 import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
@@ -10,7 +10,8 @@ import { defineVerb } from "../verb.ts";
 const convertSettings = settings("convert", {
   modelNameOrPath: model.path(null, "Model folder or .gguf file", { required: true }),
   ...hubSettings,
-  outputDir: logging.path("out/converted", "Folder to write, which must be new or empty"),
+  outputDir: logging.path("out/convert", "Folder to write, which must be new or empty"),
+  ...overwriting,
   dtype: model.choice(
     ["auto", "float32", "bfloat16", "float16"],
     "auto",
@@ -27,6 +28,7 @@ export const convertVerb = defineVerb({
     "webrlhf convert --model_name_or_path out/sft --output_dir out/sft-bf16 --dtype bfloat16 --max_shard_size 500MB",
     "webrlhf convert --model_name_or_path model.Q4_K_M.gguf --output_dir out/model",
   ],
+  endsAtOnce: true,
   product: (o) => ({ folder: o.outputDir }),
   async run(o, context) {
     const { path } = await new ModelOpener({

@@ -17,6 +17,7 @@ import {
   datasetSettings,
   hubSettings,
   openTokenizer,
+  overwriting,
   splitSettings,
   templateSettings,
   tokenizerSettings,
@@ -77,6 +78,7 @@ const dataSettings = settings("data", {
   ),
   numRows: output.int(3, "Records to show", { min: 0 }),
   outputDir: logging.path("data", "Folder for what prepare and convert write"),
+  ...overwriting,
   outputFile: output.text(null, "File for describe's figures as JSON; default: none"),
 });
 

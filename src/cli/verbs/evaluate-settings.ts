@@ -1,6 +1,7 @@
 /** What the verb `evaluate` takes. */
 import {
   openingSettings,
+  overwriting,
   promptSettings,
   rewardServerSettings,
   rewardSettings,
@@ -58,5 +59,6 @@ export const evaluateSettings = settings("evaluate", {
   }),
   label: logging.text(null, "Name of the result in reports; default: the model folder's name"),
   seed,
-  outputDir: logging.path("out", "Folder for evaluation.json"),
+  outputDir: logging.path("out/evaluate", "Folder for evaluation.json"),
+  ...overwriting,
 });

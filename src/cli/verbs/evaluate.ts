@@ -20,6 +20,7 @@ export const evaluateVerb = defineVerb({
     "webrlhf evaluate reward --reward_model_path out/reward --dataset_name RewardBench/filtered --truncation_side left",
     "webrlhf evaluate --model_name_or_path out/sft --reward_model_path out/reward --best_of 8 --label 'best of 8'",
   ],
+  endsAtOnce: true,
   product: (o) => ({ folder: o.outputDir }),
   async run(o, context) {
     const { modelNameOrPath: policy } = o;

@@ -28,6 +28,7 @@ export const figureVerb = defineVerb({
   settings: figureSettings,
   argument: "inputDir",
   examples: ["webrlhf figure runs/raft --metrics reward,distinct_2 --output_path docs/results/raft"],
+  endsAtOnce: true,
   async run(o, { terminal }) {
     const files = await diskFiles();
     const found = await collectReport(files, o.inputDir!, o.title);

@@ -1,7 +1,7 @@
 import { mergeAdapter } from "../../nn/merge.ts";
 import { openAdapter, readAdapterFolder } from "../../nn/peft.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../nn/pretrained.ts";
-import { foreignNames, hubSettings, ModelOpener, tokenizerFiles, withModels } from "../../open/index.ts";
+import { foreignNames, hubSettings, ModelOpener, overwriting, tokenizerFiles, withModels } from "../../open/index.ts";
 import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
@@ -20,6 +20,7 @@ const mergeTable = {
   }),
   ...hubSettings,
   outputDir: logging.path(null, "Folder for the merged model", { required: true, aka: ["output_model_path"] }),
+  ...overwriting,
 };
 
 const mergeSettings = settings("merge", mergeTable, undefined, foreignNames);
@@ -29,6 +30,7 @@ export const mergeVerb = defineVerb({
   summary: "Put an adapter into its base: a model folder like any other",
   settings: mergeSettings,
   examples: ["webrlhf merge --adapter_path out/ppo --output_dir out/merged"],
+  endsAtOnce: true,
   product: (o) => ({ folder: o.outputDir as string }),
   async run(o, context) {
     const files = await diskFiles();

@@ -37,6 +37,7 @@ export const pairsVerb = defineVerb({
     "webrlhf pairs --input_file rewards.jsonl --output_file pairs.jsonl",
     "webrlhf pairs --input_file result.json --pair_dialect lmflow --choose_type max_random --output_file pairs.jsonl",
   ],
+  endsAtOnce: true,
   product: (o) => ({ file: o.outputFile as string }),
   async run(o, { terminal }) {
     const rows = (await readAll(o.inputFile!)).map(scored);

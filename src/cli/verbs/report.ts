@@ -21,6 +21,7 @@ export const reportVerb = defineVerb({
   settings: reportSettings,
   argument: "inputDir",
   examples: ["webrlhf report runs/quickstart", "webrlhf report out --title 'My reward model'"],
+  endsAtOnce: true,
   async run(options, { terminal }) {
     const files = await diskFiles();
     const input = options.inputDir!;

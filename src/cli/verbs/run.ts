@@ -7,11 +7,11 @@ import { fileURLToPath } from "node:url";
 import { type Command, Option as Flag } from "commander";
 import type { StageRecord } from "../../report/data.ts";
 import { clock } from "../../report/text.ts";
+import { clearRun } from "../../rlhf/index.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
 import { readJson, writeJson } from "../../runtime/json-files.ts";
 import { readYaml, withOwners } from "../flags.ts";
-import { lockFolder } from "../lock.ts";
 import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage } from "../recipe.ts";
 import { runVerb } from "../run-verb.ts";
 import { type Context, Interrupted, type Verb } from "../verb.ts";
@@ -84,12 +84,11 @@ async function runStage(files: Files, { stage, order, hash, resume }: Job, verb:
   if (stage.idle.length > 0) terminal.line(`no effect here: ${stage.idle.join(", ")}`);
   const { name, title, options, shown, inputs } = stage;
   const record: StageRecord = { name, verb: stage.verb, title, hash, options: shown, inputs, order };
-  if (!resume) {
-    const unlock = await lockFolder(files, stage.outputDir); // nothing of a run that is still going on is removed
-    await clean(files, stage.outputDir);
-    await unlock();
-  }
+  const release = await files.claim!(stage.outputDir); // nothing of a run that is still going on is removed
+  const begun = (await readJson(files, join(stage.outputDir, "stage.json"))) !== null;
+  if (!resume && begun) await clearRun(files, stage.outputDir);
   await writeJson(files, join(stage.outputDir, "stage.json"), record);
+  await release();
   const started = performance.now();
   await runVerb(verb, options, { ...context, label: name, resume }).catch((error: unknown) => {
     throw error instanceof Interrupted ? new Interrupted("stopped; the same command goes on from here") : error;
@@ -121,17 +120,6 @@ async function whyAgain(files: Files, stage: Stage): Promise<string> {
   const more = changed.length > 4 ? ` and ${changed.length - 4} more` : "";
   const what = changed.length === 0 ? "its inputs have changed" : changed.slice(0, 4).join(", ") + more;
   return `runs again, because ${what}`;
-}
-
-/** Removes an earlier, different attempt's records and checkpoints, so that nothing of it is taken up again. */
-async function clean(files: Files, dir: string): Promise<void> {
-  const own =
-    /^(stage\.json|metrics\.jsonl|timing\.jsonl|samples\.jsonl|eval_rows\.jsonl|trainer_state\.json|checkpoint-\d+|iteration_\d+)$/;
-  // First of all the claim to be finished; last of all the claim to what the checkpoints belong to.
-  await files.remove(join(dir, "done.json"));
-  for (const name of await files.list(dir))
-    if (own.test(name) && name !== "stage.json") await files.remove(join(dir, name));
-  await files.remove(join(dir, "stage.json"));
 }
 
 /** Over what decides a stage's result: its verb and options, the hashes of its input stages, the bytes of its input files. */

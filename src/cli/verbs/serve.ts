@@ -64,19 +64,10 @@ export const serveVerb = defineVerb({
 const isLoopback = (host: string) =>
   host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 
-/** Resolves at Ctrl-C or SIGTERM; a second one of either ends the process. */
+/** Resolves when the process is asked to stop. */
 function stopped(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    let asked = signal.aborted;
-    const stop = () => {
-      asked = true;
-      resolve();
-    };
-    if (asked) resolve();
-    signal.addEventListener("abort", stop, { once: true });
-    process.on("SIGTERM", () => {
-      if (asked) process.exit(143);
-      stop();
-    });
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
   });
 }

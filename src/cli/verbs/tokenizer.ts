@@ -2,7 +2,14 @@ import { trainBpe } from "../../data/bpe.ts";
 import { WORLD } from "../../data/made.ts";
 import { Tokenizer } from "../../data/tokenizer.ts";
 import { worldTokenizer } from "../../data/world.ts";
-import { datasetSettings, hubSettings, openDataset, splitSettings, tokenizerFiles } from "../../open/index.ts";
+import {
+  datasetSettings,
+  hubSettings,
+  openDataset,
+  overwriting,
+  splitSettings,
+  tokenizerFiles,
+} from "../../open/index.ts";
 import { data, logging } from "../../rlhf/settings.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { settings } from "../../settings/index.ts";
@@ -21,7 +28,8 @@ const tokenizerSettings = settings("tokenizer", {
   offline: hubSettings.offline,
   template: datasetSettings.template,
   vocabSize: data.int(1024, "Size of the vocabulary, special tokens included", { min: 258 }),
-  outputDir: logging.path("tokenizer", "Folder for tokenizer.json and tokenizer_config.json"),
+  outputDir: logging.path("out/tokenizer", "Folder for tokenizer.json and tokenizer_config.json"),
+  ...overwriting,
 });
 
 export const tokenizerVerb = defineVerb({
@@ -30,6 +38,7 @@ export const tokenizerVerb = defineVerb({
   settings: tokenizerSettings,
   argument: "action",
   examples: ["webrlhf tokenizer train --dataset_name pairs.jsonl.gz --vocab_size 2048 --output_dir out/tokenizer"],
+  endsAtOnce: true,
   product: (o) => ({ folder: o.outputDir }),
   async run(o, context) {
     const files = await diskFiles();

@@ -55,12 +55,3 @@ export async function finishedIterations(
     found.push(record);
   }
 }
-
-export async function refuseEarlierRun(files: Files, path: string): Promise<void> {
-  const earlier = (await files.list(path)).find((name) => /^iteration_\d+$/.test(name));
-  if (earlier) {
-    throw new UserError(
-      `${path} holds ${earlier} of an earlier run: resume it, choose another output folder, or delete it`,
-    );
-  }
-}

@@ -74,7 +74,7 @@ function dying(files: Files, writes: number, onWrite = () => {}): Files {
 async function run(
   files: Files,
   more: Partial<IterateSettings> = {},
-  inputs: { judge?: RowJudge; resume?: boolean } = {},
+  inputs: { judge?: RowJudge; resume?: boolean; acceptChanges?: boolean } = {},
 ): Promise<{ events: TrainEvent[]; killed: boolean }> {
   const policy = new CausalLM(tinyConfig()).initialize(1);
   const initial = new CausalLM(tinyConfig()).initialize(1);
@@ -82,10 +82,10 @@ async function run(
   const events: TrainEvent[] = [];
   let killed = false;
   try {
-    const { judge: own, resume } = inputs;
+    const { judge: own, ...how } = inputs;
     const models = { policy, initial, tokenizer, judge: () => own ?? judge, rewards: reward };
     const data = { train: all.slice(0, 14), eval: all.slice(14, 16) };
-    const run = { folder: { files, path: "out" }, resume };
+    const run = { folder: { files, path: "out" }, ...how };
     for await (const event of trainIteratively(models, data, { ...options, ...more }, run)) events.push(event);
   } catch (error) {
     if (!(error as Killed).killed) throw error;
@@ -223,13 +223,17 @@ describe("iterative DPO", () => {
     expect(Object.keys(held.metrics).slice(0, 2)).toEqual(["iteration", "heldout_mean_length"]);
     await expect(run(files)).rejects.toThrow(/holds iteration_0 of an earlier run/);
     await expect(run(files, { promptsPerIteration: 5 }, { resume: true })).rejects.toThrow(
+      /prompts_per_iteration was 4 and is 5/,
+    );
+    const anyway = { resume: true, acceptChanges: true };
+    await expect(run(files, { promptsPerIteration: 5, iterations: 2 }, anyway)).rejects.toThrow(
       /iteration_0\/metrics.json: the run had promptsPerIteration 4, not 5/,
     );
-    await expect(run(files, { reference: "initial" }, { resume: true })).rejects.toThrow(
+    await expect(run(files, { reference: "initial", iterations: 2 }, anyway)).rejects.toThrow(
       /had reference previous, not initial/,
     );
     await files.remove("out/iteration_1/metrics.json");
-    await expect(run(files, { numGenerations: 5 }, { resume: true })).rejects.toThrow(
+    await expect(run(files, { numGenerations: 5, iterations: 2 }, anyway)).rejects.toThrow(
       /iteration_1\/responses.jsonl holds rows of \d responses: the run had K \d, not 5/,
     );
   });
