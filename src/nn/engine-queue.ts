@@ -1,23 +1,47 @@
 /** Who waits for a slot, and whose turn it is. */
 import type { EngineSample } from "./generation.ts";
 
-/** A request's samples that wait. */
-interface Entry {
-  samples: EngineSample[];
-  /** When one of them was taken last, or the first one came. */
-  taken: number;
+/**
+ * Equal shares of work among those who wait. Each has the time up to which it was served, in tokens of its own; what one is
+ * given moves its time on by that, and everybody's by the part that an equal share of it is. Who is behind comes next.
+ */
+class Shares<K> {
+  private readonly times = new Map<K, number>();
+  private now = 0;
+
+  /** Somebody begins to wait, as if served until now like all others. */
+  add(key: K): void {
+    if (!this.times.has(key)) this.times.set(key, this.now);
+  }
+
+  time(key: K): number {
+    return this.times.get(key) ?? this.now;
+  }
+
+  serve(key: K, tokens: number): void {
+    this.times.set(key, this.time(key) + tokens);
+    this.now += tokens / this.times.size;
+  }
+
+  /** Forgets those who do not wait any more. */
+  keep(waits: (key: K) => boolean): void {
+    for (const key of this.times.keys()) if (!waits(key)) this.times.delete(key);
+  }
+
+  clear(): void {
+    this.times.clear();
+  }
 }
 
 /**
- * Samples that wait for a slot. The next one is of the client, and then of its request, that has the fewest in slots; among
- * equals, of the one that was served longest ago: whoever asks for much waits, and nobody else does.
+ * Samples that wait for a slot. The next one is of the client, and then of its request, that was given the fewest tokens:
+ * whoever asks for much waits, and nobody else does.
  */
 export class EngineQueue {
   /** By the request they belong to, in the order of arrival. */
-  private readonly entries = new Map<object, Entry>();
-  /** The same of clients that wait: when they were served last, or came. */
-  private readonly clients = new Map<string, number>();
-  private turn = 0;
+  private readonly entries = new Map<object, EngineSample[]>();
+  private readonly owners = new Shares<object>();
+  private readonly clients = new Shares<string>();
   private count = 0;
 
   /** Samples that wait, of requests that have not ended. */
@@ -30,15 +54,16 @@ export class EngineQueue {
     this.sweep();
     const own = owner && this.entries.get(owner);
     const others = this.entries.size - (own ? 1 : 0);
-    return samples + this.count <= room || samples + (own?.samples.length ?? 0) <= room / (others + 1);
+    return samples + this.count <= room || samples + (own?.length ?? 0) <= room / (others + 1);
   }
 
   add(sample: EngineSample): void {
     const { owner, client } = sample.generation;
-    const entry = this.entries.get(owner) ?? { samples: [], taken: this.turn };
-    this.entries.set(owner, entry);
-    if (!this.clients.has(client)) this.clients.set(client, this.turn);
-    entry.samples.push(sample);
+    const samples = this.entries.get(owner) ?? [];
+    this.entries.set(owner, samples);
+    this.owners.add(owner);
+    this.clients.add(client);
+    samples.push(sample);
     this.count += 1;
   }
 
@@ -46,39 +71,39 @@ export class EngineQueue {
    * The sample whose turn it is, or null. Drops those that nobody wants any more.
    * @param may who is asked for at all; default: everybody
    */
-  next(busy: readonly EngineSample[], may: (sample: EngineSample) => boolean = () => true): EngineSample | null {
+  next(may: (sample: EngineSample) => boolean = () => true): EngineSample | null {
     this.sweep();
-    const ofOwner = countBy(busy, ({ generation }) => generation.owner);
-    const ofClient = countBy(busy, ({ generation }) => generation.client);
-    let best: Entry | null = null;
-    let least: number[] = [];
-    for (const entry of this.entries.values()) {
-      if (!may(entry.samples[0])) continue;
-      const { owner, client } = entry.samples[0].generation;
-      const rank = [ofClient.get(client) ?? 0, this.clients.get(client) ?? 0, ofOwner.get(owner) ?? 0, entry.taken];
-      if (best && !isLess(rank, least)) continue;
-      best = entry;
-      least = rank;
+    let best: EngineSample | null = null;
+    let least = [0, 0];
+    for (const [owner, [sample]] of this.entries) {
+      if (!may(sample)) continue;
+      const times = [this.clients.time(sample.generation.client), this.owners.time(owner)];
+      if (best && (times[0] > least[0] || (times[0] === least[0] && times[1] >= least[1]))) continue;
+      best = sample;
+      least = times;
     }
-    return best?.samples[0] ?? null;
+    return best;
   }
 
   /** Takes the sample that `next` gave. */
   take(sample: EngineSample): void {
     const { owner, client } = sample.generation;
-    const entry = this.entries.get(owner);
-    if (entry?.samples[0] !== sample) throw new Error("not the next sample");
-    entry.samples.shift();
+    const samples = this.entries.get(owner);
+    if (samples?.[0] !== sample) throw new Error("not the next sample");
+    const { prompt, options } = sample.sequence;
+    const tokens = prompt.length + options.maxNewTokens - sample.drawn.length;
+    this.owners.serve(owner, tokens);
+    this.clients.serve(client, tokens);
+    samples.shift();
     this.count -= 1;
-    entry.taken = ++this.turn;
-    this.clients.set(client, this.turn);
     this.tidy();
   }
 
   /** Empties the queue. */
   clear(): EngineSample[] {
-    const all = [...this.entries.values()].flatMap(({ samples }) => samples);
+    const all = [...this.entries.values()].flat();
     this.entries.clear();
+    this.owners.clear();
     this.clients.clear();
     this.count = 0;
     return all;
@@ -86,11 +111,11 @@ export class EngineQueue {
 
   private sweep(): void {
     let swept = false;
-    for (const entry of this.entries.values()) {
-      if (!entry.samples.some(isGone)) continue;
-      this.count -= entry.samples.length;
-      entry.samples = entry.samples.filter((sample) => !isGone(sample));
-      this.count += entry.samples.length;
+    for (const [owner, samples] of this.entries) {
+      if (!samples.some(isGone)) continue;
+      const kept = samples.filter((sample) => !isGone(sample));
+      this.count -= samples.length - kept.length;
+      this.entries.set(owner, kept);
       swept = true;
     }
     if (swept) this.tidy();
@@ -98,24 +123,14 @@ export class EngineQueue {
 
   /** Forgets who does not wait any more. */
   private tidy(): void {
-    const waiting = new Set<string>();
-    for (const [owner, { samples }] of this.entries) {
-      if (samples.length === 0) this.entries.delete(owner);
-      else waiting.add(samples[0].generation.client);
+    const clients = new Set<string>();
+    for (const [owner, [sample]] of this.entries) {
+      if (sample) clients.add(sample.generation.client);
+      else this.entries.delete(owner);
     }
-    for (const client of this.clients.keys()) if (!waiting.has(client)) this.clients.delete(client);
+    this.owners.keep((owner) => this.entries.has(owner));
+    this.clients.keep((client) => clients.has(client));
   }
 }
 
 const isGone = ({ generation, sample }: EngineSample): boolean => generation.gone(sample);
-
-function countBy<K>(samples: readonly EngineSample[], key: (sample: EngineSample) => K): Map<K, number> {
-  const counts = new Map<K, number>();
-  for (const sample of samples) counts.set(key(sample), (counts.get(key(sample)) ?? 0) + 1);
-  return counts;
-}
-
-const isLess = (a: readonly number[], b: readonly number[]): boolean => {
-  const i = a.findIndex((x, k) => x !== b[k]);
-  return i >= 0 && a[i] < b[i];
-};

@@ -103,7 +103,8 @@ export class Engine {
    */
   submit(request: GenerationRequest): Generation {
     if (this.failure) throw this.failure;
-    const { ids, params, samples = 1, streams, top = 0, score } = request;
+    const { params, samples = 1, streams, top = 0, score } = request;
+    const ids = request.ids.slice(); // its samples share a prefill by identity, and each request has its own
     const { config } = this.model;
     if (ids.length === 0) throw new UserError("the prompt is empty: a model needs at least one token to go on from");
     const foreign = ids.find((id) => id >= config.vocabSize);
@@ -126,7 +127,7 @@ export class Engine {
       options: slotOptions(params, config, streams ? streams[sample] : sample),
       top,
     }));
-    const generation = new Generation(request, () => this.wake());
+    const generation = new Generation({ ...request, ids }, () => this.wake());
     const add = (sample: number, sequence: SlotSequence) =>
       this.waiting.add({ generation, sample, sequence, drawn: [], full: false, enqueued: 0, joinedAt: 0 });
     if (score !== undefined) add(SCORES, { prompt: ids, options: slotOptions(SCORING, config, 0), top: score });
@@ -233,9 +234,8 @@ export class Engine {
   private admit(): void {
     const back: EngineSample[] = [];
     for (;;) {
-      const busy = this.occupants.flatMap((s) => s ?? []);
-      const full = busy.length === this.slots;
-      const sample = this.waiting.next(busy, (one) => !full || longestRun(this.occupants, one) !== null);
+      const full = !this.occupants.includes(null);
+      const sample = this.waiting.next((one) => !full || longestRun(this.occupants, one) !== null);
       if (!sample) break;
       this.waiting.take(sample);
       const slot = full ? this.makeRoom(sample, back) : this.prompts.place(sample, this.occupants);

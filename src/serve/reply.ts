@@ -58,18 +58,28 @@ async function write(
 function taken(response: ServerResponse, event: "drain" | "finish", signal: AbortSignal, ms: number): Promise<void> {
   return new Promise((resolve) => {
     if (response.writableFinished || response.destroyed) return resolve();
+    let timer: ReturnType<typeof setTimeout> | undefined;
     const done = () => {
       clearTimeout(timer);
-      response.off(event, done).off("close", done);
+      response.off(event, done).off("close", done).off("socket", start);
       signal.removeEventListener("abort", aborted);
       resolve();
     };
+    const start = () => {
+      timer = setTimeout(() => response.destroy(), ms);
+    };
     // What is written already may still go out, unless nobody is there.
     const aborted = () => (event === "drain" || response.destroyed) && done();
-    const timer = setTimeout(() => response.destroy(), ms);
+    onItsTurn(response, start);
     response.on(event, done).on("close", done);
     signal.addEventListener("abort", aborted);
   });
+}
+
+/** Acts when a response has its connection: until then it waits for the answers to requests that were sent before. */
+function onItsTurn(response: ServerResponse, act: () => void): void {
+  if (response.socket) act();
+  else response.once("socket", act);
 }
 
 /** Answers with an error, as far as the client can still be told. */
@@ -94,8 +104,10 @@ export function fail(request: IncomingMessage, response: ServerResponse, error: 
   // Whatever still comes is thrown away, for a moment, so that the client gets to read the answer.
   const whole = request.complete;
   if (!whole) request.resume();
-  const timer = setTimeout(() => request.socket.destroy(), LAST_WORDS_MS).unref();
-  if (whole) response.on("finish", () => clearTimeout(timer));
+  onItsTurn(response, () => {
+    const timer = setTimeout(() => request.socket.destroy(), LAST_WORDS_MS).unref();
+    if (whole) response.on("finish", () => clearTimeout(timer));
+  });
 }
 
 function asApiError(error: unknown, signal: AbortSignal): ApiError {

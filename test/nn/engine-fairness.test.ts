@@ -185,6 +185,24 @@ describe("an engine's slots", () => {
     expect(order).toEqual(["small", "small", "big"]);
   });
 
+  it("are shared by tokens, not by samples", async () => {
+    // Of two requests that never end, the one with longer responses gets no more tokens than the other one.
+    const tokens = { long: 0, short: 0 };
+    await withEngine({ slots: 1, stepsPerRead: 4 }, async (engine) => {
+      const ask = async (name: "long" | "short", maxNewTokens: number) => {
+        const samples = Math.floor(600 / maxNewTokens);
+        const request = { ids: promptOf(2, 1), params: { ...params, maxNewTokens }, samples };
+        for await (const { ids } of engine.submit(request)) {
+          if (tokens.long + tokens.short > 300) break;
+          tokens[name] += ids.length;
+        }
+      };
+      await Promise.all([ask("long", 40), ask("short", 10)]);
+    });
+    expect(tokens.short / tokens.long).toBeGreaterThan(0.6);
+    expect(tokens.short / tokens.long).toBeLessThan(1.5);
+  });
+
   it("are waited for in a room of which everybody has a share", async () => {
     await withEngine({ slots: 1, maxWaiting: 7 }, async (engine) => {
       const ask = (samples: number, owner?: object) => engine.submit({ ids: promptOf(4, 1), params, samples, owner });
