@@ -27,10 +27,10 @@ const ANSWERS = ["A", "B", "Same"] as const;
 /** An answer by its place among A, B and Same. */
 export type Answer = 0 | 1 | 2;
 
-/** The context's part of the question: roles go by place, the user speaks first. */
+/** The context's part of the question, as transformers writes it: roles go by place, the user speaks first. */
 export function contextText(messages: readonly ChatMessage[]): string {
-  const turns = messages.map(({ content }, i) => `\n\n<turn> ${i % 2 === 0 ? "user" : "assistant"}\n ${content}`);
-  return `\n${turns.join("")}\n\n\n`;
+  const turns = messages.map(({ content }, i) => `\n<turn> ${i % 2 === 0 ? "user" : "assistant"}\n ${content}`);
+  return `\n${turns.join("")}\n`;
 }
 
 /**
@@ -40,9 +40,9 @@ export function contextText(messages: readonly ChatMessage[]): string {
 export const contextTemplate = (): Promise<ChatTemplate> =>
   ChatTemplate.load(
     "{{ '\\n' }}{% for m in messages %}" +
-      "{% if loop.last and not add_generation_prompt %}{{ '\\n\\n\\n' ~ m.content }}" +
-      "{% else %}{{ '\\n\\n<turn> ' ~ ('user' if loop.index0 % 2 == 0 else 'assistant') ~ '\\n ' ~ m.content }}{% endif %}" +
-      "{% endfor %}{% if add_generation_prompt %}{{ '\\n\\n\\n' }}{% endif %}",
+      "{% if loop.last and not add_generation_prompt %}{{ '\\n' ~ m.content }}" +
+      "{% else %}{{ '\\n<turn> ' ~ ('user' if loop.index0 % 2 == 0 else 'assistant') ~ '\\n ' ~ m.content }}{% endif %}" +
+      "{% endfor %}{% if add_generation_prompt %}{{ '\\n' }}{% endif %}",
     "the context of a pair",
   );
 
@@ -141,7 +141,7 @@ function fitting(tokenizer: Tokenizer): PairTemplate {
 
 /** Whether the tokenizer has all that the question's marks are made of. */
 function writable(tokenizer: Tokenizer): boolean {
-  const text = question("\n\n\n<turn> user\n x", "x", "x");
+  const text = question(contextText([{ role: "user", content: "x" }]), "x", "x");
   return tokenizer.decode(tokenizer.encode(text, { continued: true }), { continued: true }) === text;
 }
 
