@@ -57,6 +57,7 @@ export interface PrepareOptions {
  * @throws UserError naming the record when its prompt leaves no room for an answer
  */
 export function sftExample(record: PromptCompletion, tokenizer: Tokenizer, options: PrepareOptions): SftExample {
+  if (record.whole) return wholeExample(record, tokenizer, options);
   if (record.answers) return answersExample(record, tokenizer, options);
   const prompt = shortPromptIds(record, tokenizer, options);
   return { ids: answerIds(prompt, record.completion, tokenizer, options, record), promptLength: prompt.length };
@@ -73,6 +74,13 @@ function shortPromptIds(record: Prompted, tokenizer: Tokenizer, options: Prepare
   if (prompt.length <= maxPromptLength) return prompt;
   const kept = prefixLength(prompt, tokenizer);
   return [...prompt.slice(0, kept), ...prompt.slice(kept + prompt.length - maxPromptLength)];
+}
+
+/** A whole conversation, all of which is learned. */
+function wholeExample(record: PromptCompletion, tokenizer: Tokenizer, options: PrepareOptions): SftExample {
+  const spelled = tokenizer.encode(record.prompt + record.completion);
+  const ids = record.rendered ? spelled : [...tokenizer.prefixIds, ...spelled, ...eosIds(tokenizer, options)];
+  return { ids: Uint32Array.from(ids.slice(0, options.maxLength)), promptLength: 0 };
 }
 
 /** A whole conversation, of which parts are learned. It is tokenized as one text, as the template wrote it. */

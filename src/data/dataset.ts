@@ -95,9 +95,9 @@ export interface PromptRoom {
 
 /** Choice of what is learned of sequences. */
 export interface SequenceOptions extends PrepareOptions {
-  /** False learns prompts too. Default true. */
+  /** False learns the prompts of completions too. Default true. */
   completionOnlyLoss?: boolean;
-  /** True learns all that the assistant says in a conversation, not its last message only. Default false. */
+  /** Of conversations in a column `messages` only what the assistant says is learned; default: all of it, as in TRL. */
   assistantOnlyLoss?: boolean;
 }
 
@@ -181,7 +181,7 @@ export class Dataset {
 
   /** Sequences for supervised fine-tuning. Throws `UserError` for a prompt without an answer. */
   async sequences(tokenizer: Tokenizer, options: SequenceOptions): Promise<Split<SftExample>> {
-    const found = await this.records(tokenizer, { allAnswers: options.assistantOnlyLoss ?? false });
+    const found = await this.records(tokenizer, { learned: options.assistantOnlyLoss ? "assistant" : "all" });
     const split = this.prepared(found, (record) => {
       const pair = record.kind === "text" ? undefined : asKind(record, "prompt_completion");
       if (pair) return [sftExample(pair, tokenizer, options)];
@@ -271,7 +271,7 @@ export class Dataset {
   }
 
   /** Records of whatever kind the data have, each with its row: for trainers of one's own. */
-  records(writer: ConversationWriter, style: Pick<SchemaOptions, "allAnswers"> = {}): Promise<Split<DataRecord>> {
+  records(writer: ConversationWriter, style: Pick<SchemaOptions, "learned"> = {}): Promise<Split<DataRecord>> {
     const made = (pairs: MadeDataset, n: number, split: MadeSplit, seed: number): DataRecord[] =>
       (pairs.answers ?? pairs.pairs)(n, seed, split);
     return this.parts<DataRecord>(made, (part) => this.all(part, "learned", writer, style));

@@ -103,13 +103,18 @@ export function turnText(
   return located(where, () => ({ ...chat.renderTurn(prompt, answer, render), rendered: true }));
 }
 
-/** A whole conversation, and where the assistant speaks in it. */
+/**
+ * A whole conversation, and where the assistant speaks in it.
+ * @param marked false for templates that need not tell where that is
+ */
 export function conversationText(
   messages: readonly ChatMessage[],
   { chat, render = {} }: Style,
   where: string,
+  marked = true,
 ): { text: string; answers: Span[]; rendered?: true } {
   if (chat) {
+    if (!marked) return { text: located(where, () => chat.render(messages, render)), answers: [], rendered: true };
     const { text, spans } = located(where, () => chat.renderAnswers(messages, render));
     return { text, answers: spans, rendered: true };
   }

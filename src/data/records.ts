@@ -24,6 +24,8 @@ export interface PromptCompletion extends Origin {
   completion: string;
   /** The parts of `prompt + completion` to learn, where that is not the completion as a whole. */
   answers?: Span[];
+  /** Everything is learned, whatever stands before the completion. */
+  whole?: boolean;
   rendered?: boolean;
 }
 

@@ -23,8 +23,8 @@ export interface SchemaOptions {
   template?: "auto" | "plain" | "turns" | "chat";
   /** The model's chat template. */
   chat?: ChatTemplate | null;
-  /** Of a conversation everything the assistant says is learned, not only its last message. */
-  allAnswers?: boolean;
+  /** What is learned of a conversation: its last message, which is the assistant's (default), all that it says, or all. */
+  learned?: "last" | "assistant" | "all";
 }
 
 /** A kind of rows, known by their columns, and how they become records. */
@@ -96,7 +96,18 @@ registerSchema({
   read(row, where, options) {
     const messages = checkMessages(row.messages, "messages", where);
     const how = style(row, options, where);
-    if (options.allAnswers) {
+    if (options.learned === "all") {
+      const { text, rendered } = conversationText(messages, how, where, false);
+      return {
+        kind: "prompt_completion",
+        prompt: "",
+        completion: text,
+        whole: true,
+        ...(rendered && { rendered }),
+        where,
+      };
+    }
+    if (options.learned === "assistant") {
       if (!messages.some(({ role }) => role === "assistant")) return { skip: "the assistant says nothing" };
       const { text, ...rest } = conversationText(messages, how, where);
       return { kind: "prompt_completion", prompt: "", completion: text, ...rest, where };
@@ -242,14 +253,14 @@ export function readDialogue(row: Columns & { messages: ChatMessage[] }, where: 
   if (turns[0]?.role !== "user" || turns.length < 2) {
     return { skip: "it does not begin with a user's message that is answered" };
   }
-  return readAs("messages", { ...row, messages }, where, { ...options, allAnswers: true });
+  return readAs("messages", { ...row, messages }, where, { ...options, learned: "assistant" });
 }
 
 /** Conversations of which everything the assistant says is learned, whatever the options say. */
 export const dialogueSchema: RowSchema = {
   name: "dialogue",
   columns: ["messages"],
-  read: (row, where, options) => readAs("messages", row, where, { ...options, allAnswers: true }),
+  read: (row, where, options) => readAs("messages", row, where, { ...options, learned: "assistant" }),
 };
 
 /** Reads a row by a schema's name instead of by its columns. */

@@ -32,10 +32,13 @@ export const sft = settings(
       true,
       "End answers and texts with the end token; false leaves that to the data, as LMFlow does",
     ),
-    completionOnlyLoss: shared.data.bool(true, "Learn completions only; false learns prompts too"),
+    completionOnlyLoss: shared.data.bool(
+      true,
+      "Of prompts with completions learn the completions only; false learns both",
+    ),
     assistantOnlyLoss: shared.data.bool(
       false,
-      "Of conversations learn all that the assistant says, not the last message only",
+      "Of conversations (messages) learn only what the assistant says; default: all of them, as in TRL",
     ),
     ...shared.duration(3),
     ...shared.optimiser(2e-5, "linear", 8),

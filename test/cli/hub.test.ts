@@ -124,11 +124,14 @@ describe("datasets by name", () => {
   it("are written by the model's chat template", async () => {
     const tokenizer = await open();
     const { train, eval: test } = await talks().sequences(tokenizer, { maxLength: 100 });
+    expect(train.map(({ promptLength, learned }) => [promptLength, learned])).toEqual([
+      [0, undefined],
+      [0, undefined],
+    ]);
     expect(train.map(({ ids }) => text(ids))).toEqual([
       "\nuser: a boy\nassistant: had a cat<|endoftext|>\nuser: and\nassistant: a dog<|endoftext|>",
       "\nuser: a girl\nassistant: had a bird<|endoftext|>",
     ]);
-    expect(text(train[0].ids.slice(train[0].promptLength))).toBe(" a dog<|endoftext|>");
     expect(test).toHaveLength(1);
   });
 
