@@ -36,14 +36,23 @@ const RESPONSE_LENGTH = 32;
 const SHOWN_PROMPTS = 4;
 /** Policy steps between two looks at the held-out prompts. */
 const SAMPLE_EVERY = 4;
+/** Steps between two states that a run can go on from. */
+const SAVE_EVERY = 4;
 /** RAFT keeps the best of so many responses to a prompt. */
 const RAFT_SAMPLES = 8;
 const TRAIN_PROMPTS = 4096;
 
-/** Runs until the end, or until the first step's end after `signal` fires; frees its models either way. */
-export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): AsyncGenerator<LessonReply> {
+/**
+ * Runs until the end, or until the first step's end after `signal` fires; frees its models either way.
+ * @param made what this run saves. With what an earlier one saved that lost its device, a run goes on from there.
+ */
+export async function* lesson(
+  start: Start,
+  knobs: Knobs,
+  signal: AbortSignal,
+  made: Files = memoryFiles(),
+): AsyncGenerator<LessonReply> {
   const { files, folder } = start;
-  const made = memoryFiles(); // what this run saves: the next one begins anew
   const { seed } = knobs;
   const models: Model[] = [];
   const keep = <M extends Model>(model: M): M => {
@@ -77,8 +86,8 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
     const prompts = promptsOf(worldPrompts(TRAIN_PROMPTS, seed, "train"), tokenizer);
     const shared = { policy, reference, rewards: reward, tokenizer, gold };
     const policyRun = critic
-      ? trainPpo({ ...shared, critic }, prompts, ppoSettings(knobs), { signal })
-      : trainRaft(shared, prompts, raftSettings(knobs), { signal });
+      ? trainPpo({ ...shared, critic }, prompts, ppoSettings(knobs), kept(made, "policy", signal))
+      : trainRaft(shared, prompts, raftSettings(knobs), kept(made, "policy", signal));
     for await (const reply of during("policy", policyRun, signal)) {
       yield reply;
       if (signal.aborted || reply.type !== "event" || reply.event.type !== "step") continue;
@@ -93,6 +102,9 @@ export async function* lesson(start: Start, knobs: Knobs, signal: AbortSignal): 
     for (const model of models) model.destroy();
   }
 }
+
+/** A trainer's folder: it goes on from what lies there. */
+const kept = (files: Files, path: string, signal: AbortSignal) => ({ folder: { files, path }, resume: true, signal });
 
 /** The tokenizer beside the model. The page does without what finds models by names: nothing of that need be fetched. */
 async function readTokenizer({ files, folder }: Start): Promise<Tokenizer> {
@@ -111,6 +123,7 @@ async function* during(stage: Stage, trainer: AsyncGenerator<TrainEvent>, signal
   yield enter;
   // Not left early: a trainer that is asked to stop finishes its step and gives its memory back.
   for await (const event of trainer) {
+    if (event.type === "checkpoint") continue; // of no interest to whoever looks on
     const reply: LessonReply = { type: "event", stage, event };
     if (!signal.aborted) yield reply;
   }
@@ -137,9 +150,10 @@ async function* rewardRun(
     warmupSteps: 0.1,
     adamBeta2: 0.98,
     weightDecay: 0.1,
+    saveSteps: SAVE_EVERY,
     seed,
   });
-  yield* trainReward({ model }, data, settings, { folder: { files, path: "reward" }, signal }); // PPO's critic starts from it
+  yield* trainReward({ model }, data, settings, kept(files, "reward", signal)); // PPO's critic starts from it
 }
 
 const ppoSettings = ({ seed, klCoef, learningRate, rolloutSize, steps }: Knobs) =>
@@ -153,6 +167,7 @@ const ppoSettings = ({ seed, klCoef, learningRate, rolloutSize, steps }: Knobs) 
     maxSteps: steps,
     responseLength: RESPONSE_LENGTH,
     showSamples: 0,
+    saveSteps: SAVE_EVERY,
   });
 
 function raftSettings({ seed, learningRate, rolloutSize, steps }: Knobs) {
@@ -170,6 +185,7 @@ function raftSettings({ seed, learningRate, rolloutSize, steps }: Knobs) {
     maskPrompt: true,
     appendEos: true,
     showSamples: 0,
+    saveSteps: SAVE_EVERY,
   });
 }
 

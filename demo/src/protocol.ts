@@ -49,5 +49,7 @@ export type Reply =
   | { type: "event"; stage: Stage; event: TrainEvent }
   /** Responses to the same held-out prompts, before training and after so many steps of it. */
   | { type: "samples"; when: "before" | "after"; step: number; samples: Sample[] }
+  /** The GPU device was lost, and the run goes on from its last state on a new one. */
+  | { type: "renewed"; message: string }
   /** "webgpu": this browser offers no device; "run": the run broke off. The worker is of no further use. */
   | { type: "error"; about: "webgpu" | "run"; message: string };

@@ -1,6 +1,8 @@
 /** Carries out the page's commands: one run at a time, held at a gate. */
+import { memoryFiles } from "webrlhf";
+import { Patience } from "webrlhf/open";
 import { Gate } from "./gate.ts";
-import { lesson, type Start } from "./lesson.ts";
+import { type LessonReply, lesson, type Start } from "./lesson.ts";
 import type { Command, Knobs, Phase, Reply, Stage } from "./protocol.ts";
 
 interface Run {
@@ -62,7 +64,7 @@ export class Runner {
   private async drive({ gate, abort }: Run, knobs: Knobs): Promise<void> {
     const { signal } = abort;
     try {
-      for await (const reply of lesson(await this.open(), knobs, signal)) {
+      for await (const reply of this.surviving(knobs, signal)) {
         if (signal.aborted) continue; // to the lesson's own end, where it frees its models
         if (reply.type === "enter") {
           this.stage = reply.stage;
@@ -78,10 +80,45 @@ export class Runner {
     }
   }
 
+  /** A lesson that goes on from its last state when its device is lost; nothing is told twice. */
+  private async *surviving(knobs: Knobs, signal: AbortSignal): AsyncGenerator<LessonReply> {
+    const made = memoryFiles();
+    const patience = new Patience();
+    const told = new Set<string>();
+    for (;;) {
+      const times: Record<string, number> = {};
+      try {
+        for await (const reply of lesson(await this.open(), knobs, signal, made)) {
+          const key = keyOf(reply);
+          times[key] = (times[key] ?? 0) + 1;
+          const name = `${key} ${times[key]}`;
+          if (reply.type !== "enter" && told.has(name)) continue;
+          told.add(name);
+          if (reply.type === "event" && reply.event.type === "step") patience.progress();
+          yield reply;
+        }
+        return;
+      } catch (error) {
+        const what = await patience.renew(error, () => {});
+        const message = `The graphics card stopped (${what}). The run goes on from its last state on a new device.`;
+        this.post({ type: "renewed", message });
+      }
+    }
+  }
+
   private say(phase: Phase): void {
     this.phase = phase;
     this.post({ type: "state", phase, stage: this.stage });
   }
 }
+
+/** Names a reply among those of a run, up to how often it was said. */
+const keyOf = (reply: LessonReply): string => {
+  if (reply.type === "enter") return `enter ${reply.stage}`;
+  if (reply.type === "samples") return `samples ${reply.when} ${reply.step}`;
+  const { stage, event } = reply;
+  // A run that goes on starts at another step.
+  return `${stage} ${event.type} ${event.type === "start" ? "" : event.step}`;
+};
 
 const endsStep = (reply: Reply) => reply.type === "event" && reply.event.type === "step";

@@ -34,7 +34,8 @@ async function fromNavigator(gpu: GPU, { software }: AdapterOptions): Promise<Fo
     throw new UserError(`Deno finds no WebGPU adapter. ${DRIVER_HINT}`);
   }
   throw new UserError(
-    "This browser has WebGPU but offers no adapter for it: no supported GPU, or its driver is on the block list. " +
-      "Update the graphics driver, or start Chrome with --enable-unsafe-webgpu to use its software adapter.",
+    "This browser has WebGPU but offers no adapter for it: no supported GPU, or its driver is on the block list, " +
+      "or its GPU process has crashed too often: then close the browser and start it anew. Else " +
+      "update the graphics driver, or start Chrome with --enable-unsafe-webgpu to use its software adapter.",
   );
 }

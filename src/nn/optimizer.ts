@@ -61,7 +61,12 @@ export class AdamW {
         return view;
       });
     this.m = moments("first moments");
-    this.v = moments("second moments");
+    try {
+      this.v = moments("second moments");
+    } catch (error) {
+      destroyBuffers(this.m);
+      throw error;
+    }
     this.control = optimizerControl(options.lossScaling);
   }
 

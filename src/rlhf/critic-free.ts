@@ -15,6 +15,7 @@ import { loop, type RunOptions } from "./loop.ts";
 import { type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
 import { descend, flat } from "./minibatches.ts";
 import { overlongPenalty } from "./overlong.ts";
+import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
 import { rewardParts } from "./rewards.ts";
@@ -140,12 +141,21 @@ export const totals = ({ rewards }: Pick<Rollout, "rewards">): number[] =>
   rewards.map((r) => r.reduce((a, b) => a + b, 0));
 
 /** Trains the policy in place. Emits one step event per rollout. */
-export async function* trainCriticFree(
+export const trainCriticFree = (
   models: CriticFreeModels,
   data: PromptData,
   o: CriticFreeSettings,
   run: RunOptions,
   rule: CriticFreeMethod,
+): AsyncGenerator<TrainEvent> => owning((owned) => takeRollouts(models, data, o, run, rule, owned));
+
+async function* takeRollouts(
+  models: CriticFreeModels,
+  data: PromptData,
+  o: CriticFreeSettings,
+  run: RunOptions,
+  rule: CriticFreeMethod,
+  owned: Owned,
 ): AsyncGenerator<TrainEvent> {
   const { policy, gold } = models;
   const { maxSteps, numGenerations, responseLength } = o;
@@ -154,7 +164,8 @@ export async function* trainCriticFree(
   const { train: prompts } = await promptsOf(data, tokenizer, room);
   const perRollout = promptsPerRollout(o, (key) => key);
   const { reference: named = baseOf(policy) } = models;
-  const copy = o.beta !== 0 && models.reference === undefined && !named ? copyOf(policy, "reference") : null;
+  const copy =
+    o.beta !== 0 && models.reference === undefined && !named ? owned.keep(copyOf(policy, "reference")) : null;
   const reference = named ?? copy;
   if (o.beta !== 0 && !reference) {
     throw new UserError(
@@ -174,7 +185,7 @@ export async function* trainCriticFree(
           weights: [...given.weights, 1],
         };
   policy.gradientCheckpointing = o.gradientCheckpointing;
-  const optimizer = new AdamW(policy.store, adamOf(o));
+  const optimizer = owned.keep(new AdamW(policy.store, adamOf(o)));
   const sampler = models.sampler ?? policySampler(policy, tokenizer);
   const inputs = { policy, sampler, reference, rewards: parts, tokenizer, prompts, ...(gold && { gold }) };
   const state: RolloutState = { klCoef: o.beta, normalizer: freshNormalizer() };
@@ -203,10 +214,7 @@ export async function* trainCriticFree(
       },
       finite: ["loss"],
       finished: () => ({ "": policy }),
-      close() {
-        optimizer.destroy();
-        copy?.destroy();
-      },
+      close: () => owned.destroy(),
     },
     o,
     run,

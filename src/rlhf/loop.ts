@@ -98,16 +98,25 @@ export async function* loop<P>(
   settings: CommonSettings & { evalSteps?: number; evalStrategy?: CommonSettings["saveStrategy"] },
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
+  let newest: Promise<unknown> | null = null;
+  const under: Under = (taken) => {
+    newest = taken;
+    taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
+  };
   try {
     const { stage, maxSteps } = steps;
     const tidy = async (of: SaveRhythm) => run.folder && prune(run.folder, savesOf(steps, of), true);
-    yield* recorded(run, { stage, settings, maxSteps, tidy }, () => takeSteps(steps, settings, run));
+    yield* recorded(run, { stage, settings, maxSteps, tidy }, () => takeSteps(steps, settings, run, under));
   } finally {
+    // What is read of a step that was under way is freed when it is there.
+    await (newest as Promise<unknown> | null)?.catch(() => {});
     steps.close();
   }
 }
 
 type LoopSettings = Parameters<typeof loop>[1];
+/** Hears of a step that is under way. */
+type Under = (taken: Promise<unknown>) => void;
 
 /** When checkpoints are due that are kept. */
 const savesOf = ({ epoch }: Pick<TrainerSteps, "epoch">, { saveSteps, saveStrategy }: SaveRhythm) =>
@@ -117,6 +126,7 @@ async function* takeSteps<P>(
   steps: TrainerSteps<P>,
   settings: LoopSettings,
   run: RunOptions,
+  under: Under,
 ): AsyncGenerator<TrainEvent> {
   const { folder } = run;
   const { kept } = steps;
@@ -129,7 +139,7 @@ async function* takeSteps<P>(
     ? new Saver(folder, savesOf(steps, settings), settings.saveMinutes, { kept, state, around: around.checkpoint })
     : null;
   try {
-    const metrics = yield* train(steps, settings, run, first, saver, ledger);
+    const metrics = yield* train(steps, settings, { ...run, under }, first, saver, ledger);
     if (metrics === null) return;
     if (saver) yield* await saver.settle();
     yield* await ledger.close(steps.maxSteps);
@@ -171,7 +181,7 @@ async function* begin<P>(
 async function* train<P>(
   steps: TrainerSteps<P>,
   settings: LoopSettings,
-  { signal }: RunOptions,
+  { signal, under }: RunOptions & { under: Under },
   first: number,
   saver: Saver | null,
   ledger: Ledger,
@@ -219,7 +229,7 @@ async function* train<P>(
   for (let step = first; step < maxSteps; step++) {
     const started = now();
     const taken: Promise<Taken> = take(step, await prepared(step), started);
-    taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
+    under(taken);
     if (pending) yield* told(await pending);
     if (saver) yield* saver.news();
     pending = taken;

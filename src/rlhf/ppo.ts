@@ -11,7 +11,7 @@
  * as it was released ("paddle") or later ("paddle-late"), safe-rlhf since December 2023 ("safe"), or TRL, in 1.12, its last
  * version with PPO ("trl"). What was left out: training the critic alone before the policy.
  */
-import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
+import type { CausalLM, ScoreModel } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { byDialect, dialectIn, group, type SettingsInput, settings, spelled } from "../settings/index.ts";
@@ -29,6 +29,7 @@ import { entropyLoss, klLoss } from "./losses/penalties.ts";
 import { responseValues, valueRows } from "./measure.ts";
 import { descend, flat, type Minibatch, minibatches, minibatchSettings, rateOf } from "./minibatches.ts";
 import { levelsOf, Offload, offloadSettings } from "./offload.ts";
+import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf, criticOf } from "./partners.ts";
 import { policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
 import { PromptOrder } from "./prompts.ts";
@@ -163,11 +164,19 @@ export type PpoData = PromptData & { ptx?: readonly Sequence[]; ptxEval?: readon
  * once more as `policy/` (PaddleNLP's name for it), the critic as `value/` and a moving average as `ema/`.
  * @throws UserError for settings or data under which nothing would be learned, and for losses that are not finite
  */
-export async function* trainPpo(
+export const trainPpo = (
   models: PpoModels,
   data: PpoData,
   chosen: SettingsInput<typeof ppo.table> | PpoSettings,
   run: RunOptions = {},
+): AsyncGenerator<TrainEvent> => owning((owned) => takeRollouts(models, data, chosen, run, owned));
+
+async function* takeRollouts(
+  models: PpoModels,
+  data: PpoData,
+  chosen: SettingsInput<typeof ppo.table> | PpoSettings,
+  run: RunOptions,
+  owned: Owned,
 ): AsyncGenerator<TrainEvent> {
   const o = ppo(chosen as SettingsInput<typeof ppo.table>);
   const { policy, rewards, gold } = models;
@@ -182,14 +191,9 @@ export async function* trainPpo(
     const why = spelled(o, o.evalStrategy === "epoch" ? "evalStrategy" : "evalSteps");
     throw new UserError(`${why} needs held-out prompts: name a dataset for them, or leave it out`);
   }
-  const made: Model[] = [];
-  const make = <M extends Model>(model: M): M => {
-    made.push(model);
-    return model;
-  };
-  const reference = models.reference ?? baseOf(policy) ?? make(copyOf(policy, "reference"));
-  const critic = models.critic ?? make(criticOf(policy, o.seed));
-  const follower = o.emaBeta === null ? null : (models.average ?? make(copyOf(policy, "moving average")));
+  const reference = models.reference ?? baseOf(policy) ?? owned.keep(copyOf(policy, "reference"));
+  const critic = models.critic ?? owned.keep(criticOf(policy, o.seed));
+  const follower = o.emaBeta === null ? null : (models.average ?? owned.keep(copyOf(policy, "moving average")));
   critic.gradientCheckpointing = shared.ofCritic(o).gradientCheckpointing;
   policy.gradientCheckpointing = o.gradientCheckpointing;
 
@@ -202,10 +206,16 @@ export async function* trainPpo(
   if (follower) await offload.add("average", residentsOf(follower));
   await offload.add("critic", residentsOf(critic));
   await offload.add("policy", residentsOf(policy));
-  const actor = { model: policy, optimizer: await within(["policy"], async () => new AdamW(policy.store, adamOf(o))) };
+  const actor = {
+    model: policy,
+    optimizer: await within(["policy"], async () => owned.keep(new AdamW(policy.store, adamOf(o)))),
+  };
   await offload.add("policy optimizer", [actor.optimizer.resident]);
   const criticAdam = adamOf(shared.ofCritic(o));
-  const value = { model: critic, optimizer: await within(["critic"], async () => new AdamW(critic.store, criticAdam)) };
+  const value = {
+    model: critic,
+    optimizer: await within(["critic"], async () => owned.keep(new AdamW(critic.store, criticAdam))),
+  };
   await offload.add("critic optimizer", [value.optimizer.resident]);
 
   const plain = policySampler(policy, tokenizer);
@@ -266,11 +276,7 @@ export async function* trainPpo(
         checkpoint: (work) => within(everything, work),
         models: (work) => within(["policy", "average", "critic"], work),
       },
-      close() {
-        actor.optimizer.destroy();
-        value.optimizer.destroy();
-        for (const model of made) model.destroy();
-      },
+      close: () => owned.destroy(),
     },
     o,
     run,

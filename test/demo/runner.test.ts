@@ -5,6 +5,7 @@ import { defaultKnobs } from "../../demo/src/knobs.ts";
 import type { Start } from "../../demo/src/lesson.ts";
 import type { Knobs, Phase, Reply } from "../../demo/src/protocol.ts";
 import { Runner } from "../../demo/src/runner.ts";
+import { losingAt } from "../losing.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 
 const knobs: Knobs = { ...defaultKnobs, rolloutSize: 4, steps: 2, rewardPairs: 8 };
@@ -93,6 +94,33 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
     await runner.handle({ type: "start", knobs: { ...knobs, algorithm: "raft", steps: 1 }, mode: "run" });
     await until("done");
     expect(steps().map(([stage]) => stage)).toEqual(["reward", "policy"]);
+  });
+
+  it("goes on when the device is lost, says so, and shows each thing once", async () => {
+    const shown = (replies: readonly Reply[]) =>
+      replies.flatMap((r): object[] => {
+        if (r.type === "samples") return [r];
+        return r.type === "event" && r.event.type !== "start" ? [{ ...r.event, seconds: 0 }] : [];
+      });
+    const kept = room();
+    const submits = await losingAt(
+      () => false,
+      async () => {
+        await kept.runner.handle({ type: "start", knobs, mode: "run" });
+        await kept.until("done");
+      },
+    );
+    const lost = room();
+    const moments = [5, submits >> 1, submits - 3];
+    await losingAt(
+      (submit) => moments.includes(submit),
+      async () => {
+        await lost.runner.handle({ type: "start", knobs, mode: "run" });
+        await lost.until("done");
+      },
+    );
+    expect(lost.replies.filter(({ type }) => type === "renewed")).toHaveLength(3);
+    expect(shown(lost.replies)).toEqual(shown(kept.replies));
   });
 
   it("reports why a run broke off", async () => {

@@ -115,6 +115,8 @@ export class App {
     if (reply.type === "error") {
       if (reply.about === "webgpu") this.withoutWebGpu(reply.message);
       else this.fail(`The run broke off: ${reply.message}`);
+    } else if (reply.type === "renewed") {
+      this.failure = reply.message;
     } else {
       if (this.resets === 0 || reply.type === "ready") applyReply(this.view, reply);
       else if (reply.type === "state" && reply.phase === "idle") this.resets--;
