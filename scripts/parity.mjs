@@ -5,6 +5,7 @@
  *
  *   pip install --no-deps --target trl-1.12 trl==1.12.0      the last TRL with a PPOTrainer
  *   WEBRLHF_PYTHON=venv/bin/python WEBRLHF_TRL_PPO=trl-1.12 node scripts/parity.mjs
+ *   node scripts/parity.mjs --rows rows.jsonl               of what runs of those tests with WEBRLHF_PARITY=rows.jsonl left
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,38 +15,40 @@ import { fileURLToPath } from "node:url";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const files = ["ppo", "trl-group", "trl-preference", "trl-reward"].map((name) => `test/interop/${name}.test.ts`);
-const folder = mkdtempSync(path.join(os.tmpdir(), "webrlhf-parity-"));
-const rows = path.join(folder, "rows.jsonl");
 
-const { WEBRLHF_PYTHON: python, WEBRLHF_TRL_PPO: trl } = process.env;
-if (!python || !trl) {
-  console.error("WEBRLHF_PYTHON must name a Python with torch and TRL, and WEBRLHF_TRL_PPO a folder with TRL 1.12.0");
-  process.exit(1);
+/** Runs all comparisons; returns their rows. Ends here unless all of them passed. */
+function compared() {
+  const { WEBRLHF_PYTHON: python, WEBRLHF_TRL_PPO: trl } = process.env;
+  if (!python || !trl) {
+    console.error("WEBRLHF_PYTHON must name a Python with torch and TRL, and WEBRLHF_TRL_PPO a folder with TRL 1.12.0");
+    process.exit(1);
+  }
+  const folder = mkdtempSync(path.join(os.tmpdir(), "webrlhf-parity-"));
+  const rows = path.join(folder, "rows.jsonl");
+  const env = {
+    ...process.env,
+    XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? os.tmpdir(),
+    WEBRLHF_PARITY: rows,
+    WEBRLHF_PYTHON: python.includes(path.sep) ? path.resolve(python) : python,
+    WEBRLHF_TRL_PPO: path.resolve(trl),
+  };
+  const vitest = path.join(root, "node_modules/vitest/vitest.mjs");
+  const options = { cwd: root, env, stdio: "inherit" };
+  const tests = spawnSync(process.execPath, [vitest, "run", "--project", "node", ...files], options);
+  const found = existsSync(rows) ? readFileSync(rows, "utf8") : "";
+  rmSync(folder, { recursive: true, force: true });
+  if (tests.status !== 0 || found === "") {
+    console.error("docs/parity.md is left as it was: not all comparisons ran and passed");
+    process.exit(1);
+  }
+  return found;
 }
-const env = {
-  ...process.env,
-  XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? os.tmpdir(),
-  WEBRLHF_PARITY: rows,
-  WEBRLHF_PYTHON: python.includes(path.sep) ? path.resolve(python) : python,
-  WEBRLHF_TRL_PPO: path.resolve(trl),
-};
-const vitest = path.join(root, "node_modules/vitest/vitest.mjs");
-const tests = spawnSync(process.execPath, [vitest, "run", "--project", "node", ...files], {
-  cwd: root,
-  env,
-  stdio: "inherit",
-});
-const found = existsSync(rows)
-  ? readFileSync(rows, "utf8")
-      .trimEnd()
-      .split("\n")
-      .map((line) => JSON.parse(line))
-  : [];
-rmSync(folder, { recursive: true, force: true });
-if (tests.status !== 0 || found.length === 0) {
-  console.error("docs/parity.md is left as it was: not all comparisons ran and passed");
-  process.exit(1);
-}
+
+const gathered = process.argv.indexOf("--rows");
+const lines = (gathered < 0 ? compared() : readFileSync(process.argv[gathered + 1], "utf8")).trimEnd().split("\n");
+const key = (row) => `${row.method}|${row.settings}|${row.other}`;
+/** Each comparison's last row. */
+const found = [...new Map(lines.map((text) => JSON.parse(text)).map((row) => [key(row), row])).values()];
 
 const families = [
   ["PPO", (method) => method.startsWith("PPO")],
@@ -56,9 +59,7 @@ const number = (x) => x.toExponential(1);
 const worst = (of, list) => number(Math.max(...list.map((row) => row[of])));
 const line = (row) =>
   `| ${row.method} | ${row.settings} | ${row.other} | ${row.steps} | ${number(row.weight)} | ${number(row.update)} |`;
-const left = [...found].sort((a, b) =>
-  `${a.method}|${a.settings}|${a.other}`.localeCompare(`${b.method}|${b.settings}|${b.other}`),
-);
+const left = [...found].sort((a, b) => key(a).localeCompare(key(b)));
 const tables = families.map(([title, belongs]) => {
   const own = left.filter(({ method }) => belongs(method));
   for (const row of own) left.splice(left.indexOf(row), 1);

@@ -2,7 +2,7 @@
  * PPO in every dialect beside PyTorch, from the same weights on the same responses and rewards: the weights of the policy and
  * of the critic after some optimizer steps. In all dialects against a float64 implementation (ppo_reference.py); that of TRL
  * also against TRL's own PPOTrainer, where WEBRLHF_TRL_PPO names a folder with TRL 1.12 (`pip install --no-deps --target
- * FOLDER trl==1.12.0`). Needs a Python with torch and transformers: python3 on the PATH, or the one that WEBRLHF_PYTHON names.
+ * FOLDER trl==1.12.0`). Needs a Python with torch, transformers and trl: python3 on the PATH, or the one that WEBRLHF_PYTHON names.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -307,7 +307,7 @@ describe.skipIf(reason)(`PPO beside PyTorch${reason && ` (skipped: ${reason})`}`
     };
     reference = asked("reference");
     if (trl) original = asked("original");
-  }, 300_000);
+  }, 900_000);
 
   it.each(cases.map((c, i) => [c.dialect, c.name, i] as const))("%s: %s", { timeout: 120_000 }, async (_, name, at) => {
     const c = cases[at];
