@@ -87,8 +87,8 @@ says what it needs; the same tests run in \`test/interop\` wherever \`WEBRLHF_PY
 - **of the update**: the largest |w - w'| / |w' - w0|, w0 being the weights at the start: the share of what was learned that differs.
   Every comparison must be below 1e-3; the worst here is ${worst("update", found)}.
 
-Models are Llamas of two layers with grouped queries and 32 wide, f32 here. Prompts, responses and answers have lengths of 1 to 9
-tokens each, so that averages over tokens, passes and sequences differ. Passes of an odd size, several passes to an optimizer step
+Models are Llamas of two layers with grouped queries and 32 wide, f32 here. Prompts, responses and answers differ in
+length, so that averages over tokens, passes and sequences differ. Passes of an odd size, several passes to an optimizer step
 and several responses to a prompt are among the settings. TRL's own trainers are given the responses, rewards and orders, and are
 otherwise as they were installed, in f32. PaddleNLP's and safe-rlhf's PPO (\`paddle\`, \`paddle-late\`, \`safe\`) are compared with
 [an implementation in float64](../test/interop/ppo_reference.py) that was written after their sources; the programs themselves were
