@@ -42,7 +42,9 @@ export async function convertModel(
   output: string,
   options: ConvertOptions = {},
 ): Promise<Converted> {
-  if ((await files.list(output)).some((name) => !isOfRun(name)))
+  const there = await files.list(output);
+  // A record says that whoever wrote it has looked at the folder: a conversion that was killed is done again.
+  if (!there.includes("run.json") && there.some((name) => !name.startsWith(".")))
     throw new UserError(`${output} is not empty: choose another output folder`);
   const model = await openModel(files, path);
   try {
@@ -59,9 +61,6 @@ export async function convertModel(
     await model.weights.close();
   }
 }
-
-/** A lock, or a record of the conversion itself. */
-const isOfRun = (name: string): boolean => name.startsWith(".") || name === "run.json";
 
 const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
 
