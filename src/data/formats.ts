@@ -119,7 +119,14 @@ async function* tableRows(bytes: ReadableStream<Uint8Array>, file: string): Asyn
   const decoder = new TextDecoder("utf-8", { fatal: true });
   const parts: string[] = [];
   try {
-    for await (const chunk of chunksOf(bytes)) parts.push(decoder.decode(chunk, { stream: true }));
+    let length = 0;
+    for await (const chunk of chunksOf(bytes)) {
+      length += chunk.length;
+      if (length > LONGEST_JSON) {
+        throw new UserError(`${file}: a table of more than ${LONGEST_JSON} bytes: cut it into several files`);
+      }
+      parts.push(decoder.decode(chunk, { stream: true }));
+    }
     parts.push(decoder.decode());
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;

@@ -165,9 +165,17 @@ function parseHeader(bytes: Uint8Array, fileSize: number, file: string): Header 
   const infos = new Map<string, TensorInfo>();
   let metadata: Record<string, string> = {};
   for (const [name, entry] of Object.entries(json)) {
+    if (isBroken(name)) fail(`the name ${JSON.stringify(shorten(name))} has half a surrogate pair`);
     if (name === "__metadata__") {
       if (!isObject(entry) || Object.values(entry).some((v) => typeof v !== "string")) {
         fail("__metadata__ must map strings to strings");
+      }
+      if (
+        Object.entries(entry as object)
+          .flat()
+          .some((text) => isBroken(String(text)))
+      ) {
+        fail("__metadata__ has text with half a surrogate pair");
       }
       metadata = entry as Record<string, string>;
     } else {
@@ -271,6 +279,9 @@ function toFloat(raw: RawTensor, name: string, file: string): FloatTensor {
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
+
+/** Half a surrogate pair is no character: no other reader could say what such a name means. */
+const isBroken = (text: string): boolean => /\p{Surrogate}/u.test(text);
 
 function isSize(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0 && !Object.is(value, -0);

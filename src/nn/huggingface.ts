@@ -5,6 +5,7 @@
 import type { DecoderConfig } from "./config.ts";
 import { decoderConfig } from "./decoder-config.ts";
 import type { Family, FileTensor, HeadKind } from "./families/family.ts";
+import { isHarmless } from "./families/harmless.ts";
 import { ConfigReader } from "./families/reader.ts";
 import { familyNames, findFamily, headNameOf, headNames } from "./families/table.ts";
 import { plainScoring, type Scoring, scoringFields } from "./scoring.ts";
@@ -121,5 +122,9 @@ export function fromHfConfig(json: Record<string, unknown>, file: string): Decod
     padId: reader.ids("pad_token_id")[0] ?? null,
     ...family.read(reader),
   };
-  return decoderConfig(shape, file);
+  const config = decoderConfig(shape, file);
+  // What the family writes it knows, even where another field of this file made it of no account.
+  const own = family.write(config);
+  reader.refuseUnread((key) => Object.hasOwn(own, key) || isHarmless(key));
+  return config;
 }

@@ -20,10 +20,31 @@ export const activationName = (activation: Activation): string =>
 export class ConfigReader {
   readonly json: Readonly<Record<string, unknown>>;
   private readonly file: string;
+  private readonly fields: Readonly<Record<string, unknown>>;
+  /** Fields that were looked at. */
+  private readonly read = new Set<string>();
 
   constructor(json: Readonly<Record<string, unknown>>, file: string) {
-    this.json = json;
+    const { read } = this;
+    this.fields = json;
+    this.json = new Proxy(json, {
+      get(fields, key) {
+        if (typeof key === "string") read.add(key);
+        return Object.hasOwn(fields, key) ? fields[key as string] : undefined;
+      },
+    });
     this.file = file;
+  }
+
+  /** Refuses fields that nobody looked at and that may change what the model computes. What is off or absent changes nothing. */
+  refuseUnread(isHarmless: (key: string) => boolean): void {
+    for (const [key, value] of Object.entries(this.fields)) {
+      if (this.read.has(key) || value === null || value === false || isHarmless(key)) continue;
+      this.fail(
+        `${key} = ${String(JSON.stringify(value)).slice(0, 60)} is not known, and it may change what the model computes; ` +
+          "take the field out if it does not",
+      );
+    }
   }
 
   fail(what: string): never {
@@ -36,7 +57,7 @@ export class ConfigReader {
 
   /** The first of the keys that is there. */
   number(...keys: string[]): number {
-    const key = keys.find((k) => this.has(k));
+    const [key] = keys.filter((k) => this.has(k)); // all are looked at: none of them is unknown
     if (key === undefined) this.fail(`${keys[0]} is missing`);
     const value = this.json[key];
     if (typeof value !== "number" || !Number.isFinite(value)) this.fail(`${key} must be a number`);

@@ -15,7 +15,8 @@ type Rope = Pick<DecoderConfig, "ropeTheta" | "ropeScaling">;
 export function readRope(json: ConfigReader, defaults: RopeDefaults): Rope & { fraction: number | null } {
   const key = json.object("rope_parameters") ? "rope_parameters" : "rope_scaling";
   const parameters = json.inside(key, json.object(key) ?? {});
-  const theta = json.optional(defaults.thetaKey ?? "rope_theta", defaults.theta);
+  const named = json.optional("rope_theta", defaults.theta);
+  const theta = defaults.thetaKey ? json.optional(defaults.thetaKey, named) : named;
   return {
     ropeTheta: parameters.optional("rope_theta", theta),
     ropeScaling: readScaling(parameters, defaults.maxPositions),
