@@ -76,7 +76,13 @@ try {
   for (const [i, { name, command, pointed }] of originals.entries()) {
     if (!name.includes(process.argv[2] ?? "")) continue;
     const all = Object.entries({ ...stands, "@out": at(`out-${i}`) });
-    const words = all.reduce((text, [stand, path]) => text.replaceAll(stand, path), `${command} ${pointed}`).split(" ");
+    const later = pointed.match(/--\w+/g) ?? [];
+    // A flag that is pointed elsewhere takes the place of the original's, also where a flag may be repeated.
+    const kept = command
+      .split(/ (?=--)/)
+      .filter((flag) => !later.includes(flag.split(" ")[0]))
+      .join(" ");
+    const words = all.reduce((text, [stand, path]) => text.replaceAll(stand, path), `${kept} ${pointed}`).split(" ");
     const { ok, output } = webrlhf(words);
     if (!ok) failed++;
     console.log(`${ok ? "ok    " : "FAILED"} ${name}`);

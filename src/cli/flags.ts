@@ -34,6 +34,16 @@ export interface Yaml {
   lines: Record<string, number>;
 }
 
+/** Reads what nests without end, or multiplies without end by its aliases, as a mistake of the file. */
+function unlessEndless<R>(path: string, read: () => R): R {
+  try {
+    return read();
+  } catch (cause) {
+    const why = cause instanceof RangeError ? "it is nested too deeply" : (cause as Error).message;
+    throw new UserError(`${path}: cannot be read: ${why}`, { cause });
+  }
+}
+
 /** Reads a YAML mapping; a mistake in it is reported with file and line. */
 export async function readYaml(path: string): Promise<Yaml> {
   let text: string;
@@ -43,13 +53,13 @@ export async function readYaml(path: string): Promise<Yaml> {
     throw new UserError(`${path}: cannot be read (${(cause as NodeJS.ErrnoException).code ?? cause})`, { cause });
   }
   const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false, merge: true });
+  const document = unlessEndless(path, () => parseDocument(text, { lineCounter, prettyErrors: false, merge: true }));
   const mistake = document.errors[0];
   if (mistake) {
     const { line, col } = lineCounter.linePos(mistake.pos[0]);
     throw new UserError(`${path}:${line}:${col}: ${mistake.message.split("\n")[0]}`);
   }
-  const value: unknown = document.toJS() ?? {};
+  const value = unlessEndless<unknown>(path, () => document.toJS()) ?? {};
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new UserError(`${path}: must hold "key: value" lines`);
   }

@@ -1,6 +1,7 @@
 /** The program: every verb put together, and what happens when one fails. */
 import { Command, CommanderError, Option as Flag } from "commander";
 import { isUserError, UserError } from "../runtime/errors.ts";
+import { systemError } from "../runtime/system-errors.ts";
 import { VERSION } from "../runtime/version.ts";
 import { commandOf, normaliseFlags } from "./flags.ts";
 import { helpLayout } from "./help.ts";
@@ -72,6 +73,8 @@ function explain(error: unknown, debug: boolean): string {
   if (debug && error instanceof Error) return error.stack ?? error.message;
   const message = error instanceof Error ? error.message : String(error);
   if (isUserError(error)) return message;
+  const system = systemError(error);
+  if (system) return system.message;
   return `${message}\nThis looks like a defect of webrlhf; --debug shows where it happened.`;
 }
 

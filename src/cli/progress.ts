@@ -99,7 +99,7 @@ export class Progress {
 
   /** Takes the redrawn line away. */
   clear(): void {
-    if (this.#lineOpen) this.#terminal.write("\r\x1b[2K");
+    if (this.#lineOpen) this.#terminal.write(this.#terminal.erase);
     this.#lineOpen = false;
   }
 
@@ -131,7 +131,7 @@ export class Progress {
     const done = Math.min(1, event.step / Math.max(1, event.maxSteps));
     const cells = Math.round(done * 12);
     const text = `${this.#label} ${"█".repeat(cells)}${"░".repeat(12 - cells)} ${this.#plain(event)}`;
-    this.#terminal.write(`\r\x1b[2K${text.slice(0, Math.max(20, this.#terminal.columns - 1))}`);
+    this.#terminal.write(`${this.#terminal.erase}${text.slice(0, Math.max(20, this.#terminal.columns - 1))}`);
     this.#lineOpen = true;
   }
 }

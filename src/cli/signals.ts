@@ -1,4 +1,5 @@
 /** What Ctrl-C, `kill` and a terminal that goes away do: the first asks for a clean end, the second gets a rough one. */
+import { setMaxListeners } from "node:events";
 import { constants } from "node:os";
 import type { Terminal } from "./terminal.ts";
 import type { Context } from "./verb.ts";
@@ -36,6 +37,7 @@ export function interruptible(
   atOnce = false,
 ): Context {
   const controller = new AbortController();
+  setMaxListeners(0, controller.signal); // every job that is under way listens
   received = null;
   for (const signal of signals) {
     const listener = () => {

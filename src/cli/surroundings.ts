@@ -37,7 +37,7 @@ function loadingLine(terminal: Terminal): NonNullable<Surroundings["progress"]> 
     if (!done && now - last < 100) return;
     last = now;
     const text = `loading ${file}: ${size(received)} of ${size(total)}`.slice(0, terminal.columns - 1);
-    terminal.write(`\r${text.padEnd(terminal.columns - 1)}${done ? `\r${" ".repeat(terminal.columns - 1)}\r` : ""}`);
+    terminal.write(`${terminal.erase}${done ? "" : text}`);
   };
 }
 

@@ -135,6 +135,30 @@ async function* tableRows(bytes: ReadableStream<Uint8Array>, file: string): Asyn
   yield* csvRows(parts.join(""), file);
 }
 
+/**
+ * Says which line is no UTF-8.
+ * @param line the one that is open where the bytes begin
+ */
+function notUtf8(file: string, line: number, bytes: Uint8Array = new Uint8Array()): UserError {
+  let at = line;
+  for (let start = 0; start < bytes.length; at++) {
+    const end = bytes.indexOf(10, start);
+    const text = bytes.subarray(start, end < 0 ? bytes.length : end);
+    // The first line may begin within a character, the last one end in one.
+    const first = at === line ? text.findIndex((byte) => byte < 0x80 || byte > 0xbf) : 0;
+    try {
+      new TextDecoder("utf-8", { fatal: true }).decode(text.subarray(Math.max(0, first)), { stream: end < 0 });
+    } catch {
+      break;
+    }
+    if (end < 0) break;
+    start = end + 1;
+  }
+  return new UserError(
+    `${file}:${at}: not UTF-8 text; if it is Latin-1, convert it: iconv -f latin1 -t utf-8 ${file} > converted`,
+  );
+}
+
 /** The lines of UTF-8 text, without their line ends, numbered from 1. */
 async function* textLines(
   bytes: ReadableStream<Uint8Array>,
@@ -146,7 +170,7 @@ async function* textLines(
     try {
       return chunk ? decoder.decode(chunk, { stream: true }) : decoder.decode();
     } catch {
-      throw new UserError(`${file}: not UTF-8 text (after line ${line - 1})`);
+      throw notUtf8(file, line, chunk);
     }
   };
   // Pieces of a line that has not ended yet; joined once, so that a very long line costs no more than its length.

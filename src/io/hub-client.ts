@@ -14,6 +14,8 @@ export interface HubFile {
 const TRIES = 4;
 /** A body that stands still for so long is given up, and asked for again. */
 const STALL_MS = 60_000;
+/** The most bytes that a page of a list of files may have. */
+const LARGEST_LIST = 32 << 20;
 
 export class HubClient {
   private readonly endpoint: string;
@@ -117,10 +119,8 @@ export class HubClient {
     const base = `${this.endpoint}/api/${repo.kind}/${repo.id}/`;
     for (let failures = 1; ; failures++) {
       try {
-        const response = await this.request(base + path, {});
-        const value: unknown = await response.json().catch(() => {
-          throw this.unexpected("does not answer in JSON");
-        });
+        const response = await this.request(base + path, {}, AbortSignal.timeout(this.options.timeoutMs ?? STALL_MS));
+        const value = await this.jsonOf(response);
         const next = /<([^>]*)>;\s*rel="next"/.exec(response.headers.get("link") ?? "")?.[1];
         // Only the query is taken over: where to ask is not for the answer to say.
         const query = next?.includes("?") ? next.slice(next.indexOf("?")) : null;
@@ -130,6 +130,28 @@ export class HubClient {
         if (failures >= TRIES) throw this.unreachable(error as Error);
         await this.pause(failures);
       }
+    }
+  }
+
+  /** An answer's JSON. Nobody sends more than `LARGEST_LIST` bytes of it in earnest. */
+  private async jsonOf(response: Response): Promise<unknown> {
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    const reader = response.body?.getReader();
+    for (;;) {
+      const { done, value } = (await reader?.read()) ?? { done: true };
+      if (done) break;
+      size += value.length;
+      if (size > LARGEST_LIST) {
+        await reader?.cancel();
+        throw this.unexpected(`answers with more than ${LARGEST_LIST >> 20} MiB`);
+      }
+      chunks.push(value);
+    }
+    try {
+      return JSON.parse(await new Blob(chunks as BlobPart[]).text());
+    } catch {
+      throw this.unexpected("does not answer in JSON");
     }
   }
 

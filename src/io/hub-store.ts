@@ -53,4 +53,6 @@ export interface HubOptions {
   fetch?: typeof fetch;
   /** Milliseconds before the first repetition of a request that failed, three times as many before the next; default 200. */
   retryMs?: number;
+  /** For the answer to a question about a repository. Default: a minute. */
+  timeoutMs?: number;
 }

@@ -125,7 +125,12 @@ export async function loadCausalLM(
   label = "model",
   format: WeightFormat = "float32",
 ): Promise<CausalLM> {
-  return open(files, path, ({ config }) => new CausalLM(config, label, format));
+  return open(files, path, ({ config, weights }) => {
+    if (scoreHeadIn(weights)) {
+      throw new UserError(`${path} is a reward model: it has a score head, and none that says which token comes next`);
+    }
+    return new CausalLM(config, label, format);
+  });
 }
 
 /**

@@ -10,7 +10,7 @@ import type { Scoring } from "../nn/scoring.ts";
 import { MultiObjectiveHead } from "../rlhf/multi-objective/head.ts";
 import { readPairWriter } from "../rlhf/pairwise/folder.ts";
 import type { PairWriter } from "../rlhf/pairwise/template.ts";
-import { UserError } from "../runtime/errors.ts";
+import { isUserError, UserError } from "../runtime/errors.ts";
 import { absolute, join } from "../runtime/paths.ts";
 import { spelled } from "../settings/index.ts";
 import { type HubChoice, type Located, labelOf, locateModel, savedName } from "./hub.ts";
@@ -91,8 +91,10 @@ export class ModelOpener {
     const at = await this.locate(name);
     const adapter = await this.adapterAt(at);
     const own = !adapter || (await at.files.read(join(at.path, "tokenizer.json"))) !== null;
-    const { path, files } = own ? at : await this.locate(this.basePath(adapter));
-    const tokenizer = await readTokenizer(files, path);
+    const read = async ({ path, files }: Located) => readTokenizer(files, path);
+    const tokenizer = own
+      ? await read(at)
+      : await this.ofBase(adapter, async () => read(await this.locate(this.basePath(adapter))));
     await takeTemplate(await filesOf(this.options), tokenizer, this.options.chatTemplatePath);
     return tokenizer;
   }
@@ -195,7 +197,10 @@ export class ModelOpener {
     }
     const base = await this.baseAt(at, "score", label, this.options.rewardModelDtype, true);
     if (base instanceof ScoreModel) return base;
-    throw new UserError(`${name} is the base of the policy here and has no trained score head: name a reward model`);
+    throw new UserError(
+      `${name} is opened as a language model here, as the policy or the base of one, so it cannot be the reward model, too: ` +
+        "name a language model for the one and a reward model for the other",
+    );
   }
 
   /** A model that nobody trains, for its hidden states: it may have either head. */
@@ -252,7 +257,23 @@ export class ModelOpener {
   }
 
   private async base(adapter: AdapterFolder, kind: "lm" | "score", format?: AskedFormat): Promise<Model> {
-    return this.baseAt(await this.locate(this.basePath(adapter)), kind, "base model", format);
+    return this.ofBase(adapter, async () =>
+      this.baseAt(await this.locate(this.basePath(adapter)), kind, "base model", format),
+    );
+  }
+
+  /** Opens something of an adapter's base. Where that fails, the error says whose base it is and how to name another. */
+  private async ofBase<R>(adapter: Pick<AdapterFolder, "folder" | "basePath">, open: () => Promise<R>): Promise<R> {
+    try {
+      return await open();
+    } catch (error) {
+      if (!isUserError(error) || this.options.baseModelNameOrPath || !adapter.basePath) throw error;
+      throw new UserError(
+        `${error.message}. It is the base that ${adapter.folder}/adapter_config.json names; say where it is with ` +
+          spelled(this.options, "baseModelNameOrPath"),
+        { cause: error },
+      );
+    }
   }
 
   /**

@@ -18,8 +18,6 @@ export interface ClosableRun {
   close(): void;
 }
 
-export { deviceFailure, OutOfMemoryError } from "../gpu/failures.ts";
-
 /** Device failures that are survived, and what is said of the last one. */
 export class Patience {
   private losses = 0;
@@ -36,12 +34,6 @@ export class Patience {
   /** Something new was done: earlier losses no longer count. */
   progress(): void {
     this.losses = 0;
-  }
-
-  /** Whoever meets the next failure has met none yet. */
-  forget(): void {
-    this.losses = 0;
-    this.outOfMemory = false;
   }
 
   /**

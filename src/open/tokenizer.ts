@@ -50,6 +50,13 @@ export async function readTokenizer(files: Files, path: string): Promise<Tokeniz
         "in the Hugging Face cache or on the hub",
     );
   }
+  if (!bytes && (await files.read(join(dirname(file), "vocab.json")))) {
+    const save = `AutoTokenizer.from_pretrained("${dirname(file)}").save_pretrained("${dirname(file)}")`;
+    throw new UserError(
+      `${file} is missing: the folder has a tokenizer in the older form of vocab.json and merges.txt. Make one of it with ` +
+        `Python: from transformers import AutoTokenizer; ${save}`,
+    );
+  }
   const json = parseJson(bytes ?? (await readNeeded(files, file, "a model's folder holds its tokenizer")), file);
   const configFile = join(dirname(file), "tokenizer_config.json");
   const config = await files.read(configFile);

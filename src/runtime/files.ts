@@ -51,6 +51,7 @@ export async function diskFiles(): Promise<Files> {
   if (!hasDisk) throw new UserError("a browser page has no disk: use memoryFiles(), or browserStore() for downloads");
   const fs = await import("node:fs/promises");
   const { basename, dirname, join } = await import("node:path");
+  const { makeFolder } = await import("./folders.ts");
 
   const writeSynced = async (path: string, content: FileContent) => {
     const handle = await fs.open(path, "w");
@@ -79,7 +80,7 @@ export async function diskFiles(): Promise<Files> {
   const replace = async (path: string, write: (temporary: string) => Promise<void>) => {
     const temporary = `${path}${PARTIAL}${process.pid}`;
     try {
-      await fs.mkdir(dirname(path), { recursive: true });
+      await makeFolder(dirname(path));
       await write(temporary);
       try {
         await fs.rename(temporary, path);
@@ -98,10 +99,10 @@ export async function diskFiles(): Promise<Files> {
   };
   const writeInto = async (folder: string, files: Record<string, FileContent>) => {
     await fs.rm(folder, { recursive: true, force: true });
-    await fs.mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     for (const [name, content] of Object.entries(files)) {
       checkName(name);
-      await fs.mkdir(dirname(join(folder, name)), { recursive: true });
+      await makeFolder(dirname(join(folder, name)));
       await writeSynced(join(folder, name), content);
     }
   };
@@ -125,7 +126,7 @@ export async function diskFiles(): Promise<Files> {
       try {
         await writeInto(temporary, files);
         for (const name of Object.keys(files)) {
-          await fs.mkdir(dirname(join(path, name)), { recursive: true });
+          await makeFolder(dirname(join(path, name)));
           await fs.rename(join(temporary, name), join(path, name));
         }
         await fs.rm(temporary, { recursive: true });
@@ -141,7 +142,7 @@ export async function diskFiles(): Promise<Files> {
       }),
     async append(path, text) {
       try {
-        await fs.mkdir(dirname(path), { recursive: true });
+        await makeFolder(dirname(path));
         await fs.appendFile(path, text);
       } catch (error) {
         throw explain(error, "write", path);

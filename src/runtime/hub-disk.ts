@@ -7,7 +7,8 @@ import { createReadStream } from "node:fs";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { UserError } from "./errors.ts";
+import { makeFolder } from "./folders.ts";
+import { systemError } from "./system-errors.ts";
 
 interface Repo {
   kind: "models" | "datasets";
@@ -193,7 +194,7 @@ async function replaceWith(file: string, write: (temporary: string) => Promise<v
 }
 
 async function make(folder: string): Promise<void> {
-  await fs.mkdir(folder, { recursive: true }).catch((error) => {
+  await makeFolder(folder).catch((error) => {
     throw explain(error, folder);
   });
 }
@@ -204,14 +205,15 @@ const exists = (file: string) =>
     () => false,
   );
 
-function explain(error: unknown, file: string): Error {
-  const reasons: Record<string, string> = {
-    ENOSPC: "the disk is full: free some space and try again",
-    EDQUOT: "the disk quota is used up: free some space and try again",
-    EACCES: "permission denied; set HF_HOME to a folder you may write to",
-    EROFS: "the file system is read-only; set HF_HOME to a folder you may write to",
-    ENOTDIR: "a part of the path is not a folder; set HF_HOME to another folder",
-  };
-  const reason = reasons[(error as NodeJS.ErrnoException).code ?? ""];
-  return reason ? new UserError(`cannot write ${file}: ${reason}`, { cause: error }) : (error as Error);
-}
+const elsewhere = "set HF_HOME to a folder you may write to";
+
+const explain = (error: unknown, path: string): Error =>
+  systemError(
+    error,
+    { verb: "write", path },
+    {
+      EACCES: `permission denied; ${elsewhere}`,
+      EROFS: `the file system is read-only; ${elsewhere}`,
+      ENOTDIR: "a part of the path is not a folder; set HF_HOME to another folder",
+    },
+  ) ?? (error as Error);

@@ -3,6 +3,7 @@
  * path as a URL.
  */
 import { UserError } from "./errors.ts";
+import { systemError } from "./system-errors.ts";
 
 /** A file open for reading at any offset. */
 export interface OpenFile {
@@ -117,8 +118,6 @@ export async function openFile(path: string): Promise<OpenFile> {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "ENOENT" || code === "ENOTDIR")
       throw new UserError(`cannot read ${path}: no such file`, { cause: error });
-    if (code === "EACCES") throw new UserError(`cannot read ${path}: permission denied`, { cause: error });
-    if (code === "EISDIR") throw new UserError(`cannot read ${path}: it is a folder`, { cause: error });
-    throw error;
+    throw systemError(error, { verb: "read", path }) ?? error;
   }
 }

@@ -334,7 +334,7 @@ describe("a run that fails half-way", () => {
       const before = await hashesIn(path.join(out, "checkpoint-2"));
       room = 70_000; // the log's files and a part of the next checkpoint
       expect(await failing(...steps(6, "--resume"))).toMatch(
-        /cannot write .*checkpoint-4: the disk is full: free some space and resume/,
+        /cannot write .*checkpoint-4: the disk is full: free some space and try again/,
       );
       expect(await hashesIn(path.join(out, "checkpoint-2"))).toEqual(before);
       const names = await written();

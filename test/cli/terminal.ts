@@ -12,6 +12,7 @@ export function silentTerminal(tty = false): RecordedTerminal {
   return {
     tty,
     columns: 80,
+    erase: "\r\x1b[2K",
     written,
     results,
     write: (text) => void written.push(text),

@@ -365,7 +365,7 @@ describe("bad input is named", () => {
 
   it("bytes that are not UTF-8", async () => {
     const bytes = new Uint8Array([...encoder.encode(`${good}\n`), 0xff, 0xfe]);
-    expect(await complaint(read(file("d.jsonl", bytes, 1000)))).toMatch(/^d\.jsonl: not UTF-8 text/);
+    expect(await complaint(read(file("d.jsonl", bytes, 1000)))).toMatch(/^d\.jsonl:2: not UTF-8 text/);
   });
 
   it("damaged and truncated gzip data", async () => {

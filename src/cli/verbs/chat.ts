@@ -1,4 +1,5 @@
 import { createInterface, type Interface } from "node:readline";
+import { printable } from "../../runtime/printable.ts";
 import { contextLength, openTextModel } from "../../serve/open.ts";
 import { chatSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
@@ -67,7 +68,7 @@ async function answer(session: ChatSession, text: string, signal: AbortSignal, t
   try {
     for await (const part of session.say(text, signal, forgot)) {
       // A reader that is slower than the model is waited for.
-      if (!process.stdout.write(part)) await new Promise((resolve) => process.stdout.once("drain", resolve));
+      if (!process.stdout.write(printable(part))) await new Promise((resolve) => process.stdout.once("drain", resolve));
     }
   } catch (error) {
     if (!signal.aborted) throw error;

@@ -1,4 +1,5 @@
 /** Answers a list of prompts, some at once, and puts the answers where they belong. */
+import { setMaxListeners } from "node:events";
 import { rowLine } from "../../data/scored-rows.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import type { TokenInfo } from "../../serve/text.ts";
@@ -40,6 +41,7 @@ export async function answerAll(
   const failed = new AbortController();
   // A server's answers that are under way when another one fails are heard out: they were paid for.
   const stop = o.server === null ? AbortSignal.any([signal, failed.signal]) : signal;
+  setMaxListeners(0, stop, failed.signal); // every job that is under way listens
   let next = 0;
   const work = async () => {
     while (next < jobs.length && !stop.aborted && !failed.signal.aborted) {
