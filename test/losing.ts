@@ -24,13 +24,17 @@ export async function losingAt(at: (submit: number) => boolean, work: () => Prom
   return count;
 }
 
-/** Runs work on a GPU that has no memory left for the buffers of these names, so many times. */
-export async function lackingMemory(label: RegExp, times: number, work: () => Promise<unknown>): Promise<void> {
+/** Runs work on a GPU that has no memory left for buffers of these names, from so many bytes on, so many times. */
+export async function lackingMemory(
+  [label, bytes]: [label: RegExp, bytes: number],
+  times: number,
+  work: () => Promise<unknown>,
+): Promise<void> {
   const gpu = GPUDevice.prototype as GPUDevice;
   const { createBuffer, popErrorScope } = gpu;
   let [left, lacking] = [times, false];
   gpu.createBuffer = function (this: GPUDevice, wanted) {
-    lacking = left > 0 && label.test(wanted.label ?? "");
+    lacking = left > 0 && wanted.size >= bytes && label.test(wanted.label ?? "");
     if (lacking) left -= 1;
     return createBuffer.call(this, wanted);
   };

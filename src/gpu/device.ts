@@ -80,6 +80,7 @@ async function open(options: OpenOptions): Promise<Caps> {
     opened.lost = new DeviceLostError(message);
   });
   current = opened;
+  missing = null;
   return opened.caps;
 }
 
@@ -242,6 +243,7 @@ export const onStandIn = (): boolean => need().standIn === true;
 
 /** Destroys the device and forgets everything made on it; `openDevice` may be called again. */
 export function closeDevice(): void {
+  missing = null;
   if (!current) return;
   const { device } = current;
   for (const fn of closers) fn();
@@ -254,6 +256,8 @@ export function closeDevice(): void {
 /** Pauses between attempts to open a device again, ms: a GPU process that crashed takes a moment to come back. */
 const REOPENING = [0, 250, 1000, 2000, 4000];
 let reopening: Promise<Caps> | null = null;
+/** How the device was opened that could not be opened again. */
+let missing: OpenOptions | null = null;
 
 /**
  * Closes a device that failed and opens a new one in the way the old one was. Everything made on the old one is forgotten.
@@ -270,8 +274,9 @@ export function reopenDevice(failed: GPUDevice): Promise<Caps> {
 }
 
 async function openAgain(): Promise<Caps> {
-  const { options } = need();
+  const options = missing ?? need().options;
   closeDevice();
+  missing = options;
   let failure: unknown;
   for (const pause of REOPENING) {
     await new Promise((resolve) => setTimeout(resolve, pause));

@@ -18,6 +18,8 @@ export interface ClosableRun {
   close(): void;
 }
 
+export { deviceFailure, OutOfMemoryError } from "../gpu/failures.ts";
+
 /** Device failures that are survived, and what is said of the last one. */
 export class Patience {
   private losses = 0;
@@ -34,6 +36,12 @@ export class Patience {
   /** Something new was done: earlier losses no longer count. */
   progress(): void {
     this.losses = 0;
+  }
+
+  /** Whoever meets the next failure has met none yet. */
+  forget(): void {
+    this.losses = 0;
+    this.outOfMemory = false;
   }
 
   /**

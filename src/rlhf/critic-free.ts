@@ -305,7 +305,7 @@ async function learn(
     const total = o.maxSteps * epochs * stepsPerEpoch;
     return { parts, taken, total };
   });
-  const { read, parts, loss, control, rate } = await descend<Lesson, "logProbs">(optimizer, steps, {
+  const { read, parts, loss, control, rate } = await descend(optimizer, steps, {
     share: () => 1, // its weights make the sum of the passes the average
     pass: (part) => lessonPass(policy, part, weights.get(part) as Float32Array, o.temperature, rule.loss),
     rate: ({ total, taken }) => rateAt(o, total, taken),

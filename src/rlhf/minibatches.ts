@@ -1,20 +1,38 @@
 /** How what was sampled is cut into optimizer steps and passes, and what each pass counts for. */
 import { type AdamW, type ControlState, readControl } from "../nn/optimizer.ts";
 import { permutation } from "../runtime/rng.ts";
+import { byDialect, group, type ResolvedSettings } from "../settings/index.ts";
 import { scope } from "../tensor/core.ts";
+import { optim } from "./settings.ts";
+import { type RateOptions, rateAt } from "./training.ts";
 import { readEach, type Watched, type WatchedNumbers, watchControl } from "./watch.ts";
 
-/** Orders in which the responses of a rollout are learned. */
-export const minibatchOrders = ["chunks", "prompts", "shuffled"] as const;
+const own = group("PPO");
+
+/** How a rollout is cut into optimizer steps, as settings. */
+export const minibatchSettings = {
+  numPpoEpochs: own.int(byDialect({ paddle: 1, trl: 4 }), "Passes over each rollout", {
+    min: 1,
+    aka: ["update_iters"],
+  }),
+  minibatchOrder: own.choice(
+    ["chunks", "prompts", "shuffled"],
+    byDialect({ paddle: "chunks", "paddle-late": "prompts", trl: "shuffled" }),
+    "Of as many prompts as a pass takes responses, response j of each before j + 1 of any; prompt by prompt; drawn anew",
+  ),
+  lrSchedulerUnit: optim.choice(
+    ["step", "rollout"],
+    byDialect({ paddle: "step", trl: "rollout" }),
+    "The learning rate changes with every optimizer step, or with every rollout; warm-up and decay are counted in these",
+  ),
+};
 
 /** Sizes and order of the optimizer steps on one rollout. */
-export interface MinibatchOptions {
+export type MinibatchOptions = Pick<ResolvedSettings<typeof minibatchSettings>, "numPpoEpochs" | "minibatchOrder"> & {
   perDeviceTrainBatchSize: number;
   gradientAccumulationSteps: number;
-  numPpoEpochs: number;
-  minibatchOrder: (typeof minibatchOrders)[number];
   seed: number;
-}
+};
 
 /** One optimizer step: what each of its passes learns from, and its place in the run. */
 export interface OptimizerStep<E> {
@@ -86,9 +104,16 @@ function passesOver(
 const cut = <T>(list: readonly T[], size: number): T[][] =>
   Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
 
+/** The learning rate of an optimizer step, or that of its whole rollout. */
+export const rateOf = (options: RateOptions, step: Minibatch<unknown>, unit: "step" | "rollout"): number =>
+  unit === "step" ? rateAt(options, step.total, step.taken) : rateAt(options, step.rollouts, step.rollout);
+
 /** All of some experience's numbers in a row. */
 export const flat = <E>(experience: readonly E[], pick: (e: E) => ArrayLike<number>): Float32Array =>
   Float32Array.from(experience.flatMap((e) => Array.from(pick(e))));
+
+/** What an optimizer step learns from. */
+type Learned<S extends OptimizerStep<unknown>> = S["parts"][number][number];
 
 /** What the optimizer steps on one rollout left to be read. */
 export interface Descent<E, K extends string> {
@@ -106,31 +131,32 @@ export interface Descent<E, K extends string> {
 
 /**
  * Takes optimizer steps: for each, the passes that add up its gradient, then the step itself.
- * @param work `pass` enqueues one pass with its gradient; `beside` more of the kind; `after` follows each step
+ * @param work `pass` enqueues one pass with its gradient, times what it counts for; `beside` more of the kind after each pass;
+ * `after` follows each step; `share` is what each of so many passes counts for, by default as much as any other
  */
-export async function descend<E, K extends string, S extends OptimizerStep<E> = OptimizerStep<E>>(
+export async function descend<S extends OptimizerStep<unknown>, K extends string>(
   optimizer: AdamW,
   steps: readonly S[],
   work: {
-    /** What each pass counts for, of so many in its step. */
-    share(passes: number): number;
-    pass(part: readonly E[], share: number): Watched<K | "loss">;
+    share?: (passes: number) => number;
+    pass(part: Learned<S>[], share: number): Watched<K | "loss">;
     rate(step: S): number;
-    beside?(step: S): Watched[];
+    beside?(step: S, pass: number, share: number): Watched;
     after?(): void;
   },
-): Promise<Descent<E, K>> {
+): Promise<Descent<Learned<S>, K>> {
+  const { share: shareOf = (passes: number) => 1 / passes } = work;
   const passes: Watched<K | "loss">[] = [];
   const shares: number[] = [];
   const beside: Watched[] = [];
   let rate = 0;
   for (const step of steps) {
-    const share = work.share(step.parts.length);
-    for (const part of step.parts) {
-      passes.push(scope(() => work.pass(part, share)));
+    const share = shareOf(step.parts.length);
+    for (const [i, part] of step.parts.entries()) {
+      passes.push(scope(() => work.pass(part as Learned<S>[], share)));
       shares.push(share);
+      if (work.beside) beside.push(scope(() => (work.beside as NonNullable<typeof work.beside>)(step, i, share)));
     }
-    beside.push(...(work.beside?.(step) ?? []));
     rate = work.rate(step);
     optimizer.step(rate);
     work.after?.();
@@ -139,7 +165,7 @@ export async function descend<E, K extends string, S extends OptimizerStep<E> = 
   const read = all.slice(0, passes.length) as WatchedNumbers<K | "loss">[];
   return {
     read,
-    parts: steps.flatMap(({ parts }) => parts),
+    parts: steps.flatMap(({ parts }) => parts as Learned<S>[][]),
     loss: read.reduce((sum, { loss }, i) => sum + shares[i] * loss[0], 0) / steps.length,
     beside: all.slice(passes.length),
     control: readControl(control, control.length),

@@ -15,7 +15,7 @@ import type { CausalLM, ScoreModel } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { byDialect, dialectIn, group, type SettingsInput, settings, spelled } from "../settings/index.ts";
-import { backward, scope, type Tensor, tensor } from "../tensor/core.ts";
+import { backward, type Tensor, tensor } from "../tensor/core.ts";
 import { add, clamp, exp, maximum, minimum, mul, neg, scale, square, sub } from "../tensor/ops/elementwise.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
 import { sum } from "../tensor/ops/reduce.ts";
@@ -27,7 +27,7 @@ import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { entropyLoss, klLoss } from "./losses/penalties.ts";
 import { responseValues, valueRows } from "./measure.ts";
-import { descend, flat, type Minibatch, minibatches, minibatchOrders } from "./minibatches.ts";
+import { descend, flat, type Minibatch, minibatches, minibatchSettings, rateOf } from "./minibatches.ts";
 import { levelsOf, Offload, offloadSettings } from "./offload.ts";
 import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf, criticOf } from "./partners.ts";
@@ -46,7 +46,7 @@ import { type PromptData, policySampler, promptsOf, tokenizerOf } from "./sample
 import * as shared from "./settings.ts";
 import { nllPass } from "./sft.ts";
 import { adaptKlCoef, average, freshNormalizer, tokenWeights } from "./stats.ts";
-import { adamOf, type RateOptions, rateAt } from "./training.ts";
+import { adamOf } from "./training.ts";
 import { watch } from "./watch.ts";
 
 const own = group("PPO");
@@ -73,15 +73,7 @@ export const ppo = settings(
       "Normalise advantages over a rollout",
       { aka: ["normalize_advantage"] },
     ),
-    numPpoEpochs: own.int(byDialect({ paddle: 1, trl: 4 }), "Passes over each rollout", {
-      ...count,
-      aka: ["update_iters"],
-    }),
-    minibatchOrder: own.choice(
-      minibatchOrders,
-      byDialect({ paddle: "chunks", "paddle-late": "prompts", trl: "shuffled" }),
-      "Of as many prompts as a pass takes responses, response j of each before j + 1 of any; prompt by prompt; drawn anew",
-    ),
+    ...minibatchSettings,
     lossAverage: own.choice(
       ["token", "sequence"],
       byDialect({ paddle: "token", safe: "sequence" }),
@@ -119,11 +111,6 @@ export const ppo = settings(
       maxGradNorm: byDialect({ paddle: 1, trl: 0 }),
     }),
     ...shared.scheduleEnd,
-    lrSchedulerUnit: shared.optim.choice(
-      ["step", "rollout"],
-      byDialect({ paddle: "step", trl: "rollout" }),
-      "The learning rate changes with every optimizer step, or with every rollout; warm-up and decay are counted in these",
-    ),
     ...shared.criticOptimiser,
     ...offloadSettings,
     ...shared.shown,
@@ -330,13 +317,6 @@ export function valueLoss(
   return scale(sum(mul(weights, error)), 0.5);
 }
 
-/** What a pass counts for in its optimizer step: all originals average the passes, however many tokens each has. */
-const meanOfPasses = (passes: number): number => 1 / passes;
-
-/** The learning rate of an optimizer step, which may be that of its whole rollout. */
-const scheduled = (rate: RateOptions, step: Minibatch<Experience>, { lrSchedulerUnit }: PpoSettings): number =>
-  lrSchedulerUnit === "step" ? rateAt(rate, step.total, step.taken) : rateAt(rate, step.rollouts, step.rollout);
-
 /** The policy's loss and gradient on a few responses; `share` is what the pass counts for in its optimizer step. */
 export function policyPass(
   policy: CausalLM,
@@ -390,21 +370,15 @@ export async function updatePolicy(
 ): Promise<Record<string, number>> {
   const policy = model as CausalLM;
   const half = ptx.length > 0 && o.ptxCombination === "average" ? 0.5 : 1;
-  const remember = (first: number, size: number, share: number) =>
-    ptx.length === 0 ? [] : [scope(() => nllPass(policy, ptx.slice(first, first + size), o.ptxCoef * half * share))];
-  type Read = "logProbs" | "entropy";
-  const { read, parts, loss, beside, control, rate } = await descend<Experience, Read, Minibatch<Experience>>(
-    optimizer,
-    steps,
-    {
-      share: meanOfPasses,
-      pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
-      rate: (step) => scheduled(o, step, o),
-      beside: ({ parts, firsts }) =>
-        parts.flatMap(({ length }, i) => remember(firsts[i], length, meanOfPasses(parts.length))),
-      after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
-    },
-  );
+  const { read, parts, loss, beside, control, rate } = await descend(optimizer, steps, {
+    pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
+    rate: (step) => rateOf(o, step, o.lrSchedulerUnit),
+    ...(ptx.length > 0 && {
+      beside: ({ parts, firsts }, i, share) =>
+        nllPass(policy, ptx.slice(firsts[i], firsts[i] + parts[i].length), o.ptxCoef * half * share),
+    }),
+    after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
+  });
   return {
     actor_loss: loss,
     ...policyMetrics(read, parts, o),
@@ -421,15 +395,10 @@ export async function updateValue(
   steps: readonly Minibatch<Experience>[],
   o: PpoSettings,
 ): Promise<Record<string, number>> {
-  const { read, parts, loss, control, rate } = await descend<Experience, "values", Minibatch<Experience>>(
-    optimizer,
-    steps,
-    {
-      share: meanOfPasses,
-      pass: (part, share) => valuePass(model as ScoreModel, part, share, o),
-      rate: (step) => scheduled(shared.ofCritic(o), step, o),
-    },
-  );
+  const { read, parts, loss, control, rate } = await descend(optimizer, steps, {
+    pass: (part, share) => valuePass(model as ScoreModel, part, share, o),
+    rate: (step) => rateOf(shared.ofCritic(o), step, o.lrSchedulerUnit),
+  });
   return {
     critic_loss: loss,
     ...valueMetrics(read, parts, o.clipRangeValue),

@@ -24,6 +24,7 @@ export interface OpenModel {
 }
 
 interface Loaded extends OpenModel {
+  folder: string;
   /** Requests that use it. */
   users: number;
   usedAt: number;
@@ -109,6 +110,19 @@ export class Adapters {
     return `Success: LoRA adapter '${name}' removed successfully.`;
   }
 
+  /** Opens all anew, after the model they stand on. One that cannot be opened any more is gone. */
+  async revive(): Promise<void> {
+    for (const [name, one] of this.loaded) {
+      const { close } = one;
+      try {
+        Object.assign(one, await this.needed().open(one.folder, name));
+      } catch {
+        this.loaded.delete(name);
+      }
+      await close().catch(() => {}); // its memory went with its device
+    }
+  }
+
   /** Frees all. */
   async close(): Promise<void> {
     await this.last;
@@ -135,7 +149,7 @@ export class Adapters {
     this.makeRoom(source.most);
     try {
       const opened = await source.open(folder, name);
-      this.loaded.set(name, { ...opened, users: 0, usedAt: performance.now() });
+      this.loaded.set(name, { ...opened, folder, users: 0, usedAt: performance.now() });
     } catch (error) {
       if (isUserError(error)) throw new ApiError(400, error.message, { param: "lora_path" });
       throw error;

@@ -25,6 +25,9 @@ export interface TextCodec {
   chat(messages: readonly ChatMessage[]): { ids: number[]; stop: readonly string[] };
 }
 
+/** Opens a model anew after a failure of its device, and says what happened; throws other errors again. */
+export type Revive = (error: unknown) => Promise<string>;
+
 export interface TextModel extends TextCodec {
   /** The name that clients ask for. */
   readonly name: string;

@@ -5,10 +5,12 @@ import { openAdapter, readAdapterFolder } from "../nn/peft.ts";
 import { labelOf } from "../open/hub.ts";
 import { ModelOpener, type ModelOptions } from "../open/opener.ts";
 import { filesOf } from "../open/surroundings.ts";
+import { Patience } from "../open/surviving.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson } from "../runtime/files.ts";
 import { join } from "../runtime/paths.ts";
 import type { OpenModel } from "./adapters.ts";
+import type { TextModel } from "./model.ts";
 import { type TextModelOptions, textModel } from "./text-model.ts";
 
 /** What a model's folder says on generation, in its generation_config.json. */
@@ -20,16 +22,40 @@ async function generationConfig(files: Files, path: string): Promise<Record<stri
 
 /** A model to ask in text, on which adapters can be opened. The caller calls `close` in the end. */
 export interface OpenTextModel extends OpenModel {
+  /**
+   * Opens a new device and the model on it, where an error came of a failure of the old device; the model's engine is then
+   * another one, and adapters are to be opened again. Throws any other error again.
+   * @returns what happened, for people
+   */
+  revive(error: unknown): Promise<string>;
   /** Opens an adapter's folder beside the model, under a name. Throws `UserError` where the model is an adapter itself. */
   openAdapter(folder: string, name: string): Promise<OpenModel>;
 }
 
-/** Opens a model to ask in text. */
-export async function openTextModel(
-  name: string,
-  choice: ModelOptions,
-  options: (context: number) => Partial<TextModelOptions>,
-): Promise<OpenTextModel> {
+type Choice = [name: string, choice: ModelOptions, options: (context: number) => Partial<TextModelOptions>];
+
+/** Opens a model to ask in text. It outlives its device: see `revive`. */
+export async function openTextModel(...choice: Choice): Promise<OpenTextModel> {
+  let open = await openOnDevice(...choice);
+  const patience = new Patience();
+  const model: TextModel = {
+    ...open.model,
+    get engine() {
+      return open.model.engine;
+    },
+  };
+  const revive = async (error: unknown): Promise<string> => {
+    patience.forget();
+    const what = await patience.renew(error, () => {});
+    const old = open;
+    open = await openOnDevice(...choice);
+    await old.close().catch(() => {}); // its memory went with its device
+    return what;
+  };
+  return { model, revive, close: () => open.close(), openAdapter: (...asked) => open.openAdapter(...asked) };
+}
+
+async function openOnDevice(...[name, choice, options]: Choice): Promise<Omit<OpenTextModel, "revive">> {
   const opener = new ModelOpener(choice);
   try {
     const tokenizer = await opener.tokenizer(name);

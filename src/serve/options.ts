@@ -2,6 +2,7 @@
 import type { AdapterSource } from "./adapters.ts";
 import type { GuardOptions } from "./guard.ts";
 import type { RequestLimits } from "./limits.ts";
+import type { Revive } from "./model.ts";
 
 export interface ServerOptions extends GuardOptions, RequestLimits {
   host: string;
@@ -20,6 +21,8 @@ export interface ServerOptions extends GuardOptions, RequestLimits {
   requestMs: number;
   /** Where adapters may be loaded from at run time; null loads none. */
   adapters: AdapterSource | null;
+  /** Opens the model anew when its device has failed; null leaves that to whoever started the server. */
+  revive: Revive | null;
   /** One line per answered request. */
   log: (line: string) => void;
 }
@@ -40,5 +43,6 @@ export const serverDefaults: ServerOptions = {
   writeMs: 30_000,
   requestMs: 600_000,
   adapters: null,
+  revive: null,
   log: () => {},
 };

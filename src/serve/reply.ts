@@ -1,6 +1,7 @@
 /** How an answer goes out to its client, who may be slow or gone. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { NonFiniteError } from "../nn/finite.ts";
+import { deviceFailure } from "../open/surviving.ts";
 import { isUserError } from "../runtime/errors.ts";
 import { LAST_WORDS_MS } from "./connections.ts";
 import { ApiError, unavailable } from "./errors.ts";
@@ -116,6 +117,8 @@ function asApiError(error: unknown, signal: AbortSignal): ApiError {
     if (reason instanceof ApiError) return reason;
     return unavailable(reason instanceof Error ? reason.message : "The request was cut.");
   }
+  const failure = deviceFailure(error);
+  if (failure) return unavailable(`The server could not answer: ${failure.message}. Please try again later.`);
   if (isUserError(error) && !(error instanceof NonFiniteError)) return new ApiError(400, error.message);
   const message = error instanceof Error ? error.message : String(error);
   return new ApiError(500, `The server had an error: ${message}`, { type: "server_error" });

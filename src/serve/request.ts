@@ -2,8 +2,9 @@
 import type { Usage } from "../io/openai-types.ts";
 import { EngineBusyError } from "../nn/engine.ts";
 import type { Generation, GenerationRequest } from "../nn/generation.ts";
+import { deviceFailure } from "../open/surviving.ts";
 import { isUserError } from "../runtime/errors.ts";
-import { ApiError, badField, tooMany } from "./errors.ts";
+import { ApiError, badField, tooMany, unavailable } from "./errors.ts";
 import { type Fields, samplingFields, stopIds } from "./fields.ts";
 import type { Asked } from "./limits.ts";
 import type { TextModel } from "./model.ts";
@@ -68,12 +69,13 @@ export function commonFields(f: Fields, model: TextModel): Common {
   };
 }
 
+/** The answer of a server whose engine has come to an end that is no failure of the device. */
+export const stopped = (failure: Error): ApiError => unavailable(`The engine has stopped: ${failure.message}`);
+
 /** Submits requests to the engine: all of them or none. */
 export function submitAll(model: TextModel, requests: readonly GenerationRequest[]): Generation[] {
   const { failed } = model.engine;
-  if (failed) {
-    throw new ApiError(503, `The engine has stopped: ${failed.message}`, { type: "service_unavailable_error" });
-  }
+  if (failed) throw deviceFailure(failed) ?? stopped(failed);
   const accepted: Generation[] = [];
   try {
     for (const request of requests) accepted.push(model.engine.submit(request));
@@ -83,7 +85,7 @@ export function submitAll(model: TextModel, requests: readonly GenerationRequest
     if (error instanceof EngineBusyError) {
       throw tooMany("The server is busy: too many responses are waiting (--max_waiting). Please try again later.");
     }
-    if (isUserError(error)) throw new ApiError(400, error.message);
+    if (isUserError(error) && !deviceFailure(error)) throw new ApiError(400, error.message);
     throw error;
   }
 }

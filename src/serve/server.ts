@@ -29,7 +29,7 @@ export async function startServer(model: TextModel, options: Partial<ServerOptio
   });
   server.headersTimeout = all.headersMs;
   server.requestTimeout = all.bodyMs;
-  const models = new ServedModels(model, new Adapters(model, all.adapters));
+  const models = new ServedModels(model, new Adapters(model, all.adapters), all.revive ?? undefined);
   const service = new Service(models, all, new Connections(server, all.maxConnections));
   server.on("request", (request, response) => {
     service.answer(request, response).catch((error: unknown) => {

@@ -1,6 +1,7 @@
 /** Answers one request after another: who may ask, and what is asked for. */
 import { setMaxListeners } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { deviceFailure, OutOfMemoryError } from "../open/surviving.ts";
 import { BodyReader } from "./body.ts";
 import { chatCompletions } from "./chat.ts";
 import { completions } from "./completions.ts";
@@ -12,7 +13,7 @@ import type { TextModel } from "./model.ts";
 import type { ServedModels } from "./models.ts";
 import type { ServerOptions } from "./options.ts";
 import { type Answer, fail, type Reply, send } from "./reply.ts";
-import { type Asker, nowSeconds, unknownModel } from "./request.ts";
+import { type Asker, nowSeconds, stopped, unknownModel } from "./request.ts";
 
 /** A request as the endpoints see it. */
 interface Exchange extends Asker {
@@ -21,6 +22,9 @@ interface Exchange extends Asker {
   /** Runs when the answer is out. */
   finally(act: () => void): void;
 }
+
+/** How often a request is tried whose device fails. */
+const TRIES = 3;
 
 type Endpoint = (body: unknown, exchange: Exchange) => Promise<Reply> | Reply;
 type Route = { method: "GET"; answer: () => Answer } | { method: "POST"; answer: Endpoint };
@@ -38,6 +42,7 @@ export class Service {
   private readonly admission: Admission;
   private readonly created = nowSeconds();
   private readonly waiters: (() => void)[] = [];
+  private single: Promise<unknown> = Promise.resolve();
 
   constructor(models: ServedModels, options: ServerOptions, connections: Connections) {
     this.models = models;
@@ -81,14 +86,14 @@ export class Service {
       whole = true;
       this.connections.whole(socket);
       if (route.method === "POST") endings.push(this.begin(controller));
-      const exchange: Exchange = {
-        request,
-        signal,
-        client: socket.remoteAddress ?? "",
-        admit: (asked, chat) => endings.push(this.admission.admit(asked, chat)),
-        finally: (act) => endings.push(act),
-      };
-      await send(response, await route.answer(body, exchange), signal, this.options.writeMs);
+      const { generation } = this.models;
+      try {
+        await send(response, await this.reply(route, body, request, signal, endings), signal, this.options.writeMs);
+      } catch (error) {
+        // A stream that has begun cannot begin again, but the next one is to find a device that works.
+        if (response.headersSent) this.models.revive(error, generation, this.options.log).catch(() => {});
+        throw error;
+      }
     } catch (error) {
       fail(request, response, error, signal);
     } finally {
@@ -97,6 +102,47 @@ export class Service {
       const took = `${((performance.now() - started) / 1000).toFixed(2)} s`;
       this.options.log(`${request.method} ${printable(pathOf(request))} ${response.statusCode} ${took}`);
     }
+  }
+
+  /** Asks for the reply to a request; once more where the device failed, on a new one. */
+  private async reply(
+    route: Route,
+    body: unknown,
+    request: IncomingMessage,
+    signal: AbortSignal,
+    endings: (() => void)[],
+  ): Promise<Reply> {
+    const asked: (() => void)[] = [];
+    endings.push(() => {
+      for (const end of asked.splice(0)) end();
+    });
+    const exchange: Exchange = {
+      request,
+      signal,
+      client: request.socket.remoteAddress ?? "",
+      admit: (wanted, chat) => asked.push(this.admission.admit(wanted, chat)),
+      finally: (act) => asked.push(act),
+    };
+    for (let tries = 1; ; tries++) {
+      const { generation } = this.models;
+      try {
+        return await route.answer(body, exchange);
+      } catch (error) {
+        if (tries === TRIES || signal.aborted) throw error;
+        await this.models.revive(error, generation, this.options.log);
+        signal.throwIfAborted();
+        for (const end of asked.splice(0)) end();
+        // Of those that ran when the memory was used up, each tries again alone: one of them asks for too much.
+        if (deviceFailure(error) instanceof OutOfMemoryError) return this.alone(() => route.answer(body, exchange));
+      }
+    }
+  }
+
+  /** Runs work after all other work of this kind. */
+  private alone<R>(work: () => Promise<R> | R): Promise<R> {
+    const done = this.single.then(work);
+    this.single = done.catch(() => {}); // whoever asked for the work hears of it
+    return done;
   }
 
   /** Counts a request that has come whole, and limits its time. Gives what ends that. */
@@ -202,7 +248,9 @@ export class Service {
   private health(): Answer {
     const { failed, load } = this.models.base.engine;
     if (failed) {
-      throw new ApiError(503, `The engine has stopped: ${failed.message}`, { type: "service_unavailable_error" });
+      // Whoever looks after the server may send no request until it is well again.
+      this.models.revive(failed, this.models.generation, this.options.log).catch(() => {});
+      throw deviceFailure(failed) ?? stopped(failed);
     }
     return { json: { status: this.closing ? "closing" : "ok", ...load } };
   }

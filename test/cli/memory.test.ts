@@ -76,6 +76,8 @@ describe("what would fit", () => {
       rewardModels: 1,
       reference: "start",
     });
+    expect(planOf("ppo", { max_length: "20" }, config, about)).toMatchObject({ length: 28, responseLength: 20 });
+    expect(planOf("ppo", { dialect: "safe", max_length: "20" }, config, about)).toMatchObject({ length: 20 });
     expect(planOf("raft", { reward_model_path: "builtin:world" }, config, about)).toMatchObject({
       samples: 5,
       rewardModels: 0,

@@ -5,7 +5,7 @@ cases: [{trainer, lossType, options}], lengths, longest, buffer} from standard i
 Prints {cases: [{loss, gradient}], penalties}. Gradients are those of one optimizer step.
 
 Usage: python check_trl_group.py request.json: {model, vocab_size, runs: [{trainer, settings, rollouts: [{prompts, responses,
-rewards}], out}]}, each rollout's lists by response. Saves each run's weights in the folder `out`, and prints {version, runs:
+rewards, order}], out}]}, each rollout's lists by response; `order` is that in which they are cut into passes. Saves each run's weights in the folder `out`, and prints {version, runs:
 [[numbers of each optimizer step]]}.
 """
 
@@ -127,7 +127,21 @@ def run(one: dict, request: dict) -> list:
         model=AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32),
         reward_funcs=reward, args=config, train_dataset=Dataset.from_dict({"prompt": prompts}), processing_class=tokenizer,
     )  # fmt: skip
-    trainer.train()
+    module = sys.modules[base.__module__]
+    shuffle, drawn = module.shuffle_sequence_dict, torch.randperm
+
+    def given_order(batch):
+        torch.randperm = lambda _: torch.tensor(rollouts[trainer.rollout]["order"])
+        try:
+            return shuffle(batch)
+        finally:
+            torch.randperm = drawn
+
+    module.shuffle_sequence_dict = given_order
+    try:
+        trainer.train()
+    finally:
+        module.shuffle_sequence_dict = shuffle
     trainer.model.save_pretrained(one["out"])
     return trainer.steps
 

@@ -23,7 +23,7 @@ import {
   trainGrpo,
   trainRloo,
 } from "webrlhf/rlhf";
-import { uint32 } from "../../src/runtime/rng.ts";
+import { permutation, uint32 } from "../../src/runtime/rng.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixture from "../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -320,6 +320,13 @@ const groupRuns: GroupRun[] = [
     unlike: null,
   },
   {
+    name: "GRPO, dapo, passes of 4, accumulation 2, two optimizer steps to a pass over the rollout",
+    trainer: "grpo",
+    settings: { ...inPassesThere, steps_per_generation: 4, beta: 0.04, loss_type: "dapo" },
+    ours: { ...inPassesHere, stepsPerGeneration: 4, beta: 0.04, lossType: "dapo" },
+    unlike: null,
+  },
+  {
     name: "RLOO, passes of 4, accumulation 2",
     trainer: "rloo",
     settings: { ...inPassesThere, beta: 0.05 },
@@ -373,7 +380,11 @@ describe.skipIf(reason)(`TRL's trainers of groups${reason && ` (skipped: ${reaso
       weights.push(await weightsOf(policy));
       for (const one of [policy, reference]) one.destroy();
       const out = join(folder, `${request.runs.length}`);
-      request.runs.push({ trainer, settings: { ...theirCommon, ...settings }, rollouts, out });
+      const ordered = rollouts.map((rollout, step) => ({
+        ...rollout,
+        order: [...permutation(rollout.responses.length, common.seed, step + 1)],
+      }));
+      request.runs.push({ trainer, settings: { ...theirCommon, ...settings }, rollouts: ordered, out });
     }
     const path = join(folder, "request.json");
     writeFileSync(path, JSON.stringify(request));

@@ -128,33 +128,41 @@ const variants: Variant[] = [
 ];
 
 describe.skipIf(reason !== "")(`beside TRL${reason && ` (skipped: ${reason})`}`, () => {
-  it.each(variants)("$name: 50 steps", async ({ name, options, trainer, margins, examples, unlike = [] }) => {
-    const seed = 3;
-    const all = reward({ learningRate: 1e-3, seed, ...options });
-    const plan = new BatchPlan(examples, { ...all, maxSteps: STEPS });
-    const made = pairs(examples).map((pair, i) => (margins ? { ...pair, margin: uniform(1, i) } : pair));
-    const batches = Array.from({ length: STEPS }, (_, step) => plan.batches(step)).flat();
-    const order = batches.flat();
-    const folder = await prepare(
-      `run-${variants.findIndex((v) => v.name === name)}`,
-      order.map((i) => made[i]),
-      { trainer: { learning_rate: 1e-3, seed, ...trainer }, batches: batches.map((batch) => batch.length) },
-    );
-    const { steps: theirs, version } = ask<{ steps: Steps; version: string }>(folder);
+  it.each(variants)(
+    "$name: 50 steps",
+    { timeout: 600_000 },
+    async ({ name, options, trainer, margins, examples, unlike = [] }) => {
+      const seed = 3;
+      const all = reward({ learningRate: 1e-3, seed, ...options });
+      const plan = new BatchPlan(examples, { ...all, maxSteps: STEPS });
+      const made = pairs(examples).map((pair, i) => (margins ? { ...pair, margin: uniform(1, i) } : pair));
+      const batches = Array.from({ length: STEPS }, (_, step) => plan.batches(step)).flat();
+      const order = batches.flat();
+      const folder = await prepare(
+        `run-${variants.findIndex((v) => v.name === name)}`,
+        order.map((i) => made[i]),
+        { trainer: { learning_rate: 1e-3, seed, ...trainer }, batches: batches.map((batch) => batch.length) },
+      );
+      const { steps: theirs, version } = ask<{ steps: Steps; version: string }>(folder);
 
-    const model = await loadScoreModel(await diskFiles(), join(folder, "model"));
-    const ours = metricsOf(await collect(trainReward({ model }, made, { ...all, maxSteps: STEPS })));
-    const start = await savedWeights(loadScoreModel, join(folder, "model"));
-    const apart = distance(await weightsOf(model), await savedWeights(loadScoreModel, join(folder, "trained")), start);
-    model.destroy();
-    recordParity({ method: "Reward model", settings: name, other: `TRL ${version}`, steps: theirs.length, ...apart });
-    expect(theirs).toHaveLength(STEPS);
-    const found = deviations(ours, theirs, { here: ["skipped_steps"], there: ["num_tokens"] });
-    console.log(`Reward, ${name}, beside TRL: ${found.map(([n, d]) => `${n} ${d.toExponential(1)}`).join(", ")}`);
-    for (const [metric, most] of found)
-      if (!unlike.includes(metric)) expect(most, metric).toBeLessThan(metric === "learning_rate" ? 1e-6 : 1e-3);
-    expect(Math.abs(ours[STEPS - 1].loss - ours[0].loss)).toBeGreaterThan(0.01); // something was learned
-  });
+      const model = await loadScoreModel(await diskFiles(), join(folder, "model"));
+      const ours = metricsOf(await collect(trainReward({ model }, made, { ...all, maxSteps: STEPS })));
+      const start = await savedWeights(loadScoreModel, join(folder, "model"));
+      const apart = distance(
+        await weightsOf(model),
+        await savedWeights(loadScoreModel, join(folder, "trained")),
+        start,
+      );
+      model.destroy();
+      recordParity({ method: "Reward model", settings: name, other: `TRL ${version}`, steps: theirs.length, ...apart });
+      expect(theirs).toHaveLength(STEPS);
+      const found = deviations(ours, theirs, { here: ["skipped_steps"], there: ["num_tokens"] });
+      console.log(`Reward, ${name}, beside TRL: ${found.map(([n, d]) => `${n} ${d.toExponential(1)}`).join(", ")}`);
+      for (const [metric, most] of found)
+        if (!unlike.includes(metric)) expect(most, metric).toBeLessThan(metric === "learning_rate" ? 1e-6 : 1e-3);
+      expect(Math.abs(ours[STEPS - 1].loss - ours[0].loss)).toBeGreaterThan(0.01); // something was learned
+    },
+  );
 
   it("token-wise: padding has scores, and no token sees it", async () => {
     const data = pairs(12);

@@ -21,7 +21,7 @@ export const serveVerb = defineVerb({
     const apiKey = o.apiKey ?? process.env.WEBRLHF_API_KEY ?? null;
     if (apiKey !== null) usableKey(apiKey);
     await openGpu(terminal);
-    const { model, close, openAdapter } = await openTextModel(
+    const { model, close, openAdapter, revive } = await openTextModel(
       o.modelNameOrPath as string,
       { ...o, ...surroundings(context) },
       (most) => ({
@@ -45,6 +45,7 @@ export const serveVerb = defineVerb({
         maxAnswerBytes: o.maxAnswerBytes,
         requestMs: o.requestTimeout * 1000,
         adapters: o.loraFolders && { folders: o.loraFolders, most: o.maxLoras, open: openAdapter },
+        revive,
         log: (line) => terminal.line(terminal.style("dim", line)),
       });
       terminal.line(`${model.name} is served at ${server.url}/v1, ${model.engine.capacity} tokens per sequence`);

@@ -112,7 +112,8 @@ export function planOf(
   const samples = "numGenerations" in o || stage === "raft";
   const responseLength = samples ? (o.responseLength ?? null) : null;
   const asked = responseLength === null ? (o.maxLength ?? maxPositions) : promptLength + responseLength;
-  const length = Math.min(asked, maxPositions);
+  const together = o.maxLengthOf === "sequence" ? (o.maxLength ?? maxPositions) : maxPositions;
+  const length = Math.min(asked, together, maxPositions);
   const rewards = [...(o.rewardModelPath ? [o.rewardModelPath] : []), ...(o.rewardFuncs ?? [])];
   return {
     stage,
