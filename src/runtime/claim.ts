@@ -1,12 +1,13 @@
 /** A folder on disk for one writer at a time. Node and Deno. */
 import { randomUUID } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
-import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, unlink, writeFile } from "node:fs/promises";
+import { link, open, readdir, readFile, rename, rm, rmdir, stat, unlink, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "./errors.ts";
 import { explain } from "./file-errors.ts";
+import { makeFolder } from "./folders.ts";
 
 /** The content of a lock. */
 interface Holder {
@@ -47,7 +48,7 @@ function isHeldBy(path: string, id: string): boolean {
  */
 export async function claim(folder: string): Promise<() => Promise<void>> {
   const existed = (await stat(folder).catch(() => null)) !== null;
-  await mkdir(folder, { recursive: true }).catch((error) => {
+  await makeFolder(folder).catch((error) => {
     throw explain(error, "write", folder);
   });
   const path = join(folder, LOCK);
