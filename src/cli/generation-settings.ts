@@ -1,7 +1,7 @@
 /** Settings of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
-import { foreignNames, openingSettings, promptSettings, serverSettings } from "../open/index.ts";
+import { foreignNames, openingSettings, promptSettings, serverSettings, weightSettings } from "../open/index.ts";
 import { sampling } from "../rlhf/settings.ts";
-import { group, settings } from "../settings/index.ts";
+import { type Condition, effective, group, needs, settings, without } from "../settings/index.ts";
 
 const model = group("Model");
 const data = group("Data");
@@ -10,11 +10,23 @@ const engine = group("Engine");
 const network = group("Network");
 const logging = group("Output");
 
+/** Responses are drawn, and not the most probable tokens taken. */
+const drawn: Condition = {
+  on: ["doSample"],
+  holds: ({ doSample }) => doSample !== false,
+  words: (spell) => `with ${spell("doSample")} false`,
+};
+
 const generation = {
   maxNewTokens: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["response_length", "max_tokens"] }),
   minNewTokens: rollout.int(0, "Shortest response in tokens", { min: 0, aka: ["min_tokens"] }),
   ...sampling,
-  temperature: rollout.float(1, "Sampling temperature; 0 takes the most probable token", { min: 0 }),
+  ...effective(drawn, {
+    topP: sampling.topP,
+    topK: sampling.topK,
+    minP: sampling.minP,
+    temperature: rollout.float(1, "Sampling temperature; 0 takes the most probable token", { min: 0 }),
+  }),
   doSample: rollout.bool(true, "Sample; false takes the most probable token, whatever the temperature"),
   presencePenalty: rollout.float(0, "Taken off the logits of tokens in the response"),
   frequencyPenalty: rollout.float(0, "Taken off the logits of tokens for each time they stand in the response"),
@@ -45,13 +57,17 @@ const slots = (count: number) => ({
 const generateTable = {
   prompt: data.text(null, "One prompt; without it they come from dataset_name"),
   ...promptSettings,
-  numPrompts: data.int(8, "Prompts to take from the dataset", { min: 1 }),
+  numPrompts: data.int(null, "Prompts to take from the dataset; default: all, or 8 of made-up ones", {
+    min: 1,
+    effect: without("prompt", "inputFile"),
+  }),
   numReturnSequences: rollout.int(1, "Responses per prompt", { min: 1 }),
   modelNameOrPath: model.path(null, "Model folder; not needed with --server"),
   ...openingSettings,
+  ...effective(without("server"), weightSettings),
   inputFile: data.path(null, 'JSON lines to answer, each with "prompt" or "messages", "id" and options; - reads stdin'),
   ...generation,
-  ...slots(64),
+  ...effective(without("server"), slots(64)),
   outputFile: logging.path(null, "Write JSON lines to this file; an unfinished one is called <name>.partial-<key>"),
   outputFormat: logging.choice(
     ["completions", "responses"],
@@ -59,7 +75,9 @@ const generateTable = {
     "A line for each response, or one for each prompt with all its responses, as annotate and pairs take it",
   ),
   shard: data.text(null, "Answer only this part of the prompts, e.g. 0/4 for the first of four; together they are all"),
-  resume: logging.bool(true, "Go on where an unfinished output_file of the same command stopped"),
+  resume: logging.bool(true, "Go on where an unfinished output_file of the same command stopped", {
+    effect: needs("outputFile"),
+  }),
   logprobs: logging.int(null, "Report log-probabilities, and this many alternatives per token", { min: 0, max: 20 }),
   returnTokenIds: logging.bool(false, "Write token ids beside the text"),
   ...serverSettings,

@@ -5,6 +5,7 @@
  *   JSON does not know stand there as "NaN" and "Infinity". It holds nothing that depends on the clock, so a run that was
  *   killed and resumed leaves the same bytes as one that was not.
  * - `timing.jsonl`: the clock's part, per step.
+ * - `data.jsonl`: what became of the rows of each part of the data.
  * - `samples.jsonl`, `eval_rows.jsonl`, `raft.jsonl`, `monitor.jsonl`: texts and tables that trainers send along.
  * - `trainer_state.json`: the Hugging Face Trainer's file of that name, with the same log_history.
  */
@@ -25,6 +26,7 @@ export interface StateSettings {
 
 const metricsFile = "metrics.jsonl";
 const timingFile = "timing.jsonl";
+const dataFile = "data.jsonl";
 const samplesFile = "samples.jsonl";
 const rowsFile = "eval_rows.jsonl";
 const tableFile = (table: string) => `${table.replaceAll(/[^\w-]/g, "_")}.jsonl`;
@@ -67,6 +69,11 @@ export class RunLog {
         await this.#append(metricsFile, "eval", [{ step: event.step, ...prefixed(event.metrics) }]);
         await this.#append(rowsFile, "row", event.rows?.map((row) => ({ step: event.step, ...row })) ?? []);
         return;
+      case "data": {
+        const { type: _, ...row } = event;
+        await this.#append(dataFile, "row", [row]);
+        return;
+      }
       case "samples":
         await this.#append(
           samplesFile,

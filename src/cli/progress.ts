@@ -1,6 +1,6 @@
 import { type Quantity, synonyms } from "../report/data.ts";
 import { clock } from "../report/text.ts";
-import type { TrainEvent } from "../rlhf/events.ts";
+import type { DataSummary, TrainEvent } from "../rlhf/events.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** The metrics worth a place in a line of 80 characters, most telling first; a trainer has the ones it has. */
@@ -33,16 +33,18 @@ export function headline(metrics: Record<string, number>, limit = 5): string {
   return parts.join("  ");
 }
 
-/** One redrawn line on a terminal, one plain line each `every` steps where the output is a file or a pipe. */
+/** Steps whose speed counts for what is still to come. */
+const WINDOW = 20;
+
+/** A plain line each `every` steps; on a terminal one that is redrawn below them, too. */
 export class Progress {
   readonly #terminal: Terminal;
   readonly #label: string;
   readonly #every: number;
   readonly #now: () => number;
   #started = 0;
-  #firstStep = 0;
-  /** When the first step was done: it alone compiles shaders, so it says nothing about the others' speed. */
-  #warm: { step: number; at: number } | null = null;
+  /** The last steps' own seconds and tokens, but the first step's: it alone compiles shaders. */
+  #timed: { seconds: number; tokens: number }[] = [];
   #drawn = 0;
   #lineOpen = false;
   #last: (TrainEvent & { type: "step" }) | null = null;
@@ -58,22 +60,24 @@ export class Progress {
     switch (event.type) {
       case "start": {
         this.#started = this.#now();
-        this.#firstStep = event.step;
         const from = event.step > 0 ? `, going on after step ${event.step}` : "";
-        this.print(`${event.parameters.toLocaleString("en")} parameters, ${event.maxSteps} steps${from}`);
+        this.print(`${parametersOf(event)}, ${event.maxSteps} steps${from}`);
+        if (event.step < event.maxSteps) this.print(this.#terminal.style("dim", "compiling shaders ..."));
         return;
       }
       case "step": {
         const first = this.#last === null;
         this.#last = event;
-        this.#warm ??= { step: event.step, at: this.#now() };
-        if (this.#terminal.tty) this.#draw(event);
-        else if (first || event.step % this.#every === 0 || event.step >= event.maxSteps)
-          this.print(this.#plain(event));
+        if (!first) this.#timed = [...this.#timed, event].slice(-WINDOW);
+        if (first || event.step % this.#every === 0 || event.step >= event.maxSteps) this.print(this.#plain(event));
+        else if (this.#terminal.tty) this.#draw(event);
         return;
       }
       case "eval":
         this.print(`eval at step ${event.step}: ${pairs(event.metrics)}`);
+        return;
+      case "data":
+        for (const line of dataLines(event)) this.print(line);
         return;
       case "note":
         this.print(event.text);
@@ -82,7 +86,6 @@ export class Progress {
         this.print(`${this.#terminal.style("yellow", "warning")} at step ${event.step}: ${event.text}`);
         return;
       case "end":
-        if (this.#last && this.#terminal.tty) this.print(this.#plain(this.#last));
         this.clear();
         this.print(`done in ${clock(this.#now() - this.#started)}`);
         return;
@@ -103,24 +106,22 @@ export class Progress {
     this.#lineOpen = false;
   }
 
-  /** Steps per second, and the seconds left once more than the first step has been timed. */
-  #rate(event: TrainEvent & { type: "step" }): { perSecond: number; left: number | null } {
-    const warm = this.#warm !== null && event.step > this.#warm.step ? this.#warm : null;
-    const since = warm ?? { step: this.#firstStep, at: this.#started };
-    const perSecond = (event.step - since.step) / Math.max(1e-9, this.#now() - since.at);
-    return { perSecond, left: warm && (event.maxSteps - event.step) / perSecond };
+  /** Steps and tokens per second, and the seconds left, once a step beside the first has been timed. */
+  #speed({ step, maxSteps }: TrainEvent & { type: "step" }): string | null {
+    if (this.#timed.length === 0) return null;
+    const seconds = Math.max(1e-9, sum(this.#timed.map((t) => t.seconds)));
+    const perSecond = this.#timed.length / seconds;
+    const tokens = sum(this.#timed.map((t) => t.tokens)) / seconds;
+    const rate = perSecond >= 1 ? `${short(perSecond)} steps/s` : `${short(1 / perSecond)} s/step`;
+    const left = step < maxSteps ? [`eta ${clock((maxSteps - step) / perSecond)}`] : [];
+    return [rate, ...(tokens > 0 ? [`${short(tokens)} tokens/s`] : []), ...left].join("  ");
   }
 
   #plain(event: TrainEvent & { type: "step" }): string {
-    const { perSecond, left } = this.#rate(event);
-    const speed = perSecond >= 1 ? `${short(perSecond)} steps/s` : `${short(1 / perSecond)} s/step`;
-    const eta =
-      event.step >= event.maxSteps
-        ? `  ${clock(this.#now() - this.#started)}`
-        : left === null
-          ? ""
-          : `  eta ${clock(left)}`;
-    return `step ${event.step}/${event.maxSteps}  ${headline(event.metrics)}  ${speed}${eta}`;
+    const { step, maxSteps, seconds } = event;
+    const speed = this.#speed(event) ?? `${short(seconds)} s`;
+    const took = step >= maxSteps ? `  ${clock(this.#now() - this.#started)}` : "";
+    return `step ${step}/${maxSteps}  ${headline(event.metrics)}  ${speed}${took}`;
   }
 
   #draw(event: TrainEvent & { type: "step" }): void {
@@ -134,6 +135,30 @@ export class Progress {
     this.#terminal.write(`${this.#terminal.erase}${text.slice(0, Math.max(20, this.#terminal.columns - 1))}`);
     this.#lineOpen = true;
   }
+}
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+
+/** What became of the rows of a part of the data, and how long its examples are. */
+export function dataLines({ part, rows, used, dropped, truncated, limit, lengths }: DataSummary & { part: string }) {
+  const n = (count: number) => count.toLocaleString("en");
+  const left = Object.entries(dropped).map(([reason, count]) => `${reason} (${n(count)})`);
+  const first = [
+    `${part === "train" ? "data" : "held-out data"}: ${n(rows)} rows, ${n(used)} examples`,
+    ...(left.length > 0 ? [`left out: ${left.join(", ")}`] : []),
+    ...(truncated > 0 ? [`${n(truncated)} cut at ${limit} tokens`] : []),
+  ].join("; ");
+  if (!lengths) return [first];
+  const { min, median, p95, max, bars } = lengths;
+  const most = Math.max(...bars);
+  const drawn = bars.map((bar) => (bar === 0 ? " " : "▁▂▃▄▅▆▇█"[Math.ceil((8 * bar) / most) - 1])).join("");
+  return [first, `tokens: min ${min}  median ${median}  p95 ${p95}  max ${max}  |${drawn}|`];
+}
+
+/** How many parameters are trained, and of how many. */
+function parametersOf({ parameters, totalParameters = parameters }: TrainEvent & { type: "start" }): string {
+  const [trained, all] = [parameters, totalParameters].map((n) => n.toLocaleString("en"));
+  return totalParameters === parameters ? `${all} parameters` : `${trained} of ${all} parameters trained`;
 }
 
 /** All metrics in a line. */

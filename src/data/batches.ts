@@ -50,6 +50,8 @@ export interface PrepareOptions {
   maxPromptLength?: number | null;
   /** Whether answers end with the end-of-text token; default true. A cut answer has no end. */
   appendEos?: boolean;
+  /** Called when a record's tokens are cut. */
+  onCut?: () => void;
 }
 
 /**
@@ -90,7 +92,9 @@ function answersExample(record: PromptCompletion, tokenizer: Tokenizer, options:
   const prefix = record.rendered ? [] : tokenizer.prefixIds;
   const end = record.rendered ? [] : eosIds(tokenizer, options);
   const mask = spanMask(tokenizer, text, spelled, record.answers ?? []);
-  const ids = Uint32Array.from([...prefix, ...spelled, ...end]).slice(0, options.maxLength);
+  const whole = [...prefix, ...spelled, ...end];
+  if (whole.length > options.maxLength) options.onCut?.();
+  const ids = Uint32Array.from(whole).slice(0, options.maxLength);
   const learned = Uint8Array.from([...prefix.map(() => 0), ...mask, ...end.map(() => 1)]).slice(0, options.maxLength);
   const promptLength = learned.indexOf(1);
   if (promptLength < 0) {
@@ -140,7 +144,9 @@ function cutInTwoSteps(record: Preference, tokenizer: Tokenizer, options: Prepar
     rejected: answerIds(prompt, record.rejected, tokenizer, unlimited, record),
     promptLength: prompt.length,
   };
-  return shortenPair(pair, { maxLength, maxPromptLength, side, kept: prefixLength(prompt, tokenizer) });
+  const cut = shortenPair(pair, { maxLength, maxPromptLength, side, kept: prefixLength(prompt, tokenizer) });
+  if (cut !== pair) options.onCut?.();
+  return cut;
 }
 
 /** Tokens that begin every text, where the prompt begins with them. */
@@ -172,6 +178,7 @@ export function answerExample(
   const ids = answerIds(prompt, record.completion, tokenizer, unlimited, record);
   const cut = ids.length - maxLength;
   if (!left || cut <= 0) return { ids, promptLength: prompt.length };
+  options.onCut?.();
   const kept = prefixLength(prompt, tokenizer);
   const whole = Uint32Array.from([...ids.subarray(0, kept), ...ids.subarray(kept + cut)]);
   return { ids: whole, promptLength: Math.max(kept, prompt.length - cut) };
@@ -266,7 +273,9 @@ function answerIds(
   const spelled = tokenizer.encode(answer, { continued: true });
   const end = rendered ? [] : eosIds(tokenizer, options);
   const ended = end.length > 0 && spelled.at(-1) === end[0]; // an answer that spells its end has one already
-  return Uint32Array.from([...prompt, ...spelled, ...(ended ? [] : end)].slice(0, options.maxLength));
+  const whole = [...prompt, ...spelled, ...(ended ? [] : end)];
+  if (whole.length > options.maxLength) options.onCut?.();
+  return Uint32Array.from(whole.slice(0, options.maxLength));
 }
 
 function eosIds(tokenizer: Tokenizer, options: PrepareOptions): number[] {

@@ -15,13 +15,16 @@ import {
   textExamples,
 } from "./batches.ts";
 import type { ChatMessage } from "./chat-template.ts";
+import { Cuts, counted } from "./counts.ts";
+import { labelledRecords } from "./labelled.ts";
 import { MADE_RECORDS, type MadeDataset, type MadeSplit, madeDataset } from "./made.ts";
 import { chosenColumns, ratedRows } from "./rated.ts";
 import type { Consumer } from "./raw/consumers.ts";
 import { lastOfEach } from "./raw/filters.ts";
-import { asKind, type Entry, mustBe, mustBeSafetyPair, splitRecords } from "./readers.ts";
-import type { DataRecord, Labelled, Preference, PromptOnly, RecordKind, RecordOf } from "./records.ts";
+import { asKind, type Entry, mustBe, mustBeSafetyPair } from "./readers.ts";
+import type { DataRecord, Preference, PromptOnly, RecordKind, RecordOf } from "./records.ts";
 import type { Columns, SchemaOptions } from "./schemas.ts";
+import { type Split, splitCounted, splitOf } from "./split.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 /** Choice of a dataset's records, and how they become text. Names are those of the program's options. */
@@ -59,16 +62,10 @@ export type Wanted = Consumer | "learned" | "pairs";
 
 /** Where a dataset's records come from. */
 export interface RecordSource {
-  /** The records of a part, with their rows. */
+  /** The records of a part, with their rows; `counted` where some are left out. */
   entries(part: DatasetPart, wanted: Wanted, options: SchemaOptions): Promise<Entry[]>;
   /** Hears what was left out and why. */
   say?(line: string): void;
-}
-
-/** The two parts of a dataset, to train on and held out; each is made when it is first asked for. */
-export interface Split<E> {
-  readonly train: E[];
-  readonly eval: E[];
 }
 
 /** A prompt as trainers take it. */
@@ -114,9 +111,6 @@ export interface RatedExamples {
   labels: Float64Array;
 }
 
-/** One split per dataset: what one run holds out, no other run trains on, whatever its seed. */
-const SPLIT_SEED = 0;
-
 /** The chat template that writes conversations, where there is one: a tokenizer has it. */
 export type ConversationWriter = Pick<Tokenizer, "chatTemplate"> | null;
 
@@ -152,16 +146,20 @@ export class Dataset {
   }
 
   /**
-   * Prompts that leave room for a response. Where several records have the same prompt, the last of them counts.
+   * Prompts that leave room for a response.
+   * @param repeated whether each record gives its prompt. Default: of those with the same prompt only the last one
    * @throws UserError naming the record whose prompt is too long, unless `longPrompts` is "skip"
    */
-  async prompts(tokenizer: Tokenizer, room: PromptRoom): Promise<Split<DatasetPrompt>> {
+  async prompts(tokenizer: Tokenizer, room: PromptRoom, repeated = false): Promise<Split<DatasetPrompt>> {
     const { context, response, together = null } = room;
     const cut = together !== null && together <= context; // responses end there, wherever the context would let them go
     const limits = cut ? { maxLength: together } : { maxLength: context, answer: response };
-    // Pairs repeat their prompts; a policy answers each once.
-    const read = async (part: DatasetPart) =>
-      lastOfEach(await this.load({ ...part, limit: undefined }, "prompt", "prompt", tokenizer), ({ prompt }) => prompt);
+    const read = async (part: DatasetPart) => {
+      const all = await this.load({ ...part, limit: undefined }, "prompt", "prompt", tokenizer);
+      if (repeated) return all;
+      const once = lastOfEach(all, ({ prompt }) => prompt); // pairs repeat theirs; a policy answers each once
+      return counted(once, all, { dropped: { "another row has the same prompt": all.length - once.length } });
+    };
     const made = (pairs: MadeDataset, n: number, split: MadeSplit, seed: number) =>
       pairs.prompts(n, seed, split).map((prompt): PromptOnly => ({ kind: "prompt", prompt, row: { prompt } }));
     const found = await this.parts<PromptOnly>(made, read);
@@ -182,15 +180,19 @@ export class Dataset {
   /** Sequences for supervised fine-tuning. Throws `UserError` for a prompt without an answer. */
   async sequences(tokenizer: Tokenizer, options: SequenceOptions): Promise<Split<SftExample>> {
     const found = await this.records(tokenizer, { learned: options.assistantOnlyLoss ? "assistant" : "all" });
-    const split = this.prepared(found, (record) => {
+    const example = (record: DataRecord, watched: SequenceOptions) => {
       const pair = record.kind === "text" ? undefined : asKind(record, "prompt_completion");
-      if (pair) return [sftExample(pair, tokenizer, options)];
-      if (record.kind === "text") return textExamples(record, tokenizer, options);
+      if (pair) return [sftExample(pair, tokenizer, watched)];
+      if (record.kind === "text") return textExamples(record, tokenizer, watched);
       throw new UserError(`${record.where}: a prompt alone holds nothing to learn; completions or text are needed`);
-    });
+    };
+    const split = this.examples(found, options, example);
     const whole = options.completionOnlyLoss === false;
     const learned = (examples: SftExample[][]) =>
-      examples.flat().map((example) => (whole ? { ids: example.ids, promptLength: 0 } : example));
+      counted(
+        examples.flat().map((one) => (whole ? { ids: one.ids, promptLength: 0 } : one)),
+        examples,
+      );
     return splitOf(
       () => learned(split.train),
       () => learned(split.eval),
@@ -207,9 +209,9 @@ export class Dataset {
     consumer: Consumer = "preference",
     labels = consumer === "safety",
   ): Promise<Split<PairExample>> {
-    return this.prepared(await this.preferences(tokenizer, consumer), (found) => {
+    return this.examples(await this.preferences(tokenizer, consumer), options, (found, watched) => {
       const record = labels ? mustBeSafetyPair(found) : found;
-      return { ...preferenceExample(record, tokenizer, options), record };
+      return { ...preferenceExample(record, tokenizer, watched), record };
     });
   }
 
@@ -222,11 +224,11 @@ export class Dataset {
   async labelled(tokenizer: Tokenizer, options: PrepareOptions): Promise<Split<LabelledExample>> {
     const found = await this.parts<DataRecord>(madePairs, (part) => this.all(part, "preference", tokenizer));
     const records = splitOf(
-      () => found.train.flatMap(labelledRecords),
-      () => found.eval.flatMap(labelledRecords),
+      () => counted(found.train.flatMap(labelledRecords), found.train),
+      () => counted(found.eval.flatMap(labelledRecords), found.eval),
     );
-    return this.prepared(records, (record) => ({
-      ...sftExample({ ...record, kind: "prompt_completion" }, tokenizer, options),
+    return this.examples(records, options, (record, watched) => ({
+      ...sftExample({ ...record, kind: "prompt_completion" }, tokenizer, watched),
       label: record.label,
     }));
   }
@@ -261,7 +263,7 @@ export class Dataset {
     const { testSize = 0, maxTrainSamples: limit, datasetTrainSplit: split = "train" } = this.options;
     const most = testSize > 0 ? undefined : (limit ?? undefined);
     const all = await this.all({ name: this.name, split, limit: most }, "learned", null);
-    const records = testSize > 0 ? splitRecords(all, testSize, SPLIT_SEED).train : all;
+    const records = testSize > 0 ? splitCounted(all, testSize).train : all;
     return records.slice(0, limit ?? undefined).flatMap((record) => {
       if (record.kind === "text") return record.text;
       if (record.kind === "prompt") return record.prompt;
@@ -282,17 +284,31 @@ export class Dataset {
    * @throws UserError when nothing is left of a part
    */
   prepared<R, E>(records: Split<R>, prepare: (record: R) => E): Split<E> {
+    return this.examples(records, { maxLength: Number.POSITIVE_INFINITY }, prepare);
+  }
+
+  /** Both parts as examples, with a count of those that are cut as the options say. */
+  private examples<R, E, O extends PrepareOptions>(
+    records: Split<R>,
+    options: O,
+    prepare: (record: R, watched: O) => E,
+  ): Split<E> {
+    const part = (list: readonly R[]) => {
+      const cuts = new Cuts(options.maxLength);
+      return this.ready(list, (record) => prepare(record, { ...options, onCut: cuts.onCut }), cuts);
+    };
     return splitOf(
-      () => this.ready(records.train, prepare),
-      () => this.ready(records.eval, prepare),
+      () => part(records.train),
+      () => part(records.eval),
     );
   }
 
-  private ready<R, E>(records: readonly R[], prepare: (record: R) => E): E[] {
-    if (records.length === 0) return [];
-    const { examples, skipped } = withHint(() => prepareAll(records, prepare, this.options.longPrompts));
+  private ready<R, E>(records: readonly R[], prepare: (record: R) => E, cuts = new Cuts(null)): E[] {
+    if (records.length === 0) return counted([], records);
+    const { examples, skipped } = withHint(() => prepareAll(records, cuts.watching(prepare), this.options.longPrompts));
     if (skipped > 0) this.source.say?.(`${skipped} of ${records.length} records left out: their prompts are too long`);
-    return examples;
+    const { truncated, limit } = cuts;
+    return counted(examples, records, { truncated, limit, dropped: { "its prompt is too long": skipped } });
   }
 
   private read(
@@ -311,12 +327,17 @@ export class Dataset {
     writer: ConversationWriter,
     style?: SchemaOptions,
   ): Promise<DataRecord[]> {
-    return (await this.read(part, wanted, writer, style)).map(withRow);
+    const entries = await this.read(part, wanted, writer, style);
+    return counted(entries.map(withRow), entries);
   }
 
   /** Records of one kind; a richer record serves a simpler need. */
   private async load<K extends RecordKind>(part: DatasetPart, kind: K, wanted: Wanted, writer: ConversationWriter) {
-    return (await this.all(part, wanted, writer)).map((record): RecordOf<K> => mustBe(record, kind));
+    const records = await this.all(part, wanted, writer);
+    return counted(
+      records.map((record): RecordOf<K> => mustBe(record, kind)),
+      records,
+    );
   }
 
   private async parts<R extends DataRecord>(
@@ -331,7 +352,7 @@ export class Dataset {
     const trained = made
       ? { train: make(made, limit ?? MADE_RECORDS, "train", seed), test: make(made, evalLimit, "test", seed) }
       : testSize > 0
-        ? splitRecords(await read({ name, split }), testSize, SPLIT_SEED)
+        ? splitCounted(await read({ name, split }), testSize)
         : { train: await read({ name, split, limit }), test: [] as R[] };
     const heldOut = evalName ?? (testSplit === null || made ? null : name);
     const other = heldOut === null ? null : madeDataset(heldOut);
@@ -340,7 +361,10 @@ export class Dataset {
       : other
         ? make(other, evalLimit, "test", seed)
         : await read({ name: heldOut, split: testSplit ?? (heldOut === name ? "test" : split), limit: evalLimit });
-    return { train: trained.train.slice(0, limit), eval: test.slice(0, evalLimit) };
+    return {
+      train: counted(trained.train.slice(0, limit), trained.train),
+      eval: counted(test.slice(0, evalLimit), test),
+    };
   }
 }
 
@@ -348,36 +372,6 @@ const madePairs = (made: MadeDataset, n: number, split: MadeSplit, seed: number)
   made.pairs(n, seed, split);
 
 const withRow = ({ row, record }: Entry): DataRecord => ({ ...record, row: row.whole ?? (row.value as Columns) });
-
-function labelledRecords(record: DataRecord): Labelled[] {
-  if (record.kind === "labelled") return [record];
-  const { prompt, chosen, rejected, rendered, where, row } = mustBe(record, "preference");
-  const side = (completion: string, label: boolean): Labelled => ({
-    kind: "labelled",
-    prompt,
-    completion,
-    label,
-    ...(rendered && { rendered }),
-    ...(where !== undefined && { where }),
-    ...(row && { row }),
-  });
-  return [side(chosen, true), side(rejected, false)];
-}
-
-/** Both parts, each made once, when it is first asked for. */
-function splitOf<E>(train: () => E[], held: () => E[]): Split<E> {
-  let [first, second]: (E[] | undefined)[] = [];
-  return {
-    get train() {
-      first ??= train();
-      return first;
-    },
-    get eval() {
-      second ??= held();
-      return second;
-    },
-  };
-}
 
 /** With the way out, which a library's user and the program's user know by two names. */
 function withHint<R>(work: () => R): R {

@@ -19,6 +19,7 @@ export {
 export { type BpeOptions, type TokenizerJson, type TrainedTokenizer, trainBpe } from "./bpe.ts";
 export { builtinTemplate, registerChatTemplate } from "./builtin-templates.ts";
 export { type ChatMessage, ChatTemplate, type RenderOptions, type Span } from "./chat-template.ts";
+export { counted, countsOf, type DataCounts, type Histogram, histogram } from "./counts.ts";
 export {
   type ConversationWriter,
   Dataset,
@@ -31,7 +32,6 @@ export {
   type RatedExamples,
   type RecordSource,
   type SequenceOptions,
-  type Split,
   type Wanted,
 } from "./dataset.ts";
 export { type Description, describe, labelBalance, type Spread, spread } from "./describe.ts";
@@ -82,6 +82,7 @@ export type {
 export type { Row, RowOptions } from "./row.ts";
 export { type Columns, type RowSchema, registerSchema, type SchemaOptions, schemaOf } from "./schemas.ts";
 export { readSampledRows, rowLine, type SampledRow, type ScoredRow, scored } from "./scored-rows.ts";
+export type { Split } from "./split.ts";
 export { StreamDecoder, type StreamOptions } from "./stream-decoder.ts";
 export { type DecodeOptions, type EncodeOptions, Tokenizer } from "./tokenizer.ts";
 export * from "./world/cycle.ts";

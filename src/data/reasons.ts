@@ -6,6 +6,11 @@ export class Reasons {
     if (n > 0) this.counts.set(reason, (this.counts.get(reason) ?? 0) + n);
   }
 
+  /** The counts by reason. */
+  get all(): Record<string, number> {
+    return Object.fromEntries(this.counts);
+  }
+
   /** Empty where there are none. */
   toString(): string {
     return [...this.counts].map(([reason, count]) => `${reason} (${count})`).join("; ");

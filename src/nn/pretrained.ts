@@ -125,13 +125,16 @@ export async function loadCausalLM(
   label = "model",
   format: WeightFormat = "float32",
 ): Promise<CausalLM> {
-  return open(files, path, ({ config, weights }) => {
-    if (scoreHeadIn(weights)) {
+  return open(files, path, ({ config, json, weights }) => {
+    if (scoreHeadIn(weights) || isScorer(json)) {
       throw new UserError(`${path} is a reward model: it has a score head, and none that says which token comes next`);
     }
     return new CausalLM(config, label, format);
   });
 }
+
+const isScorer = ({ architectures }: Record<string, unknown>): boolean =>
+  [architectures].flat().some((name) => typeof name === "string" && name.includes("ForSequenceClassification"));
 
 /**
  * Opens a scorer. A folder that holds a language model gives its decoder with a fresh score head

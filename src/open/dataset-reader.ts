@@ -1,4 +1,6 @@
 /** Reads datasets by name: files, folders, `org/name` on the hub, registered ones, code, rows, and mixtures of them. */
+
+import { counted, countsOf, NONE, sumOf } from "../data/counts.ts";
 import type { DatasetPart, RecordSource, Wanted } from "../data/dataset.ts";
 import { madeDataset } from "../data/made.ts";
 import { type Consumer, learned } from "../data/raw/consumers.ts";
@@ -53,7 +55,11 @@ export class DatasetReader implements RecordSource {
     for (const one of parts) loaded.push({ ...one, items: await this.read(one, part, wanted, style) });
     const all = mixed(loaded);
     const order = permutation(all.length, MIXTURE_SEED, streamId("mixture"));
-    return [...(parts.length === 1 ? all : Array.from(order, (i) => all[i]))].slice(0, part.limit);
+    const drawn = [...(parts.length === 1 ? all : Array.from(order, (i) => all[i]))].slice(0, part.limit);
+    return loaded.reduce(
+      (list, { items }) => counted(list, sumOf(countsOf(list), countsOf(items))),
+      counted(drawn, NONE),
+    );
   }
 
   private read(one: MixturePart, part: DatasetPart, wanted: Wanted, style: SchemaOptions, limit?: number) {
@@ -86,7 +92,10 @@ export class DatasetReader implements RecordSource {
     for await (const entry of found) entries.push(entry);
     const reasons = `${skipped}`;
     if (reasons) this.say(`${name}: ${entries.length} records; left out: ${reasons}`);
-    return entries;
+    const dropped = skipped.all;
+    const left = Object.values(dropped).reduce((a, b) => a + b, 0);
+    const rows = new Set(entries.map(({ row }) => row)).size + left; // a row may give several records
+    return counted(entries, { ...NONE, rows, dropped });
   }
 
   /** The entries of a registered dataset. */

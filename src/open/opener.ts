@@ -8,7 +8,7 @@ import { type AdapterFolder, openAdapter, readAdapterFolder } from "../nn/peft.t
 import { loadCausalLM, loadScoreModel, NOT_TRAINED } from "../nn/pretrained.ts";
 import type { Scoring } from "../nn/scoring.ts";
 import { MultiObjectiveHead } from "../rlhf/multi-objective/head.ts";
-import { readPairWriter } from "../rlhf/pairwise/folder.ts";
+import { isPairModel, readPairWriter } from "../rlhf/pairwise/folder.ts";
 import type { PairWriter } from "../rlhf/pairwise/template.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import { absolute, join } from "../runtime/paths.ts";
@@ -229,6 +229,23 @@ export class ModelOpener {
   async pairWriter(name: string): Promise<PairWriter | null> {
     const { files, path } = await this.locate(name);
     return readPairWriter(files, path, () => this.tokenizer(name));
+  }
+
+  /** Throws `UserError` for a model that judges answers and is no policy, though a language model is a part of it. */
+  async refuseJudge(name: string): Promise<void> {
+    const { files, path } = await this.locate(name);
+    const kind = (await isPairModel(files, path))
+      ? "a pair-preference model"
+      : (await MultiObjectiveHead.isAt(files, path))
+        ? "a multi-objective reward model"
+        : null;
+    if (kind === null) return;
+    throw new UserError(`${name} is ${kind}, which judges answers and writes none: name a language model`);
+  }
+
+  /** Throws `UserError` where an adapter is asked for on a model that is one already. */
+  async refuseSecondAdapter(name: string): Promise<void> {
+    if (this.options.usePeft && (await this.adapterAt(await this.locate(name)))) throw twoAdapters(name);
   }
 
   /** An adapter's base: where the options say, or where its folder says. */

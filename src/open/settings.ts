@@ -2,9 +2,12 @@
  * What things are called that a run opens by name: models, tokenizers, rewards, datasets, servers. Trainers take the things
  * themselves; whoever opens them for a trainer, a program or the command line, takes these settings.
  */
+import { madeDataset } from "../data/made.ts";
 import { familyNames } from "../nn/families/table.ts";
 import { data, logging, model, positive } from "../rlhf/settings.ts";
-import { group } from "../settings/index.ts";
+import { isCode } from "../runtime/own-code.ts";
+import { isAddress } from "../runtime/paths.ts";
+import { type Condition, effective, group, isSet, needs, without } from "../settings/index.ts";
 import { weightFormats } from "./precision.ts";
 
 const precision = group("Precision");
@@ -56,14 +59,34 @@ export const weightSettings = {
 
 const overrides = ["auto", ...weightFormats] as const;
 
+/** A model among the rewards. */
+const rewardModel: Condition = {
+  on: ["rewardModelPath", "rewardFuncs"],
+  holds: ({ rewardModelPath, rewardFuncs }) =>
+    [rewardModelPath, rewardFuncs].flat().some((name) => typeof name === "string" && isModel(name)),
+  words: (spell) => `where ${spell("rewardModelPath")} is no model`,
+};
+const isModel = (name: string): boolean => !isAddress(name) && !isCode(name) && !name.startsWith("builtin:");
+
 /** How a reward model's weights are kept. */
 export const rewardWeights = {
-  rewardModelDtype: precision.choice(overrides, "auto", "How the reward model's weights are kept; auto is --dtype"),
+  rewardModelDtype: precision.choice(overrides, "auto", "How the reward model's weights are kept; auto is --dtype", {
+    effect: rewardModel,
+  }),
+};
+
+/** There is a reference: a method that may do without has one for its KL penalty, or the base of its adapter. */
+const measured: Condition = {
+  on: ["beta"],
+  holds: ({ beta, usePeft }) => isSet(beta) || isSet(usePeft),
+  words: (spell) => `without ${spell("beta")}, which needs a reference`,
 };
 
 /** How a reference's weights are kept. */
 export const referenceWeights = {
-  refModelDtype: precision.choice(overrides, "auto", "How the reference's weights are kept; auto is --dtype"),
+  refModelDtype: precision.choice(overrides, "auto", "How the reference's weights are kept; auto is --dtype", {
+    effect: measured,
+  }),
 };
 
 /** The base of an adapter. */
@@ -74,9 +97,8 @@ export const baseSettings = {
 /** How a model is opened that is used as it is. */
 export const openingSettings = { ...baseSettings, ...templateSettings, ...hubSettings, ...weightSettings };
 
-/** Adapters to train, by PEFT's names. */
-export const adapterSettings = (dropout: number) => ({
-  usePeft: peft.bool(false, "Train a low-rank adapter instead of the whole model"),
+/** A fresh adapter. */
+const newAdapter = (dropout: number) => ({
   loraR: peft.int(16, "Rank of the adapter", { min: 1 }),
   loraAlpha: peft.float(32, "The adapter's update is multiplied by alpha / rank"),
   loraDropout: peft.float(dropout, "Part of the adapter's input that drops out in training (never in PPO)", {
@@ -86,6 +108,12 @@ export const adapterSettings = (dropout: number) => ({
   loraTargetModules: peft.list(null, "Ends of names of linear layers, or all-linear; default: as PEFT, by family"),
   loraModulesToSave: peft.list(null, "Modules to train whole besides (lm_head, embed_tokens, ...)"),
   useRslora: peft.bool(false, "Multiply the update by alpha / sqrt(rank) instead"),
+});
+
+/** Adapters to train, by PEFT's names. */
+export const adapterSettings = (dropout: number) => ({
+  usePeft: peft.bool(false, "Train a low-rank adapter instead of the whole model"),
+  ...effective(needs("usePeft"), newAdapter(dropout)),
   ...baseSettings,
   ...weightSettings,
 });
@@ -100,7 +128,7 @@ export const startSettings = (dropout: number, help: string) => ({
 });
 
 /** A model from scratch. */
-export const shapeSettings = {
+export const shapeSettings = effective(without("modelNameOrPath"), {
   modelType: shape.choice(familyNames(), "llama", "Model family"),
   hiddenSize: shape.int(128, "Width of the residual stream", { min: 1 }),
   numHiddenLayers: shape.int(4, "Transformer blocks", { min: 1 }),
@@ -109,7 +137,7 @@ export const shapeSettings = {
   intermediateSize: shape.int(null, "Width of the feed-forward layer; default: by family", { min: 1 }),
   maxPositionEmbeddings: shape.int(256, "Longest sequence in tokens", { min: 1 }),
   tieWordEmbeddings: shape.bool(true, "Share the embedding with the output layer"),
-};
+});
 
 /** Settings that choose a part of a dataset. */
 export const splitSettings = {
@@ -147,6 +175,14 @@ export const datasetSettings = {
   ...reading,
 };
 
+/** Data that are held out. */
+const heldOut: Condition = {
+  on: ["datasetName"],
+  holds: (o) => isSet(o.evalDatasetName) || isSet(o.datasetTestSplit) || isSet(o.testSize) || isMade(o.datasetName),
+  words: (spell) => `without ${spell("evalDatasetName")}, ${spell("datasetTestSplit")} or ${spell("testSize")}`,
+};
+const isMade = (name: unknown): boolean => typeof name === "string" && madeDataset(name) !== null;
+
 /** Settings of the data that are held out. */
 export const heldOutSettings = {
   evalDatasetName: data.mixture(
@@ -155,11 +191,11 @@ export const heldOutSettings = {
     { aka: ["eval_datasets"] },
   ),
   datasetTestSplit: data.text(null, "Split of the held-out data, where it is a folder; default: none, or train"),
-  maxEvalSamples: data.int(256, "Use this many held-out records", { min: 1 }),
+  maxEvalSamples: data.int(256, "Use this many held-out records", { min: 1, effect: heldOut }),
 };
 
 /** Prompts of verbs that train nothing. */
-export const promptSettings = {
+export const promptSettings = effective(without("prompt", "inputFile"), {
   datasetName: data.mixture(
     "builtin:world",
     "Where prompts come from: a file, a dataset folder, org/name on the hub, a registered name, a module of your own, a " +
@@ -172,18 +208,28 @@ export const promptSettings = {
     max: 0.99,
   }),
   ...reading,
-};
+});
 
 /** A server that samples instead of this program. */
 export const serverSettings = {
   server: remote.text(null, "Let a server with OpenAI's interface sample: http://host:port"),
-  serverModel: remote.text(null, "Name of the model there; default: its only one"),
-  serverConcurrency: remote.int(16, "Requests under way at once", { min: 1 }),
-  apiKey: remote.text(null, "Key for the server", { secret: "OPENAI_API_KEY" }),
+  ...effective(needs("server"), {
+    serverModel: remote.text(null, "Name of the model there; default: its only one"),
+    serverConcurrency: remote.int(16, "Requests under way at once", { min: 1 }),
+    apiKey: remote.text(null, "Key for the server", { secret: "OPENAI_API_KEY" }),
+  }),
+};
+
+/** A server among the rewards. */
+const rewardServer: Condition = {
+  on: ["rewardModelPath", "rewardFuncs"],
+  holds: ({ rewardModelPath, rewardFuncs }) =>
+    [rewardModelPath, rewardFuncs].flat().some((name) => typeof name === "string" && isAddress(name)),
+  words: (spell) => `unless ${spell("rewardModelPath")} is a server's URL`,
 };
 
 /** An HTTP endpoint that gives rewards. */
-export const rewardServerSettings = {
+export const rewardServerSettings = effective(rewardServer, {
   rewardServerFormat: rewards.choice(
     ["plain", "paddle"],
     "plain",
@@ -196,7 +242,7 @@ export const rewardServerSettings = {
   rewardServerApiKey: rewards.text(null, "Key for the server, sent as a bearer token", {
     secret: "REWARD_SERVER_API_KEY",
   }),
-};
+});
 
 /** Where rewards come from. */
 export const rewardSettings = {
@@ -266,6 +312,8 @@ export const ptxSettings = {
     "Prompts with completions to go on learning beside PPO, against forgetting; default: none",
     { aka: ["ptx_datasets"] },
   ),
-  maxPtxSamples: data.int(null, "Use this many records of the ptx data", { min: 1 }),
-  maxPtxLength: data.int(null, "Cut ptx sequences to this many tokens; default: the model's context", { min: 2 }),
+  ...effective(needs("ptxDatasetName"), {
+    maxPtxSamples: data.int(null, "Use this many records of the ptx data", { min: 1 }),
+    maxPtxLength: data.int(null, "Cut ptx sequences to this many tokens; default: the model's context", { min: 2 }),
+  }),
 };

@@ -2,7 +2,7 @@
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type SettingsInput, settings } from "../settings/index.ts";
+import { type SettingsInput, settings, where } from "../settings/index.ts";
 import { noGrad, type Tensor } from "../tensor/core.ts";
 import { add, addScalar, relu, scale, square, sub } from "../tensor/ops/elementwise.ts";
 import { mean } from "../tensor/ops/reduce.ts";
@@ -30,7 +30,7 @@ export const cpo = settings(
       min: 0,
       max: 0.5,
     }),
-    simpoGamma: preference.float(0.5, "Margin that simpo asks for", { min: 0 }),
+    simpoGamma: preference.float(0.5, "Margin that simpo asks for", { min: 0, effect: where("lossType", "simpo") }),
     cpoAlpha: preference.float(1, "Weight of the chosen answers' negative log-likelihood", { min: 0 }),
     ...preferenceBasics,
   },

@@ -6,10 +6,12 @@ import type { CausalLM } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { permutation } from "../runtime/rng.ts";
-import { type DerivedDefault, group, type ResolvedSettings } from "../settings/index.ts";
+import { type DerivedDefault, group, needs, type ResolvedSettings } from "../settings/index.ts";
 import { backward } from "../tensor/core.ts";
 import { averagingWeights, type LossAveraging, withoutSpread } from "./advantages.ts";
 import { pack, predictions } from "./batch.ts";
+import { dataEvents } from "./data-events.ts";
+import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
@@ -20,7 +22,7 @@ import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
 import { rewardParts } from "./rewards.ts";
 import { collectRollout, type Rollout, type RolloutState } from "./rollout.ts";
-import { type PromptData, policySampler, promptsOf, type Response, tokenizerOf } from "./sampler.ts";
+import { heldOutPrompts, type PromptData, policySampler, promptsOf, type Response, tokenizerOf } from "./sampler.ts";
 import * as shared from "./settings.ts";
 import { average, freshNormalizer, standardDeviation } from "./stats.ts";
 import { adamOf, rateAt } from "./training.ts";
@@ -48,7 +50,10 @@ export const criticFreeSettings = (
   beta: number,
   betas: { beta1?: number | DerivedDefault<number>; beta2?: number | DerivedDefault<number> } = {},
 ) => ({
-  maxSteps: rollout.int(50, "Rollouts in all; each is one step", { min: 1 }),
+  numTrainEpochs: rollout.float(null, "Passes over the prompts, where max_steps is not set", positive),
+  maxSteps: rollout.int(null, "Rollouts, each of which is one step; default: as num_train_epochs says, or 50", {
+    min: 1,
+  }),
   numGenerations: rollout.int(numGenerations, "Responses per prompt", {
     min: 1,
     aka: ["num_return_sequences", "n_samples_per_prompt"],
@@ -62,7 +67,10 @@ export const criticFreeSettings = (
   overlongBufferLen: method.int(0, "Responses are penalised from this many tokens before the longest length on", {
     min: 0,
   }),
-  overlongPenaltyFactor: method.float(1, "The penalty at the longest length", { min: 0 }),
+  overlongPenaltyFactor: method.float(1, "The penalty at the longest length", {
+    min: 0,
+    effect: needs("overlongBufferLen"),
+  }),
   beta: method.float(beta, "Weight of the KL penalty against the start; 0 needs no reference", {
     min: 0,
     aka: ["kl_coef", "init_kl_coef"],
@@ -76,6 +84,7 @@ export const criticFreeSettings = (
   ),
   ...shared.optimiser(1e-6, "linear", 8, betas),
   ...shared.shown,
+  ...shared.rolloutEvaluation,
   ...shared.common,
 });
 
@@ -158,11 +167,15 @@ async function* takeRollouts(
   owned: Owned,
 ): AsyncGenerator<TrainEvent> {
   const { policy, gold } = models;
-  const { maxSteps, numGenerations, responseLength } = o;
+  const { numGenerations, responseLength } = o;
   const tokenizer = tokenizerOf(models);
   const room = { context: policy.config.maxPositions, response: responseLength };
-  const { train: prompts } = await promptsOf(data, tokenizer, room);
+  const given = await promptsOf(data, tokenizer, room);
+  const { train: prompts } = given;
+  const held = heldOutPrompts(given, o);
   const perRollout = promptsPerRollout(o, (key) => key);
+  const passes = Math.ceil(((o.numTrainEpochs ?? 0) * prompts.length) / perRollout);
+  const maxSteps = o.maxSteps ?? (passes || 50);
   const { reference: named = baseOf(policy) } = models;
   const copy =
     o.beta !== 0 && models.reference === undefined && !named ? owned.keep(copyOf(policy, "reference")) : null;
@@ -172,17 +185,17 @@ async function* takeRollouts(
       `${rule.stage} with a KL penalty needs a reference model: give one, or leave it to the trainer`,
     );
   }
-  const given = rewardParts(models.rewards, tokenizer, o.rewardWeights);
+  const ownRewards = rewardParts(models.rewards, tokenizer, o.rewardWeights);
   const parts =
     o.overlongBufferLen === 0
-      ? given
+      ? ownRewards
       : {
-          names: [...given.names, "overlong"],
+          names: [...ownRewards.names, "overlong"],
           functions: [
-            ...given.functions,
+            ...ownRewards.functions,
             overlongPenalty(responseLength, o.overlongBufferLen, o.overlongPenaltyFactor),
           ],
-          weights: [...given.weights, 1],
+          weights: [...ownRewards.weights, 1],
         };
   policy.gradientCheckpointing = o.gradientCheckpointing;
   const optimizer = owned.keep(new AdamW(policy.store, adamOf(o)));
@@ -198,13 +211,14 @@ async function* takeRollouts(
       maxSteps,
       parameters: policy.store.count,
       kept: { "": { model: policy, optimizer } },
+      data: dataEvents(prompts, held),
       epoch: (done) => (done * perRollout) / prompts.length,
       prepare: (step) => collectRollout(inputs, order.take(step * perRollout, perRollout), step, state, options),
       async step(step, found: Rollout) {
         const { lessons, dropped } = lessonsOf(found, o, rule);
         const idle = reasonToIdle(found, lessons, o, rule);
         const planned = perRollout * numGenerations;
-        const learned = await learn(policy, optimizer, lessons, { step, planned }, o, rule);
+        const learned = await learn(policy, optimizer, lessons, { step, planned, maxSteps }, o, rule);
         return {
           metrics: { ...found.metrics, ...spreadMetrics(found, numGenerations), ...learned, n_dropped: dropped },
           tokens: found.responses.reduce((n, r) => n + r.ids.length, 0),
@@ -213,6 +227,10 @@ async function* takeRollouts(
         };
       },
       finite: ["loss"],
+      ...(held.length > 0 && {
+        evaluate: (done: number) => evaluateResponses({ ...inputs, prompts: held }, done, options, run.folder),
+        evaluateFirst: true,
+      }),
       finished: () => ({ "": policy }),
       close: () => owned.destroy(),
     },
@@ -280,7 +298,7 @@ async function learn(
   policy: CausalLM,
   optimizer: AdamW,
   lessons: readonly Lesson[],
-  { step, planned }: { step: number; planned: number },
+  { step, planned, maxSteps }: { step: number; planned: number; maxSteps: number },
   o: CriticFreeSettings,
   rule: CriticFreeMethod,
 ): Promise<Record<string, number>> {
@@ -302,7 +320,7 @@ async function learn(
     const lengths = parts.map((part) => part.map((lesson) => lesson.logProbs.length));
     for (const [k, own] of averagingWeights(lengths, rule.averaging, context).entries()) weights.set(parts[k], own);
     const taken = (step * epochs + Math.floor(i / windows)) * stepsPerEpoch + window;
-    const total = o.maxSteps * epochs * stepsPerEpoch;
+    const total = maxSteps * epochs * stepsPerEpoch;
     return { parts, taken, total };
   });
   const { read, parts, loss, control, rate } = await descend(optimizer, steps, {

@@ -5,7 +5,7 @@
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { didYouMean, type SettingsInput, type SettingValues, settings } from "../settings/index.ts";
+import { didYouMean, needs, type SettingsInput, type SettingValues, settings, where } from "../settings/index.ts";
 import { noGrad, type Tensor } from "../tensor/core.ts";
 import { add, mul, scale } from "../tensor/ops/elementwise.ts";
 import { mean, sum } from "../tensor/ops/reduce.ts";
@@ -30,7 +30,9 @@ export const dpoLossSettings = {
   beta: preference.float(0.1, "How closely the policy is held to the reference", positive),
   labelSmoothing: preference.float(0, "Share of pairs taken to be labelled the wrong way round", { min: 0, max: 0.5 }),
   fDivergenceType: preference.choice(divergences, "reverse_kl", "Divergence that holds the policy near the reference"),
-  fAlphaDivergenceCoef: preference.float(0.5, "The alpha of alpha_divergence, as in TRL 1.x"),
+  fAlphaDivergenceCoef: preference.float(0.5, "The alpha of alpha_divergence, as in TRL 1.x", {
+    effect: where("fDivergenceType", "alpha_divergence"),
+  }),
   lenPenalty: preference.float(0, "Taken from the log-ratio for each token that the chosen answer is longer"),
   rpoAlpha: preference.float(null, "RPO: add this much of the chosen answers' mean negative log-likelihood", {
     min: 0,
@@ -39,14 +41,21 @@ export const dpoLossSettings = {
     ["sequence", "completion"],
     "sequence",
     "RPO's likelihood is of prompts and chosen answers (TRL 0.8), or of chosen answers",
+    { effect: needs("rpoAlpha") },
   ),
   ldAlpha: preference.float(null, "LD-DPO: weight of the tokens beyond a pair's shorter answer", probability),
   useWeighting: preference.bool(false, "WPO: weigh pairs by how likely the policy would write them"),
-  discopopTau: preference.float(0.05, "Temperature of discopop", positive),
-  ipoAverage: preference.bool(true, "Let ipo take means over tokens; false: sums"),
+  discopopTau: preference.float(0.05, "Temperature of discopop", {
+    ...positive,
+    effect: where("lossType", "discopop"),
+  }),
+  ipoAverage: preference.bool(true, "Let ipo take means over tokens; false: sums", {
+    effect: where("lossType", "ipo"),
+  }),
   bcoRunningMean: preference.bool(
     true,
     "Compare in bco_pair with the running mean of rewards; false: with 0 (TRL 1.x)",
+    { effect: where("lossType", "bco_pair") },
   ),
 };
 

@@ -1,10 +1,21 @@
+import type { DataCounts, Histogram } from "../data/counts.ts";
+
 /**
  * A message of a trainer at work. A trainer is an async generator of these; a terminal, a log file and a web page
  * are all just consumers. One's own trainer names its own `stage` and `table`s; logs, reports, pages and resume take them all.
  */
 export type TrainEvent =
   /** First of all but notes, with the method's name; `step` > 0 when the run goes on from a checkpoint. */
-  | { type: "start"; stage: string; step: number; maxSteps: number; parameters: number }
+  | {
+      type: "start";
+      stage: string;
+      step: number;
+      maxSteps: number;
+      /** Those that are trained. */
+      parameters: number;
+      /** With those of the bases that trained adapters stand on. Default: all are trained. */
+      totalParameters?: number;
+    }
   /** After each optimizer step (PPO: each rollout; RAFT: each iteration). `tokens` and `seconds` are this step's own. */
   | {
       type: "step";
@@ -19,6 +30,8 @@ export type TrainEvent =
   | { type: "samples"; step: number; samples: Sample[] }
   /** Rows of a table of the trainer's own, kept as `<table>.jsonl`: a name of letters, digits, hyphens. */
   | { type: "rows"; step: number; table: string; rows: Record<string, string | number | boolean>[] }
+  /** What became of the rows of a part of the data; once for each part that is used, before the first step. */
+  | ({ type: "data"; step: number; part: "train" | "eval" } & DataSummary)
   /** Something that a person may like to know: how far a long preparation is, what was left out. */
   | { type: "note"; step: number; text: string }
   /** Something that a person should look at; the run goes on. */
@@ -26,6 +39,14 @@ export type TrainEvent =
   /** The folder `name` under the output folder is whole and on disk. */
   | { type: "checkpoint"; step: number; name: string }
   | { type: "end"; step: number; metrics: Record<string, number> };
+
+/** A trainer's examples in numbers, and what was left out or cut on the way to them. */
+export interface DataSummary extends DataCounts {
+  /** Examples that are there in the end. */
+  used: number;
+  /** Their lengths in tokens, a pair's by its longer answer; null of none. */
+  lengths: Histogram | null;
+}
 
 /** A response with its score by the reward model and, where there is one, the true reward. */
 export interface Sample {

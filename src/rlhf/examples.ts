@@ -6,6 +6,7 @@ import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
 import type { CheckpointedModel } from "./checkpoint.ts";
+import { dataEvents } from "./data-events.ts";
 import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { tokenizerOf } from "./sampler.ts";
@@ -99,6 +100,7 @@ export async function* trainOnExamples<Example>(
       parameters: model.store.count,
       kept: { "": { model, optimizer }, ...method.companions },
       state: method.state,
+      data: dataEvents(train, held),
       epoch: (done) => plan.epoch(done),
       ahead: true, // metrics are read one step late, so that the GPU never waits
       async step(step) {

@@ -4,7 +4,7 @@
  * (`epsilonHigh` 0.28, `dynamicFiltering`), GSPO (`importanceSamplingLevel` "sequence") or CISPO (`lossType` "cispo").
  */
 import { UserError } from "../runtime/errors.ts";
-import { type SettingsInput, settings } from "../settings/index.ts";
+import { needs, type SettingsInput, settings } from "../settings/index.ts";
 import { groupAdvantages, normalizeThenSum } from "./advantages.ts";
 import {
   type CriticFreeModels,
@@ -45,11 +45,14 @@ export const grpo = settings(
       "token",
       "The ratio is of each token, or of the whole response by its geometric mean (GSPO)",
     ),
-    useBiasCorrectionKl: method.bool(true, "Multiply the KL term by the ratio, which makes its gradient unbiased"),
+    useBiasCorrectionKl: method.bool(true, "Multiply the KL term by the ratio, which makes its gradient unbiased", {
+      effect: needs("beta"),
+    }),
     multiObjectiveAggregation: method.choice(
       ["sum_then_normalize", "normalize_then_sum"],
       "sum_then_normalize",
       "With several rewards: add up, then normalise; or normalise each, then add up (GDPO)",
+      { effect: needs("rewardFuncs") },
     ),
     dynamicFiltering: method.bool(false, "Leave groups whose rewards are all the same out of the update (DAPO)"),
   },

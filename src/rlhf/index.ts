@@ -2,6 +2,7 @@
 export { RowLog } from "../runtime/row-log.ts";
 export {
   byDialect,
+  type Condition,
   DerivedDefault,
   defaultWords,
   derived,
@@ -75,6 +76,7 @@ export {
   rolloutSize,
   trainCriticFree,
 } from "./critic-free.ts";
+export { dataEvents } from "./data-events.ts";
 export {
   chosenNll,
   type DpoLossSettings,
@@ -87,7 +89,7 @@ export {
   trainDpo,
 } from "./dpo.ts";
 export { type EvaluateInputs, type EvaluateOptions, type Evaluation, evaluatePolicy } from "./evaluate.ts";
-export type { Sample, TrainEvent } from "./events.ts";
+export type { DataSummary, Sample, TrainEvent } from "./events.ts";
 export {
   contextOf,
   type DatasetOf,
@@ -138,6 +140,7 @@ export {
 } from "./kto.ts";
 export {
   type EvalResult,
+  type LoopSettings,
   loop,
   type ResidencyScope,
   type RunOptions,
@@ -319,6 +322,7 @@ export {
   type CommonSettings,
   common,
   duration,
+  type EvaluationChoice,
   evaluation,
   half,
   type OptimiserSettings,

@@ -12,6 +12,7 @@ import { UserError } from "../runtime/errors.ts";
 import { streamId, uint32 } from "../runtime/rng.ts";
 import { group, type SettingsInput, settings } from "../settings/index.ts";
 import { checkpointSteps, type RunFolder, removePartial, saveModels } from "./checkpoint.ts";
+import { dataEvents } from "./data-events.ts";
 import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
 import { evaluatePolicy } from "./evaluate.ts";
 import type { Sample, TrainEvent } from "./events.ts";
@@ -194,6 +195,7 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
     yield { type: "note", step: start, text };
   }
   yield { type: "start", stage: "iterate", step: start, maxSteps, parameters };
+  yield* dataEvents(inputs.prompts, inputs.held);
   let at = 0;
   for (const iteration of finished) {
     at += iteration.steps;

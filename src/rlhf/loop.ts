@@ -2,7 +2,7 @@
  * The rhythm of a run, which all trainers share: start or resume, step, evaluate, save, stop, end. A trainer describes its
  * steps; a run is an async generator of events that a terminal, a log file and a web page consume alike.
  */
-import type { Model } from "../nn/models.ts";
+import { Model } from "../nn/models.ts";
 import type { SelfSavingModel } from "../nn/trained.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
@@ -13,7 +13,7 @@ import { recorded } from "./recorded.ts";
 import { restoreRun } from "./resume.ts";
 import type { RunOptions } from "./run-options.ts";
 import { dueBy, type SaveRhythm, Saver } from "./saver.ts";
-import type { CommonSettings } from "./settings.ts";
+import { type CommonSettings, type EvaluationChoice, evaluationAsked } from "./settings.ts";
 
 export type { RunOptions } from "./run-options.ts";
 
@@ -55,6 +55,8 @@ export interface TrainerSteps<P = void> {
   };
   /** Is called with the first step, once everything is restored and before anything is learned. */
   begun?(first: number): Promise<void>;
+  /** What is said of the data once the run has started: see `dataEvents`. */
+  data?: readonly TrainEvent[];
   /** Passes over the data that are complete after `done` steps. */
   epoch(done: number): number;
   /**
@@ -90,12 +92,15 @@ interface Taken {
 /** Where checkpoints keep what the loop itself counts. */
 const LEDGER = "ledger";
 
+/** The settings that the loop looks at. */
+export type LoopSettings = CommonSettings & EvaluationChoice;
+
 const here: ResidencyScope = (work) => work();
 
 /** Runs a trainer's steps as events. */
 export async function* loop<P>(
   steps: TrainerSteps<P>,
-  settings: CommonSettings & { evalSteps?: number; evalStrategy?: CommonSettings["saveStrategy"] },
+  settings: LoopSettings,
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
   let newest: Promise<unknown> | null = null;
@@ -104,6 +109,11 @@ export async function* loop<P>(
     taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
   };
   try {
+    const asked = evaluationAsked(settings);
+    if (asked !== null && !steps.evaluate) {
+      const held = ["evalDatasetName", "datasetTestSplit", "testSize"].map((key) => spelled(settings, key)).join(", ");
+      throw new UserError(`${asked} needs held-out data: name some (${held}), or leave it out`);
+    }
     const { stage, maxSteps } = steps;
     const tidy = async (of: SaveRhythm) => run.folder && prune(run.folder, savesOf(steps, of), true);
     yield* recorded(run, { stage, settings, maxSteps, tidy }, () => takeSteps(steps, settings, run, under));
@@ -114,7 +124,6 @@ export async function* loop<P>(
   }
 }
 
-type LoopSettings = Parameters<typeof loop>[1];
 /** Hears of a step that is under way. */
 type Under = (taken: Promise<unknown>) => void;
 
@@ -173,7 +182,8 @@ async function* begin<P>(
     steps.state?.load(state);
   }
   await steps.begun?.(first);
-  yield { type: "start", stage, step: first, maxSteps, parameters };
+  yield { type: "start", stage, step: first, maxSteps, parameters, totalParameters: parameters + frozen(kept) };
+  yield* steps.data ?? [];
   return first;
 }
 
@@ -209,11 +219,15 @@ async function* train<P>(
       });
     }
   };
+  let ended = 0;
   const take = async (step: number, own: P, started: number): Promise<Taken> => {
     const { metrics, tokens, samples, idle, events = [] } = await steps.step(step, own);
     const done = step + 1;
     checkFinite(done, metrics, steps.finite, settings);
-    const seconds = now() - started;
+    // A step that was enqueued ahead has the GPU to itself only once the one before it is done.
+    const begun = Math.max(started, ended);
+    ended = now();
+    const seconds = ended - begun;
     const shown: TrainEvent[] = samples?.length ? [{ type: "samples", step: done, samples: [...samples] }] : [];
     const event = { type: "step", step: done, maxSteps, epoch: steps.epoch(done), metrics, tokens, seconds } as const;
     return { event, others: [...events, ...shown], idle };
@@ -254,6 +268,16 @@ async function* train<P>(
     if (stop) return null;
   }
   return last;
+}
+
+/** Parameters of the models that trained adapters stand on, each model counted once. */
+function frozen(kept: Record<string, CheckpointedModel>): number {
+  const bases = new Set<Model>();
+  for (const { model } of Object.values(kept)) {
+    let base = model instanceof Model ? model.baseModel : null;
+    for (; base; base = base.baseModel) bases.add(base);
+  }
+  return [...bases].reduce((sum, { store }) => sum + store.count, 0);
 }
 
 /** Throws where a number that must be finite is not. */

@@ -14,7 +14,7 @@
 import type { CausalLM, ScoreModel } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { byDialect, dialectIn, group, type SettingsInput, settings, spelled } from "../settings/index.ts";
+import { all, byDialect, dialectIn, group, needs, type SettingsInput, settings } from "../settings/index.ts";
 import { backward, type Tensor, tensor } from "../tensor/core.ts";
 import { add, clamp, exp, maximum, minimum, mul, neg, scale, square, sub } from "../tensor/ops/elementwise.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
@@ -22,6 +22,7 @@ import { sum } from "../tensor/ops/reduce.ts";
 import { type Experience, gaeExperience } from "./advantages.ts";
 import { pack, predictedTokens, predictions, type Sequence } from "./batch.ts";
 import type { Trainee } from "./checkpoint.ts";
+import { dataEvents } from "./data-events.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
@@ -42,7 +43,7 @@ import {
   rolloutSettings,
   togetherAtMost,
 } from "./rollout.ts";
-import { type PromptData, policySampler, promptsOf, tokenizerOf } from "./sampler.ts";
+import { heldOutPrompts, type PromptData, policySampler, promptsOf, tokenizerOf } from "./sampler.ts";
 import * as shared from "./settings.ts";
 import { nllPass } from "./sft.ts";
 import { adaptKlCoef, average, freshNormalizer, tokenWeights } from "./stats.ts";
@@ -95,17 +96,24 @@ export const ppo = settings(
       { min: 0 },
     ),
     entropyCoef: own.float(0, "Weight of an entropy bonus", { min: 0, aka: ["entropy_coeff"] }),
-    ptxCoef: own.float(16, "Weight of the supervised loss beside PPO's", { min: 0, aka: ["ptx_coeff"] }),
+    ptxCoef: own.float(16, "Weight of the supervised loss beside PPO's", {
+      min: 0,
+      aka: ["ptx_coeff"],
+      effect: needs("ptxDatasetName"),
+    }),
     ptxCombination: own.choice(
       ["average", "sum"],
       "average",
       "Learn half of each gradient as PaddleNLP and safe-rlhf do, or all of both",
+      { effect: all(needs("ptxDatasetName"), needs("ptxCoef")) },
     ),
     emaBeta: own.float(null, "Keep a moving average of the policy, in ema/ (0.992 is usual); default: none", {
       min: 0,
       max: 0.999999,
     }),
-    emaGeneration: own.bool(true, "Sample from the moving average, as PaddleNLP does"),
+    emaGeneration: own.bool(true, "Sample from the moving average, as PaddleNLP does", {
+      effect: needs("emaBeta"),
+    }),
     ...shared.optimiser(1e-5, "constant", 16, {
       beta2: byDialect({ paddle: 0.95, trl: 0.999 }),
       maxGradNorm: byDialect({ paddle: 1, trl: 0 }),
@@ -114,12 +122,7 @@ export const ppo = settings(
     ...shared.criticOptimiser,
     ...offloadSettings,
     ...shared.shown,
-    ...shared.evaluation,
-    evalSteps: shared.logging.int(
-      0,
-      "Rollouts between evaluations on held-out prompts, also before the first and after the last; 0 leaves them out",
-      { min: 0 },
-    ),
+    ...shared.rolloutEvaluation,
     ...shared.common,
   },
   (o, name) => {
@@ -141,10 +144,6 @@ export const ppo = settings(
 
 /** PPO's settings, resolved. */
 export type PpoSettings = ReturnType<typeof ppo>;
-
-/** Whether a run looks at held-out prompts. */
-const evaluates = (o: Pick<PpoSettings, "evalStrategy" | "evalSteps">): boolean =>
-  o.evalStrategy === "epoch" || (o.evalStrategy === "steps" && o.evalSteps > 0);
 
 /** The models of a run. What is left out is made from the policy, and freed in the end. */
 export interface PpoModels extends AlignmentModels {
@@ -187,10 +186,7 @@ async function* takeRollouts(
   if (ptx && !ptx.some((sequence) => predictedTokens(sequence) > 0)) {
     throw new UserError("the ptx dataset has no token to learn: leave it out, or give prompts with completions");
   }
-  if (evaluates(o) && prompts.eval.length === 0) {
-    const why = spelled(o, o.evalStrategy === "epoch" ? "evalStrategy" : "evalSteps");
-    throw new UserError(`${why} needs held-out prompts: name a dataset for them, or leave it out`);
-  }
+  const heldOut = heldOutPrompts(prompts, o);
   const reference = models.reference ?? baseOf(policy) ?? owned.keep(copyOf(policy, "reference"));
   const critic = models.critic ?? owned.keep(criticOf(policy, o.seed));
   const follower = o.emaBeta === null ? null : (models.average ?? owned.keep(copyOf(policy, "moving average")));
@@ -234,9 +230,10 @@ async function* takeRollouts(
     {
       stage: "ppo",
       maxSteps,
-      parameters: policy.store.count,
+      parameters: policy.store.count + critic.store.count,
       kept: { policy: actor, value, ...(follower && { ema: { model: follower } }) },
       state: { save: () => ({ ...state }), load: (saved) => void Object.assign(state, saved) },
+      data: dataEvents(prompts.train, heldOut),
       epoch: (done) => (done * o.rolloutBatchSize) / prompts.train.length,
       prepare: (step) =>
         collectRollout(inputs, order.take(step * o.rolloutBatchSize, o.rolloutBatchSize), step, state, o),
@@ -263,9 +260,9 @@ async function* takeRollouts(
         };
       },
       finite: ["actor_loss", "critic_loss", "kl"],
-      ...(evaluates(o) && {
+      ...(heldOut.length > 0 && {
         evaluate: async (done: number) => {
-          const held = { ...inputs, sampler: plain, prompts: prompts.eval, remembered: ptxEval };
+          const held = { ...inputs, sampler: plain, prompts: heldOut, remembered: ptxEval };
           const { metrics, rows } = await evaluateResponses(held, done, o, run.folder);
           return { metrics: withPublishedNames(metrics, dialect), rows };
         },

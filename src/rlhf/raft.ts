@@ -9,8 +9,20 @@ import { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { randomInt, streamId } from "../runtime/rng.ts";
-import { byDialect, derived, dialectIn, group, type SettingsInput, settings, spelled } from "../settings/index.ts";
+import {
+  all,
+  byDialect,
+  derived,
+  dialectIn,
+  group,
+  needs,
+  type SettingsInput,
+  settings,
+  spelled,
+  where,
+} from "../settings/index.ts";
 import type { Sequence } from "./batch.ts";
+import { dataEvents } from "./data-events.ts";
 import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { responseLogProbs, sampledKl } from "./measure.ts";
@@ -25,11 +37,13 @@ import {
   planted,
 } from "./raft/hooks.ts";
 import { fineTune } from "./raft/learn.ts";
+import { heldOutEvaluation, shortEnough } from "./raft/prompts.ts";
 import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "./raft/rank.ts";
 import { countTokens, monitorEvents, type TokenCounts, tokensIn } from "./raft/token-monitor.ts";
 import { removeTrainSets, writeTrainSet } from "./raft/train-sets.ts";
 import { mixedRewards, partMeans, rewardParts } from "./rewards.ts";
 import {
+  heldOutPrompts,
   lengthMetrics,
   type Prompt,
   type PromptData,
@@ -107,6 +121,7 @@ export const raft = settings(
     ),
     inferenceBatchSizePerDevice: rollout.int(1, "Prompts that share a drawn limit in top; local has one for each", {
       min: 1,
+      effect: all(where("collectionStrategy", "top"), needs("outputMinLength")),
     }),
     minNewTokens: rollout.int(0, "Tokens before a response may end", { min: 0 }),
     ...shared.sampling,
@@ -118,10 +133,14 @@ export const raft = settings(
       "Learning rate after the warm-up, over the whole run or (the paper's) in every round anew",
     ),
     monitor: hacking.bool(true, "Watch for tokens that rise together with the reward: warnings, and monitor.jsonl"),
-    monitorThreshold: hacking.float(4, "Warn when the z of both the frequency and the reward exceed this", positive),
+    monitorThreshold: hacking.float(4, "Warn when the z of both the frequency and the reward exceed this", {
+      ...positive,
+      effect: needs("monitor"),
+    }),
     plantedText: hacking.text(null, "Plant a flaw to study: responses with this text get planted_bonus more reward"),
-    plantedBonus: hacking.float(1, "Reward that the planted text earns"),
+    plantedBonus: hacking.float(1, "Reward that the planted text earns", { effect: needs("plantedText") }),
     ...shared.shown,
+    ...shared.rolloutEvaluation,
     ...shared.common,
   },
   (o, name) => {
@@ -161,15 +180,12 @@ export async function* trainRaft(
   const o = raft(chosen);
   const { policy, reference = baseOf(policy) ?? undefined } = models;
   const tokenizer = tokenizerOf(models);
-  const room = { context: policy.config.maxPositions, response: o.responseLength };
-  const { prompts, left } = shortEnough((await promptsOf(data, tokenizer, room)).train, o);
+  const given = await promptsOf(data, tokenizer, { context: policy.config.maxPositions, response: o.responseLength });
+  const [{ prompts, left }, held] = [shortEnough(given.train, o), heldOutPrompts(given, o)];
   if (o.klBeta !== 0 && !reference) {
     throw new UserError(`${spelled(o, "klBeta")} needs the reference to measure the KL against`);
   }
-  if (left > 0) {
-    const text = `${left} of ${left + prompts.length} prompts left out: more than ${o.maxPromptLength} tokens`;
-    yield { type: "warning", step: 0, text };
-  }
+  if (left) yield { type: "warning", step: 0, text: left };
   const inputs: CollectInputs = {
     ...rules(o),
     ...models,
@@ -196,6 +212,7 @@ export async function* trainRaft(
           firstTokens = (saved.firstTokens as TokenCounts | undefined) ?? null;
         },
       },
+      data: dataEvents(prompts, held),
       begun: (first) => removeTrainSets(run.folder, first),
       epoch: (done) => Math.min(done * promptsPerStep, o.reusePrompts ? Infinity : prompts.length) / prompts.length,
       prepare: (step) => collect(inputs, o, step),
@@ -232,31 +249,21 @@ export async function* trainRaft(
           events.push(...monitorEvents(step, watched, firstTokens, { threshold: o.monitorThreshold }));
         }
         const idle = kept.length === 0 ? `all ${responses.length} responses were discarded` : tuned.idle;
-        const tokens = responses.reduce((n, r) => n + r.ids.length, tuned.tokens);
         return {
           metrics,
-          tokens,
+          tokens: responses.reduce((n, r) => n + r.ids.length, tuned.tokens),
           idle,
           events,
           samples: samplesOf(chosen, of(rewards), truth && of(truth), o.showSamples),
         };
       },
       finite: ["loss", "kl"],
+      ...(held.length > 0 && heldOutEvaluation({ ...inputs, gold: models.gold }, held, o, run.folder)),
       finished: () => ({ "": policy }),
       close: () => optimizer.destroy(),
     },
     o,
     run,
-  );
-}
-
-/** Prompts of at most so many tokens, and how many are left out. */
-function shortEnough(all: readonly Prompt[], o: RaftSettings): { prompts: readonly Prompt[]; left: number } {
-  const most = o.maxPromptLength;
-  const prompts = all.filter(({ ids }) => ids.length <= most);
-  if (prompts.length > 0) return { prompts, left: all.length - prompts.length };
-  throw new UserError(
-    `all ${all.length} prompts have more than ${most} tokens: raise ${spelled(o, "maxPromptLength")}`,
   );
 }
 

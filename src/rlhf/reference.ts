@@ -4,7 +4,7 @@
  */
 import type { CausalLM } from "../nn/models.ts";
 import { UserError } from "../runtime/errors.ts";
-import { group, type ResolvedSettings, spelled } from "../settings/index.ts";
+import { effective, group, needs, type ResolvedSettings, spelled } from "../settings/index.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
 import type { Sequence } from "./batch.ts";
 import type { TrainEvent } from "./events.ts";
@@ -31,8 +31,10 @@ export function referenceOf(policy: CausalLM, given?: CausalLM): { reference: Ca
 /** TR-DPO (Gorbatovski et al. 2024): the reference moves to the policy from time to time. */
 export const syncSettings = {
   syncRefModel: preference.bool(false, "TR-DPO: move the reference to the policy from time to time"),
-  refModelMixupAlpha: preference.float(0.6, "Share of the policy in the reference when it moves", probability),
-  refModelSyncSteps: preference.int(512, "Steps between the reference's moves", { min: 1 }),
+  ...effective(needs("syncRefModel"), {
+    refModelMixupAlpha: preference.float(0.6, "Share of the policy in the reference when it moves", probability),
+    refModelSyncSteps: preference.int(512, "Steps between the reference's moves", { min: 1 }),
+  }),
 };
 
 /**

@@ -3,6 +3,7 @@
  * by token from where the answers part (PaddleNLP, safe-rlhf), with a second head for the length (ODIN), or, as a cost model,
  * from which answers are safe, too (Dai et al. 2023).
  */
+
 import type { PreferenceExample } from "../data/batches.ts";
 import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { ScoreModel } from "../nn/models.ts";
@@ -10,7 +11,7 @@ import type { AdamW } from "../nn/optimizer.ts";
 import { type NormalizerState, normalizerKinds, ODIN_LABELS } from "../nn/scoring.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type SettingsInput, settings, spelled } from "../settings/index.ts";
+import { needs, type SettingsInput, settings, spelled, where } from "../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { elements, range } from "../tensor/ops/elements.ts";
 import { endRows, pack } from "./batch.ts";
@@ -26,8 +27,9 @@ import {
 } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
 import { costLoss, odinLoss, type PairLossOptions, pairLoss } from "./losses/pair.ts";
-import { alignedPairs, bothAnswers, differing, fitting, marginsOf, overSpans, spanRows } from "./pairs.ts";
+import { alignedPairs, bothAnswers, marginsOf, overSpans, spanRows } from "./pairs.ts";
 import { ScoreStatistics } from "./reward/normalizer.ts";
+import { usablePairs } from "./reward/usable.ts";
 import { type AnswerScores, costMetrics, evaluateReward, pearson, rewardMetrics, safetyOf } from "./scores.ts";
 import * as shared from "./settings.ts";
 import { freshNormalizer } from "./stats.ts";
@@ -43,6 +45,9 @@ import {
 
 const { data, optim, probability } = shared;
 
+/** Statistics of the scores are kept. */
+const normalized = where("normalizerType", ...normalizerKinds);
+
 const common = {
   maxLength: data.int(null, "Longest prompt plus answer in tokens; default: the model's context", { min: 2 }),
   truncationSide: data.maybeChoice(
@@ -56,6 +61,7 @@ const common = {
   normalizerMomentum: optim.float(0.9, "Weight of the old value in ExponentialMovingAverage", {
     ...probability,
     aka: ["momentum"],
+    effect: where("normalizerType", "ExponentialMovingAverage"),
   }),
   normalizeScoreDuringTraining: optim.bool(false, "Learn from scores normalised by these statistics", {
     aka: ["do_normalize"],
@@ -64,6 +70,7 @@ const common = {
     ["training", "normalizing"],
     "training",
     "The statistics follow every step (safe-rlhf), or only while scores are normalised (PaddleNLP)",
+    { effect: normalized },
   ),
   ...shared.optimiser(1e-4, "linear", 8),
   ...shared.half,
@@ -76,6 +83,7 @@ const regularizationOver = (value: "sum" | "mean") =>
     ["sum", "mean"],
     value,
     "Mean squares of both answers are added (PaddleNLP), or averaged (safe-rlhf): half as much",
+    { effect: needs("regularization") },
   );
 
 /** Settings of reward models. */
@@ -90,11 +98,15 @@ export const reward = settings(
     ),
     regularizationOver: regularizationOver("sum"),
     centerRewardsCoefficient: optim.float(0, "Weight of the squared sum of a pair's rewards", { min: 0 }),
-    odinLengthCoef: optim.float(1, "ODIN: weight of the correlations with the length", { min: 0 }),
+    odinLengthCoef: optim.float(1, "ODIN: weight of the correlations with the length", {
+      min: 0,
+      effect: where("lossType", "odin"),
+    }),
     odinRanking: optim.choice(
       ["pair", "micro-batch"],
       "pair",
       "ODIN: compare pair by pair (the paper), or the sums over a micro-batch (the released code)",
+      { effect: where("lossType", "odin") },
     ),
   },
   ({ lossType, truncationSide }, name) => {
@@ -216,19 +228,8 @@ async function* trainScorer(
   const consumer = stage === "cost" ? "safety" : "preference";
   const models = { policy: model, ...(tokenizer && { tokenizer }) };
   const pairs: ExampleSplits<PreferenceExample> = await examplesOf(given, "pairs", models, prepare, consumer);
-  const short = { train: fitting(pairs.train, maxLength), eval: fitting(pairs.eval, maxLength) };
-  const parts = { train: differing(short.train), eval: short.eval };
-  for (const [all, left, name, why] of [
-    [pairs.train, short.train, "pairs", tooLong(maxLength, o)],
-    [pairs.eval, short.eval, "held-out pairs", tooLong(maxLength, o)],
-    [short.train, parts.train, "pairs", "both answers have the same tokens"],
-  ] as const) {
-    const out = all.length - left.length;
-    if (out === 0) continue;
-    const text = `${out} of ${all.length} ${name} left out: ${why}`;
-    if (left.length === 0) throw new UserError(`nothing is left: ${text}`);
-    yield { type: "note", step: 0, text };
-  }
+  const { parts, notes } = usablePairs(pairs, maxLength, o);
+  for (const text of notes) yield { type: "note", step: 0, text };
   if (stage === "cost") for (const part of [parts.train, parts.eval]) checkSafety(part);
   const ids = tokenizer ?? model.tokenizer;
   const { regularization, regularizationOver } = o;
@@ -259,10 +260,6 @@ async function* trainScorer(
     statistics?.destroy();
   }
 }
-
-const tooLong = (maxLength: number, o: object): string =>
-  `an answer with its prompt has more than ${maxLength} tokens (raise ${spelled(o, "maxLength")}, or cut them with ` +
-  `${spelled(o, "truncationSide")})`;
 
 function checkSafety(pairs: readonly PreferenceExample[]): void {
   const bare = pairs.findIndex(({ safety }) => !safety);

@@ -5,7 +5,7 @@
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { byDialect, derived, group, type ResolvedSettings } from "../settings/index.ts";
+import { byDialect, derived, group, needs, type ResolvedSettings } from "../settings/index.ts";
 import type { Sample } from "./events.ts";
 import { responseLogProbs } from "./measure.ts";
 import { allResident, type RoleScope } from "./offload.ts";
@@ -60,6 +60,7 @@ export const rolloutSettings = {
     ["model", "running"],
     byDialect({ paddle: "model", "paddle-late": "running", trl: "running" }),
     "Normalise by the statistics of the reward model's training, or of this run",
+    { effect: needs("normalizeReward") },
   ),
   clipRangeScore: ppo.float(
     byDialect<number | null>({ paddle: 50, "paddle-late": 10, trl: null }),
@@ -70,6 +71,7 @@ export const rolloutSettings = {
     ["score", "reward"],
     byDialect({ paddle: "score", safe: "reward" }),
     "What that clips: the score alone, or every token's reward with its KL penalty",
+    { effect: needs("clipRangeScore") },
   ),
   scoreSlot: ppo.choice(
     ["last", "after"],
@@ -81,11 +83,22 @@ export const rolloutSettings = {
     min: 0,
     aka: ["kl_coeff", "init_kl_coef"],
   }),
-  klPlacement: ppo.choice(["reward", "loss"], "reward", "Take the KL penalty off the rewards, or add it to the loss"),
-  klEstimator: ppo.choice(["k1", "k2", "k3"], "k1", "Estimator of the KL penalty per token; k2 or k3 in a loss"),
-  klClamp: ppo.float(null, "Bound of the KL penalty's absolute value; default: none", positive),
+  klPlacement: ppo.choice(["reward", "loss"], "reward", "Take the KL penalty off the rewards, or add it to the loss", {
+    effect: needs("klCoef"),
+  }),
+  klEstimator: ppo.choice(["k1", "k2", "k3"], "k1", "Estimator of the KL penalty per token; k2 or k3 in a loss", {
+    effect: needs("klCoef"),
+  }),
+  klClamp: ppo.float(null, "Bound of the KL penalty's absolute value; default: none", {
+    ...positive,
+    effect: needs("klCoef"),
+  }),
   targetKl: ppo.float(null, "Adapt kl_coef towards this KL per response; default: fixed kl_coef", positive),
-  klHorizon: ppo.int(10000, "Responses over which kl_coef adapts", { min: 1, aka: ["horizon"] }),
+  klHorizon: ppo.int(10000, "Responses over which kl_coef adapts", {
+    min: 1,
+    aka: ["horizon"],
+    effect: needs("targetKl"),
+  }),
   tempered: ppo.choice(
     ["never", "rollout", "always"],
     byDialect({ paddle: "never", "paddle-late": "rollout", trl: "always" }),

@@ -7,6 +7,7 @@ import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
 import type { Sequence } from "./batch.ts";
 import type { Sample } from "./events.ts";
+import { type EvaluationChoice, evaluationAsked } from "./settings.ts";
 import { average } from "./stats.ts";
 
 /** A prompt to respond to. */
@@ -171,6 +172,14 @@ export type PromptData =
         room: { context: number; response: number; together?: number | null },
       ): Promise<{ train: Prompt[]; eval: Prompt[] }>;
     };
+
+/** The prompts to evaluate on: none where nothing asks for evaluations. Throws a UserError where something does in vain. */
+export function heldOutPrompts(prompts: { eval: readonly Prompt[] }, o: EvaluationChoice): readonly Prompt[] {
+  const asked = evaluationAsked(o);
+  if (asked === null) return [];
+  if (prompts.eval.length > 0) return prompts.eval;
+  throw new UserError(`${asked} needs held-out prompts: name a dataset for them, or leave it out`);
+}
 
 /** The prompts of a run, with room for responses of a length. Throws a UserError where there are none. */
 export async function promptsOf(

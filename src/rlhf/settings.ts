@@ -5,7 +5,15 @@
 import { type ScheduleName, schedules } from "../nn/optimizer.ts";
 import { eachChoice, type SamplingChoice, samplingChoices } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type DerivedDefault, derived, group, type ResolvedSettings, type Setting } from "../settings/index.ts";
+import {
+  type Condition,
+  type DerivedDefault,
+  derived,
+  group,
+  type ResolvedSettings,
+  type Setting,
+  spelled,
+} from "../settings/index.ts";
 
 export const optim = group("Optimisation");
 export const logging = group("Output");
@@ -50,6 +58,34 @@ export const evaluation = {
   evalSteps: logging.int(0, "Steps between evaluations on held-out data; 0 evaluates at the end", { min: 0 }),
 };
 
+/** The settings of evaluations, as far as somebody has them. */
+export type EvaluationChoice = Partial<Pick<ResolvedSettings<typeof evaluation>, "evalSteps" | "evalStrategy">>;
+
+/** The setting that asks for evaluations on the way, by its spelling; null where none does. */
+export function evaluationAsked(o: EvaluationChoice): string | null {
+  const { evalSteps = 0, evalStrategy = "steps" } = o;
+  if (evalStrategy === "epoch") return `${spelled(o, "evalStrategy")} epoch`;
+  return evalStrategy === "steps" && evalSteps > 0 ? `${spelled(o, "evalSteps")} ${evalSteps}` : null;
+}
+
+/** When methods that sample look at held-out prompts. */
+export const rolloutEvaluation = {
+  ...evaluation,
+  evalSteps: logging.int(
+    0,
+    "Rollouts between evaluations on held-out prompts, also before the first and after the last; 0 leaves them out",
+    { min: 0 },
+  ),
+};
+
+/** A schedule that warms up, of the policy or of a critic that has the policy's settings where it has none. */
+const warming: Condition = {
+  on: ["lrSchedulerType"],
+  holds: ({ lrSchedulerType: own, criticLrSchedulerType: critics = "constant" }) =>
+    own !== "constant" || (critics !== null && critics !== "constant"),
+  words: (spell) => `with ${spell("lrSchedulerType")} constant, which does not warm up; constant_with_warmup does`,
+};
+
 /** Batches, the learning rate and AdamW. */
 export const optimiser = (
   learningRate: number,
@@ -62,6 +98,7 @@ export const optimiser = (
   warmupSteps: optim.float(0, "Steps of linear warm-up; below 1 it is a part of all steps", {
     min: 0,
     aka: ["warmup_ratio"],
+    effect: warming,
   }),
   perDeviceTrainBatchSize: optim.int(batch, "Sequences (for reward: pairs) in one pass", { min: 1 }),
   gradientAccumulationSteps: optim.int(1, "Passes added up for one optimizer step", { min: 1 }),
@@ -77,10 +114,31 @@ export const optimiser = (
   }),
 });
 
+/** One of these schedules, of the policy or of a critic that has the policy's settings where it has none. */
+const schedule = (...names: readonly ScheduleName[]): Condition => ({
+  on: ["lrSchedulerType"],
+  holds: ({ lrSchedulerType: own, criticLrSchedulerType: critics }) =>
+    [own, critics].some((name) => names.includes(name as ScheduleName)),
+  words: (spell) => `unless ${spell("lrSchedulerType")} is ${names.join(" or ")}`,
+});
+
+/** The same of the critic's own settings. */
+const criticSchedule = (...names: readonly ScheduleName[]): Condition => ({
+  on: ["lrSchedulerType", "criticLrSchedulerType"],
+  holds: ({ lrSchedulerType: own, criticLrSchedulerType: critics }) => names.includes((critics ?? own) as ScheduleName),
+  words: (spell) => `unless ${spell("criticLrSchedulerType")} is ${names.join(" or ")}`,
+});
+
 /** How the learning rate ends, for schedules that know it. */
 export const scheduleEnd = {
-  minLearningRate: optim.float(null, "Where cosine_with_min_lr ends; default: a tenth of the peak", { min: 0 }),
-  decaySteps: optim.int(null, "Optimizer steps after which the schedule is at its end; default: all", { min: 1 }),
+  minLearningRate: optim.float(null, "Where cosine_with_min_lr ends; default: a tenth of the peak", {
+    min: 0,
+    effect: schedule("cosine_with_min_lr"),
+  }),
+  decaySteps: optim.int(null, "Optimizer steps after which the schedule is at its end; default: all", {
+    min: 1,
+    effect: schedule("linear", "cosine", "cosine_with_min_lr"),
+  }),
 };
 
 /** Half precision. */
@@ -102,10 +160,17 @@ export const criticOptimiser = {
   criticWarmupSteps: optim.float(null, "The critic's warm-up, as warmup_steps; default: the policy's", {
     min: 0,
     aka: ["critic_warmup_ratio"],
+    effect: criticSchedule("constant_with_warmup", "linear", "cosine", "cosine_with_min_lr"),
   }),
   criticWeightDecay: optim.float(null, "The critic's weight decay; default: the policy's", { min: 0 }),
-  criticMinLearningRate: optim.float(null, "Where the critic's rate ends; default: the policy's", { min: 0 }),
-  criticDecaySteps: optim.int(null, "Optimizer steps of the critic's schedule; default: the policy's", { min: 1 }),
+  criticMinLearningRate: optim.float(null, "Where the critic's rate ends; default: the policy's", {
+    min: 0,
+    effect: criticSchedule("cosine_with_min_lr"),
+  }),
+  criticDecaySteps: optim.int(null, "Optimizer steps of the critic's schedule; default: the policy's", {
+    min: 1,
+    effect: criticSchedule("linear", "cosine", "cosine_with_min_lr"),
+  }),
   criticGradientCheckpointing: optim.bool(null, "As gradient_checkpointing, of the critic; default: the policy's", {
     aka: ["critic_recompute"],
   }),

@@ -2,6 +2,7 @@
  * Supervised fine-tuning: a language model learns to continue prompts as the data do, or to write texts like the data's.
  * The loss is the mean negative log-likelihood of all learned tokens of an optimizer step, whatever its passes.
  */
+import { counted } from "../data/counts.ts";
 import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
@@ -78,8 +79,9 @@ export async function* trainSft(
     assistantOnlyLoss,
   };
   const { train, eval: held } = await examplesOf(data, "sequences", models, prepare);
-  const learned = train.filter((sequence) => predictedTokens(sequence) > 0);
-  const bare = train.length - learned.length;
+  const some = train.filter((sequence) => predictedTokens(sequence) > 0);
+  const bare = train.length - some.length;
+  const learned = counted(some, train, { dropped: { "there is no token to learn in it": bare } });
   if (bare > 0) {
     const text = `${bare} of ${train.length} sequences left out: they have no token to learn`;
     if (learned.length === 0) throw new UserError(`nothing is left: ${text}`);

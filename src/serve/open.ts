@@ -59,6 +59,7 @@ async function openOnDevice(...[name, choice, options]: Choice): Promise<Omit<Op
   const opener = new ModelOpener(choice);
   try {
     const tokenizer = await opener.tokenizer(name);
+    await opener.refuseJudge(name);
     const model = await opener.sampler(name);
     tokenizer.checkFits(model.config.vocabSize);
     const { files, path } = await opener.locate(name);

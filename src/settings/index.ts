@@ -1,6 +1,7 @@
 /** Settings records: what an option is, and everything that follows from one. */
 export { snakeCase } from "../runtime/names.ts";
 export { expectation, schemaOf } from "./check.ts";
+export { all, type Condition, effective, isSet, needs, where, without } from "./effect.ts";
 export { didYouMean, nearest } from "./nearest.ts";
 export {
   dialectIn,

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { UserError } from "../runtime/errors.ts";
 import { camelCase, snakeCase } from "../runtime/names.ts";
 import { expectation, schemaOf } from "./check.ts";
+import { ineffective, type Place } from "./effect.ts";
 import { didYouMean } from "./nearest.ts";
 import { DerivedDefault, type SettingsTable, type SettingValues } from "./setting.ts";
 
@@ -11,6 +12,11 @@ export interface SettingsSource {
   readonly values: Readonly<Record<string, unknown>>;
   /** The name of a value as the person wrote it, with its place: `--kl_coef`, `kl_coef in ppo.yaml line 7`, `klCoef`. */
   spell(name: string): string;
+  /**
+   * Whether a value without effect is a mistake: always, or in a file unless it waits for what the file itself turns off.
+   * Default: never, as in code, where settings are put together.
+   */
+  readonly effect?: "always" | "unless waiting" | undefined;
 }
 
 /** Values that stand in code. */
@@ -23,6 +29,7 @@ export const inCode = (values: Readonly<Record<string, unknown>>): SettingsSourc
 export const onCommandLine = (values: Readonly<Record<string, unknown>>): SettingsSource => ({
   values,
   spell: (name) => `--${snakeCase(name)}`,
+  effect: "always",
 });
 
 /**
@@ -36,6 +43,7 @@ export const inFile = (
 ): SettingsSource => ({
   values,
   spell: (name) => `${name} in ${where}${lines[name] === undefined ? "" : ` line ${lines[name]}`}`,
+  effect: "unless waiting",
 });
 
 /** The name of a setting, by the name itself, its snake_case, hyphens, or a foreign spelling; null for a stranger. */
@@ -177,10 +185,11 @@ function resolveTable(
   before: Origin | null,
 ): Record<string, unknown> {
   const given: Record<string, unknown> = {};
+  const places = new Map<string, Place>();
   const spelling: Record<string, string> = {};
   const mistakes: string[] = [];
   const idle: string[] = [];
-  for (const [place, { values, spell }] of sources.entries()) {
+  for (const [place, { values, spell, effect }] of sources.entries()) {
     const later = new Set(sources.slice(place + 1).flatMap((source) => Object.keys(source.values).map(snake)));
     const from = new Map<string, string>();
     const bySnake = Object.fromEntries(Object.entries(values).map(([name, value]) => [snake(name), value]));
@@ -210,6 +219,7 @@ function resolveTable(
           mistakes.push(`${shown} must be ${expectation(table[key])}${seen}`);
         }
         spelling[key] = shown;
+        if (own !== null) places.set(key, { place, effect }); // what others ignore may stand in their configs
       }
     }
   }
@@ -217,15 +227,21 @@ function resolveTable(
   const spell = (key: string) => spelling[key] ?? before?.spell(key) ?? last.spell(key);
   const dialect = before ? before.dialect : dialectOf(table, given);
   const result: Record<string, unknown> = {};
+  const defaults: Record<string, unknown> = {};
   for (const [key, setting] of Object.entries(table)) {
     if (key === "dialect") continue;
     const { default: value } = setting;
-    if (Object.hasOwn(given, key)) result[key] = given[key];
-    else result[key] = value instanceof DerivedDefault ? value.value(result, dialect) : value;
+    defaults[key] = value instanceof DerivedDefault ? value.value(result, dialect) : value;
+    result[key] = Object.hasOwn(given, key) ? given[key] : defaults[key];
     if (setting.required && result[key] === null) {
       mistakes.push(
         `${spell(key)} is not set${spell(key).startsWith("--") ? ", neither as a flag nor in a file" : ""}`,
       );
+    }
+  }
+  if (!before) {
+    for (const { key, effect } of ineffective(table, result, defaults, places)) {
+      mistakes.push(`${spell(key)} has no effect ${effect.words(spell, result)}`);
     }
   }
   if (mistakes.length > 0) throw new UserError(mistakes.join("\n"));

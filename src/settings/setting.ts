@@ -1,5 +1,7 @@
 /** A setting: everything that is known of one option, written once. Flags, YAML keys, checks, help and types follow from it. */
+
 import { withoutPassword } from "../runtime/printable.ts";
+import type { Condition } from "./effect.ts";
 
 /** The kind of values that a setting takes. */
 export type SettingKind =
@@ -68,6 +70,8 @@ export interface Setting<T = unknown> {
   readonly required?: boolean;
   /** Foreign spellings that mean the same, in snake_case. */
   readonly aka?: readonly string[];
+  /** When it has an effect; default: always. Given without effect it is a mistake. */
+  readonly effect?: Condition;
   /** Marks a secret, such as a key: it is neither printed nor recorded. Names the environment variable that else holds it. */
   readonly secret?: string;
 }
@@ -81,7 +85,9 @@ export type SettingValues<T extends SettingsTable> = {
 };
 
 /** Limits and foreign spellings of a setting: its parts that may be left out. */
-export type SettingDetails = Partial<Pick<Setting, "min" | "max" | "exclusiveMin" | "required" | "aka" | "secret">>;
+export type SettingDetails = Partial<
+  Pick<Setting, "min" | "max" | "exclusiveMin" | "required" | "aka" | "secret" | "effect">
+>;
 /** The type of a setting's values: those of its kind, and null where its default `D` is or may become null. */
 export type SettingType<T, D> = null extends D ? T | null : T;
 

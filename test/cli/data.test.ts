@@ -340,7 +340,7 @@ describe("data convert", () => {
 
   it("refuses options that change nothing", async () => {
     const name = await file("pairs.jsonl", pairs(4));
-    const said = (...words: string[]) => failing("data", ...words, "--dataset_name", name, "--output_dir", out);
+    const said = (...words: string[]) => failing("data", ...words, "--dataset_name", name);
     expect(await said("prepare", "--to", "text_only")).toMatch(/--to text_only is what convert writes, not prepare/);
     const marks = /--marks lmflow is for what convert writes as text_only, text2text, paired_text_to_text/;
     expect(await said("convert", "--marks", "lmflow")).toMatch(marks);

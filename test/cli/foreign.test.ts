@@ -106,6 +106,7 @@ describe("names and values of other programs", () => {
       { lora_model_path: "a", model_name_or_path: "b", output_model_path: "c" },
       { adapterPath: "a", modelNameOrPath: "b", outputDir: "c" },
     ],
+    ["grpo", { ...needed, num_train_epochs: 2 }, { numTrainEpochs: 2, maxSteps: null }],
     ["grpo", { ...needed, top_k: null, top_p: null, max_steps: 3, num_train_epochs: 2 }, { topK: 0, topP: 1 }],
   ])("%s takes %j", async (verb, values, wanted) => {
     expect((await config(verb, values)).values).toMatchObject(wanted);
@@ -119,7 +120,6 @@ describe("names and values of other programs", () => {
     ["sft", { loss_type: "dft" }, "negative log-likelihood"],
     ["sft", { adam_epsilon: 1e-6 }, "AdamW's epsilon is 1e-8 here"],
     ["sft", { model_init_kwargs: { rope_scaling: 2 } }, "without other arguments"],
-    ["grpo", { ...needed, num_train_epochs: 2 }, "this method counts steps, not epochs: set max_steps"],
     ["grpo", { ...needed, max_steps: 1, sync_ref_model: true }, "the reference stays as it is"],
   ])("%s refuses %j and says why", async (verb, values, message) => {
     await expect(config(verb, values)).rejects.toThrow(message.replace("FILE", join(dir, "config.json")));

@@ -119,6 +119,46 @@ describe("webrlhf generate", () => {
     return join(out, "..", name);
   }
 
+  it("answers every row of a dataset, repeated ones too, unless told how many", async () => {
+    const file = await input(...Array.from({ length: 11 }, (_, i) => ({ question: `Once ${i % 10}` })));
+    const flags = ["--model_name_or_path", model, "--dataset_name", file, "--column", "prompt=question", ...common];
+    const { code, text } = await run(...flags, "--output_file", out);
+    expect(code, text).toBe(0);
+    expect((await lines(out)).map(({ prompt }) => prompt)).toEqual(
+      Array.from({ length: 11 }, (_, i) => `Once ${i % 10}`),
+    );
+    await run(...flags, "--num_prompts", "3", "--output_file", `${out}.3`);
+    expect(await lines(`${out}.3`)).toHaveLength(3);
+  });
+
+  it("needs no model to ask a server for a dataset", async () => {
+    const server = await tinyServer();
+    try {
+      const user = { role: "user", content: "Hi" };
+      const rows = [
+        { messages: [user, { role: "assistant", content: "Yo" }] },
+        { messages: [{ role: "system", content: "Be kind" }, user, { role: "assistant", content: "Yo" }] },
+      ];
+      const flags = ["--server", server.url, "--output_file", out, ...common];
+      expect((await run(...flags, "--dataset_name", await input(...rows))).code).toBe(0);
+      expect((await lines(out)).map(({ messages }) => messages)).toEqual(rows.map((r) => r.messages.slice(0, -1)));
+      const said = await input({
+        conversations: [
+          { from: "human", value: "Hi" },
+          { from: "gpt", value: "Yo" },
+        ],
+      });
+      await run("--server", server.url, "--output_file", `${out}.2`, ...common, "--dataset_name", said);
+      expect((await lines(`${out}.2`))[0]).toMatchObject({ messages: [user] });
+      const texts = await input({ prompt: "Once" });
+      await run("--server", server.url, "--output_file", `${out}.3`, ...common, "--dataset_name", texts);
+      expect((await lines(`${out}.3`))[0]).toMatchObject({ prompt: "Once" });
+      expect(server.logged.filter((line) => line.includes("/chat/completions"))).toHaveLength(3);
+    } finally {
+      await server.stop();
+    }
+  });
+
   it("lets a server sample", async () => {
     const server = await tinyServer({ apiKey: "k" });
     try {

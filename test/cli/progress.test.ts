@@ -11,7 +11,7 @@ const step = (n: number): TrainEvent => ({
   epoch: 0,
   metrics: { "objective/kl": 1.2345, "objective/scores": 0.5, learning_rate: 1e-5 },
   tokens: 10,
-  seconds: 1,
+  seconds: n === 1 ? 9 : 0.5,
 });
 const start: TrainEvent = { type: "start", stage: "ppo", step: 0, maxSteps: 20, parameters: 1234567 };
 const end: TrainEvent = { type: "end", step: 20, metrics: { reward: 2 } };
@@ -34,20 +34,75 @@ describe("progress", () => {
   it("prints the first, every tenth and the last step as plain lines into a pipe", () => {
     expect(show(false)).toEqual([
       "ppo: 1,234,567 parameters, 20 steps\n",
-      "ppo: step 1/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s\n",
-      "ppo: step 10/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s  eta 5s\n",
-      "ppo: step 20/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s  10s\n",
+      "ppo: compiling shaders ...\n",
+      "ppo: step 1/20  reward 0.500  kl 1.234  lr 1.0e-5  9.000 s\n",
+      "ppo: step 10/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s  20.0 tokens/s  eta 5s\n",
+      "ppo: step 20/20  reward 0.500  kl 1.234  lr 1.0e-5  2.000 steps/s  20.0 tokens/s  10s\n",
       "ppo: eval at step 20: reward 3.000\n",
       "ppo: done in 10s\n",
     ]);
   });
 
-  it("redraws one line on a terminal, no wider than it", () => {
+  it("knows the speed from the second step on, however late its numbers come", () => {
+    const terminal = silentTerminal();
+    const progress = new Progress(terminal, "sft", 1, () => 0); // all at once
+    progress.add(start);
+    for (let n = 1; n <= 3; n++) progress.add({ ...step(n), seconds: [20, 4, 6][n - 1] } as TrainEvent);
+    expect(terminal.written.slice(2).map((line) => line.replace(/.*1.0e-5 {2}/, ""))).toEqual([
+      "20.0 s\n",
+      "4.000 s/step  2.500 tokens/s  eta 1:12\n",
+      "5.000 s/step  2.000 tokens/s  eta 1:25\n",
+    ]);
+  });
+
+  it("says how many of all parameters are trained", () => {
+    const terminal = silentTerminal();
+    new Progress(terminal, "sft", 1).add({ ...start, totalParameters: 134_976_384 } as TrainEvent);
+    expect(terminal.written[0]).toBe("sft: 1,234,567 of 134,976,384 parameters trained, 20 steps\n");
+  });
+
+  it("redraws one line on a terminal, no wider than it, below the lines that stay", () => {
     const written = show(true);
+    const stay = (line: string) => !line.startsWith("\r");
+    expect(written.filter(stay)).toEqual(show(false));
     const drawn = written.filter((text) => text.startsWith("\r") && text.length > 10);
-    expect(drawn).toHaveLength(20);
+    expect(drawn).toHaveLength(17);
     for (const text of drawn) expect(text.replace("\r\x1b[2K", "").length).toBeLessThan(80);
     expect(written.at(-1)).toBe("ppo: done in 10s\n");
+  });
+
+  it("says what became of the data", () => {
+    const terminal = silentTerminal();
+    const lengths = { min: 1, median: 5, p95: 9, max: 9, bars: [1, 2, 0, 8, 4, 0, 0, 8] };
+    const dropped = { "both answers are the same": 34 };
+    const progress = new Progress(terminal, "dpo", 1);
+    progress.add({
+      type: "data",
+      step: 0,
+      part: "train",
+      rows: 6934,
+      used: 6900,
+      dropped,
+      truncated: 12,
+      limit: 9,
+      lengths,
+    });
+    progress.add({
+      type: "data",
+      step: 0,
+      part: "eval",
+      rows: 1,
+      used: 1,
+      dropped: {},
+      truncated: 0,
+      limit: 9,
+      lengths: null,
+    });
+    expect(terminal.written).toEqual([
+      "dpo: data: 6,934 rows, 6,900 examples; left out: both answers are the same (34); 12 cut at 9 tokens\n",
+      "dpo: tokens: min 1  median 5  p95 9  max 9  |▁▂ █▄  █|\n",
+      "dpo: held-out data: 1 rows, 1 examples\n",
+    ]);
   });
 
   it("writes numbers and times briefly", () => {

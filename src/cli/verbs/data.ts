@@ -25,7 +25,7 @@ import {
 import { data, logging, seed } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
-import { group, settings } from "../../settings/index.ts";
+import { effective, group, settings, where } from "../../settings/index.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
 import { type Context, defineVerb } from "../verb.ts";
@@ -39,47 +39,59 @@ const dataSettings = settings("data", {
     "describe",
     "Show the registered names, what is in a dataset, write it for training, or write it in another form",
   ),
-  datasetName: data.mixture(
-    null,
-    "What to read: a file, a dataset folder, org/name, a registered name, a module of your own (.ts, .js), or a mixture",
-    { aka: ["dataset"] },
-  ),
-  ...splitSettings,
-  ...hubSettings,
-  maxTrainSamples: data.int(null, "Use this many records; builtin:world makes this many, 2048 by default", { min: 1 }),
-  consumer: data.choice(
-    ["auto", "supervised", "chosen", "preference", "safety", "prompt"],
-    "auto",
-    "What is taken of a sample; auto takes pairs where there are two answers",
-  ),
-  template: datasetSettings.template,
-  ...tokenizerSettings,
-  ...templateSettings,
-  deduplicate: filters.choice(
-    ["none", "prompt", "record"],
-    "none",
-    "Keep the last of records with the same prompt, or of the same records",
-  ),
-  validPairs: filters.bool(
-    false,
-    "Leave out pairs whose answers are empty or hold turns of their own, and conversations that are no valid pair (RLHFlow)",
-  ),
-  minLength: filters.int(0, "Leave out records of fewer characters, prompt and longer answer together", { min: 0 }),
-  maxLength: filters.int(null, "Leave out records of more characters", { min: 1 }),
-  maxTokens: filters.int(null, "Leave out records of more tokens; needs tokenizer_name_or_path", { min: 1 }),
-  maxPromptTokens: filters.int(null, "Leave out records whose prompt has more tokens", { min: 1 }),
-  testSize: data.float(0, "Part of the prompts that is written apart as test data", { min: 0, max: 0.99 }),
-  seed,
-  to: output.choice(["jsonl", ...writtenTypes], "jsonl", "Form that convert writes: JSON lines, or LMFlow's of a type"),
-  marks: output.choice(
-    ["keep", "lmflow"],
-    "keep",
-    'How LMFlow\'s texts mark who speaks: as they are, or as "###Human:" and "###Assistant:"',
-  ),
-  numRows: output.int(3, "Records to show", { min: 0 }),
-  outputDir: logging.path("data", "Folder for what prepare and convert write"),
-  ...overwriting,
-  outputFile: output.text(null, "File for describe's figures as JSON; default: none"),
+  ...effective(where("action", "describe", "prepare", "convert"), {
+    datasetName: data.mixture(
+      null,
+      "What to read: a file, a dataset folder, org/name, a registered name, a module of your own (.ts, .js), or a mixture",
+      { aka: ["dataset"] },
+    ),
+    ...splitSettings,
+    ...hubSettings,
+    maxTrainSamples: data.int(null, "Use this many records; builtin:world makes this many, 2048 by default", {
+      min: 1,
+    }),
+    consumer: data.choice(
+      ["auto", "supervised", "chosen", "preference", "safety", "prompt"],
+      "auto",
+      "What is taken of a sample; auto takes pairs where there are two answers",
+    ),
+    template: datasetSettings.template,
+    ...tokenizerSettings,
+    ...templateSettings,
+    deduplicate: filters.choice(
+      ["none", "prompt", "record"],
+      "none",
+      "Keep the last of records with the same prompt, or of the same records",
+    ),
+    validPairs: filters.bool(
+      false,
+      "Leave out pairs whose answers are empty or hold turns of their own, and conversations that are no valid pair (RLHFlow)",
+    ),
+    minLength: filters.int(0, "Leave out records of fewer characters, prompt and longer answer together", { min: 0 }),
+    maxLength: filters.int(null, "Leave out records of more characters", { min: 1 }),
+    maxTokens: filters.int(null, "Leave out records of more tokens; needs tokenizer_name_or_path", { min: 1 }),
+    maxPromptTokens: filters.int(null, "Leave out records whose prompt has more tokens", { min: 1 }),
+    seed,
+    to: output.choice(
+      ["jsonl", ...writtenTypes],
+      "jsonl",
+      "Form that convert writes: JSON lines, or LMFlow's of a type",
+    ),
+    marks: output.choice(
+      ["keep", "lmflow"],
+      "keep",
+      'How LMFlow\'s texts mark who speaks: as they are, or as "###Human:" and "###Assistant:"',
+    ),
+  }),
+  ...effective(where("action", "prepare", "convert"), {
+    testSize: data.float(0, "Part of the prompts that is written apart as test data", { min: 0, max: 0.99 }),
+    outputDir: logging.path("data", "Folder for what prepare and convert write"),
+    ...overwriting,
+  }),
+  ...effective(where("action", "describe"), {
+    numRows: output.int(3, "Records to show", { min: 0 }),
+    outputFile: output.text(null, "File for describe's figures as JSON; default: none"),
+  }),
 });
 
 type Options = ReturnType<typeof dataSettings>;

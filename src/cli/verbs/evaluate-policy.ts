@@ -23,6 +23,7 @@ export async function policyResult(
   const opener = new ModelOpener({ ...o, ...around });
   const tokenizer = await opener.tokenizer(name);
   const own = labelOf(await opener.locate(name));
+  await opener.refuseJudge(name);
   const policy = await opener.frozenPolicy(name, own);
   tokenizer.checkFits(policy.config.vocabSize);
   const reward = await openReward(o.rewardModelPath as string, { ...o, opener, policyTokenizer: tokenizer });

@@ -8,13 +8,13 @@ import {
   rewardWeights,
 } from "../../open/index.ts";
 import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
-import { group, settings } from "../../settings/index.ts";
+import { effective, group, needs, settings, without } from "../../settings/index.ts";
 import { readingSettings } from "./reading-settings.ts";
 
 const judging = group("Pairs");
 
 /** How a reward model's choices between two answers are counted. */
-const pairJudging = {
+const pairJudging = effective(without("modelNameOrPath"), {
   ties: judging.choice(["strict", "half"], "strict", "A tie counts as wrong (RewardBench), or as half right (RLHFlow)"),
   priorDatasetName: judging.text(
     null,
@@ -25,7 +25,7 @@ const pairJudging = {
     "With RewardBench: swap the weights of the XSTest subsets, as its early scripts did",
   ),
   bootstrapSamples: judging.int(1000, "Resamples for the 95 % intervals; 0 gives none", { min: 0 }),
-};
+});
 
 /** The settings of `evaluate`. */
 export const evaluateSettings = settings("evaluate", {
@@ -35,7 +35,9 @@ export const evaluateSettings = settings("evaluate", {
     "What to measure; auto: the policy if there is one, else the reward model",
   ),
   modelNameOrPath: model.path(null, "Policy to sample from; without it the reward model is tested on pairs"),
-  refModelNameOrPath: model.path(null, "Model that the KL is measured against; default: no KL"),
+  refModelNameOrPath: model.path(null, "Model that the KL is measured against; default: no KL", {
+    effect: needs("modelNameOrPath"),
+  }),
   rewardModelPath: rewardSettings.rewardModelPath,
   ...rewardServerSettings,
   ...openingSettings,
@@ -45,17 +47,20 @@ export const evaluateSettings = settings("evaluate", {
   maxLength: readingSettings.maxLength,
   truncationSide: readingSettings.truncationSide,
   ...pairJudging,
-  bestOf: rollout.int(1, "Sample this many responses per prompt and keep the one the reward model likes best", {
-    min: 1,
-  }),
-  responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
-  temperature: rollout.float(1, "Sampling temperature", positive),
-  perplexityDatasetName: data.text(
-    null,
-    "Held-out texts, or prompts with answers, to measure the policy's perplexity on; default: none",
-  ),
-  evaluateBlockSize: data.int(512, "Tokens from one window to the next where perplexity is that of running text", {
-    min: 1,
+  ...effective(needs("modelNameOrPath"), {
+    bestOf: rollout.int(1, "Sample this many responses per prompt and keep the one the reward model likes best", {
+      min: 1,
+    }),
+    responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
+    temperature: rollout.float(1, "Sampling temperature", positive),
+    perplexityDatasetName: data.text(
+      null,
+      "Held-out texts, or prompts with answers, to measure the policy's perplexity on; default: none",
+    ),
+    evaluateBlockSize: data.int(512, "Tokens from one window to the next where perplexity is that of running text", {
+      min: 1,
+      effect: needs("perplexityDatasetName"),
+    }),
   }),
   label: logging.text(null, "Name of the result in reports; default: the model folder's name"),
   seed,

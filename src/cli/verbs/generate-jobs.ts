@@ -3,9 +3,14 @@
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import type { Dataset } from "../../data/dataset.ts";
+import { questionOf } from "../../data/question.ts";
+import { findDataset } from "../../data/raw/registry.ts";
+import { mustBe } from "../../data/readers.ts";
+import type { DataRecord } from "../../data/records.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { ChatMessage } from "../../io/openai-types.ts";
 import type { SamplingParams } from "../../nn/sampling.ts";
+import { partsOf } from "../../open/dataset-reader.ts";
 import { openDataset, type Surroundings } from "../../open/index.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { didYouMean, inFile, onCommandLine, settingNamed, snakeCase } from "../../settings/index.ts";
@@ -91,7 +96,7 @@ function jobOfLine(line: string, where: string, common: LineValues): Job {
   }
   const base = Object.fromEntries(Object.keys(table).map((key) => [key, common[key as keyof LineValues]]));
   const own = Object.fromEntries(Object.entries(rest).map(([key, v]) => [key, asFlag(v)]));
-  const o = lineSettings.resolve([onCommandLine(base), inFile(own, where)]);
+  const o = lineSettings.resolve([{ ...onCommandLine(base), effect: undefined }, inFile(own, where)]);
   return makeJob(where, given(prompt, messages, where), o, id);
 }
 
@@ -137,6 +142,15 @@ export async function collectJobs(
   return all.slice(first, last);
 }
 
+/** Made-up prompts to answer where nobody says how many. */
+const MADE_PROMPTS = 8;
+
+/** What a server is asked of a record: its conversation, or its text as it is. */
+function askedOf(record: DataRecord): Job["given"] {
+  const messages = questionOf(record);
+  return messages ? { messages: messages as ChatMessage[] } : { prompt: mustBe(record, "prompt").prompt };
+}
+
 async function allJobs(
   o: JobChoice,
   tokenizer: Tokenizer | null,
@@ -146,12 +160,16 @@ async function allJobs(
   if (o.prompt !== null && o.inputFile !== null) throw new UserError("pass either --prompt or --input_file, not both");
   if (o.inputFile !== null) return readJobs(o.inputFile, o);
   if (o.prompt !== null) return [makeJob("prompt 0", { prompt: o.prompt }, o)];
-  if (!tokenizer) {
-    throw new UserError("prompts of a dataset need a tokenizer: pass --model_name_or_path, --prompt or --input_file");
-  }
   // What no trainer has seen, where there is such a part.
-  const { dataset, part } = openDataset(o.datasetName, { ...o, ...around }).heldOut(o.numPrompts);
-  const prompts = (await dataset.prompts(tokenizer, room))[part];
+  const opened = openDataset(o.datasetName, { ...o, ...around });
+  const { dataset, part } = opened.heldOut(o.numPrompts ?? (opened.isMade ? MADE_PROMPTS : null));
+  if (!tokenizer) {
+    const records = (await dataset.records(null))[part];
+    return records.map((record, i) => makeJob(`prompt ${i}`, askedOf(record), o));
+  }
+  // Registered sets are of pairs and conversations, which repeat their prompts; rows of one's own are all answered.
+  const registered = (await partsOf(o.datasetName, around)).every(({ name }) => findDataset(name));
+  const prompts = (await dataset.prompts(tokenizer, room, !registered))[part];
   return prompts.map(({ text, ids, messages }, i) => {
     const said = o.outputFormat === "responses" && messages;
     const given = said ? { messages: said as ChatMessage[] } : { prompt: text };

@@ -37,6 +37,7 @@ export const generateVerb = defineVerb({
     const around = surroundings(context);
     const opener = new ModelOpener({ ...o, ...around });
     const tokenizer = await opener.tokenizer(name);
+    await opener.refuseJudge(name);
     if (o.prompt !== null && tokenizer.chatTemplate) {
       context.terminal.line(
         `${name} answers conversations: --prompt is text that it goes on from; webrlhf chat, or "messages" in an --input_file, ask it`,

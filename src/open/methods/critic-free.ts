@@ -8,7 +8,7 @@ import * as named from "../settings.ts";
 import { openAligned } from "./aligned.ts";
 import { onDataset } from "./on-dataset.ts";
 
-const groupNames = { ...named.alignmentSettings, ...named.moreRewardSettings };
+const groupNames = { ...named.alignmentSettings, ...named.moreRewardSettings, ...named.heldOutSettings };
 
 /** Without a KL penalty there is no second copy of the weights, unless it costs nothing: an adapter's base. */
 const openGroup = async (

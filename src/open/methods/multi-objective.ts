@@ -14,7 +14,7 @@ import { gate, type PairFeatures, trainGate } from "../../rlhf/multi-objective/t
 import { recorded } from "../../rlhf/recorded.ts";
 import { data, model, positive } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { group, spelled } from "../../settings/index.ts";
+import { effective, group, needs, spelled } from "../../settings/index.ts";
 import { openDataset } from "../datasets.ts";
 import { savedName } from "../hub.ts";
 import { defineMethod, type RunSurroundings } from "../method.ts";
@@ -46,10 +46,14 @@ const names = {
     min: 2,
   }),
   preferenceDatasetName: data.text(null, "Preference pairs to train the gate on; default: none, and no gate"),
-  maxPreferenceSamples: data.int(null, "Use this many pairs; builtin sets make this many, 2048 by default", { min: 1 }),
+  maxPreferenceSamples: data.int(null, "Use this many pairs; builtin sets make this many, 2048 by default", {
+    min: 1,
+    effect: needs("preferenceDatasetName", "referenceDatasetName"),
+  }),
   referenceDatasetName: data.text(
     null,
     "Pairs on whose answers verbosity is measured; default: those of preference_dataset_name, or the rated answers",
+    { effect: needs("verbosityAttribute") },
   ),
   template,
   longPrompts,
@@ -61,11 +65,14 @@ const names = {
   corrThreshold: regression.float(0.03, "Rank correlation with verbosity that may stay in an attribute", {
     min: -1,
     max: 1,
+    effect: needs("verbosityAttribute"),
   }),
   attributeWeights: regression.numbers(null, "Without a gate: the weight of each attribute; default: equal ones"),
-  gatingHiddenDim: gating.int(1024, "Width of the gate's hidden layers", { min: 1 }),
-  gatingNHidden: gating.int(3, "Hidden layers of the gate", { min: 1 }),
-  gatingTemperature: gating.float(10, "Divides the gate's outputs before the softmax", positive),
+  ...effective(needs("preferenceDatasetName"), {
+    gatingHiddenDim: gating.int(1024, "Width of the gate's hidden layers", { min: 1 }),
+    gatingNHidden: gating.int(3, "Hidden layers of the gate", { min: 1 }),
+    gatingTemperature: gating.float(10, "Divides the gate's outputs before the softmax", positive),
+  }),
 };
 
 /** The method "multi-objective": a reward model of several rated qualities, weighed by the prompt. */

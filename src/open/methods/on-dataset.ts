@@ -46,6 +46,15 @@ export async function openPolicy(
   opener: ModelOpener,
   name: string,
 ): Promise<{ policy: CausalLM; tokenizer: Tokenizer }> {
+  await opener.refuseJudge(name);
+  return openLanguageModel(opener, name);
+}
+
+/** A language model to train, whatever it is for, with its tokenizer. */
+export async function openLanguageModel(
+  opener: ModelOpener,
+  name: string,
+): Promise<{ policy: CausalLM; tokenizer: Tokenizer }> {
   const tokenizer = await opener.trainingTokenizer(name);
   const policy = await opener.policy(name);
   tokenizer.checkFits(policy.config.vocabSize);

@@ -7,7 +7,7 @@ import { data, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import type { ModelOpener } from "../opener.ts";
 import * as named from "../settings.ts";
-import { learned, onDataset, openPolicy } from "./on-dataset.ts";
+import { learned, onDataset, openLanguageModel } from "./on-dataset.ts";
 
 const scorerNames = {
   ...named.startSettings(0, "Model folder whose body the model starts from"),
@@ -25,6 +25,7 @@ async function openTrained(
 ) {
   const name = o.modelNameOrPath as string;
   const odin = o.lossType === "odin";
+  await opener.refuseSecondAdapter(name);
   const tokenizer = await opener.trainingTokenizer(name);
   const scorer = await opener.scorer(name, `${type} model`, {
     ...(o.scoreBias && { bias: true }),
@@ -91,7 +92,7 @@ const pairwiseMethod = onDataset(
     ],
   },
   async (o, opener) => {
-    const opened = await openPolicy(opener, o.modelNameOrPath as string);
+    const opened = await openLanguageModel(opener, o.modelNameOrPath as string);
     const template = o.pairTemplate === "auto" ? null : o.pairTemplate;
     return { ...opened, writer: new PairWriter(opened.tokenizer, template, o.pairBos) };
   },

@@ -18,7 +18,7 @@ import { onDataset, openPolicy } from "./on-dataset.ts";
 /** RAFT, by names. */
 const raftMethod = onDataset(
   raft,
-  { ...named.alignmentSettings, ...named.adapterSettings(0.05), ...named.serverSettings },
+  { ...named.alignmentSettings, ...named.heldOutSettings, ...named.adapterSettings(0.05), ...named.serverSettings },
   {
     summary: "Train a policy on its own best responses by a reward model (RAFT)",
     examples: [

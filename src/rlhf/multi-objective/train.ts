@@ -1,12 +1,14 @@
 /** Training of a gate between attributes on preference pairs, whose hidden states were computed before. */
+
 import { AdamW } from "../../nn/optimizer.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { permutation, randomInt, streamId } from "../../runtime/rng.ts";
-import { group, type SettingsInput, settings } from "../../settings/index.ts";
+import { effective, group, needs, type SettingsInput, settings } from "../../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../../tensor/core.ts";
 import { logSigmoid, mul, neg } from "../../tensor/ops/elementwise.ts";
 import { mean, sum } from "../../tensor/ops/reduce.ts";
 import { reshape } from "../../tensor/ops/shape.ts";
+import { dataEvents } from "../data-events.ts";
 import type { TrainEvent } from "../events.ts";
 import { loop, type RunOptions } from "../loop.ts";
 import { common, evaluation, optim, optimiser } from "../settings.ts";
@@ -35,20 +37,22 @@ export interface PairFeatures {
 
 /** Settings of a multi-objective reward model's gate; pairs are drawn with replacement in every step. */
 export const gate = settings("multi-objective", {
-  gatingDropout: gating.float(0.2, "Part of the hidden units that drops out in training", { min: 0, max: 0.99 }),
-  debiasTraining: gating.bool(
-    true,
-    "Train the gate on rewards without verbosity, as they are used; false trains on plain ones, as the released script",
-  ),
-  validationShare: gating.float(0.2, "Part of the pairs that is held out", { min: 0, max: 0.99 }),
-  maxSteps: optim.int(2000, "Optimizer steps of the gate", { min: 1, aka: ["n_steps"] }),
-  perDeviceTrainBatchSize: optim.int(1024, "Pairs in a step, drawn with replacement", {
-    min: 1,
-    aka: ["batch_size"],
+  ...effective(needs("preferenceDatasetName"), {
+    gatingDropout: gating.float(0.2, "Part of the hidden units that drops out in training", { min: 0, max: 0.99 }),
+    debiasTraining: gating.bool(
+      true,
+      "Train the gate on rewards without verbosity, as they are used; false trains on plain ones, as the released script",
+    ),
+    validationShare: gating.float(0.2, "Part of the pairs that is held out", { min: 0, max: 0.99 }),
+    maxSteps: optim.int(2000, "Optimizer steps of the gate", { min: 1, aka: ["n_steps"] }),
+    perDeviceTrainBatchSize: optim.int(1024, "Pairs in a step, drawn with replacement", {
+      min: 1,
+      aka: ["batch_size"],
+    }),
+    ...gateOptimiser,
+    maxGradNorm: optim.float(0, "Clip the global gradient norm to this; 0 does not clip", { min: 0 }),
+    ...evaluation,
   }),
-  ...gateOptimiser,
-  maxGradNorm: optim.float(0, "Clip the global gradient norm to this; 0 does not clip", { min: 0 }),
-  ...evaluation,
   ...common,
 });
 
@@ -81,6 +85,7 @@ export async function* trainGate(
       maxSteps,
       parameters: head.store.count,
       kept: { "": { model: head, optimizer } },
+      data: dataEvents([...train], validation),
       epoch: (done) => (done * batch) / train.length,
       async step(step) {
         const drawn = Array.from({ length: batch }, (_, i) => train[randomInt(train.length, seed, step, i, BATCH)]);

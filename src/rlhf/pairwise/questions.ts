@@ -1,7 +1,9 @@
 /** A dataset's pairs as questions to a pair-preference model. */
 import { PromptTooLongError } from "../../data/batches.ts";
-import type { Dataset, Split } from "../../data/dataset.ts";
+import { counted } from "../../data/counts.ts";
+import type { Dataset } from "../../data/dataset.ts";
 import type { Preference } from "../../data/records.ts";
+import type { Split } from "../../data/split.ts";
 import { streamId, uniform } from "../../runtime/rng.ts";
 import { type AnyPair, rrmPairs } from "./augment.ts";
 import { contextTemplate, type PairWriter } from "./template.ts";
@@ -56,9 +58,13 @@ export async function pairQuestions(
     return { context: rendered ? prompt : writer.context(prompt), chosen, rejected, record };
   };
   const pairs = train.map(pairOf);
-  const sided = (list: readonly (AnyPair & { record?: Preference })[]) =>
-    list.map((pair, i) => ({ pair, side: sideOf(seed, i) }));
-  const split = { train: sided(rrm ? [...pairs, ...rrmPairs(pairs, seed)] : pairs), eval: sided(held.map(pairOf)) };
+  const sided = (list: readonly (AnyPair & { record?: Preference })[], from: readonly Preference[]) =>
+    counted(
+      list.map((pair, i) => ({ pair, side: sideOf(seed, i) })),
+      from,
+    );
+  const all = rrm ? [...pairs, ...rrmPairs(pairs, seed)] : pairs;
+  const split = { train: sided(all, train), eval: sided(held.map(pairOf), held) };
   return dataset.prepared(split, ({ pair, side }): Question => {
     const example = questionExample(writer, pair, side);
     const longest = Math.max(...example.orders.map((ids) => ids.length)) + 1;

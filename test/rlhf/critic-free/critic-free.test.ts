@@ -76,6 +76,32 @@ describe.each(names)("%s", (name) => {
     expect(first.eos_rate).toBeGreaterThanOrEqual(0);
   });
 
+  it("evaluates held-out prompts before the first step, on the way and at the end, and learns the same", async () => {
+    const { prompts: train, ...models } = inputsFor();
+    const trainers = { grpo: trainGrpo, rloo: trainRloo, reinforce: trainReinforce };
+    const data = { train, eval: prompts(3) };
+    const folder = { files: memoryFiles(), path: "run" };
+    const settings = { ...sizes, beta: 0.1, maxSteps: 3, evalSteps: 2 };
+    const events = await collect(trainers[name](models, data, settings, { folder }));
+    const evals = events.filter((event) => event.type === "eval");
+    expect(evals.map(({ step }) => step)).toEqual([0, 2, 3]);
+    for (const { metrics, rows } of evals) {
+      expect(metrics.eval_reward).toBeGreaterThan(0);
+      expect(metrics).toHaveProperty("eval_mean_length");
+      expect(rows).toHaveLength(3);
+    }
+    const alone = await collect(methods[name](inputsFor(), { maxSteps: 3, beta: 0.1 }));
+    expect(metricsOf(events)).toEqual(metricsOf(alone));
+    const none = trainers[name](models, { train }, settings, { folder: { ...folder, path: "other" } });
+    await expect(collect(none)).rejects.toThrow("evalSteps 2 needs held-out prompts");
+  });
+
+  it("goes as many times over the prompts as it is told", async () => {
+    const events = await collect(methods[name](inputsFor(), { maxSteps: null, numTrainEpochs: 2 }));
+    expect(metricsOf(events)).toHaveLength(2); // 4 prompts in each rollout
+    expect(events.findLast((event) => event.type === "step")).toMatchObject({ epoch: 2, maxSteps: 2 });
+  });
+
   it("clips once a rollout is used several times", async () => {
     const [first] = metricsOf(
       await collect(
@@ -214,7 +240,12 @@ describe("grpo", () => {
 
   it("says what it trains and how much", async () => {
     const { events } = await step(inputsFor(), {});
-    const [start, taken] = events as [TrainEvent & { type: "start" }, TrainEvent & { type: "step" }];
+    const [start, data, taken] = events as [
+      TrainEvent & { type: "start" },
+      TrainEvent & { type: "data" },
+      TrainEvent & { type: "step" },
+    ];
+    expect(data).toMatchObject({ type: "data", part: "train", rows: 4, used: 4, dropped: {}, truncated: 0 });
     expect(start).toMatchObject({ type: "start", stage: "grpo", maxSteps: 1 });
     expect(taken.tokens).toBeGreaterThan(16);
   });

@@ -258,7 +258,8 @@ export async function follow(run: Followed): Promise<void> {
     }
     if (event.type === "end") expect(event.metrics).toEqual(last);
   }
-  expect([...seen].filter((type) => type !== "note").sort()).toEqual(["checkpoint", "end", "eval", "start", "step"]);
+  const kinds = ["checkpoint", "data", "end", "eval", "start", "step"];
+  expect([...seen].filter((type) => type !== "note").sort()).toEqual(kinds);
   expect(at).toBe(steps);
 }
 
