@@ -63,7 +63,7 @@ describe("a model's role", () => {
   it.each(["ppo", "grpo", "raft", "iterate", "evaluate"])("%s refuses a language model as its reward", async (verb) => {
     const words = ["--model_name_or_path", at("lm"), "--reward_model_path", at("lm")];
     expect(await fails(verb, ...words, ...output(verb))).toMatch(
-      /language model without a score head|no trained score head/,
+      /language model without a score head|cannot be the reward model, too/,
     );
   });
 
