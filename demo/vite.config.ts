@@ -3,7 +3,7 @@ import { defineConfig, type Plugin } from "vite";
 import { ownName } from "../scripts/own-name.ts";
 
 /** Files of `src` that only Node and Deno reach, through a lazy import, and with them Node's own modules. */
-const elsewhere = /\/src\/(gpu\/(adapter-node|software)|runtime\/(embedded|hub-disk))\.ts$/;
+const elsewhere = /\/src\/(gpu\/(adapter-node|software)|runtime\/(claim|embedded|folders|hub-disk))\.ts$/;
 
 /** Leaves out of the page what it never loads. */
 const browserOnly: Plugin = {

@@ -1,57 +1,15 @@
-import fs from "node:fs/promises";
-import os from "node:os";
-import path from "node:path";
-import { type Browser, chromium, type Page } from "playwright";
-import { build, type PreviewServer, preview } from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { embeddedChromium } from "../../src/runtime/embedded.ts";
+import { type BuiltPage, builtPage, hasBrowser, webgpu } from "./built-page.ts";
 
-const webgpu = [
-  "--enable-unsafe-webgpu",
-  "--enable-features=Vulkan",
-  "--use-vulkan=swiftshader",
-  "--use-angle=swiftshader",
-];
-const own = process.env.WEBRLHF_CHROMIUM;
-const found = own ? { executable: own, env: {} } : await embeddedChromium();
-
-describe.skipIf(!found)("the built page", { timeout: 180_000 }, () => {
-  let folder: string;
-  let server: PreviewServer;
-  let address: string;
-  const browsers: Browser[] = [];
-
+describe.skipIf(!hasBrowser)("the built page", { timeout: 180_000 }, () => {
+  let built: BuiltPage;
   beforeAll(async () => {
-    folder = await fs.mkdtemp(path.join(os.tmpdir(), "webrlhf-demo-"));
-    const root = path.resolve(import.meta.dirname, "../../demo");
-    const shared = { root, configFile: path.join(root, "vite.config.ts"), logLevel: "error" } as const;
-    await build({ ...shared, build: { outDir: folder } });
-    server = await preview({ ...shared, build: { outDir: folder }, preview: { host: "127.0.0.1", port: 0 } });
-    address = server.resolvedUrls?.local[0] as string;
+    built = await builtPage();
   }, 180_000);
-
-  afterAll(async () => {
-    for (const browser of browsers) await browser.close();
-    await server?.close();
-    await fs.rm(folder, { recursive: true, force: true });
-  });
-
-  async function open(flags: string[], hash = ""): Promise<{ page: Page; errors: string[] }> {
-    const browser = await chromium.launch({
-      executablePath: found?.executable,
-      env: { ...(process.env as Record<string, string>), ...found?.env },
-      args: ["--no-sandbox", ...flags],
-    });
-    browsers.push(browser);
-    const page = await browser.newPage({ viewport: { width: 360, height: 800 } });
-    const errors: string[] = [];
-    page.on("pageerror", (error) => errors.push(String(error)));
-    await page.goto(address + hash);
-    return { page, errors };
-  }
+  afterAll(() => built?.close());
 
   it("opens a device in its worker, takes its knobs from the address and fits a narrow screen", async () => {
-    const { page, errors } = await open(webgpu, "#algorithm=raft&seed=7&reward_pairs=32");
+    const { page, errors } = await built.open(webgpu, "#algorithm=raft&seed=7&reward_pairs=32");
     await page.getByRole("button", { name: "Start", disabled: false }).waitFor({ timeout: 120_000 });
     expect(await page.getByLabel("RAFT").isChecked()).toBe(true);
     expect(await page.getByLabel("Seed").inputValue()).toBe("7");
@@ -70,7 +28,7 @@ describe.skipIf(!found)("the built page", { timeout: 180_000 }, () => {
   });
 
   it("explains itself where there is no WebGPU, and shows a recorded run", async () => {
-    const { page, errors } = await open([]);
+    const { page, errors } = await built.open([]);
     await page.getByRole("heading", { name: "This browser cannot train here" }).waitFor({ timeout: 120_000 });
     expect(await page.getByRole("button", { name: "Start" }).count()).toBe(0);
     await page.locator(".samples article").nth(3).waitFor();

@@ -105,4 +105,20 @@ describe("converting", () => {
     expect(await files.list("out")).toEqual([]);
     expect((await convertModel(files, "big", "out", { dtype: "bfloat16" })).tensors).toBe(20);
   });
+
+  it.each(["float32", "bfloat16", "float16"] as const)(
+    "refuses NaN and infinity in %s by the tensor's name",
+    async (dtype) => {
+      for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+        const { files } = await saved("llama");
+        const bytes = (await files.read(`m/${WEIGHTS_FILE}`)) as Uint8Array;
+        new DataView(bytes.buffer, bytes.byteOffset).setFloat32(bytes.length - 8, bad, true);
+        await files.writeFile(`m/${WEIGHTS_FILE}`, bytes);
+        const error = await convertModel(files, "m", "out", { dtype, maxShardSize: 4000 }).catch((e) => e);
+        expect(isUserError(error)).toBe(true);
+        expect(error.message).toMatch(new RegExp(`: tensor \\S+ holds ${bad}, which ${dtype} cannot keep$`));
+        expect(await files.list("out")).toEqual([]);
+      }
+    },
+  );
 });
