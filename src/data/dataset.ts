@@ -21,7 +21,7 @@ import { MADE_RECORDS, type MadeDataset, type MadeSplit, madeDataset } from "./m
 import { chosenColumns, ratedRows } from "./rated.ts";
 import type { Consumer } from "./raw/consumers.ts";
 import { lastOfEach } from "./raw/filters.ts";
-import { asKind, type Entry, mustBe, mustBeSafetyPair } from "./readers.ts";
+import { asKind, type Entry, mustBe, mustBeConversation, mustBeSafetyPair } from "./readers.ts";
 import type { DataRecord, Preference, PromptOnly, RecordKind, RecordOf } from "./records.ts";
 import type { Columns, SchemaOptions } from "./schemas.ts";
 import { type Split, splitCounted, splitOf } from "./split.ts";
@@ -94,7 +94,9 @@ export interface PromptRoom {
 export interface SequenceOptions extends PrepareOptions {
   /** False learns the prompts of completions too. Default true. */
   completionOnlyLoss?: boolean;
-  /** Of conversations in a column `messages` only what the assistant says is learned; default: all of it, as in TRL. */
+  /** What is learned of conversations in a column `messages`. Default: all of it, as in TRL. */
+  conversations?: "all" | "assistant";
+  /** Only what the assistant says is learned, and rows that are no conversations are an error, as in TRL. Default false. */
   assistantOnlyLoss?: boolean;
 }
 
@@ -177,10 +179,13 @@ export class Dataset {
     }));
   }
 
-  /** Sequences for supervised fine-tuning. Throws `UserError` for a prompt without an answer. */
+  /** Sequences for supervised fine-tuning. Throws `UserError` for a row that has not what is to be learned. */
   async sequences(tokenizer: Tokenizer, options: SequenceOptions): Promise<Split<SftExample>> {
-    const found = await this.records(tokenizer, { learned: options.assistantOnlyLoss ? "assistant" : "all" });
+    const { assistantOnlyLoss = false, conversations = assistantOnlyLoss ? "assistant" : "all" } = options;
+    const found = await this.records(tokenizer, { learned: conversations });
+    const strings = this.options.template !== "turns" && this.options.template !== "chat";
     const example = (record: DataRecord, watched: SequenceOptions) => {
+      if (assistantOnlyLoss && strings) mustBeConversation(record);
       const pair = record.kind === "text" ? undefined : asKind(record, "prompt_completion");
       if (pair) return [sftExample(pair, tokenizer, watched)];
       if (record.kind === "text") return textExamples(record, tokenizer, watched);

@@ -58,6 +58,9 @@ const speakers: Readonly<Record<string, string>> = {
 const speaker = (message: { role?: unknown; from?: unknown } | null | undefined): unknown =>
   message?.role ?? (typeof message?.from === "string" ? speakers[message.from.toLowerCase()] : undefined);
 
+/** Whether a value is a list of messages, whoever speaks first. */
+export const isMessages = (value: unknown): boolean => Array.isArray(value) && speaker(value[0]) !== undefined;
+
 /** A message of `from` and `value` as one of `role` and `content`. */
 function fromShareGpt({ from, value, ...rest }: Columns, which: string): Columns {
   const role = speaker({ from });

@@ -4,6 +4,7 @@ import { bytesFile, hasDisk, type OpenFile, openFile, openStream, streamOf, urlF
 import { permutation, streamId } from "../runtime/rng.ts";
 import { columnNames, renamed } from "./columns.ts";
 import { decompressed, formatOf } from "./formats.ts";
+import { isMessages } from "./messages.ts";
 import { Reasons } from "./reasons.ts";
 import { type DataRecord, lastTurn, type Preference, type RecordKind, type RecordOf } from "./records.ts";
 import type { Row, RowOptions } from "./row.ts";
@@ -187,6 +188,26 @@ export function mustBeSafetyPair(record: DataRecord): Preference {
   throw new UserError(
     `${pair.where ?? "a pair"}: it does not say which of its answers are safe: the columns "chosen_is_safe" and ` +
       '"rejected_is_safe" are needed, and the safer answer as "chosen"',
+  );
+}
+
+/** Messages, or LMFlow's object around them. */
+const holdsMessages = (value: unknown): boolean =>
+  isMessages(value) || isMessages((value as { messages?: unknown } | null | undefined)?.messages);
+
+/** @throws UserError if the record was not made of messages: then nothing tells what the assistant says in it */
+export function mustBeConversation(record: DataRecord): void {
+  const written = record.kind !== "text" && record.rendered;
+  const marked = record.kind === "prompt_completion" && record.answers;
+  if (written || marked || Object.values(record.row ?? {}).some(holdsMessages)) return;
+  const { where = "a record", kind } = record;
+  const way =
+    kind === "text"
+      ? "leave it off, and all of a text is learned"
+      : "leave it off: of a prompt and an answer only the answer is learned anyway";
+  throw new UserError(
+    `${where}: this is a ${label(kind)}, in strings, and assistant_only_loss (assistantOnlyLoss) needs messages, which say ` +
+      `who speaks; ${way}`,
   );
 }
 

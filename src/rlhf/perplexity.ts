@@ -70,7 +70,7 @@ export async function perplexities(
   blockSize: number,
 ): Promise<Record<string, number>> {
   const { maxPositions } = policy.config;
-  const found = await dataset.sequences(tokenizer, { maxLength: maxPositions, assistantOnlyLoss: true });
+  const found = await dataset.sequences(tokenizer, { maxLength: maxPositions, conversations: "assistant" });
   const sequences = dataset.isMade ? found.eval : found.train;
   if (sequences.length === 0) throw new UserError(`${dataset.name} has nothing to measure the perplexity on`);
   const text = sequences.map(({ ids }) => tokenizer.decode(ids)).join("\n\n");

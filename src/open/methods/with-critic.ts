@@ -104,7 +104,7 @@ async function ptxData(
   const choice = { maxTrainSamples: o.maxPtxSamples, evalDatasetName: null, datasetTestSplit: null };
   const dataset = openDataset(o.ptxDatasetName, { ...o, ...choice, ...around });
   const maxLength = o.maxPtxLength ?? config.maxPositions;
-  const { train, eval: held } = await dataset.sequences(tokenizer, { maxLength, assistantOnlyLoss: true });
+  const { train, eval: held } = await dataset.sequences(tokenizer, { maxLength, conversations: "assistant" });
   return { ptx: train, ptxEval: held };
 }
 
