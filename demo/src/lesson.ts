@@ -103,8 +103,13 @@ export async function* lesson(
   }
 }
 
-/** A trainer's folder: it goes on from what lies there. */
-const kept = (files: Files, path: string, signal: AbortSignal) => ({ folder: { files, path }, resume: true, signal });
+/** A trainer's folder: it goes on from what lies there. Without a record, by which one that had ended would load nothing. */
+const kept = (files: Files, path: string, signal: AbortSignal) => ({
+  folder: { files, path },
+  resume: true,
+  record: null,
+  signal,
+});
 
 /** The tokenizer beside the model. The page does without what finds models by names: nothing of that need be fetched. */
 async function readTokenizer({ files, folder }: Start): Promise<Tokenizer> {

@@ -52,6 +52,15 @@ function room() {
   return { runner, replies, until, steps };
 }
 
+/** What a page shows of a run, without the clock and where it was resumed. */
+const shown = (replies: readonly Reply[]) =>
+  replies.flatMap((r): object[] => {
+    if (r.type === "samples") return [r];
+    if (r.type !== "event" || r.event.type === "start") return [];
+    if (r.event.type === "note" && r.event.text.startsWith("resuming from")) return [];
+    return [{ ...r.event, seconds: 0 }];
+  });
+
 describe("the worker's runner", { timeout: 180_000 }, () => {
   it("steps, resumes and ends; the same knobs give the same numbers", async () => {
     const one = room();
@@ -97,11 +106,6 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
   });
 
   it("goes on when the device is lost, says so, and shows each thing once", async () => {
-    const shown = (replies: readonly Reply[]) =>
-      replies.flatMap((r): object[] => {
-        if (r.type === "samples") return [r];
-        return r.type === "event" && r.event.type !== "start" ? [{ ...r.event, seconds: 0 }] : [];
-      });
     const kept = room();
     const submits = await losingAt(
       () => false,
@@ -120,6 +124,31 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
       },
     );
     expect(lost.replies.filter(({ type }) => type === "renewed")).toHaveLength(3);
+    expect(shown(lost.replies)).toEqual(shown(kept.replies));
+  });
+
+  it("goes on from a state in the middle of the policy's training", async () => {
+    const six = { ...knobs, steps: 6, rewardPairs: 16 };
+    const kept = room();
+    const submits = await losingAt(
+      () => false,
+      async () => {
+        await kept.runner.handle({ type: "start", knobs: six, mode: "run" });
+        await kept.until("done");
+      },
+    );
+    const lost = room();
+    await losingAt(
+      (submit) => submit === Math.floor(submits * 0.95),
+      async () => {
+        await lost.runner.handle({ type: "start", knobs: six, mode: "run" });
+        await lost.until("done");
+      },
+    );
+    expect(lost.replies.filter(({ type }) => type === "renewed")).toHaveLength(1);
+    expect(
+      lost.replies.some((r) => r.type === "event" && /checkpoint-4/.test("text" in r.event ? r.event.text : "")),
+    ).toBe(true);
     expect(shown(lost.replies)).toEqual(shown(kept.replies));
   });
 
