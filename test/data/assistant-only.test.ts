@@ -1,4 +1,7 @@
 /** What the assistant says is learned alone only of rows that say who speaks. */
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ChatTemplate, worldTokenizer } from "webrlhf/data";
 import { type OpenDatasetOptions, openDataset } from "webrlhf/open";
@@ -8,10 +11,10 @@ const assistant = { role: "assistant", content: "there was a cat" };
 const CHAT =
   "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
 
-async function learned(rows: unknown[], options: OpenDatasetOptions = {}, chat = "") {
+async function learned(rows: unknown[] | string, options: OpenDatasetOptions = {}, chat = "") {
   const tokenizer = worldTokenizer();
   tokenizer.chatTemplate = chat ? await ChatTemplate.load(chat, "chat.jinja", {}) : null;
-  const data = openDataset(rows as Record<string, unknown>[], options);
+  const data = openDataset(rows as string | Record<string, unknown>[], options);
   const { train } = await data.sequences(tokenizer, { maxLength: 100, assistantOnlyLoss: true });
   return train.map(({ ids, promptLength, learned }) =>
     tokenizer.decode(ids.filter((_, t) => t >= promptLength && learned?.[t] !== 0)).trim(),
@@ -54,6 +57,14 @@ describe("assistantOnlyLoss", () => {
     ["a pair", { prompt: [user], chosen: [assistant], rejected: [{ role: "assistant", content: "no" }] }],
   ])("takes conversations: %s", async (_, row) => {
     for (const chat of ["", CHAT]) expect((await learned([row], {}, chat))[0]).toContain(assistant.content);
+  });
+
+  it("takes LMFlow's conversations, which stand in objects", async () => {
+    const file = join(mkdtempSync(join(tmpdir(), "assistant-only-")), "pairs.json");
+    const side = (answer: object) => ({ messages: [user, answer] });
+    const pair = { chosen: side(assistant), rejected: side({ role: "assistant", content: "no" }) };
+    writeFileSync(file, JSON.stringify({ type: "paired_conversation", instances: [pair] }));
+    for (const chat of ["", CHAT]) expect((await learned(file, {}, chat))[0]).toContain(assistant.content);
   });
 
   it("takes strings that are said to be turns", async () => {
