@@ -3,6 +3,7 @@ import type { AdamW } from "../nn/optimizer.ts";
 import { readControl } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
+import { onStandIn } from "../tensor/residency.ts";
 import type { TrainEvent } from "./events.ts";
 
 /** The smallest loss scale; above it skipped steps only mean that the scale is not found yet. */
@@ -64,6 +65,7 @@ export class Ledger {
    * @throws UserError where nothing was learned at all, or most optimizer steps were skipped
    */
   async close(step: number): Promise<TrainEvent[]> {
+    if (onStandIn()) return []; // nothing is computed there: it only measures memory
     const { steps, idle, reason } = this.counts;
     if (steps > 0 && idle === steps) throw new UserError(`nothing was learned in any of ${steps} steps: ${reason}`);
     const events: TrainEvent[] = [];

@@ -7,6 +7,8 @@ import type { BufferView } from "../gpu/pool.ts";
 import { readmitBuffer } from "../gpu/pool.ts";
 import { clear, download, evictBuffers, upload } from "../gpu/stream.ts";
 
+export { onStandIn };
+
 const PIECE = 1 << 24; // bytes read back at a time: what reads them stays allocated
 
 /** Something with memory that can leave the GPU and come back unchanged. */

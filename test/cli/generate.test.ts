@@ -77,7 +77,7 @@ describe("webrlhf generate", () => {
     expect(found[3].token_ids).toEqual([300, 300, 300, 300, 300, 300]);
     expect((found[4].logprobs as number[]).length).toBe(6);
     expect((found[4].top_logprobs as number[][][])[0].length).toBe(2);
-    expect(await readdir(join(out, ".."))).toEqual(["answers.jsonl"]);
+    expect(await readdir(join(out, ".."))).toEqual(["answers.jsonl", "answers.jsonl.run.json"]);
     // The same command gives the same file, with any number of slots.
     const again = `${out}.2`;
     await run(...flags, "--output_file", again, "--max_num_seqs", "2");
