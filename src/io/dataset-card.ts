@@ -53,7 +53,7 @@ export async function chooseDataFiles(
 
 /** Why there are no data files, where others are there. */
 function nothingToRead(names: readonly string[]): string {
-  const other = names.find((name) => /\.(xz|zst|bz2|zip|arrow|csv|tsv)$/i.test(name));
+  const other = names.find((name) => /\.(xz|zst|bz2|zip|arrow)$/i.test(name));
   if (other === undefined) return "no data files were found";
   return (
     `${other} is of a kind that is not read; known are .parquet, .jsonl, .json, .csv, .tsv and .txt, also .gz. Of most datasets the ` +

@@ -133,8 +133,19 @@ export class Service {
         signal.throwIfAborted();
         for (const end of asked.splice(0)) end();
         // Of those that ran when the memory was used up, each tries again alone: one of them asks for too much.
-        if (deviceFailure(error) instanceof OutOfMemoryError) return this.alone(() => route.answer(body, exchange));
+        if (deviceFailure(error) instanceof OutOfMemoryError) return this.alone(() => this.last(route, body, exchange));
       }
+    }
+  }
+
+  /** The last try of a request: where its device fails once more, the next request is to find one that works. */
+  private async last(route: Route, body: unknown, exchange: Exchange): Promise<Reply> {
+    const { generation } = this.models;
+    try {
+      return await route.answer(body, exchange);
+    } catch (error) {
+      await this.models.revive(error, generation, this.options.log).catch(() => {}); // it is this error that counts
+      throw error;
     }
   }
 

@@ -40,8 +40,8 @@ describe("chooseDataFiles", () => {
       /org\/data: there is no split "test"; it has train/,
     );
     expect(await failure(choose(["a.bin"], { split: "train" }))).toMatch(/no data files were found/);
-    expect(await failure(choose(["a.csv"], { split: "train" }))).toMatch(
-      /a\.csv is of a kind that is not read; known are/,
+    expect(await failure(choose(["a.arrow"], { split: "train" }))).toMatch(
+      /a\.arrow is of a kind that is not read; known are/,
     );
   });
 

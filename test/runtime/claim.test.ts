@@ -26,8 +26,10 @@ async function compiled(): Promise<string> {
     target: ts.ScriptTarget.ES2022,
     rewriteRelativeImportExtensions: true,
   };
-  for (const name of ["claim", "errors", "file-errors"]) {
+  const names = new Set(["claim"]);
+  for (const name of names) {
     const source = await readFile(new URL(`../../src/runtime/${name}.ts`, import.meta.url), "utf8");
+    for (const [, other] of source.matchAll(/ from "\.\/([\w-]+)\.ts"/g)) names.add(other);
     const { outputText } = ts.transpileModule(source, { compilerOptions: options });
     await writeFile(join(dir, `${name}.js`), outputText);
   }
