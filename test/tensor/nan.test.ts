@@ -79,13 +79,14 @@ describe("attention", () => {
     }
   });
 
-  it("gives NaN gradients to what made a row NaN", async () => {
+  it("gives gradients that are no numbers to what made a row NaN", async () => {
     for (const variant of kinds()) {
       const qkv = tensor(rowsOf([0, nan, 0]), [3, 12]);
       const d = await read(
         () => grad((x: Tensor) => sum(attention(x, packing([3]), { ...one, variant })))(qkv) as Tensor,
       );
-      for (const at of [12, 16, 20]) expect(d[at], `${variant}: ${d}`).toBeNaN(); // query, key and value of row 1
+      // Query, key and value of row 1. WGSL leaves open which of NaN and infinity a product of NaN is; all show.
+      for (const at of [12, 16, 20]) expect(d[at], `${variant}: ${d}`).not.toSatisfy(Number.isFinite);
       qkv.free("test");
     }
   });

@@ -66,7 +66,8 @@ export class LinearRegex {
   }
 
   private repeat({ body, least, most, lazy }: Extract<Node, { kind: "repeat" }>, next: number, back: boolean): number {
-    if (most === Number.POSITIVE_INFINITY && canBeNothing(body)) throw new Error("it repeats what can be nothing");
+    // Matchers differ in what an optional repetition does that takes nothing.
+    if (most > least && canBeNothing(body)) throw new Error("it repeats what can be nothing");
     const choice = (inside: number, outside: number): Step =>
       lazy ? { kind: "split", first: outside, second: inside } : { kind: "split", first: inside, second: outside };
     let entry = next;
