@@ -56,11 +56,11 @@ const checks = new Set<Promise<void>>(); // error scopes that have not answered 
 const closers = new Set<() => void>();
 
 /**
- * Opens the device once; later calls return the same capabilities. One that was lost is replaced. Throws `UserError` when no
+ * Opens the device once; later calls return the same capabilities. One that was lost, or failed, is replaced. Throws `UserError` when no
  * adapter works.
  */
 export function openDevice(options: OpenOptions = {}): Promise<Caps> {
-  if (current?.lost) closeDevice();
+  if (current?.lost || (current && (cause || sticky))) closeDevice(); // errors stay with the device that had them
   opening ??= open(options).catch((error) => {
     opening = null;
     throw error;
