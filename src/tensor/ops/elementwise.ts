@@ -225,7 +225,7 @@ export const sub = (a: Tensor, b: Tensor): Tensor => binary("sub", a, b);
 export const mul = (a: Tensor, b: Tensor): Tensor => binary("mul", a, b);
 /** a / b, element by element. */
 export const div = (a: Tensor, b: Tensor): Tensor => binary("div", a, b);
-/** Smaller of a and b, element by element; where they are equal, a has the gradient. */
+/** Smaller of a and b, element by element; where they are equal, each has half the gradient. */
 export const minimum = (a: Tensor, b: Tensor): Tensor => binary("minimum", a, b);
-/** Larger of a and b, element by element; where they are equal, a has the gradient. */
+/** Larger of a and b, element by element; where they are equal, each has half the gradient. */
 export const maximum = (a: Tensor, b: Tensor): Tensor => binary("maximum", a, b);
