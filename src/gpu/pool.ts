@@ -45,9 +45,13 @@ const EXACT = 65536;
 const STRETCH = 4;
 const outgrown: BufferView[] = [];
 
+/** The class of a size; where the class alone is beyond the limit of a binding, the limit. */
+const classWithin = (bytes: number, most: number): number =>
+  bytes <= most - (most % 4) ? Math.min(sizeClass(bytes), most - (most % 4)) : sizeClass(bytes);
+
 /** Takes a buffer of at least `bytes`; `what` names it in errors. Contents are undefined. */
 export function acquire(bytes: number, what: string): BufferView {
-  const size = sizeClass(bytes);
+  const size = classWithin(bytes, caps().maxBinding);
   const largest = size > EXACT ? STRETCH * size : size;
   for (let fits = size; fits <= largest; fits = sizeClass(fits + 1)) {
     const heap = free.get(fits);

@@ -154,6 +154,14 @@ describe("a table larger than a binding", () => {
     for (const [i, expected] of whole.entries()) expectClose(cut[i], expected, 1e-5, 1e-6, `result ${i}`);
   });
 
+  it("is made just below the limit of a binding, where its class of buffers is beyond", async () => {
+    limit(100_003);
+    const values = numbers(24_999);
+    const made = tensor(values); // the next class has 114,688 bytes
+    expect(await made.read()).toEqual(values);
+    made.free("test");
+  });
+
   it("is refused beyond the largest buffer", () => {
     const most = caps().maxBuffer;
     limit(LIMIT);
