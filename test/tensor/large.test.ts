@@ -155,9 +155,9 @@ describe("a table larger than a binding", () => {
   });
 
   it("is made just below the limit of a binding, where its class of buffers is beyond", async () => {
-    limit(100_003);
-    const values = numbers(24_999);
-    const made = tensor(values); // the next class has 114,688 bytes
+    limit(1_500_003);
+    const values = numbers(374_999);
+    const made = tensor(values); // the next class has 1,572,864 bytes
     expect(await made.read()).toEqual(values);
     made.free("test");
   });
