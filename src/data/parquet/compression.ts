@@ -3,6 +3,7 @@
  * its data is whole is looked at, also where a library does not.
  */
 import { crc32 } from "../../runtime/crc32.ts";
+import { unzstd } from "./zstd.ts";
 
 type Decompress = (input: Uint8Array, size: number) => Uint8Array;
 
@@ -19,6 +20,7 @@ export async function decompressor(codec: number): Promise<Decompress> {
   const { compressors } = await import("hyparquet-compressors");
   const library = { 1: compressors.SNAPPY, 2: compressors.GZIP, 4: compressors.BROTLI, 6: compressors.ZSTD }[codec];
   if (!library) throw new Error(`its compression ${NAMES[codec]} is not supported`);
+  if (codec === 6) return (input, size) => unzstd((frame) => library(frame, 0), input, size);
   const check = { 1: checkSnappy, 2: checkGzip }[codec];
   return (input, size) => {
     const output = library(input, size);
