@@ -1,8 +1,8 @@
 /** Output files that a broken command leaves unfinished, for the same command to go on with. */
-import { createHash } from "node:crypto";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { RowLog } from "../runtime/row-log.ts";
+import { hasher } from "../runtime/sha256.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** What is written, in words and in full. */
@@ -34,9 +34,9 @@ export class Unfinished<R> {
 
   /** Opens it, and says what there is already. */
   static async open<R>(output: Output, terminal: Terminal): Promise<Unfinished<R>> {
-    const hash = createHash("sha256");
-    for (const part of output.decidedBy) hash.update(JSON.stringify(part, plainMaps));
-    const path = `${output.path}.partial-${hash.digest("hex").slice(0, 12)}`;
+    const hash = await hasher();
+    for (const part of output.decidedBy) hash.add(JSON.stringify(part, plainMaps));
+    const path = `${output.path}.partial-${(await hash.end()).slice(0, 12)}`;
     const log = await RowLog.open<R>(output.files, path, !output.resume);
     if (log.rows.size > 0) {
       terminal.line(`${log.rows.size} of ${output.prompts} prompts were ${output.done} before`);

@@ -5,6 +5,7 @@
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { blobFile, type OpenFile } from "../runtime/open.ts";
+import { hashBlob } from "../runtime/sha256.ts";
 import type { Download, HubStore, Repo } from "./hub-store.ts";
 
 const PART = 16 << 20;
@@ -99,9 +100,7 @@ async function openDownload(blobs: FileSystemDirectoryHandle, etag: string): Pro
     async hash(kind) {
       await flush();
       const header = kind === "git-sha1" ? [`blob ${size}\0`] : [];
-      const whole = await new Blob([...header, ...(await readParts(parts))]).arrayBuffer();
-      const digest = await crypto.subtle.digest(kind === "sha256" ? "SHA-256" : "SHA-1", whole);
-      return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+      return hashBlob(new Blob([...header, ...(await readParts(parts))]), kind === "sha256" ? "sha256" : "sha1");
     },
     async finish() {
       await flush();

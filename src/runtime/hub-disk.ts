@@ -2,12 +2,13 @@
  * The standard Hugging Face cache on disk, in the layout that Python's huggingface_hub reads and writes:
  * `models--org--name/{blobs/<hash>, refs/<revision>, snapshots/<commit>/<file> -> blob}`.
  */
-import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { makeFolder } from "./folders.ts";
+import { openFile } from "./open.ts";
+import { hasher, hashOpened } from "./sha256.ts";
 import { systemError } from "./system-errors.ts";
 
 interface Repo {
@@ -144,10 +145,9 @@ async function openDownload(file: string) {
       size = 0;
     },
     async hash(kind: "sha256" | "git-sha1"): Promise<string> {
-      const hash = createHash(kind === "sha256" ? "sha256" : "sha1");
-      if (kind === "git-sha1") hash.update(`blob ${size}\0`);
-      for await (const chunk of createReadStream(ours, { highWaterMark: 1 << 20 })) hash.update(chunk as Uint8Array);
-      return hash.digest("hex");
+      const hash = await hasher(kind === "sha256" ? "sha256" : "sha1");
+      if (kind === "git-sha1") hash.add(`blob ${size}\0`);
+      return hashOpened(await openFile(ours), hash);
     },
     async finish(): Promise<void> {
       await handle.sync();

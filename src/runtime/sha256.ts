@@ -1,47 +1,57 @@
 /** SHA-256 of files and of bytes that come in pieces. */
 import type { Files } from "./files.ts";
-import { hasDisk } from "./open.ts";
+import { hasDisk, type OpenFile } from "./open.ts";
 
-/** A SHA-256 that grows with the bytes that are added. */
+/** A hash that grows with the bytes that are added. */
 export interface Hasher {
-  add(bytes: Uint8Array): void;
+  /** Adds bytes, or a text's UTF-8. */
+  add(bytes: Uint8Array | string): void;
   /** The hash as hex. */
   end(): Promise<string>;
 }
 
-/** Begins a SHA-256. A page holds all bytes until the end, because its own function wants them so. */
-export async function hasher(): Promise<Hasher> {
+/**
+ * Begins a hash: SHA-256, or the SHA-1 that git names files by. A page holds all bytes until the end, because its own
+ * function wants them so.
+ */
+export async function hasher(kind: "sha256" | "sha1" = "sha256"): Promise<Hasher> {
   if (hasDisk) {
     const { createHash } = await import("node:crypto");
-    const hash = createHash("sha256");
+    const hash = createHash(kind);
     return { add: (bytes) => void hash.update(bytes), end: async () => hash.digest("hex") };
   }
-  const parts: Uint8Array<ArrayBuffer>[] = [];
+  const parts: (Uint8Array<ArrayBuffer> | string)[] = [];
   return {
-    add: (bytes) => void parts.push(bytes.slice()),
-    async end() {
-      const digest = await crypto.subtle.digest("SHA-256", await new Blob(parts).arrayBuffer());
-      return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    },
+    add: (bytes) => void parts.push(typeof bytes === "string" ? bytes : bytes.slice()),
+    end: () => hashBlob(new Blob(parts), kind),
   };
+}
+
+/** The hash of a blob as hex, in a page. */
+export async function hashBlob(blob: Blob, kind: "sha256" | "sha1"): Promise<string> {
+  const digest = await crypto.subtle.digest(kind === "sha256" ? "SHA-256" : "SHA-1", await blob.arrayBuffer());
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** SHA-256 of a text's UTF-8. */
 export async function sha256Text(text: string): Promise<string> {
   const hash = await hasher();
-  hash.add(new TextEncoder().encode(text));
+  hash.add(text);
   return hash.end();
 }
 
 /** SHA-256 of a file's bytes, or null where there is no such file. */
 export async function sha256File(files: Files, path: string): Promise<string | null> {
   const file = await files.open(path);
-  if (!file) return null;
+  return file && hashOpened(file, await hasher());
+}
+
+/** Adds a file's bytes to a hash that was begun, closes the file, and gives the hash. */
+export async function hashOpened(file: OpenFile, hash: Hasher): Promise<string> {
   try {
-    const hash = await hasher();
     for (let at = 0; ; ) {
       const piece = await file.read(at, 1 << 20);
-      if (piece.length === 0) return hash.end();
+      if (piece.length === 0) return await hash.end();
       hash.add(piece);
       at += piece.length;
     }

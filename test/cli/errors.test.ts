@@ -9,8 +9,8 @@ import { main } from "webrlhf/cli";
 import { Tokenizer, trainBpe } from "webrlhf/data";
 import { CausalLM, modelFiles, ScoreModel } from "webrlhf/nn";
 import { tokenizerFiles } from "webrlhf/open";
-import { hashFile } from "../../src/cli/verbs/run.ts";
 import { clearDeviceError, device } from "../../src/gpu/device.ts";
+import { sha256File } from "../../src/runtime/sha256.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 import { silentTerminal } from "./terminal.ts";
 
@@ -296,7 +296,8 @@ describe("options that are wrong", () => {
 /** A hash of every file in a folder; but trainer_state.json, which repeats options, may change with them. */
 async function hashesIn(folder: string): Promise<Record<string, string>> {
   const names = (await readdir(folder)).filter((name) => name.includes(".") && name !== "trainer_state.json");
-  const hash = async (name: string) => [name, await hashFile(path.join(folder, name))];
+  const files = await diskFiles();
+  const hash = async (name: string) => [name, await sha256File(files, path.join(folder, name))];
   return Object.fromEntries(await Promise.all(names.map(hash)));
 }
 

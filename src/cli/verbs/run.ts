@@ -1,6 +1,4 @@
 /** `webrlhf run`: the stages of a recipe in order; finished ones are skipped, the broken one goes on where it stopped. */
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,6 +9,7 @@ import { clearRun } from "../../rlhf/index.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
 import { readJson, writeJson } from "../../runtime/json-files.ts";
+import { hasher, sha256File } from "../../runtime/sha256.ts";
 import { readYaml, withOwners } from "../flags.ts";
 import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage } from "../recipe.ts";
 import { runVerb } from "../run-verb.ts";
@@ -124,16 +123,16 @@ async function whyAgain(files: Files, stage: Stage): Promise<string> {
 
 /** Over what decides a stage's result: its verb and options, the hashes of its input stages, the bytes of its input files. */
 export async function hashStage(stage: Stage, earlier: ReadonlyMap<string, string>): Promise<string> {
-  const hash = createHash("sha256");
+  const hash = await hasher();
   const { output_dir: _, ...options } = stage.portable;
-  hash.update(JSON.stringify([stage.verb, Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1))]));
-  for (const name of stage.inputs) hash.update(`stage ${name} ${earlier.get(name)}`);
+  hash.add(JSON.stringify([stage.verb, Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1))]));
+  for (const name of stage.inputs) hash.add(`stage ${name} ${earlier.get(name)}`);
   for (const [key, value] of Object.entries(stage.options)) {
     if (key === "outputDir" || typeof value !== "string" || value.length > 4096) continue;
     const files = await Promise.all([...new Set(pathsIn(value))].map((path) => inputFiles(String(path))));
-    for (const file of files.flat()) hash.update(`file ${key} ${basename(file)} ${await fingerprint(file)}`);
+    for (const file of files.flat()) hash.add(`file ${key} ${basename(file)} ${await fingerprint(file)}`);
   }
-  return hash.digest("hex").slice(0, 32);
+  return (await hash.end()).slice(0, 32);
 }
 
 /** What a path stands for: a file, or the files of a model folder. */
@@ -148,16 +147,9 @@ async function inputFiles(path: string): Promise<string[]> {
 }
 
 /** Reading gigabytes only to compare them would cost more than it saves: there the size must do. */
-async function fingerprint(file: string): Promise<string> {
+async function fingerprint(file: string): Promise<string | null> {
   const { size } = await stat(file);
-  return size > 2 ** 28 ? `${size} bytes` : hashFile(file);
-}
-
-/** SHA-256 of a file's bytes as hex, without holding them in memory. */
-export async function hashFile(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array);
-  return hash.digest("hex");
+  return size > 2 ** 28 ? `${size} bytes` : sha256File(await diskFiles(), file);
 }
 
 /** A path, or the name of one of the recipes that come with the program. */
