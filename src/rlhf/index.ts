@@ -147,6 +147,7 @@ export {
   type StepResult,
   type TrainerSteps,
 } from "./loop.ts";
+export { policyLoss, valueLoss } from "./losses/clipped.ts";
 export {
   costLoss,
   type OdinOptions,
@@ -225,7 +226,7 @@ export {
 } from "./pairwise/train.ts";
 export type { AlignmentModels } from "./partners.ts";
 export { type PerplexityOptions, textPerplexity } from "./perplexity.ts";
-export { type PpoData, type PpoModels, type PpoSettings, policyLoss, ppo, trainPpo, valueLoss } from "./ppo.ts";
+export { type PpoData, type PpoModels, type PpoSettings, ppo, trainPpo } from "./ppo.ts";
 export { withPublishedNames } from "./ppo-metrics.ts";
 export {
   type CleanText,
