@@ -1,12 +1,20 @@
 /** Memory of runs that end before their time: whoever leaves a trainer's loop gets everything back. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { stats } from "webrlhf";
+import { memoryFiles, stats } from "webrlhf";
 import { CausalLM, ScoreModel } from "webrlhf/nn";
 import {
+  PairWriter,
+  questionExample,
+  sideOf,
   type TrainEvent,
+  trainCpo,
   trainDpo,
+  trainGate,
   trainGrpo,
+  trainIteratively,
   trainKto,
+  trainOrpo,
+  trainPairwise,
   trainPpo,
   trainRaft,
   trainReward,
@@ -14,18 +22,22 @@ import {
 } from "webrlhf/rlhf";
 import { trim } from "../../src/gpu/stream.ts";
 import { gpuReady } from "../helpers.ts";
+import { domains } from "./multi-objective/domains.ts";
 import { pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";
 
 let policy: CausalLM;
 let model: ScoreModel;
+let judged: ReturnType<typeof domains>;
 beforeAll(async () => {
   await gpuReady();
   policy = new CausalLM(tinyConfig()).initialize(1);
   model = new ScoreModel(tinyConfig()).initialize(2);
+  judged = domains(8);
 });
 afterAll(() => {
   policy.destroy();
   model.destroy();
+  judged.head.destroy();
 });
 
 const rewards = async (responses: readonly unknown[]) => responses.map((_, i) => i);
@@ -45,6 +57,25 @@ const trainers: Record<string, (more?: object) => AsyncGenerator<TrainEvent>> = 
   grpo: (more) =>
     trainGrpo({ ...models(), ...more }, data, { ...sampled, numGenerations: 2, generationBatchSize: 4, beta: 0.1 }),
   raft: (more) => trainRaft({ ...models(), ...more }, data, { ...sampled, raftBatchSize: 2, topRewardPercentage: 0.5 }),
+  orpo: () => trainOrpo({ policy }, pairs(8), steps),
+  cpo: () => trainCpo({ policy }, pairs(8), steps),
+  pairwise: () => {
+    const writer = new PairWriter(tokenizer);
+    const answers = { context: "Today", chosen: " Tim ran.", rejected: " Tim sat." };
+    const train = Array.from({ length: 8 }, (_, i) => questionExample(writer, answers, sideOf(7, i)));
+    return trainPairwise({ policy, writer }, { train, eval: train }, { ...steps, evalSteps: 1 });
+  },
+  "multi-objective": () => {
+    const { head, pairs } = judged;
+    return trainGate({ head }, pairs, { maxSteps: 3, perDeviceTrainBatchSize: 4, evalSteps: 1 });
+  },
+  iterate: (more) =>
+    trainIteratively(
+      { ...models(), ...more },
+      { train: prompts(8), eval: prompts(2) },
+      { ...sampled, iterations: 2, promptsPerIteration: 4, numGenerations: 3, reference: "previous", maxSteps: 1 },
+      { folder: { files: memoryFiles(), path: "out" } },
+    ),
 };
 
 /** Bytes on the device. */
@@ -69,7 +100,7 @@ async function fail(events: AsyncGenerator<TrainEvent>): Promise<void> {
 describe("a run that ends before its time", () => {
   it.each(Object.keys(trainers))("gives its memory back: %s", async (name) => {
     const start = trainers[name];
-    await leaveAfter(start(), 2); // what is made once is made
+    await leaveAfter(start(), Infinity); // what is made once is made
     const before = held();
     for (const most of [0, 1, 2, 3, 2]) {
       await leaveAfter(start(), most);
@@ -79,8 +110,8 @@ describe("a run that ends before its time", () => {
     expect(held(), "after the consumer's error").toBe(before);
   });
 
-  it.each(["ppo", "grpo", "raft"])("gives its memory back where it fails by itself: %s", async (name) => {
-    await leaveAfter(trainers[name](), 2);
+  it.each(["ppo", "grpo", "raft", "iterate"])("gives its memory back where it fails by itself: %s", async (name) => {
+    await leaveAfter(trainers[name](), Infinity);
     const before = held();
     const badReward = { rewards: () => Promise.reject(new Error("no rewards today")) };
     await expect(leaveAfter(trainers[name](badReward), 9)).rejects.toThrow("no rewards today");

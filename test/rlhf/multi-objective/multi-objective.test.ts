@@ -11,7 +11,6 @@ import {
   MultiObjectiveHead,
   multiObjectiveReward,
   multiObjectiveScores,
-  type PairFeatures,
   promptPattern,
   type Response,
   type RunFolder,
@@ -33,6 +32,7 @@ import fixtures from "../../fixtures/multi-objective.json" with { type: "json" }
 import { expectClose, gpuReady } from "../../helpers.ts";
 import { bytesTokenizer } from "../pairwise/bytes.ts";
 import { collect, metricsOf, sequences, tinyConfig, tokenizer } from "../tiny.ts";
+import { domains } from "./domains.ts";
 
 beforeAll(gpuReady);
 
@@ -209,32 +209,6 @@ describe("features", () => {
     expect(() => promptEnd({ ids, promptLength: 6 }, [9])).toThrow(/does not end as this model's chat template/);
   });
 });
-
-/** Two domains by the sign of the prompt's first feature; in one the first attribute decides, in the other the second. */
-function domains(count: number): { pairs: PairFeatures; head: MultiObjectiveHead } {
-  const width = 4;
-  const rated = Float32Array.from({ length: 64 * width }, (_, i) => normal(1, i));
-  const labels = Float64Array.from({ length: 64 * 3 }, (_, i) => rated[Math.floor(i / 3) * width + (i % 3)]);
-  const fit = fitHead(
-    { rated: { data: rated, width }, labels, attributes: ["x", "y", "long"] },
-    { seed: 1, verbosityAttribute: "long" },
-  );
-  const gating = { hidden_size: 8, n_hidden: 1, temperature: 1 };
-  const rest = { base_model_name_or_path: "base", verbosity_attribute: "long", prompt_pattern: null, gating };
-  const head = headOf(fit, { ...rest, hidden_size: width, attribute_weights: null }, 5);
-  const last = [new Float32Array(count * width), new Float32Array(count * width)];
-  const prompt = new Float32Array(count * width);
-  for (let i = 0; i < count; i++) {
-    const first = uniform(2, i) < 0.5;
-    for (let j = 0; j < width; j++) prompt[i * width + j] = j === 0 ? (first ? 1 : -1) : normal(3, i, j);
-    const [a, b] = [0, 1].map((side) => Array.from({ length: width }, (_, j) => normal(4, i, j, side)));
-    const [better, worse] = a[first ? 0 : 1] > b[first ? 0 : 1] ? [a, b] : [b, a];
-    last[0].set(better, i * width);
-    last[1].set(worse, i * width);
-  }
-  const side = (data: Float32Array) => ({ last: { data, width }, prompt: { data: prompt, width } });
-  return { pairs: { chosen: side(last[0]), rejected: side(last[1]) }, head };
-}
 
 const quick = { maxSteps: 60, perDeviceTrainBatchSize: 64, learningRate: 2e-2, gatingDropout: 0.1, seed: 9 };
 
