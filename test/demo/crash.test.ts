@@ -3,7 +3,7 @@ import type { Browser, Page } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type BuiltPage, builtPage, hasBrowser, webgpu } from "./built-page.ts";
 
-const knobs = "#algorithm=ppo&seed=7&reward_pairs=16&rollout_batch_size=4&max_steps=6";
+const knobs = "#algorithm=ppo&seed=7&reward_pairs=16&rollout_batch_size=4&max_steps=10";
 
 const statusOf = (page: Page) => page.locator(".status").textContent();
 
@@ -18,7 +18,7 @@ async function gpuProcess(browser: Browser, before?: number): Promise<number> {
   }
 }
 
-describe.skipIf(!hasBrowser)("the page, when the browser's GPU process is killed", { timeout: 180_000 }, () => {
+describe.skipIf(!hasBrowser)("the page, when the browser's GPU process is killed", { timeout: 300_000 }, () => {
   let built: BuiltPage;
   beforeAll(async () => {
     built = await builtPage();
@@ -29,12 +29,12 @@ describe.skipIf(!hasBrowser)("the page, when the browser's GPU process is killed
     const { browser, page, errors } = await built.open(webgpu, knobs);
     await page.getByRole("button", { name: "Start", disabled: false }).waitFor({ timeout: 120_000 });
     await page.getByRole("button", { name: "Start" }).press("Enter");
-    await expect.poll(() => statusOf(page), { timeout: 60_000, interval: 10 }).toMatch(/PPO, step [45] of 6/);
+    await expect.poll(() => statusOf(page), { timeout: 60_000, interval: 10 }).toMatch(/PPO, step [3-6] of 10/);
     const first = await gpuProcess(browser);
     process.kill(first, "SIGKILL");
     process.kill(await gpuProcess(browser, first), "SIGKILL"); // the next one too, before it gives anybody a device
     const notice = page.getByRole("alert");
-    await notice.getByText("The run goes on from its last state on a new device.").waitFor({ timeout: 60_000 });
+    await notice.getByText("The run goes on from its last state on a new device.").waitFor({ timeout: 120_000 });
     expect(await notice.textContent()).toMatch(/^The graphics card stopped \(the GPU device was lost/);
     await page.locator("[data-phase=done]").waitFor({ timeout: 120_000 });
     expect(await statusOf(page)).toMatch(/^Done\. By the reward model/);
