@@ -168,10 +168,15 @@ const LEFT = /\.partial-(?:old-)?(\d{1,10})(?:-[\w-]+)?$/;
 
 /** Removes what killed processes left half-written in a folder and its folders, and half-written versions of the folder itself. */
 async function clear(folder: string): Promise<void> {
-  const above = dirname(folder);
-  const own = (await names(above)).filter((name) => name.startsWith(`${basename(folder)}.partial-`));
-  for (const name of own) if (isLeft(name)) await rm(join(above, name), { recursive: true, force: true });
+  await clearVersions(folder);
   await clearInside(folder, 0);
+}
+
+/** Removes the half-written versions of a file or folder that killed processes left beside it. */
+export async function clearVersions(path: string): Promise<void> {
+  const above = dirname(path);
+  const own = (await names(above)).filter((name) => name.startsWith(`${basename(path)}.partial-`));
+  for (const name of own) if (isLeft(name)) await rm(join(above, name), { recursive: true, force: true });
 }
 
 async function clearInside(folder: string, depth: number): Promise<void> {

@@ -16,7 +16,7 @@ export interface Files {
   read(path: string): Promise<Uint8Array | null>;
   /** Opens a file for reading at any offset, or gives null if there is no such file. The caller closes it. */
   open(path: string): Promise<OpenFile | null>;
-  /** Replaces a file: written under a temporary name, synced, renamed. */
+  /** Replaces a file: written under a temporary name, synced, renamed. What killed writers of it left goes, too. */
   writeFile(path: string, content: FileContent): Promise<void>;
   /** Replaces these files of a folder and leaves its other ones; none is replaced before all are written. */
   writeFiles(path: string, files: Record<string, FileContent>): Promise<void>;
@@ -52,6 +52,7 @@ export async function diskFiles(): Promise<Files> {
   const fs = await import("node:fs/promises");
   const { basename, dirname, join } = await import("node:path");
   const { makeFolder } = await import("./folders.ts");
+  const { claim, clearVersions } = await import("./claim.ts");
 
   const writeSynced = async (path: string, content: FileContent) => {
     const handle = await fs.open(path, "w");
@@ -81,6 +82,7 @@ export async function diskFiles(): Promise<Files> {
     const temporary = `${path}${PARTIAL}${process.pid}`;
     try {
       await makeFolder(dirname(path));
+      await clearVersions(path);
       await write(temporary);
       try {
         await fs.rename(temporary, path);
@@ -170,7 +172,7 @@ export async function diskFiles(): Promise<Files> {
       await handle?.sync().finally(() => handle.close());
     },
     real,
-    claim: async (folder) => (await import("./claim.ts")).claim(folder),
+    claim,
   };
 }
 

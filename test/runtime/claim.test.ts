@@ -108,6 +108,19 @@ describe("a claimed folder", () => {
   });
 });
 
+it("a file or folder that is written anew loses what killed writers left of it, and nothing else", async () => {
+  const files = await diskFiles();
+  const dead = ["a.json.partial-4194305", "b.partial-4194305-x/one", "b.partial-old-4194305/two"];
+  const stay = [`a.json.partial-${process.ppid}`, "a.json.partial-0123456789ab", "other.json.partial-4194305"];
+  for (const name of [...dead, ...stay]) {
+    await mkdir(join(dir, name, ".."), { recursive: true });
+    await writeFile(join(dir, name), "half");
+  }
+  await files.writeFile(join(dir, "a.json"), "{}");
+  await files.writeFolder(join(dir, "b"), { one: "1" });
+  expect((await readdir(dir)).sort()).toEqual([...stay, "a.json", "b"].sort());
+});
+
 it("a folder is deleted as a whole: a reader never sees a part of it", async () => {
   const files = await diskFiles();
   await files.writeFolder(folder, Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`f${i}`, "x".repeat(9e3)])));
