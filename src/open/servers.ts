@@ -75,7 +75,8 @@ export async function serverSampler(options: ServerOptions, run: ServedRun): Pro
   const id = crypto.randomUUID().slice(0, 8);
   return async (prompts, promptIds, options) => {
     const name = `webrlhf-${id}-${options.iteration}`;
-    const folder = join(absolute(outputDir), `served/${name}`);
+    // Named as something half-written, so that the next start removes what a kill leaves.
+    const folder = join(absolute(outputDir), `served.partial-${globalThis.process?.pid ?? 0}-${name}`);
     await files.writeFolder(folder, await adapterFiles(model));
     let loaded = false;
     try {

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { json } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
@@ -355,8 +355,12 @@ describe("iterate", () => {
   it("takes adapters to a server, and goes on when that had died", async () => {
     let left = 6;
     const loaded: string[] = [];
+    let handed = "";
     const url = await server(async (body, path) => {
-      if (path === "/v1/load_lora_adapter") loaded.push(String(body.lora_name));
+      if (path === "/v1/load_lora_adapter") {
+        loaded.push(String(body.lora_name));
+        handed = String(body.lora_path);
+      }
       if (path.includes("lora_adapter")) return "Success";
       if (left-- <= 0) return null;
       const init = { method: "POST", headers: { "Content-Type": "application/json" } };
@@ -371,8 +375,11 @@ describe("iterate", () => {
     expect((await readFile(at("out/iteration_2/responses.jsonl.partial"), "utf8")).trimEnd().split("\n").length).toBe(
       2,
     );
+    expect(await readdir(dirname(handed))).not.toContain(basename(handed));
+    await (await diskFiles()).writeFolder(handed, { "adapter_config.json": "{}" }); // as a kill would leave it
     left = 2;
     await ok("iterate", ...words, "--resume");
+    expect((await readdir(at("out"))).filter((name) => /partial|served/.test(name))).toEqual([]);
     expect(left).toBe(0);
     expect(new Set(loaded).size).toBe(3);
     const evals = (await lines("out/metrics.jsonl")).filter((r) => "eval_iteration" in r);
