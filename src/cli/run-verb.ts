@@ -8,6 +8,7 @@ export async function runVerb(verb: Verb, values: object, context: Context): Pro
   const work = () => verb.run(values, context);
   const product = verb.product?.(values) ?? null;
   if (!product) return work();
-  const about = { verb: verb.name, table: verb.settings.table, values, around: surroundings(context) };
+  const inputs = verb.inputs && (() => verb.inputs!(values));
+  const about = { verb: verb.name, table: verb.settings.table, values, around: surroundings(context), inputs };
   await produce(product, about, work);
 }

@@ -1,5 +1,5 @@
 /** What a command of the program is. */
-import type { Product } from "../open/index.ts";
+import type { FoundInput, Product } from "../open/index.ts";
 import type { ResolvedSettings, Settings, SettingsTable } from "../settings/index.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -28,13 +28,16 @@ export interface TypedVerb<T extends SettingsTable> {
   readonly endsAtOnce?: boolean;
   /** What is written, for a record beside it; null where nothing is. A verb that trains keeps its record by its trainer. */
   product?(values: ResolvedSettings<T>): Product | null;
+  /** Finds what is read, for the record, where that is more than what the settings name. */
+  inputs?(values: ResolvedSettings<T>): Promise<FoundInput[]>;
   /** Does the work; resolves when everything is on disk. Rejects with an Interrupted when the signal stopped it. */
   run(values: ResolvedSettings<T>, context: Context): Promise<void>;
 }
 
 /** One command of the program. Its `run` takes what its own `settings` resolved. */
-export type Verb = Omit<TypedVerb<SettingsTable>, "run" | "product"> & {
+export type Verb = Omit<TypedVerb<SettingsTable>, "run" | "product" | "inputs"> & {
   product?(values: object): Product | null;
+  inputs?(values: object): Promise<FoundInput[]>;
   run(values: object, context: Context): Promise<void>;
 };
 

@@ -9,7 +9,7 @@ import { absolute } from "../runtime/paths.ts";
 import { VERSION } from "../runtime/version.ts";
 import { type SettingsTable, snakeCase, withoutSecrets } from "../settings/index.ts";
 import type { Located } from "./hub.ts";
-import { hashed, inputsOf, isOfOutput, parentsOf } from "./inputs.ts";
+import { type FoundInput, hashed, inputsOf, isOfOutput, parentsOf } from "./inputs.ts";
 import { ModelOpener } from "./opener.ts";
 import { filesOf, type Surroundings } from "./surroundings.ts";
 
@@ -20,12 +20,15 @@ export interface About {
   /** Resolved by the table. */
   readonly values: object;
   readonly around?: Surroundings;
+  /** Finds what is read, where that is more than what the settings name. */
+  readonly inputs?: (() => Promise<FoundInput[]>) | undefined;
 }
 
 /** The facts of a run; data and models are read once, for their hashes. */
-export async function factsOf({ verb, table, values, around = {} }: About): Promise<RunFacts> {
+export async function factsOf(about: About): Promise<RunFacts> {
+  const { verb, table, values } = about;
   const shown = withoutSecrets(table, values);
-  const inputs = await inputsOf(table, shown, await filesOf(around), await modelsIn(table, values, around));
+  const inputs = await inputsBy({ ...about, values: shown });
   const settings = Object.entries(shown).filter(([key]) => Object.hasOwn(table, key) && !isOfOutput(key));
   return {
     verb,
@@ -41,18 +44,25 @@ export async function factsOf({ verb, table, values, around = {} }: About): Prom
  * Refuses to write where something is read: the output would replace its own input.
  * @throws UserError naming the setting
  */
-export async function refuseInputs({ table, values, around = {} }: About, output: string): Promise<void> {
+export async function refuseInputs(about: About, output: string): Promise<void> {
+  const { values, around = {} } = about;
   const files = await filesOf(around);
   const real = async (path: string, of: Files = files) => (of.real ? of.real(path) : absolute(path));
   const target = await real(output);
   const overwrite = (values as { overwriteOutputDir?: boolean }).overwriteOutputDir ?? false;
-  for (const { setting, at } of await inputsOf(table, values, files, await modelsIn(table, values, around))) {
+  for (const { setting, at } of await inputsBy(about)) {
     const path = at && (await real(at.path, at.files));
     if (path === null) continue;
     const inside = path.startsWith(`${target}/`) ? path.slice(target.length + 1).split("/")[0] : null;
     if (path !== target && !(overwrite && inside !== null && isReplaced(inside))) continue;
     throw new UserError(`${output} is read by this run, as ${setting}: choose another place for the output`);
   }
+}
+
+/** What is read by what the settings say. */
+async function inputsBy({ table, values, around = {}, inputs }: About): Promise<FoundInput[]> {
+  if (inputs) return inputs();
+  return inputsOf(table, values, await filesOf(around), await modelsIn(table, values, around));
 }
 
 /** Where the models are that settings name, and the bases of adapters among them; what is not there yet is left out. */

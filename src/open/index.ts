@@ -6,6 +6,7 @@ export { type OpenDatasetOptions, openDataset } from "./datasets.ts";
 export { type About, factsOf } from "./facts.ts";
 export { foreignNames } from "./foreign.ts";
 export { type HubChoice, type Located, labelOf, locateDataset, locateModel } from "./hub.ts";
+export type { FoundInput } from "./inputs.ts";
 export { type Judge, type JudgeOptions, openJudge } from "./judge.ts";
 export {
   defineMethod,

@@ -14,6 +14,8 @@ export interface FoundInput {
   readonly name: string;
   /** Null where it is nothing that can be read from here: made, or on a server. */
   readonly at: Pick<Located, "path" | "files"> | null;
+  /** The files of a folder that are read. Default: of a model what belongs to it, of a dataset all. */
+  readonly only?: readonly string[];
 }
 
 /** Whether a setting says where something goes, or how a run begins: it is no part of what the run is. */
@@ -57,9 +59,9 @@ const partsOf = (text: string): string[] => [...new Set([text, ...text.split(/[,
 /** The inputs with the hashes of what they are, as a record has them. */
 export async function hashed(inputs: readonly FoundInput[]): Promise<RunInput[]> {
   const done = new Map<string, Promise<string | null>>();
-  const hash = ({ at }: FoundInput) => {
+  const hash = ({ at, only }: FoundInput) => {
     if (!at) return null;
-    const known = done.get(at.path) ?? hashOf(at.files, at.path);
+    const known = done.get(at.path) ?? hashOf(at.files, at.path, only);
     done.set(at.path, known);
     return known;
   };
@@ -68,16 +70,16 @@ export async function hashed(inputs: readonly FoundInput[]): Promise<RunInput[]>
   );
 }
 
-async function hashOf(files: Files, path: string): Promise<string | null> {
+async function hashOf(files: Files, path: string, only?: readonly string[]): Promise<string | null> {
   const lines: string[] = [];
-  for (const name of await contentOf(files, path))
-    lines.push(`${await sha256File(files, join(path, name))}  ${name}\n`);
+  const names = only ? (await files.list(path)).filter((name) => only.includes(name)) : await contentOf(files, path);
+  for (const name of names) lines.push(`${await sha256File(files, join(path, name))}  ${name}\n`);
   return lines.length > 0 ? sha256Text(lines.join("")) : sha256File(files, path);
 }
 
 /** Files that logs, records and other programs' optimizers leave in a model's folder. */
 const noPart =
-  /^(run|stage|done|trainer_state|evaluation|summary)\.json$|\.(jsonl|svg|html|md|bin|pt|pth|ot|h5|msgpack|onnx)$|^\.|^(checkpoint-|iteration_)\d+$/;
+  /^(stage|done|trainer_state|evaluation|summary)\.json$|(^|\.)run\.json$|\.(jsonl|svg|html|md|bin|pt|pth|ot|h5|msgpack|onnx)$|^\.|^(checkpoint-|iteration_)\d+$/;
 
 /** Files of a folder, those of its folders included: of a model what belongs to it, of a dataset all. */
 async function contentOf(files: Files, folder: string): Promise<string[]> {

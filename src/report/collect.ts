@@ -20,21 +20,43 @@ import { clock } from "./text.ts";
 /** How many prompts of the samples go into the page. */
 const shownPrompts = 4;
 
-/** Collects what runs left in `dir`, the folder of a recipe's stages or of a single run. */
-export async function collectReport(files: Files, dir: string, title: string | null): Promise<ReportData> {
-  const stages: { folder: string; record: StageRecord | null }[] = [];
+/** A folder that a report shows. */
+interface Stage {
+  readonly folder: string;
+  readonly record: StageRecord | null;
+  /** Whether a run or an evaluation left its results there. */
+  readonly results: boolean;
+}
+
+/** What of a run's folder decides a report, the clock's part left out. */
+export const REPORTED: readonly string[] = ["evaluation.json", "metrics.jsonl", "monitor.jsonl", "run.json"];
+
+/**
+ * The folders of runs and evaluations in `dir`, or it itself.
+ * @throws UserError where there are none
+ */
+export async function runsIn(files: Files, dir: string): Promise<string[]> {
+  return (await stagesIn(files, dir)).filter(({ results }) => results).map(({ folder }) => folder);
+}
+
+async function stagesIn(files: Files, dir: string): Promise<Stage[]> {
+  const stages: Stage[] = [];
   for (const folder of [dir, ...(await files.list(dir)).map((name) => join(dir, name))]) {
     const inside = await files.list(folder);
     const file = ["done.json", "stage.json"].find((name) => inside.includes(name));
     const record = file === undefined ? null : await readJson<StageRecord>(files, join(folder, file));
     const results = inside.includes("metrics.jsonl") || inside.includes("evaluation.json");
-    if (record !== null || results) stages.push({ folder, record });
+    if (record !== null || results) stages.push({ folder, record, results });
   }
   if (stages.length === 0)
     throw new UserError(`${dir}: no training run in here (no metrics.jsonl, no evaluation.json)`);
   // Folders come by name; what ran first finished first.
-  stages.sort((a, b) => (a.record?.order ?? 0) - (b.record?.order ?? 0));
+  return stages.sort((a, b) => (a.record?.order ?? 0) - (b.record?.order ?? 0));
+}
 
+/** Collects what runs left in `dir`, the folder of a recipe's stages or of a single run. */
+export async function collectReport(files: Files, dir: string, title: string | null): Promise<ReportData> {
+  const stages = await stagesIn(files, dir);
   const runs: RunData[] = [];
   const policies: PolicyResult[] = [];
   const rewardModels: RewardResult[] = [];

@@ -148,6 +148,15 @@ describe("webrlhf figure", () => {
     const svg = await readFile(`${path}.svg`, "utf8");
     expect(svg).toContain("A &lt;title&gt;");
     expect(svg.match(/<svg /g)).toHaveLength(3);
+    const record = JSON.parse(await readFile(`${path}.svg.run.json`, "utf8"));
+    expect(record).toMatchObject({ verb: "figure", state: "finished", settings: { title: "A <title>" } });
+    const drawn = record.parents.find((parent: { path: string }) => parent.path === out);
+    expect(drawn).toMatchObject({ verb: "raft", steps: 4, settings: { raft_batch_size: 4 } });
+    expect(record.inputs).toContainEqual({
+      setting: "input_dir",
+      name: out,
+      sha256: expect.stringMatching(/^\w{64}$/),
+    });
     const { runs } = JSON.parse(await readFile(`${path}.json`, "utf8"));
     expect(runs.map((r: { name: string }) => r.name)).toEqual(["drawn"]);
     expect(runs[0].metrics.reward).toHaveLength(4);
@@ -156,6 +165,34 @@ describe("webrlhf figure", () => {
     expect(await refused("--metrics", "reward", "--runs", "nobody")).toMatch(
       /has no training run nobody; it has .*drawn/,
     );
+  });
+});
+
+describe("webrlhf report", () => {
+  it("leaves a record of the runs that it shows, which is the same again", async () => {
+    const out = join(dir, "reported");
+    expect((await raft(out, "--num_raft_iteration 1")).code).toBe(0);
+    const made = async (): Promise<string> => {
+      const { code, text } = await webrlhf("report", out);
+      expect(code, text).toBe(0);
+      return readFile(join(out, "report.html.run.json"), "utf8");
+    };
+    const record = await made();
+    expect(JSON.parse(record)).toMatchObject({
+      verb: "report",
+      state: "finished",
+      settings: { input_dir: out },
+      inputs: [{ setting: "input_dir", name: out, sha256: expect.stringMatching(/^\w{64}$/) }],
+      parents: [{ path: out, verb: "raft", steps: 1 }],
+    });
+    expect(await made()).toBe(record);
+    // Going on changes the run, and with it what the report was made of.
+    expect((await raft(out, "--num_raft_iteration 2 --save_steps 1 --overwrite_output_dir")).code).toBe(0);
+    expect(JSON.parse(await made()).inputs[0].sha256).not.toBe(JSON.parse(record).inputs[0].sha256);
+
+    const nothing = join(dir, "nothing");
+    expect((await webrlhf("report", nothing)).text).toMatch(/no training run in here/);
+    expect(await readdir(dir)).not.toContain("nothing");
   });
 });
 

@@ -9,6 +9,7 @@ import { diskFiles, type Files } from "../../runtime/files.ts";
 import { readJsonLines, writeJson } from "../../runtime/json-files.ts";
 import { settings } from "../../settings/index.ts";
 import { defineVerb } from "../verb.ts";
+import { readRuns } from "./report.ts";
 
 const figureSettings = settings("figure", {
   inputDir: data.path(null, "Folder of a recipe's stages", { required: true }),
@@ -29,6 +30,8 @@ export const figureVerb = defineVerb({
   argument: "inputDir",
   examples: ["webrlhf figure runs/raft --metrics reward,distinct_2 --output_path docs/results/raft"],
   endsAtOnce: true,
+  product: (o) => ({ file: `${o.outputPath}.svg` }),
+  inputs: (o) => readRuns(o.inputDir!),
   async run(o, { terminal }) {
     const files = await diskFiles();
     const found = await collectReport(files, o.inputDir!, o.title);

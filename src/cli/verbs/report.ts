@@ -1,5 +1,6 @@
 import { join } from "node:path";
-import { collectReport } from "../../report/collect.ts";
+import type { FoundInput } from "../../open/index.ts";
+import { collectReport, REPORTED, runsIn } from "../../report/collect.ts";
 import { buildReport } from "../../report/report.ts";
 import { summarise } from "../../report/summary.ts";
 import { data, logging } from "../../rlhf/settings.ts";
@@ -15,6 +16,13 @@ const reportSettings = settings("report", {
   outputDir: logging.path(null, "Folder for report.html and summary.json; default: input_dir"),
 });
 
+/** The runs of a folder, as a record of what was made of them names them. */
+export async function readRuns(folder: string): Promise<FoundInput[]> {
+  const files = await diskFiles();
+  const runs = await runsIn(files, folder);
+  return runs.map((path) => ({ setting: "input_dir", name: path, at: { path, files }, only: REPORTED }));
+}
+
 export const reportVerb = defineVerb({
   name: "report",
   summary: "Make report.html and summary.json of finished runs",
@@ -22,6 +30,8 @@ export const reportVerb = defineVerb({
   argument: "inputDir",
   examples: ["webrlhf report runs/quickstart", "webrlhf report out --title 'My reward model'"],
   endsAtOnce: true,
+  product: (o) => ({ file: join(o.outputDir ?? o.inputDir!, "report.html") }),
+  inputs: (o) => readRuns(o.inputDir!),
   async run(options, { terminal }) {
     const files = await diskFiles();
     const input = options.inputDir!;
