@@ -1,5 +1,5 @@
 /**
- * Preloaded into a program by scripts/kill-test.mjs: counts what the program does to files, and ends it at one of these
+ * Preloaded into a program by scripts/kill-everywhere.mjs: counts what the program does to files, and ends it at one of these
  * operations: before it, half-way through it, or after it.
  *
  *   KILL_AT=17 KILL_WHEN=before|half|after KILL_SIGNAL=SIGKILL KILL_LOSE=1 KILL_COUNT=file

@@ -90,7 +90,7 @@ export function tinyTrainers(work) {
 }
 
 /** Pairs with safety labels, which the built-in world has not. */
-function writeSafetyPairs(file) {
+export function writeSafetyPairs(file) {
   const row = (i) => ({
     prompt: `${["Tom", "Sam", "Anna"][i % 3]} had a ${["dog", "ball", "boat"][(i >> 1) % 3]}.`,
     chosen: " They played in the garden.",
