@@ -103,11 +103,10 @@ export async function* lesson(
   }
 }
 
-/** A trainer's folder: it goes on from what lies there. Without a record, by which one that had ended would load nothing. */
+/** A trainer's folder: it goes on from what lies there. */
 const kept = (files: Files, path: string, signal: AbortSignal) => ({
   folder: { files, path },
   resume: true,
-  record: null,
   signal,
 });
 

@@ -18,7 +18,7 @@ import { transpose } from "./transpose.ts";
 export const ADAPTER_CONFIG = "adapter_config.json";
 export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
 /** What a scorer's config.json would say of its head, which PEFT has no fields for; only where there is something to say. */
-const SCORE_CONFIG = "score_config.json";
+export const SCORE_CONFIG = "score_config.json";
 const PREFIX = "base_model.model.";
 
 /** A tensor of the file: rows of a parameter, in an order of their own or transposed where the family stores them so. */

@@ -1,10 +1,11 @@
 /** The files of what is trained: a whole model, or an adapter without its base. */
 import { openWeights } from "../io/weights.ts";
-import type { FileContent, Files } from "../runtime/files.ts";
+import { type FileContent, type Files, parseJson } from "../runtime/files.ts";
 import type { ParameterStore } from "../tensor/params.ts";
-import { Model } from "./models.ts";
-import { adapterFiles, restoreAdapter } from "./peft.ts";
+import { Model, ScoreModel } from "./models.ts";
+import { adapterFiles, restoreAdapter, SCORE_CONFIG } from "./peft.ts";
 import { loadWeights, modelFiles, type SaveOptions } from "./pretrained.ts";
+import { readScoring } from "./scoring.ts";
 
 /** A trained model that is no language model or scorer, and writes and reads its own files. */
 export interface SelfSavingModel {
@@ -26,7 +27,19 @@ export async function trainedFiles(
 /** Overwrites a model with what `trainedFiles` saved of it. */
 export async function restoreTrained(model: Model | SelfSavingModel, files: Files, folder: string): Promise<void> {
   if (!(model instanceof Model)) return model.restore(files, folder);
-  if (model.adapter) return restoreAdapter(model, files, folder);
-  const weights = await openWeights(files, folder);
-  await loadWeights(model, weights).finally(() => weights.close());
+  if (model.adapter) await restoreAdapter(model, files, folder);
+  else {
+    const weights = await openWeights(files, folder);
+    await loadWeights(model, weights).finally(() => weights.close());
+  }
+  if (model instanceof ScoreModel) await restoreScoring(model, files, folder);
+}
+
+/** What a scorer's numbers mean, with the statistics that training has kept of them. */
+async function restoreScoring(model: ScoreModel, files: Files, folder: string): Promise<void> {
+  const path = `${folder}/${model.adapter ? SCORE_CONFIG : "config.json"}`;
+  const content = await files.read(path);
+  if (!content) return; // an adapter's plain head has nothing to say
+  const json = parseJson<Record<string, unknown>>(content, path);
+  Object.assign(model.scoring, readScoring(json, path, model.scoring.labels.length));
 }

@@ -9,7 +9,7 @@ import { streamSafetensors, type TensorToWrite } from "../io/safetensors-write.t
 import type { Model } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import { restoreTrained, type SelfSavingModel, trainedFiles } from "../nn/trained.ts";
-import { UserError } from "../runtime/errors.ts";
+import { isUserError, UserError } from "../runtime/errors.ts";
 import { type FileContent, type Files, isPartial, parseJson, readNeeded } from "../runtime/files.ts";
 import { damageIn, snapshot, withChecksums } from "./checksums.ts";
 
@@ -234,6 +234,26 @@ async function restoreMoments(files: Files, path: string, trainees: Record<strin
     }
   } finally {
     await file.close();
+  }
+}
+
+/**
+ * Overwrites models with what `saveModels` saved of them.
+ * @throws UserError where the folder does not hold them any more
+ */
+export async function restoreModels(run: RunFolder, models: Record<string, Model | SelfSavingModel>): Promise<void> {
+  const { files, path } = run;
+  // What is saved twice is read once.
+  const places = new Map(Object.entries(models).map(([name, model]) => [model, name ? `${path}/${name}` : path]));
+  for (const [model, folder] of places) {
+    try {
+      await refuseOtherModel(files, folder, model);
+      await restoreTrained(model, files, folder);
+    } catch (cause) {
+      if (!isUserError(cause)) throw cause;
+      const why = `${path} is finished, but what it trained cannot be loaded: ${cause.message}`;
+      throw new UserError(`${why}: bring it back, or overwrite the run`, { cause });
+    }
   }
 }
 

@@ -11,7 +11,7 @@ import { restoreTrained } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { streamId, uint32 } from "../runtime/rng.ts";
 import { group, type SettingsInput, settings } from "../settings/index.ts";
-import { checkpointSteps, type RunFolder, removePartial, saveModels } from "./checkpoint.ts";
+import { checkpointSteps, type RunFolder, removePartial, restoreModels, saveModels } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
 import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
 import { evaluatePolicy } from "./evaluate.ts";
@@ -162,7 +162,8 @@ export async function* trainIteratively(
     if (typeof run.resume === "string") {
       throw new UserError(`iterate goes on where its iterations stopped: resume it without naming ${run.resume}`);
     }
-    yield* recorded(run, { stage: "iterate", settings: o }, () => iterations(working, o));
+    const restore = () => restoreModels(run.folder, { "": policy });
+    yield* recorded(run, { stage: "iterate", settings: o, restore }, () => iterations(working, o));
   } finally {
     copy?.destroy();
   }

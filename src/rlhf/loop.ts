@@ -6,7 +6,7 @@ import { Model } from "../nn/models.ts";
 import type { SelfSavingModel } from "../nn/trained.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
-import { type CheckpointedModel, prune, saveModels } from "./checkpoint.ts";
+import { type CheckpointedModel, prune, type RunFolder, restoreModels, saveModels } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { Ledger } from "./ledger.ts";
 import { recorded } from "./recorded.ts";
@@ -116,7 +116,9 @@ export async function* loop<P>(
     }
     const { stage, maxSteps } = steps;
     const tidy = async (of: SaveRhythm) => run.folder && prune(run.folder, savesOf(steps, of), true);
-    yield* recorded(run, { stage, settings, maxSteps, tidy }, () => takeSteps(steps, settings, run, under));
+    const around = steps.around?.models ?? here;
+    const restore = async () => run.folder && around(() => restoreModels(run.folder as RunFolder, steps.finished()));
+    yield* recorded(run, { stage, settings, maxSteps, tidy, restore }, () => takeSteps(steps, settings, run, under));
   } finally {
     // What is read of a step that was under way is freed when it is there.
     await (newest as Promise<unknown> | null)?.catch(() => {});

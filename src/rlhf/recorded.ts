@@ -20,11 +20,13 @@ export interface Training {
   maxSteps?: number;
   /** Removes the checkpoints that only a run needs which may still break off; told how the run saved. */
   tidy?(saves: SaveRhythm): Promise<void>;
+  /** Loads what a finished run left into the models, so that whoever resumes it holds what it trained. */
+  restore(): Promise<void>;
 }
 
 /**
  * Passes a trainer's events on, and writes what becomes of the run into its folder, which nobody else has meanwhile. A finished
- * run that is to be resumed ends at once.
+ * run that is to be resumed loads what it trained, and ends.
  * @throws UserError where the folder holds another run, or one that other settings would change
  */
 export async function* recorded(
@@ -50,6 +52,7 @@ export async function* recorded(
     const finished = run.resume && source === path && before?.state === "finished";
     if (finished && !(await hasMore(folder, before, facts, training))) {
       yield { type: "note", step: before.steps ?? 0, text: `${path}: finished, nothing to do` };
+      await training.restore();
       const { save_steps: saveSteps = 0, save_strategy: saveStrategy = "steps" } = before.settings;
       await training.tidy?.({ saveSteps, saveStrategy } as SaveRhythm);
       yield { type: "end", step: before.steps ?? 0, metrics: {} };

@@ -7,8 +7,8 @@ export interface RunOptions {
   /** Where to save; without it nothing is saved. */
   folder?: RunFolder;
   /**
-   * Continues from the newest checkpoint of the folder, or from the checkpoint at this path. Default false: a folder that holds
-   * something of an earlier run is refused.
+   * Continues from the newest checkpoint of the folder, or from the checkpoint at this path. A finished run gives the models
+   * what it trained, and ends. Default false: a folder that holds something of an earlier run is refused.
    */
   resume?: boolean | string;
   /** Removes what an earlier run left in the folder. Default false. */

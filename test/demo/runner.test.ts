@@ -57,7 +57,7 @@ const shown = (replies: readonly Reply[]) =>
   replies.flatMap((r): object[] => {
     if (r.type === "samples") return [r];
     if (r.type !== "event" || r.event.type === "start") return [];
-    if (r.event.type === "note" && r.event.text.startsWith("resuming from")) return [];
+    if (r.event.type === "note" && /^resuming from|finished, nothing to do$/.test(r.event.text)) return [];
     return [{ ...r.event, seconds: 0 }];
   });
 

@@ -1,10 +1,19 @@
 /** Where runs go on, what they refuse to go on with, and what of time never shows in a result. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { type Files, memoryFiles } from "webrlhf";
-import { CausalLM } from "webrlhf/nn";
-import { checkpointSteps, type RunOptions, type TrainEvent, trainSft } from "webrlhf/rlhf";
+import { CausalLM, type Model, ScoreModel } from "webrlhf/nn";
+import {
+  checkpointSteps,
+  type Response,
+  type RunOptions,
+  type TrainEvent,
+  trainPpo,
+  trainReward,
+  trainSft,
+} from "webrlhf/rlhf";
 import { gpuReady } from "../helpers.ts";
-import { collect, sequences, tinyConfig } from "./tiny.ts";
+import { keeper } from "../keep.ts";
+import { collect, pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";
 
 beforeAll(() => gpuReady());
 
@@ -98,4 +107,77 @@ it("saving by time changes no byte and leaves no checkpoint", async () => {
   expect(events.filter(({ type }) => type === "checkpoint").length).toBeGreaterThan(0);
   expect(await weights(often)).toBe(await weights(never));
   expect(await checkpointSteps(often, path)).toEqual([]);
+});
+
+describe("resuming what is finished", () => {
+  const keep = keeper();
+  const files = memoryFiles();
+  const inFolder = (name: string) => ({ folder: { files, path: name }, resume: true });
+  const read = async ({ store }: Model) => {
+    store.resident.restore(); // a run that was told to leave the GPU has left it
+    return store.read();
+  };
+  const steps = { maxSteps: 2, perDeviceTrainBatchSize: 4, learningRate: 1e-2 };
+  const base = () => keep(new CausalLM(tinyConfig()).initialize(1));
+
+  /** Trains in a folder, then resumes it with models that know nothing: they must hold the same. */
+  async function holdsTheSame<M extends Record<string, Model>>(
+    name: string,
+    make: () => M,
+    train: (models: M, run: RunOptions) => AsyncGenerator<TrainEvent>,
+  ): Promise<[M, M]> {
+    const [first, second] = [make(), make()];
+    await collect(train(first, inFolder(name)));
+    const events = await collect(train(second, inFolder(name)));
+    expect(events.map(({ type }) => type)).toEqual(["note", "end"]);
+    const fresh = make();
+    for (const key of Object.keys(first)) {
+      expect(await read(first[key])).not.toEqual(await read(fresh[key]));
+      expect(await read(second[key])).toEqual(await read(first[key]));
+    }
+    return [first, second];
+  }
+
+  it("loads a whole model", async () => {
+    await holdsTheSame(
+      "whole",
+      () => ({ policy: base() }),
+      (models, run) => trainSft(models, sequences(8), steps, run),
+    );
+  });
+
+  it("loads an adapter", async () => {
+    const below = base();
+    const lora = { rank: 4, alpha: 16, targets: "all-linear" as const };
+    const adapter = () => ({ policy: keep(new CausalLM({ base: below, lora }).initialize(2)) });
+    await holdsTheSame("adapter", adapter, (models, run) => trainSft(models, sequences(8), steps, run));
+  });
+
+  it.each([[[]], [["train_model"]]])("loads PPO's policy and critic, where %j leaves the GPU", async (offloadLevel) => {
+    const make = () => ({ policy: base(), critic: keep(new ScoreModel(tinyConfig()).initialize(3)) });
+    const rewards = async (responses: readonly Response[]) => responses.map((r) => r.ids.length);
+    await holdsTheSame(`ppo ${offloadLevel}`, make, (models, run) => {
+      const settings = { ...steps, rolloutBatchSize: 8, responseLength: 6, offloadLevel };
+      return trainPpo({ ...models, reference: base(), rewards, tokenizer }, prompts(8), settings, run);
+    });
+  });
+
+  it("loads a scorer's statistics", async () => {
+    const make = () => ({ model: keep(new ScoreModel(tinyConfig()).initialize(3)) });
+    const settings = { ...steps, normalizerType: "RunningMeanStd" as const, normalizeScoreDuringTraining: true };
+    const [first, second] = await holdsTheSame("scorer", make, (models, run) =>
+      trainReward(models, pairs(8), settings, run),
+    );
+    expect(first.model.scoring.normalizer?.count).toBe(16);
+    expect(second.model.scoring).toEqual(first.model.scoring);
+  });
+
+  it("says so where it is not there any more", async () => {
+    const train = () => collect(trainSft({ policy: base() }, sequences(8), steps, inFolder("gone")));
+    await train();
+    await files.remove("gone/model.safetensors");
+    await expect(train()).rejects.toThrow(
+      /^gone is finished, but what it trained cannot be loaded: .+: bring it back, or overwrite the run$/,
+    );
+  });
 });

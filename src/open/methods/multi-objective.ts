@@ -3,13 +3,13 @@ import type { Dataset } from "../../data/dataset.ts";
 import type { DomainPreference } from "../../data/world/domains.ts";
 import type { Model } from "../../nn/models.ts";
 import type { Sequence } from "../../rlhf/batch.ts";
-import { saveModels } from "../../rlhf/checkpoint.ts";
+import { restoreModels, saveModels } from "../../rlhf/checkpoint.ts";
 import type { TrainEvent } from "../../rlhf/events.ts";
 import { contextOf } from "../../rlhf/examples.ts";
 import type { RunOptions } from "../../rlhf/loop.ts";
 import { promptPattern, sequenceFeatures } from "../../rlhf/multi-objective/features.ts";
 import { type Fit, fitHead, headOf } from "../../rlhf/multi-objective/fit.ts";
-import type { SequenceFeatures } from "../../rlhf/multi-objective/head.ts";
+import type { MultiObjectiveHead, SequenceFeatures } from "../../rlhf/multi-objective/head.ts";
 import { gate, type PairFeatures, trainGate } from "../../rlhf/multi-objective/train.ts";
 import { recorded } from "../../rlhf/recorded.ts";
 import { data, model, positive } from "../../rlhf/settings.ts";
@@ -142,7 +142,9 @@ const multiObjectiveMethod = defineMethod(
       const train = (run: RunOptions = {}): AsyncGenerator<TrainEvent> =>
         pairs
           ? trainGate({ head }, pairs, gate.pick(o), run)
-          : recorded(run, { stage: "multi-objective", settings: o }, () => withoutGate(head, run));
+          : recorded(run, { stage: "multi-objective", settings: o, restore: () => restored(head, run) }, () =>
+              withoutGate(head, run),
+            );
       return { besides: tokenizerFiles(tokenizer), train };
     },
   },
@@ -154,11 +156,12 @@ const multiObjectiveMethod = defineMethod(
   },
 );
 
+async function restored(head: MultiObjectiveHead, { folder }: RunOptions): Promise<void> {
+  if (folder) await restoreModels(folder, { "": head });
+}
+
 /** A head that nothing is left to train of: it is saved. */
-async function* withoutGate(
-  head: Parameters<typeof trainGate>[0]["head"],
-  { folder }: RunOptions,
-): AsyncGenerator<TrainEvent> {
+async function* withoutGate(head: MultiObjectiveHead, { folder }: RunOptions): AsyncGenerator<TrainEvent> {
   yield { type: "start", stage: "multi-objective", step: 0, maxSteps: 0, parameters: 0 };
   if (folder) await saveModels(folder, { "": head });
   yield { type: "end", step: 0, metrics: {} };

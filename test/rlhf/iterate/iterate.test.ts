@@ -75,18 +75,20 @@ async function run(
   files: Files,
   more: Partial<IterateSettings> = {},
   inputs: { judge?: RowJudge; resume?: boolean; acceptChanges?: boolean } = {},
-): Promise<{ events: TrainEvent[]; killed: boolean }> {
+): Promise<{ events: TrainEvent[]; killed: boolean; weights: unknown }> {
   const policy = new CausalLM(tinyConfig()).initialize(1);
   const initial = new CausalLM(tinyConfig()).initialize(1);
   const all = prompts(20);
   const events: TrainEvent[] = [];
   let killed = false;
+  let weights: unknown;
   try {
     const { judge: own, ...how } = inputs;
     const models = { policy, initial, tokenizer, judge: () => own ?? judge, rewards: reward };
     const data = { train: all.slice(0, 14), eval: all.slice(14, 16) };
     const run = { folder: { files, path: "out" }, ...how };
     for await (const event of trainIteratively(models, data, { ...options, ...more }, run)) events.push(event);
+    weights = await policy.store.read();
   } catch (error) {
     if (!(error as Killed).killed) throw error;
     killed = true;
@@ -94,7 +96,7 @@ async function run(
     policy.destroy();
     initial.destroy();
   }
-  return { events, killed };
+  return { events, killed, weights };
 }
 
 const sum = async (bytes: Uint8Array) =>
@@ -207,6 +209,14 @@ describe("iterative DPO", () => {
       expect(last.at(-1)).toEqual(events.at(-1));
     }
   }, 180_000);
+
+  it("loads what a finished run trained", async () => {
+    const files = memoryFiles();
+    const { weights } = await run(files);
+    const again = await run(files, {}, { resume: true });
+    expect(again.events.map(({ type }) => type)).toEqual(["note", "end"]);
+    expect(again.weights).toEqual(weights);
+  });
 
   it("asks for enough prompts, refuses ties, and a folder of another run", async () => {
     await expect(run(memoryFiles(), { promptsPerIteration: 8 })).rejects.toThrow(/need 16 prompts; there are 14/);
