@@ -17,6 +17,7 @@ import {
 } from "webrlhf/rlhf";
 import { blockSizeOf, blocksOf } from "../../../src/rlhf/raft/learn.ts";
 import { rules } from "../../../src/rlhf/raft.ts";
+import { streamId, uint32 } from "../../../src/runtime/rng.ts";
 import { collect, collectFailing, metricsOf, prompts, tinyConfig, tokenizer } from "../tiny.ts";
 
 beforeAll(() => openDevice());
@@ -312,5 +313,82 @@ describe("options", () => {
     expect(rulesOf("top", "lmflow")).toEqual({});
     expect(rulesOf("local", "corrected")).toEqual({});
     expect(rules(raft())).toEqual({ clean: cleanLmflow, discard: expect.any(Function) });
+  });
+});
+
+describe("evaluation during training", () => {
+  const all = prompts(10);
+  const [learned, held] = [all.slice(0, 6), all.slice(6)];
+  const settings = { ...small, maxSteps: 3, raftBatchSize: 6, learningRate: 1e-2, evalSteps: 2, seed: 7 };
+  const gold = (r: Response) => r.ids.length % 5;
+
+  async function evaluated(more: object = {}, { evalSteps = 2, data = { train: learned, eval: held } } = {}) {
+    const folder = { files: memoryFiles(), path: "run" };
+    const policy = fresh();
+    const models = { policy, rewards: lengthReward, tokenizer, gold, ...more };
+    const events = await collect(trainRaft(models, data, { ...settings, evalSteps }, { folder }));
+    const found = events.flatMap((e) => (e.type === "eval" ? [e] : []));
+    const written = await Promise.all(
+      found.map(async ({ step }) => {
+        const text = new TextDecoder().decode(
+          (await folder.files.read(`run/eval_out-step${step}.jsonl`)) as Uint8Array,
+        );
+        return text
+          .split("\n")
+          .filter(Boolean)
+          .map((line) => JSON.parse(line));
+      }),
+    );
+    return { events, found, written, policy };
+  }
+
+  /** What a policy answers to the held-out prompts when it is evaluated. */
+  const answers = (policy: CausalLM) =>
+    sampleResponses(policy, tokenizer, held, [0, 1, 2, 3], {
+      maxNewTokens: settings.responseLength,
+      samples: 1,
+      temperature: 0.85,
+      seed: uint32(settings.seed, streamId("evaluation")),
+      iteration: 0,
+    });
+
+  it("judges the policy's own responses to held-out prompts before, during and after", async () => {
+    let asked = 0;
+    const other = fresh(2);
+    const sampler: Sampler = (...request) => {
+      asked++;
+      return sampleResponses(other, tokenizer, ...request);
+    };
+    const { events, found, written, policy } = await evaluated({ sampler });
+    expect(found.map(({ step }) => step)).toEqual([0, 2, 3]);
+    expect(asked).toBe(settings.maxSteps); // what is learned comes from elsewhere, what is judged does not
+    for (const [i, model] of [
+      [0, fresh()],
+      [2, policy],
+    ] as const) {
+      const responses = await answers(model);
+      const rewards = await lengthReward(responses);
+      const mean = (values: number[]) => values.reduce((a, b) => a + b) / values.length;
+      const spread = Math.sqrt(rewards.reduce((all, r) => all + (r - mean(rewards)) ** 2, 0) / (rewards.length - 1));
+      expect(written[i]).toEqual(
+        responses.map((r, k) => ({ prompt: held[k].text, generated: r.text, reward: rewards[k] })),
+      );
+      expect(found[i].metrics.eval_reward).toBeCloseTo(mean(rewards), 6);
+      expect(found[i].metrics.eval_reward_std).toBeCloseTo(spread, 6);
+      expect(found[i].metrics.eval_gold).toBeCloseTo(mean(responses.map(gold)), 6);
+      expect(found[i].metrics.eval_mean_length).toBeCloseTo(mean(rewards), 6);
+      expect(found[i].metrics.eval_eos_rate).toBeCloseTo(mean(responses.map((r) => Number(r.ended))), 6);
+    }
+    expect(written[2]).not.toEqual(written[0]);
+    const end = events.at(-1);
+    expect(end?.type === "end" && end.metrics.eval_reward).toBe(found[2].metrics.eval_reward);
+  });
+
+  it("changes nothing of what is learned", async () => {
+    const steps = (events: Awaited<ReturnType<typeof evaluated>>["events"]) => metricsOf(events);
+    const none = { evalSteps: 0, data: { train: learned, eval: [] } };
+    const [with_, without] = [await evaluated(), await evaluated({}, none)];
+    expect(without.found).toEqual([]);
+    expect(steps(with_.events)).toEqual(steps(without.events));
   });
 });
