@@ -40,12 +40,19 @@ function type(line) {
     } catch {}
   };
   const timer = setTimeout(() => end("SIGKILL"), limit);
-  const client = /\bserve\b/.test(line) && setInterval(() => void ask(line).then((ok) => ok && end("SIGTERM")), 1000);
+  let stopped = false;
+  const stop = (answered) => {
+    if (answered && !stopped) end("SIGTERM");
+    stopped ||= answered;
+  };
+  const client = /\bserve\b/.test(line) && setInterval(() => void ask(line).then(stop), 1000);
   return new Promise((resolve) => {
     shell.on("close", (code, signal) => {
       clearTimeout(timer);
       clearInterval(client);
-      resolve({ code: code ?? signal, text, seconds: (performance.now() - started) / 1000 });
+      // npx ends by the signal that it hands on, whatever its program makes of it.
+      const well = stopped && signal === "SIGTERM" && /^stopped$/m.test(text);
+      resolve({ code: well ? 0 : (code ?? signal), text, seconds: (performance.now() - started) / 1000 });
     });
   });
 }
