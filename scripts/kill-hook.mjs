@@ -44,20 +44,31 @@ function end() {
 
 const isOurs = (path) => root === "" || String(path).startsWith(root);
 
-/** Runs an operation with the kill before, in or after it. `half` does a part of it. */
+/**
+ * Runs an operation with the kill before, in or after it. `half` does a part of it, and gives what does the rest, for a signal
+ * that the program outlives: no write is done twice.
+ */
 async function counted(path, run, half) {
   if (!isOurs(path)) return run();
   count += 1;
   const mine = count === at;
   if (mine && when === "before") end();
   if (mine && when === "half") {
-    await half?.();
+    const rest = await half?.();
     end();
+    if (rest) return rest();
   }
   const result = await run();
   if (mine && when === "after") end();
   return result;
 }
+
+/** Does one half of some data, and gives what does the other. */
+const halves = (data, write) => async () => {
+  const middle = Math.floor(data.length / 2);
+  await write(data.slice(0, middle));
+  return () => write(data.slice(middle));
+};
 
 const { open, rename, rm, mkdir, appendFile, link, unlink, writeFile, rmdir } = promises;
 Object.assign(promises, {
@@ -90,16 +101,18 @@ Object.assign(promises, {
     return counted(
       path,
       () => writeFile(path, data, options),
-      () => writeFile(path, text.slice(0, text.length / 2), options),
+      async () => {
+        await writeFile(path, text.slice(0, text.length / 2), options);
+        return () => appendFile(path, text.slice(text.length / 2));
+      },
     );
   },
   appendFile: (path, data, options) => {
     touched(path);
-    const text = String(data);
     return counted(
       path,
       () => appendFile(path, data, options),
-      () => appendFile(path, text.slice(0, text.length / 2), options),
+      halves(String(data), (part) => appendFile(path, part, options)),
     );
   },
   async open(path, flags, ...rest) {
@@ -111,7 +124,7 @@ Object.assign(promises, {
       counted(
         path,
         () => write.call(handle, data, ...more),
-        () => write.call(handle, data.slice(0, data.length / 2), ...more),
+        halves(data, (part) => write.call(handle, part, ...more)),
       );
     handle.sync = () =>
       counted(path, async () => {
