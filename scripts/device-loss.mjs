@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /**
- * Takes the GPU device away from training and serving at random moments, and compares what they leave and answer with what
- * comes of a device that stays.
+ * Takes the GPU device away from trainers, from verbs that run models and from a server, at random moments, and compares
+ * what they leave and answer with what comes of a device that stays.
  *
  *   npm run build
- *   node scripts/device-loss.mjs                        100 losses, spread over every trainer and the server
+ *   node scripts/device-loss.mjs                        100 losses, spread over all of these
  *   node scripts/device-loss.mjs --losses 10 --only ppo fewer
  *   --seed 7    other moments        --keep    leave the folders, and print where they are
  *
@@ -13,7 +13,7 @@
  * Nobody resumes; the work goes on by itself, on a new device. Each trial loses one device, two, or two in a row; and no
  * promise may be rejected without somebody who hears of it.
  *
- * Of a trainer every file of the output folder must equal the undisturbed run's byte for byte, except timing.jsonl, which
+ * Of a trainer or a verb every file of the output folder must equal the undisturbed run's byte for byte, except timing.jsonl, which
  * holds the clock and must have as many lines. Of the server every request must be answered, with the same texts, tokens and
  * counts. What had 503, or was a stream that broke off, may be asked again; afterwards the server must be well, and its memory
  * must not grow from loss to loss.
@@ -47,7 +47,10 @@ const MOST_GROWTH_MB = 300;
 
 const work = mkdtempSync(path.join(tmpdir(), "webrlhf-loss-"));
 const tiny = tinyTrainers(work);
-const victims = { ...Object.fromEntries(Object.keys(tiny.trainers).map((name) => [name, trainer])), serve: server };
+const victims = {
+  ...Object.fromEntries([...Object.keys(tiny.trainers), ...Object.keys(tiny.verbs)].map((name) => [name, writer])),
+  serve: server,
+};
 const names = flags.only?.split(",") ?? Object.keys(victims);
 for (const name of names) if (!victims[name]) throw new Error(`no trainer ${name}`);
 
@@ -59,30 +62,31 @@ process.on("unhandledRejection", (reason) => {
 process.setMaxListeners(0); // every run listens for Ctrl-C
 
 /** Runs a verb of the program; throws what it said where it failed. */
-async function run({ verb, words, folder }) {
+async function run({ verb, words, folder, file }) {
   const said = [];
   const say = (text) => void said.push(text);
   const terminal = { tty: false, columns: 80, write: say, line: say, result: say, style: (_, text) => text };
-  const code = await main([verb, ...words, "--output_dir", folder], terminal);
+  const where = file ? ["--output_file", path.join(folder, file)] : ["--output_dir", folder];
+  const code = await main([verb, ...words, ...where], terminal);
   if (code !== 0) throw new Error(`${verb} ended with ${code}:\n${said.slice(-5).join("\n")}`);
 }
 
 const linesIn = (file) => (existsSync(file) ? readFileSync(file, "utf8").split("\n").length : 0);
 
-/** A trainer to disturb: `undisturbed` is the run to compare with, `trial` gives what differs from it. */
-function trainer(name) {
-  const { words, verb = name } = tiny.trainers[name];
+/** A verb to disturb that writes a folder: `undisturbed` is the run to compare with, `trial` gives what differs from it. */
+function writer(name) {
+  const { words, verb = name, file } = tiny.trainers[name] ?? tiny.verbs[name];
   const undisturbed = path.join(work, name, "undisturbed");
   let expected;
   let trials = 0;
   return {
     async undisturbed() {
-      await run({ verb, words, folder: undisturbed });
+      await run({ verb, words, folder: undisturbed, file });
       expected = contents(undisturbed);
     },
     async trial() {
       const folder = path.join(work, name, `trial-${++trials}`);
-      await run({ verb, words, folder });
+      await run({ verb, words, folder, file });
       const wrong = differences(expected, contents(folder));
       const timing = (where) => linesIn(path.join(where, "timing.jsonl"));
       if (timing(folder) !== timing(undisturbed)) wrong.push("timing.jsonl");

@@ -1,4 +1,4 @@
-/** Every trainer on a tiny model, for scripts that disturb runs and compare what they leave with undisturbed ones. */
+/** Every trainer, and every verb that runs models, on a tiny model, for scripts that disturb runs and compare what they leave with undisturbed ones. */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -86,7 +86,22 @@ export function tinyTrainers(work) {
       },
     ];
   };
-  return { trainers, starts, base, judge };
+  return { trainers, verbs: tinyVerbs(work, base, judge), starts, base, judge };
+}
+
+/** Verbs that run models and train none, with the name of the file that they write where it is no folder. */
+function tinyVerbs(work, base, judge) {
+  const responses = path.join(work, "responses.jsonl");
+  const row = (i) => ({ id: i, prompt: `Tom had ${i} cats.`, responses: [" The cat ran.", ` Sam saw ${i} dogs.`] });
+  writeFileSync(responses, Array.from({ length: 200 }, (_, i) => `${JSON.stringify(row(i))}\n`).join(""));
+  const judged = ["--input_file", responses, "--reward_model_path", judge];
+  const sampled = ["--model_name_or_path", base, "--num_prompts", "12", "--seed", "3"];
+  return {
+    generate: { words: [...sampled, "--max_new_tokens", "24", "--max_num_seqs", "4"], file: "answers.jsonl" },
+    evaluate: { words: [...sampled, "--reward_model_path", judge, "--response_length", "12"] },
+    annotate: { words: [...judged, "--rows_at_once", "20"], file: "rewards.jsonl" },
+    score: { words: judged, file: "scored.jsonl" },
+  };
 }
 
 /** Pairs with safety labels, which the built-in world has not. */

@@ -46,5 +46,5 @@ export type { Rows, RowsExport } from "./rows.ts";
 export { onlyModel, type ServedRun, type ServerOptions, serverClient, serverSampler } from "./servers.ts";
 export * from "./settings.ts";
 export type { HubAccess, Surroundings } from "./surroundings.ts";
-export { type ClosableRun, Patience, surviving } from "./surviving.ts";
+export { type Attempt, type ClosableRun, Patience, persisting, surviving } from "./surviving.ts";
 export { openTokenizer, type TokenizerOptions, tokenizerFiles } from "./tokenizer.ts";

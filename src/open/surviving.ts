@@ -3,7 +3,7 @@
  * opened, the models are opened anew, and the run goes on from its last checkpoint. Whoever takes its events sees each of
  * them once, as in a run that lost nothing, and a warning besides.
  */
-import { caps, device, deviceLoss, onStandIn, reopenDevice } from "../gpu/device.ts";
+import { adapterName, caps, device, deviceLoss, onStandIn, reopenDevice } from "../gpu/device.ts";
 import { DeviceLostError, deviceFailure, type OutOfMemoryError } from "../gpu/failures.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import type { RunOptions } from "../rlhf/loop.ts";
@@ -27,10 +27,18 @@ export class Patience {
   private gpu = device();
   private name = caps().name;
   private readonly lower: string;
+  private readonly next: string;
 
-  /** @param lower what to do against a lack of memory: "lower max_length" */
-  constructor(lower = "use a smaller batch, a shorter context or a smaller model") {
+  /**
+   * @param lower what to do against a lack of memory: "lower max_length"
+   * @param next what to do when the GPU works again: "run it again"
+   */
+  constructor(
+    lower = "use a smaller batch, a shorter context or a smaller model",
+    next = "resume from the last checkpoint",
+  ) {
     this.lower = lower;
+    this.next = next;
   }
 
   /** Something new was done: earlier losses no longer count. */
@@ -68,7 +76,7 @@ export class Patience {
       this.losses += 1;
       if (this.losses <= MOST_LOSSES) return;
       const often = `${failure.message}, ${this.losses} times without a step between`;
-      throw new UserError(`${often}: check the GPU and its driver, then resume from the last checkpoint`, {
+      throw new UserError(`${often}: check the GPU and its driver, then ${this.next}`, {
         cause: failure,
       });
     }
@@ -130,6 +138,37 @@ export async function surviving<R extends ClosableRun>(
     }
   }
   return { ...run, train, close };
+}
+
+/** One of several tries of the same work. */
+export interface Attempt {
+  /** There was another one before, whose device failed. */
+  readonly again: boolean;
+  /** Something was done that the next attempt need not do: earlier losses no longer count. */
+  progress(): void;
+}
+
+/**
+ * Does work that trains nothing: from its start, and once more on a new device where the old one failed. It opens what it
+ * needs by itself, and gives it back also when it fails.
+ * @param say is told what happened
+ */
+export async function persisting<R>(
+  work: (attempt: Attempt) => Promise<R>,
+  say: (text: string) => void,
+  signal?: AbortSignal,
+): Promise<R> {
+  let patience: Patience | null = null;
+  const progress = () => patience?.progress();
+  for (let again = false; ; again = true) {
+    try {
+      return await work({ again, progress });
+    } catch (error) {
+      if (signal?.aborted || adapterName() === null) throw error;
+      patience ??= new Patience(undefined, "run the same command again");
+      say(`${await patience.renew(error, () => {})}; going on on a new device`);
+    }
+  }
 }
 
 /** What a run's consumer has been told. A run that goes on from a checkpoint says once more what came after that. */

@@ -2,10 +2,19 @@
 import { sftExample } from "../../data/batches.ts";
 import type { PromptCompletion } from "../../data/records.ts";
 import { schemaOf } from "../../data/schemas.ts";
-import { lmflowContainer, readSampledRows, rowLine, type SampledRow } from "../../data/scored-rows.ts";
+import { lmflowContainer, readSampledRows, rowLine, type SampledRow, type ScoredRow } from "../../data/scored-rows.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import { Model } from "../../nn/models.ts";
-import { foreignNames, judgeSettings, ModelOpener, openingSettings, openJudge, withModels } from "../../open/index.ts";
+import {
+  type Attempt,
+  foreignNames,
+  judgeSettings,
+  ModelOpener,
+  openingSettings,
+  openJudge,
+  persisting,
+  withModels,
+} from "../../open/index.ts";
 import { isWeightless } from "../../open/rewards.ts";
 import { contextOf } from "../../rlhf/examples.ts";
 import { annotateRows, rewardStatistics } from "../../rlhf/iterate/annotate.ts";
@@ -18,7 +27,7 @@ import { openGpu } from "../gpu.ts";
 import { short } from "../progress.ts";
 import { surroundings } from "../surroundings.ts";
 import { Unfinished } from "../unfinished.ts";
-import { defineVerb, Interrupted } from "../verb.ts";
+import { type Context, defineVerb, Interrupted } from "../verb.ts";
 
 const judging = group("Judge");
 
@@ -60,48 +69,65 @@ export const annotateVerb = defineVerb({
     const files = await diskFiles();
     const rows = await readAll(o.inputFile as string[]);
     const path = o.rewardModelPath as string;
-    const opener = new ModelOpener({ ...o, ...surroundings(context) });
     const isModel = !isWeightless(path);
     if (isModel) await openGpu(terminal);
     if (!isModel && o.maxLength !== null) {
       throw new UserError(`max_length does not apply: ${path} reads texts, not tokens`);
     }
-    const tokenizer = isModel ? await opener.tokenizer(path) : null;
-    let maxLength = o.maxLength ?? Number.POSITIVE_INFINITY;
-    const { judge: judgeBy } = await openJudge(opener, path, { ...o, ranking: o.preferenceRanking });
-    const judge = judgeBy((row, k) => sequenceOf(row, k, tokenizer, maxLength));
-    await withModels(opener.opened, async () => {
-      const model = opener.opened.find((one): one is Model => one instanceof Model);
-      if (model) maxLength = contextOf(model, o);
-      const wanted = { decidedBy: decisive(o, rows), resume: o.resume, prompts: rows.length, done: "scored" };
-      const output = await Unfinished.open<number[]>({ ...wanted, files, path: o.outputFile as string }, terminal);
-      let told = output.log.rows.size;
-      const progress = (done: number, total: number) => {
-        if (done - told < total / 10) return;
-        told = done;
-        terminal.line(`scored ${done} of ${total} prompts`);
-      };
-      const options = { rowsAtOnce: o.rowsAtOnce, progress, signal };
-      const scored = await annotateRows(judge, rows, output.log, options).catch(async (error) => {
-        throw await output.after(error);
+    const scoreAll = async ({ again, progress: done }: Attempt) => {
+      const opener = new ModelOpener({ ...o, ...surroundings(context) });
+      await withModels(opener.opened, async () => {
+        const tokenizer = isModel ? await opener.tokenizer(path) : null;
+        let maxLength = o.maxLength ?? Number.POSITIVE_INFINITY;
+        const { judge: judgeBy } = await openJudge(opener, path, { ...o, ranking: o.preferenceRanking });
+        const judge = judgeBy((row, k) => sequenceOf(row, k, tokenizer, maxLength));
+        const model = opener.opened.find((one): one is Model => one instanceof Model);
+        if (model) maxLength = contextOf(model, o);
+        const resume = o.resume || again;
+        const wanted = { decidedBy: decisive(o, rows), resume, prompts: rows.length, done: "scored" };
+        const output = await Unfinished.open<number[]>({ ...wanted, files, path: o.outputFile as string }, terminal);
+        let told = output.log.rows.size;
+        const progress = (scored: number, total: number) => {
+          done();
+          if (scored - told < total / 10) return;
+          told = scored;
+          terminal.line(`scored ${scored} of ${total} prompts`);
+        };
+        const options = { rowsAtOnce: o.rowsAtOnce, progress, signal };
+        const scored = await annotateRows(judge, rows, output.log, options).catch(async (error) => {
+          throw await output.after(error);
+        });
+        if (!scored) throw new Interrupted(`stopped; ${output.left}`);
+        await write(scored, output, o, tokenizer, context);
       });
-      if (!scored) throw new Interrupted(`stopped; ${output.left}`);
-      const content =
-        o.outputFormat === "jsonl"
-          ? scored.map((row) => `${rowLine(row)}\n`).join("")
-          : `${JSON.stringify(lmflowContainer(scored, (row) => textsOf(row, "", tokenizer).prompt))}\n`;
-      await output.finish(content);
-      const s = rewardStatistics(scored);
-      terminal.line(
-        `${s.kept} of ${s.total} prompts have all ${s.samples} responses; of these: mean reward ${short(s.mean_reward)}, ` +
-          `mean best reward ${short(s.top1_reward)}, ${short(s.mean_characters)} characters`,
-      );
-      if (o.recordFile !== null) await files.append(o.recordFile, `${s.mean_reward}\t${s.top1_reward}\n`);
-    });
+    };
+    await persisting(scoreAll, (text) => terminal.line(text), signal);
   },
 });
 
 type Options = ReturnType<typeof annotateSettings>;
+
+/** Writes the rows with their rewards, and says what they amount to. */
+async function write(
+  scored: readonly ScoredRow[],
+  output: Unfinished<number[]>,
+  o: Options,
+  tokenizer: Tokenizer | null,
+  { terminal }: Context,
+): Promise<void> {
+  const content =
+    o.outputFormat === "jsonl"
+      ? scored.map((row) => `${rowLine(row)}\n`).join("")
+      : `${JSON.stringify(lmflowContainer(scored, (row) => textsOf(row, "", tokenizer).prompt))}\n`;
+  await output.finish(content);
+  const s = rewardStatistics(scored);
+  terminal.line(
+    `${s.kept} of ${s.total} prompts have all ${s.samples} responses; of these: mean reward ${short(s.mean_reward)}, ` +
+      `mean best reward ${short(s.top1_reward)}, ${short(s.mean_characters)} characters`,
+  );
+  if (o.recordFile === null) return;
+  await (await diskFiles()).append(o.recordFile, `${s.mean_reward}\t${s.top1_reward}\n`);
+}
 
 /** All rows of the files, one after the other. Throws `UserError` where none has a response. */
 export async function readAll(paths: readonly string[]): Promise<SampledRow[]> {

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { persisting } from "../../open/index.ts";
 import type { Evaluation } from "../../report/data.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
@@ -31,11 +32,13 @@ export const evaluateVerb = defineVerb({
       throw new UserError("evaluate policy needs a policy: pass --model_name_or_path");
     }
     const files = await diskFiles();
-    const { name: adapter } = await openGpu(context.terminal);
-    const result: Evaluation =
-      policy === null
+    const measured = async (): Promise<Evaluation> => {
+      const { name: adapter } = await openGpu(context.terminal);
+      return policy === null
         ? { adapter, reward_model: await rewardResult(o, context) }
         : { adapter, policy: await policyResult(o, policy, context) };
+    };
+    const result = await persisting(measured, (text) => context.terminal.line(text), context.signal);
     await writeJson(files, join(o.outputDir, "evaluation.json"), result);
   },
 });

@@ -1,6 +1,7 @@
 /** Answers a list of prompts, some at once, and puts the answers where they belong. */
 import { setMaxListeners } from "node:events";
 import { rowLine } from "../../data/scored-rows.ts";
+import type { Attempt } from "../../open/index.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import type { TokenInfo } from "../../serve/text.ts";
 import type { generateSettings } from "../generation-settings.ts";
@@ -21,23 +22,42 @@ export interface Outcome {
 /** Answers one job; the results of its samples in their order. */
 export type Answerer = (job: Job, index: number, signal: AbortSignal) => Promise<Outcome[]>;
 
+/** Answers that go to the terminal: those that wait for earlier ones, and how many are there. */
+export interface Shown {
+  early: Map<number, string[]>;
+  printed: number;
+}
+
+/** How answers are got. */
+export interface Answering {
+  answer: Answerer;
+  /** Jobs at once. */
+  concurrency: number;
+  /** What another attempt has shown, where there was one: its answers are taken as they are. */
+  shown?: Shown;
+  attempt?: Attempt;
+}
+
 /** Answers all jobs, some at once, and writes the answers in their order. */
 export async function answerAll(
   o: GenerateChoice,
   context: Context,
   jobs: readonly Job[],
-  concurrency: number,
-  answer: Answerer,
+  { answer, concurrency, shown: told = { early: new Map(), printed: 0 }, attempt }: Answering,
 ): Promise<void> {
   const { terminal, signal } = context;
   const { outputFile: file, resume: _, apiKey: __, ...rest } = o; // what the answers do not depend on is left out
-  const wanted = { decidedBy: [rest, ...jobs], resume: o.resume, prompts: jobs.length, done: "answered" };
+  const wanted = {
+    decidedBy: [rest, ...jobs],
+    resume: o.resume || attempt?.again === true,
+    prompts: jobs.length,
+    done: "answered",
+  };
   const output =
     file === null
       ? null
       : await Unfinished.open<string[]>({ ...wanted, files: await diskFiles(), path: file }, terminal);
-  const early = new Map<number, string[]>();
-  let printed = 0;
+  const { early } = told;
   const failed = new AbortController();
   // A server's answers that are under way when another one fails are heard out: they were paid for.
   const stop = o.server === null ? AbortSignal.any([signal, failed.signal]) : signal;
@@ -46,17 +66,18 @@ export async function answerAll(
   const work = async () => {
     while (next < jobs.length && !stop.aborted && !failed.signal.aborted) {
       const index = next++;
-      if (output?.log.rows.has(index)) continue;
+      if (output?.log.rows.has(index) || index < told.printed || early.has(index)) continue;
       const job = jobs[index];
       const outcomes = await answer(job, index, stop);
       if (output) await output.log.add([[index, lines(job, outcomes, o)]]);
       else {
         early.set(index, shown(job, outcomes, o, context));
-        for (let ready = early.get(printed); ready; ready = early.get(++printed)) {
-          early.delete(printed);
+        for (let ready = early.get(told.printed); ready; ready = early.get(++told.printed)) {
+          early.delete(told.printed);
           for (const text of ready) terminal.result(text);
         }
       }
+      attempt?.progress();
     }
   };
   try {

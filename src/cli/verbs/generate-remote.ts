@@ -7,7 +7,7 @@ import { UserError } from "../../runtime/errors.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Context } from "../verb.ts";
-import { answerAll, type GenerateChoice, type Outcome } from "./generate-answers.ts";
+import { type Answerer, answerAll, type GenerateChoice, type Outcome } from "./generate-answers.ts";
 import { collectJobs } from "./generate-jobs.ts";
 
 type Ending = Pick<CompletionChoice, "finish_reason" | "token_ids">;
@@ -20,7 +20,7 @@ export async function generateRemotely(o: GenerateChoice, context: Context): Pro
   const tokenizer = name === null ? null : await new ModelOpener({ ...o, ...around }).tokenizer(name);
   const jobs = await collectJobs(o, tokenizer, { context: 1e9, response: o.maxNewTokens }, around);
   const model = o.serverModel ?? (await onlyModel(client, context.signal, o));
-  await answerAll(o, context, jobs, o.serverConcurrency, async (job, _, signal) => {
+  const answer: Answerer = async (job, _, signal) => {
     if (job.logprobs !== null) {
       throw new UserError("--logprobs cannot be had from a server; its tokens may be other ones");
     }
@@ -40,7 +40,8 @@ export async function generateRemotely(o: GenerateChoice, context: Context): Pro
     const prompt = job.ids ? Array.from(job.ids) : (job.given as { prompt: string | number[] }).prompt;
     const answer = await client.completion({ ...body, prompt }, signal);
     return choicesOf(answer, job.samples, job.where).map((c) => outcome(c.text, c));
-  });
+  };
+  await answerAll(o, context, jobs, { answer, concurrency: o.serverConcurrency });
 }
 
 const outcome = (text: string, { finish_reason, token_ids }: Ending): Outcome => ({

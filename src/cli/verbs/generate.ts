@@ -1,4 +1,6 @@
-import { ModelOpener, withModels } from "../../open/index.ts";
+import type { Tokenizer } from "../../data/tokenizer.ts";
+import type { CausalLM } from "../../nn/models.ts";
+import { type Attempt, ModelOpener, persisting, withModels } from "../../open/index.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import type { TextCodec, TextModel } from "../../serve/model.ts";
@@ -7,8 +9,8 @@ import { textCodec, textModel } from "../../serve/text-model.ts";
 import { generateSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
 import { surroundings } from "../surroundings.ts";
-import { defineVerb } from "../verb.ts";
-import { answerAll, type Outcome } from "./generate-answers.ts";
+import { type Context, defineVerb } from "../verb.ts";
+import { type Answerer, answerAll, type GenerateChoice, type Outcome, type Shown } from "./generate-answers.ts";
 import { collectJobs, type Job } from "./generate-jobs.ts";
 import { generateRemotely } from "./generate-remote.ts";
 
@@ -35,42 +37,68 @@ export const generateVerb = defineVerb({
     }
     await openGpu(context.terminal);
     const around = surroundings(context);
-    const opener = new ModelOpener({ ...o, ...around });
-    const tokenizer = await opener.tokenizer(name);
-    await opener.refuseJudge(name);
-    if (o.prompt !== null && tokenizer.chatTemplate) {
-      context.terminal.line(
-        `${name} answers conversations: --prompt is text that it goes on from; webrlhf chat, or "messages" in an --input_file, ask it`,
-      );
-    }
-    const model = await opener.sampler(name);
-    await withModels(opener.opened, async () => {
-      tokenizer.checkFits(model.config.vocabSize);
-      const room = { context: model.config.maxPositions, response: o.maxNewTokens };
-      const jobs = await collectJobs(o, tokenizer, room, around);
-      const codec = textCodec(tokenizer, model.config, model.config.maxPositions);
-      const prompts = jobs.map((job) => promptIds(codec, job));
-      const samples = jobs.reduce((sum, job) => sum + job.samples, 0);
-      const text = textModel(model, tokenizer, {
-        name,
-        slots: Math.min(o.maxNumSeqs, samples),
-        capacity: checkRoom(jobs, prompts, model.config.maxPositions),
-        // One schedule for one list of prompts, so that equal commands give equal answers to the last bit.
-        fixedRows: true,
-        stepsPerRead: 16,
+    const { terminal, signal } = context;
+    const shown: Shown = { early: new Map(), printed: 0 };
+    let read: Promise<Job[]> | null = null; // once: it may be stdin
+    const attempted = async (attempt: Attempt) => {
+      const opener = new ModelOpener({ ...o, ...around });
+      await withModels(opener.opened, async () => {
+        const tokenizer = await opener.tokenizer(name);
+        await opener.refuseJudge(name);
+        if (o.prompt !== null && tokenizer.chatTemplate && !attempt.again) {
+          terminal.line(
+            `${name} answers conversations: --prompt is text that it goes on from; webrlhf chat, or "messages" in an --input_file, ask it`,
+          );
+        }
+        const model = await opener.sampler(name);
+        tokenizer.checkFits(model.config.vocabSize);
+        const room = { context: model.config.maxPositions, response: o.maxNewTokens };
+        read ??= collectJobs(o, tokenizer, room, around);
+        await answerHere(o, context, await read, { name, model, tokenizer, shown, attempt });
       });
-      try {
-        await answerAll(o, context, jobs, jobs.length, async (job, index, signal) => {
-          const { ids, stop } = prompts[index];
-          const params = { ...job.params, eosIds: job.params.eosIds ?? codec.endIds };
-          return sampleHere(text, { ...job, params }, ids, [...job.stop, ...stop], signal);
-        });
-      } finally {
-        await text.engine.close();
-      }
-    });
+    };
+    await persisting(attempted, (text) => terminal.line(text), signal);
   },
 });
+
+/** The model that answers, and what its attempts share. */
+interface Here {
+  name: string;
+  model: CausalLM;
+  tokenizer: Tokenizer;
+  shown: Shown;
+  attempt: Attempt;
+}
+
+/** Answers by a model in this process. */
+async function answerHere(
+  o: GenerateChoice,
+  context: Context,
+  jobs: readonly Job[],
+  { name, model, tokenizer, shown, attempt }: Here,
+): Promise<void> {
+  const codec = textCodec(tokenizer, model.config, model.config.maxPositions);
+  const prompts = jobs.map((job) => promptIds(codec, job));
+  const samples = jobs.reduce((sum, job) => sum + job.samples, 0);
+  const text = textModel(model, tokenizer, {
+    name,
+    slots: Math.min(o.maxNumSeqs, samples),
+    capacity: checkRoom(jobs, prompts, model.config.maxPositions),
+    // One schedule for one list of prompts, so that equal commands give equal answers to the last bit.
+    fixedRows: true,
+    stepsPerRead: 16,
+  });
+  const answer: Answerer = async (job, index, signal) => {
+    const { ids, stop } = prompts[index];
+    const params = { ...job.params, eosIds: job.params.eosIds ?? codec.endIds };
+    return sampleHere(text, { ...job, params }, ids, [...job.stop, ...stop], signal);
+  };
+  try {
+    await answerAll(o, context, jobs, { answer, concurrency: jobs.length, shown, attempt });
+  } finally {
+    await text.engine.close();
+  }
+}
 
 /** A job's prompt in token ids, with the strings at which a conversation's turn ends. */
 function promptIds(model: TextCodec, { given, where, ids: known }: Job): { ids: Uint32Array; stop: readonly string[] } {

@@ -8,6 +8,7 @@ import type { Tokenizer } from "../../data/tokenizer.ts";
 import {
   ModelOpener,
   openingSettings,
+  persisting,
   rewardSettings,
   rewardWeights,
   splitSettings,
@@ -70,20 +71,23 @@ export const scoreVerb = defineVerb({
       );
     }
     await openGpu(context.terminal);
-    const opener = new ModelOpener({ ...o, ...surroundings(context) });
-    const tokenizer = await opener.tokenizer(path);
-    if (await opener.pairWriter(path)) {
-      throw new UserError(`${path} compares answers and cannot score one by itself: use webrlhf annotate`);
-    }
-    const scorer = await openScorer(opener, path);
-    if (scorer.single)
-      takeNormalization(scorer.single, o.normalize === "auto" ? {} : { normalize: o.normalize === "true" });
-    else if (o.normalize === "true")
-      throw new UserError(`normalize does not apply: ${path} has no statistics of its scores`);
-    await withModels(opener.opened, async () => {
-      tokenizer.checkFits(scorer.model.config.vocabSize);
-      await files.writeFile(output, lines(scorer, tokenizer, o, context));
-    });
+    const scoreAll = async () => {
+      const opener = new ModelOpener({ ...o, ...surroundings(context) });
+      await withModels(opener.opened, async () => {
+        const tokenizer = await opener.tokenizer(path);
+        if (await opener.pairWriter(path)) {
+          throw new UserError(`${path} compares answers and cannot score one by itself: use webrlhf annotate`);
+        }
+        const scorer = await openScorer(opener, path);
+        if (scorer.single)
+          takeNormalization(scorer.single, o.normalize === "auto" ? {} : { normalize: o.normalize === "true" });
+        else if (o.normalize === "true")
+          throw new UserError(`normalize does not apply: ${path} has no statistics of its scores`);
+        tokenizer.checkFits(scorer.model.config.vocabSize);
+        await files.writeFile(output, lines(scorer, tokenizer, o, context));
+      });
+    };
+    await persisting(scoreAll, (text) => context.terminal.line(text), context.signal);
     context.terminal.line(`${context.label}: ${output}`);
   },
 });
