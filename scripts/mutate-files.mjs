@@ -7,7 +7,7 @@
  *   node scripts/mutate-files.mjs --kinds parquet,gguf --count 1500 --seed 7
  *   node scripts/mutate-files.mjs --kinds gguf --seed 7 --case 123     one of them, in full; --save FILE keeps it
  *   node scripts/mutate-files.mjs --expect 120                         writes test/mutations/expected.json for the suite
- *   node scripts/mutate-files.mjs --python /path/to/python             with safetensors, tokenizers, pyarrow and gguf
+ *   node scripts/mutate-files.mjs --python /path/to/python             with safetensors, tokenizers, pyarrow, gguf, transformers
  *
  * Files are made by test/mutations, from their number alone. Each reader runs in a process of its own under a watchdog.
  * The exit code is 1 where something crashed, hung or was read differently.
@@ -35,6 +35,7 @@ const config = {
     alias: [
       { find: /^webrlhf$/, replacement: path.join(src, "index.ts") },
       { find: /^webrlhf\/data$/, replacement: path.join(src, "data/index.ts") },
+      { find: /^webrlhf\/nn$/, replacement: path.join(src, "nn/index.ts") },
     ],
   },
 };
@@ -63,8 +64,8 @@ async function ours(kind) {
 
 /** A process that answers one line at a time, and is started again when it dies or hangs. */
 class Reader {
-  constructor(command, args, greets) {
-    Object.assign(this, { command, args, greets, child: null });
+  constructor(command, args) {
+    Object.assign(this, { command, args, child: null });
   }
   async start() {
     this.errors = "";
@@ -72,7 +73,7 @@ class Reader {
     this.child.stderr.on("data", (text) => (this.errors = (this.errors + text).slice(-2000)));
     this.child.stdin.on("error", () => {});
     this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
-    if (this.greets) await this.lines.next();
+    await this.lines.next(); // "ready"
   }
   async ask(line, limit) {
     if (!this.child) await this.start();
@@ -112,8 +113,8 @@ async function main() {
     for (const kind of kinds) {
       const { make, argument } = KINDS[kind];
       const readers = Array.from({ length: only ? 1 : lanes }, () => ({
-        ours: new Reader(process.execPath, [fileURLToPath(import.meta.url), "--ours", kind], true),
-        theirs: new Reader(python, [path.join(here, "mutate-files.py"), kind, ...(argument ? [argument] : [])], false),
+        ours: new Reader(process.execPath, [fileURLToPath(import.meta.url), "--ours", kind]),
+        theirs: new Reader(python, [path.join(here, "mutate-files.py"), kind, ...(argument ? [argument] : [])]),
       }));
       const started = Date.now();
       const tally = new Tally(kind, seed);

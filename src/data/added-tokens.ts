@@ -1,4 +1,5 @@
 /** Finds added tokens (special ones, mostly) written out in a text, as the Rust `tokenizers` library does. */
+import { UserError } from "../runtime/errors.ts";
 
 export interface AddedToken {
   id: number;
@@ -26,8 +27,11 @@ const WORD_AFTER = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]/u;
 export class TokenFinder {
   private readonly root: Node = { next: new Map() };
 
-  /** @param write how a token is written in the texts to be searched */
-  constructor(tokens: readonly AddedToken[], write: (content: string) => string = (content) => content) {
+  /**
+   * @param write how a token is written in the texts to be searched
+   * @throws UserError where two are written alike: the Rust library finds one of them by chance then
+   */
+  constructor(tokens: readonly AddedToken[], file: string, write: (content: string) => string = (content) => content) {
     for (const token of tokens) {
       const content = write(token.content);
       if (content === "") continue;
@@ -41,7 +45,11 @@ export class TokenFinder {
         }
         node = next;
       }
-      node.token ??= token; // of tokens that are written alike the first one is found
+      if (node.token) {
+        const both = [node.token, token].map((one) => JSON.stringify(one.content)).join(" and ");
+        throw new UserError(`${file}: the added tokens ${both} are one and the same to its normalizer`);
+      }
+      node.token = token;
     }
   }
 

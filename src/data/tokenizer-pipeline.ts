@@ -34,11 +34,14 @@ export class TokenizerPipeline {
     this.model = graph.model;
     this.added = new Map(graph.added.map((token) => [token.id, token]));
     this.ids = new Map(graph.added.map((token) => [token.content, token.id]));
-    this.rawTokens = new TokenFinder(graph.added.filter((token) => !token.normalized));
+    this.rawTokens = new TokenFinder(
+      graph.added.filter((token) => !token.normalized),
+      file,
+    );
     const normalized = graph.added.filter((token) => token.normalized);
     const front = (parts: FrontParts): Front => ({
       ...parts,
-      normalizedTokens: new TokenFinder(normalized, parts.normalizer.normalize),
+      normalizedTokens: new TokenFinder(normalized, file, parts.normalizer.normalize),
     });
     this.whole = front(graph.whole);
     this.continued = front(graph.continued);

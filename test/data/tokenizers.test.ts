@@ -115,3 +115,13 @@ describe.each(kinds)("the tokenizer kind %s", (kind) => {
     }
   });
 });
+
+describe("added tokens that the normalizer writes alike", () => {
+  it("are refused: the Rust library finds one of them by chance", () => {
+    const { tokenizer } = read<Fixture>("neox.json");
+    const normalizer = { type: "Replace", pattern: { Regex: "\\s+" }, content: " " };
+    expect(() => Tokenizer.fromJson({ ...tokenizer, normalizer }, {}, "t.json")).toThrow(
+      /^t\.json: the added tokens " +" and " +" are one and the same to its normalizer$/,
+    );
+  });
+});

@@ -113,7 +113,8 @@ describe("config.json as files in the wild have it", () => {
   it("Gemma 1 says gelu and means its approximation", () => {
     expect(read("gemma", { hidden_act: "gelu" }).activation).toBe("gelu_tanh");
     expect(read("gemma", {}).activation).toBe("gelu_tanh");
-    expect(read("gemma", { hidden_activation: "gelu" }).activation).toBe("gelu");
+    expect(read("gemma2", { hidden_activation: "gelu" }).activation).toBe("gelu");
+    expect(() => read("gemma", { hidden_activation: "gelu" })).toThrow("say so by hidden_act");
     expect(read("gemma", {}).headDim).toBe(256);
   });
 

@@ -1,5 +1,5 @@
 /** Gemma 1, 2 and 3 (text): RMSNorm around 1, scaled embeddings, GeGLU; later ones cap scores and mix two kinds of layers. */
-import type { DecoderConfig } from "../config.ts";
+import type { Activation, DecoderConfig } from "../config.ts";
 import type { Family } from "./family.ts";
 import { layerTypes, llamaTensors, readCommon, writeCommon } from "./llama.ts";
 import type { ConfigReader } from "./reader.ts";
@@ -25,16 +25,31 @@ const relative = (
   ...rest,
 });
 
-function readGemma(json: ConfigReader) {
+/**
+ * Gemma 1 counts `hidden_act`, where its first releases say "gelu" and mean the approximation; the later ones count
+ * `hidden_activation`. Both may stand in a file.
+ */
+function readActivation(json: ConfigReader, counts: "hidden_act" | "hidden_activation"): Activation {
+  const read = (key: string, gelu: Activation): Activation | null =>
+    json.has(key) ? (json.json[key] === "gelu" ? gelu : json.activation(key, "")) : null;
+  const first = counts === "hidden_act";
+  const older = read("hidden_act", "gelu_tanh");
+  const newer = read("hidden_activation", "gelu");
+  const activation = (first ? older : newer) ?? "gelu_tanh";
+  const other = (first ? newer : older) ?? activation;
+  if (other !== activation && !(!first && json.json.hidden_act === "gelu" && newer === "gelu")) {
+    json.contradiction("hidden_activation", "hidden_act");
+  }
+  return activation;
+}
+
+function readGemma(json: ConfigReader, activationKey: "hidden_act" | "hidden_activation" = "hidden_activation") {
   json.only("use_bidirectional_attention", false);
-  // The first releases say "gelu" in `hidden_act` and mean its approximation; `hidden_activation` came later.
-  const key = json.has("hidden_activation") ? "hidden_activation" : "hidden_act";
-  const common = readCommon(json, { headDim: 256, activationKey: json.has(key) ? key : "hidden_activation" });
+  const common = readCommon(json, { headDim: 256, activationKey });
   const bias = json.flag("attention_bias", false);
-  const approximate = !json.has(key) || (key === "hidden_act" && json.json[key] === "gelu");
   return {
     ...common,
-    activation: approximate ? ("gelu_tanh" as const) : common.activation,
+    activation: readActivation(json, activationKey),
     qkvBias: bias,
     outBias: bias,
     tieEmbeddings: json.flag("tie_word_embeddings", true),
@@ -59,7 +74,7 @@ const queryScalar = ({ attentionScale }: DecoderConfig): number => {
 export const gemma = relative("gemma", "Gemma", "GemmaForSequenceClassification", {
   defaults: ({ hiddenSize }) => own(hiddenSize),
   read(json) {
-    const common = readGemma(json);
+    const common = readGemma(json, "hidden_act");
     return { ...common, ...readWholeRope(json, { theta: 10000, maxPositions: common.maxPositions }) };
   },
   write: (c) => ({ ...writeGemma(c), ...writeRope(c) }),
@@ -67,9 +82,13 @@ export const gemma = relative("gemma", "Gemma", "GemmaForSequenceClassification"
 
 /** Window and layers of Gemma 2 and 3; `full` says which layers see everything where `layer_types` does not. */
 function readWindow(json: ConfigReader, layers: number, full: (layer: number) => boolean) {
-  const window = json.optional("sliding_window", 4096);
+  const window = json.nullable("sliding_window", 4096);
   const slidingLayers = json.slidingLayers(layers, (i) => !full(i));
-  return { slidingWindow: slidingLayers.includes(true) ? window : null, slidingLayers };
+  const slides = window !== null && slidingLayers.includes(true);
+  return {
+    slidingWindow: slides ? window : null,
+    slidingLayers: slides ? slidingLayers : slidingLayers.map(() => false),
+  };
 }
 
 /** Gemma 2. */
@@ -118,8 +137,9 @@ export const gemma3 = relative("gemma3_text", "Gemma3", "Gemma3TextForSequenceCl
   read(json) {
     json.only("attn_logit_softcapping");
     const common = readGemma(json);
-    const patternKey = json.has("sliding_window_pattern") ? "sliding_window_pattern" : "_sliding_window_pattern";
-    const pattern = json.optional(patternKey, 6);
+    const pattern = json.optional("sliding_window_pattern", 6);
+    if (!json.has("layer_types")) json.only("_sliding_window_pattern", pattern); // transformers writes it, and never reads it
+    json.ignore("_sliding_window_pattern");
     return {
       ...common,
       ...readTwoRopes(json, common.maxPositions),
@@ -152,18 +172,19 @@ function readTwoRopes(
   json: ConfigReader,
   maxPositions: number,
 ): Pick<DecoderConfig, "ropeTheta" | "ropeScaling" | "localRopeTheta"> {
-  const both = json.object("rope_parameters") ?? {};
-  const part = (key: string) => {
-    const value = json.inside("rope_parameters", both).object(key);
-    return json.inside(`rope_parameters.${key}`, value ?? {});
-  };
-  const [full, local] = [part("full_attention"), part("sliding_attention")];
-  const older = json.inside("rope_scaling", json.object("rope_scaling") ?? {});
-  for (const p of [full, local, older]) p.only("partial_rotary_factor", 1);
+  const both = json.inside("rope_parameters", json.object("rope_parameters") ?? {});
+  // Older files scale the full layers so.
+  const full = json.inside("rope_parameters.full_attention", {
+    ...both.object("full_attention"),
+    ...json.object("rope_scaling"),
+  });
+  const local = json.inside("rope_parameters.sliding_attention", both.object("sliding_attention") ?? {});
+  both.refuseUnread(() => false);
+  for (const p of [full, local]) p.only("partial_rotary_factor", 1);
   if (readScaling(local, maxPositions)) local.fail("scaled rotary positions of sliding layers are not supported");
   return {
     ropeTheta: full.optional("rope_theta", json.optional("rope_theta", 1e6)),
-    ropeScaling: readScaling(full.json.rope_type === undefined ? older : full, maxPositions),
+    ropeScaling: readScaling(full, maxPositions),
     localRopeTheta: local.optional("rope_theta", json.optional("rope_local_base_freq", 10000)),
   };
 }

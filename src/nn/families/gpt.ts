@@ -130,8 +130,10 @@ export const gptNeo: Family = {
   read(json) {
     const layers = json.layers("num_layers", "num_hidden_layers");
     const hiddenSize = json.number("hidden_size");
-    const kinds = json.list("attention_layers", layers) ?? readAttentionTypes(json, layers);
+    const listed = json.list("attention_layers", layers);
+    const kinds = (!json.has("attention_types") && listed) || readAttentionTypes(json, layers);
     if (kinds.length !== layers) json.fail(`attention_types describes ${kinds.length} of ${layers} layers`);
+    if (listed && String(listed) !== String(kinds)) json.contradiction("attention_layers", "attention_types");
     for (const kind of kinds) {
       if (kind !== "global" && kind !== "local") {
         json.fail(`attention_types has ${JSON.stringify(kind)}, which is not supported (only "global", "local")`);

@@ -130,8 +130,11 @@ export const smolLM3 = relative("smollm3", "SmolLM3", {
     const interval = json.optional("no_rope_layer_interval", 4);
     // In these lists 1 stands for a layer that does rotate.
     const ropeLayers =
-      json.list("no_rope_layers", layers)?.map((rotates) => rotates === 1 || rotates === true) ??
-      Array.from({ length: layers }, (_, i) => (i + 1) % interval !== 0);
+      json.list("no_rope_layers", layers)?.map((rotates) => {
+        if (![0, 1, true, false].includes(rotates as number)) json.fail("no_rope_layers must be a list of 0 and 1");
+        return rotates === 1 || rotates === true;
+      }) ?? Array.from({ length: layers }, (_, i) => (i + 1) % interval !== 0);
+    json.ignore("max_window_layers");
     const window = json.flag("use_sliding_window", false) ? json.optional("sliding_window", null) : null;
     const slides = json.slidingLayers(layers, (i) => !ropeLayers[i]);
     const bias = json.flag("attention_bias", false);

@@ -47,6 +47,13 @@ export class ConfigReader {
     }
   }
 
+  /** Two fields say different things; which of them counts has changed from release to release of transformers. */
+  contradiction(key: string, other: string): never {
+    const said = (name: string) => `${name} = ${String(JSON.stringify(this.json[name])).slice(0, 80)}`;
+    if (this.has(other)) this.fail(`${said(key)} contradicts ${said(other)}; take out the one that does not hold`);
+    this.fail(`${said(key)} counts in some releases of transformers only; say so by ${other}`);
+  }
+
   fail(what: string): never {
     throw new UserError(`${this.file}: ${what}`);
   }
@@ -55,11 +62,12 @@ export class ConfigReader {
     return this.json[key] !== undefined && this.json[key] !== null;
   }
 
-  /** The first of the keys that is there. */
+  /** A number that may stand under several keys; where it stands twice, it must be the same. */
   number(...keys: string[]): number {
-    const [key] = keys.filter((k) => this.has(k)); // all are looked at: none of them is unknown
+    const [key, ...more] = keys.filter((k) => this.has(k)); // all are looked at: none of them is unknown
     if (key === undefined) this.fail(`${keys[0]} is missing`);
     const value = this.json[key];
+    for (const other of more) if (this.json[other] !== value) this.contradiction(key, other);
     if (typeof value !== "number" || !Number.isFinite(value)) this.fail(`${key} must be a number`);
     return value;
   }
@@ -108,6 +116,11 @@ export class ConfigReader {
   /** Another object of the same file, for messages that name its place. */
   inside(key: string, json: Readonly<Record<string, unknown>>): ConfigReader {
     return new ConfigReader(json, `${this.file}: ${key}`);
+  }
+
+  /** Fields that published files of this family have, and that its model does not look at. */
+  ignore(...keys: string[]): void {
+    for (const key of keys) this.read.add(key);
   }
 
   /** Refuses a field whose value is none of those that are computed here; absent is fine. */

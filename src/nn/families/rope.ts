@@ -13,14 +13,21 @@ type Rope = Pick<DecoderConfig, "ropeTheta" | "ropeScaling">;
 
 /** Base and scaling for all layers. */
 export function readRope(json: ConfigReader, defaults: RopeDefaults): Rope & { fraction: number | null } {
-  const key = json.object("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  const parameters = json.inside(key, json.object(key) ?? {});
-  const named = json.optional("rope_theta", defaults.theta);
-  const theta = defaults.thetaKey ? json.optional(defaults.thetaKey, named) : named;
+  const theta = json.optional(defaults.thetaKey ?? "rope_theta", defaults.theta);
+  if (defaults.thetaKey) json.only("rope_theta", theta);
+  const readings = ["rope_parameters", "rope_scaling"]
+    .filter((key) => Object.keys(json.object(key) ?? {}).length > 0)
+    .map((key) => readOne(json.inside(key, json.object(key) ?? {}), theta, defaults.maxPositions));
+  const [one = readOne(json.inside("rope_parameters", {}), theta, defaults.maxPositions), other = one] = readings;
+  if (JSON.stringify(one) !== JSON.stringify(other)) json.contradiction("rope_parameters", "rope_scaling");
+  return one;
+}
+
+function readOne(p: ConfigReader, theta: number, maxPositions: number): Rope & { fraction: number | null } {
   return {
-    ropeTheta: parameters.optional("rope_theta", theta),
-    ropeScaling: readScaling(parameters, defaults.maxPositions),
-    fraction: parameters.optional("partial_rotary_factor", null),
+    ropeTheta: p.optional("rope_theta", theta),
+    ropeScaling: readScaling(p, maxPositions),
+    fraction: p.optional("partial_rotary_factor", null),
   };
 }
 
@@ -34,8 +41,22 @@ export function readWholeRope(json: ConfigReader, defaults: RopeDefaults): Rope 
   return rope;
 }
 
+/** What such an object may hold, of whatever type; some of it counts for some types only. */
+const FIELDS = new Set(
+  (
+    "rope_type type factor low_freq_factor high_freq_factor original_max_position_embeddings beta_fast beta_slow mscale " +
+    "mscale_all_dim attention_factor truncate rope_theta partial_rotary_factor finetuned"
+  ).split(" "),
+);
+
 /** The scaling that an object like `rope_scaling` describes. */
 export function readScaling(p: ConfigReader, maxPositions: number): RopeScaling | null {
+  const scaling = readType(p, maxPositions);
+  p.refuseUnread((key) => FIELDS.has(key));
+  return scaling;
+}
+
+function readType(p: ConfigReader, maxPositions: number): RopeScaling | null {
   const type = (p.json.rope_type ?? p.json.type ?? "default") as RopeScaling["type"] | "default";
   switch (type) {
     case "default":
