@@ -5,8 +5,8 @@
  *   npm run build && node scripts/originals/run.mjs [part of a name]
  *
  * `originals.json` has each one's `command` with the keys, flags and values of the original; `pointed` are flags that come
- * behind it and name other models, other data and other sizes, and nothing else (and, where the original keeps the best model
- * of several, the last one). The configs beside it hold the originals' keys and values.
+ * behind it and name other models, other data and other sizes, and nothing else. The configs beside it hold the originals' keys
+ * and values.
  */
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";

@@ -9,6 +9,7 @@
  * - `samples.jsonl`, `eval_rows.jsonl`, `raft.jsonl`, `monitor.jsonl`: texts and tables that trainers send along.
  * - `trainer_state.json`: the Hugging Face Trainer's file of that name, with the same log_history.
  */
+import type { Best } from "../rlhf/best.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import type { Files } from "../runtime/files.ts";
 import { readJsonLines, readText, writeJson } from "../runtime/json-files.ts";
@@ -41,6 +42,7 @@ export class RunLog {
   #maxSteps = 0;
   #step = 0;
   #started = false;
+  #best: Best | null = null;
 
   constructor(files: Files, dir: string, settings: StateSettings = {}) {
     this.#files = files;
@@ -54,6 +56,7 @@ export class RunLog {
       case "start":
         this.#maxSteps = event.maxSteps;
         this.#step = event.step;
+        this.#best = event.best ?? null;
         await this.#cutBack(event.step);
         this.#started = true;
         return;
@@ -66,6 +69,7 @@ export class RunLog {
         return;
       }
       case "eval":
+        this.#best = event.best ?? null;
         await this.#append(metricsFile, "eval", [{ step: event.step, ...prefixed(event.metrics) }]);
         await this.#append(rowsFile, "row", event.rows?.map((row) => ({ step: event.step, ...row })) ?? []);
         return;
@@ -150,9 +154,9 @@ export class RunLog {
   #state(): Record<string, unknown> {
     const steps = this.#history.filter((row) => "tokens" in row);
     return {
-      best_global_step: null,
-      best_metric: null,
-      best_model_checkpoint: null,
+      best_global_step: this.#best?.step ?? null,
+      best_metric: this.#best?.value ?? null,
+      best_model_checkpoint: this.#best?.checkpoint ?? null,
       epoch: steps.at(-1)?.epoch ?? 0,
       eval_steps: this.#settings.evalSteps ?? 0,
       global_step: this.#step,

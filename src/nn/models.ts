@@ -7,7 +7,7 @@ import { columnMeans } from "../tensor/ops/column-means.ts";
 import { elements } from "../tensor/ops/elements.ts";
 import { softCap } from "../tensor/ops/elementwise.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
-import { tokenLogProbs } from "../tensor/ops/logprobs.ts";
+import { type TokenLogProbs, tokenLogProbs } from "../tensor/ops/logprobs.ts";
 import { linear } from "../tensor/ops/matmul.ts";
 import { reshape } from "../tensor/ops/shape.ts";
 import type { Packing } from "../tensor/packing.ts";
@@ -165,13 +165,7 @@ export class CausalLM extends Model {
    * @param targets the predicted ids, one per row
    * @param temperature divides the logits
    */
-  logProbs(
-    ids: Ids,
-    packing: Packing,
-    rows: Uint32Array,
-    targets: Uint32Array,
-    temperature = 1,
-  ): { logProbs: Tensor; entropy: Tensor } {
+  logProbs(ids: Ids, packing: Packing, rows: Uint32Array, targets: Uint32Array, temperature = 1): TokenLogProbs {
     const [gpuRows, gpuTargets] = [tensor(rows), tensor(targets)]; // uploads together, before the work
     const hidden = gatherRows(this.decoder.forward(ids, { packing }), gpuRows, rows);
     return this.headLogProbs(hidden, gpuTargets, temperature);
@@ -184,7 +178,7 @@ export class CausalLM extends Model {
   }
 
   /** Where `logProbs` ends: from hidden states; `targets` u32 [N]. */
-  headLogProbs(hidden: Tensor, targets: Tensor, temperature = 1): { logProbs: Tensor; entropy: Tensor } {
+  headLogProbs(hidden: Tensor, targets: Tensor, temperature = 1): TokenLogProbs {
     const softcap = this.config.logitSoftcap;
     return tokenLogProbs(hidden, this.headWeight, targets, { temperature, softcap });
   }

@@ -39,30 +39,35 @@ const STATE = "training_state.safetensors";
 const INFO = "trainer_state.json";
 const PATTERN = /^checkpoint-(\d+)$/;
 
+/** Which checkpoints are kept. */
+export interface Keeping {
+  /** Says of which steps; those of others go when there is a newer one. */
+  due(step: number): boolean;
+  /** The step whose checkpoint stays beside the newest, whatever is due. */
+  best?: number | null;
+}
+
 /** Saves everything a run needs to go on; `trainees` by subfolder name, "" for a single model. Returns the folder's name. */
 export async function saveCheckpoint(
   run: RunFolder,
   step: number,
   trainees: Record<string, CheckpointedModel>,
   state: Record<string, unknown>,
-  due: (step: number) => boolean = () => true,
+  keeping: Keeping = { due: () => true },
 ): Promise<string> {
-  return writeCheckpoint(run, step, await checkpointFiles(run, step, trainees, state), due);
+  return writeCheckpoint(run, step, await checkpointFiles(run, step, trainees, state), keeping);
 }
 
-/**
- * Takes what a checkpoint is made of into memory, and gives what writes it while the models may change.
- * @param due says of which steps checkpoints are kept; those of others go when there is a newer one
- */
+/** Takes what a checkpoint is made of into memory, and gives what writes it while the models may change. */
 export async function snapshotCheckpoint(
   run: RunFolder,
   step: number,
   trainees: Record<string, CheckpointedModel>,
   state: Record<string, unknown>,
-  due: (step: number) => boolean,
+  keeping: Keeping,
 ): Promise<() => Promise<string>> {
   const taken = await snapshot(await checkpointFiles(run, step, trainees, state));
-  return () => writeCheckpoint(run, step, taken, due);
+  return () => writeCheckpoint(run, step, taken, keeping);
 }
 
 async function checkpointFiles(
@@ -99,27 +104,31 @@ async function writeCheckpoint(
   run: RunFolder,
   step: number,
   content: Record<string, FileContent>,
-  due: (step: number) => boolean,
+  keeping: Keeping,
 ): Promise<string> {
   const name = `checkpoint-${step}`;
   await run.files.writeFolder(`${run.path}/${name}`, withChecksums(content));
-  await prune(run, due);
+  await prune(run, keeping);
   return name;
 }
 
 /**
- * Removes checkpoints: of those that are due the oldest, and of the others all but one that is the newest of all.
+ * Removes checkpoints: of those that are due the oldest, and of the others all but one that is the newest of all. The best one
+ * stays and counts as one of those to keep, beside the newest.
  * @param finished nothing goes on from the newest either
  */
 export async function prune(
   { files, path, keep = 1 }: RunFolder,
-  due: (step: number) => boolean,
+  { due, best = null }: Keeping,
   finished = false,
 ): Promise<void> {
   const steps = await checkpointSteps(files, path);
-  const kept = steps.filter(due);
-  const old = keep === 0 ? [] : kept.slice(0, -keep);
-  const passing = steps.filter((step) => !due(step) && (finished || step !== steps.at(-1)));
+  const others = steps.filter((step) => step !== best);
+  const kept = others.filter(due);
+  const taken = others.length < steps.length ? 1 : 0;
+  const room = Math.max(best === steps.at(-1) ? 0 : 1, keep - taken);
+  const old = keep === 0 ? [] : kept.slice(0, Math.max(0, kept.length - room));
+  const passing = others.filter((step) => !due(step) && (finished || step !== steps.at(-1)));
   for (const step of [...old, ...passing]) await files.remove(`${path}/checkpoint-${step}`);
 }
 

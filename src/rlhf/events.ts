@@ -1,4 +1,5 @@
 import type { DataCounts, Histogram } from "../data/counts.ts";
+import type { Best } from "./best.ts";
 
 /**
  * A message of a trainer at work. A trainer is an async generator of these; a terminal, a log file and a web page
@@ -15,6 +16,8 @@ export type TrainEvent =
       parameters: number;
       /** With those of the bases that trained adapters stand on. Default: all are trained. */
       totalParameters?: number;
+      /** The best evaluation before, where the run goes on and settings ask for the best. */
+      best?: Best;
     }
   /** After each optimizer step (PPO: each rollout; RAFT: each iteration). `tokens` and `seconds` are this step's own. */
   | {
@@ -26,7 +29,14 @@ export type TrainEvent =
       tokens: number;
       seconds: number;
     }
-  | { type: "eval"; step: number; metrics: Record<string, number>; rows?: Record<string, string | number>[] }
+  /** `best`: the best evaluation up to this one, where settings ask for it. */
+  | {
+      type: "eval";
+      step: number;
+      metrics: Record<string, number>;
+      rows?: Record<string, string | number>[];
+      best?: Best;
+    }
   | { type: "samples"; step: number; samples: Sample[] }
   /** Rows of a table of the trainer's own, kept as `<table>.jsonl`: a name of letters, digits, hyphens. */
   | { type: "rows"; step: number; table: string; rows: Record<string, string | number | boolean>[] }
@@ -38,7 +48,8 @@ export type TrainEvent =
   | { type: "warning"; step: number; text: string }
   /** The folder `name` under the output folder is whole and on disk. */
   | { type: "checkpoint"; step: number; name: string }
-  | { type: "end"; step: number; metrics: Record<string, number> };
+  /** `step` is less than `maxSteps` where the run `stoppedEarly`. Of the `best` evaluation are the weights, if settings say so. */
+  | { type: "end"; step: number; metrics: Record<string, number>; best?: Best; stoppedEarly?: boolean };
 
 /** A trainer's examples in numbers, and what was left out or cut on the way to them. */
 export interface DataSummary extends DataCounts {

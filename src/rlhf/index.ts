@@ -57,9 +57,11 @@ export {
   scoringParts,
   split,
 } from "./batch.ts";
+export type { Best } from "./best.ts";
 export {
   type CheckpointedModel,
   checkpointSteps,
+  type Keeping,
   type Restored,
   type RunFolder,
   restoreCheckpoint,
@@ -320,6 +322,8 @@ export {
 export type { SaveRhythm } from "./saver.ts";
 export { type AnswerScores, evaluateReward, scorePairs, scoreSequences } from "./scores.ts";
 export {
+  type BestChoice,
+  bestModel,
   type CommonSettings,
   common,
   duration,

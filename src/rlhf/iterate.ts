@@ -17,7 +17,8 @@ import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo
 import { evaluatePolicy } from "./evaluate.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { judgeByReward, type RowJudge, rewardStatistics, type SequenceOf } from "./iterate/annotate.ts";
-import { type Finished, finishedIterations, removeCheckpoints, reported } from "./iterate/finished.ts";
+import { BestIteration, wholeIterations } from "./iterate/best.ts";
+import { type Finished, finishedIterations, HELD_OUT, removeCheckpoints, reported } from "./iterate/finished.ts";
 import { checkPairs, describeCounts, findPairs, pairSettings, type RowPair } from "./iterate/pairs.ts";
 import { type NumberedPrompt, promptSlices } from "./iterate/sample.ts";
 import { pairLines, sampleStage, scoreStage } from "./iterate/stages.ts";
@@ -72,6 +73,7 @@ export const iterate = settings(
     ...shared.optimiser(5e-7, "cosine", 8),
     ...shared.half,
     ...shared.shown,
+    ...shared.bestModel,
     ...shared.common,
   },
   (o, name) => {
@@ -173,6 +175,7 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
   const { policy } = inputs;
   const { folder: run, resume, signal } = inputs.run;
   const { files } = run;
+  const best = new BestIteration(o, inputs.held.length);
   const slices = promptSlices(inputs.prompts, o);
   const told = { reference: o.reference, promptsPerIteration: slices[0].length };
   const finished = resume ? await finishedIterations(files, run.path, o.iterations, told) : [];
@@ -201,11 +204,11 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
   for (const iteration of finished) {
     at += iteration.steps;
     await removeCheckpoints(files, modelOf(iteration.iteration).path);
-    yield* reported(iteration, at); // a log that was cut may lack it; another knows that it has it
+    yield* reported(iteration, at, best.take(iteration, at)); // a log that was cut may lack it; another knows that it has it
   }
   if (trained() > 0) await restoreTrained(policy, files, modelOf(trained()).path);
 
-  for (let iteration = finished.length; iteration <= o.iterations; iteration++) {
+  for (let iteration = finished.length; iteration <= o.iterations && !best.exhausted; iteration++) {
     if (signal?.aborted) return;
     const offset = stepsDone();
     let metrics: Record<string, number> = {};
@@ -233,7 +236,7 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
     await run.log?.(); // brought to the disk before what says that all of it is there
     await files.writeFile(`${folderOf(iteration)}/metrics.json`, `${JSON.stringify(done, null, 2)}\n`);
     finished.push(done);
-    yield* reported(done, offset + steps);
+    yield* reported(done, offset + steps, best.take(done, offset + steps));
     await removeCheckpoints(files, modelOf(iteration).path);
   }
   if (stepsDone() === 0) {
@@ -241,8 +244,10 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
       `nothing was learned in any of ${o.iterations} iterations: no pair says which response is better`,
     );
   }
+  const metrics = finished.at(-1)?.metrics ?? {};
+  const outcome = yield* best.end(policy, files, run.path, stepsDone(), trained() < o.iterations);
   await saveModels(run, { "": policy });
-  yield { type: "end", step: stepsDone(), metrics: finished.at(-1)?.metrics ?? {} };
+  yield { type: "end", step: stepsDone(), metrics, ...outcome };
 }
 
 /** The policy on held-out prompts; nothing without such. */
@@ -257,7 +262,7 @@ async function heldOut(
   );
   const { mean_length, eos_rate, ...others } = metrics;
   const lengthFirst = Object.entries({ mean_length, eos_rate, ...others });
-  return { metrics: Object.fromEntries(lengthFirst.map(([name, value]) => [`heldout_${name}`, value])), samples };
+  return { metrics: Object.fromEntries(lengthFirst.map(([name, value]) => [`${HELD_OUT}${name}`, value])), samples };
 }
 
 const stepsOf = (pairs: number, o: IterateSettings): number =>
@@ -343,7 +348,7 @@ async function* oneIteration(
   const seed = uint32(o.seed, iteration, streamId("iterate"));
   let steps = 0;
   let ended = false;
-  const settings = { ...dpo.pick(o), precomputeRefLogProbs: true, seed };
+  const settings = { ...dpo.pick(o), ...wholeIterations, precomputeRefLogProbs: true, seed };
   const own = { folder: model, resume: true, record: null, ...(signal && { signal }) };
   for await (const event of trainDpo({ policy }, train, settings, own)) {
     if (event.type === "step") {

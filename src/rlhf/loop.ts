@@ -6,14 +6,16 @@ import { Model } from "../nn/models.ts";
 import type { SelfSavingModel } from "../nn/trained.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
+import { type Best, BestEvaluation, bestAsked } from "./best.ts";
+import { BestModels } from "./best-models.ts";
 import { type CheckpointedModel, prune, type RunFolder, restoreModels, saveModels } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { Ledger } from "./ledger.ts";
 import { recorded } from "./recorded.ts";
-import { restoreRun } from "./resume.ts";
+import { restoreRun, sourceOf } from "./resume.ts";
 import type { RunOptions } from "./run-options.ts";
 import { dueBy, type SaveRhythm, Saver } from "./saver.ts";
-import { type CommonSettings, type EvaluationChoice, evaluationAsked } from "./settings.ts";
+import { type BestChoice, type CommonSettings, type EvaluationChoice, evaluationAsked } from "./settings.ts";
 
 export type { RunOptions } from "./run-options.ts";
 
@@ -89,11 +91,12 @@ interface Taken {
   idle: string | undefined;
 }
 
-/** Where checkpoints keep what the loop itself counts. */
+/** Where checkpoints keep what the loop itself counts, and which evaluation was the best. */
 const LEDGER = "ledger";
+const BEST = "best";
 
 /** The settings that the loop looks at. */
-export type LoopSettings = CommonSettings & EvaluationChoice;
+export type LoopSettings = CommonSettings & EvaluationChoice & BestChoice;
 
 const here: ResidencyScope = (work) => work();
 
@@ -109,13 +112,10 @@ export async function* loop<P>(
     taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
   };
   try {
-    const asked = evaluationAsked(settings);
-    if (asked !== null && !steps.evaluate) {
-      const held = ["evalDatasetName", "datasetTestSplit", "testSize"].map((key) => spelled(settings, key)).join(", ");
-      throw new UserError(`${asked} needs held-out data: name some (${held}), or leave it out`);
-    }
+    checkEvaluation(settings, steps.evaluate !== undefined);
     const { stage, maxSteps } = steps;
-    const tidy = async (of: SaveRhythm) => run.folder && prune(run.folder, savesOf(steps, of), true);
+    const tidy = async (of: SaveRhythm, best: number | null) =>
+      run.folder && prune(run.folder, { due: savesOf(steps, of), best }, true);
     const around = steps.around?.models ?? here;
     const restore = async () => run.folder && around(() => restoreModels(run.folder as RunFolder, steps.finished()));
     yield* recorded(run, { stage, settings, maxSteps, tidy, restore }, () => takeSteps(steps, settings, run, under));
@@ -124,6 +124,18 @@ export async function* loop<P>(
     await (newest as Promise<unknown> | null)?.catch(() => {});
     steps.close();
   }
+}
+
+/** Throws where evaluations are asked for and there is nothing to evaluate on, or the best of them where there are none. */
+function checkEvaluation(settings: LoopSettings, possible: boolean): void {
+  const [asked, best] = [evaluationAsked(settings), bestAsked(settings)];
+  if (best !== null && asked === null) {
+    const ways = `${spelled(settings, "evalSteps")}, or ${spelled(settings, "evalStrategy")} epoch`;
+    throw new UserError(`${best} needs evaluations on the way: set ${ways}`);
+  }
+  if (asked === null || possible) return;
+  const held = ["evalDatasetName", "datasetTestSplit", "testSize"].map((key) => spelled(settings, key)).join(", ");
+  throw new UserError(`${best ?? asked} needs held-out data: name some (${held}), or leave it out`);
 }
 
 /** Hears of a step that is under way. */
@@ -144,21 +156,49 @@ async function* takeSteps<P>(
   const around = steps.around ?? { checkpoint: here, models: here };
   const optimizers = Object.values(kept).flatMap(({ optimizer }) => optimizer ?? []);
   const ledger = new Ledger(optimizers, settings);
-  const first = yield* begin(steps, run, around, ledger);
-  const state = async () => ({ ...(await steps.state?.save()), [LEDGER]: ledger.save() });
-  const saver = folder
-    ? new Saver(folder, savesOf(steps, settings), settings.saveMinutes, { kept, state, around: around.checkpoint })
-    : null;
+  const best = BestEvaluation.of(settings);
+  const first = yield* begin(steps, run, around, ledger, best);
+  const state = async () => ({
+    ...(await steps.state?.save()),
+    [LEDGER]: ledger.save(),
+    ...(best && { [BEST]: best.save() }),
+  });
+  const parts = { kept, state, around: around.checkpoint, best: () => best?.spared ?? null };
+  const saver = folder ? new Saver(folder, savesOf(steps, settings), settings.saveMinutes, parts) : null;
+  const bestModels = best?.loads ? new BestModels(folder, saver, parts) : null;
   try {
-    const metrics = yield* train(steps, settings, { ...run, under }, first, saver, ledger);
-    if (metrics === null) return;
+    const trained = yield* train(steps, settings, { ...run, under }, first, { saver, ledger, best, bestModels });
+    if (trained === null) return;
+    const { step, metrics } = trained;
     if (saver) yield* await saver.settle();
-    yield* await ledger.close(steps.maxSteps);
+    yield* await ledger.close(step);
+    const early = best !== null && step < steps.maxSteps;
+    if (early) yield { type: "note", step, text: best.reason };
+    if (bestModels) yield await restoreBest(steps, step, best?.found ?? null, bestModels);
     if (folder) await around.models(() => saveModels(folder, steps.finished()));
-    yield { type: "end", step: steps.maxSteps, metrics };
+    const outcome = { ...(best?.found && { best: best.found }), ...(early && { stoppedEarly: true }) };
+    yield { type: "end", step, metrics, ...outcome };
   } finally {
     await saver?.close();
   }
+}
+
+/** Brings back the models of the best evaluation, and says so. */
+async function restoreBest(
+  { state }: Pick<TrainerSteps, "state">,
+  step: number,
+  best: Best | null,
+  models: BestModels,
+): Promise<TrainEvent> {
+  if (best === null) {
+    return { type: "warning", step, text: "no evaluation gave a finite number to compare: the last weights are kept" };
+  }
+  if (best.step !== step) {
+    const { [LEDGER]: _, [BEST]: __, ...saved } = await models.restore(best);
+    state?.load(saved);
+  }
+  const text = `the finished weights are those of step ${best.step}, which evaluated best: ${best.metric} ${best.value}`;
+  return { type: "note", step, text };
 }
 
 /** Restores a checkpoint where the run is to go on from one, and says where it starts. Returns the steps that are done. */
@@ -167,6 +207,7 @@ async function* begin<P>(
   { folder, resume }: RunOptions,
   around: NonNullable<TrainerSteps<P>["around"]>,
   ledger: Ledger,
+  best: BestEvaluation | null,
 ): AsyncGenerator<TrainEvent, number> {
   const { stage, maxSteps, kept, parameters } = steps;
   const restored = folder && resume ? await around.checkpoint(() => restoreRun(folder, resume, kept)) : null;
@@ -178,26 +219,42 @@ async function* begin<P>(
   if (first > maxSteps) {
     throw new UserError(`checkpoint-${first} has taken more than ${maxSteps} steps: ask for at least as many`);
   }
-  if (restored) {
-    const { [LEDGER]: counts, ...state } = restored.state;
+  let doubt: string | null = null;
+  if (restored && folder) {
+    const { [LEDGER]: counts, [BEST]: judged, ...state } = restored.state;
     await ledger.load(counts as ReturnType<Ledger["save"]> | undefined);
     steps.state?.load(state);
+    const source = await sourceOf(folder, resume);
+    const there = async (checkpoint: string) =>
+      (await folder.files.list(checkpoint.includes("/") ? checkpoint : `${folder.path}/${checkpoint}`)).length > 0;
+    const saved = judged as ReturnType<BestEvaluation["save"]> | undefined;
+    doubt = (await best?.load(saved, source === folder.path ? null : source, there)) ?? null;
   }
   await steps.begun?.(first);
-  yield { type: "start", stage, step: first, maxSteps, parameters, totalParameters: parameters + frozen(kept) };
+  const totalParameters = parameters + frozen(kept);
+  const known = best?.found && { best: best.found };
+  yield { type: "start", stage, step: first, maxSteps, parameters, totalParameters, ...known };
+  if (doubt !== null) yield { type: "warning", step: first, text: doubt };
   yield* steps.data ?? [];
   return first;
 }
 
-/** Takes the steps from `first` on. Returns the last metrics, or null where the run was stopped and saved. */
+/** Who hears of a run's steps. */
+interface Hearers {
+  saver: Saver | null;
+  ledger: Ledger;
+  best: BestEvaluation | null;
+  bestModels: BestModels | null;
+}
+
+/** Takes the steps from `first` on. Returns the last step and its metrics, or null where the run was stopped and saved. */
 async function* train<P>(
   steps: TrainerSteps<P>,
   settings: LoopSettings,
   { signal, under }: RunOptions & { under: Under },
   first: number,
-  saver: Saver | null,
-  ledger: Ledger,
-): AsyncGenerator<TrainEvent, Record<string, number> | null> {
+  { saver, ledger, best, bestModels }: Hearers,
+): AsyncGenerator<TrainEvent, { step: number; metrics: Record<string, number> } | null> {
   const { maxSteps } = steps;
   const { evalSteps = 0, evalStrategy = "steps" } = settings;
   const byRhythm = dueBy(evalStrategy, evalSteps, steps.epoch);
@@ -207,7 +264,11 @@ async function* train<P>(
     step: done,
     ...(await steps.evaluate!(done)),
   });
-  if (first === 0 && steps.evaluate && steps.evaluateFirst && evalStrategy !== "no") yield await evaluated(0);
+  if (first === 0 && steps.evaluate && steps.evaluateFirst && evalStrategy !== "no") {
+    const start = await evaluated(0);
+    best?.metricOf(start.metrics); // a wrong name shows at once; the start itself is none of the models to choose from
+    yield start;
+  }
 
   const prepared = async (step: number): Promise<P> => {
     try {
@@ -242,7 +303,8 @@ async function* train<P>(
 
   let pending: Promise<Taken> | null = null;
   let last: Record<string, number> = {};
-  for (let step = first; step < maxSteps; step++) {
+  let reached = first;
+  for (let step = first; step < maxSteps && !best?.exhausted; step++) {
     const started = now();
     const taken: Promise<Taken> = take(step, await prepared(step), started);
     under(taken);
@@ -257,19 +319,24 @@ async function* train<P>(
 
     const settled: Taken = await pending;
     pending = null;
+    reached = done;
     last = settled.event.metrics;
     yield* told(settled);
+    let better = false;
     if (evaluate) {
       const event = await evaluated(done);
+      better = best?.take(done, event.metrics, saver ? `checkpoint-${done}` : undefined) ?? false;
       last = { ...last, ...event.metrics };
-      yield event;
+      yield { ...event, ...(best?.found && { best: best.found }) };
     }
     stop ||= signal?.aborted === true; // whoever takes the events may have stopped at this step
-    if (saver && (stop || saver.due(done))) yield* await saver.save(done);
+    const keep = better && bestModels;
+    if (saver && (stop || keep || saver.due(done))) yield* await saver.save(done);
     else if (saver?.late && done < maxSteps) await saver.saveBeside(done);
+    if (keep) await bestModels.keep(done);
     if (stop) return null;
   }
-  return last;
+  return { step: reached, metrics: last };
 }
 
 /** Parameters of the models that trained adapters stand on, each model counted once. */

@@ -16,6 +16,7 @@ const free = new Set([
   ],
   ...["eval_dataset_name", "dataset_test_split", "max_eval_samples", "per_device_eval_batch_size"],
   ...["load_best_model_at_end", "metric_for_best_model", "greater_is_better"],
+  ...["early_stopping_patience", "early_stopping_threshold"],
   ...["offline", "gradient_checkpointing", "critic_gradient_checkpointing", "offload_level", "monitor_threshold"],
   ...["server", "server_concurrency", "reward_server_batch_size", "reward_server_concurrency"],
   ...["reward_server_timeout", "reward_server_retries"],

@@ -1,6 +1,7 @@
 /** A run's record: what it was, from what it came, and whether it is finished. It lies beside what the run made. */
 import type { Files } from "../runtime/files.ts";
 import { readJson, writeJson } from "../runtime/json-files.ts";
+import type { Best } from "./best.ts";
 
 /** The part of a record that is known before the run begins. */
 export interface RunFacts {
@@ -27,6 +28,10 @@ export interface RunRecord extends RunFacts {
   readonly state: "running" | "stopped" | "failed" | "finished";
   /** Steps of a finished training; null before, and of what takes no steps. */
   readonly steps: number | null;
+  /** The best evaluation of a finished training whose settings ask for it. */
+  readonly best?: Best | undefined;
+  /** A finished training stopped before all its steps, since evaluations did not improve. */
+  readonly stoppedEarly?: boolean | undefined;
 }
 
 /** A dataset or a model that a run reads. */
@@ -68,6 +73,7 @@ export async function readRecord(files: Files, place: string): Promise<RunRecord
 const UNKNOWN = { state: "running", steps: null, webrlhf: "", adapter: null, inputs: [], parents: [] } as const;
 
 /** Writes a record, synced. */
-export function writeRecord(files: Files, place: string, { verb, state, steps, ...facts }: RunRecord): Promise<void> {
-  return writeJson(files, place, { verb, state, steps, ...facts });
+export function writeRecord(files: Files, place: string, record: RunRecord): Promise<void> {
+  const { verb, state, steps, best, stoppedEarly, ...facts } = record;
+  return writeJson(files, place, { verb, state, steps, best, stoppedEarly, ...facts });
 }

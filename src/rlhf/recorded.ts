@@ -3,6 +3,7 @@ import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { snakeCase } from "../runtime/names.ts";
 import { VERSION } from "../runtime/version.ts";
+import type { Best } from "./best.ts";
 import { checkpointSteps, type RunFolder } from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import { RECORD, type RunFacts, type RunRecord, readRecord, recordOf, writeRecord } from "./record.ts";
@@ -10,6 +11,7 @@ import { sourceOf } from "./resume.ts";
 import { admitFresh, admitResumed } from "./run-folder.ts";
 import type { RunOptions } from "./run-options.ts";
 import type { SaveRhythm } from "./saver.ts";
+import { type BestChoice, bestModel } from "./settings.ts";
 
 /** A training, so far as its trainer knows it by itself. */
 export interface Training {
@@ -18,8 +20,11 @@ export interface Training {
   settings: object;
   /** Steps, where they are known before it begins. */
   maxSteps?: number;
-  /** Removes the checkpoints that only a run needs which may still break off; told how the run saved. */
-  tidy?(saves: SaveRhythm): Promise<void>;
+  /**
+   * Removes the checkpoints that only a run needs which may still break off; told how the run saved.
+   * @param best the step whose checkpoint has the best weights, which stays
+   */
+  tidy?(saves: SaveRhythm, best: number | null): Promise<void>;
   /** Loads what a finished run left into the models, so that whoever resumes it holds what it trained. */
   restore(): Promise<void>;
 }
@@ -51,11 +56,14 @@ export async function* recorded(
     for (const text of said) yield { type: "note", step: 0, text };
     const finished = run.resume && source === path && before?.state === "finished";
     if (finished && !(await hasMore(folder, before, facts, training))) {
-      yield { type: "note", step: before.steps ?? 0, text: `${path}: finished, nothing to do` };
+      const { steps, best, stoppedEarly } = before;
+      const early = stoppedEarly ? ` (it stopped early; a longer ${nameOf("earlyStoppingPatience")} goes on)` : "";
+      yield { type: "note", step: steps ?? 0, text: `${path}: finished, nothing to do${early}` };
       await training.restore();
       const { save_steps: saveSteps = 0, save_strategy: saveStrategy = "steps" } = before.settings;
-      await training.tidy?.({ saveSteps, saveStrategy } as SaveRhythm);
-      yield { type: "end", step: before.steps ?? 0, metrics: {} };
+      await training.tidy?.({ saveSteps, saveStrategy } as SaveRhythm, sparedOf(best));
+      const outcome = { ...(best && { best }), ...(stoppedEarly && { stoppedEarly }) };
+      yield { type: "end", step: steps ?? 0, metrics: {}, ...outcome };
       return;
     }
     yield* kept(folder, facts, training, train);
@@ -64,7 +72,10 @@ export async function* recorded(
   }
 }
 
-/** Whether a finished run is asked for more steps; it needs a checkpoint for that. */
+/** Names of settings as records have them. */
+const nameOf = snakeCase;
+
+/** Whether a finished run is asked for more steps; it needs a checkpoint for that. One that stopped early needs another reason. */
 async function hasMore(
   { files, path }: RunFolder,
   before: RunRecord,
@@ -72,6 +83,9 @@ async function hasMore(
   { maxSteps }: Training,
 ): Promise<boolean> {
   const rounds = (of: Readonly<Record<string, unknown>>) => Number(of.iterations);
+  const changed = (key: keyof BestChoice) => settings[nameOf(key)] !== before.settings[nameOf(key)];
+  if (before.stoppedEarly && !(Object.keys(bestModel) as (keyof BestChoice)[]).some(changed)) return false;
+  if (before.stoppedEarly && maxSteps === undefined) return true;
   if (maxSteps === undefined) return rounds(settings) > rounds(before.settings);
   if (before.steps === null || maxSteps <= before.steps) return false;
   if ((await checkpointSteps(files, path)).length > 0) return true;
@@ -87,9 +101,9 @@ async function* kept(
   training: Training,
   train: () => AsyncGenerator<TrainEvent>,
 ): AsyncGenerator<TrainEvent> {
-  const keep = (state: RunRecord["state"], steps: number | null = null) =>
-    writeRecord(files, recordOf(path), { ...facts, state, steps });
-  let steps: number | null = null;
+  const keep = (state: RunRecord["state"], end: Pick<RunRecord, "steps" | "best" | "stoppedEarly"> = { steps: null }) =>
+    writeRecord(files, recordOf(path), { ...facts, state, ...end });
+  let ended: (TrainEvent & { type: "end" }) | null = null;
   let begun = false;
   try {
     for await (const event of train()) {
@@ -99,7 +113,7 @@ async function* kept(
         begun = true;
       }
       yield event;
-      if (event.type === "end") steps = event.step;
+      if (event.type === "end") ended = event;
     }
   } catch (error) {
     // The first error is the one to tell. Where nothing else is there, nothing was begun.
@@ -107,9 +121,14 @@ async function* kept(
     throw error;
   }
   if (!begun) return;
-  await keep(steps === null ? "stopped" : "finished", steps);
-  if (steps !== null) await training.tidy?.(training.settings as SaveRhythm);
+  if (ended === null) return keep("stopped");
+  const { step: steps, best, stoppedEarly } = ended as TrainEvent & { type: "end" };
+  await keep("finished", { steps, best, stoppedEarly });
+  await training.tidy?.(training.settings as SaveRhythm, sparedOf(best));
 }
+
+/** The step whose checkpoint stays as the best. */
+const sparedOf = (best: Best | undefined): number | null => (best?.checkpoint ? best.step : null);
 
 /** Whether a record is all that a folder holds. */
 const isAlone = async (files: Files, path: string): Promise<boolean> =>

@@ -1,5 +1,11 @@
 /** When a run's checkpoints are written: by steps, by time, and when it stops. Time changes no result: a save only reads. */
-import { type CheckpointedModel, type RunFolder, saveCheckpoint, snapshotCheckpoint } from "./checkpoint.ts";
+import {
+  type CheckpointedModel,
+  type Keeping,
+  type RunFolder,
+  saveCheckpoint,
+  snapshotCheckpoint,
+} from "./checkpoint.ts";
 import type { TrainEvent } from "./events.ts";
 import type { CommonSettings } from "./settings.ts";
 
@@ -11,6 +17,8 @@ interface Parts {
   kept: Record<string, CheckpointedModel>;
   state(): Record<string, unknown> | Promise<Record<string, unknown>>;
   around: Scope;
+  /** The step of the checkpoint that stays, whatever is due. */
+  best(): number | null;
 }
 
 /** How often checkpoints are written that are kept. */
@@ -52,12 +60,16 @@ export class Saver {
     return this.#milliseconds > 0 && !this.#writing && performance.now() - this.#last >= this.#milliseconds;
   }
 
+  get #keeping(): Keeping {
+    return { due: this.due, best: this.#parts.best() };
+  }
+
   /** Saves, and gives the events of what is on disk now. */
   async save(done: number): Promise<TrainEvent[]> {
     const before = await this.settle();
     const { kept, state, around } = this.#parts;
     const own = await state();
-    const name = await around(() => saveCheckpoint(this.#run, done, kept, own, this.due));
+    const name = await around(() => saveCheckpoint(this.#run, done, kept, own, this.#keeping));
     this.#last = performance.now();
     return [...before, { type: "checkpoint", step: done, name }];
   }
@@ -66,7 +78,8 @@ export class Saver {
   async saveBeside(done: number): Promise<void> {
     const { kept, state, around } = this.#parts;
     const own = await state();
-    const write = await around(() => snapshotCheckpoint(this.#run, done, kept, own, this.due));
+    const keeping = this.#keeping; // of now: what becomes better meanwhile is not written yet
+    const write = await around(() => snapshotCheckpoint(this.#run, done, kept, own, keeping));
     this.#last = performance.now();
     this.#writing = write()
       .then((name) => void this.#written.push({ type: "checkpoint", step: done, name }))

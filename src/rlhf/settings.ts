@@ -10,6 +10,7 @@ import {
   type DerivedDefault,
   derived,
   group,
+  needs,
   type ResolvedSettings,
   type Setting,
   spelled,
@@ -47,6 +48,38 @@ export const common = {
   ),
 };
 
+/** Something looks for the best evaluation. */
+const judged: Condition = needs("loadBestModelAtEnd", "earlyStoppingPatience");
+
+/** Which evaluation is the best, and what follows from it; as in transformers. */
+export const bestModel = {
+  loadBestModelAtEnd: logging.bool(
+    false,
+    "In the end restore the weights that evaluated best; their checkpoint is kept, whatever save_steps says",
+  ),
+  metricForBestModel: logging.text(
+    null,
+    "The number of evaluations that decides which is best, with or without eval_; default: loss, or accuracy, or reward, " +
+      "whichever they report first",
+    { effect: judged },
+  ),
+  greaterIsBetter: logging.bool(null, "The best is the highest; default: unless the metric's name ends in loss", {
+    effect: judged,
+  }),
+  earlyStoppingPatience: logging.int(
+    null,
+    "Stop after so many evaluations in a row without an improvement; default: never",
+    { min: 1 },
+  ),
+  earlyStoppingThreshold: logging.float(0, "An improvement is what is better by more than this, for the patience", {
+    min: 0,
+    effect: needs("earlyStoppingPatience"),
+  }),
+};
+
+/** The settings of the best evaluation, as far as somebody has them. */
+export type BestChoice = Partial<ResolvedSettings<typeof bestModel>>;
+
 /** When held-out data are looked at. */
 export const evaluation = {
   evalStrategy: logging.choice(
@@ -56,6 +89,7 @@ export const evaluation = {
     { aka: ["evaluation_strategy"] },
   ),
   evalSteps: logging.int(0, "Steps between evaluations on held-out data; 0 evaluates at the end", { min: 0 }),
+  ...bestModel,
 };
 
 /** The settings of evaluations, as far as somebody has them. */

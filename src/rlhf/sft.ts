@@ -151,10 +151,11 @@ export function nllPass(policy: CausalLM, sequences: readonly Sequence[], factor
   return watched;
 }
 
-/** Mean loss per response token, perplexity and mean entropy on held-out sequences. */
+/** Mean loss per response token, perplexity, mean entropy and the part of the tokens that are the most probable ones, on held-out sequences. */
 export async function evaluateSft(policy: CausalLM, sequences: readonly Sequence[]): Promise<Record<string, number>> {
   let nll = 0;
   let entropies = 0;
+  let right = 0;
   let count = 0;
   for (const [first, last] of scoringParts(sequences, policy)) {
     const part = sequences.slice(first, last);
@@ -163,14 +164,20 @@ export async function evaluateSft(policy: CausalLM, sequences: readonly Sequence
         const { ids, packing, starts } = pack(part);
         const { rows, targets } = predictions(part, starts);
         count += rows.length;
-        const { logProbs, entropy } = policy.logProbs(ids, packing, rows, targets);
-        return watch({ nll: nllLoss(logProbs, 1), entropy: nllLoss(entropy, -1) });
+        const { logProbs, entropy, top } = policy.logProbs(ids, packing, rows, targets);
+        return watch({ nll: nllLoss(logProbs, 1), entropy: nllLoss(entropy, -1), logProbs, top });
       }),
     );
     const [numbers] = await readWatched(watched);
     nll += numbers.nll[0];
     entropies += numbers.entropy[0];
+    right += numbers.logProbs.filter((logProb, i) => logProb >= numbers.top[i]).length;
   }
   if (count === 0) throw new UserError("the evaluation set has no response tokens");
-  return { eval_loss: nll / count, eval_perplexity: Math.exp(nll / count), eval_entropy: entropies / count };
+  return {
+    eval_loss: nll / count,
+    eval_perplexity: Math.exp(nll / count),
+    eval_entropy: entropies / count,
+    eval_mean_token_accuracy: right / count,
+  };
 }

@@ -50,6 +50,7 @@ export const LOGPROBS_FWD = `${CAPPED}
       logProbs[row] = st.w - lse;
       entropies[row] = log(st.y) - st.z / st.y;
       lses[row] = lse;
+      tops[row] = st.x - lse;
     } else {
       state[row] = st;
     }

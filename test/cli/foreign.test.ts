@@ -97,6 +97,16 @@ describe("names and values of other programs", () => {
     ["sft", { evaluation_strategy: "epoch", eval_steps: null }, { evalStrategy: "epoch", evalSteps: 0 }],
     [
       "sft",
+      { load_best_model_at_end: true, metric_for_best_model: "eval_loss", greater_is_better: null },
+      { loadBestModelAtEnd: true, metricForBestModel: "eval_loss", greaterIsBetter: null },
+    ],
+    [
+      "reward",
+      { model_name_or_path: "m", load_best_model_at_end: false, metric_for_best_model: "accuracy" },
+      { loadBestModelAtEnd: false },
+    ],
+    [
+      "sft",
       { output_model_path: "x", conversation_template: "chatml" },
       { outputDir: "x", chatTemplatePath: "builtin:chatml" },
     ],
@@ -116,7 +126,7 @@ describe("names and values of other programs", () => {
     ["sft", { packing: true }, "packing in FILE line 1: examples are not packed"],
     ["sft", { optim: "adafactor" }, "AdamW is the only optimizer here, not adafactor"],
     ["sft", { neftune_noise_alpha: 5 }, "no noise is added"],
-    ["sft", { load_best_model_at_end: true }, "not those that evaluate best"],
+    ["merge", { load_best_model_at_end: true }, "nothing is evaluated on the way"],
     ["sft", { loss_type: "dft" }, "negative log-likelihood"],
     ["sft", { adam_epsilon: 1e-6 }, "AdamW's epsilon is 1e-8 here"],
     ["sft", { model_init_kwargs: { rope_scaling: 2 } }, "without other arguments"],

@@ -101,6 +101,18 @@ describe("the run log", () => {
     });
   }
 
+  it("knows the best evaluation, also where a run goes on", async () => {
+    const best = { metric: "eval_reward", value: 2, step: 2, checkpoint: "checkpoint-2" };
+    const judged = { ...evaluation(2), best } as TrainEvent;
+    const known = { best_global_step: 2, best_metric: 2, best_model_checkpoint: "checkpoint-2" };
+    const files = memoryFiles();
+    const none = { best_global_step: null, best_metric: null, best_model_checkpoint: null };
+    expect(await (await log(files, [start(0), step(1)])).forCheckpoint()).toMatchObject(none);
+    expect(await (await log(files, [start(0), step(1), step(2), judged])).forCheckpoint()).toMatchObject(known);
+    const going = { ...start(2), best } as TrainEvent;
+    expect(await (await log(files, [going, step(3)])).forCheckpoint()).toMatchObject(known);
+  });
+
   it("writes what a kill kept from being written after the checkpoint", async () => {
     const expected = memoryFiles();
     await log(expected, [start(0), step(1), checkpoint(1), evaluation(1), step(2)]);

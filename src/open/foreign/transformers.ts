@@ -43,7 +43,7 @@ export const transformersRules: Rules = {
      trackio_bucket_id trackio_static_space_id debug skip_memory_metrics do_train do_eval do_predict overwrite_output_dir
      save_only_model save_on_each_node save_safetensors enable_jit_checkpoint restore_callback_states_from_checkpoint
      hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision push_to_hub_model_id
-     push_to_hub_organization push_to_hub_token metric_for_best_model greater_is_better`,
+     push_to_hub_organization push_to_hub_token metric_for_best_model greater_is_better early_stopping_threshold`,
   ),
   // Evaluations measure the same numbers in batches of any size, and change nothing.
   ...each(
@@ -52,7 +52,7 @@ export const transformersRules: Rules = {
      eval_accumulation_steps include_for_metrics include_inputs_for_metrics batch_eval_metrics eval_steps eval_strategy
      evaluation_strategy dataset_test_split eval_dataset_name max_eval_samples`,
   ),
-  ...each(off("the weights of the last step are kept, not those that evaluate best"), "load_best_model_at_end"),
+  ...each(off("nothing is evaluated on the way here"), "load_best_model_at_end early_stopping_patience"),
   ...each(off("nothing is uploaded: put the finished folder on the hub with `hf upload`"), "push_to_hub"),
   activation_checkpointing: (value, given, table) =>
     isOff(value) ? { kind: "idle" } : sets("gradientCheckpointing")(value, given, table),

@@ -1,8 +1,12 @@
 /** What finished iterations leave, and how a run finds where it was. */
 import { UserError } from "../../runtime/errors.ts";
 import { type Files, parseJson } from "../../runtime/files.ts";
+import type { Best } from "../best.ts";
 import { checkpointSteps } from "../checkpoint.ts";
 import type { Sample, TrainEvent } from "../events.ts";
+
+/** How the names of metrics begin that are measured on held-out prompts. */
+export const HELD_OUT = "heldout_";
 
 /** What metrics.json of a finished iteration holds. */
 export interface Finished {
@@ -17,9 +21,10 @@ export interface Finished {
   samples: Sample[];
 }
 
-export function* reported({ metrics, samples }: Finished, step: number): Generator<TrainEvent> {
+/** @param best the best iteration's evaluation up to this one, where settings ask for it */
+export function* reported({ metrics, samples }: Finished, step: number, best: Best | null): Generator<TrainEvent> {
   if (samples.length > 0) yield { type: "samples", step, samples };
-  yield { type: "eval", step, metrics };
+  yield { type: "eval", step, metrics, ...(best && { best }) };
 }
 
 /** Of a finished iteration, whose model is saved: nothing goes on from them. */

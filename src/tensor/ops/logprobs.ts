@@ -21,6 +21,7 @@ const forward = rowKernel({
     logProbs: "write f32",
     entropies: "write f32",
     lses: "write f32",
+    tops: "write f32",
   },
   scalars: { rows: "u32", n: "u32", base: "u32", it: "f32", cap: "f32" },
 });
@@ -49,12 +50,14 @@ export interface LogProbOptions {
   budget?: number;
 }
 
-/** Log-probability and entropy per row, both with gradients. */
+/** Log-probability and entropy per row, both with gradients, and what they are measured against. */
 export interface TokenLogProbs {
   /** ln p(target) per row, [N]. */
   logProbs: Tensor;
   /** -sum p ln p per row, [N], in nats. */
   entropy: Tensor;
+  /** ln p of the most probable token per row, [N]: exactly `logProbs` where that is the target. Without a gradient. */
+  top: Tensor;
 }
 
 const BUDGET = 8 << 20;
@@ -88,6 +91,7 @@ export function tokenLogProbs(
   const SOFTCAP = cap > 0;
   const logProbs = empty([rows], "f32", "tokenLogProbs");
   const entropy = empty([rows], "f32", "tokenLogProbs");
+  const top = empty([rows], "f32", "tokenLogProbs");
   const lse = empty([rows], "f32", "tokenLogProbs");
   const keep = blocks.length === 1 && rows * vocab <= Math.min(KEEP, budget) && willRecord(inputs);
   const kept = keep ? empty([rows, vocab], "f32", "tokenLogProbs logits") : null;
@@ -110,6 +114,7 @@ export function tokenLogProbs(
         one(logProbs),
         one(entropy),
         one(lse),
+        one(top),
       ];
       const scalars = [block.rows, block.columns / plan.width, block.column, it, cap];
       const consts = { SOFTCAP, FIRST: block.column === 0, LAST: block.column + block.columns === vocab };
@@ -151,7 +156,7 @@ export function tokenLogProbs(
     },
     kept ? [lse, kept] : [lse],
   );
-  return { logProbs, entropy };
+  return { logProbs, entropy, top };
 }
 
 interface Block {

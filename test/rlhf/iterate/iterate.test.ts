@@ -74,7 +74,7 @@ function dying(files: Files, writes: number, onWrite = () => {}): Files {
 async function run(
   files: Files,
   more: Partial<IterateSettings> = {},
-  inputs: { judge?: RowJudge; resume?: boolean; acceptChanges?: boolean } = {},
+  inputs: { judge?: RowJudge; resume?: boolean; acceptChanges?: boolean; held?: number } = {},
 ): Promise<{ events: TrainEvent[]; killed: boolean; weights: unknown }> {
   const policy = new CausalLM(tinyConfig()).initialize(1);
   const initial = new CausalLM(tinyConfig()).initialize(1);
@@ -83,9 +83,9 @@ async function run(
   let killed = false;
   let weights: unknown;
   try {
-    const { judge: own, ...how } = inputs;
+    const { judge: own, held = 2, ...how } = inputs;
     const models = { policy, initial, tokenizer, judge: () => own ?? judge, rewards: reward };
-    const data = { train: all.slice(0, 14), eval: all.slice(14, 16) };
+    const data = { train: all.slice(0, 14), eval: all.slice(14, 14 + held) };
     const run = { folder: { files, path: "out" }, ...how };
     for await (const event of trainIteratively(models, data, { ...options, ...more }, run)) events.push(event);
     weights = await policy.store.read();
@@ -217,6 +217,57 @@ describe("iterative DPO", () => {
     expect(again.events.map(({ type }) => type)).toEqual(["note", "end"]);
     expect(again.weights).toEqual(weights);
   });
+
+  it("ends with the iteration that evaluated best, and stops where none gets better", async () => {
+    const plain = memoryFiles();
+    const three = { iterations: 3, learningRate: 0.1 };
+    const six = { held: 6 };
+    await run(plain, three, six);
+    const metricsOf = async (iteration: number): Promise<Record<string, number>> => {
+      const text = new TextDecoder().decode((await plain.read(`out/iteration_${iteration}/metrics.json`))!);
+      return JSON.parse(text).metrics;
+    };
+    const [first, ...others] = await Promise.all([1, 2, 3].map(metricsOf));
+    // A number and a direction by which the first is the best.
+    const [metric, greaterIsBetter] = Object.keys(first)
+      .filter((name) => name.startsWith("heldout_"))
+      .flatMap((name) => [true, false].map((greater) => [name, greater] as const))
+      .find(([name, greater]) => others.every((m) => (greater ? m[name] < first[name] : m[name] > first[name])))!;
+    const best = { loadBestModelAtEnd: true, metricForBestModel: metric, greaterIsBetter };
+    const files = memoryFiles();
+    const end = (await run(files, { ...three, ...best }, six)).events.at(-1)!;
+    const found = { metric, value: first[metric], checkpoint: "iteration_1/model" };
+    expect(end).toMatchObject({ type: "end", best: found });
+    const [all, before] = [await contents(files), await contents(plain)];
+    expect(all["out/model.safetensors"]).toBe(before["out/iteration_1/model/model.safetensors"]);
+    expect(all["out/iteration_3/model/model.safetensors"]).toBe(before["out/model.safetensors"]);
+
+    const short = { ...three, ...best, earlyStoppingPatience: 1 };
+    const early = memoryFiles();
+    let writes = 0;
+    const { events } = await run(
+      dying(early, Number.POSITIVE_INFINITY, () => writes++),
+      short,
+      six,
+    );
+    expect(events.at(-1)).toMatchObject({ type: "end", best: found, stoppedEarly: true });
+    expect((await early.list("out")).filter((name) => name.startsWith("iteration"))).toHaveLength(3);
+    const expected = await contents(early);
+    expect(expected["out/model.safetensors"]).toBe(all["out/model.safetensors"]);
+    for (const kill of [Math.floor(writes / 2), writes - 2]) {
+      const again = memoryFiles();
+      expect((await run(dying(again, kill), short, six)).killed).toBe(true);
+      await run(again, short, { resume: true, ...six });
+      expect(await contents(again)).toEqual(expected);
+    }
+    const { events: nothing } = await run(early, short, { resume: true, ...six });
+    expect(nothing.map(({ type }) => type)).toEqual(["note", "end"]);
+    await expect(run(memoryFiles(), best, { held: 0 })).rejects.toThrow(
+      /loadBestModelAtEnd true needs held-out prompts/,
+    );
+    const wrong = { ...best, metricForBestModel: "loss" };
+    await expect(run(memoryFiles(), wrong)).rejects.toThrow(/metricForBestModel loss .* report heldout_mean_length/);
+  }, 120_000);
 
   it("asks for enough prompts, refuses ties, and a folder of another run", async () => {
     await expect(run(memoryFiles(), { promptsPerIteration: 8 })).rejects.toThrow(/need 16 prompts; there are 14/);

@@ -124,6 +124,8 @@ export const entropyOf = (row: readonly number[]): number => -sum(logSoftmax(row
 export interface Predicted {
   logProb: number;
   entropy: number;
+  /** No token is more probable. */
+  first: boolean;
   /** Mean of the logits that predict it. */
   logit: number;
   /** log of the sum of the squared probabilities that predict it. */
@@ -144,7 +146,13 @@ export async function predictedBy(
       const row = logits[i][first + t - 1];
       const all = logSoftmax(row);
       const logSumSquares = Math.log(sum(all.map((l) => Math.exp(2 * l))));
-      return { logProb: all[id], entropy: entropyOf(row), logit: mean(row), logSumSquares };
+      return {
+        logProb: all[id],
+        entropy: entropyOf(row),
+        first: row[id] === Math.max(...row),
+        logit: mean(row),
+        logSumSquares,
+      };
     }),
   );
 }

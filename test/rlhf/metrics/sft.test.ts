@@ -72,7 +72,13 @@ describe("sft", () => {
       },
       async evaluate() {
         const { loss, entropy } = await numbers(held);
-        return { eval_loss: loss, eval_perplexity: Math.exp(loss), eval_entropy: entropy };
+        const right = mean((await learnedOf(held)).map(({ first }) => Number(first)));
+        return {
+          eval_loss: loss,
+          eval_perplexity: Math.exp(loss),
+          eval_entropy: entropy,
+          eval_mean_token_accuracy: right,
+        };
       },
       undecided: [],
     });
