@@ -39,7 +39,7 @@ const STATE = "training_state.safetensors";
 const INFO = "trainer_state.json";
 const PATTERN = /^checkpoint-(\d+)$/;
 
-/** Which checkpoints are kept. */
+/** The checkpoints of a run that are kept. */
 export interface Keeping {
   /** Says of which steps; those of others go when there is a newer one. */
   due(step: number): boolean;

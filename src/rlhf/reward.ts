@@ -246,7 +246,11 @@ async function* trainScorer(
     },
     evaluate: (examples: readonly PreferenceExample[]) => evaluateReward(model, examples),
     state: {
-      save: async () => (scoring.normalizer ? { normalizer: scoring.normalizer } : {}),
+      async save() {
+        if (!scoring.normalizer) return {};
+        const { mean, variance, count, kind, momentum } = scoring.normalizer; // in one order, whoever made the object
+        return { normalizer: { mean, variance, count, kind, momentum } };
+      },
       load(saved: Record<string, unknown>) {
         if (!statistics || !scoring.normalizer || !saved.normalizer) return;
         Object.assign(scoring.normalizer, saved.normalizer as NormalizerState);

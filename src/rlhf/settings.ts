@@ -51,7 +51,7 @@ export const common = {
 /** Something looks for the best evaluation. */
 const judged: Condition = needs("loadBestModelAtEnd", "earlyStoppingPatience");
 
-/** Which evaluation is the best, and what follows from it; as in transformers. */
+/** Settings of the best evaluation, and what follows from it; as in transformers. */
 export const bestModel = {
   loadBestModelAtEnd: logging.bool(
     false,
