@@ -20,6 +20,7 @@ export interface TinyServer extends RunningServer {
 export async function tinyServer(
   options: Partial<ServerOptions> = {},
   more: Partial<TextModelOptions> = {},
+  config: { tieEmbeddings?: boolean } = {},
 ): Promise<TinyServer> {
   await gpuReady();
   const lm = new CausalLM(
@@ -32,6 +33,7 @@ export async function tinyServer(
       maxPositions: CONTEXT,
       eosId: tokenizer.eosId ?? null,
       padId: tokenizer.padId ?? null,
+      ...config,
     }),
   ).initialize(7);
   const model = textModel(lm, tokenizer, { name: "tiny", slots: 4, maxWaiting: 8, ...more });
