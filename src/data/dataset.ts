@@ -54,6 +54,8 @@ export interface DatasetPart {
   readonly name: string;
   /** Of folders and of datasets on the hub. */
   readonly split: string;
+  /** Whether the split is that of another dataset, or assumed, and files may leave it out of account. */
+  readonly assumed?: boolean;
   readonly limit?: number | undefined;
 }
 
@@ -365,7 +367,12 @@ export class Dataset {
       ? trained.test
       : other
         ? make(other, evalLimit, "test", seed)
-        : await read({ name: heldOut, split: testSplit ?? (heldOut === name ? "test" : split), limit: evalLimit });
+        : await read({
+            name: heldOut,
+            split: testSplit ?? (heldOut === name ? "test" : split),
+            assumed: testSplit === null,
+            limit: evalLimit,
+          });
     return {
       train: counted(trained.train.slice(0, limit), trained.train),
       eval: counted(test.slice(0, evalLimit), test),

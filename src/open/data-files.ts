@@ -4,6 +4,7 @@ import { chooseDataFiles } from "../io/dataset-card.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { join } from "../runtime/paths.ts";
+import { spelled } from "../settings/index.ts";
 import { type HubChoice, locateDataset } from "./hub.ts";
 import { filesOf, type Surroundings } from "./surroundings.ts";
 
@@ -19,13 +20,22 @@ export interface DataFilesOptions extends Pick<HubChoice, "offline">, Surroundin
  * Finds a dataset's files and loads them where it is a name on the hub. What is no folder and no such name is taken for a file:
  * whoever reads it says that it is not there.
  * @param split of a folder or a dataset on the hub; a file is all there is of it
+ * @param chosen whether a person chose the split and the configuration: of a file, as in Python's datasets, only "train"
  */
-export async function dataFiles(name: string, split: string, options: DataFilesOptions): Promise<DataSource[]> {
+export async function dataFiles(
+  name: string,
+  split: string,
+  options: DataFilesOptions,
+  chosen = false,
+): Promise<DataSource[]> {
   const config = options.datasetConfig ?? null;
   const here = await filesOf(options);
   const isFolder = (await here.list(name)).length > 0;
   const found = isFolder ? null : await locateDataset(name, { config, splits: [split] }, options);
-  if (!isFolder && !found) return [sourceAt(here, name)];
+  if (!isFolder && !found) {
+    const wrong = chosen && config !== null ? withoutConfigurations(options, `${name} is a file`) : null;
+    return [sourceAt(here, name, wrong ?? (chosen && split !== "train" ? withoutSplits(options, name, split) : null))];
+  }
   const { files, path: folder } = found ?? { files: here, path: name };
   const card = await files.read(join(folder, "README.md"));
   const there = await namesIn(files, folder);
@@ -35,13 +45,26 @@ export async function dataFiles(name: string, split: string, options: DataFilesO
   return names.map((file) => sourceAt(files, join(folder, file)));
 }
 
+/** @param what has no splits, as files have none */
+export const withoutSplits = (options: object, what: string, split: string): UserError =>
+  new UserError(
+    `split "${split}" cannot be chosen from ${what}: what is no folder has the split "train" only; hold some of it out with ` +
+      `${spelled(options, "testSize")}, or name another file with ${spelled(options, "evalDatasetName")}`,
+  );
+
+/** @param what has none, as a sentence */
+export const withoutConfigurations = (options: object, what: string): UserError =>
+  new UserError(`${what}; ${spelled(options, "datasetConfig")} is for folders and datasets on the hub`);
+
 /** A file that is opened when it is read. */
-const sourceAt = (files: Files, path: string): DataSource => ({
+const sourceAt = (files: Files, path: string, wrong: UserError | null = null): DataSource => ({
   name: path,
   async open() {
     const file = await files.open(path);
-    if (file) return file;
-    throw new UserError(`cannot read ${path}: no such file`);
+    if (!file) throw new UserError(`cannot read ${path}: no such file`);
+    if (!wrong) return file;
+    await file.close();
+    throw wrong;
   },
 });
 

@@ -17,7 +17,7 @@ import { UserError } from "../runtime/errors.ts";
 import { isCode } from "../runtime/own-code.ts";
 import { permutation, streamId } from "../runtime/rng.ts";
 import { spelled } from "../settings/index.ts";
-import { type DataFilesOptions, dataFiles } from "./data-files.ts";
+import { type DataFilesOptions, dataFiles, withoutConfigurations, withoutSplits } from "./data-files.ts";
 import { exists } from "./hub.ts";
 import { codeRows, type Rows, rowsOf } from "./rows.ts";
 import { filesOf, readsUrls, type Surroundings } from "./surroundings.ts";
@@ -40,13 +40,16 @@ export class DatasetReader implements RecordSource {
   /** Records with their rows. The parts of a mixture are shuffled together, so that the first ones are a mixture too. */
   async entries(part: DatasetPart, wanted: Wanted = "learned", style: SchemaOptions = {}): Promise<Entry[]> {
     const rows = this.given.get(part.name);
-    if (rows)
+    if (rows) {
+      if (this.options.datasetConfig) throw withoutConfigurations(this.options, "rows are given");
+      if (!part.assumed && part.split !== "train") throw withoutSplits(this.options, "rows that are given", part.split);
       return this.collected(
         part.name,
         (options) => entriesOf(rowsOf(rows, part.name), part.name, options),
         style,
         part.limit,
       );
+    }
     const parts = await partsOf(part.name, this.options);
     if (parts.length === 1 && parts[0].proportion === WHOLE)
       return this.read(parts[0], part, wanted, style, part.limit);
@@ -69,8 +72,11 @@ export class DatasetReader implements RecordSource {
       name,
       async (options) => {
         if (findDataset(name)) return this.registered(one, part, wanted, options);
-        if (isCode(at)) return entriesOf(codeRows(at, part.split), at, options);
-        return readEntries(await dataFiles(at, part.split, this.options), options);
+        if (isCode(at)) {
+          if (this.options.datasetConfig) throw withoutConfigurations(this.options, `${at} is a module`);
+          return entriesOf(codeRows(at, part.split, !part.assumed), at, options);
+        }
+        return readEntries(await dataFiles(at, part.split, this.options, !part.assumed), options);
       },
       style,
       limit,
@@ -127,7 +133,7 @@ export class DatasetReader implements RecordSource {
       );
     }
     if (this.options.datasetConfig) {
-      throw new UserError(`${name} is one part of a dataset; dataset_config is for folders and datasets on the hub`);
+      throw withoutConfigurations(this.options, `${name} is one part of a dataset`);
     }
   }
 }

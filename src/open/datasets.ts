@@ -3,7 +3,7 @@ import { Dataset, type DatasetOptions } from "../data/dataset.ts";
 import { madeDataset } from "../data/made.ts";
 import { UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
-import type { DataFilesOptions } from "./data-files.ts";
+import { type DataFilesOptions, withoutConfigurations } from "./data-files.ts";
 import { DatasetReader } from "./dataset-reader.ts";
 import type { Rows } from "./rows.ts";
 
@@ -21,6 +21,15 @@ export function openDataset(data: string | Rows, options: OpenDatasetOptions = {
   const { column, evalDatasetName } = options;
   if (column && typeof data === "string" && madeDataset(data) && (!evalDatasetName || madeDataset(evalDatasetName))) {
     throw new UserError(`${spelled(options, "column")} is for files; ${data} is made up and has columns of its own`);
+  }
+  if (typeof data === "string" && madeDataset(data)) {
+    if (options.datasetConfig) throw withoutConfigurations(options, `${data} is made up`);
+    const [train, test] = [options.datasetTrainSplit ?? "train", options.datasetTestSplit ?? "test"];
+    if (train !== "train" || test !== "test") {
+      throw new UserError(
+        `${data} has the splits "train" and "test", each in its place; "${train}" and "${test}" were chosen`,
+      );
+    }
   }
   if (typeof data === "string") return new Dataset(data, new DatasetReader(options), options);
   if (!Array.isArray(data) && !(Symbol.iterator in data) && !(Symbol.asyncIterator in data)) {

@@ -88,7 +88,9 @@ export async function openRun(
     const surroundings = again ? quiet : around;
     const opener = new ModelOpener({ ...(o as object), ...surroundings });
     try {
-      return { ...(await method.open(o, opener, surroundings)), close: () => opener.destroy() };
+      const run = await method.open(o, opener, surroundings);
+      opener.refuseUnusedBase();
+      return { ...run, close: () => opener.destroy() };
     } catch (error) {
       opener.destroy();
       throw error;

@@ -81,6 +81,7 @@ async function opened<M extends Model>(
   try {
     const tokenizer = await opener.trainingTokenizer(name);
     const model = await open(opener);
+    opener.refuseUnusedBase();
     tokenizer.checkFits(model.config.vocabSize);
     const base = opener.opened.find((one) => one !== model) as Model | undefined;
     return Object.assign(base ? model.withBase(base) : model, { tokenizer });

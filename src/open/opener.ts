@@ -71,6 +71,7 @@ export class ModelOpener {
   readonly options: ModelOptions;
   private readonly bases = new Map<string, CausalLM | ScoreModel>();
   private readonly found = new Map<string, Promise<Located>>();
+  private usesBase = false;
 
   constructor(options: ModelOptions = {}) {
     this.options = options;
@@ -251,10 +252,20 @@ export class ModelOpener {
   /** An adapter's base: where the options say, or where its folder says. */
   basePath(adapter: Pick<AdapterFolder, "basePath" | "folder">): string {
     const path = this.options.baseModelNameOrPath ?? adapter.basePath;
+    this.usesBase = true;
     if (path) return path;
     throw new UserError(
       `${adapter.folder}/adapter_config.json does not say which model the adapter belongs to: pass ` +
         spelled(this.options, "baseModelNameOrPath"),
+    );
+  }
+
+  /** Throws `UserError` where a base is named and nothing that was opened is an adapter: call it when all is opened. */
+  refuseUnusedBase(): void {
+    if (!this.options.baseModelNameOrPath || this.usesBase) return;
+    throw new UserError(
+      `${spelled(this.options, "baseModelNameOrPath")} names the base of an adapter, and none of the models here is an ` +
+        `adapter's folder: ${[...this.found.keys()].join(", ") || "none is read"}`,
     );
   }
 

@@ -38,10 +38,16 @@ async function collected(rows: Rows): Promise<unknown[]> {
 
 /**
  * The rows of a module.
+ * @param chosen whether a person chose the split
  * @throws UserError naming the module, where it exports no rows or fails
  */
-export async function* codeRows(path: string, split: string): AsyncGenerator<Row> {
+export async function* codeRows(path: string, split: string, chosen: boolean): AsyncGenerator<Row> {
   const { default: exported } = (await importCode(path)) as { default?: RowsExport };
+  if (chosen && split !== "train" && typeof exported === "object") {
+    throw new UserError(
+      `split "${split}" cannot be chosen from ${path}: it exports rows; export a function ({ split }) => rows instead`,
+    );
+  }
   try {
     const rows = typeof exported === "function" ? await exported({ split }) : exported;
     if (!areRows(rows)) {

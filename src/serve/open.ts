@@ -61,6 +61,7 @@ async function openOnDevice(...[name, choice, options]: Choice): Promise<Omit<Op
     const tokenizer = await opener.tokenizer(name);
     await opener.refuseJudge(name);
     const model = await opener.sampler(name);
+    opener.refuseUnusedBase();
     tokenizer.checkFits(model.config.vocabSize);
     const { files, path } = await opener.locate(name);
     const all = {

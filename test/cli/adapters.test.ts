@@ -150,6 +150,10 @@ describe("adapters from the command line", () => {
     expect(await failing("merge", "--adapter_path", at("base"), "--output_dir", at("out"))).toContain(
       "is not an adapter",
     );
+    const whole = ["--model_name_or_path", at("base"), "--base_model_name_or_path", at("base")];
+    const unused = "--base_model_name_or_path names the base of an adapter, and none of the models here is";
+    expect(await failing("generate", ...whole, "--prompt", "x")).toContain(unused);
+    expect(await failing("sft", ...whole, "--dataset_name", "builtin:world", ...out)).toContain(unused);
     expect(await failing("generate", "--model_name_or_path", at("judge"), "--prompt", "x")).toContain(
       "a reward model's adapter",
     );

@@ -80,6 +80,7 @@ export const annotateVerb = defineVerb({
         const tokenizer = isModel ? await opener.tokenizer(path) : null;
         let maxLength = o.maxLength ?? Number.POSITIVE_INFINITY;
         const { judge: judgeBy } = await openJudge(opener, path, { ...o, ranking: o.preferenceRanking });
+        opener.refuseUnusedBase();
         const judge = judgeBy((row, k) => sequenceOf(row, k, tokenizer, maxLength));
         const model = opener.opened.find((one): one is Model => one instanceof Model);
         if (model) maxLength = contextOf(model, o);

@@ -29,6 +29,7 @@ export async function policyResult(
   const reward = await openReward(o.rewardModelPath as string, { ...o, opener, policyTokenizer: tokenizer });
   const reference = o.refModelNameOrPath === null ? null : await opener.frozenPolicy(o.refModelNameOrPath);
   return withModels(opener.opened, async () => {
+    opener.refuseUnusedBase();
     const { dataset, part } = openDataset(o.datasetName, { ...o, ...around }).heldOut(o.numPrompts ?? PROMPTS);
     const room = { context: policy.config.maxPositions, response: o.responseLength };
     const prompts = (await dataset.prompts(tokenizer, room))[part];

@@ -45,6 +45,7 @@ export async function rewardResult(o: Options, context: Context): Promise<PairEv
   const scored = await openPairScorer(opener, path, o, { truncationSide: o.truncationSide });
   const own = labelOf(await opener.locate(path));
   return withModels(opener.opened, async () => {
+    opener.refuseUnusedBase();
     const all = openDataset(o.datasetName, { ...o, ...around });
     const outcomesOf = async (dataset: Dataset, limit: number | null) => {
       const pairs = await scored(dataset.heldOut(limit));

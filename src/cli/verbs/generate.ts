@@ -51,6 +51,7 @@ export const generateVerb = defineVerb({
           );
         }
         const model = await opener.sampler(name);
+        opener.refuseUnusedBase();
         tokenizer.checkFits(model.config.vocabSize);
         const room = { context: model.config.maxPositions, response: o.maxNewTokens };
         read ??= collectJobs(o, tokenizer, room, around);

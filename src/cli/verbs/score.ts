@@ -79,6 +79,7 @@ export const scoreVerb = defineVerb({
           throw new UserError(`${path} compares answers and cannot score one by itself: use webrlhf annotate`);
         }
         const scorer = await openScorer(opener, path);
+        opener.refuseUnusedBase();
         if (scorer.single)
           takeNormalization(scorer.single, o.normalize === "auto" ? {} : { normalize: o.normalize === "true" });
         else if (o.normalize === "true")
