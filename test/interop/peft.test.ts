@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { diskFiles, noGrad, packing, scope, tensor } from "webrlhf";
+import { diskFiles } from "webrlhf";
 import {
   adapterFiles,
   CausalLM,
@@ -27,22 +27,12 @@ import {
 } from "webrlhf/nn";
 import { normal } from "../../src/runtime/rng.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
+import { logitsOf, whyNot } from "./python.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";
 const script = fileURLToPath(new URL("check_peft.py", import.meta.url));
 
-/** Why the comparison cannot run, or "". */
-function whyNot(): string {
-  const probe = spawnSync(python, [
-    "-c",
-    "import importlib.util as u; print(all(map(u.find_spec, ('torch', 'transformers', 'peft'))))",
-  ]);
-  if (probe.error) return `${python} does not start`;
-  return probe.stdout.toString().trim() === "True"
-    ? ""
-    : `${python} has no torch, transformers and peft; WEBRLHF_PYTHON can name another`;
-}
-const reason = whyNot();
+const reason = whyNot(python, ["torch", "transformers", "peft"]);
 
 const ids = [[3, 5, 7, 4, 6, 40, 41], [9], [10, 10, 11, 42]];
 const shape = { vocabSize: 48, hiddenSize: 16, layers: 2, heads: 4, maxPositions: 32, eosId: 2, padId: 0 };
@@ -136,7 +126,7 @@ describe.skipIf(reason !== "")(`PEFT${reason && ` (skipped: ${reason})`}`, () =>
       model.initialize(1);
       randomize(model, 2);
       await files.writeFolder(join(root, name), await adapterFiles(model));
-      computed.set(name, await logitsOf(model));
+      computed.set(name, await logitsOf(model, ids));
       const merged = mergeAdapter(model, under);
       await files.writeFolder(join(root, `${name}-merged`), await modelFiles(merged));
       if (merged !== under) merged.destroy();
@@ -175,9 +165,9 @@ describe.skipIf(reason !== "")(`PEFT${reason && ` (skipped: ${reason})`}`, () =>
     expect(adapter?.basePath).toBe(join(root, base));
     const model = await openAdapter(files, adapter!, under, scorer ? "score" : "lm");
     const answer = answers.get(name) as Answer;
-    expectClose(await logitsOf(model), flat(answer.logits), 1e-5, 1e-6, "adapter");
+    expectClose(await logitsOf(model, ids), flat(answer.logits), 1e-5, 1e-6, "adapter");
     const merged = mergeAdapter(model, under);
-    expectClose(await logitsOf(merged as CausalLM), flat(answer.merged), 1e-5, 1e-6, "merged");
+    expectClose(await logitsOf(merged as CausalLM, ids), flat(answer.merged), 1e-5, 1e-6, "merged");
     model.withBase(under).destroy();
   });
 });
@@ -190,24 +180,4 @@ function randomize(model: Model, seed: number): void {
     const centre = "constant" in init ? init.constant : 0;
     value.write(Float32Array.from({ length: value.size }, (_, k) => centre + 0.25 * normal(seed, i, k)));
   }
-}
-
-async function logitsOf(model: CausalLM | ScoreModel): Promise<Float32Array> {
-  const lengths = ids.map((s) => s.length);
-  const out = scope(() =>
-    noGrad(() => {
-      const host = Uint32Array.from(ids.flat());
-      const packed = packing(lengths);
-      const batch = { gpu: tensor(host), host };
-      if (model instanceof CausalLM) return model.logits(model.decoder.forward(batch, { packing: packed }));
-      return model.scores(
-        batch,
-        packed,
-        Uint32Array.from(packed.starts, (start, i) => start + lengths[i] - 1),
-      );
-    }),
-  );
-  const read = await out.read();
-  out.free("the test");
-  return read;
 }

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { diskFiles, noGrad, packing, scope, tensor } from "webrlhf";
+import { diskFiles } from "webrlhf";
 import {
   CausalLM,
   convertModel,
@@ -21,11 +21,11 @@ import {
   ScoreModel,
 } from "webrlhf/nn";
 import { expectClose, gpuReady } from "../helpers.ts";
+import { logitsOf, whyNot } from "./python.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";
 const script = fileURLToPath(new URL("check_transformers.py", import.meta.url));
-const probe = spawnSync(python, ["-c", "import torch, transformers"]);
-const reason = probe.status === 0 ? "" : `${python} has no torch and transformers; WEBRLHF_PYTHON can name another`;
+const reason = whyNot(python, ["torch", "transformers"]);
 
 const shape = { vocabSize: 64, hiddenSize: 16, layers: 3, heads: 4, maxPositions: 32, eosId: 1, padId: 0 };
 const llama = decoderConfig({ ...shape, family: "llama", kvHeads: 2, headDim: 8, tieEmbeddings: false });
@@ -106,17 +106,5 @@ describe.skipIf(reason !== "")(`sharded weights in transformers${reason && ` (sk
 const shardsIn = (folder: string) => readdirSync(folder).filter((file) => file.endsWith(".safetensors")).length;
 
 async function expectSame(model: Model, answer: Answer): Promise<void> {
-  const lengths = ids.map((s) => s.length);
-  const out = scope(() =>
-    noGrad(() => {
-      const host = Uint32Array.from(ids.flat());
-      const packed = packing(lengths);
-      const batch = { gpu: tensor(host), host };
-      if (model instanceof CausalLM) return model.logits(model.decoder.forward(batch, { packing: packed }));
-      const ends = packed.starts.map((start, i) => start + lengths[i] - 1);
-      return (model as ScoreModel).scores(batch, packed, Uint32Array.from(ends));
-    }),
-  );
-  expectClose(await out.read(), (answer.logits as number[][][]).flat(2), 2e-5, 1e-6, "logits");
-  out.free("the test");
+  expectClose(await logitsOf(model, ids), (answer.logits as number[][][]).flat(2), 2e-5, 1e-6, "logits");
 }

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { diskFiles, noGrad, packing, scope, tensor } from "webrlhf";
+import { diskFiles } from "webrlhf";
 import { Tokenizer, trainBpe } from "webrlhf/data";
 import {
   CausalLM,
@@ -24,22 +24,12 @@ import {
 } from "webrlhf/nn";
 import { normal } from "../../src/runtime/rng.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
+import { logitsOf, whyNot } from "./python.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";
 const script = fileURLToPath(new URL("check_transformers.py", import.meta.url));
 
-/** Why the comparison cannot run, or "". */
-function whyNot(): string {
-  const probe = spawnSync(python, [
-    "-c",
-    "import importlib.util as u; print(all(map(u.find_spec, ('torch', 'transformers'))))",
-  ]);
-  if (probe.error) return `${python} does not start`;
-  return probe.stdout.toString().trim() === "True"
-    ? ""
-    : `${python} has no torch and transformers; WEBRLHF_PYTHON can name another`;
-}
-const reason = whyNot();
+const reason = whyNot(python, ["torch", "transformers"]);
 
 const texts = [
   "Once upon a time, there was a cat.",
@@ -182,17 +172,5 @@ function randomize(model: Model): void {
 }
 
 async function expectSame(model: Model, answer: Answer): Promise<void> {
-  const lengths = ids.map((s) => s.length);
-  const out = scope(() =>
-    noGrad(() => {
-      const host = Uint32Array.from(ids.flat());
-      const packed = packing(lengths);
-      const batch = { gpu: tensor(host), host };
-      if (model instanceof CausalLM) return model.logits(model.decoder.forward(batch, { packing: packed }));
-      const ends = packed.starts.map((start, i) => start + lengths[i] - 1);
-      return (model as ScoreModel).scores(batch, packed, Uint32Array.from(ends));
-    }),
-  );
-  expectClose(await out.read(), (answer.logits as number[][][]).flat(2), 1e-5, 1e-6, "logits");
-  out.free("the test");
+  expectClose(await logitsOf(model, ids), (answer.logits as number[][][]).flat(2), 1e-5, 1e-6, "logits");
 }

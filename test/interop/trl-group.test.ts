@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { backward, diskFiles, scope, type Tensor, tensor, zeros } from "webrlhf";
+import { diskFiles } from "webrlhf";
 import { loadCausalLM } from "webrlhf/nn";
 import {
   averagingWeights,
@@ -24,6 +24,7 @@ import {
   trainRloo,
 } from "webrlhf/rlhf";
 import { permutation, uint32 } from "../../src/runtime/rng.ts";
+import { differentiate } from "../differentiate.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixture from "../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -72,20 +73,6 @@ interface Answer {
 const live = (rows: readonly number[][], part: readonly number[]): number[] =>
   part.flatMap((row) => rows[row].filter((_, t) => mask[row][t] === 1));
 
-async function differentiate(at: number[], f: (x: Tensor) => Tensor): Promise<[number, Float32Array]> {
-  const results = scope(() => {
-    const leaf = tensor(at);
-    leaf.requiresGrad = true;
-    leaf.grad = zeros(leaf.shape);
-    const loss = f(leaf);
-    backward(loss);
-    return [loss, leaf.grad];
-  });
-  const [loss, gradient] = await Promise.all(results.map((t) => t.read()));
-  for (const t of results) t.free("the test");
-  return [loss[0], gradient as Float32Array];
-}
-
 describe.skipIf(reason)(`TRL's losses${reason && ` (skipped: ${reason})`}`, () => {
   let theirs: Answer;
   beforeAll(async () => {
@@ -110,7 +97,7 @@ describe.skipIf(reason)(`TRL's losses${reason && ` (skipped: ${reason})`}`, () =
         weights: weights[p],
         lengths: tokens[p],
       };
-      const [found, gradient] = await differentiate(live(job.logProbs, part), (x) =>
+      const [[found], gradient] = await differentiate([live(job.logProbs, part)], ([x]) =>
         ratioLoss(x, inputs, options as RatioLossOptions),
       );
       loss += found;

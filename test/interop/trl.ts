@@ -1,19 +1,12 @@
 /** What comparisons with TRL share: a Python, a model that both open, and the numbers of two runs side by side. */
-import { spawnSync } from "node:child_process";
 import { expect } from "vitest";
 import { diskFiles } from "webrlhf";
 import { CausalLM, decoderConfig, modelFiles, type ScoreModel } from "webrlhf/nn";
 import { normal, uint32 } from "../../src/runtime/rng.ts";
+import { whyNot as whyNotAll } from "./python.ts";
 
 /** Why the comparison cannot run, or "". */
-export function whyNot(python: string): string {
-  const needed = "('torch', 'transformers', 'trl', 'datasets')";
-  const probe = spawnSync(python, ["-c", `import importlib.util as u; print(all(map(u.find_spec, ${needed})))`]);
-  if (probe.error) return `${python} does not start`;
-  return probe.stdout.toString().trim() === "True"
-    ? ""
-    : `${python} has no torch, transformers, trl and datasets; WEBRLHF_PYTHON can name another`;
-}
+export const whyNot = (python: string): string => whyNotAll(python, ["torch", "transformers", "trl", "datasets"]);
 
 export const VOCAB = 48;
 

@@ -1,6 +1,6 @@
 /** Rewards, advantages, losses and their gradients against independent float64 computations (test/fixtures/README.md). */
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, scope, type Tensor, tensor, zeros } from "webrlhf";
+import { type Tensor, tensor } from "webrlhf";
 import {
   adaptKlCoef,
   bestOfKl,
@@ -18,6 +18,7 @@ import {
   valueLoss,
   whiten,
 } from "webrlhf/rlhf";
+import { differentiate as lossAndGradients } from "../differentiate.ts";
 import { type FixtureArray, numbers } from "../fixture.ts";
 import fixtures from "../fixtures/vectors.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -126,24 +127,6 @@ describe.each(fixtures.ppo.map((c) => [c.name, c] as const))("PPO, %s", (_, refe
 });
 
 const flat = (rows: number[][]): Tensor => tensor(rows.flat());
-
-/** The loss, then its gradient by each input. */
-async function lossAndGradients(inputs: number[][], f: (x: Tensor[]) => Tensor): Promise<Float32Array[]> {
-  const results = scope(() => {
-    const leaves = inputs.map((x) => {
-      const leaf = tensor(x);
-      leaf.requiresGrad = true;
-      leaf.grad = zeros(leaf.shape);
-      return leaf;
-    });
-    const loss = f(leaves);
-    backward(loss);
-    return [loss, ...leaves.map((t) => t.grad as Tensor)];
-  });
-  const read = await Promise.all(results.map((t) => t.read()));
-  for (const t of results) t.free("the test");
-  return read;
-}
 
 describe.each(fixtures.reward.map((c) => [c.name, c] as const))("reward model loss, %s", (_, reference) => {
   const inputs = [numbers(reference.chosen), numbers(reference.rejected)];

@@ -1,7 +1,7 @@
 /** Group advantages and ratio losses with gradients against independent float64 computations (test/fixtures/README.md). */
 
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, scope, type Tensor, tensor, zeros } from "webrlhf";
+import { scope, tensor } from "webrlhf";
 import {
   averagingWeights,
   groupAdvantages,
@@ -17,6 +17,7 @@ import {
   withoutSpread,
 } from "webrlhf/rlhf";
 import { reinforceAdvantages } from "../../../src/rlhf/reinforce.ts";
+import { differentiate } from "../../differentiate.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";
@@ -73,21 +74,6 @@ it("penalises responses that come near the longest length", async () => {
   }
 });
 
-/** The loss, then its gradient. */
-async function differentiate(at: number[], f: (x: Tensor) => Tensor): Promise<[number, Float32Array]> {
-  const results = scope(() => {
-    const leaf = tensor(at);
-    leaf.requiresGrad = true;
-    leaf.grad = zeros(leaf.shape);
-    const loss = f(leaf);
-    backward(loss);
-    return [loss, leaf.grad];
-  });
-  const [loss, gradient] = await Promise.all(results.map((t) => t.read()));
-  for (const t of results) t.free("the test");
-  return [loss[0], gradient as Float32Array];
-}
-
 describe("losses of a step of two micro-batches, with an empty and a one-token response", () => {
   const { losses } = fixtures;
   const [rows, slots] = losses.mask.shape;
@@ -114,7 +100,7 @@ describe("losses of a step of two micro-batches, with an empty and a one-token r
         weights: weights[p],
         lengths: lengths[p],
       };
-      const [found, gradient] = await differentiate(pick(losses.logProbs, part), (x) =>
+      const [[found], gradient] = await differentiate([pick(losses.logProbs, part)], ([x]) =>
         ratioLoss(x, inputs, c.options as RatioLossOptions),
       );
       loss += found;

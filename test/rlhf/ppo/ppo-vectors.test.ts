@@ -1,7 +1,7 @@
 /** PPO's dialects and losses with gradients against independent float64 computations (test/fixtures/README.md). */
 
 import { beforeAll, describe, expect, it } from "vitest";
-import { add, backward, scale, scope, type Tensor, tensor, zeros } from "webrlhf";
+import { add, scale, tensor } from "webrlhf";
 import {
   entropyLoss,
   freshNormalizer,
@@ -19,6 +19,7 @@ import {
   valueLoss,
   whiten,
 } from "webrlhf/rlhf";
+import { differentiate } from "../../differentiate.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/ppo.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";
@@ -88,24 +89,6 @@ describe.each(fixtures.rollouts.map((c) => [c.name, c] as const))("a rollout, %s
     );
   });
 });
-
-/** The loss, then its gradient by each input. */
-async function differentiate(inputs: number[][], f: (x: Tensor[]) => Tensor): Promise<Float32Array[]> {
-  const results = scope(() => {
-    const leaves = inputs.map((x) => {
-      const leaf = tensor(x);
-      leaf.requiresGrad = true;
-      leaf.grad = zeros(leaf.shape);
-      return leaf;
-    });
-    const loss = f(leaves);
-    backward(loss);
-    return [loss, ...leaves.map((t) => t.grad as Tensor)];
-  });
-  const read = await Promise.all(results.map((t) => t.read()));
-  for (const t of results) t.free("the test");
-  return read as Float32Array[];
-}
 
 describe.each(fixtures.losses.map((c) => [c.name, c] as const))("losses, %s", (_, c) => {
   const constant = (list: FixtureArray[]) => tensor(flat(list));

@@ -1,35 +1,18 @@
 /** Losses of reward and cost models against independent float64 computations (test/fixtures/generators/reward.py). */
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, range, scope, type Tensor, tensor, zeros } from "webrlhf";
+import { range, type Tensor, tensor } from "webrlhf";
 import { costLoss, freshNormalizer, type MergeRule, normalize, odinLoss, pairLoss, updateRunning } from "webrlhf/rlhf";
 import { correlation } from "../../../src/rlhf/losses/pair.ts";
 import { overSpans, spanOf } from "../../../src/rlhf/pairs.ts";
 import { ScoreStatistics } from "../../../src/rlhf/reward/normalizer.ts";
 import { pearson } from "../../../src/rlhf/scores.ts";
+import { differentiate } from "../../differentiate.ts";
 import { type FixtureArray, numbers } from "../../fixture.ts";
 import fixtures from "../../fixtures/reward.json" with { type: "json" };
 import vectors from "../../fixtures/vectors.json" with { type: "json" };
 import { expectClose, gpuReady } from "../../helpers.ts";
 
 beforeAll(gpuReady);
-
-/** The loss, then its gradient by each input. */
-async function differentiate(inputs: readonly FixtureArray[], f: (x: Tensor[]) => Tensor): Promise<Float32Array[]> {
-  const results = scope(() => {
-    const leaves = inputs.map((x) => {
-      const leaf = tensor(numbers(x), x.shape);
-      leaf.requiresGrad = true;
-      leaf.grad = zeros(leaf.shape);
-      return leaf;
-    });
-    const loss = f(leaves);
-    backward(loss);
-    return [loss, ...leaves.map((t) => t.grad as Tensor)];
-  });
-  const read = (await Promise.all(results.map((t) => t.read()))) as Float32Array[];
-  for (const t of results) t.free("the test");
-  return read;
-}
 
 interface Expected {
   loss: number;
