@@ -2,6 +2,7 @@
  * A trainer for byte-level BPE tokenizers (Sennrich et al. 2016, bytes as in GPT-2) that writes a standard
  * tokenizer.json. Merges, their order and all ids equal those of the Rust `tokenizers` trainer on the same text.
  */
+import { bpeModel } from "../io/bpe-model.ts";
 import { BYTE_TO_CHAR, toByteChars } from "./bytes.ts";
 
 /** How `trainBpe` learns a vocabulary. */
@@ -239,18 +240,7 @@ function describe(
       pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
       post_processor: null,
       decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
-      model: {
-        type: "BPE",
-        dropout: null,
-        unk_token: null,
-        continuing_subword_prefix: null,
-        end_of_word_suffix: null,
-        fuse_unk: false,
-        byte_fallback: false,
-        ignore_merges: false,
-        vocab: Object.fromEntries(vocab.ids),
-        merges,
-      },
+      model: bpeModel(vocab.ids, merges),
     },
     tokenizerConfigJson: {
       tokenizer_class: "PreTrainedTokenizerFast",

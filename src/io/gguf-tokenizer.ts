@@ -3,6 +3,7 @@
  * but only names of how text is normalised and cut into words; those rules are written down here.
  */
 
+import { bpeModel } from "./bpe-model.ts";
 import type { GgufMetadata } from "./gguf-metadata.ts";
 import { impliedMerges } from "./merges.ts";
 
@@ -107,20 +108,6 @@ function vocabulary(meta: GgufMetadata, tokens: readonly string[]): Map<string, 
   return vocab;
 }
 
-const bpe = (vocab: Map<string, number>, merges: readonly (readonly [string, string])[], more: Json): Json => ({
-  type: "BPE",
-  dropout: null,
-  unk_token: null,
-  continuing_subword_prefix: null,
-  end_of_word_suffix: null,
-  fuse_unk: false,
-  byte_fallback: false,
-  ignore_merges: false,
-  vocab: Object.fromEntries(vocab),
-  merges,
-  ...more,
-});
-
 /** The merges that the file lists, or undefined. */
 function listedMerges(meta: GgufMetadata): [string, string][] | undefined {
   return meta.texts("tokenizer.ggml.merges")?.map((merge) => {
@@ -167,7 +154,7 @@ function sentencePiece(meta: GgufMetadata, tokens: readonly string[]): Json {
       type: "Sequence",
       decoders: prefix ? [...back, { type: "Strip", content: " ", start: 1, stop: 0 }] : back,
     },
-    model: bpe(vocab, merges, { unk_token: unknown, fuse_unk: true, byte_fallback: true }),
+    model: bpeModel(vocab, merges, { unk_token: unknown, fuse_unk: true, byte_fallback: true }),
   };
 }
 
@@ -237,6 +224,6 @@ function byteLevel(meta: GgufMetadata, tokens: readonly string[]): Json {
     normalizer: rules.normalizer ?? null,
     pre_tokenizer: rules.pre_tokenizer,
     decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: bpe(vocabulary(meta, tokens), merges, { ignore_merges: rules.ignoreMerges ?? false }),
+    model: bpeModel(vocabulary(meta, tokens), merges, { ignore_merges: rules.ignoreMerges ?? false }),
   };
 }

@@ -2,7 +2,7 @@
  * RMSNorm and LayerNorm. Statistics and sums are f32 whatever T is. `n` = row length in vectors, `d` in elements.
  * OFFSET: RMSNorm's weights are stored less 1.
  */
-const WEIGHT = `
+export const WEIGHT = `
 fn weight(i: u32) -> F {
   if (OFFSET) { return 1.0 + w[i]; }
   return w[i];

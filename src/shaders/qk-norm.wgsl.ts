@@ -3,13 +3,11 @@
  * is one head of one token, `n` vectors long. The weights of queries and keys stand one after the other. OFFSET: they are
  * stored less 1.
  */
-const PART = `
+import { WEIGHT } from "./norm.wgsl.ts";
+
+const PART = `${WEIGHT}
 const TURNED = HEADS + KV_HEADS;
 const ALL = HEADS + 2u * KV_HEADS;
-fn weight(i: u32) -> F {
-  if (OFFSET) { return 1.0 + w[i]; }
-  return w[i];
-}
 `;
 
 export const QK_NORM_FWD = `${PART}

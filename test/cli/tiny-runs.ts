@@ -2,24 +2,7 @@
 
 import { caps, closeDevice, memoryFiles, openDevice } from "webrlhf";
 import { CausalLM, decoderConfig, ScoreModel } from "webrlhf/nn";
-import {
-  modelReward,
-  type TrainEvent,
-  trainCost,
-  trainCpo,
-  trainDpo,
-  trainGrpo,
-  trainIteratively,
-  trainKto,
-  trainOrpo,
-  trainPairwise,
-  trainPpo,
-  trainRaft,
-  trainReinforce,
-  trainReward,
-  trainRloo,
-  trainSft,
-} from "webrlhf/rlhf";
+import * as rlhf from "webrlhf/rlhf";
 import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
 import type { MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
 import { device } from "../../src/gpu/device.ts";
@@ -121,7 +104,7 @@ async function mostHeld(work: () => Promise<void>): Promise<number> {
   return most;
 }
 
-async function toTheEnd(events: AsyncGenerator<TrainEvent>): Promise<void> {
+async function toTheEnd(events: AsyncGenerator<rlhf.TrainEvent>): Promise<void> {
   for await (const _ of events);
 }
 
@@ -138,7 +121,7 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
   const pairs = { train: many(12, pair) };
   if (p.stage === "reward" || p.stage === "cost") {
     const model = new ScoreModel(p.config).initialize(1);
-    return toTheEnd((p.stage === "cost" ? trainCost : trainReward)({ model }, pairs, half));
+    return toTheEnd((p.stage === "cost" ? rlhf.trainCost : rlhf.trainReward)({ model }, pairs, half));
   }
   const base = new CausalLM(p.config, "base").initialize(1);
   base.gradientCheckpointing = p.checkpointing;
@@ -152,27 +135,29 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
   });
   switch (p.stage) {
     case "sft":
-      return toTheEnd(trainSft({ policy }, { train: many(12, (i) => ({ ...example(i), promptLength: 0 })) }, half));
+      return toTheEnd(
+        rlhf.trainSft({ policy }, { train: many(12, (i) => ({ ...example(i), promptLength: 0 })) }, half),
+      );
     case "pairwise":
       return toTheEnd(
-        trainPairwise({ policy, writer: { letters: [5, 6], idOf: () => 7 } }, { train: many(12, answers) }, half),
+        rlhf.trainPairwise({ policy, writer: { letters: [5, 6], idOf: () => 7 } }, { train: many(12, answers) }, half),
       );
     case "orpo":
-      return toTheEnd(trainOrpo({ policy }, pairs, half));
+      return toTheEnd(rlhf.trainOrpo({ policy }, pairs, half));
     case "cpo":
-      return toTheEnd(trainCpo({ policy }, pairs, half));
+      return toTheEnd(rlhf.trainCpo({ policy }, pairs, half));
     case "kto": {
       const train = many(12, (i) => ({ ...example(i), label: i % 2 === 0 }));
-      return toTheEnd(trainKto({ policy, reference: referenceOf() as CausalLM }, { train }, half));
+      return toTheEnd(rlhf.trainKto({ policy, reference: referenceOf() as CausalLM }, { train }, half));
     }
     case "dpo": {
       const model = referenceOf();
       const measured = { ...half, ...p.dpo, precomputeRefLogProbs: p.precompute };
       const train = many(p.precompute ? 64 : 12, pair);
-      return toTheEnd(trainDpo({ policy, ...(model && { reference: model }) }, { train }, measured));
+      return toTheEnd(rlhf.trainDpo({ policy, ...(model && { reference: model }) }, { train }, measured));
     }
     case "raft": {
-      const models = { policy, reference: referenceOf() as CausalLM, rewards: modelReward(scorer(3)), tokenizer };
+      const models = { policy, reference: referenceOf() as CausalLM, rewards: rlhf.modelReward(scorer(3)), tokenizer };
       const sizes = {
         cleanText: "none" as const,
         discardSample: "none" as const,
@@ -181,14 +166,14 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
         responseLength: p.responseLength,
         numTrainEpochs: 1,
       };
-      return toTheEnd(trainRaft(models, { train: prompts }, { ...common, ...sizes }));
+      return toTheEnd(rlhf.trainRaft(models, { train: prompts }, { ...common, ...sizes }));
     }
     case "ppo":
       return ppo(p, policy, another, scorer);
     case "iterate":
       return iterate(p, policy, referenceOf() as CausalLM, scorer(3));
     default: {
-      const rewards = Object.fromEntries(many(p.rewardModels, (i) => [`reward ${i}`, modelReward(scorer(3 + i))]));
+      const rewards = Object.fromEntries(many(p.rewardModels, (i) => [`reward ${i}`, rlhf.modelReward(scorer(3 + i))]));
       const models = { policy, reference: referenceOf(), rewards, tokenizer };
       const data = { train: prompts };
       const sizes = {
@@ -197,9 +182,9 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
         responseLength: p.responseLength,
       };
       const own = { ...common, ...sizes, beta: models.reference ? 0.1 : 0 };
-      if (p.stage === "grpo") return toTheEnd(trainGrpo(models, data, own));
-      if (p.stage === "rloo") return toTheEnd(trainRloo(models, data, own));
-      return toTheEnd(trainReinforce(models, data, own));
+      if (p.stage === "grpo") return toTheEnd(rlhf.trainGrpo(models, data, own));
+      if (p.stage === "rloo") return toTheEnd(rlhf.trainRloo(models, data, own));
+      return toTheEnd(rlhf.trainReinforce(models, data, own));
     }
   }
 }
@@ -208,7 +193,7 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
 async function ppo(p: MemoryPlan, policy: CausalLM, another: () => CausalLM, scorer: (seed: number) => ScoreModel) {
   const average = p.average ? another() : undefined;
   const reference = p.lora ? (policy.baseModel as CausalLM) : another();
-  const rewards = modelReward(scorer(3));
+  const rewards = rlhf.modelReward(scorer(3));
   if (p.offload.includes("freeze_model")) await reference.store.resident.evict();
   if (p.offload.includes("train_model")) for (const model of [policy, average]) await model?.store.resident.evict();
   const critic = scorer(4);
@@ -228,7 +213,7 @@ async function ppo(p: MemoryPlan, policy: CausalLM, another: () => CausalLM, sco
   };
   const evalPrompts = prompts.slice(0, p.evalExamples);
   const data = { train: prompts, eval: evalPrompts, ...(p.ptxLength > 0 && { ptx }) };
-  await toTheEnd(trainPpo(models, data, options));
+  await toTheEnd(rlhf.trainPpo(models, data, options));
 }
 
 async function iterate(p: MemoryPlan, policy: CausalLM, initial: CausalLM, model: ScoreModel) {
@@ -245,6 +230,6 @@ async function iterate(p: MemoryPlan, policy: CausalLM, initial: CausalLM, model
     learningRate: 1e-4,
   };
   const folder = { files: memoryFiles(), path: "out" };
-  const models = { policy, initial, tokenizer, rewards: modelReward(model) };
-  await toTheEnd(trainIteratively(models, { train: prompts }, options, { folder }));
+  const models = { policy, initial, tokenizer, rewards: rlhf.modelReward(model) };
+  await toTheEnd(rlhf.trainIteratively(models, { train: prompts }, options, { folder }));
 }

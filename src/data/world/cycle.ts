@@ -5,6 +5,7 @@
  */
 import { RandomStream, streamId } from "../../runtime/rng.ts";
 import type { Preference } from "../records.ts";
+import { judged } from "./judged.ts";
 import { parseWish, type WorldSplit, worldPrompts } from "./prompts.ts";
 import { PLACES } from "./words.ts";
 
@@ -45,16 +46,7 @@ export function cyclePreferences(n: number, seed: number, split: WorldSplit = "t
     const a = story(prompt, random);
     let b = a;
     while (b === a) b = story(prompt, random);
-    const chance = cycleChance(a, b);
-    const aWins = random.uniform() < chance;
-    return {
-      kind: "preference",
-      prompt,
-      chosen: aWins ? a : b,
-      rejected: aWins ? b : a,
-      certainty: Math.max(chance, 1 - chance),
-      where: `cycle/${split}:${i}`,
-    };
+    return { ...judged(prompt, [a, b], cycleChance(a, b), random), where: `cycle/${split}:${i}` };
   });
 }
 

@@ -5,6 +5,7 @@
 import { RandomStream, streamId } from "../../runtime/rng.ts";
 import type { Rated } from "../rated.ts";
 import type { Preference } from "../records.ts";
+import { judged } from "./judged.ts";
 import { parseWish, type WorldSplit, worldPrompts } from "./prompts.ts";
 import { worldCompletion } from "./stories.ts";
 import { CLASS_OF, HEROES } from "./words.ts";
@@ -72,16 +73,7 @@ export function domainPreferences(n: number, seed: number, split: WorldSplit = "
     const [x, y] = [qualities(a), qualities(b)];
     const ahead = DOMAIN_ATTRIBUTES.reduce((sum, name, k) => sum + DOMAIN_WEIGHTS[domain][name] * (x[k] - y[k]), 0);
     const chance = 1 / (1 + Math.exp(-CERTAINTY * ahead));
-    const aWins = random.uniform() < chance;
-    return {
-      kind: "preference",
-      prompt,
-      chosen: aWins ? a : b,
-      rejected: aWins ? b : a,
-      domain,
-      certainty: Math.max(chance, 1 - chance),
-      where: `domains/${split}:${i}`,
-    };
+    return { ...judged(prompt, [a, b], chance, random), domain, where: `domains/${split}:${i}` };
   });
 }
 

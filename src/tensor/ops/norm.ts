@@ -14,25 +14,30 @@ import {
 import { empty, record, type Sink, scope, type Tensor } from "../core.ts";
 import { matrixShape, type RowKernel, type RowPlan, rowKernel, rowPlan, runRows, target, vectorWidth } from "./rows.ts";
 
-const rmsFwd = rowKernel({
-  name: "rmsnorm_fwd",
-  code: RMSNORM_FWD,
-  bindings: { x: "read V", w: "read F", y: "write V", rstd: "write f32" },
-  scalars: { rows: "u32", n: "u32", d: "f32", eps: "f32" },
+/** The kernels of an RMSNorm: forwards, and the gradients of its input and of its weights. */
+export const rmsKernels = (name: string, code: { fwd: string; dx: string; dw: string }) => ({
+  fwd: rowKernel({
+    name: `${name}_fwd`,
+    code: code.fwd,
+    bindings: { x: "read V", w: "read F", y: "write V", rstd: "write f32" },
+    scalars: { rows: "u32", n: "u32", d: "f32", eps: "f32" },
+  }),
+  dx: rowKernel({
+    name: `${name}_dx`,
+    code: code.dx,
+    bindings: { x: "read V", w: "read F", dy: "read V", rstd: "read f32", dx: "write V" },
+    scalars: { rows: "u32", n: "u32", d: "f32" },
+  }),
+  dw: rowKernel({
+    name: `${name}_dw`,
+    code: code.dw,
+    bindings: { x: "read V", dy: "read V", rstd: "read f32", dw: "write F" },
+    scalars: { rows: "u32", n: "u32", chunk: "u32" },
+    reduces: false,
+  }),
 });
-const rmsDx = rowKernel({
-  name: "rmsnorm_dx",
-  code: RMSNORM_DX,
-  bindings: { x: "read V", w: "read F", dy: "read V", rstd: "read f32", dx: "write V" },
-  scalars: { rows: "u32", n: "u32", d: "f32" },
-});
-const rmsDw = rowKernel({
-  name: "rmsnorm_dw",
-  code: RMSNORM_DW,
-  bindings: { x: "read V", dy: "read V", rstd: "read f32", dw: "write F" },
-  scalars: { rows: "u32", n: "u32", chunk: "u32" },
-  reduces: false,
-});
+
+const rms = rmsKernels("rmsnorm", { fwd: RMSNORM_FWD, dx: RMSNORM_DX, dw: RMSNORM_DW });
 const layerFwd = rowKernel({
   name: "layernorm_fwd",
   code: LAYERNORM_FWD,
@@ -74,7 +79,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET 
   const n = cols / plan.width;
   const y = empty(x.shape, x.dtype);
   const rstd = empty([rows]);
-  runRows(rmsFwd, plan, { T, OFFSET }, [x.view, weight.view, y.view, rstd.view], [rows, n, cols, eps], rows);
+  runRows(rms.fwd, plan, { T, OFFSET }, [x.view, weight.view, y.view, rstd.view], [rows, n, cols, eps], rows);
   return record(
     "rmsNorm",
     [x, weight],
@@ -83,9 +88,9 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET 
       const dx = target(sinkX, x.shape, x.dtype);
       if (dx) {
         const buffers = [x.view, weight.view, dy.view, rstd.view, dx.view];
-        runRows(rmsDx, plan, { T, OFFSET, ACC: sinkX !== true }, buffers, [rows, n, cols], rows);
+        runRows(rms.dx, plan, { T, OFFSET, ACC: sinkX !== true }, buffers, [rows, n, cols], rows);
       }
-      const [dw] = paramGradients(rmsDw, [x.view, dy.view, rstd.view], T, rows, cols, ["ACC"], [sinkW]);
+      const [dw] = paramGradients(rms.dw, [x.view, dy.view, rstd.view], T, rows, cols, ["ACC"], [sinkW]);
       return [dx, dw];
     },
     [rstd],

@@ -1,28 +1,10 @@
 /** RMSNorm inside attention: each query and key head by itself. */
 import { QK_NORM_DW, QK_NORM_DX, QK_NORM_FWD } from "../../shaders/qk-norm.wgsl.ts";
 import { empty, record, type Tensor } from "../core.ts";
-import { paramGradients } from "./norm.ts";
-import { rowKernel, rowPlan, runRows, target } from "./rows.ts";
+import { paramGradients, rmsKernels } from "./norm.ts";
+import { rowPlan, runRows, target } from "./rows.ts";
 
-const forward = rowKernel({
-  name: "qk_norm_fwd",
-  code: QK_NORM_FWD,
-  bindings: { x: "read V", w: "read F", y: "write V", rstd: "write f32" },
-  scalars: { rows: "u32", n: "u32", d: "f32", eps: "f32" },
-});
-const backward = rowKernel({
-  name: "qk_norm_dx",
-  code: QK_NORM_DX,
-  bindings: { x: "read V", w: "read F", dy: "read V", rstd: "read f32", dx: "write V" },
-  scalars: { rows: "u32", n: "u32", d: "f32" },
-});
-const weightGradient = rowKernel({
-  name: "qk_norm_dw",
-  code: QK_NORM_DW,
-  bindings: { x: "read V", dy: "read V", rstd: "read f32", dw: "write F" },
-  scalars: { rows: "u32", n: "u32", chunk: "u32" },
-  reduces: false,
-});
+const kernels = rmsKernels("qk_norm", { fwd: QK_NORM_FWD, dx: QK_NORM_DX, dw: QK_NORM_DW });
 
 /** Heads that `qkNorm` normalises. */
 export interface QkNormOptions {
@@ -59,7 +41,7 @@ export function qkNorm(qkv: Tensor, weight: Tensor, options: QkNormOptions): Ten
   const y = empty(qkv.shape, qkv.dtype, "qkNorm");
   const rstd = empty([rows], "f32", "qkNorm");
   const consts = { T, OFFSET, ...sizes };
-  runRows(forward, plan, { ...consts }, [qkv.view, weight.view, y.view, rstd.view], [rows, n, headDim, eps], rows);
+  runRows(kernels.fwd, plan, { ...consts }, [qkv.view, weight.view, y.view, rstd.view], [rows, n, headDim, eps], rows);
   return record(
     "qkNorm",
     [qkv, weight],
@@ -68,10 +50,10 @@ export function qkNorm(qkv: Tensor, weight: Tensor, options: QkNormOptions): Ten
       const dx = target(sinkX, qkv.shape, qkv.dtype);
       if (dx) {
         const buffers = [qkv.view, weight.view, dy.view, rstd.view, dx.view];
-        runRows(backward, plan, { ...consts, ACC: sinkX !== true }, buffers, [rows, n, headDim], rows);
+        runRows(kernels.dx, plan, { ...consts, ACC: sinkX !== true }, buffers, [rows, n, headDim], rows);
       }
       const reads = [qkv.view, dy.view, rstd.view];
-      const [dw] = paramGradients(weightGradient, reads, T, tokens, 2 * headDim, ["ACC"], [sinkW], sizes);
+      const [dw] = paramGradients(kernels.dw, reads, T, tokens, 2 * headDim, ["ACC"], [sinkW], sizes);
       return [dx, dw];
     },
     [rstd],
