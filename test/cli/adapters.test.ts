@@ -1,34 +1,21 @@
 /** Adapters from the command line: trained, trained further, sampled from, merged; and what is refused. */
 
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { diskFiles, openDevice } from "webrlhf";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { beforeAll, describe, expect, it } from "vitest";
+import { diskFiles } from "webrlhf";
 import { main } from "webrlhf/cli";
-import { CausalLM, modelFiles } from "webrlhf/nn";
-import { tokenizerFiles } from "webrlhf/open";
-import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
+import { withBase } from "./base.ts";
 import { silentTerminal } from "./terminal.ts";
 
-let root: string;
-const at = (...names: string[]) => path.join(root, ...names);
+const at = withBase();
 
 beforeAll(async () => {
-  process.setMaxListeners(100); // every run of the program listens for Ctrl-C
-  await openDevice();
-  root = await mkdtemp(path.join(tmpdir(), "webrlhf-"));
-  const files = await diskFiles();
-  const model = new CausalLM(tinyConfig()).initialize(1);
-  await files.writeFolder(at("base"), { ...(await modelFiles(model)), ...tokenizerFiles(tokenizer) });
-  model.destroy();
   const flags = ["--use_peft", "--lora_target_modules", "all-linear", "--lora_r", "4", "--use_rslora"];
   const sft = ["--model_name_or_path", at("base"), ...flags, "--max_steps", "2", "--output_dir", at("sft")];
   await succeed("sft", ...sft, ...small);
   const judge = ["--model_name_or_path", at("sft"), "--max_steps", "1", "--output_dir", at("judge")];
   await succeed("reward", ...judge, ...small);
 });
-afterAll(() => rm(root, { recursive: true, force: true }));
 
 async function run(...words: string[]): Promise<{ code: number; text: string; results: string }> {
   const terminal = silentTerminal();

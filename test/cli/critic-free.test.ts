@@ -1,29 +1,12 @@
 /** grpo, rloo and reinforce from the command line: what they write, and what they refuse before anything is opened. */
 
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { diskFiles, openDevice } from "webrlhf";
+import { readFile } from "node:fs/promises";
+import { describe, expect, it } from "vitest";
 import { main } from "webrlhf/cli";
-import { CausalLM, modelFiles } from "webrlhf/nn";
-import { tokenizerFiles } from "webrlhf/open";
-import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
+import { withBase } from "./base.ts";
 import { silentTerminal } from "./terminal.ts";
 
-let root: string;
-const at = (...names: string[]) => path.join(root, ...names);
-
-beforeAll(async () => {
-  process.setMaxListeners(100); // every run of the program listens for Ctrl-C
-  await openDevice();
-  root = await mkdtemp(path.join(tmpdir(), "webrlhf-"));
-  const files = await diskFiles();
-  const model = new CausalLM(tinyConfig()).initialize(1);
-  await files.writeFolder(at("base"), { ...(await modelFiles(model)), ...tokenizerFiles(tokenizer) });
-  model.destroy();
-});
-afterAll(() => rm(root, { recursive: true, force: true }));
+const at = withBase();
 
 async function run(verb: string, ...words: string[]): Promise<{ code: number; text: string }> {
   const terminal = silentTerminal();

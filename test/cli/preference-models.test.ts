@@ -1,30 +1,14 @@
 /** Pair-preference and multi-objective models from the command line: trained, evaluated, used as rewards; what is refused. */
 
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { diskFiles, openDevice } from "webrlhf";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { describe, expect, it } from "vitest";
 import { main } from "webrlhf/cli";
-import { CausalLM, modelFiles } from "webrlhf/nn";
-import { ModelOpener, openDataset, tokenizerFiles, withModels } from "webrlhf/open";
+import { ModelOpener, openDataset, withModels } from "webrlhf/open";
 import { openPairScorer } from "../../src/open/scorers.ts";
-import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
+import { withBase } from "./base.ts";
 import { silentTerminal } from "./terminal.ts";
 
-let root: string;
-const at = (...names: string[]) => path.join(root, ...names);
-
-beforeAll(async () => {
-  process.setMaxListeners(100); // every run of the program listens for Ctrl-C
-  await openDevice();
-  root = await mkdtemp(path.join(tmpdir(), "webrlhf-"));
-  const files = await diskFiles();
-  const model = new CausalLM(tinyConfig()).initialize(1);
-  await files.writeFolder(at("base"), { ...(await modelFiles(model)), ...tokenizerFiles(tokenizer) });
-  model.destroy();
-});
-afterAll(() => rm(root, { recursive: true, force: true }));
+const at = withBase();
 
 async function run(command: string, ...more: string[]): Promise<{ code: number; text: string }> {
   const terminal = silentTerminal();
@@ -71,7 +55,7 @@ describe("pairwise", () => {
       /cycle\/train:\d+: the question with both answers has \d+ tokens, more than 20.*--long_prompts skip/,
     );
     expect([plain.code, chat.code, long.code]).toEqual([1, 1, 1]);
-    expect(await readdir(root)).not.toContain("no");
+    expect(await readdir(at())).not.toContain("no");
   });
 });
 
@@ -158,6 +142,6 @@ describe("multi-objective", () => {
       at("never"),
     );
     expect(one.text).toMatch(/the attribute x has 1 labels, but at least 2 are needed/);
-    expect(await readdir(root)).not.toContain("never");
+    expect(await readdir(at())).not.toContain("never");
   });
 });

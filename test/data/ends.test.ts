@@ -1,19 +1,7 @@
-/** Where sequences begin and end, beside Online-RLHF's pairs and LMFlow's text2text (test/fixtures/generators/ends.py). */
-import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { ChatTemplate, Tokenizer } from "webrlhf/data";
 import { openDataset } from "webrlhf/open";
 import fixture from "../fixtures/ends.json" with { type: "json" };
-
-type Kind = (typeof fixture.kinds)[number];
-
-async function open({ kind, special, template }: Kind): Promise<Tokenizer> {
-  const file = new URL(`./fixtures/tokenizers/${kind}.json`, import.meta.url);
-  const { tokenizer } = JSON.parse(readFileSync(file, "utf8")) as { tokenizer: object };
-  const opened = Tokenizer.fromJson(tokenizer, special, `${kind}.json`);
-  if (template) opened.chatTemplate = await ChatTemplate.load(template, kind, special);
-  return opened;
-}
+import { openKind } from "./kinds.ts";
 
 /** Tokenizers that have a token to begin texts with, and do not put it there: the originals' DPO does. */
 const addsNone = ["gpt2", "qwen2"];
@@ -24,7 +12,7 @@ describe.each(fixture.kinds.map((kind) => [kind.kind, kind] as const))("with the
   const { talk, prompt, good, bad } = given;
   const pairOf = async (asked: typeof talk | string) => {
     const data = openDataset([{ prompt: asked, chosen: good, rejected: bad }]);
-    return (await data.pairs(await open(given), { maxLength: 512 })).train[0];
+    return (await data.pairs(await openKind(given), { maxLength: 512 })).train[0];
   };
 
   it("pairs with a prompt in text are Online-RLHF's", async () => {
@@ -36,7 +24,7 @@ describe.each(fixture.kinds.map((kind) => [kind.kind, kind] as const))("with the
   });
 
   it.runIf(given.template)("pairs with a prompt in messages end as the template ends an answer", async () => {
-    const tokenizer = await open(given);
+    const tokenizer = await openKind(given);
     const { chosen } = await pairOf(talk);
     const end = kind in written ? tokenizer.encode(written[kind]) : [tokenizer.eosId];
     expect([...chosen.slice(-end.length)]).toEqual([...end]);
@@ -44,7 +32,7 @@ describe.each(fixture.kinds.map((kind) => [kind.kind, kind] as const))("with the
   });
 
   it("text2text is LMFlow's between the tokens that begin and end texts", async () => {
-    const tokenizer = await open(given);
+    const tokenizer = await openKind(given);
     const rows = [{ prompt: talk[0].content, completion: ` ${good}` }];
     const [{ ids, promptLength }] = (await openDataset(rows).sequences(tokenizer, { maxLength: 512 })).train;
     const { prefixIds, eosId } = tokenizer;

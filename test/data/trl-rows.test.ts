@@ -1,9 +1,8 @@
-/** Rows as token ids, against what TRL's trainers make of them (test/fixtures/generators/trl.py). */
-import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { ChatTemplate, Tokenizer } from "webrlhf/data";
+import type { Tokenizer } from "webrlhf/data";
 import { openDataset } from "webrlhf/open";
 import fixture from "../fixtures/trl.json" with { type: "json" };
+import { openKind } from "./kinds.ts";
 
 interface Result {
   ids?: number[];
@@ -21,14 +20,6 @@ interface Kind {
   cases: { name: string; limit: number | null; rows: Record<string, unknown>[]; result: Result[] }[];
 }
 const kinds = fixture.rows as unknown as Kind[];
-
-async function open({ kind, special, template }: Kind): Promise<Tokenizer> {
-  const file = new URL(`./fixtures/tokenizers/${kind}.json`, import.meta.url);
-  const { tokenizer } = JSON.parse(readFileSync(file, "utf8")) as { tokenizer: object };
-  const opened = Tokenizer.fromJson(tokenizer, special, `${kind}.json`);
-  if (template) opened.chatTemplate = await ChatTemplate.load(template, kind, special);
-  return opened;
-}
 
 /** What webrlhf makes of the rows, in the fixture's words. */
 async function made(name: string, rows: Record<string, unknown>[], tokenizer: Tokenizer, limit: number | null) {
@@ -75,7 +66,7 @@ const compared = (results: Result[]) =>
   results.map((result) => (result.learned ? { ...result, learned: result.learned.slice(1) } : result));
 
 describe.each(kinds.map((kind) => [kind.kind, kind] as const))("rows with the tokenizer kind %s", (_, kind) => {
-  const opened = open(kind);
+  const opened = openKind(kind);
   it.each(kind.cases.filter((one) => isCompared(one, kind.kind)).map((one) => [one.name, one.limit, one] as const))(
     "%s, at most %s tokens",
     async (name, limit, one) => {

@@ -4,17 +4,18 @@
  * that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
-import { ChatTemplate, Tokenizer } from "webrlhf/data";
+import type { Tokenizer } from "webrlhf/data";
 import { CausalLM, loadCausalLM, loadScoreModel, ScoreModel } from "webrlhf/nn";
 import { openDataset, tokenizerFiles } from "webrlhf/open";
 import { trainDpo, trainReward, trainSft } from "webrlhf/rlhf";
 import { uint32 } from "../../src/runtime/rng.ts";
+import { openKind } from "../data/kinds.ts";
 import trl from "../fixtures/trl.json" with { type: "json" };
 import { gpuReady } from "../helpers.ts";
 import { collect } from "../rlhf/tiny.ts";
@@ -118,14 +119,8 @@ describe.skipIf(reason)(`rows beside TRL's${reason && ` (skipped: ${reason})`}`,
 
   beforeAll(async () => {
     await gpuReady();
-    const kind = trl.rows.find(({ kind }) => kind === "llama3") as unknown as {
-      special: Record<string, string>;
-      template: string;
-    };
-    const file = new URL("../data/fixtures/tokenizers/llama3.json", import.meta.url);
-    const { tokenizer: graph } = JSON.parse(readFileSync(file, "utf8")) as { tokenizer: object };
-    tokenizer = Tokenizer.fromJson(graph, kind.special, "llama3.json");
-    tokenizer.chatTemplate = await ChatTemplate.load(kind.template, "llama3", kind.special);
+    const kind = trl.rows.find(({ kind }) => kind === "llama3") as unknown as Parameters<typeof openKind>[0];
+    tokenizer = await openKind(kind);
     const { vocabSize, eosId = null } = tokenizer;
     const shape = { vocabSize, maxPositions: 256, eosId, padId: eosId };
     const files = tokenizerFiles(tokenizer);
