@@ -59,6 +59,7 @@ describe("config.json", () => {
     const cases: [string, Record<string, unknown>, string][] = [
       ["gpt_neox", { rope_theta: 5000 }, "rope_theta = 5000"],
       ["gemma3_text", { layer_types: null, _sliding_window_pattern: 2 }, "_sliding_window_pattern = 2"],
+      ["gemma3_text", { rope_parameters: null, rope_scaling: { type: "linear", factor: 2 } }, "rope_scaling: type"],
       ["gemma3_text", { rope_parameters: { rope_type: "linear", factor: 2 } }, "rope_type"],
       ["llama", { rope_parameters: { rope_type: "default", mrope_section: [4, 4] } }, "mrope_section"],
       ["smollm3", { no_rope_layers: [2, 1, 1, 0, 1, 1] }, "no_rope_layers"],

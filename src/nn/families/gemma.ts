@@ -173,6 +173,8 @@ function readTwoRopes(
   maxPositions: number,
 ): Pick<DecoderConfig, "ropeTheta" | "ropeScaling" | "localRopeTheta"> {
   const both = json.inside("rope_parameters", json.object("rope_parameters") ?? {});
+  const older = json.inside("rope_scaling", json.object("rope_scaling") ?? {});
+  if (!older.has("rope_type")) older.only("type", "default"); // counts in some releases of transformers only
   // Older files scale the full layers so.
   const full = json.inside("rope_parameters.full_attention", {
     ...both.object("full_attention"),
