@@ -25,7 +25,7 @@ interface Saved {
 
 /** The setting that asks for the best evaluation of a run, by its spelling; null where none does. */
 export function bestAsked(o: BestChoice): string | null {
-  if (o.loadBestModelAtEnd) return `${spelled(o, "loadBestModelAtEnd")} true`;
+  if (o.loadBestModelAtEnd) return spelled(o, "loadBestModelAtEnd");
   const { earlyStoppingPatience: patience = null } = o;
   return patience === null ? null : `${spelled(o, "earlyStoppingPatience")} ${patience}`;
 }

@@ -375,10 +375,7 @@ describe("checkpoints of the best", () => {
 
 describe("what cannot be", () => {
   it.each([
-    [
-      { loadBestModelAtEnd: true, evalSteps: 0 },
-      /loadBestModelAtEnd true needs evaluations on the way: set evalSteps, or/,
-    ],
+    [{ loadBestModelAtEnd: true, evalSteps: 0 }, /loadBestModelAtEnd needs evaluations on the way: set evalSteps, or/],
     [{ earlyStoppingPatience: 2, evalStrategy: "no" as const }, /earlyStoppingPatience 2 needs evaluations on the way/],
     [
       { loadBestModelAtEnd: true, metricForBestModel: "bleu" },
@@ -392,7 +389,7 @@ describe("what cannot be", () => {
     const policy = new CausalLM(tinyConfig()).initialize(1);
     const settings = { ...examples, loadBestModelAtEnd: true };
     const run = collect(trainSft({ policy }, sequences(8), settings));
-    await expect(run).rejects.toThrow(/loadBestModelAtEnd true needs held-out data: name some \(evalDatasetName/);
+    await expect(run).rejects.toThrow(/loadBestModelAtEnd needs held-out data: name some \(evalDatasetName/);
     policy.destroy();
   });
 

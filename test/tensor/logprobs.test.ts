@@ -34,6 +34,36 @@ const draw = (rows: number, vocab: number, seed: number) =>
   Uint32Array.from(values(rows, seed), (v) => Math.floor(((v + 1) / 2) * vocab));
 
 describe("tokenLogProbs", () => {
+  it("says how probable the most probable token is, exactly as much as the target where it is that", async () => {
+    const [rows, width, vocab] = [6, 8, 300];
+    const [hidden, head] = [values(rows * width, 3, 2), values(vocab * width, 4, 2)];
+    const logits = Array.from({ length: rows }, (_, r) =>
+      Array.from({ length: vocab }, (_, j) =>
+        Array.from({ length: width }, (_, i) => hidden[r * width + i] * head[j * width + i]).reduce((a, b) => a + b),
+      ),
+    );
+    const likeliest = logits.map((row) => row.indexOf(Math.max(...row)));
+    const measured = async (targets: readonly number[], budget: number) => {
+      const out = tokenLogProbs(
+        tensor(hidden, [rows, width]),
+        tensor(head, [vocab, width]),
+        tensor(Uint32Array.from(targets)),
+        { budget },
+      );
+      return { logProbs: [...(await out.logProbs.read())], top: [...(await out.top.read())] };
+    };
+    for (const budget of [rows * vocab, rows * 64]) {
+      const right = await measured(likeliest, budget);
+      expect(right.logProbs).toEqual(right.top);
+      const wrong = await measured(
+        likeliest.map((id) => (id + 1) % vocab),
+        budget,
+      );
+      expect(wrong.top).toEqual(right.top);
+      for (const [r, logProb] of wrong.logProbs.entries()) expect(logProb).toBeLessThan(wrong.top[r]);
+    }
+  });
+
   it("equals float64 over random shapes, with gradients of both outputs", async () => {
     await fc.assert(
       fc.asyncProperty(

@@ -262,9 +262,7 @@ describe("iterative DPO", () => {
     }
     const { events: nothing } = await run(early, short, { resume: true, ...six });
     expect(nothing.map(({ type }) => type)).toEqual(["note", "end"]);
-    await expect(run(memoryFiles(), best, { held: 0 })).rejects.toThrow(
-      /loadBestModelAtEnd true needs held-out prompts/,
-    );
+    await expect(run(memoryFiles(), best, { held: 0 })).rejects.toThrow(/loadBestModelAtEnd needs held-out prompts/);
     const wrong = { ...best, metricForBestModel: "loss" };
     await expect(run(memoryFiles(), wrong)).rejects.toThrow(/metricForBestModel loss .* report heldout_mean_length/);
   }, 120_000);
