@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { isUserError } from "webrlhf";
 import { Tokenizer } from "webrlhf/data";
+import { CharsMap } from "../../src/data/tokenizer/chars-map.ts";
 
 const folder = new URL("./fixtures/tokenizers/", import.meta.url);
 const kinds = readdirSync(folder).filter((name) => name !== "strings.json");
@@ -15,6 +16,7 @@ const texts = {
   spaces: `${" ".repeat(LENGTH)}x`,
   digits: "1234567890".repeat(LENGTH / 10),
   newlines: `${" \n".repeat(LENGTH / 2)}x`,
+  chinese: "日本語中文".repeat(LENGTH / 2.5),
 };
 /** Milliseconds for all of them on a very busy machine: most take a fiftieth, and quadratic time takes minutes. */
 const LIMIT = 30_000;
@@ -58,4 +60,14 @@ describe("the time to encode", () => {
       expect(error).toSatisfy(isUserError);
     }
   });
+});
+
+it("a table of characters finds the same clusters in a long text as in a short one", () => {
+  const { precompiled_charsmap: table } = read("albert.json").normalizer.normalizers.at(-1);
+  const map = CharsMap.from(table, (reason) => {
+    throw new Error(reason);
+  });
+  for (const part of ["👩‍👩‍👧é🇩🇪क्षिﬁ", "e\u0301\u0302", "a\u{1d165}", `x${"\u0301".repeat(700)}`]) {
+    expect(map.normalize(part.repeat(300)) === map.normalize(part).repeat(300)).toBe(true);
+  }
 });

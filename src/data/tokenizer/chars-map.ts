@@ -6,6 +6,8 @@ import { utf8 } from "../../runtime/utf8.ts";
 
 /** Longer clusters of characters are looked up character by character. */
 const LONGEST_CLUSTER = 5;
+/** Characters that are cut into clusters at once. */
+const PIECE = 512;
 
 export class CharsMap {
   private readonly units: Uint32Array;
@@ -49,10 +51,27 @@ export class CharsMap {
       let end = at + 1;
       while (end < text.length && !(isPlain(text, end) && isPlain(text, end - 1))) end++;
       const part = text.slice(at, end);
-      for (const { segment } of this.clusters.segment(part)) out += this.cluster(segment);
+      for (const segment of this.segments(part)) out += this.cluster(segment);
       at = end;
     }
     return out;
+  }
+
+  /** The clusters of a text, some at a time: over a long text each step of the segmenter takes longer. */
+  private *segments(text: string): Generator<string> {
+    for (let at = 0, size = PIECE; at < text.length; ) {
+      const isCut = isHigh(text, at + size - 1); // a character is one piece
+      const piece = text.slice(at, at + size + (isCut ? 1 : 0));
+      const isLast = at + piece.length === text.length;
+      const found = Array.from(this.clusters.segment(piece), ({ segment }) => segment);
+      // What the last one goes on with is in the next piece.
+      if (!isLast) found.pop();
+      size = found.length > 0 ? PIECE : 2 * size;
+      for (const segment of found) {
+        yield segment;
+        at += segment.length;
+      }
+    }
   }
 
   private cluster(segment: string): string {
@@ -97,4 +116,5 @@ export class CharsMap {
 const encoder = new TextEncoder();
 /** Whether there is an ASCII character that is no carriage return. */
 const isPlain = (text: string, at: number): boolean => text.charCodeAt(at) < 128 && text[at] !== "\r";
+const isHigh = (text: string, at: number): boolean => (text.charCodeAt(at) & 0xfc00) === 0xd800;
 const offsetOf = (unit: number): number => (unit >>> 10) << ((unit & 512) >>> 6);
