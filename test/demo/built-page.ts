@@ -54,6 +54,10 @@ export async function builtPage(): Promise<BuiltPage> {
       const errors: string[] = [];
       page.on("pageerror", (error) => errors.push(String(error)));
       await page.goto(address + hash);
+      // Keys that come before a page was drawn for the first time are dropped by the browser.
+      await page.evaluate(
+        () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(null)))),
+      );
       return { browser, page, errors };
     },
     async close() {
