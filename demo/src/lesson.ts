@@ -13,11 +13,13 @@ import {
   type Response,
   raft,
   reward as rewardSettings,
+  type Sample,
   type TrainEvent,
   trainPpo,
   trainRaft,
   trainReward,
 } from "webrlhf/rlhf";
+import { changesOf } from "./paired.ts";
 import type { Knobs, Reply, Stage } from "./protocol.ts";
 
 /** Where the language model lies that everything starts from. */
@@ -34,6 +36,8 @@ export type LessonReply =
 /** Response tokens at most: the longest stories of the world are shorter. */
 const RESPONSE_LENGTH = 32;
 const SHOWN_PROMPTS = 4;
+/** Held-out prompts: a verdict on fewer would be one on noise. */
+const HELD_OUT_PROMPTS = 64;
 /** Policy steps between two looks at the held-out prompts. */
 const SAMPLE_EVERY = 4;
 /** Steps between two states that a run can go on from. */
@@ -71,13 +75,17 @@ export async function* lesson(
 
     const reward = modelReward(scorer);
     const gold = (r: Response) => goldReward(r.promptText, r.text);
-    const heldOut = promptsOf(worldPrompts(evaluationSize(knobs), seed, "test"), tokenizer);
+    const heldOut = promptsOf(worldPrompts(HELD_OUT_PROMPTS, seed, "test"), tokenizer);
+    let first: Sample[] = [];
     const look = async function* (stage: "before" | "after", step: number): AsyncGenerator<LessonReply> {
       yield { type: "enter", stage };
       const inputs = { policy, tokenizer, prompts: heldOut, reward, reference, gold };
-      const found = await evaluatePolicy(inputs, { seed, responseLength: RESPONSE_LENGTH, showSamples: SHOWN_PROMPTS });
-      yield { type: "event", stage, event: evaluation(step, found.metrics) };
-      yield { type: "samples", when: stage, step, samples: found.samples };
+      const options = { seed, responseLength: RESPONSE_LENGTH, showSamples: heldOut.length };
+      const { metrics, samples } = await evaluatePolicy(inputs, options);
+      if (stage === "before") first = samples;
+      const changes = stage === "after" ? changesOf(first, samples) : {};
+      yield { type: "event", stage, event: evaluation(step, { ...metrics, ...changes }) };
+      yield { type: "samples", when: stage, step, samples: samples.slice(0, SHOWN_PROMPTS) };
     };
     yield* look("before", 0);
     if (signal.aborted) return;
@@ -116,9 +124,6 @@ async function readTokenizer({ files, folder }: Start): Promise<Tokenizer> {
     JSON.parse(new TextDecoder().decode((await files.read(`${folder}/${name}`)) ?? undefined));
   return Tokenizer.fromJson(await read("tokenizer.json"), await read("tokenizer_config.json"));
 }
-
-/** Enough held-out prompts for a mean that can be trusted, in proportion to what a step costs. */
-const evaluationSize = ({ rolloutSize }: Knobs) => Math.min(64, Math.max(SHOWN_PROMPTS, rolloutSize));
 
 const evaluation = (step: number, metrics: Record<string, number>): TrainEvent => ({ type: "eval", step, metrics });
 

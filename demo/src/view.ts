@@ -1,6 +1,7 @@
 /** What the page knows of a run: a fold over the worker's replies. */
 import type { ChartPoint } from "webrlhf/report";
 import type { Sample } from "webrlhf/rlhf";
+import type { Change } from "./paired.ts";
 import type { DeviceInfo, Phase, Reply, Stage } from "./protocol.ts";
 
 export type Metrics = Record<string, number>;
@@ -24,8 +25,8 @@ export interface View {
   policy: Row[];
   policySteps: number;
   before: Metrics | null;
-  /** Held-out responses after the latest step, when they have been sampled. */
-  after: Metrics | null;
+  /** The latest look at the same held-out prompts. */
+  after: Row | null;
   samplesBefore: Sample[];
   samplesAfter: Sample[];
   /** Policy steps behind `samplesAfter`. */
@@ -84,14 +85,13 @@ function applyEvent(view: View, { stage, event }: Extract<Reply, { type: "event"
     if (stage === "reward") view.rewardSteps = event.maxSteps;
     else view.policySteps = event.maxSteps;
   } else if (event.type === "step") {
-    if (stage === "policy") view.after = null; // older than this step
     (stage === "reward" ? view.reward : view.policy).push({ step: event.step, metrics: event.metrics });
     view.tokens += event.tokens;
     view.seconds += event.seconds;
   } else if (event.type === "eval") {
     const { metrics } = event;
     if (stage === "before") view.before = metrics;
-    if (stage === "after") view.after = metrics;
+    if (stage === "after") view.after = { step: event.step, metrics };
     view.accuracy = metrics.eval_accuracy ?? view.accuracy;
     view.ceiling = metrics.noise_ceiling ?? view.ceiling;
   }
@@ -110,6 +110,15 @@ export function gain(view: View, name: "reward" | "gold", value: number | undefi
   const spread = before?.[`${name}_std`];
   if (!before || !spread || value === undefined) return null;
   return (value - before[name]) / spread;
+}
+
+/** How far a reward has moved on the held-out prompts, in the same units. */
+export function change({ before, after }: View, name: "reward" | "gold"): Change | null {
+  const spread = before?.[`${name}_std`];
+  const mean = after?.metrics[`${name}_change`];
+  const error = after?.metrics[`${name}_change_error`];
+  if (!spread || mean === undefined || error === undefined) return null;
+  return { mean: mean / spread, error: error / spread };
 }
 
 /** How much of the whole run is done, 0 to 1. The policy's steps weigh more: each takes longer. */

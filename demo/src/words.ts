@@ -1,19 +1,28 @@
 /** The run in words: for the status line, the pipeline strip and screen readers. */
 import { showNumber } from "webrlhf/report";
+import { type Change, direction } from "./paired.ts";
 import type { Knobs } from "./protocol.ts";
-import { gain, type View } from "./view.ts";
+import { change, type View } from "./view.ts";
 
 export const algorithmName = (algorithm: Knobs["algorithm"]): string => (algorithm === "ppo" ? "PPO" : "RAFT");
 
 export const percent = (share: number | null | undefined): string =>
   share === null || share === undefined ? "–" : `${showNumber(share * 100, 2)} %`;
 
-/** "+0.8 sd" */
-export function signed(value: number | null): string {
-  if (value === null) return "–";
-  const rounded = Math.round(value * 100) / 100;
-  return `${rounded > 0 ? "+" : ""}${showNumber(rounded, 3)} sd`;
+/** "+0.8 ± 0.15 sd", the standard error behind the sign. */
+export function signed(moved: Change | null): string {
+  if (moved === null) return "–";
+  const mean = hundredths(moved.mean);
+  return `${mean > 0 ? "+" : ""}${showNumber(mean, 3)} ± ${showNumber(hundredths(moved.error), 3)} sd`;
 }
+
+const hundredths = (value: number) => Math.round(value * 100) / 100;
+
+const verdicts = {
+  up: "the stories got truly better",
+  down: "the stories got truly worse",
+  unknown: "it cannot be told whether the stories got truly better or worse",
+};
 
 /** What happens right now, e.g. "PPO, step 4 of 30". */
 export function activity(view: View, knobs: Knobs): string {
@@ -34,18 +43,14 @@ export function activity(view: View, knobs: Knobs): string {
 
 /** The result in one sentence, as far as there is one. */
 export function outcome(view: View): string {
-  const latest = view.after ?? view.policy.at(-1)?.metrics;
-  const proxy = gain(view, "reward", latest?.reward);
-  const gold = gain(view, "gold", latest?.gold);
-  if (proxy === null || gold === null || !latest) return "";
-  const kl = `KL ${showNumber(latest.kl, 2)}`;
-  const verdict =
-    gold > 0.1
-      ? "the stories got truly better"
-      : gold < -0.1
-        ? "the stories got truly worse"
-        : "the truth hardly moved";
-  return `By the reward model ${signed(proxy)}, in truth ${signed(gold)}, ${kl}: ${verdict}.`;
+  const { after } = view;
+  const reward = change(view, "reward");
+  const gold = change(view, "gold");
+  if (!reward || !gold || !after) return "";
+  const { step, metrics } = after;
+  const where = `on ${metrics.prompts} held-out prompts after step ${step}`;
+  const numbers = `By the reward model ${signed(reward)}, in truth ${signed(gold)}, KL ${showNumber(metrics.kl, 2)}`;
+  return `${numbers}, ${where}: ${verdicts[direction(gold)]}.`;
 }
 
 /** Tokens through the trainers per second. */

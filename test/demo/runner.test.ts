@@ -80,6 +80,14 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
     ]);
     expect(samples[0].samples.map((s) => s.prompt)).toEqual(samples[1].samples.map((s) => s.prompt));
 
+    const [before, after] = one.replies.flatMap((r) =>
+      r.type === "event" && r.event.type === "eval" && r.stage !== "reward" ? [r.event.metrics] : [],
+    );
+    expect([before.prompts, after.prompts]).toEqual([64, 64]); // however few responses a step has
+    expect(after.gold_change).toBeCloseTo(after.gold - before.gold, 6);
+    expect(after.reward_change).toBeCloseTo(after.reward - before.reward, 4);
+    expect(after.gold_change_error).toBeGreaterThanOrEqual(0);
+
     const two = room();
     await two.runner.handle({ type: "start", knobs, mode: "run" });
     await two.until("done");

@@ -27,6 +27,21 @@ const replies: Reply[] = [
   step("policy", 2, 2, { reward: 5, gold: 3.5, kl: 4 }),
 ];
 
+/** A look at the held-out prompts whose true reward moved so far, in its own units. */
+const after = (mean: number, error: number): Reply =>
+  event("after", {
+    type: "eval",
+    step: 2,
+    metrics: {
+      kl: 4,
+      prompts: 64,
+      reward_change: 4,
+      reward_change_error: 0.5,
+      gold_change: mean,
+      gold_change_error: error,
+    },
+  });
+
 describe("the view", () => {
   const view = emptyView();
   for (const reply of replies) applyReply(view, reply);
@@ -67,7 +82,27 @@ describe("the view", () => {
   it("is put into words", () => {
     expect(activity(view, defaultKnobs)).toBe("PPO, step 2 of 2…");
     expect(activity({ ...view, phase: "paused" }, defaultKnobs)).toBe("Paused. PPO, step 2 of 2.");
-    expect(outcome(view)).toBe("By the reward model +2 sd, in truth +1 sd, KL 4: the stories got truly better.");
+    expect(outcome(view)).toBe(""); // no verdict on a training batch
     expect(honestLabel(view)).toBe("Runs on your GPU: a card · toy model of 900 parameters · 200 tokens/s");
+  });
+
+  it("gives a verdict on more than two standard errors only", () => {
+    const said = (mean: number, error: number) => {
+      const seen = structuredClone(view);
+      applyReply(seen, after(mean, error));
+      return outcome(seen);
+    };
+    expect(said(0.5, 0.1)).toBe(
+      "By the reward model +2 ± 0.25 sd, in truth +1 ± 0.2 sd, KL 4, on 64 held-out prompts after step 2: " +
+        "the stories got truly better.",
+    );
+    expect(said(-0.5, 0.1)).toMatch(/in truth −1 ± 0\.2 sd, .*: the stories got truly worse\.$/);
+    for (const [mean, error] of [
+      [0.5, 0.25],
+      [-0.5, 0.3],
+      [0, 0],
+      [0.5, Number.POSITIVE_INFINITY],
+    ])
+      expect(said(mean, error)).toMatch(/: it cannot be told whether the stories got truly better or worse\.$/);
   });
 });

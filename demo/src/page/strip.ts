@@ -1,6 +1,6 @@
 /** The stages of a run with one number each. */
 import type { Knobs } from "../protocol.ts";
-import { gain, type View } from "../view.ts";
+import { change, type View } from "../view.ts";
 import { algorithmName, percent, signed } from "../words.ts";
 import { el } from "./dom.ts";
 
@@ -37,7 +37,6 @@ export class Strip {
 function cardsOf(view: View, knobs: Knobs): Card[] {
   const { stage, phase } = view;
   const busy = phase === "running" || phase === "pausing" || phase === "paused";
-  const latest = view.after ?? view.policy.at(-1)?.metrics;
   const parameters = view.parameters > 0 ? view.parameters.toLocaleString("en") : "–";
   return [
     {
@@ -63,8 +62,8 @@ function cardsOf(view: View, knobs: Knobs): Card[] {
     },
     {
       title: `4. ${algorithmName(knobs.algorithm)}`,
-      value: signed(gain(view, "gold", latest?.gold)),
-      text: "true reward over the start, in standard deviations of its stories",
+      value: signed(change(view, "gold")),
+      text: "true reward over the start on held-out prompts, in standard deviations of its stories, ± standard error",
       current: busy && (stage === "policy" || stage === "after"),
     },
   ];

@@ -101,6 +101,7 @@ export const background = (): HTMLElement =>
         PPO: "samples stories, scores them with the reward model, and makes the better ones more likely, in small clipped steps, with a penalty for leaving the start.",
         RAFT: "samples eight stories to each prompt, keeps the best by the reward model, and learns to write like them.",
         KL: "how far the policy has moved from the language model it started as, in nats per response. Far away, the reward model has never seen such stories, and its judgement is worth little.",
+        "±": "the standard error: how far off the number may well be, judged from so few prompts. The same prompts are answered before and after, and the page says better or worse only when the difference is more than twice its standard error.",
         sd: "standard deviation of the stories before training. +1 sd: the average story is now as good as a clearly good one was before.",
       }).flatMap(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]),
     ),
