@@ -1,12 +1,10 @@
 /** Damaged config.json files: other values, fields of other families, and other ways to say the same. */
-import { readFileSync } from "node:fs";
 import { RandomStream } from "../../src/runtime/rng.ts";
+import configs from "./configs.json" with { type: "json" };
 import { damage, pick, type Tree, treeOf, written } from "./json-tree.ts";
 
 /** What transformers writes, and what published files have (make_configs.py). */
-export const CONFIGS: Record<string, unknown>[] = JSON.parse(
-  readFileSync(new URL("./configs.json", import.meta.url), "utf8"),
-);
+export const CONFIGS: readonly Record<string, unknown>[] = configs;
 const yarn = { rope_type: "yarn", factor: 4, original_max_position_embeddings: 512 };
 const ROPES: unknown[] = [
   null,
