@@ -5,6 +5,7 @@
  */
 import { scaleLinear } from "d3-scale";
 import {
+  area,
   line,
   symbol,
   symbolCircle,
@@ -18,6 +19,9 @@ import { escapeXml, showNumber } from "./text.ts";
 
 /** A point of a series; where a number is not finite it is not drawn. */
 export type ChartPoint = readonly [x: number, y: number];
+
+/** The lower and upper edge of a band at one place. */
+export type ChartBand = readonly [x: number, low: number, high: number];
 
 /** A named line or cloud of points in a chart. */
 export interface ChartSeries {
@@ -34,6 +38,8 @@ export interface ChartSeries {
   readonly faint?: boolean;
   /** Points only, without a line between them. */
   readonly scatter?: boolean;
+  /** A pale area behind the line, e.g. where other runs lay; points whose numbers are not all finite are left out. */
+  readonly band?: readonly ChartBand[];
 }
 
 /** A line chart: its words, its series, its size. */
@@ -53,6 +59,8 @@ export interface ChartSpec {
   readonly height?: number;
   /** Include zero on the y axis. */
   readonly zero?: boolean;
+  /** The y axis shows no more than this: what lies beyond is drawn on its edge, and the chart says so. */
+  readonly within?: readonly [low: number, high: number];
 }
 
 /** Dark enough for white (4.5:1) by default; `chartStyle` brightens them on dark pages. */
@@ -95,14 +103,22 @@ export function lineChart(spec: ChartSpec): string {
     ...s,
     look: s.look ?? i,
     points: s.points.filter((point) => point.every(isDrawable)),
+    band: (s.band ?? []).filter((place) => place.every(isDrawable)),
   }));
   const named = series.filter((s) => !s.faint);
-  const legend = layOutLegend(named, width);
-  const edges = { right: width - 16, top: 40 + legend.rows * 18, bottom: height - 44 };
-  const all = series.flatMap((s) => s.points);
+  const title = wrapped(spec.title, (width - 80) / 7.8); // of a letter in this size
+  const below = (title.length - 1) * 18;
+  const legend = layOutLegend(named, width, below);
+  const edges = { right: width - 16, top: 40 + below + legend.rows * 18, bottom: height - 44 };
+  const all = series.flatMap((s) => [...s.points, ...s.band.flatMap(([at, ...ends]) => ends.map((y) => [at, y]))]);
   const references = (spec.references ?? []).filter((r) => isDrawable(r.y));
   const ys = [...all.map((p) => p[1]), ...references.map((r) => r.y), ...(spec.zero ? [0] : [])];
-  const y = scaleLinear(padded(extent(ys)), [edges.bottom, edges.top]).nice(5);
+  const { within: [least, most] = [-Infinity, Infinity] } = spec;
+  const seen = ys.map((value) => Math.min(most, Math.max(least, value)));
+  const y = scaleLinear(padded(extent(seen)), [edges.bottom, edges.top])
+    .nice(5)
+    .clamp(true);
+  const beyond = ys.some((value, i) => value !== seen[i]);
   // The axis' name stands left of the longest tick label.
   const longest = Math.max(...y.ticks(5).map((tick) => y.tickFormat(5)(tick).length));
   const box = { ...edges, left: Math.max(56, 30 + longest * 7) };
@@ -114,17 +130,30 @@ export function lineChart(spec: ChartSpec): string {
     ` aria-labelledby="${label} ${description}" font-family="system-ui,sans-serif" font-size="12" fill="currentColor">`,
     `<title id="${label}">${escapeXml(spec.title)}</title>`,
     `<desc id="${description}">${escapeXml(spec.summary ?? describe(spec))}</desc>`,
-    `<text x="${box.left}" y="18" font-size="14" font-weight="600">${escapeXml(spec.title)}</text>`,
+    ...title.map(
+      (text, i) =>
+        `<text x="${box.left}" y="${18 + 18 * i}" font-size="14" font-weight="600">${escapeXml(text)}</text>`,
+    ),
     legend.svg,
     axes(spec, x, y, box),
     ...references.map((reference, i) => {
       const close = references.slice(0, i).some((other) => Math.abs(y(other.y) - y(reference.y)) < 16);
       return referenceLine(reference, y, box, close ? "left" : "right");
     }),
+    ...series.map((s) => drawBand(s, x, y)),
     ...series.filter((s) => s.faint).map((s) => drawSeries(s, x, y)),
     ...named.map((s) => drawSeries(s, x, y)),
     all.length === 0
       ? `<text x="${(box.left + box.right) / 2}" y="${(box.top + box.bottom) / 2}" text-anchor="middle">no data</text>`
+      : "",
+    beyond
+      ? `<text x="${box.right}" y="${box.bottom - 6}" text-anchor="end" font-style="italic">on the edge: beyond ${[
+          least,
+          most,
+        ]
+          .filter(Number.isFinite)
+          .map((end) => showNumber(end))
+          .join(" and ")}</text>`
       : "",
     "</svg>",
   ].join("");
@@ -201,6 +230,15 @@ function referenceLine(
   );
 }
 
+function drawBand({ band, look }: Drawn & { band: readonly ChartBand[] }, x: Scale, y: Scale): string {
+  if (band.length < 2) return "";
+  const shape = area<ChartBand>()
+    .x((p) => round(x(p[0])))
+    .y0((p) => round(y(p[1])))
+    .y1((p) => round(y(p[2])))(band);
+  return `<path d="${shape ?? ""}" fill="${colour(look)}" fill-opacity=".14"/>`;
+}
+
 function drawSeries(s: Drawn, x: Scale, y: Scale): string {
   const stroke = colour(s.look);
   const path = line<ChartPoint>()
@@ -223,7 +261,18 @@ function mark(look: number, x: number, y: number): string {
   return `<path d="${rounded(shape)}" transform="translate(${x} ${y})" fill="${colour(look)}" stroke="var(--chart-halo,#fff)" stroke-width="1"/>`;
 }
 
-function layOutLegend(series: readonly Drawn[], width: number): { svg: string; rows: number } {
+/** Lines of at most so many letters, where words allow it. */
+function wrapped(text: string, letters: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const longer = lines.length > 0 ? `${lines.at(-1)} ${word}` : word;
+    if (lines.length > 0 && longer.length <= letters) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+function layOutLegend(series: readonly Drawn[], width: number, top: number): { svg: string; rows: number } {
   // A single series is named by the axis.
   if (series.length < 2) return { svg: "", rows: 0 };
   const parts: string[] = [];
@@ -235,7 +284,7 @@ function layOutLegend(series: readonly Drawn[], width: number): { svg: string; r
       x = 56;
       row++;
     }
-    const y = 36 + row * 18;
+    const y = 36 + top + row * 18;
     const dash = dashOf(s);
     if (!s.scatter) {
       parts.push(

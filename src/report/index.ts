@@ -1,5 +1,6 @@
 /** Charts, tables and reports of runs, as SVG and HTML texts. */
 export {
+  type ChartBand,
   type ChartPoint,
   type ChartSeries,
   type ChartSpec,

@@ -98,6 +98,49 @@ describe("a line chart", () => {
     for (const [, end, text] of labels) expect(Number(end) - text.length * 6.8).toBeGreaterThan(20);
   });
 
+  it("wraps a title that is wider than the chart", () => {
+    const title = "The stories: judged and true reward over all the steps";
+    const titles = (width: number) =>
+      [...lineChart({ ...chart, title, width }).matchAll(/y="(\d+)" font-size="14"[^>]*>([^<]*)</g)].map((m) =>
+        m.slice(1),
+      );
+    expect(titles(640)).toEqual([["18", title]]);
+    const narrow = titles(280);
+    expect(narrow.map(([, text]) => text).join(" ")).toBe(title);
+    expect(narrow.map(([y]) => y)).toEqual(["18", "36", "54"]);
+    for (const [, text] of narrow) expect(text.length * 7.5).toBeLessThan(280 - 56);
+    // Nothing lies on the second line.
+    expect(lineChart({ ...chart, title, width: 280 })).toContain('d="M56 72h32"');
+  });
+
+  it("draws a band behind a line, and fits the axis to it", () => {
+    const [a, b] = chart.series;
+    const band = [
+      [1, -8, 0.5],
+      [2, -6, 2],
+      [3, Number.NaN, 1],
+    ] as const;
+    const svg = lineChart({ ...chart, series: [{ ...a, band }, b] });
+    checkXml(svg);
+    const area = /<path d="M([^"]*)Z" fill="var\(--chart-0,[^"]*" fill-opacity/.exec(svg);
+    expect(area?.[1].split("L").length).toBe(4);
+    expect(svg).toContain(">−8<");
+    expect(svg).not.toContain("NaN");
+  });
+
+  it("keeps the axis within what it is told, and says so where something lies beyond", () => {
+    const points = [
+      [1, 1],
+      [2, -500],
+    ] as const;
+    const inside = lineChart({ ...chart, series: [{ name: "a", points }], within: [-3, 4] });
+    expect(inside).toContain(">−3<");
+    expect(inside).not.toContain(">−100<");
+    expect(inside).toContain("on the edge: beyond −3 and 4");
+    expect(inside).toContain("a: from 1 at step 1 to −500 at step 2.");
+    expect(lineChart({ ...chart, within: [-30, 40] })).not.toContain("beyond");
+  });
+
   it("stays well-formed for any numbers and names", () => {
     const point = fc.tuple(fc.double({ min: -1e9, max: 1e9 }), fc.double());
     fc.assert(
