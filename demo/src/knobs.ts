@@ -14,6 +14,8 @@ export interface NumberSpec {
   /** Of the input's arrows; values between are allowed unless `whole`. */
   readonly step: number;
   readonly whole: boolean;
+  /** A question changes what the run shows; a size, how long it takes and how clearly it shows it. */
+  readonly role: "question" | "size";
 }
 
 export const defaultKnobs: Knobs = {
@@ -26,9 +28,6 @@ export const defaultKnobs: Knobs = {
   rewardPairs: 2048,
 };
 
-/** For adapters that compute on the CPU. */
-export const smallKnobs: Knobs = { ...defaultKnobs, rolloutSize: 16, steps: 12, rewardPairs: 256 };
-
 export const numberSpecs: readonly NumberSpec[] = [
   {
     key: "klCoef",
@@ -39,6 +38,7 @@ export const numberSpecs: readonly NumberSpec[] = [
     max: 1,
     step: 0.01,
     whole: false,
+    role: "question",
   },
   {
     key: "learningRate",
@@ -49,6 +49,7 @@ export const numberSpecs: readonly NumberSpec[] = [
     max: 1e-2,
     step: 1e-4,
     whole: false,
+    role: "question",
   },
   {
     key: "rolloutSize",
@@ -59,6 +60,7 @@ export const numberSpecs: readonly NumberSpec[] = [
     max: 256,
     step: 4,
     whole: true,
+    role: "size",
   },
   {
     key: "steps",
@@ -69,6 +71,7 @@ export const numberSpecs: readonly NumberSpec[] = [
     max: 500,
     step: 1,
     whole: true,
+    role: "size",
   },
   {
     key: "rewardPairs",
@@ -79,6 +82,7 @@ export const numberSpecs: readonly NumberSpec[] = [
     max: 4096,
     step: 32,
     whole: true,
+    role: "size",
   },
   {
     key: "seed",
@@ -89,8 +93,21 @@ export const numberSpecs: readonly NumberSpec[] = [
     max: 999999,
     step: 1,
     whole: true,
+    role: "question",
   },
 ];
+
+/** Sizes at most, on an adapter that computes on the CPU. */
+const small: Partial<Record<NumberKnob, number>> = { rolloutSize: 16, steps: 12, rewardPairs: 256 };
+
+/** The same question in sizes that a CPU can take. What is smaller already stays. */
+export function smaller(knobs: Knobs): Knobs {
+  const sizes = numberSpecs.filter(({ role }) => role === "size");
+  return {
+    ...knobs,
+    ...Object.fromEntries(sizes.map(({ key }) => [key, Math.min(knobs[key], small[key] ?? Infinity)])),
+  };
+}
 
 /** A value that the knob can take: clamped, rounded; the fallback where it is no number. */
 export function fitKnob(spec: NumberSpec, value: number, fallback: number): number {
@@ -99,10 +116,13 @@ export function fitKnob(spec: NumberSpec, value: number, fallback: number): numb
   return spec.whole ? Math.round(clamped) : clamped;
 }
 
+/** The algorithm's name in the address. */
+export const algorithmParam = "algorithm";
+
 /** "#algorithm=ppo&kl_coef=0.05…" as knobs. What is missing or wrong takes its default. */
 export function knobsFromHash(hash: string, defaults: Knobs = defaultKnobs): Knobs {
   const given = new URLSearchParams(hash.replace(/^#/, ""));
-  const algorithm = given.get("algorithm");
+  const algorithm = given.get(algorithmParam);
   const knobs: Knobs = { ...defaults };
   if (algorithm === "ppo" || algorithm === "raft") knobs.algorithm = algorithm;
   for (const spec of numberSpecs) {
@@ -114,7 +134,7 @@ export function knobsFromHash(hash: string, defaults: Knobs = defaultKnobs): Kno
 
 /** The whole state, so that a link does not change its meaning when defaults do. */
 export function knobsToHash(knobs: Knobs): string {
-  const out = new URLSearchParams({ algorithm: knobs.algorithm });
+  const out = new URLSearchParams({ [algorithmParam]: knobs.algorithm });
   for (const spec of numberSpecs) out.set(spec.param, String(knobs[spec.key]));
   return `#${out}`;
 }

@@ -68,6 +68,8 @@ export async function* lesson(
     const policy = keep(await loadCausalLM(files, folder, "policy"));
     const reference = keep(await loadCausalLM(files, folder, "reference"));
     tokenizer.checkFits(policy.config.vocabSize);
+    const parameters = policy.store.count;
+    yield { type: "event", stage: "load", event: { type: "start", stage: "load", step: 0, maxSteps: 0, parameters } };
 
     const scorer = keep(await loadScoreModel(files, folder, "reward model", seed));
     yield* during("reward", rewardRun(scorer, tokenizer, knobs, made, signal), signal);

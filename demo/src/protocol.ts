@@ -31,10 +31,26 @@ export type Command =
   /** Drops the run and frees its memory. */
   | { type: "reset" };
 
+/**
+ * A command and the run it is about. The page counts its runs: a start or a reset takes the next number, and ends what was
+ * commanded before, begun or not.
+ */
+export interface Order {
+  run: number;
+  command: Command;
+}
+
+/** A reply and the run it is about, so that nobody takes a dropped run's words for the present one's. */
+export interface Report {
+  run: number;
+  reply: Reply;
+}
+
 /** The parts of a run, in order. */
 export type Stage = "load" | "reward" | "before" | "policy" | "after";
 
-export type Phase = "idle" | "running" | "pausing" | "paused" | "done";
+/** "broken": the run ended before its end, by an error. */
+export type Phase = "idle" | "running" | "pausing" | "paused" | "done" | "broken";
 
 export interface DeviceInfo {
   name: string;

@@ -3,85 +3,91 @@ import { memoryFiles } from "webrlhf";
 import { Patience } from "webrlhf/open";
 import { Gate } from "./gate.ts";
 import { type LessonReply, lesson, type Start } from "./lesson.ts";
-import type { Command, Knobs, Phase, Reply, Stage } from "./protocol.ts";
+import type { Knobs, Order, Phase, Reply, Report, Stage } from "./protocol.ts";
 
 interface Run {
-  gate: Gate;
-  abort: AbortController;
-  ended: Promise<void>;
+  readonly number: number;
+  readonly knobs: Knobs;
+  readonly gate: Gate;
+  readonly abort: AbortController;
+  phase: Phase;
+  stage: Stage;
 }
 
 export class Runner {
+  /** The run commanded last, which may have to wait until an earlier one has ended. */
   private run: Run | null = null;
-  private phase: Phase = "idle";
-  private stage: Stage = "load";
-  private queue: Promise<void> = Promise.resolve();
+  /** When every run commanded so far has ended and freed its memory. */
+  private ended: Promise<void> = Promise.resolve();
   private readonly open: () => Promise<Start>;
-  private readonly post: (reply: Reply) => void;
+  private readonly post: (report: Report) => void;
 
   /** @param open fetches the model that runs start from */
-  constructor(open: () => Promise<Start>, post: (reply: Reply) => void) {
+  constructor(open: () => Promise<Start>, post: (report: Report) => void) {
     this.open = open;
     this.post = post;
   }
 
-  /** Resolves when the command has taken effect. Start and reset wait for each other. */
-  handle(command: Command): Promise<void> {
-    const gate = this.run?.gate;
+  /** Resolves when the command has taken effect. Starts and resets wait for the runs before them. */
+  handle({ run: number, command }: Order): Promise<void> {
+    const { run, ended } = this;
     if (command.type === "start" || command.type === "reset") {
-      this.run?.abort.abort(); // at once, also while an earlier reset still waits
-      gate?.resume();
-      this.queue = this.queue.then(() => (command.type === "start" ? this.start(command) : this.reset()));
-      return this.queue;
+      run?.abort.abort(); // at once, also where it has not begun
+      run?.gate.resume();
+      if (command.type === "reset") {
+        this.run = null;
+        return ended.then(() => this.post({ run: number, reply: { type: "state", phase: "idle", stage: "load" } }));
+      }
+      const { knobs, mode } = command;
+      const next: Run = {
+        number,
+        knobs,
+        gate: new Gate(mode),
+        abort: new AbortController(),
+        phase: "running",
+        stage: "load",
+      };
+      this.run = next;
+      this.ended = ended.then(() => this.drive(next));
+      return ended;
     }
-    if (!gate || this.phase === "done") return Promise.resolve();
+    if (run?.number !== number || run.phase === "done" || run.phase === "broken") return Promise.resolve();
     if (command.type === "pause") {
-      gate.pause();
-      if (!gate.waiting) this.say("pausing");
+      run.gate.pause();
+      if (!run.gate.waiting) this.say(run, "pausing");
     } else {
-      gate[command.type]();
-      this.say("running");
+      run.gate[command.type]();
+      this.say(run, "running");
     }
     return Promise.resolve();
   }
 
-  private async start({ knobs, mode }: { knobs: Knobs; mode: "run" | "step" }): Promise<void> {
-    await this.run?.ended;
-    const run: Run = { gate: new Gate(mode), abort: new AbortController(), ended: Promise.resolve() };
-    this.run = run;
-    this.stage = "load";
-    this.say("running");
-    run.ended = this.drive(run, knobs);
-  }
-
-  private async reset(): Promise<void> {
-    await this.run?.ended;
-    this.run = null;
-    this.stage = "load";
-    this.say("idle");
-  }
-
-  private async drive({ gate, abort }: Run, knobs: Knobs): Promise<void> {
-    const { signal } = abort;
+  private async drive(run: Run): Promise<void> {
+    const { number, gate } = run;
+    const { signal } = run.abort;
+    if (signal.aborted) return; // dropped before it began
+    this.say(run, run.phase);
     try {
-      for await (const reply of this.surviving(knobs, signal)) {
+      for await (const reply of this.surviving(run)) {
         if (signal.aborted) continue; // to the lesson's own end, where it frees its models
         if (reply.type === "enter") {
-          this.stage = reply.stage;
-          this.say(this.phase);
+          run.stage = reply.stage;
+          this.say(run, run.phase);
           continue;
         }
-        this.post(reply);
-        await gate.pass(endsStep(reply), () => this.say("paused"));
+        this.post({ run: number, reply });
+        await gate.pass(endsStep(reply), () => this.say(run, "paused"));
       }
-      if (!signal.aborted) this.say("done");
+      if (!signal.aborted) this.say(run, "done");
     } catch (error) {
-      this.post({ type: "error", about: "run", message: error instanceof Error ? error.message : String(error) });
+      const message = error instanceof Error ? error.message : String(error);
+      run.phase = "broken";
+      this.post({ run: number, reply: { type: "error", about: "run", message } });
     }
   }
 
   /** A lesson that goes on from its last state when its device is lost; nothing is told twice. */
-  private async *surviving(knobs: Knobs, signal: AbortSignal): AsyncGenerator<LessonReply> {
+  private async *surviving({ number, knobs, abort: { signal } }: Run): AsyncGenerator<LessonReply> {
     const made = memoryFiles();
     const patience = new Patience();
     const told = new Set<string>();
@@ -100,15 +106,16 @@ export class Runner {
         return;
       } catch (error) {
         const what = await patience.renew(error, () => {});
+        if (signal.aborted) return;
         const message = `The graphics card stopped (${what}). The run goes on from its last state on a new device.`;
-        this.post({ type: "renewed", message });
+        this.post({ run: number, reply: { type: "renewed", message } });
       }
     }
   }
 
-  private say(phase: Phase): void {
-    this.phase = phase;
-    this.post({ type: "state", phase, stage: this.stage });
+  private say(run: Run, phase: Phase): void {
+    run.phase = phase;
+    this.post({ run: run.number, reply: { type: "state", phase, stage: run.stage } });
   }
 }
 

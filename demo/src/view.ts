@@ -81,9 +81,9 @@ export function applyReply(view: View, reply: Reply): void {
 
 function applyEvent(view: View, { stage, event }: Extract<Reply, { type: "event" }>): void {
   if (event.type === "start") {
-    view.parameters = event.parameters;
+    if (stage === "load") view.parameters = event.parameters; // those of trainers count other models, too
     if (stage === "reward") view.rewardSteps = event.maxSteps;
-    else view.policySteps = event.maxSteps;
+    if (stage === "policy") view.policySteps = event.maxSteps;
   } else if (event.type === "step") {
     (stage === "reward" ? view.reward : view.policy).push({ step: event.step, metrics: event.metrics });
     view.tokens += event.tokens;
@@ -103,13 +103,17 @@ export const curve = (rows: readonly Row[], name: string): ChartPoint[] =>
 
 /**
  * Puts the learned and the true reward, which have different units, on one axis: standard deviations of the responses
- * before training, counted from their mean.
+ * before training, counted from their mean; null where they cannot be known.
  */
 export function gain(view: View, name: "reward" | "gold", value: number | undefined): number | null {
   const { before } = view;
   const spread = before?.[`${name}_std`];
-  if (!before || !spread || value === undefined) return null;
-  return (value - before[name]) / spread;
+  if (!before || spread === undefined || value === undefined) return null;
+  const moved = value - before[name];
+  // Responses that were all worth the same have no spread to measure by; only that nothing moved can be told.
+  const rounding = 1e-5 * Math.max(1, Math.abs(before[name]));
+  if (spread > rounding) return moved / spread;
+  return Math.abs(moved) <= rounding ? 0 : null;
 }
 
 /** How far a reward has moved on the held-out prompts, in the same units. */

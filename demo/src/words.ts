@@ -36,6 +36,7 @@ export function activity(view: View, knobs: Knobs): string {
     policy: `${algorithmName(knobs.algorithm)}, step ${view.policy.length} of ${view.policySteps}`,
     after: `Answering the held-out prompts after step ${view.policy.length}`,
   }[stage];
+  if (phase === "broken") return `Broken off. ${doing}.`;
   if (phase === "paused") return `Paused. ${doing}.`;
   if (phase === "pausing") return `Pausing when this step is done. ${doing}.`;
   return `${doing}…`;

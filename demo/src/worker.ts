@@ -1,15 +1,15 @@
 /** The training worker: opens the device, then obeys. See protocol.ts. */
 import { openDevice } from "webrlhf";
 import type { Start } from "./lesson.ts";
-import type { Command, Reply } from "./protocol.ts";
+import type { Order, Report } from "./protocol.ts";
 import { Runner } from "./runner.ts";
 import { fetchStart } from "./start-files.ts";
 
 const page = globalThis as unknown as {
-  postMessage(reply: Reply): void;
-  onmessage: ((event: MessageEvent<Command>) => void) | null;
+  postMessage(report: Report): void;
+  onmessage: ((event: MessageEvent<Order>) => void) | null;
 };
-const post = (reply: Reply) => page.postMessage(reply);
+const post = (report: Report) => page.postMessage(report);
 
 let fetched: Promise<Start> | null = null;
 const runner = new Runner(() => {
@@ -26,6 +26,6 @@ page.onmessage = ({ data }) => {
   );
 };
 device.then(
-  ({ name, kind }) => post({ type: "ready", device: { name, kind } }),
-  (error: unknown) => post({ type: "error", about: "webgpu", message: (error as Error).message }),
+  ({ name, kind }) => post({ run: 0, reply: { type: "ready", device: { name, kind } } }),
+  (error: unknown) => post({ run: 0, reply: { type: "error", about: "webgpu", message: (error as Error).message } }),
 );

@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { defaultKnobs, fitKnob, knobsFromHash, knobsToHash, numberSpecs, sameKnobs } from "../../demo/src/knobs.ts";
+import {
+  defaultKnobs,
+  fitKnob,
+  knobsFromHash,
+  knobsToHash,
+  numberSpecs,
+  sameKnobs,
+  smaller,
+} from "../../demo/src/knobs.ts";
 import type { Knobs } from "../../demo/src/protocol.ts";
 
 describe("knobs in the address", () => {
@@ -31,6 +39,33 @@ describe("knobs in the address", () => {
     for (const spec of numberSpecs) {
       expect(fitKnob(spec, defaultKnobs[spec.key], -1)).toBe(defaultKnobs[spec.key]);
       expect(fitKnob(spec, Number.NaN, 5)).toBe(5);
+    }
+  });
+});
+
+describe("small values", () => {
+  it("are the same question, at a size that a CPU can take", () => {
+    const question = { algorithm: "raft", seed: 7, klCoef: 0, learningRate: 2.5e-3 } as const;
+    expect(smaller({ ...question, rolloutSize: 128, steps: 40, rewardPairs: 2048 })).toEqual({
+      ...question,
+      rolloutSize: 16,
+      steps: 12,
+      rewardPairs: 256,
+    });
+  });
+
+  it("make nothing larger", () => {
+    const poorJudge: Knobs = { ...defaultKnobs, rolloutSize: 8, steps: 3, rewardPairs: 64 };
+    expect(smaller(poorJudge)).toEqual(poorJudge);
+  });
+
+  it("leave every knob that is not a size", () => {
+    const largest: Knobs = { ...defaultKnobs };
+    for (const { key, max } of numberSpecs) largest[key] = max;
+    const small = smaller(largest);
+    for (const { key, role, max } of numberSpecs) {
+      if (role === "question") expect(small[key], key).toBe(max);
+      else expect(small[key], key).toBeLessThan(max);
     }
   });
 });

@@ -1,38 +1,37 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { memoryFiles, openDevice, stats } from "webrlhf";
-import { CausalLM, modelFiles } from "webrlhf/nn";
+import { stats } from "webrlhf";
 import { defaultKnobs } from "../../demo/src/knobs.ts";
 import type { Start } from "../../demo/src/lesson.ts";
-import type { Knobs, Phase, Reply } from "../../demo/src/protocol.ts";
+import type { Command, Knobs, Phase, Reply, Report } from "../../demo/src/protocol.ts";
 import { Runner } from "../../demo/src/runner.ts";
 import { losingAt } from "../losing.ts";
-import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
+import { tinyStart } from "./tiny-start.ts";
 
 const knobs: Knobs = { ...defaultKnobs, rolloutSize: 4, steps: 2, rewardPairs: 8 };
 
 let start: Start;
 beforeAll(async () => {
-  await openDevice();
-  const model = new CausalLM(tinyConfig(), "start").initialize(1);
-  const files = memoryFiles();
-  const text = { "tokenizer.json": JSON.stringify(tokenizer.json) };
-  const config = { "tokenizer_config.json": JSON.stringify(tokenizer.configJson) };
-  await files.writeFolder("start", { ...(await modelFiles(model)), ...text, ...config });
-  model.destroy();
-  start = { files, folder: "start" };
+  start = await tinyStart();
 });
 
 /** A runner whose replies can be waited for. */
 function room() {
   const replies: Reply[] = [];
   let heard = () => {};
+  let present = 0;
   const runner = new Runner(
     async () => start,
-    (reply) => {
+    ({ run, reply }) => {
+      if (run !== present) return;
       replies.push(reply);
       heard();
     },
   );
+  /** Commands as a page gives them. */
+  const tell = (command: Command) => {
+    if (command.type === "start" || command.type === "reset") present++;
+    return runner.handle({ run: present, command });
+  };
   const phase = (): Phase | undefined => {
     const error = replies.find((r) => r.type === "error");
     if (error) throw new Error(error.message);
@@ -49,7 +48,7 @@ function room() {
     replies.flatMap((r) =>
       r.type === "event" && r.event.type === "step" ? [[r.stage, r.event.metrics] as const] : [],
     );
-  return { runner, replies, until, steps };
+  return { tell, replies, until, steps };
 }
 
 /** What a page shows of a run, without the clock and where it was resumed. */
@@ -64,13 +63,13 @@ const shown = (replies: readonly Reply[]) =>
 describe("the worker's runner", { timeout: 180_000 }, () => {
   it("steps, resumes and ends; the same knobs give the same numbers", async () => {
     const one = room();
-    await one.runner.handle({ type: "start", knobs, mode: "step" });
+    await one.tell({ type: "start", knobs, mode: "step" });
     await one.until("paused");
     expect(one.steps()).toHaveLength(1);
-    await one.runner.handle({ type: "step" });
+    await one.tell({ type: "step" });
     await one.until("paused");
     expect(one.steps()).toHaveLength(2);
-    await one.runner.handle({ type: "resume" });
+    await one.tell({ type: "resume" });
     await one.until("done");
     expect(one.steps().map(([stage]) => stage)).toEqual(["reward", "policy", "policy"]);
     const samples = one.replies.filter((r) => r.type === "samples");
@@ -89,26 +88,26 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
     expect(after.gold_change_error).toBeGreaterThanOrEqual(0);
 
     const two = room();
-    await two.runner.handle({ type: "start", knobs, mode: "run" });
+    await two.tell({ type: "start", knobs, mode: "run" });
     await two.until("done");
     expect(two.steps()).toEqual(one.steps());
   });
 
   it("drops a run when it is reset, with its memory, and starts another", async () => {
-    const { runner, replies, until, steps } = room();
-    await runner.handle({ type: "start", knobs, mode: "step" });
+    const { tell, replies, until, steps } = room();
+    await tell({ type: "start", knobs, mode: "step" });
     await until("paused");
-    await runner.handle({ type: "reset" });
+    await tell({ type: "reset" });
     expect(replies.at(-1)).toEqual({ type: "state", phase: "idle", stage: "load" });
     const before = stats().poolBytes;
     for (let i = 0; i < 3; i++) {
-      await runner.handle({ type: "start", knobs: { ...knobs, algorithm: "raft", steps: 1 }, mode: "step" });
+      await tell({ type: "start", knobs: { ...knobs, algorithm: "raft", steps: 1 }, mode: "step" });
       await until("paused");
-      await runner.handle({ type: "reset" });
+      await tell({ type: "reset" });
     }
     expect(stats().poolBytes).toBe(before);
     replies.length = 0;
-    await runner.handle({ type: "start", knobs: { ...knobs, algorithm: "raft", steps: 1 }, mode: "run" });
+    await tell({ type: "start", knobs: { ...knobs, algorithm: "raft", steps: 1 }, mode: "run" });
     await until("done");
     expect(steps().map(([stage]) => stage)).toEqual(["reward", "policy"]);
   });
@@ -118,7 +117,7 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
     const submits = await losingAt(
       () => false,
       async () => {
-        await kept.runner.handle({ type: "start", knobs, mode: "run" });
+        await kept.tell({ type: "start", knobs, mode: "run" });
         await kept.until("done");
       },
     );
@@ -127,7 +126,7 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
     await losingAt(
       (submit) => moments.includes(submit),
       async () => {
-        await lost.runner.handle({ type: "start", knobs, mode: "run" });
+        await lost.tell({ type: "start", knobs, mode: "run" });
         await lost.until("done");
       },
     );
@@ -141,7 +140,7 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
     const submits = await losingAt(
       () => false,
       async () => {
-        await kept.runner.handle({ type: "start", knobs: six, mode: "run" });
+        await kept.tell({ type: "start", knobs: six, mode: "run" });
         await kept.until("done");
       },
     );
@@ -149,7 +148,7 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
     await losingAt(
       (submit) => submit === Math.floor(submits * 0.95),
       async () => {
-        await lost.runner.handle({ type: "start", knobs: six, mode: "run" });
+        await lost.tell({ type: "start", knobs: six, mode: "run" });
         await lost.until("done");
       },
     );
@@ -160,13 +159,67 @@ describe("the worker's runner", { timeout: 180_000 }, () => {
     expect(shown(lost.replies)).toEqual(shown(kept.replies));
   });
 
+  it("starts again in the middle of a stage as if nothing had been before", async () => {
+    const four = { ...knobs, rewardPairs: 32 };
+    const kept = room();
+    await kept.tell({ type: "start", knobs: four, mode: "run" });
+    await kept.until("done");
+
+    const { tell, replies, until } = room();
+    for (const after of [2, 3, 5, 6]) {
+      await tell({ type: "start", knobs: four, mode: "step" });
+      for (let step = 1; step < after; step++) {
+        await until("paused");
+        await tell({ type: "step" });
+      }
+      await until("paused");
+      replies.length = 0;
+      await tell({ type: "reset" });
+    }
+    replies.length = 0;
+    await tell({ type: "start", knobs: four, mode: "run" });
+    await until("done");
+    expect(shown(replies)).toEqual(shown(kept.replies));
+  });
+
+  it("never begins a run that was dropped while it waited", async () => {
+    const reports: Report[] = [];
+    let opened = 0;
+    const runner = new Runner(
+      async () => {
+        opened++;
+        return start;
+      },
+      (report) => reports.push(report),
+    );
+    const begin: Command = { type: "start", knobs, mode: "run" };
+    await runner.handle({ run: 1, command: begin });
+    await expect.poll(() => reports.some(({ reply }) => reply.type === "event")).toBe(true);
+    for (const [run, command] of [begin, { type: "reset" } as const, begin, begin].entries()) {
+      void runner.handle({ run: run + 2, command });
+    }
+    void runner.handle({ run: 5, command: { type: "pause" } }); // it is the waiting run that waits then
+    void runner.handle({ run: 4, command: { type: "resume" } }); // too late for that one
+    const phases = (wanted: number) =>
+      reports.flatMap(({ run, reply }) => (run === wanted && reply.type === "state" ? [reply.phase] : []));
+    await expect.poll(() => phases(5).at(-1), { timeout: 60_000 }).toBe("paused");
+    await runner.handle({ run: 5, command: { type: "resume" } });
+    await expect.poll(() => phases(5).at(-1), { timeout: 60_000 }).toBe("done");
+    expect(opened).toBe(2);
+    expect([2, 3, 4].map(phases)).toEqual([[], ["idle"], []]);
+    expect(phases(1)).not.toContain("done");
+  });
+
   it("reports why a run broke off", async () => {
     const replies: Reply[] = [];
     const runner = new Runner(
       () => Promise.reject(new Error("the model did not load")),
-      (reply) => replies.push(reply),
+      ({ reply }) => replies.push(reply),
     );
-    await runner.handle({ type: "start", knobs, mode: "run" });
+    await runner.handle({ run: 1, command: { type: "start", knobs, mode: "run" } });
     await expect.poll(() => replies.at(-1)).toEqual({ type: "error", about: "run", message: "the model did not load" });
+    const said = replies.length;
+    await runner.handle({ run: 1, command: { type: "step" } }); // there is nothing to go on with
+    expect(replies).toHaveLength(said);
   });
 });

@@ -14,6 +14,7 @@ const step = (stage: Stage, at: number, maxSteps: number, metrics: Record<string
 const replies: Reply[] = [
   { type: "ready", device: { name: "a card", kind: "hardware" } },
   { type: "state", phase: "running", stage: "load" },
+  event("load", { type: "start", stage: "load", step: 0, maxSteps: 0, parameters: 900 }),
   event("reward", { type: "eval", step: 0, metrics: { noise_ceiling: 0.9 } }),
   event("reward", { type: "start", stage: "reward", step: 0, maxSteps: 2, parameters: 1000 }),
   step("reward", 1, 2, { accuracy: 0.5, loss: 0.7 }),
@@ -22,7 +23,7 @@ const replies: Reply[] = [
   event("before", { type: "eval", step: 0, metrics: { reward: 1, reward_std: 2, gold: 3, gold_std: 0.5, kl: 0 } }),
   { type: "samples", when: "before", step: 0, samples: [{ prompt: "p", response: "r", reward: 1, gold: 2 }] },
   { type: "state", phase: "running", stage: "policy" },
-  event("policy", { type: "start", stage: "ppo", step: 0, maxSteps: 2, parameters: 900 }),
+  event("policy", { type: "start", stage: "ppo", step: 0, maxSteps: 2, parameters: 1900 }),
   step("policy", 1, 2, { reward: 1, gold: 3, kl: 0 }),
   step("policy", 2, 2, { reward: 5, gold: 3.5, kl: 4 }),
 ];
@@ -59,6 +60,11 @@ describe("the view", () => {
     expect(gain(view, "reward", 5)).toBe(2);
     expect(gain(view, "gold", 3.5)).toBe(1);
     expect(gain(emptyView(), "gold", 3.5)).toBeNull();
+    // Where all responses were worth the same, only that nothing moved can be told.
+    const equal = { ...view, before: { reward: 0.1, reward_std: 1e-9, gold: 0, gold_std: 0 } };
+    expect(gain(equal, "reward", 0.1 + 1e-9)).toBe(0);
+    expect(gain(equal, "gold", 0)).toBe(0);
+    expect(gain(equal, "gold", 0.5)).toBeNull();
   });
 
   it("draws charts, also of nothing", () => {
@@ -77,6 +83,21 @@ describe("the view", () => {
     expect(accuracy.references).toHaveLength(2);
     for (const spec of Object.values(chartSpecs(emptyView(), defaultKnobs)))
       expect(lineChart(spec)).toContain("no data");
+  });
+
+  it("knows the language model's size from the first, whatever the trainers count", () => {
+    const early = emptyView();
+    for (const reply of replies.slice(0, 5)) applyReply(early, reply);
+    expect(early.rewardSteps).toBe(2);
+    expect(early.parameters).toBe(900);
+  });
+
+  it("does not take a run that broke off for one that is done", () => {
+    const broken = emptyView();
+    for (const reply of replies.slice(0, 6)) applyReply(broken, reply);
+    broken.phase = "broken";
+    expect(progress(broken)).toBe(0.125);
+    expect(activity(broken, defaultKnobs)).toBe("Broken off. Loading the language model.");
   });
 
   it("is put into words", () => {

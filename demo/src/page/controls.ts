@@ -91,13 +91,22 @@ export class Controls {
 
   /** @param stale the knobs differ from those of the run on the page */
   update(phase: Phase, ready: boolean, stale: boolean): void {
-    const label = { idle: "Start", running: "Pause", pausing: "Resume", paused: "Resume", done: "Start again" }[phase];
+    const again = "Start again";
+    const label = { idle: "Start", running: "Pause", pausing: "Resume", paused: "Resume", done: again, broken: again }[
+      phase
+    ];
     setText(this.go, label);
     this.go.disabled = !ready;
     this.step.disabled = !ready;
     this.reset.disabled = !ready;
-    setText(this.hint, stale && phase !== "done" ? "The run goes on with its old values. Reset it to use these." : "");
+    setText(this.hint, staleHint(phase, stale));
   }
+}
+
+function staleHint(phase: Phase, stale: boolean): string {
+  if (!stale) return "";
+  if (phase === "done" || phase === "broken") return "The next run will have these values.";
+  return "The run goes on with its old values. Reset it to use these.";
 }
 
 /** The arrow keys move by the knob's own step, on round values. */
