@@ -24,6 +24,27 @@ describe.skipIf(!hasBrowser)("the built page", { timeout: 180_000 }, () => {
     expect(page.url()).toContain("max_steps=3");
     await page.getByRole("button", { name: "Start" }).press("Enter");
     await page.getByRole("button", { name: "Pause" }).waitFor({ timeout: 60_000 });
+
+    // What a knob says during a run is for the next one; the address and its copy name this one.
+    await page.getByLabel("Seed").fill("9");
+    await page.getByLabel("Seed").press("Tab");
+    await page.getByText("The run goes on with its old values.").waitFor();
+    expect(page.url()).toContain("seed=7");
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    expect(await page.getByRole("button", { name: "Download numbers" }).isDisabled()).toBe(true);
+    await page.getByRole("button", { name: "Copy link" }).click();
+    await page.getByRole("status").getByText("Link copied.").waitFor();
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(page.url());
+    await page.reload();
+    await page.getByRole("button", { name: "Start", disabled: false }).waitFor({ timeout: 120_000 });
+    expect(await page.getByLabel("Seed").inputValue()).toBe("7");
+    expect(await page.getByLabel("Steps").inputValue()).toBe("3");
+
+    await page.getByRole("link", { name: "No KL penalty" }).click();
+    expect(page.url()).toContain("kl_coef=0&");
+    await page.getByRole("button", { name: "Use small values" }).click();
+    expect(page.url()).toContain("kl_coef=0&");
+    expect(page.url()).toContain("rollout_batch_size=16&");
     expect(errors).toEqual([]);
   });
 
