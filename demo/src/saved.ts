@@ -18,7 +18,7 @@ export function runLines(view: View, knobs: Knobs, link: string): string {
     ...look("reward held out", accuracy === null ? null : { accuracy, noise_ceiling: ceiling }),
     ...look("before", before),
     ...view.policy.map(({ step, metrics }) => ({ stage: "policy", step, ...metrics })),
-    ...look("after", after && { step: view.samplesStep, ...after }),
+    ...look("after", after && { step: after.step, ...after.metrics }),
   ];
   return lines.map((line) => `${JSON.stringify(line)}\n`).join("");
 }

@@ -105,24 +105,25 @@ export const curve = (rows: readonly Row[], name: string): ChartPoint[] =>
  * Puts the learned and the true reward, which have different units, on one axis: standard deviations of the responses
  * before training, counted from their mean; null where they cannot be known.
  */
-export function gain(view: View, name: "reward" | "gold", value: number | undefined): number | null {
-  const { before } = view;
-  const spread = before?.[`${name}_std`];
-  if (!before || spread === undefined || value === undefined) return null;
-  const moved = value - before[name];
-  // Responses that were all worth the same have no spread to measure by; only that nothing moved can be told.
-  const rounding = 1e-5 * Math.max(1, Math.abs(before[name]));
-  if (spread > rounding) return moved / spread;
-  return Math.abs(moved) <= rounding ? 0 : null;
+export function gain({ before }: View, name: "reward" | "gold", value: number | undefined): number | null {
+  return before && value !== undefined ? inSpreads(before, name, value - before[name]) : null;
 }
 
 /** How far a reward has moved on the held-out prompts, in the same units. */
 export function change({ before, after }: View, name: "reward" | "gold"): Change | null {
-  const spread = before?.[`${name}_std`];
-  const mean = after?.metrics[`${name}_change`];
-  const error = after?.metrics[`${name}_change_error`];
-  if (!spread || mean === undefined || error === undefined) return null;
-  return { mean: mean / spread, error: error / spread };
+  if (!before || !after) return null;
+  const mean = inSpreads(before, name, after.metrics[`${name}_change`]);
+  const error = inSpreads(before, name, after.metrics[`${name}_change_error`]);
+  return mean === null || error === null ? null : { mean, error };
+}
+
+/** Responses that were all worth the same have no spread to measure by: only that nothing moved can be told then. */
+function inSpreads(before: Metrics, name: "reward" | "gold", moved: number | undefined): number | null {
+  const spread = before[`${name}_std`];
+  if (spread === undefined || moved === undefined) return null;
+  const rounding = 1e-5 * Math.max(1, Math.abs(before[name]));
+  if (spread > rounding) return moved / spread;
+  return Math.abs(moved) <= rounding ? 0 : null;
 }
 
 /** How much of the whole run is done, 0 to 1. The policy's steps weigh more: each takes longer. */

@@ -13,8 +13,7 @@ describe("a run as a file", () => {
       ceiling: 0.9,
       before: { reward: 1 },
       policy: [{ step: 1, metrics: { reward: 2, kl: 0.5 } }],
-      after: { reward: 3 },
-      samplesStep: 1,
+      after: { step: 1, metrics: { reward: 3 } },
     };
     const link = `https://page.example/${knobsToHash(defaultKnobs)}`;
     const lines = runLines(view, defaultKnobs, link).trimEnd().split("\n");
