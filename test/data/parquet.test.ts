@@ -6,6 +6,8 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { isUserError } from "webrlhf";
 import { type DataRecord, type DataSource, readRecords } from "webrlhf/data";
+import type { Leaf } from "../../src/data/parquet/footer.ts";
+import { converter } from "../../src/data/parquet/meaning.ts";
 import { parquetRows } from "../../src/data/parquet.ts";
 import { bytesFile } from "../../src/runtime/open.ts";
 
@@ -44,6 +46,11 @@ describe("Parquet files", () => {
       { kind: "prompt_completion", prompt: "a", completion: " one" },
       { prompt: "b", completion: " two" },
     ]);
+  });
+
+  it("have no values in columns of nulls", () => {
+    const leaf = { type: "INT32", meaning: "NULL", path: "small" } as Leaf;
+    expect(() => converter(leaf)(3)).toThrow("column small: a value where the schema says that there are only nulls");
   });
 
   it("are refused with a clear word when they are damaged", async () => {

@@ -56,6 +56,10 @@ export function converter(leaf: Leaf): Convert {
       return (value) => date(Number((value as bigint) / 1000n));
     case "TIMESTAMP_NANOS":
       return (value) => date(Number((value as bigint) / 1_000_000n));
+    case "NULL":
+      return () => {
+        throw new Error(`column ${leaf.path}: a value where the schema says that there are only nulls`);
+      };
     case "UUID":
       if (length !== 16) throw new Error(`column ${leaf.path}: a UUID of ${length} bytes`);
       return (value) => hex(value as Uint8Array).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
