@@ -58,7 +58,7 @@ export function converter(leaf: Leaf): Convert {
       return (value) => date(Number((value as bigint) / 1_000_000n));
     case "NULL":
       return () => {
-        throw new Error(`column ${leaf.path}: a value where the schema says that there are only nulls`);
+        throw new Error("a value where the schema says that there are only nulls");
       };
     case "UUID":
       if (length !== 16) throw new Error(`column ${leaf.path}: a UUID of ${length} bytes`);
