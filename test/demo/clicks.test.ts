@@ -20,7 +20,7 @@ async function wholeRun(page: Page): Promise<string> {
   await page.locator("[data-phase=done]").waitFor({ timeout: 120_000 });
   const [download] = await Promise.all([
     page.waitForEvent("download"),
-    page.getByRole("button", { name: "Download numbers" }).click(),
+    page.getByRole("button", { name: "Download run" }).click(),
   ]);
   expect(download.suggestedFilename()).toBe("webrlhf-ppo-seed7.jsonl");
   return fs.readFile(await download.path(), "utf8");

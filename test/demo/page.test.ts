@@ -31,7 +31,7 @@ describe.skipIf(!hasBrowser)("the built page", { timeout: 180_000 }, () => {
     await page.getByText("The run goes on with its old values.").waitFor();
     expect(page.url()).toContain("seed=7");
     await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
-    expect(await page.getByRole("button", { name: "Download numbers" }).isDisabled()).toBe(true);
+    expect(await page.getByRole("button", { name: "Download run" }).isDisabled()).toBe(true);
     await page.getByRole("button", { name: "Copy link" }).click();
     await page.getByRole("status").getByText("Link copied.").waitFor();
     expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(page.url());
@@ -42,6 +42,7 @@ describe.skipIf(!hasBrowser)("the built page", { timeout: 180_000 }, () => {
 
     await page.getByRole("link", { name: "No KL penalty" }).click();
     expect(page.url()).toContain("kl_coef=0&");
+    expect(await page.getByText("Link copied.").count()).toBe(0);
     await page.getByRole("button", { name: "Use small values" }).click();
     expect(page.url()).toContain("kl_coef=0&");
     expect(page.url()).toContain("rollout_batch_size=16&");

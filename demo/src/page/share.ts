@@ -6,8 +6,10 @@ import { el, setText } from "./dom.ts";
 
 export class Share {
   readonly element: HTMLElement;
-  private readonly save = el("button", { type: "button" }, "Download numbers");
+  private readonly save = el("button", { type: "button" }, "Download run");
   private readonly told = el("span", { class: "soft", role: "status" });
+  /** The link that `told` speaks of. */
+  private about = "";
   private readonly session: Session;
 
   constructor(session: Session) {
@@ -25,17 +27,18 @@ export class Share {
 
   update(): void {
     this.save.disabled = this.session.view.phase !== "done";
+    if (this.about !== this.link) this.tell("");
   }
 
   private async copy(): Promise<void> {
     const { link } = this;
     history.replaceState(null, "", link);
-    setText(this.told, ""); // so that the same words are heard again
+    this.tell(""); // so that the same words are heard again
     const copied = await navigator.clipboard?.writeText(link).then(
       () => true,
       () => false,
     );
-    setText(this.told, copied ? "Link copied." : "This browser lets no page copy; the link stands in the address bar.");
+    this.tell(copied ? "Link copied." : "This browser lets no page copy; the link stands in the address bar.");
   }
 
   private download(): void {
@@ -43,6 +46,11 @@ export class Share {
     const url = URL.createObjectURL(new Blob([runLines(view, knobs, this.link)], { type: "application/jsonl" }));
     el("a", { href: url, download: fileName(knobs) }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
-    setText(this.told, `Saved as ${fileName(knobs)}.`);
+    this.tell(`Saved as ${fileName(knobs)}.`);
+  }
+
+  private tell(text: string): void {
+    this.about = this.link;
+    setText(this.told, text);
   }
 }
