@@ -1,5 +1,5 @@
 /**
- * Makes demo/fixtures/recorded.json, the run that the page shows before one is started:
+ * Makes demo/fixtures/recorded.json, the runs that the page shows before one is started, one for each question:
  *   node demo/record.mjs [model folder]
  * The same program as in the page's worker, on this machine's adapter.
  */
@@ -8,9 +8,19 @@ import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
 
 const path = (name) => fileURLToPath(new URL(name, import.meta.url));
-const options = { configFile: false, root: path(".."), logLevel: "warn", optimizeDeps: { noDiscovery: true } };
+const own = [
+  { find: /^webrlhf$/, replacement: path("../src/index.ts") },
+  { find: /^webrlhf\/(\w+)$/, replacement: path("../src/$1/index.ts") },
+];
+const options = {
+  configFile: false,
+  root: path(".."),
+  logLevel: "warn",
+  optimizeDeps: { noDiscovery: true },
+  resolve: { alias: own },
+};
 const server = await createServer({ ...options, server: { middlewareMode: true, hmr: false, ws: false, watch: null } });
 const { record } = await server.ssrLoadModule("/demo/src/record.ts");
-const run = await record(process.argv[2] ?? path("../models/world-sft"), console.error);
-await fs.writeFile(path("fixtures/recorded.json"), `${JSON.stringify(run)}\n`);
+const runs = await record(process.argv[2] ?? path("../models/world-sft"), console.error);
+await fs.writeFile(path("fixtures/recorded.json"), `${JSON.stringify(runs)}\n`);
 process.exit(0);

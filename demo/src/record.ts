@@ -1,35 +1,47 @@
-/** Runs a lesson outside the page and keeps what the worker would have said. */
-import { diskFiles, memoryFiles, openDevice } from "webrlhf";
-import { defaultKnobs } from "./knobs.ts";
+/** Runs the lessons outside the page and keeps what the worker would have said. */
+import { diskFiles, type Files, memoryFiles, openDevice } from "webrlhf";
+import { exhibits, knobsOf } from "./exhibits.ts";
 import { lesson } from "./lesson.ts";
-import type { Reply } from "./protocol.ts";
+import type { Knobs, Reply } from "./protocol.ts";
+import { otherSeed, pack, type Recording, viewOf } from "./recording.ts";
 
-/** What the page shows of a step; the rest would only make the recording large. */
-const shown = ["accuracy", "loss", "reward", "gold", "kl"];
-
-/** @param folder the language model to start from */
-export async function record(folder: string, log: (line: string) => void) {
-  const { name, kind } = await openDevice();
+/**
+ * One recording of each question.
+ * @param folder the language model to start from
+ */
+export async function record(folder: string, log: (line: string) => void): Promise<Recording[]> {
   const disk = await diskFiles();
   const files = memoryFiles();
   for (const file of ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]) {
     await files.writeFile(`start/${file}`, (await disk.read(`${folder}/${file}`)) as Uint8Array);
   }
-  const replies: Reply[] = [{ type: "ready", device: { name, kind } }];
-  for await (const reply of lesson({ files, folder: "start" }, defaultKnobs, new AbortController().signal)) {
-    if (reply.type === "enter") continue;
-    if (reply.type === "event" && reply.event.type === "step") {
-      const { event } = reply;
-      log(`${reply.stage} ${event.step}/${event.maxSteps}`);
-      const metrics = Object.fromEntries(Object.entries(event.metrics).filter(([key]) => shown.includes(key)));
-      replies.push({ ...reply, event: { ...event, metrics } });
-    } else {
-      replies.push(reply);
+  const recordings: Recording[] = [];
+  for (const exhibit of exhibits) {
+    const knobs = knobsOf(exhibit);
+    log(exhibit.name);
+    const replies = pack(await told(files, knobs));
+    const others = [];
+    for (const seed of exhibit.otherSeeds ?? []) {
+      log(`${exhibit.name}, seed ${seed}`);
+      others.push(otherSeed(seed, viewOf(pack(await told(files, { ...knobs, seed })))));
     }
+    recordings.push({ knobs, replies, others });
   }
-  replies.push({ type: "state", phase: "done", stage: "after" });
-  return JSON.parse(JSON.stringify({ knobs: defaultKnobs, replies }, rounded));
+  return JSON.parse(JSON.stringify(recordings, rounded));
 }
 
-const rounded = (_: string, value: unknown) =>
-  typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;
+async function told(files: Files, knobs: Knobs): Promise<Reply[]> {
+  const { name, kind } = await openDevice();
+  const replies: Reply[] = [{ type: "ready", device: { name, kind } }];
+  for await (const reply of lesson({ files, folder: "start" }, knobs, new AbortController().signal)) {
+    if (reply.type !== "enter") replies.push(reply);
+  }
+  replies.push({ type: "state", phase: "done", stage: "after" });
+  return replies;
+}
+
+/** Learning rates must stay what they are: a recording is found by its knobs. */
+const rounded = (key: string, value: unknown) =>
+  typeof value === "number" && !Number.isInteger(value) && key !== "learningRate"
+    ? Number(value.toPrecision(4))
+    : value;

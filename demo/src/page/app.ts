@@ -1,24 +1,20 @@
 /** The page: shows a recorded run until the visitor starts one. */
+import { exhibitOf } from "../exhibits.ts";
 import { knobsFromHash, knobsToHash, sameKnobs, smaller } from "../knobs.ts";
-import type { Knobs, Reply, Report } from "../protocol.ts";
+import type { Knobs, Report } from "../protocol.ts";
+import { opened, type Recorded, type Recording, recordingFor } from "../recording.ts";
 import { type Hire, Session } from "../session.ts";
-import { chartSpecs } from "../specs.ts";
-import { applyReply, emptyView, progress, type View } from "../view.ts";
+import { progress } from "../view.ts";
 import { activity, algorithmName, honestLabel, outcome } from "../words.ts";
 import { Announcer } from "./announce.ts";
+import { Charts } from "./charts.ts";
 import { Controls } from "./controls.ts";
 import { calm, el, setText } from "./dom.ts";
-import { Figure } from "./figure.ts";
+import { Question } from "./question.ts";
 import { Samples } from "./samples.ts";
 import { Share } from "./share.ts";
 import { Strip } from "./strip.ts";
-import { background, exhibitList, intro, noWebGpu } from "./texts.ts";
-
-/** A run made earlier, as the worker reported it. */
-export interface Recording {
-  knobs: Knobs;
-  replies: Reply[];
-}
+import { background, intro, noWebGpu } from "./texts.ts";
 
 const hire: Hire = (hear, broken) => {
   const worker = new Worker(new URL("../worker.ts", import.meta.url), { type: "module" });
@@ -28,7 +24,7 @@ const hire: Hire = (hear, broken) => {
 };
 
 export class App {
-  private recorded: { view: View; knobs: Knobs } | null = null;
+  private recordings: Recorded[] = [];
   private timer: ReturnType<typeof setTimeout> | null = null;
 
   private readonly root: HTMLElement;
@@ -44,7 +40,9 @@ export class App {
   private readonly live = el("p", { class: "hidden", "aria-live": "polite" });
   private readonly announcer = new Announcer((text) => setText(this.live, text));
   private readonly strip = new Strip();
-  private readonly figures = { accuracy: new Figure(), rewards: new Figure(), kl: new Figure() };
+  private readonly question = new Question((knobs) => this.act(() => this.session.turn(knobs)));
+  private readonly values: HTMLElement;
+  private readonly charts = new Charts();
   private readonly samples = new Samples();
   private readonly share: Share;
 
@@ -59,38 +57,38 @@ export class App {
       change: (knobs) => this.act(() => session.turn(knobs)),
     });
     this.share = new Share(session);
-    const { buttons, form } = this.controls;
+    const { buttons, form, hint } = this.controls;
     const small = el("button", { type: "button" }, "Use small values");
     small.addEventListener("click", () => this.act(() => session.turn(smaller(session.inputs))));
     this.slow.append("No GPU here: a step takes many seconds with these values. ", small);
-    const machine = el("div", { class: "machine" }, buttons, this.status, this.bar, this.label, this.share.element);
-    this.panel = el("section", { class: "panel", "aria-label": "Training" }, machine, this.slow, form);
-    const { rewards, kl, accuracy } = this.figures;
-    const charts = el("div", { class: "grid" }, rewards.element, kl.element, accuracy.element);
+    const machine = el("div", { class: "machine" }, buttons, this.status, this.bar, hint, this.label);
+    this.panel = el("section", { class: "panel", "aria-label": "Training" }, machine, this.slow);
+    this.values = el("section", { class: "panel", "aria-label": "Values" }, form, this.share.element);
     root.append(
       intro(),
+      this.question.heading,
       this.alert,
       this.panel,
+      this.charts.first,
       this.source,
+      this.values,
       el("section", { "aria-label": "Stages" }, this.strip.element),
-      el("section", { "aria-label": "Curves" }, charts),
+      this.charts.others,
       el(
         "section",
         { "aria-labelledby": "samples" },
         el("h2", { id: "samples" }, "The same prompts, before and after"),
         this.samples.element,
       ),
-      exhibitList(),
+      this.question.list,
       background(),
       this.live,
     );
   }
 
-  start(recording: Recording | null): void {
-    if (recording) {
-      this.recorded = { view: emptyView(), knobs: recording.knobs };
-      for (const reply of recording.replies) applyReply(this.recorded.view, reply);
-    }
+  /** @param recordings runs made earlier: each answers a question until the visitor starts a run, and stands behind it then */
+  start(recordings: readonly Recording[]): void {
+    this.recordings = recordings.map(opened);
     addEventListener("hashchange", () => this.act(() => this.session.turn(knobsFromHash(location.hash))));
     document.addEventListener("visibilitychange", () => this.session.hide(document.hidden));
     if ("gpu" in navigator) this.session.connect();
@@ -117,11 +115,15 @@ export class App {
     this.timer = null;
     const { session } = this;
     const { view, knobs, ready, failure } = session;
-    const live = !session.idle || !this.recorded;
-    const shown = live ? { view, knobs } : (this.recorded as { view: View; knobs: Knobs });
+    const behind = recordingFor(knobs, this.recordings);
+    const live = !session.idle || !behind;
+    const shown = live ? { view, knobs } : behind;
     this.root.dataset.phase = view.phase;
 
-    if (session.lacking && this.panel.isConnected) this.panel.replaceWith(noWebGpu(session.lacking));
+    if (session.lacking && this.panel.isConnected) {
+      this.panel.replaceWith(noWebGpu(session.lacking));
+      this.values.remove();
+    }
     this.controls.update(view.phase, ready, session.stale);
     this.share.update();
     const doing = session.idle && failure ? "" : activity(view, knobs);
@@ -131,19 +133,28 @@ export class App {
     this.alert.hidden = failure === "";
     setText(this.alert, failure);
     const { inputs } = session;
-    this.slow.hidden = view.device?.kind !== "cpu" || sameKnobs(inputs, smaller(inputs));
+    const busy = view.phase === "running" || view.phase === "pausing" || view.phase === "paused"; // too late for advice
+    this.slow.hidden = busy || view.device?.kind !== "cpu" || sameKnobs(inputs, smaller(inputs));
 
-    this.source.hidden = live;
-    setText(this.source, live ? "" : sourceOf(shown.view, shown.knobs, ready));
+    this.question.draw(inputs);
+    this.source.hidden = !behind;
+    setText(this.source, behind ? sourceOf(behind, knobs, live, ready) : "");
     this.strip.draw(shown.view, shown.knobs);
-    const specs = chartSpecs(shown.view, shown.knobs);
-    for (const id of ["accuracy", "rewards", "kl"] as const) this.figures[id].draw(specs[id]);
+    this.charts.draw(shown.view, shown.knobs, behind);
     this.samples.draw(shown.view);
     if (live) this.announcer.say(failure || `${doing} ${view.phase === "done" ? "" : outcome(view)}`);
   }
 }
 
-function sourceOf({ device }: View, knobs: Knobs, ready: boolean): string {
-  const what = `A recorded run: ${algorithmName(knobs.algorithm)}, ${knobs.steps} steps, seed ${knobs.seed}`;
-  return `${what}${device ? `, made on ${device.name}` : ""}.${ready ? " Press Start to train here." : ""}`;
+/** Which run was recorded, and what of it is seen. */
+function sourceOf({ view, knobs, others }: Recorded, asked: Knobs, live: boolean, ready: boolean): string {
+  const exhibit = exhibitOf(knobs);
+  const run = `${algorithmName(knobs.algorithm)}, ${knobs.steps} steps, seed ${knobs.seed}`;
+  const where = view.device ? `, made on ${view.device.name}` : "";
+  const which = `recorded run of “${exhibit?.name ?? "values of its own"}”: ${run}${where}.`;
+  const parts = [`${live ? "Pale lines: a" : "A"} ${which}`];
+  if (exhibitOf(asked) !== exhibit) parts.push("These values themselves were not recorded.");
+  if (others.length > 0) parts.push(`Pale areas: where ${others.length + 1} recorded seeds lay.`);
+  if (!live && ready) parts.push("Press Start to train here.");
+  return parts.join(" ");
 }

@@ -18,7 +18,8 @@ export class Controls {
   private readonly go = el("button", { type: "button", class: "primary" }, "Start");
   private readonly step = el("button", { type: "button" }, "Step");
   private readonly reset = el("button", { type: "button" }, "Reset");
-  private readonly hint = el("p", { class: "hint", role: "status" });
+  /** Says that the knobs are not yet those of the run. */
+  readonly hint = el("p", { class: "hint", role: "status" });
   private readonly numbers = new Map<NumberKnob, HTMLInputElement>();
   private readonly algorithms: HTMLInputElement[];
   private knobs: Knobs;
@@ -70,7 +71,7 @@ export class Controls {
         el("span", { class: "soft", id: `${id}-help` }, help),
       );
     });
-    this.form = el("form", { "aria-label": "Knobs" }, choice, ...fields, this.hint);
+    this.form = el("form", { "aria-label": "Knobs" }, choice, ...fields);
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       actions.go();

@@ -4,7 +4,8 @@ import { el, setText } from "./dom.ts";
 
 export class Figure {
   readonly element: HTMLElement;
-  private readonly plot = el("div", { class: "plot" });
+  /** Hidden from screen readers: the figure's name and its caption say once what it shows. */
+  private readonly plot = el("div", { class: "plot", "aria-hidden": "true" });
   private readonly words = el("figcaption");
   private readonly data = el("div", { class: "scroll", tabindex: 0, role: "region" });
   private readonly details: HTMLDetailsElement;
@@ -27,14 +28,17 @@ export class Figure {
     this.width = Math.round(this.plot.clientWidth);
     const width = Math.min(960, Math.max(280, this.width || 640));
     this.plot.innerHTML = lineChart({ ...spec, width, height: width < 420 ? 260 : 300 });
-    setText(this.words, spec.series.every((s) => s.points.length === 0) ? "Nothing measured yet." : describe(spec));
+    this.element.setAttribute("aria-label", spec.title);
+    const nothing = spec.series.every((s) => s.faint || s.points.length === 0);
+    setText(this.words, nothing ? "Nothing measured yet." : describe(spec));
     this.data.setAttribute("aria-label", `Numbers of “${spec.title}”`);
     this.fillTable();
   }
 
   private fillTable(): void {
     if (!this.details.open || !this.spec) return;
-    const { series, xLabel } = this.spec;
+    const { xLabel } = this.spec;
+    const series = this.spec.series.filter((s) => !s.faint);
     const rows = series[0].points.map((_, i) => i);
     this.data.innerHTML = table(
       [

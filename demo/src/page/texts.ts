@@ -1,6 +1,4 @@
 /** The page's longer texts. */
-import { defaultKnobs, knobsToHash } from "../knobs.ts";
-import type { Knobs } from "../protocol.ts";
 import { el } from "./dom.ts";
 
 export const intro = (): HTMLElement =>
@@ -11,42 +9,8 @@ export const intro = (): HTMLElement =>
     el(
       "p",
       {},
-      "This page trains a small language model from preferences, here in this tab, on your graphics card. " +
-        "First a reward model learns from pairs of stories which one is liked better. " +
-        "Then the language model learns to write what the reward model likes. " +
-        "The stories come from a made-up world, so the truth is known: watch whether the two agree.",
+      "A small language model learns what readers like, here in this tab. Does what it learns to please agree with the truth?",
     ),
-  );
-
-const exhibits: readonly { name: string; question: string; knobs: Partial<Knobs> }[] = [
-  { name: "The ordinary case", question: "Do both rewards rise?", knobs: {} },
-  {
-    name: "No KL penalty",
-    question: "What happens to the truth when nothing holds the policy back?",
-    knobs: { klCoef: 0, learningRate: 2.5e-3, steps: 40 },
-  },
-  { name: "A poor judge", question: "What does a reward model of 64 pairs teach?", knobs: { rewardPairs: 64 } },
-  {
-    name: "RAFT instead",
-    question: "Is it enough to imitate one's own best stories?",
-    knobs: { algorithm: "raft", rolloutSize: 128, steps: 12 },
-  },
-];
-
-/** Links that set all knobs. */
-export const exhibitList = (): HTMLElement =>
-  el(
-    "section",
-    { "aria-labelledby": "exhibits" },
-    el("h2", { id: "exhibits" }, "Try"),
-    el(
-      "ul",
-      { class: "exhibits" },
-      ...exhibits.map(({ name, question, knobs }) =>
-        el("li", {}, el("a", { href: knobsToHash({ ...defaultKnobs, ...knobs }) }, name), ` ${question}`),
-      ),
-    ),
-    el("p", { class: "soft" }, "Every knob stands in this page's address: a copied link restores what you see."),
   );
 
 /** For browsers without WebGPU: what is missing, and where to find it. */
@@ -56,40 +20,48 @@ export const noWebGpu = (reason: string): HTMLElement =>
     { class: "notice", "aria-labelledby": "no-webgpu" },
     el("h2", { id: "no-webgpu" }, "This browser cannot train here"),
     el("p", {}, reason),
+    el("p", {}, "WebGPU lets a page compute on the graphics card; all training on this page runs on it."),
     el(
-      "p",
+      "details",
       {},
-      "WebGPU lets a page compute on the graphics card; all training on this page runs on it. Browsers that have it:",
-    ),
-    el(
-      "ul",
-      {},
-      el("li", {}, "Chrome and Edge 113 or newer on Windows and macOS, Chrome 121 or newer on Android"),
-      el("li", {}, "Safari 26 or newer on macOS, iOS and iPadOS"),
-      el("li", {}, "Firefox 141 or newer on Windows, 145 or newer on Macs with Apple silicon"),
+      el("summary", {}, "Browsers that have it"),
       el(
-        "li",
+        "ul",
         {},
-        "Chrome on Linux: on by itself only with recent drivers; otherwise open ",
-        el("code", {}, "chrome://flags/#enable-unsafe-webgpu"),
-        ", enable it and start the browser anew. Without a graphics card Chrome then computes on the CPU: slow, but it works",
+        el("li", {}, "Chrome and Edge 113 or newer on Windows and macOS, Chrome 121 or newer on Android"),
+        el("li", {}, "Safari 26 or newer on macOS, iOS and iPadOS"),
+        el("li", {}, "Firefox 141 or newer on Windows, 145 or newer on Macs with Apple silicon"),
+        el(
+          "li",
+          {},
+          "Chrome on Linux: on by itself only with recent drivers; otherwise open ",
+          el("code", {}, "chrome://flags/#enable-unsafe-webgpu"),
+          ", enable it and start the browser anew. Without a graphics card Chrome then computes on the CPU: slow, but it works",
+        ),
+      ),
+      el(
+        "p",
+        {},
+        "The page must come from https:// or localhost. The same training runs without any browser: ",
+        el("code", {}, "npm install && npm start"),
+        " in the project's folder.",
       ),
     ),
-    el(
-      "p",
-      {},
-      "The page must come from https:// or localhost. The same training runs without any browser: ",
-      el("code", {}, "npm install && npm start"),
-      " in the project's folder.",
-    ),
-    el("p", {}, "Below is a recorded run, so that you see what this page does."),
+    el("p", {}, "Below are recorded runs, so that you see what this page does."),
   );
 
 export const background = (): HTMLElement =>
   el(
     "details",
     { class: "background" },
-    el("summary", {}, "What the words mean"),
+    el("summary", {}, "What happens here, and what the words mean"),
+    el(
+      "p",
+      {},
+      "First a reward model learns from pairs of stories which one is liked better. " +
+        "Then the language model learns to write what the reward model likes. " +
+        "The stories come from a made-up world, so the truth is known: watch whether the two agree.",
+    ),
     el(
       "dl",
       {},
