@@ -102,8 +102,9 @@ export class App {
   private act(what: () => void): void {
     what();
     this.controls.show(this.session.inputs);
-    history.replaceState(null, "", knobsToHash(this.session.knobs));
     this.render();
+    const hash = knobsToHash(this.session.knobs);
+    if (hash !== location.hash) history.replaceState(null, "", hash); // browsers allow only so many in a minute
   }
 
   private schedule(): void {
