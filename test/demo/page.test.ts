@@ -38,6 +38,10 @@ describe.skipIf(!hasBrowser)("the built page", { timeout: 180_000 }, () => {
     await page.setViewportSize({ width: 320, height: 640 });
     await expect.poll(() => page.locator(".first svg").getAttribute("viewBox")).toMatch(/^0 0 (28\d|29\d) /);
     expect(await page.evaluate(cut)).toEqual([]);
+    const rows = ["Start", "Step", "Reset"].map((name) =>
+      page.getByRole("button", { name, exact: true }).boundingBox(),
+    );
+    expect(new Set((await Promise.all(rows)).map((box) => box?.y)).size).toBe(1);
     expect(await page.evaluate("document.documentElement.scrollWidth <= innerWidth")).toBe(true);
 
     await page.getByLabel("Steps").fill("3");
