@@ -37,8 +37,11 @@ export class RunLog {
   readonly #dir: string;
   readonly #settings: StateSettings;
   #history: Row[] = [];
-  /** "file:kind:step" of what earlier attempts wrote and the cut-back kept: a repeated evaluation is not written twice. */
-  #kept = new Set<string>();
+  /**
+   * Lines that earlier attempts wrote and the cut-back kept, by "file:kind:step": what is told again is not written twice,
+   * and of what was cut off in the middle the rest is.
+   */
+  #kept = new Map<string, number>();
   #maxSteps = 0;
   #step = 0;
   #started = false;
@@ -125,7 +128,10 @@ export class RunLog {
       // Tables are known by their steps: other lines are not this log's.
       if (before === null || all.some((row) => typeof row.step !== "number")) continue;
       const rows = step === 0 ? [] : all.filter((row) => row.step <= step);
-      for (const row of rows) this.#kept.add(`${file}:${kindOf(file, row)}:${row.step}`);
+      for (const row of rows) {
+        const key = `${file}:${kindOf(file, row)}:${row.step}`;
+        this.#kept.set(key, (this.#kept.get(key) ?? 0) + 1);
+      }
       if (file === metricsFile) this.#history = rows;
       const after = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
       if (after !== before) await this.#files.writeFile(path, after);
@@ -135,8 +141,12 @@ export class RunLog {
   }
 
   async #append(file: string, kind: string, rows: Row[]): Promise<void> {
-    if (rows.length === 0 || this.#kept.has(`${file}:${kind}:${rows[0].step}`)) return;
-    const lines = rows.map((row) => JSON.stringify(row, told));
+    if (rows.length === 0) return;
+    const key = `${file}:${kind}:${rows[0].step}`;
+    const kept = this.#kept.get(key) ?? 0;
+    this.#kept.set(key, Math.max(0, kept - rows.length));
+    const lines = rows.slice(kept).map((row) => JSON.stringify(row, told));
+    if (lines.length === 0) return;
     if (file === metricsFile) this.#history.push(...lines.map((line) => JSON.parse(line) as Row));
     await this.#files.append(`${this.#dir}/${file}`, lines.map((line) => `${line}\n`).join(""));
   }

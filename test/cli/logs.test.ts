@@ -137,6 +137,22 @@ describe("the run log", () => {
     );
   });
 
+  it("writes the rest of lines of which a loss of power left some", async () => {
+    const three: TrainEvent = {
+      type: "samples",
+      step: 2,
+      samples: ["a", "b", "c"].map((prompt) => ({ prompt, response: "r", reward: 1 })),
+    };
+    const files = memoryFiles();
+    await log(files, [start(0), step(1), step(2), three, three]);
+    const all = await text(files, "samples.jsonl");
+    for (const size of [0, 10, 80, all.length - 5, all.length]) {
+      await files.writeFile("out/samples.jsonl", all.slice(0, size));
+      await log(files, [start(2), three, three]);
+      expect(await text(files, "samples.jsonl")).toBe(all);
+    }
+  });
+
   it("drops an earlier run's lines at a fresh start", async () => {
     const files = memoryFiles();
     await log(files, whole);
