@@ -10,12 +10,19 @@ import type { Leaf } from "../../src/data/parquet/footer.ts";
 import { converter } from "../../src/data/parquet/meaning.ts";
 import { parquetRows } from "../../src/data/parquet.ts";
 import { bytesFile } from "../../src/runtime/open.ts";
+import { parquetCase } from "../mutations/parquet-cases.ts";
 
 const path = (name: string) => fileURLToPath(new URL(`./fixtures/parquet/${name}.parquet`, import.meta.url));
 const read = async (source: DataSource, limit?: number) => {
   const records: DataRecord[] = [];
   for await (const record of readRecords(source, { ...(limit && { limit }) })) records.push(record);
   return records;
+};
+
+const values = async (bytes: Uint8Array) => {
+  const rows: Record<string, unknown>[] = [];
+  for await (const row of parquetRows(bytesFile(bytes), "x")) rows.push(row.value as Record<string, unknown>);
+  return rows;
 };
 
 describe("Parquet files", () => {
@@ -32,9 +39,7 @@ describe("Parquet files", () => {
   });
 
   it("hold numbers, lists and nulls", async () => {
-    const bytes = readFileSync(path("zstd"));
-    const rows = [];
-    for await (const row of parquetRows(bytesFile(bytes), "x")) rows.push(row.value);
+    const rows = await values(readFileSync(path("zstd")));
     expect(rows[3]).toMatchObject({ id: 3, score: 1.5, tags: [], tools: null });
     expect(rows[59]).toMatchObject({ id: 59, tags: ["a", "a"] });
   });
@@ -51,6 +56,14 @@ describe("Parquet files", () => {
   it("have no values in columns of nulls", () => {
     const leaf = { type: "INT32", meaning: "NULL", path: "small" } as Leaf;
     expect(() => converter(leaf)(3)).toThrow("a value where the schema says that there are only nulls");
+  });
+
+  it("have no lists that go on with items which are not there", async () => {
+    await expect(values(parquetCase(202 * 1_000_003 + 6246))).rejects.toThrow("goes on with an item that is not there");
+  });
+
+  it("say what whole numbers are in the newer field, where the older one says that they are dates", async () => {
+    expect((await values(parquetCase(202 * 1_000_003 + 6877))).map((row) => row.small).slice(0, 3)).toEqual([0, 1, 2]);
   });
 
   it("are refused with a clear word when they are damaged", async () => {

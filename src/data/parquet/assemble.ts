@@ -80,8 +80,12 @@ function field(node: Node): unknown {
   if (!isThere(node)) return node.repetition === "repeated" ? [] : null;
   if (node.repetition === "optional") return present(node);
   const items = [];
-  do items.push(present(node));
-  while (agree(node, ({ repetition }) => repetition === node.level));
+  do {
+    if (!agree(node, ({ definition }) => definition >= node.definition)) {
+      throw new Error(`column ${node.leaves[0].path}: a list goes on with an item that is not there`);
+    }
+    items.push(present(node));
+  } while (agree(node, ({ repetition }) => repetition === node.level));
   return items;
 }
 

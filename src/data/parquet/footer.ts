@@ -55,7 +55,7 @@ const LOGICAL: ThriftFields = {
   6: ["DATE", {}],
   7: ["TIME", {}],
   8: ["TIMESTAMP", { 2: ["unit", UNIT, "needed"] }],
-  10: ["INTEGER", { 2: ["signed", "bool", "needed"] }],
+  10: ["INTEGER", { 1: ["bits", "i8", "needed"], 2: ["signed", "bool", "needed"] }],
   11: ["NULL", {}],
   12: ["JSON", {}],
   13: ["BSON", {}],
@@ -220,11 +220,16 @@ function meaningOf(element: ThriftRecord, name: string): string {
     if (!unit) throw new Error(`the unit of the times in ${name} is not known`);
     return `TIMESTAMP_${unit}`;
   }
+  if (kind === "INTEGER") {
+    const { bits, signed } = logical.INTEGER as { bits: number; signed: boolean };
+    if (![8, 16, 32, 64].includes(bits)) throw new Error(`${name} has whole numbers of ${bits} bits`);
+    return `${signed ? "" : "U"}INT_${bits}`;
+  }
+  if (kind !== undefined) return kind; // whatever the older field says
   const converted = element.converted as number | undefined;
-  if (kind !== undefined && kind !== "INTEGER") return kind;
   if (converted !== undefined) {
     if (!CONVERTED[converted]) throw new Error(`what the values of ${name} mean is not known (${converted})`);
     return CONVERTED[converted];
   }
-  return kind === "INTEGER" && logical.INTEGER.signed === false ? "UINT" : "";
+  return "";
 }

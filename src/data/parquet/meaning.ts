@@ -20,7 +20,6 @@ const STORED: Readonly<Record<string, readonly Physical[]>> = {
   TIMESTAMP_NANOS: ["INT64"],
   UUID: ["FIXED"],
   FLOAT16: ["FIXED"],
-  UINT: ["INT32", "INT64"],
   UINT_8: ["INT32"],
   UINT_16: ["INT32"],
   UINT_32: ["INT32"],
@@ -67,8 +66,8 @@ export function converter(leaf: Leaf): Convert {
       if (length !== 2) throw new Error(`column ${leaf.path}: a FLOAT16 of ${length} bytes`);
       return (value) => f16sToF32(Uint16Array.of((value as Uint8Array)[0] + 256 * (value as Uint8Array)[1]))[0];
   }
-  const whole = /^(U?)INT_?(\d*)$/.exec(meaning);
-  if (whole) return integer(whole[1] === "U", Number(whole[2] || (type === "INT32" ? 32 : 64)));
+  const whole = /^(U?)INT_(\d+)$/.exec(meaning);
+  if (whole) return integer(whole[1] === "U", Number(whole[2]));
   if (type === "INT96") return (value) => julian(value as Uint8Array);
   if (type === "BYTE_ARRAY" && meaning === "") return (value) => textOrBytes(value as Uint8Array);
   return (value) => (typeof value === "bigint" ? Number(value) : value);

@@ -6,7 +6,7 @@
 import { utf8 } from "../../runtime/utf8.ts";
 
 /** The type of a field: what it must be, in a file that is whole. */
-export type ThriftType = "bool" | "i32" | "i64" | "text" | readonly [ThriftType] | ThriftFields;
+export type ThriftType = "bool" | "i8" | "i32" | "i64" | "text" | readonly [ThriftType] | ThriftFields;
 /** Fields by number: a name, a type, and whether it must be there. */
 export interface ThriftFields {
   readonly [id: number]: readonly [name: string, type: ThriftType, needed?: "needed"];
@@ -51,6 +51,7 @@ export class ThriftReader {
 
   private value(code: number, type: ThriftType, name: string, depth: number): unknown {
     if (type === "bool" && (code === TRUE || code === FALSE)) return code === TRUE;
+    if (type === "i8" && code === BYTE) return (this.byte() << 24) >> 24;
     if (type === "i32" && code === I32) return this.integer(32);
     if (type === "i64" && code === I64) return this.integer(64);
     if (type === "text" && code === BINARY) return this.text();
