@@ -367,10 +367,11 @@ try {
       const [name, trials] = next;
       made += trials;
       // What one case cannot do does not keep the others from being tried.
-      identical += await test(name, trials, server?.url).catch((error) => {
+      const same = await test(name, trials, server?.url).catch((error) => {
         console.log(`${name}: FAILS: ${error.message}`);
         return 0;
       });
+      identical += same; // read only now: other cases end meanwhile
     }
   };
   await Promise.all(Array.from({ length: Math.max(1, Number(flags.jobs)) }, worker));

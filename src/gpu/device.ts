@@ -50,6 +50,7 @@ interface Open {
 
 let current: Open | null = null;
 let opening: Promise<Caps> | null = null;
+let requests = 0;
 let sticky: Error | null = null;
 let cause: Error | null = null; // explains the sticky error, e.g. the shader that did not compile
 const checks = new Set<Promise<void>>(); // error scopes that have not answered yet
@@ -60,6 +61,7 @@ const closers = new Set<() => void>();
  * adapter works.
  */
 export function openDevice(options: OpenOptions = {}): Promise<Caps> {
+  requests += 1;
   if (current?.lost || (current && (cause || sticky))) closeDevice(); // errors stay with the device that had them
   opening ??= open(options).catch((error) => {
     opening = null;
@@ -157,6 +159,8 @@ export const adapter = (): GPUAdapter => need().adapter;
 export const caps = (): Caps => need().caps;
 /** The name of the adapter that computes, or null while no device is open. */
 export const adapterName = (): string | null => current?.caps.name ?? null;
+/** How often `openDevice` was called: whatever computes calls it when it begins. */
+export const deviceRequests = (): number => requests;
 /** One line for people: which adapter runs and how to get a faster one. */
 export const adapterNote = (): string => need().note;
 /** Starts a call that is waited for, in the way that suits the adapter. */

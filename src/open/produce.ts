@@ -1,5 +1,5 @@
 /** Work that trains nothing, with its record. */
-import { adapterName } from "../gpu/device.ts";
+import { adapterName, deviceRequests } from "../gpu/device.ts";
 import { type RunFacts, type RunRecord, readRecord, recordBeside, recordOf, writeRecord } from "../rlhf/record.ts";
 import { changesBetween } from "../rlhf/record-changes.ts";
 import { admitFresh } from "../rlhf/run-folder.ts";
@@ -46,11 +46,13 @@ async function keeping<R>(
   work: () => Promise<R>,
 ): Promise<R> {
   const place = "folder" in product ? recordOf(product.folder) : recordBeside(product.file);
+  const earlier = deviceRequests();
   const keep = async (state: RunRecord["state"]) => {
     // What was loaded from the hub only now has its bytes now, and so has the adapter its name.
     const later = state !== "running" && facts.inputs.some(({ sha256 }) => sha256 === null);
-    const told = later ? await factsOf(about) : { ...facts, adapter: adapterName() };
-    await writeRecord(files, place, { ...told, state, steps: null });
+    const told = later ? await factsOf(about) : facts;
+    const adapter = deviceRequests() > earlier ? adapterName() : null; // one that computed for others before does not count
+    await writeRecord(files, place, { ...told, adapter, state, steps: null });
   };
   const before = await readRecord(files, place);
   await keep("running");

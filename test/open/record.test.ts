@@ -43,6 +43,16 @@ async function verb(...words: string[]): Promise<{ code: number; text: string }>
 }
 
 describe("the record of a training", () => {
+  it("names the adapter of what computes only, whatever ran in the process before", async () => {
+    const sft = ["--model_name_or_path", at("sft")];
+    const done = async (...words: string[]) => expect(await verb(...words)).toMatchObject({ code: 0 });
+    const adapterOf = async (place: string) => (await readRecord(await diskFiles(), place))?.adapter;
+    await done("convert", ...sft, "--dtype", "bfloat16", "--output_dir", at("half"));
+    await done("generate", ...sft, "--prompt", "Tim", "--max_new_tokens", "2", "--output_file", at("said.jsonl"));
+    expect(await adapterOf(recordOf(at("half")))).toBeNull();
+    expect(await adapterOf(recordBeside(at("said.jsonl")))).toBe(start?.adapter);
+  });
+
   it("says what was run, on what, and from which runs it comes", async () => {
     expect(start).toMatchObject({ verb: "sft", state: "finished", steps: 2, webrlhf: VERSION, parents: [] });
     expect(start?.adapter).toBeTruthy();
