@@ -70,12 +70,16 @@ describe("config.json", () => {
     }
   });
 
-  it("says by null that nothing slides, in Gemma 2 and 3 too", () => {
-    for (const family of ["gemma2", "gemma3_text"]) {
-      const read2 = read({ ...of(family)[0], sliding_window: null });
-      expect(read2.slidingWindow).toBeNull();
-      expect(read2.slidingLayers).not.toContain(true);
+  it("says by null that nothing slides in Gemma 2; in Gemma 3 only where no layer has the base of those that do", () => {
+    const [two] = of("gemma2");
+    const [three] = of("gemma3_text");
+    const full = { layer_types: Array(three.num_hidden_layers as number).fill("full_attention") };
+    for (const config of [two, { ...three, ...full }]) {
+      const { slidingWindow, slidingLayers } = read({ ...config, sliding_window: null });
+      expect(slidingWindow).toBeNull();
+      expect(slidingLayers).not.toContain(true);
     }
+    expect(() => read({ ...three, sliding_window: null })).toThrow("sliding_window is null, but some layers");
   });
 
   it("scales Gemma 3's full layers by rope_scaling, whatever rope_parameters say of them", () => {

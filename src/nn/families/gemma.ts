@@ -140,10 +140,15 @@ export const gemma3 = relative("gemma3_text", "Gemma3", "Gemma3TextForSequenceCl
     const pattern = json.optional("sliding_window_pattern", 6);
     if (!json.has("layer_types")) json.only("_sliding_window_pattern", pattern); // transformers writes it, and never reads it
     json.ignore("_sliding_window_pattern");
+    const full = (i: number) => (i + 1) % pattern === 0;
+    const slides = json.slidingLayers(common.layers, (i) => !full(i)).includes(true);
+    if (slides && json.nullable("sliding_window", 4096) === null) {
+      json.fail("sliding_window is null, but some layers have the rotary base of layers with a window");
+    }
     return {
       ...common,
       ...readTwoRopes(json, common.maxPositions),
-      ...readWindow(json, common.layers, (i) => (i + 1) % pattern === 0),
+      ...readWindow(json, common.layers, full),
       attentionScale: scaleOf(json),
       logitSoftcap: json.nullable("final_logit_softcapping", null),
     };
