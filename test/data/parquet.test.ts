@@ -62,6 +62,12 @@ describe("Parquet files", () => {
     await expect(values(parquetCase(202 * 1_000_003 + 6246))).rejects.toThrow("goes on with an item that is not there");
   });
 
+  it("are refused where the newer field says something that is not known, whatever the older one says", async () => {
+    await expect(values(parquetCase(203 * 1_000_003 + 4535))).rejects.toThrow(
+      "what the values of when mean is not known",
+    );
+  });
+
   it("say what whole numbers are in the newer field, where the older one says that they are dates", async () => {
     expect((await values(parquetCase(202 * 1_000_003 + 6877))).map((row) => row.small).slice(0, 3)).toEqual([0, 1, 2]);
   });

@@ -226,6 +226,7 @@ function meaningOf(element: ThriftRecord, name: string): string {
     return `${signed ? "" : "U"}INT_${bits}`;
   }
   if (kind !== undefined) return kind; // whatever the older field says
+  if (element.logical) throw new Error(`what the values of ${name} mean is not known here`);
   const converted = element.converted as number | undefined;
   if (converted !== undefined) {
     if (!CONVERTED[converted]) throw new Error(`what the values of ${name} mean is not known (${converted})`);
