@@ -82,6 +82,15 @@ describe("config.json", () => {
     expect(() => read({ ...three, sliding_window: null })).toThrow("sliding_window is null, but some layers");
   });
 
+  it("has no token -0", () => {
+    expect(Object.is(read({ ...of("llama")[0], pad_token_id: -0 }).padId, 0)).toBe(true);
+  });
+
+  it("does not round Gemma 3's yarn otherwise than transformers does", () => {
+    const rope_scaling = { rope_type: "yarn", factor: 4, original_max_position_embeddings: 512, truncate: false };
+    expect(() => read({ ...of("gemma3_text")[0], rope_scaling })).toThrow("truncate");
+  });
+
   it("scales Gemma 3's full layers by rope_scaling, whatever rope_parameters say of them", () => {
     const [config] = of("gemma3_text");
     const both = {

@@ -188,6 +188,7 @@ function readTwoRopes(
   const local = json.inside("rope_parameters.sliding_attention", both.object("sliding_attention") ?? {});
   both.refuseUnread(() => false);
   for (const p of [full, local]) p.only("partial_rotary_factor", 1);
+  full.only("truncate", true); // transformers looks for it elsewhere
   if (readScaling(local, maxPositions)) local.fail("scaled rotary positions of sliding layers are not supported");
   return {
     ropeTheta: full.optional("rope_theta", json.optional("rope_theta", 1e6)),

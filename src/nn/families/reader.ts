@@ -160,6 +160,6 @@ export class ConfigReader {
     const value = this.json[key];
     const list = Array.isArray(value) ? value : value === undefined || value === null ? [] : [value];
     for (const id of list) if (!Number.isInteger(id)) this.fail(`${key} must be a token id`);
-    return (list as number[]).filter((id) => id >= 0);
+    return (list as number[]).filter((id) => id >= 0).map((id) => id + 0); // JSON knows a -0
   }
 }
