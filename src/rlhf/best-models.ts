@@ -2,7 +2,7 @@
 
 import { UserError } from "../runtime/errors.ts";
 import { memoryFiles } from "../runtime/files.ts";
-import type { Best } from "./best.ts";
+import { type Best, bestFolder } from "./best.ts";
 import { type CheckpointedModel, type RunFolder, restoreFrom, saveCheckpoint } from "./checkpoint.ts";
 import { damageIn } from "./checksums.ts";
 import type { Saver } from "./saver.ts";
@@ -43,7 +43,7 @@ export class BestModels {
    */
   async restore({ step, checkpoint = `checkpoint-${step}` }: Best): Promise<Record<string, unknown>> {
     const { files, path } = this.folder;
-    const folder = checkpoint.includes("/") ? checkpoint : `${path}/${checkpoint}`;
+    const folder = bestFolder(path, checkpoint);
     const lost = (await files.list(folder)).length === 0 ? `${folder} is missing` : await damageIn(files, folder);
     if (lost) throw new UserError(`${lost}: it has the weights that evaluated best, which are wanted in the end`);
     return (await this.parts.around(() => restoreFrom(files, folder, step, this.models))).state;

@@ -13,6 +13,10 @@ export interface Best {
   readonly checkpoint?: string;
 }
 
+/** The folder of the best evaluation's models in a run at `path`; another run's is a path already. */
+export const bestFolder = (path: string, checkpoint: string): string =>
+  checkpoint.includes("/") ? checkpoint : `${path}/${checkpoint}`;
+
 /** What checkpoints keep. */
 interface Saved {
   /** The settings by which the best was found. */
@@ -145,7 +149,7 @@ export class BestEvaluation {
     let { best } = saved;
     if (best && this.loads) {
       const { metric, value, step, checkpoint: own = `checkpoint-${step}` } = best;
-      const checkpoint = source === null || own.includes("/") ? own : `${source}/${own}`;
+      const checkpoint = source === null ? own : bestFolder(source, own);
       if (!(await kept(checkpoint))) {
         return `${checkpoint} is missing, the best until here (${metric} ${value}): the best is looked for anew from here`;
       }

@@ -6,7 +6,7 @@ import { Model } from "../nn/models.ts";
 import type { SelfSavingModel } from "../nn/trained.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
-import { type Best, BestEvaluation, bestAsked } from "./best.ts";
+import { type Best, BestEvaluation, bestAsked, bestFolder } from "./best.ts";
 import { BestModels } from "./best-models.ts";
 import { type CheckpointedModel, prune, type RunFolder, restoreModels, saveModels } from "./checkpoint.ts";
 import type { Sample, TrainEvent } from "./events.ts";
@@ -226,7 +226,7 @@ async function* begin<P>(
     steps.state?.load(state);
     const source = await sourceOf(folder, resume);
     const there = async (checkpoint: string) =>
-      (await folder.files.list(checkpoint.includes("/") ? checkpoint : `${folder.path}/${checkpoint}`)).length > 0;
+      (await folder.files.list(bestFolder(folder.path, checkpoint))).length > 0;
     const saved = judged as ReturnType<BestEvaluation["save"]> | undefined;
     doubt = (await best?.load(saved, source === folder.path ? null : source, there)) ?? null;
   }
