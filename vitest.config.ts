@@ -4,7 +4,10 @@ import { ownName } from "./scripts/own-name.ts";
 import { embeddedChromium } from "./src/runtime/embedded.ts";
 
 // Tests of the GPU layers import nothing of Node: they run unchanged in Node (Dawn), Deno (wgpu) and Chromium.
-const portable = ["test/{gpu,tensor,nn,rlhf}/**/*.test.ts", "test/{entries,examples,open/anywhere}.test.ts"];
+const portable = [
+  "test/{gpu,tensor,nn,rlhf}/**/*.test.ts",
+  "test/{entries,examples,open/anywhere,runtime/browser-files}.test.ts",
+];
 
 // One process and one device for many files: opening devices and compiling shaders is what costs time.
 const shared = { testTimeout: 120_000, hookTimeout: 120_000 };

@@ -25,9 +25,12 @@ export {
   type WriteOptions,
   writeSafetensors,
 } from "./io/safetensors.ts";
+export { directoryFiles } from "./runtime/directory-files.ts";
 export { isUserError, UserError } from "./runtime/errors.ts";
 export { diskFiles, type FileContent, type Files, memoryFiles } from "./runtime/files.ts";
 export type { OpenFile } from "./runtime/open.ts";
+export { opfsFiles } from "./runtime/opfs.ts";
+export { overlayFiles } from "./runtime/overlay.ts";
 export {
   backward,
   checkpoint,

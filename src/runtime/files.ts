@@ -40,7 +40,7 @@ export interface Files {
 }
 
 /** The part of a folder name that marks an unfinished write; such names are never read. */
-const PARTIAL = ".partial-";
+export const PARTIAL = ".partial-";
 export const isPartial = (name: string): boolean => name.includes(PARTIAL);
 
 /**
@@ -206,8 +206,8 @@ export function memoryFiles(): Files {
       for (const [name, content] of written) store.set(name, content);
     },
     append: async (path, text) => {
-      const before = store.get(path) ?? new Uint8Array();
-      store.set(path, join([before, await bytesOf(text)]));
+      const added = new TextEncoder().encode(text); // nothing is awaited here, so that no other addition is lost
+      store.set(path, join([store.get(path) ?? new Uint8Array(), added]));
     },
     list: async (path) => namesIn(path, store.keys()),
     remove: async (path) => remove(path),
@@ -220,7 +220,8 @@ export function namesIn(path: string, all: Iterable<string>): string[] {
   return [...new Set(inside.map((name) => name.slice(path.length + 1).split("/")[0]))].sort();
 }
 
-function checkName(name: string): void {
+/** Throws where a name is not "name" or "subfolder/name". */
+export function checkName(name: string): void {
   if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(name)) {
     throw new Error(`a file in a folder cannot be called ${JSON.stringify(name)}`);
   }
