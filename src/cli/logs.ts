@@ -6,6 +6,7 @@
  *   killed and resumed leaves the same bytes as one that was not.
  * - `timing.jsonl`: the clock's part, per step.
  * - `data.jsonl`: what became of the rows of each part of the data.
+ * - `rollouts.jsonl`: responses token by token, where `show_rollouts` asks for some.
  * - `samples.jsonl`, `eval_rows.jsonl`, `raft.jsonl`, `monitor.jsonl`: texts and tables that trainers send along.
  * - `trainer_state.json`: the Hugging Face Trainer's file of that name, with the same log_history.
  */
@@ -29,6 +30,7 @@ const metricsFile = "metrics.jsonl";
 const timingFile = "timing.jsonl";
 const dataFile = "data.jsonl";
 const samplesFile = "samples.jsonl";
+const rolloutsFile = "rollouts.jsonl";
 const rowsFile = "eval_rows.jsonl";
 const tableFile = (table: string) => `${table.replaceAll(/[^\w-]/g, "_")}.jsonl`;
 
@@ -86,6 +88,13 @@ export class RunLog {
           samplesFile,
           "row",
           event.samples.map((sample) => ({ step: event.step, ...sample })),
+        );
+        return;
+      case "rollout":
+        await this.#append(
+          rolloutsFile,
+          "row",
+          event.rows.map((row) => ({ step: event.step, klCoef: event.klCoef, ...row })),
         );
         return;
       case "rows":

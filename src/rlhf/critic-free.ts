@@ -10,12 +10,15 @@ import { type DerivedDefault, group, needs, type ResolvedSettings } from "../set
 import { backward } from "../tensor/core.ts";
 import { averagingWeights, type LossAveraging, withoutSpread } from "./advantages.ts";
 import { pack, predictions } from "./batch.ts";
+import { clipMetrics, lossBound, ratiosOf, ratioTerms, spreadMetrics } from "./critic-free-metrics.ts";
 import { dataEvents } from "./data-events.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
+import { responseLogProbs } from "./measure.ts";
 import { descend, flat } from "./minibatches.ts";
+import { Opened } from "./opened.ts";
 import { overlongPenalty } from "./overlong.ts";
 import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
@@ -24,9 +27,9 @@ import { rewardParts } from "./rewards.ts";
 import { collectRollout, type Rollout, type RolloutState } from "./rollout.ts";
 import { heldOutPrompts, type PromptData, policySampler, promptsOf, type Response, tokenizerOf } from "./sampler.ts";
 import * as shared from "./settings.ts";
-import { average, freshNormalizer, standardDeviation } from "./stats.ts";
+import { average, freshNormalizer } from "./stats.ts";
 import { adamOf, rateAt } from "./training.ts";
-import { type WatchedNumbers, watch } from "./watch.ts";
+import { watch } from "./watch.ts";
 
 const { positive, rollout } = shared;
 /** Heading of the settings of these methods. */
@@ -84,6 +87,7 @@ export const criticFreeSettings = (
   ),
   ...shared.optimiser(1e-6, "linear", 8, betas),
   ...shared.shown,
+  ...shared.opened,
   ...shared.rolloutEvaluation,
   ...shared.common,
 });
@@ -213,17 +217,31 @@ async function* takeRollouts(
       kept: { "": { model: policy, optimizer } },
       data: dataEvents(prompts, held),
       epoch: (done) => (done * perRollout) / prompts.length,
-      prepare: (step) => collectRollout(inputs, order.take(step * perRollout, perRollout), step, state, options),
-      async step(step, found: Rollout) {
-        const { lessons, dropped } = lessonsOf(found, o, rule);
+      async prepare(step, tell) {
+        const opened = Opened.of(o, step + 1, tokenizer, tell);
+        const chosen = order.take(step * perRollout, perRollout);
+        const found = await collectRollout({ ...inputs, ...opened?.hears }, chosen, step, state, options);
+        await opened?.scored(found, reference !== null);
+        return { found, opened };
+      },
+      async step(step, { found, opened }: { found: Rollout; opened: Opened | null }) {
+        const all = lessonsOf(found, rule);
+        await opened?.estimated(found.rewards, all);
+        const lessons = withoutIdle(all, found, o, rule);
         const idle = reasonToIdle(found, lessons, o, rule);
-        const planned = perRollout * numGenerations;
-        const learned = await learn(policy, optimizer, lessons, { step, planned, maxSteps }, o, rule);
+        const place = { step, planned: perRollout * numGenerations, maxSteps };
+        const learned = await learn(policy, optimizer, lessons, place, opened, o, rule);
         return {
-          metrics: { ...found.metrics, ...spreadMetrics(found, numGenerations), ...learned, n_dropped: dropped },
+          metrics: {
+            ...found.metrics,
+            ...spreadMetrics(found, numGenerations),
+            ...learned,
+            n_dropped: all.length - lessons.length,
+          },
           tokens: found.responses.reduce((n, r) => n + r.ids.length, 0),
           samples: found.samples,
           idle,
+          events: opened ? [opened.event] : [],
         };
       },
       finite: ["loss"],
@@ -248,23 +266,30 @@ interface Lesson {
   advantages: ArrayLike<number>;
 }
 
-/** What is learned of a rollout. */
-function lessonsOf(
-  found: Rollout,
-  { numGenerations, maskTruncatedCompletions }: CriticFreeSettings,
-  rule: CriticFreeMethod,
-): { lessons: Lesson[]; dropped: number } {
+/** The advantages of a rollout's responses. */
+function lessonsOf(found: Rollout, rule: CriticFreeMethod): Lesson[] {
   const { responses, logProbs, refLogProbs } = found;
-  const same = withoutSpread(found.scores, numGenerations);
   const advantages = rule.advantages(found);
-  const lessons = responses.flatMap((response, i): Lesson[] => {
-    if (maskTruncatedCompletions && !response.ended) return [];
-    if (rule.dropGroupsWithoutSpread && same[Math.floor(i / numGenerations)]) return [];
+  return responses.map((response, i) => {
     const own = advantages[i];
     const perToken = typeof own === "number" ? new Float64Array(logProbs[i].length).fill(own) : own;
-    return [{ response, logProbs: logProbs[i], refLogProbs: refLogProbs[i], advantages: perToken }];
+    return { response, logProbs: logProbs[i], refLogProbs: refLogProbs[i], advantages: perToken };
   });
-  return { lessons, dropped: responses.length - lessons.length };
+}
+
+/** What is learned of a rollout. */
+function withoutIdle(
+  lessons: readonly Lesson[],
+  { scores }: Rollout,
+  { numGenerations, maskTruncatedCompletions }: CriticFreeSettings,
+  { dropGroupsWithoutSpread }: CriticFreeMethod,
+): Lesson[] {
+  const same = withoutSpread(scores, numGenerations);
+  return lessons.filter(
+    ({ response }, i) =>
+      !(maskTruncatedCompletions && !response.ended) &&
+      !(dropGroupsWithoutSpread && same[Math.floor(i / numGenerations)]),
+  );
 }
 
 /** Why a rollout teaches nothing; undefined where it does. */
@@ -284,21 +309,13 @@ function reasonToIdle(
   return same || "all advantages are 0";
 }
 
-function spreadMetrics({ responses, scores }: Rollout, size: number): Record<string, number> {
-  const ended = responses.filter((r) => r.ended);
-  return {
-    reward_std: standardDeviation(scores),
-    ...(size > 1 && { frac_reward_zero_std: average(withoutSpread(scores, size).map(Number)) }),
-    mean_terminated_length: average(ended.map((r) => r.ids.length - r.promptLength)),
-  };
-}
-
 /** Takes the optimizer steps on one rollout. Returns their metrics: none where there is nothing to learn. */
 async function learn(
   policy: CausalLM,
   optimizer: AdamW,
   lessons: readonly Lesson[],
   { step, planned, maxSteps }: { step: number; planned: number; maxSteps: number },
+  opened: Opened | null,
   o: CriticFreeSettings,
   rule: CriticFreeMethod,
 ): Promise<Record<string, number>> {
@@ -327,8 +344,13 @@ async function learn(
     share: () => 1, // its weights make the sum of the passes the average
     pass: (part) => lessonPass(policy, part, weights.get(part) as Float32Array, o.temperature, rule.loss),
     rate: ({ total, taken }) => rateAt(o, total, taken),
+    taken: await opened?.policyUpdates({
+      logProbs: async (shown) => (await responseLogProbs(policy, shown, o.temperature)).logProbs,
+      ratios: (changes) => ratiosOf(changes, rule.loss),
+      clipped: lossBound(rule.loss),
+    }),
   });
-  const terms = read.flatMap((numbers, i) => ratios(numbers, parts[i], rule.loss));
+  const terms = read.flatMap((numbers, i) => ratioTerms(numbers, parts[i], rule.loss));
   return {
     loss,
     ratio: average(terms.map((t) => t.ratio)),
@@ -362,36 +384,4 @@ function lessonPass(
   const watched = watch({ loss, logProbs });
   backward(loss);
   return watched;
-}
-
-interface RatioTerm {
-  ratio: number;
-  advantage: number;
-}
-
-/** The probability ratios of a pass: of each token, or of each sequence. */
-function ratios(
-  { logProbs }: WatchedNumbers<"loss" | "logProbs">,
-  part: readonly Lesson[],
-  { level }: RatioLossOptions,
-): RatioTerm[] {
-  let at = 0;
-  return part.flatMap((lesson): RatioTerm[] => {
-    const differences = Array.from(lesson.logProbs, (old) => logProbs[at++] - old);
-    const { advantages } = lesson;
-    if (level === "token") return differences.map((d, t) => ({ ratio: Math.exp(d), advantage: advantages[t] }));
-    const sum = differences.reduce((a, b) => a + b, 0);
-    const exponent = level === "sequence" ? sum / Math.max(1, differences.length) : sum;
-    return [{ ratio: Math.exp(exponent), advantage: advantages[0] ?? 0 }];
-  });
-}
-
-/** How often the clip took the gradient away, by TRL's names. */
-function clipMetrics(terms: readonly RatioTerm[], options: RatioLossOptions): Record<string, number> {
-  const share = (test: (t: RatioTerm) => boolean) => average(terms.map((t) => Number(test(t))));
-  const { epsilon, epsilonHigh, cispo } = options;
-  if (cispo) return { cispo_clip_ratio: share((t) => t.ratio > epsilonHigh && t.advantage > 0) };
-  const low = share((t) => t.ratio < 1 - epsilon && t.advantage < 0);
-  const high = share((t) => t.ratio > 1 + epsilonHigh && t.advantage > 0);
-  return { "clip_ratio/low_mean": low, "clip_ratio/high_mean": high, "clip_ratio/region_mean": low + high };
 }

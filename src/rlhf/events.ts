@@ -1,5 +1,6 @@
 import type { DataCounts, Histogram } from "../data/counts.ts";
 import type { Best } from "./best.ts";
+import type { Phase, RolloutRow } from "./rollout-rows.ts";
 
 /**
  * A message of a trainer at work. A trainer is an async generator of these; a terminal, a log file and a web page
@@ -38,6 +39,16 @@ export type TrainEvent =
       best?: Best;
     }
   | { type: "samples"; step: number; samples: Sample[] }
+  /**
+   * Where `showRollouts` asks for some: responses of the step, token by token, through to its last update. `klCoef` is what
+   * the KL terms count in the rewards, 0 where they are part of the loss.
+   */
+  | { type: "rollout"; step: number; klCoef: number; rows: RolloutRow[] }
+  /**
+   * Where `showRollouts` asks for some: a part of the step is done, with what it found of the shown responses. The step goes on
+   * when the next event is asked for.
+   */
+  | ({ type: "phase"; step: number } & Phase)
   /** Rows of a table of the trainer's own, kept as `<table>.jsonl`: a name of letters, digits, hyphens. */
   | { type: "rows"; step: number; table: string; rows: Record<string, string | number | boolean>[] }
   /** What became of the rows of a part of the data; once for each part that is used, before the first step. */

@@ -307,6 +307,7 @@ export {
   type RolloutState,
   rolloutSettings,
 } from "./rollout.ts";
+export type { Phase, PolicyUpdate, RolloutRow, ValueUpdate } from "./rollout-rows.ts";
 export { clearRun } from "./run-folder.ts";
 export {
   type Prompt,
@@ -340,6 +341,7 @@ export {
 } from "./settings.ts";
 export { evaluateSft, nllLoss, type SftSettings, sft, trainSft } from "./sft.ts";
 export * from "./stats.ts";
+export type { Tell } from "./telling.ts";
 export * from "./text-stats.ts";
 export { adamOf, BatchPlan, type PlanOptions, type RateOptions, rateAt } from "./training.ts";
 export {

@@ -16,6 +16,7 @@ import { restoreRun, sourceOf } from "./resume.ts";
 import type { RunOptions } from "./run-options.ts";
 import { dueBy, type SaveRhythm, Saver } from "./saver.ts";
 import { type BestChoice, type CommonSettings, type EvaluationChoice, evaluationAsked } from "./settings.ts";
+import { type Tell, Telling } from "./telling.ts";
 
 export type { RunOptions } from "./run-options.ts";
 
@@ -63,11 +64,11 @@ export interface TrainerSteps<P = void> {
   epoch(done: number): number;
   /**
    * Does what a step needs of others before anything is learned in it: responses, rewards. Where it fails by a user's or a
-   * server's mistake, what was learned before is saved.
+   * server's mistake, what was learned before is saved. What it tells is an event at once.
    */
-  prepare?(step: number): Promise<P>;
-  /** Takes a step (0-based). Everything is enqueued when the call returns, where `ahead` says so. */
-  step(step: number, prepared: P): Promise<StepResult>;
+  prepare?(step: number, tell: Tell): Promise<P>;
+  /** Takes a step (0-based). Everything is enqueued when the call returns, where `ahead` says so; else it may tell, too. */
+  step(step: number, prepared: P, tell: Tell): Promise<StepResult>;
   /** The next step may be enqueued before this one's numbers are read, so that the GPU never waits. Default false. */
   ahead?: boolean;
   /** Metrics that must be finite: training on would only spread what is not. */
@@ -106,10 +107,13 @@ export async function* loop<P>(
   settings: LoopSettings,
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
-  let newest: Promise<unknown> | null = null;
-  const under: Under = (taken) => {
-    newest = taken;
-    taken.catch(() => {}); // thrown where it is awaited, unless an earlier step threw first
+  const atWork = new Set<Promise<unknown>>();
+  const telling = new Telling();
+  const under: Under = (work) => {
+    atWork.add(work);
+    // What it throws is thrown where it is awaited, unless an earlier step threw first.
+    const done = () => void atWork.delete(work);
+    work.then(done, done);
   };
   try {
     checkEvaluation(settings, steps.evaluate !== undefined);
@@ -118,10 +122,13 @@ export async function* loop<P>(
       run.folder && prune(run.folder, { due: savesOf(steps, of), best }, true);
     const around = steps.around?.models ?? here;
     const restore = async () => run.folder && around(() => restoreModels(run.folder as RunFolder, steps.finished()));
-    yield* recorded(run, { stage, settings, maxSteps, tidy, restore }, () => takeSteps(steps, settings, run, under));
+    yield* recorded(run, { stage, settings, maxSteps, tidy, restore }, () =>
+      takeSteps(steps, settings, { ...run, under, telling }),
+    );
   } finally {
+    telling.close();
     // What is read of a step that was under way is freed when it is there.
-    await (newest as Promise<unknown> | null)?.catch(() => {});
+    await Promise.allSettled(atWork);
     steps.close();
   }
 }
@@ -138,19 +145,17 @@ function checkEvaluation(settings: LoopSettings, possible: boolean): void {
   throw new UserError(`${best ?? asked} needs held-out data: name some (${held}), or leave it out`);
 }
 
-/** Hears of a step that is under way. */
-type Under = (taken: Promise<unknown>) => void;
+/** Hears of work that is under way. */
+type Under = (work: Promise<unknown>) => void;
+
+/** A run, and what holds its steps together. */
+type Running = RunOptions & { under: Under; telling: Telling };
 
 /** When checkpoints are due that are kept. */
 const savesOf = ({ epoch }: Pick<TrainerSteps, "epoch">, { saveSteps, saveStrategy }: SaveRhythm) =>
   dueBy(saveStrategy, saveSteps, epoch);
 
-async function* takeSteps<P>(
-  steps: TrainerSteps<P>,
-  settings: LoopSettings,
-  run: RunOptions,
-  under: Under,
-): AsyncGenerator<TrainEvent> {
+async function* takeSteps<P>(steps: TrainerSteps<P>, settings: LoopSettings, run: Running): AsyncGenerator<TrainEvent> {
   const { folder } = run;
   const { kept } = steps;
   const around = steps.around ?? { checkpoint: here, models: here };
@@ -167,7 +172,7 @@ async function* takeSteps<P>(
   const saver = folder ? new Saver(folder, savesOf(steps, settings), settings.saveMinutes, parts) : null;
   const bestModels = best?.loads ? new BestModels(folder, saver, parts) : null;
   try {
-    const trained = yield* train(steps, settings, { ...run, under }, first, { saver, ledger, best, bestModels });
+    const trained = yield* train(steps, settings, run, first, { saver, ledger, best, bestModels });
     if (trained === null) return;
     const { step, metrics } = trained;
     if (saver) yield* await saver.settle();
@@ -251,7 +256,7 @@ interface Hearers {
 async function* train<P>(
   steps: TrainerSteps<P>,
   settings: LoopSettings,
-  { signal, under }: RunOptions & { under: Under },
+  { signal, under, telling }: Running,
   first: number,
   { saver, ledger, best, bestModels }: Hearers,
 ): AsyncGenerator<TrainEvent, { step: number; metrics: Record<string, number> } | null> {
@@ -272,7 +277,7 @@ async function* train<P>(
 
   const prepared = async (step: number): Promise<P> => {
     try {
-      return (await steps.prepare?.(step)) as P;
+      return (await steps.prepare?.(step, telling.tell)) as P;
     } catch (error) {
       if (!saver || !isUserError(error) || step === first || saver.due(step)) throw error;
       const saved = await saver.save(step).catch(() => null); // the first error is the one to tell
@@ -284,7 +289,7 @@ async function* train<P>(
   };
   let ended = 0;
   const take = async (step: number, own: P, started: number): Promise<Taken> => {
-    const { metrics, tokens, samples, idle, events = [] } = await steps.step(step, own);
+    const { metrics, tokens, samples, idle, events = [] } = await steps.step(step, own, telling.tell);
     const done = step + 1;
     checkFinite(done, metrics, steps.finite, settings);
     // A step that was enqueued ahead has the GPU to itself only once the one before it is done.
@@ -306,7 +311,9 @@ async function* train<P>(
   let reached = first;
   for (let step = first; step < maxSteps && !best?.exhausted; step++) {
     const started = now();
-    const taken: Promise<Taken> = take(step, await prepared(step), started);
+    const preparing = prepared(step);
+    under(preparing);
+    const taken: Promise<Taken> = take(step, yield* telling.during(preparing), started);
     under(taken);
     if (pending) yield* told(await pending);
     if (saver) yield* saver.news();
@@ -317,7 +324,7 @@ async function* train<P>(
     const save = saver?.due(done) || saver?.late;
     if (steps.ahead && !stop && !evaluate && !save && done < maxSteps) continue;
 
-    const settled: Taken = await pending;
+    const settled: Taken = yield* telling.during(taken);
     pending = null;
     reached = done;
     last = settled.event.metrics;

@@ -115,6 +115,15 @@ export const flat = <E>(experience: readonly E[], pick: (e: E) => ArrayLike<numb
 /** What an optimizer step learns from. */
 type Learned<S extends OptimizerStep<unknown>> = S["parts"][number][number];
 
+/** Hears of each optimizer step on a rollout, the 1st to the last of so many; the next one waits for it. */
+export type Taken<E> = (step: {
+  update: number;
+  updates: number;
+  parts: readonly (readonly E[])[];
+  /** What it went down. */
+  loss: number;
+}) => Promise<void>;
+
 /** What the optimizer steps on one rollout left to be read. */
 export interface Descent<E, K extends string> {
   /** What each pass left, and the experience that it learned from. */
@@ -132,7 +141,8 @@ export interface Descent<E, K extends string> {
 /**
  * Takes optimizer steps: for each, the passes that add up its gradient, then the step itself.
  * @param work `pass` enqueues one pass with its gradient, times what it counts for; `beside` more of the kind after each pass;
- * `after` follows each step; `share` is what each of so many passes counts for, by default as much as any other
+ * `after` follows each step, and `taken` once it is enqueued, with what it went down; `share` is what each of so many passes
+ * counts for, by default as much as any other
  */
 export async function descend<S extends OptimizerStep<unknown>, K extends string>(
   optimizer: AdamW,
@@ -143,6 +153,7 @@ export async function descend<S extends OptimizerStep<unknown>, K extends string
     rate(step: S): number;
     beside?(step: S, pass: number, share: number): Watched;
     after?(): void;
+    taken?: Taken<Learned<S>> | undefined;
   },
 ): Promise<Descent<Learned<S>, K>> {
   const { share: shareOf = (passes: number) => 1 / passes } = work;
@@ -150,16 +161,26 @@ export async function descend<S extends OptimizerStep<unknown>, K extends string
   const shares: number[] = [];
   const beside: Watched[] = [];
   let rate = 0;
-  for (const step of steps) {
-    const share = shareOf(step.parts.length);
-    for (const [i, part] of step.parts.entries()) {
-      passes.push(scope(() => work.pass(part as Learned<S>[], share)));
-      shares.push(share);
-      if (work.beside) beside.push(scope(() => (work.beside as NonNullable<typeof work.beside>)(step, i, share)));
+  let updates = 0;
+  try {
+    for (const step of steps) {
+      const share = shareOf(step.parts.length);
+      for (const [i, part] of step.parts.entries()) {
+        passes.push(scope(() => work.pass(part as Learned<S>[], share)));
+        shares.push(share);
+        if (work.beside) beside.push(scope(() => (work.beside as NonNullable<typeof work.beside>)(step, i, share)));
+      }
+      rate = work.rate(step);
+      optimizer.step(rate);
+      work.after?.();
+      if (work.taken) {
+        const loss = await lossOf(passes.slice(-step.parts.length), share);
+        await work.taken({ parts: step.parts as Learned<S>[][], loss, update: ++updates, updates: steps.length });
+      }
     }
-    rate = work.rate(step);
-    optimizer.step(rate);
-    work.after?.();
+  } catch (error) {
+    for (const { values } of [...passes, ...beside]) values.free("an update that was left");
+    throw error;
   }
   const [{ control }, ...all] = await readEach<string>([watchControl(optimizer), ...passes, ...beside]);
   const read = all.slice(0, passes.length) as WatchedNumbers<K | "loss">[];
@@ -171,4 +192,16 @@ export async function descend<S extends OptimizerStep<unknown>, K extends string
     control: readControl(control, control.length),
     rate,
   };
+}
+
+/** The loss of one optimizer step, whose passes are still to be read. */
+async function lossOf(passes: readonly Watched<string>[], share: number): Promise<number> {
+  const losses = passes.map(async ({ values, parts: [sizes] }) => {
+    const before = sizes.slice(
+      0,
+      sizes.findIndex(([name]) => name === "loss"),
+    );
+    return (await values.read())[before.reduce((n, [, size]) => n + size, 0)];
+  });
+  return (await Promise.all(losses)).reduce((sum, loss) => sum + share * loss, 0);
 }

@@ -10,22 +10,37 @@ interface Learned {
   returns: ArrayLike<number>;
 }
 
+/** The range that a ratio is clipped to. */
+interface Clip {
+  clipRange: number;
+  clipRangeHigh: number | null;
+}
+
+const over = (r: number, { clipRange, clipRangeHigh }: Clip) => r - 1 > (clipRangeHigh ?? clipRange);
+const under = (r: number, { clipRange }: Clip) => 1 - r > clipRange;
+
+/** Whether the objective of a token is constant in its ratio, by either clip. */
+export const objectiveBound =
+  (clip: Clip & { dualClip: number | null }) =>
+  (ratio: number, advantage: number): boolean => {
+    if (advantage > 0) return over(ratio, clip);
+    return advantage < 0 && (under(ratio, clip) || (clip.dualClip !== null && ratio > clip.dualClip));
+  };
+
 /** What the policy's passes over a rollout did, each with the experience that it learned from: means of the passes' means. */
 export function policyMetrics(
   read: readonly WatchedNumbers<"logProbs" | "entropy">[],
   parts: readonly (readonly Learned[])[],
-  { clipRange, clipRangeHigh }: { clipRange: number; clipRangeHigh: number | null },
+  clip: Clip,
 ): Record<string, number> {
-  const over = (r: number) => r - 1 > (clipRangeHigh ?? clipRange);
-  const under = (r: number) => 1 - r > clipRange;
   const passes = read.map(({ logProbs, entropy }, i) => {
     const old = parts[i].flatMap((e) => [...e.logProbs]);
     const advantages = parts[i].flatMap((e) => Array.from(e.advantages, Math.fround));
     const ratios = old.map((before, t) => Math.exp(logProbs[t] - before));
-    const bound = ratios.map((r, t) => (advantages[t] > 0 ? over(r) : advantages[t] < 0 && under(r)));
+    const bound = ratios.map((r, t) => (advantages[t] > 0 ? over(r, clip) : advantages[t] < 0 && under(r, clip)));
     return {
       kl: average(old.map((before, t) => 0.5 * (logProbs[t] - before) ** 2)),
-      clipped: average(ratios.map((r) => Number(over(r) || under(r)))),
+      clipped: average(ratios.map((r) => Number(over(r, clip) || under(r, clip)))),
       bound: average(bound.map(Number)),
       ratio: average(ratios),
       entropy: average(entropy),

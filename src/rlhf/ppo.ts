@@ -27,12 +27,13 @@ import type { TrainEvent } from "./events.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { policyLoss, valueLoss } from "./losses/clipped.ts";
 import { entropyLoss, klLoss } from "./losses/penalties.ts";
-import { responseValues, valueRows } from "./measure.ts";
+import { responseLogProbs, responseValues, valueRows } from "./measure.ts";
 import { descend, flat, type Minibatch, minibatches, minibatchSettings, rateOf } from "./minibatches.ts";
 import { levelsOf, Offload, offloadSettings } from "./offload.ts";
+import { Opened } from "./opened.ts";
 import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf, criticOf } from "./partners.ts";
-import { policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
+import { objectiveBound, policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
 import { PromptOrder } from "./prompts.ts";
 import { residentsOf, rewardParts } from "./rewards.ts";
 import {
@@ -122,6 +123,7 @@ export const ppo = settings(
     ...shared.criticOptimiser,
     ...offloadSettings,
     ...shared.shown,
+    ...shared.opened,
     ...shared.rolloutEvaluation,
     ...shared.common,
   },
@@ -235,19 +237,25 @@ async function* takeRollouts(
       state: { save: () => ({ ...state }), load: (saved) => void Object.assign(state, saved) },
       data: dataEvents(prompts.train, heldOut),
       epoch: (done) => (done * o.rolloutBatchSize) / prompts.train.length,
-      prepare: (step) =>
-        collectRollout(inputs, order.take(step * o.rolloutBatchSize, o.rolloutBatchSize), step, state, o),
-      async step(step, rollout: Rollout) {
+      async prepare(step, tell) {
+        const opened = Opened.of(o, step + 1, tokenizer, tell);
+        const chosen = order.take(step * o.rolloutBatchSize, o.rolloutBatchSize);
+        const rollout = await collectRollout({ ...inputs, ...opened?.hears }, chosen, step, state, o);
+        await opened?.scored(rollout, true);
+        return { rollout, opened };
+      },
+      async step(step, { rollout, opened }: { rollout: Rollout; opened: Opened | null }) {
         const slots = rollout.rewards.map((r) => r.length);
         const values = await within(["critic"], () => responseValues(critic, rollout.responses, slots));
         const { experience, metrics: estimated } = gaeExperience(rollout, values, o);
         const n = remembered.length > 0 ? experience.length : 0;
         const beside = ptxOrder.take(step * n, n).map((i) => remembered[i]);
-        const context = { ptx: beside, follower, klCoef: state.klCoef };
+        await opened?.estimated(rollout.rewards, experience);
+        const context = { ptx: beside, follower, klCoef: state.klCoef, opened };
         const steps = minibatches(experience, { rollout: step, maxSteps }, o);
         const working = ["policy", "average", "policy optimizer"] as const;
         const learned = await within(working, () => updatePolicy(actor, steps, context, o));
-        const valued = await within(["critic", "critic optimizer"], () => updateValue(value, steps, o));
+        const valued = await within(["critic", "critic optimizer"], () => updateValue(value, steps, opened, o));
         if (o.targetKl !== null) {
           state.klCoef = adaptKlCoef(state.klCoef, rollout.metrics.kl, o.targetKl, experience.length, o.klHorizon);
         }
@@ -257,6 +265,7 @@ async function* takeRollouts(
           metrics: withPublishedNames(metrics, dialect),
           tokens: experience.reduce((total, e) => total + e.response.ids.length, 0),
           samples: rollout.samples,
+          events: opened ? [opened.event] : [],
         };
       },
       finite: ["actor_loss", "critic_loss", "kl"],
@@ -280,6 +289,9 @@ async function* takeRollouts(
   );
 }
 
+/** What updates divide logits by. */
+const temperatureOf = (o: PpoSettings): number => (o.tempered === "always" ? o.temperature : 1);
+
 /** The policy's loss and gradient on a few responses; `share` is what the pass counts for in its optimizer step. */
 export function policyPass(
   policy: CausalLM,
@@ -294,8 +306,7 @@ export function policyPass(
   const weights = tensor(tokenWeights(lengths, o.lossAverage));
   const oldLogProbs = tensor(flat(part, (e) => e.logProbs));
   const advantages = tensor(flat(part, (e) => e.advantages));
-  const temperature = o.tempered === "always" ? o.temperature : 1;
-  const { logProbs, entropy } = policy.logProbs(ids, packing, rows, targets, temperature);
+  const { logProbs, entropy } = policy.logProbs(ids, packing, rows, targets, temperatureOf(o));
   let loss = policyLoss(logProbs, { oldLogProbs, advantages, weights }, o);
   if (o.klPlacement === "loss" && klCoef !== 0) {
     const refLogProbs = tensor(flat(part, (e) => e.refLogProbs));
@@ -328,10 +339,15 @@ export function valuePass(critic: ScoreModel, part: readonly Experience[], share
 export async function updatePolicy(
   { model, optimizer }: Trainee,
   steps: readonly Minibatch<Experience>[],
-  { ptx, follower, klCoef }: { ptx: readonly Sequence[]; follower: CausalLM | null; klCoef: number },
+  context: { ptx: readonly Sequence[]; follower: CausalLM | null; klCoef: number; opened?: Opened | null },
   o: PpoSettings,
 ): Promise<Record<string, number>> {
   const policy = model as CausalLM;
+  const { ptx, follower, klCoef, opened } = context;
+  const taken = await opened?.policyUpdates({
+    logProbs: async (shown) => (await responseLogProbs(policy, shown, temperatureOf(o))).logProbs,
+    clipped: objectiveBound(o),
+  });
   const half = ptx.length > 0 && o.ptxCombination === "average" ? 0.5 : 1;
   const { read, parts, loss, beside, control, rate } = await descend(optimizer, steps, {
     pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
@@ -341,6 +357,7 @@ export async function updatePolicy(
         nllPass(policy, ptx.slice(firsts[i], firsts[i] + parts[i].length), o.ptxCoef * half * share),
     }),
     after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
+    taken,
   });
   return {
     actor_loss: loss,
@@ -356,11 +373,17 @@ export async function updatePolicy(
 export async function updateValue(
   { model, optimizer }: Trainee,
   steps: readonly Minibatch<Experience>[],
+  opened: Opened | null,
   o: PpoSettings,
 ): Promise<Record<string, number>> {
+  const critic = model as ScoreModel;
   const { read, parts, loss, control, rate } = await descend(optimizer, steps, {
-    pass: (part, share) => valuePass(model as ScoreModel, part, share, o),
+    pass: (part, share) => valuePass(critic, part, share, o),
     rate: (step) => rateOf(shared.ofCritic(o), step, o.lrSchedulerUnit),
+    taken: await opened?.valueUpdates({
+      values: (shown, slots) => responseValues(critic, shown, slots),
+      clipRange: o.clipRangeValue,
+    }),
   });
   return {
     critic_loss: loss,

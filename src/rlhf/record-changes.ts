@@ -12,6 +12,7 @@ const free = new Set([
     "save_total_limit",
     "eval_steps",
     "show_samples",
+    "show_rollouts",
     "label",
   ],
   ...["eval_dataset_name", "dataset_test_split", "max_eval_samples", "per_device_eval_batch_size"],

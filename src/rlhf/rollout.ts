@@ -29,6 +29,8 @@ export interface RolloutInputs {
   gold?: (response: Response) => number;
   /** Brings models to the GPU for the time that they work. Default: they are there. */
   within?: RoleScope;
+  /** Hears of the responses with their log-probabilities before anything else is made of them; the rollout waits for it. */
+  sampled?: (responses: readonly Response[], logProbs: readonly Float32Array[]) => Promise<void>;
 }
 
 const ppo = group("PPO");
@@ -133,6 +135,12 @@ export interface Rollout {
   logProbs: Float32Array[];
   /** Under the reference; without one, the same. */
   refLogProbs: Float32Array[];
+  /** Terms of the KL penalty, by the estimator and within the clamp that the settings name. */
+  kl: Float32Array[];
+  /** What the KL terms count in the rewards: 0 where they are part of the loss. */
+  klCoef: number;
+  /** Scores as they enter the rewards: less the penalty for responses that were cut off, normalised, not yet clipped. */
+  finalScores: number[];
   /** Shaped: the score at the end, minus KL everywhere; one longer than the response where the score has its own slot. */
   rewards: Float64Array[];
   metrics: Record<string, number>;
@@ -157,6 +165,7 @@ export async function collectRollout(
   const { responses, own, refLogProbs } = await within(["policy", "average", "reference"], async () => {
     const responses = await sampled(inputs, chosen, iteration, options);
     const own = await responseLogProbs(policy, responses, measured);
+    await inputs.sampled?.(responses, own.logProbs);
     const other = reference ? (await responseLogProbs(reference, responses, measured)).logProbs : own.logProbs;
     return { responses, own, refLogProbs: other };
   });
@@ -167,7 +176,7 @@ export async function collectRollout(
   const kl = logProbs.map((l, i) =>
     l.map((lp, t) => klTerm(lp - refLogProbs[i][t], klEstimator, options.klClamp ?? unlimited)),
   );
-  const final = finalScores(scores, responses, state, options);
+  const final = enteringScores(scores, responses, state, options);
   const klCoef = klPlacement === "loss" ? 0 : state.klCoef;
   const shaped = kl.map((terms, i) =>
     shapeRewards(terms, final[i], {
@@ -206,7 +215,8 @@ export async function collectRollout(
     kl_coef: state.klCoef,
   };
   const samples = samplesOf(responses, scores, truth, options.showSamples);
-  return { responses, scores, parts, logProbs, refLogProbs, rewards, metrics, samples };
+  const given = { responses, scores, parts, finalScores: final };
+  return { ...given, logProbs, refLogProbs, kl, klCoef, rewards, metrics, samples };
 }
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
@@ -262,7 +272,7 @@ export async function sampled(
 }
 
 /** Scores as they enter the rewards: without the penalty for responses that were cut off, normalised. */
-function finalScores(
+function enteringScores(
   raw: readonly number[],
   responses: readonly Response[],
   state: RolloutState,

@@ -264,6 +264,17 @@ export const shown = {
   }),
 };
 
+/** How many responses are opened up. */
+export const opened = {
+  showRollouts: logging.int(
+    0,
+    "Responses per step to keep in rollouts.jsonl, token by token, through to the last update",
+    {
+      min: 0,
+    },
+  ),
+};
+
 /** Weights of several rewards. */
 export const rewardMixture = {
   rewardWeights: group("Rewards").numbers(null, "Weights of several rewards, in their order; default: 1 each"),
