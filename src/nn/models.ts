@@ -95,6 +95,16 @@ export abstract class Model extends Module {
   }
 
   /**
+   * The last hidden states, after the final norm, [rows, hidden]: what the head reads. Of a reward model they are the features
+   * that its score is linear in: score = `score` times them, plus the bias where there is one.
+   * @param rows of the packed batch; default: each sequence's last row, which sequences of no tokens do not have
+   */
+  hidden(ids: Ids, packing: Packing, rows = lastRows(packing)): Tensor {
+    const gpuRows = tensor(rows); // uploads before the work
+    return gatherRows(this.decoder.forward(ids, { packing }), gpuRows, rows);
+  }
+
+  /**
    * Fills the parameters with fresh random values: the same for the same seed in every runtime. With an adapter, copies
    * of the base's modules start as those are, and the model computes exactly what its base computes.
    */
@@ -116,6 +126,10 @@ export abstract class Model extends Module {
     return this;
   }
 }
+
+/** The last row of each sequence that has one. */
+const lastRows = ({ starts, lengths }: Packing): Uint32Array =>
+  Uint32Array.from(starts.flatMap((start, i) => (lengths[i] > 0 ? [start + lengths[i] - 1] : [])));
 
 /** A language model: a decoder whose head gives logits of the next token. */
 export class CausalLM extends Model {
@@ -169,12 +183,6 @@ export class CausalLM extends Model {
     const [gpuRows, gpuTargets] = [tensor(rows), tensor(targets)]; // uploads together, before the work
     const hidden = gatherRows(this.decoder.forward(ids, { packing }), gpuRows, rows);
     return this.headLogProbs(hidden, gpuTargets, temperature);
-  }
-
-  /** The last hidden states of the given rows, [rows, hidden]: where `logProbs` begins. */
-  hidden(ids: Ids, packing: Packing, rows: Uint32Array): Tensor {
-    const gpuRows = tensor(rows);
-    return gatherRows(this.decoder.forward(ids, { packing }), gpuRows, rows);
   }
 
   /** Where `logProbs` ends: from hidden states; `targets` u32 [N]. */
@@ -237,20 +245,28 @@ export class ScoreModel extends Model {
 
   /** Scores of the given rows of a packed batch, [rows]; not normalised. */
   scores(ids: Ids, packing: Packing, rows: Uint32Array): Tensor {
-    const all = this.outputs(ids, packing, rows);
+    return this.headScores(this.hidden(ids, packing, rows));
+  }
+
+  /** Where `scores` ends: from hidden states, [N, hidden], as `hidden` gives them. */
+  headScores(hidden: Tensor): Tensor {
+    const all = this.headOutputs(hidden);
+    const [rows] = hidden.shape;
     const { labels } = this.scoring;
-    if (labels.length === 1) return reshape(all, [rows.length]);
+    if (labels.length === 1) return reshape(all, [rows]);
     const own = scoreIndex(labels);
     return elements(
       all,
-      rows.map((_, i) => i * labels.length + own),
+      Uint32Array.from({ length: rows }, (_, i) => i * labels.length + own),
     );
   }
 
   /** All numbers of the head at the given rows of a packed batch, [rows, outputs]. */
   outputs(ids: Ids, packing: Packing, rows: Uint32Array): Tensor {
-    const gpuRows = tensor(rows);
-    const hidden = gatherRows(this.decoder.forward(ids, { packing }), gpuRows, rows);
+    return this.headOutputs(this.hidden(ids, packing, rows));
+  }
+
+  private headOutputs(hidden: Tensor): Tensor {
     return linear(hidden, this.score.value, this.scoreBias ? { bias: this.scoreBias.value } : {});
   }
 }

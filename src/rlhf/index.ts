@@ -321,7 +321,14 @@ export {
   tokenizerOf,
 } from "./sampler.ts";
 export type { SaveRhythm } from "./saver.ts";
-export { type AnswerScores, evaluateReward, scorePairs, scoreSequences } from "./scores.ts";
+export {
+  type AnswerScores,
+  evaluateReward,
+  type ScoredFeatures,
+  scorePairs,
+  scoreSequences,
+  scoreWithHidden,
+} from "./scores.ts";
 export {
   type BestChoice,
   bestModel,

@@ -3,6 +3,8 @@ import type { PreferenceExample } from "../data/batches.ts";
 import { nonFinite } from "../nn/finite.ts";
 import type { ScoreModel } from "../nn/models.ts";
 import { noGrad, scope } from "../tensor/core.ts";
+import { cast } from "../tensor/ops/cast.ts";
+import { concat, reshape } from "../tensor/ops/shape.ts";
 import { endRows, pack, type Sequence, scoringParts } from "./batch.ts";
 import type { PairSafety } from "./losses/pair.ts";
 import { bothAnswers } from "./pairs.ts";
@@ -25,10 +27,51 @@ export async function scoreSequences(model: ScoreModel, sequences: readonly Sequ
     scores.set(await batch.read(), first);
     batch.free("scoring");
   }
+  return finished(model, scores);
+}
+
+/** Raw scores, checked, and normalised where the model says so. */
+function finished(model: ScoreModel, scores: Float32Array): Float32Array {
   const broken = nonFinite(model, scores, "scores");
   if (broken) throw broken;
   const { doNormalize, normalizer, type } = model.scoring;
   return doNormalize && normalizer ? scores.map((score) => normalize(normalizer, score, type)) : scores;
+}
+
+/** Sequences as a reward model sees them: each a point, and how good it finds it. */
+export interface ScoredFeatures {
+  /** The last hidden state of each sequence's last token, [sequences, width], row after row. */
+  hidden: Float32Array;
+  width: number;
+  /** As `scoreSequences` gives them. */
+  scores: Float32Array;
+}
+
+/**
+ * Scores sequences and keeps the features that the scores are linear in. A text becomes a sequence as the reward model's
+ * training data did, by `sftExample({ kind: "prompt_completion", prompt, completion }, tokenizer, { maxLength })`.
+ * @throws UserError naming the model where a score is not finite
+ */
+export async function scoreWithHidden(model: ScoreModel, sequences: readonly Sequence[]): Promise<ScoredFeatures> {
+  const { hiddenSize: width } = model.config;
+  const hidden = new Float32Array(sequences.length * width);
+  const scores = new Float32Array(sequences.length);
+  for (const [first, last] of scoringParts(sequences, model)) {
+    const part = sequences.slice(first, last);
+    const batch = scope(() =>
+      noGrad(() => {
+        const { ids, packing, starts } = pack(part);
+        const states = model.hidden(ids, packing, endRows(part, starts));
+        const features = states.dtype === "f32" ? states : cast(states, "f32");
+        return concat([reshape(features, [part.length * width]), model.headScores(states)]);
+      }),
+    );
+    const values = await batch.read();
+    batch.free("scoring");
+    hidden.set(values.subarray(0, part.length * width), first * width);
+    scores.set(values.subarray(part.length * width), first);
+  }
+  return { hidden, width, scores: finished(model, scores) };
 }
 
 /** Scores of pairs. */

@@ -95,7 +95,7 @@ function watched(model: CausalLM | ScoreModel): Row[] {
       note(ids.host, packing, rows);
       return logProbs.call(model, ids, packing, rows, ...others);
     };
-    model.hidden = (ids, packing, rows) => {
+    model.hidden = (ids, packing, rows = new Uint32Array()) => {
       note(ids.host, packing, rows);
       return hidden.call(model, ids, packing, rows);
     };

@@ -164,4 +164,24 @@ describe.each(scorers)("%s with a score head as transformers computes it", (_, r
     for (const t of [scores, perToken]) t.free("the test");
     model.destroy();
   });
+
+  it("is linear in the hidden states, by default those of the last tokens", async () => {
+    const model = await openScorer(reference);
+    const [last, named] = scope(() =>
+      noGrad(() => {
+        const { ids, packing, starts } = pack([...reference.ids, []], 1); // no row is the last one of no token
+        const rows = Uint32Array.from(reference.ids, (s, i) => starts[i] + s.length - 1);
+        return [model.hidden(ids, packing), model.hidden(ids, packing, rows)];
+      }),
+    );
+    const { hiddenSize } = model.config;
+    expect(last.shape).toEqual([reference.ids.length, hiddenSize]);
+    const states = await last.read();
+    expect(await named.read()).toEqual(states);
+    const head = await model.score.value.read();
+    const scores = reference.ids.map((_, i) => head.reduce((sum, w, k) => sum + w * states[i * hiddenSize + k], 0));
+    expectClose(scores, values(reference.scores), 1e-5, 1e-6, "head times hidden states");
+    for (const t of [last, named]) t.free("the test");
+    model.destroy();
+  });
 });

@@ -2,8 +2,7 @@
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { Model } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { noGrad, scope, tensor } from "../../tensor/core.ts";
-import { gatherRows } from "../../tensor/ops/embedding.ts";
+import { noGrad, scope } from "../../tensor/core.ts";
 import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
 import type { SequenceFeatures } from "./head.ts";
 
@@ -56,7 +55,7 @@ export async function sequenceFeatures(
         const { ids, packing, starts } = pack(part);
         const prompts = part.map((sequence, i) => starts[i] + promptEnd(sequence, pattern));
         const rows = Uint32Array.from([...endRows(part, starts), ...prompts]);
-        return gatherRows(model.decoder.forward(ids, { packing }), tensor(rows), rows);
+        return model.hidden(ids, packing, rows);
       }),
     );
     const values = await batch.read();
