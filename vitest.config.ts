@@ -6,7 +6,7 @@ import { embeddedChromium } from "./src/runtime/embedded.ts";
 // Tests of the GPU layers import nothing of Node: they run unchanged in Node (Dawn), Deno (wgpu) and Chromium.
 const portable = [
   "test/{gpu,tensor,nn,rlhf}/**/*.test.ts",
-  "test/{entries,examples,open/anywhere,runtime/browser-files}.test.ts",
+  "test/{entries,examples,open/anywhere,runtime/{browser-files,zip}}.test.ts",
 ];
 
 // One process and one device for many files: opening devices and compiling shaders is what costs time.
@@ -30,7 +30,7 @@ async function browser(): Promise<TestProjectConfiguration> {
   return {
     resolve,
     // Named here because a dependency discovered in the middle of a run reloads the page.
-    optimizeDeps: { include: ["fast-check", "yaml"] },
+    optimizeDeps: { include: ["@zip.js/zip.js/lib/zip-core-custom.js", "fast-check", "yaml"] },
     test: {
       ...shared,
       name: "browser",

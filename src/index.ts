@@ -31,6 +31,10 @@ export { diskFiles, type FileContent, type Files, memoryFiles } from "./runtime/
 export type { OpenFile } from "./runtime/open.ts";
 export { opfsFiles } from "./runtime/opfs.ts";
 export { overlayFiles } from "./runtime/overlay.ts";
+export { droppedFiles, fileListFiles } from "./runtime/picked-files.ts";
+export { blobFiles, servedFiles, urlFiles } from "./runtime/served.ts";
+export { type UnzipLimits, unzipFiles } from "./runtime/unzip.ts";
+export { contentsOf, type ZipOptions, zipFiles, zipStream } from "./runtime/zip.ts";
 export {
   backward,
   checkpoint,

@@ -1,6 +1,7 @@
 /** Files that can only be read, behind the interface that all of the project reads through. */
 import { UserError } from "./errors.ts";
 import { type Files, namesIn } from "./files.ts";
+import { innerPath } from "./inner-path.ts";
 import { blobFile, type OpenFile, urlFile } from "./open.ts";
 
 /**
@@ -8,6 +9,43 @@ import { blobFile, type OpenFile, urlFile } from "./open.ts";
  * @param request instead of `fetch`, e.g. with a token
  */
 export const servedFiles = (request: typeof fetch = fetch): Files => readOnly((path) => urlFile(path, request));
+
+/**
+ * The files below one address of a web server, read only: "config.json" of `urlFiles("models/tiny")` is
+ * "models/tiny/config.json". Paths do not lead out of it; a server lists no folders. A server that answers with its start
+ * page where it has no file counts as one that has none.
+ * @param base an address, relative ones to the page
+ * @param request instead of `fetch`, e.g. with a token
+ */
+export function urlFiles(base: string | URL, request: typeof fetch = fetch): Files {
+  const folder = String(base).replace(/\/+$/, "");
+  const noStartPage: typeof fetch = async (input, init) => {
+    const response = await request(input, init);
+    const isPage = response.status === 200 && response.headers.get("content-type")?.startsWith("text/html");
+    if (!isPage || /\.html?$/i.test(String(input))) return response;
+    await response.body?.cancel();
+    return new Response(null, { status: 404 });
+  };
+  return readOnly(async (path) => urlFile([folder, ...innerPath(path).map(encodeURIComponent)].join("/"), noStartPage));
+}
+
+/**
+ * Files by their paths inside of one folder, read only.
+ * @param open opens one of them
+ */
+export function filesAt<T>(entries: ReadonlyMap<string, T>, open: (entry: T) => Promise<OpenFile>): Files {
+  return {
+    ...readOnly(async (path) => {
+      const entry = entries.get(innerPath(path).join("/"));
+      return entry === undefined ? null : open(entry);
+    }),
+    async list(path) {
+      const folder = innerPath(path);
+      if (folder.length > 0) return namesIn(folder.join("/"), entries.keys());
+      return [...new Set([...entries.keys()].map((name) => name.split("/")[0]))].sort();
+    },
+  };
+}
 
 /** Blobs by path, e.g. the files that somebody picked in a page. */
 export function blobFiles(blobs: Readonly<Record<string, Blob>>): Files {

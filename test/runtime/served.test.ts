@@ -1,8 +1,7 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { isUserError } from "webrlhf";
-import { blobFiles, servedFiles } from "../../src/runtime/served.ts";
+import { blobFiles, isUserError, servedFiles } from "webrlhf";
 
 const bytes = Uint8Array.from({ length: 1000 }, (_, i) => i % 251);
 let server: Server;
