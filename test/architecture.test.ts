@@ -15,7 +15,7 @@ const floors = [
   ["settings"],
   ["rlhf"],
   ["open", "report"],
-  ["serve"],
+  ["serve", "worker"],
   ["cli"],
 ];
 
@@ -30,6 +30,7 @@ const hidden: Record<string, string[]> = {
   open: ["shaders"],
   report: ["shaders", "gpu", "tensor", "nn", "io"],
   serve: ["shaders", "gpu", "report"],
+  worker: ["shaders", "report"],
   cli: ["shaders"],
 };
 

@@ -176,9 +176,11 @@ export async function diskFiles(): Promise<Files> {
   };
 }
 
-/** Files in memory, for browsers and tests. */
-export function memoryFiles(): Files {
-  const store = new Map<string, Uint8Array>();
+/**
+ * Files in memory, for browsers and tests.
+ * @param store where they are, by path. Contents are replaced, never changed.
+ */
+export function memoryFiles(store: Map<string, Uint8Array> = new Map()): Files {
   const collect = async (path: string, files: Record<string, FileContent>) => {
     const written: [string, Uint8Array][] = [];
     for (const [name, content] of Object.entries(files)) {

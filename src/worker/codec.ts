@@ -1,0 +1,93 @@
+/** Events and inputs as text: JSON with what a structured clone has besides, typed arrays and numbers that are none. */
+import { UserError } from "../runtime/errors.ts";
+
+const ARRAYS = {
+  Float32Array,
+  Float64Array,
+  Int8Array,
+  Int16Array,
+  Int32Array,
+  Uint8Array,
+  Uint8ClampedArray,
+  Uint16Array,
+  Uint32Array,
+} as const;
+type ArrayName = keyof typeof ARRAYS;
+
+/** Marks what JSON has not; an object that has a key of this name is marked itself. */
+const MARK = "$as";
+
+/** The value as JSON text on one line. */
+export const encode = (value: unknown): string => JSON.stringify(marked(value)) ?? '{"$as":"undefined"}';
+
+function marked(value: unknown): unknown {
+  if (typeof value === "number" && (!Number.isFinite(value) || Object.is(value, -0))) {
+    return { [MARK]: "number", of: Object.is(value, -0) ? "-0" : String(value) };
+  }
+  if (typeof value === "bigint") return { [MARK]: "bigint", of: String(value) };
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((item) => (item === undefined ? { [MARK]: "undefined" } : marked(item)));
+  if (ArrayBuffer.isView(value)) {
+    const { buffer, byteOffset, byteLength } = value;
+    return { [MARK]: value.constructor.name, of: base64(new Uint8Array(buffer, byteOffset, byteLength)) };
+  }
+  if (value instanceof Map) return { [MARK]: "Map", of: marked([...value]) };
+  if (value instanceof Set) return { [MARK]: "Set", of: marked([...value]) };
+  if (value instanceof Date) return { [MARK]: "Date", of: value.getTime() };
+  const plain = Object.fromEntries(Object.entries(value).map(([key, item]) => [key, marked(item)]));
+  return MARK in value ? { [MARK]: "object", of: plain } : plain;
+}
+
+/**
+ * The value of such a text.
+ * @throws UserError where it is none
+ */
+export function decode(text: string): unknown {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new UserError(`not valid JSON: ${text.slice(0, 60)}`, { cause });
+  }
+  return unmarked(json);
+}
+
+function unmarked(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(unmarked);
+  const { [MARK]: as, of } = value as Record<string, unknown>;
+  if (as === undefined) return inner(value);
+  if (as === "undefined") return undefined;
+  if (as === "object" && typeof of === "object" && of !== null) return inner(of);
+  if (as === "number" && typeof of === "string") return Number(of);
+  if (as === "bigint" && typeof of === "string" && /^-?\d{1,400}$/.test(of)) return BigInt(of);
+  if (as === "Date" && typeof of === "number") return new Date(of);
+  if (as === "Map" && Array.isArray(of)) return new Map(unmarked(of) as [unknown, unknown][]);
+  if (as === "Set" && Array.isArray(of)) return new Set(unmarked(of) as unknown[]);
+  if (typeof as === "string" && Object.hasOwn(ARRAYS, as) && typeof of === "string") {
+    const bytes = bytesOf(of);
+    const Kind = ARRAYS[as as ArrayName];
+    if (bytes.length % Kind.BYTES_PER_ELEMENT === 0) return new Kind(bytes.buffer);
+  }
+  throw new UserError(`${JSON.stringify(as)} is nothing that an event can hold`);
+}
+
+/** A new object: a key called __proto__ is a key like others. */
+const inner = (value: object): object =>
+  Object.fromEntries(Object.entries(value).map(([key, item]) => [key, unmarked(item)]));
+
+function base64(bytes: Uint8Array): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 0x8000) text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+  return btoa(text);
+}
+
+function bytesOf(text: string): Uint8Array<ArrayBuffer> {
+  let plain: string;
+  try {
+    plain = atob(text);
+  } catch (cause) {
+    throw new UserError("an event holds an array that is damaged", { cause });
+  }
+  return Uint8Array.from(plain, (letter) => letter.charCodeAt(0));
+}
