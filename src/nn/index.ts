@@ -24,12 +24,14 @@ export { Generation, type GenerationRequest, type Piece } from "./generation.ts"
 export { fromHfConfig, toHfConfig } from "./huggingface.ts";
 export { Embedding, type Ids, Norm } from "./layers.ts";
 export { Linear, type LowRank } from "./linear.ts";
+export { type LivePrefix, openPrefix, type PrefixOptions } from "./live-prefix.ts";
 export { AdaptedDecoder, type AdaptedModule, Adapter } from "./lora.ts";
 export type { LoraOptions } from "./lora-options.ts";
 export { adaptableModules, type SavedParameter } from "./lora-targets.ts";
 export { mergeAdapter } from "./merge.ts";
 export { CausalLM, type Footing, Model, ScoreModel } from "./models.ts";
 export { Module } from "./module.ts";
+export type { ChoiceParams, NextToken, NextTokens } from "./next-tokens.ts";
 export {
   AdamW,
   type AdamWOptions,

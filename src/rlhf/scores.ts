@@ -3,7 +3,6 @@ import type { PreferenceExample } from "../data/batches.ts";
 import { nonFinite } from "../nn/finite.ts";
 import type { ScoreModel } from "../nn/models.ts";
 import { noGrad, scope } from "../tensor/core.ts";
-import { cast } from "../tensor/ops/cast.ts";
 import { concat, reshape } from "../tensor/ops/shape.ts";
 import { endRows, pack, type Sequence, scoringParts } from "./batch.ts";
 import type { PairSafety } from "./losses/pair.ts";
@@ -62,8 +61,7 @@ export async function scoreWithHidden(model: ScoreModel, sequences: readonly Seq
       noGrad(() => {
         const { ids, packing, starts } = pack(part);
         const states = model.hidden(ids, packing, endRows(part, starts));
-        const features = states.dtype === "f32" ? states : cast(states, "f32");
-        return concat([reshape(features, [part.length * width]), model.headScores(states)]);
+        return concat([reshape(states, [part.length * width]), model.headScores(states)]);
       }),
     );
     const values = await batch.read();

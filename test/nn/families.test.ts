@@ -1,18 +1,6 @@
 /** Every family against Hugging Face transformers: logits, gradients, greedy decoding, scores, and files both ways. */
 import { beforeAll, describe, expect, it } from "vitest";
-import {
-  backward,
-  caps,
-  memoryFiles,
-  noGrad,
-  packing,
-  scale,
-  scope,
-  sum,
-  type Tensor,
-  tensor,
-  writeSafetensors,
-} from "webrlhf";
+import { backward, caps, memoryFiles, noGrad, packing, scale, scope, sum, type Tensor, tensor } from "webrlhf";
 import {
   type CausalLM,
   fromHfConfig,
@@ -23,54 +11,13 @@ import {
   modelFiles,
   toHfConfig,
 } from "webrlhf/nn";
-import { type FixtureArray, values } from "../fixture.ts";
-import fixture from "../fixtures/families.json" with { type: "json" };
+import { values } from "../fixture.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values as draw } from "../tensor/check.ts";
+import { type Case, cases, folder, open, weightsOf } from "./family-cases.ts";
 import { fileGradients } from "./reference-model.ts";
 
 beforeAll(gpuReady);
-
-/** [name, shape, centre, scale]: how `draw` fills the tensor. */
-type Layout = [name: string, shape: number[], centre: number, scale: number][];
-
-interface Case {
-  name: string;
-  config: Record<string, unknown>;
-  seed: number;
-  tensors: Layout;
-  ids: number[][];
-  logits: FixtureArray[];
-  loss: number;
-  gradients: { norm: number; dots: number[] }[];
-  prompts: number[][];
-  greedy: number[][];
-  scorer?: { config: Record<string, unknown>; tensors: Layout; scores: number[] };
-}
-const cases = (fixture as unknown as { cases: Case[] }).cases.map((c): [string, Case] => [c.name, c]);
-
-function weightsOf(tensors: Layout, seed: number) {
-  const entries = tensors.map(([name, shape, centre, spread], i): [string, { shape: number[]; data: Float32Array }] => {
-    const drawn = draw(
-      shape.reduce((a, b) => a * b, 1),
-      seed + i,
-      spread,
-    );
-    return [name, { shape, data: drawn.map((v) => centre + v) }];
-  });
-  return Object.fromEntries(entries);
-}
-
-async function folder(config: Record<string, unknown>, weights: ReturnType<typeof weightsOf>) {
-  const files = memoryFiles();
-  await files.writeFolder("model", {
-    "config.json": JSON.stringify(config),
-    "model.safetensors": writeSafetensors(weights),
-  });
-  return files;
-}
-
-const open = async (c: Case) => loadCausalLM(await folder(c.config, weightsOf(c.tensors, c.seed)), "model");
 
 /** The sequences packed with a row of filler before each. */
 function pack(sequences: number[][]) {
