@@ -2,18 +2,28 @@
  * The hub in a web page: downloads are kept in the origin's private file system, where they outlive the page. A file is
  * stored in parts, because only closed files survive a closed tab: what was loaded before it goes on from its last part.
  */
+
+import { explainInBrowser } from "../runtime/browser-errors.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
+import { locked, takeLock } from "../runtime/locks.ts";
 import { blobFile, type OpenFile } from "../runtime/open.ts";
-import { hashBlob } from "../runtime/sha256.ts";
+import { privateRoot } from "../runtime/opfs.ts";
+import { addBlob, hasher } from "../runtime/sha256.ts";
+import { makeRoom } from "../runtime/storage-room.ts";
 import type { Download, HubStore, Repo } from "./hub-store.ts";
 
 const PART = 16 << 20;
 
-/** The store of this origin, e.g. `resolveModel(repo, "model", { store: await browserStore() })`. */
+/**
+ * The store of this origin, e.g. `resolveModel(repo, "model", { store: await browserStore() })`. Before its first large download it
+ * asks the browser to keep files until somebody deletes them.
+ * @throws UserError where the browser keeps no files
+ */
 export async function browserStore(): Promise<HubStore & { files: Files }> {
-  const root = await navigator.storage.getDirectory();
-  return directoryStore(await root.getDirectoryHandle("webrlhf-hub", { create: true }));
+  const root = await privateRoot();
+  const store = directoryStore(await root.getDirectoryHandle("webrlhf-hub", { create: true }));
+  return { ...store, reserve: makeRoom };
 }
 
 /** A store in any directory that a page may write to. Its `files` read what is stored. */
@@ -21,6 +31,11 @@ export function directoryStore(root: FileSystemDirectoryHandle): HubStore & { fi
   const rootOf = ({ kind, id }: Pick<Repo, "kind" | "id">) => `${kind}--${id.replaceAll("/", "--")}`;
   const folder = (repo: Repo, commit: string) => `${rootOf(repo)}/snapshots/${commit}`;
   const names = (path: string) => readJson(root, `${path}.json`);
+  // Read, changed and written by one page at a time, or names that two pages add would get lost.
+  const addName = (file: string, name: string, value: string) =>
+    locked(`webrlhf hub ${root.name}/${file}`, async () =>
+      writeJson(root, file, { ...(await readJson(root, file)), [name]: value }),
+    );
   const stored = async (path: string): Promise<Blob | null> => {
     const [, repo, commit, name] = /^([^/]+)\/snapshots\/([^/]+)\/(.+)$/.exec(path) ?? [];
     if (repo === undefined) return null;
@@ -39,21 +54,21 @@ export function directoryStore(root: FileSystemDirectoryHandle): HubStore & { fi
       const found = (await readJson(root, `${rootOf(repo)}/refs.json`))[repo.revision];
       return found ?? null;
     },
-    async writeCommit(repo, commit) {
-      const file = `${rootOf(repo)}/refs.json`;
-      await writeJson(root, file, { ...(await readJson(root, file)), [repo.revision]: commit });
-    },
+    writeCommit: (repo, commit) => addName(`${rootOf(repo)}/refs.json`, repo.revision, commit),
     names: async (repo, commit) => Object.keys(await names(folder(repo, commit))).sort(),
     read: async (repo, commit, name) => bytesOf(await stored(`${folder(repo, commit)}/${name}`)),
     hasBlob: async (repo, etag) => "size" in (await readJson(root, `${rootOf(repo)}/blobs/${etag}.json`)),
-    async download(repo, etag) {
-      const blobs = await enter(root, `${rootOf(repo)}/blobs`, true);
-      return openDownload(blobs as FileSystemDirectoryHandle, etag);
+    async download(repo, etag, signal) {
+      const release = await takeLock(`webrlhf hub ${root.name}/${rootOf(repo)}/${etag}`, true, signal);
+      try {
+        const blobs = await enter(root, `${rootOf(repo)}/blobs`, true);
+        return await openDownload(blobs as FileSystemDirectoryHandle, etag, release);
+      } catch (error) {
+        release();
+        throw error;
+      }
     },
-    async link(repo, commit, name, etag) {
-      const file = `${folder(repo, commit)}.json`;
-      await writeJson(root, file, { ...(await readJson(root, file)), [name]: etag });
-    },
+    link: (repo, commit, name, etag) => addName(`${folder(repo, commit)}.json`, name, etag),
     files: readOnly(
       async (path) => bytesOf(await stored(path)),
       async (path) => {
@@ -70,8 +85,11 @@ export function directoryStore(root: FileSystemDirectoryHandle): HubStore & { fi
   };
 }
 
-/** Parts lie in a folder "<hash>"; once the file is whole, "<hash>.json" beside it says so. */
-async function openDownload(blobs: FileSystemDirectoryHandle, etag: string): Promise<Download> {
+/**
+ * Parts lie in a folder "<hash>"; once the file is whole, "<hash>.json" beside it says so.
+ * @param release lets other pages have it
+ */
+async function openDownload(blobs: FileSystemDirectoryHandle, etag: string, release: () => void): Promise<Download> {
   const parts = await blobs.getDirectoryHandle(etag, { create: true });
   const there = await readParts(parts);
   let size = there.reduce((sum, part) => sum + part.size, 0);
@@ -99,14 +117,17 @@ async function openDownload(blobs: FileSystemDirectoryHandle, etag: string): Pro
     },
     async hash(kind) {
       await flush();
-      const header = kind === "git-sha1" ? [`blob ${size}\0`] : [];
-      return hashBlob(new Blob([...header, ...(await readParts(parts))]), kind === "sha256" ? "sha256" : "sha1");
+      const hash = await hasher(kind === "sha256" ? "sha256" : "sha1");
+      if (kind === "git-sha1") hash.add(`blob ${size}\0`);
+      for (const part of await readParts(parts)) await addBlob(hash, part);
+      return hash.end();
     },
     async finish() {
       await flush();
       await write(blobs, `${etag}.json`, new Blob([JSON.stringify({ size, parts: next })]));
+      release();
     },
-    leave: flush,
+    leave: () => flush().finally(release),
   };
 }
 
@@ -129,10 +150,7 @@ async function write(folder: FileSystemDirectoryHandle, name: string, content: B
     await stream.close();
   } catch (error) {
     await stream.abort().catch(() => {});
-    if ((error as Error).name !== "QuotaExceededError") throw error;
-    throw new UserError("the browser gives this page no more room to store files: free some, or load a smaller model", {
-      cause: error,
-    });
+    throw await explainInBrowser(error, "write", "a download", content.size);
   }
 }
 

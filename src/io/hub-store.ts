@@ -6,6 +6,8 @@ export interface Repo {
   /** "org/name", or a name alone. */
   id: string;
   revision: string;
+  /** Of many GGUF files the one that is meant: its path, or its kind of quantization ("Q4_K_M"). */
+  file?: string;
 }
 
 /** A file on its way into the store. */
@@ -35,7 +37,13 @@ export interface HubStore {
   names(repo: Repo, commit: string): Promise<string[]>;
   read(repo: Repo, commit: string, name: string): Promise<Uint8Array | null>;
   hasBlob(repo: Repo, etag: string): Promise<boolean>;
-  download(repo: Repo, etag: string): Promise<Download>;
+  /** Waits where another page loads the same file; `signal` ends the waiting. */
+  download(repo: Repo, etag: string, signal?: AbortSignal): Promise<Download>;
+  /**
+   * Told once before so many bytes are loaded. Gives what is worth knowing of it, or null.
+   * @throws UserError where there is no room for them
+   */
+  reserve?(bytes: number): Promise<string | null>;
   /** Gives a stored blob a name within a commit. */
   link(repo: Repo, commit: string, name: string, etag: string): Promise<void>;
 }
@@ -50,6 +58,8 @@ export interface HubOptions {
   token?: string | null;
   signal?: AbortSignal;
   onProgress?: (file: string, received: number, total: number) => void;
+  /** Hears what is worth knowing, a line at a time. */
+  say?: (line: string) => void;
   fetch?: typeof fetch;
   /** Milliseconds before the first repetition of a request that failed, three times as many before the next; default 200. */
   retryMs?: number;

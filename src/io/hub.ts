@@ -7,31 +7,44 @@
  * it gets its name. What was loaded in part goes on where it stopped.
  */
 import { UserError } from "../runtime/errors.ts";
-import { HubClient, type HubFile } from "./hub-client.ts";
+import { HubClient, type HubFile, isSafeName } from "./hub-client.ts";
 import type { HubOptions, HubStore, Repo } from "./hub-store.ts";
 import { datasetFiles, modelFiles, type Wanted } from "./hub-wanted.ts";
 
 export type { HubOptions, Repo };
 
-/** Whether a text can be the name of a repository, perhaps with "@revision". A path that exists comes first: ask before. */
+const NAME = "[A-Za-z0-9][\\w.-]{0,95}";
+const REPO = new RegExp(
+  `^(?:hf://(?:datasets/)?)?((?:${NAME}/)?${NAME})(?:/([\\w./-]+\\.gguf))?(?:@(\\w[\\w./-]*))?(?::([A-Za-z0-9][\\w.-]*))?$`,
+);
+
+/**
+ * Whether a text can be the name of a repository, perhaps with "@revision". A model's may say which GGUF file is meant, as
+ * llama.cpp's -hf does: "org/name:Q4_K_M" or "org/name/file.gguf". A path that exists comes first: ask before.
+ */
 export function parseRepo(text: string, kind: Repo["kind"] = "models", revision?: string): Repo | null {
-  const match =
-    /^(?:hf:\/\/(?:datasets\/)?)?((?:[A-Za-z0-9][\w.-]{0,95}\/)?[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\w./-]*))?$/.exec(
-      text,
-    );
-  if (!match || /\.\.|--|\.git$/.test(match[1])) return null;
-  const asked = match[2] ?? revision ?? "main";
+  const [, id, path, at, quantization] = REPO.exec(text) ?? [];
+  if (id === undefined || /\.\.|--|\.git$/.test(id)) return null;
+  const asked = at ?? revision ?? "main";
   if (!/^\w[\w./-]*$/.test(asked) || /(^|\/)\.{1,2}(\/|$)|\/\/|\/$/.test(asked)) return null;
-  return { kind, id: match[1], revision: asked };
+  const file = path ?? quantization;
+  if (file === undefined) return { kind, id, revision: asked };
+  if (kind !== "models" || (path !== undefined && (quantization !== undefined || !isSafeName(path)))) return null;
+  return { kind, id, revision: asked, file };
 }
 
 /**
- * The folder with what is wanted of a model: "model" is configuration, tokenizer and weights, "tokenizer" the tokenizer only.
- * Files of a cached commit are taken without asking the network.
- * @throws UserError that names the ways to supply what is missing
+ * The folder with what is wanted of a model: "model" is configuration, tokenizer and weights, "tokenizer" the tokenizer only. Of a
+ * repository with many GGUF files it is the path of the one that `file` names, by its path or its quantization ("Q4_K_M").
+ * Files of a cached commit are taken without asking the network, save for whether a GGUF file is the only one.
+ * @throws UserError that names the ways to supply what is missing, or the GGUF files that are there
  */
-export function resolveModel(repo: Repo, wanted: "model" | "tokenizer", options: HubOptions): Promise<string> {
-  return resolve(repo, (names, read) => modelFiles(names, read, wanted, repo.id), options);
+export function resolveModel(
+  repo: Repo,
+  wanted: "model" | "tokenizer",
+  { file = repo.file, ...options }: HubOptions & { file?: string | undefined },
+): Promise<string> {
+  return resolve(repo, (names, read) => modelFiles(names, read, wanted, repo.id, file), options);
 }
 
 /** The folder with a dataset's README and the data files of a part of it. */
@@ -49,7 +62,12 @@ async function resolve(repo: Repo, choose: Choose, options: HubOptions): Promise
   if (cached !== null) {
     const names = await store.names(repo, cached);
     const wanted = await choose(names, (name) => store.read(repo, cached, name)).catch(onlyUserError);
-    if (wanted && "files" in wanted && wanted.complete) return join(store.folder(repo, cached), wanted.path);
+    if (wanted && "files" in wanted && wanted.complete) {
+      const all = wanted.onlyOne && !options.offline ? await namesOf(repo, cached, options) : null;
+      const again = all && (await choose(all, (name) => store.read(repo, cached, name)));
+      if (again && "reason" in again) throw new UserError(again.reason);
+      if (!again || again.path === wanted.path) return join(store.folder(repo, cached), wanted.path);
+    }
   }
   if (options.offline) throw missing(repo, store, "the network is not to be used (--offline or HF_HUB_OFFLINE)");
   const client = new HubClient(options);
@@ -65,10 +83,22 @@ async function resolve(repo: Repo, choose: Choose, options: HubOptions): Promise
   };
   const wanted = await choose([...listed.keys()], read);
   if ("reason" in wanted) throw new UserError(wanted.reason);
-  for (const name of wanted.files) await fetchFile(client, repo, commit, listed.get(name) as HubFile, options);
+  const files = wanted.files.map((name) => listed.get(name) as HubFile);
+  let bytes = 0;
+  for (const { hash, size } of files) if (!(await store.hasBlob(repo, hash))) bytes += size;
+  const note = bytes > 0 ? await store.reserve?.(bytes) : null;
+  if (note) options.say?.(note);
+  for (const file of files) await fetchFile(client, repo, commit, file, options);
   await store.writeCommit(repo, commit);
   return join(store.folder(repo, commit), wanted.path);
 }
+
+/** All files of a commit, or null where nobody can be asked. */
+const namesOf = (repo: Repo, commit: string, options: HubOptions): Promise<string[] | null> =>
+  new HubClient({ ...options, timeoutMs: Math.min(options.timeoutMs ?? 3000, 3000) }).list(repo, commit).then(
+    (files) => files.map(({ name }) => name),
+    () => null,
+  );
 
 type Choose = (names: string[], read: (name: string) => Promise<Uint8Array | null>) => Promise<Wanted>;
 
@@ -85,10 +115,10 @@ async function fetchFile(
   repo: Repo,
   commit: string,
   file: HubFile,
-  { store, onProgress }: HubOptions,
+  { store, onProgress, signal }: HubOptions,
 ): Promise<void> {
   if (!(await store.hasBlob(repo, file.hash))) {
-    const download = await store.download(repo, file.hash);
+    const download = await store.download(repo, file.hash, signal);
     try {
       await client.load(repo, commit, file, download, (received) => onProgress?.(file.name, received, file.size));
       const found = await download.hash(file.large ? "sha256" : "git-sha1");

@@ -1,4 +1,4 @@
-/** Names that stand for models and datasets: paths, URLs, and `org/name[@revision]` on the hub. */
+/** Names that stand for models and datasets: paths, URLs, and `org/name[@revision][:quantization]` on the hub. */
 import { isDataFile } from "../data/formats.ts";
 import { type HubOptions, parseRepo, type Repo, resolveDataset, resolveModel } from "../io/hub.ts";
 import { isGguf } from "../io/model-files.ts";
@@ -45,7 +45,8 @@ export async function locateModel(
   if (!repo) return { path: name, name, main: false, files: await filesOf(options) };
   const { files, ...access } = await accessOf(options);
   const path = await resolveModel(repo, wanted, access);
-  return { path, name: repo.id, main: repo.revision === "main", files };
+  const file = repo.file === undefined ? "" : `${isGguf(repo.file) ? "/" : ":"}${repo.file}`;
+  return { path, name: repo.id + file, main: repo.revision === "main", files };
 }
 
 /**
@@ -75,6 +76,7 @@ export async function exists(files: Files, path: string): Promise<boolean> {
 async function repoNamed(name: string, kind: Repo["kind"], around: Surroundings, revision?: string | null) {
   const repo = parseRepo(name, kind, revision ?? undefined);
   if (!repo?.id.includes("/")) return null;
+  if (name.startsWith("hf://")) return repo;
   if (readsUrls(around)) return isPath(name) ? null : repo;
   const files = await filesOf(around);
   if (await exists(files, name)) return null;
@@ -83,11 +85,11 @@ async function repoNamed(name: string, kind: Repo["kind"], around: Surroundings,
 
 /** Where nothing can be listed, the look of a name decides: files have endings that are known. */
 const isPath = (name: string): boolean =>
-  /^\.{0,2}\//.test(name) || isGguf(name) || isDataFile(name) || (isAddress(name) && !name.startsWith("hf:"));
+  /^\.{0,2}\//.test(name) || isGguf(name) || isDataFile(name) || isAddress(name);
 
 /** The hub as the surroundings and the environment say. */
 async function accessOf(options: HubChoice & Surroundings): Promise<HubOptions & { files: Files }> {
-  const { hub = {}, signal, progress, offline = false } = options;
+  const { hub = {}, signal, progress, say, offline = false } = options;
   const own = await usualAccess(hub.store);
   const endpoint = hub.endpoint ?? own.endpoint;
   return {
@@ -99,6 +101,7 @@ async function accessOf(options: HubChoice & Surroundings): Promise<HubOptions &
     ...(hub.fetch && { fetch: hub.fetch }),
     ...(signal && { signal }),
     ...(progress && { onProgress: progress }),
+    ...(say && { say }),
   };
 }
 

@@ -34,10 +34,15 @@ export async function explainInBrowser(
   return new UserError(`cannot ${verb} ${path}: ${reason}`, { cause: error });
 }
 
-/** Why there is no room, with figures where the browser gives them. */
-async function fullness(needed?: number): Promise<string> {
+/** Bytes that the browser still gives this origin, or null where it does not say. */
+export async function roomLeft(): Promise<number | null> {
   const estimate = await globalThis.navigator?.storage?.estimate?.().catch(() => null);
-  const left = estimate?.quota === undefined ? null : Math.max(0, estimate.quota - (estimate.usage ?? 0));
+  return estimate?.quota === undefined ? null : Math.max(0, estimate.quota - (estimate.usage ?? 0));
+}
+
+/** Why there is no room, with figures where the browser gives them. */
+export async function fullness(needed?: number): Promise<string> {
+  const left = await roomLeft();
   const wanted = needed === undefined ? "" : `, and ${size(needed)} are needed`;
   const room = left === null ? `more room${wanted}` : `more room: ${size(left)} are left${wanted}`;
   return `the browser gives this page no ${room}. Delete what you no longer need, or free some of the disk`;

@@ -8,6 +8,7 @@ import { UserError } from "./errors.ts";
 import { absent, addTo, type Folder, fileIn, fill, folderIn, moveAll, moveFile, removeFrom } from "./file-handles.ts";
 import { checkName, type FileContent, type Files, PARTIAL } from "./files.ts";
 import { innerPath } from "./inner-path.ts";
+import { takeLock } from "./locks.ts";
 import { blobFile } from "./open.ts";
 import { thisWriter, type Writer } from "./writers.ts";
 
@@ -251,18 +252,8 @@ const VERSION = new RegExp(`^((.+)\\${PARTIAL}([a-z0-9]+)-\\d+)(?:\\${WHOLE}|\\$
 
 /** Takes a run's folder until the returned function is called, or its page is closed. */
 async function claim(name: string, path: string, clear: () => Promise<void>): Promise<() => Promise<void>> {
-  const locks = globalThis.navigator?.locks;
-  let release = () => {};
-  const taken = await new Promise<boolean>((resolve, reject) => {
-    if (!locks) return resolve(true);
-    locks
-      .request(`webrlhf run ${name}`, { ifAvailable: true }, (lock) => {
-        resolve(lock !== null);
-        return lock && new Promise<void>((end) => (release = end));
-      })
-      .catch(reject);
-  });
-  if (!taken) {
+  const release = await takeLock(`webrlhf run ${name}`, false);
+  if (!release) {
     throw new UserError(
       `${path}: another run, perhaps in another tab, is writing here: wait for it, or choose another output folder`,
     );

@@ -48,7 +48,8 @@ export const isPartial = (name: string): boolean => name.includes(PARTIAL);
  * @throws UserError in a browser page
  */
 export async function diskFiles(): Promise<Files> {
-  if (!hasDisk) throw new UserError("a browser page has no disk: use memoryFiles(), or browserStore() for downloads");
+  if (!hasDisk)
+    throw new UserError("a browser page has no disk: use opfsFiles(), memoryFiles(), or browserStore() for downloads");
   const fs = await import("node:fs/promises");
   const { basename, dirname, join } = await import("node:path");
   const { makeFolder } = await import("./folders.ts");

@@ -1,6 +1,7 @@
 /** SHA-256 of files and of bytes that come in pieces. */
 import type { Files } from "./files.ts";
 import { hasDisk, type OpenFile } from "./open.ts";
+import { PlainSha256 } from "./plain-sha256.ts";
 
 /** A hash that grows with the bytes that are added. */
 export interface Hasher {
@@ -11,8 +12,8 @@ export interface Hasher {
 }
 
 /**
- * Begins a hash: SHA-256, or the SHA-1 that git names files by. A page holds all bytes until the end, because its own
- * function wants them so.
+ * Begins a hash: SHA-256, or the SHA-1 that git names small files by. Of the latter a page holds all bytes until the end,
+ * because its own function wants them so.
  */
 export async function hasher(kind: "sha256" | "sha1" = "sha256"): Promise<Hasher> {
   if (hasDisk) {
@@ -20,17 +21,15 @@ export async function hasher(kind: "sha256" | "sha1" = "sha256"): Promise<Hasher
     const hash = createHash(kind);
     return { add: (bytes) => void hash.update(bytes), end: async () => hash.digest("hex") };
   }
+  if (kind === "sha256") return new PlainSha256();
   const parts: (Uint8Array<ArrayBuffer> | string)[] = [];
   return {
     add: (bytes) => void parts.push(typeof bytes === "string" ? bytes : bytes.slice()),
-    end: () => hashBlob(new Blob(parts), kind),
+    async end() {
+      const digest = await crypto.subtle.digest("SHA-1", await new Blob(parts).arrayBuffer());
+      return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    },
   };
-}
-
-/** The hash of a blob as hex, in a page. */
-export async function hashBlob(blob: Blob, kind: "sha256" | "sha1"): Promise<string> {
-  const digest = await crypto.subtle.digest(kind === "sha256" ? "SHA-256" : "SHA-1", await blob.arrayBuffer());
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** SHA-256 of a text's UTF-8. */
@@ -57,5 +56,12 @@ export async function hashOpened(file: OpenFile, hash: Hasher): Promise<string> 
     }
   } finally {
     await file.close();
+  }
+}
+
+/** Adds a blob's bytes to a hash that was begun, some at a time. */
+export async function addBlob(hash: Hasher, blob: Blob): Promise<void> {
+  for (let at = 0; at < blob.size; at += 1 << 20) {
+    hash.add(new Uint8Array(await blob.slice(at, at + (1 << 20)).arrayBuffer()));
   }
 }

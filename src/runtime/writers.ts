@@ -1,5 +1,7 @@
 /** Who writes to a page's files: this page or worker, another one, or one that is gone. */
 
+import { takeLock } from "./locks.ts";
+
 /** One page or worker among those that may write to the same files. */
 export interface Writer {
   /** Its name: letters and digits. */
@@ -17,40 +19,30 @@ export interface Writer {
  * the others, and they count as running.
  */
 export function thisWriter(): Writer {
-  own ??= newWriter(globalThis.navigator?.locks);
+  own ??= newWriter();
   return own;
 }
 let own: Writer | undefined;
 
-/** A writer that tells others of itself by these locks. */
-export function newWriter(locks: LockManager | undefined): Writer {
+/** A writer that others know. */
+export function newWriter(): Writer {
   const id = Math.random().toString(36).slice(2, 12).padEnd(10, "0");
   const lockOf = (name: string) => `webrlhf writer ${name}`;
   const writing = new Set<string>();
   let count = 0;
-  let known: Promise<void> | undefined;
-  const register = () =>
-    new Promise<void>((resolve, reject) => {
-      if (!locks) return resolve();
-      locks
-        .request(lockOf(id), () => {
-          resolve();
-          return new Promise(() => {}); // held until the page or worker ends
-        })
-        .catch(reject);
-    });
+  let known: Promise<unknown> | undefined;
   return {
     id,
     writing,
     async begin(prefix) {
-      known ??= register();
+      known ??= takeLock(lockOf(id), true); // given back when the page or worker ends
       await known;
       const name = `${prefix}${id}-${++count}`;
       writing.add(name);
       return name;
     },
     async isAlive(other) {
-      const held = (await locks?.query())?.held;
+      const held = (await globalThis.navigator?.locks?.query())?.held;
       return held === undefined || held.some(({ name }) => name === lockOf(other));
     },
   };

@@ -1,8 +1,10 @@
 // In a browser this runs on the origin's private file system, elsewhere on one in memory.
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { type HubOptions, isUserError, parseRepo, type Repo, resolveModel } from "webrlhf";
 import { directoryStore } from "../../src/io/hub-browser.ts";
 import { FakeDirectory } from "./fake-directory.ts";
+
+afterEach(() => vi.unstubAllGlobals());
 
 const COMMIT = "c".repeat(40);
 const weights = Uint8Array.from({ length: 40 << 20 }, (_, i) => (i * 13 + (i >> 9)) & 255);
@@ -19,6 +21,29 @@ async function directory(): Promise<FileSystemDirectoryHandle> {
   if (!storage?.getDirectory) return new FakeDirectory() as unknown as FileSystemDirectoryHandle;
   const root = await storage.getDirectory();
   return root.getDirectoryHandle(`test-${Math.random().toString(36).slice(2)}`, { create: true });
+}
+
+const navigatorHasLocks = globalThis.navigator?.locks !== undefined;
+
+/** Locks as a browser has them, as far as they are used. */
+function fakeLocks(held: Map<string, Promise<unknown>>) {
+  return {
+    async request(name: string, { signal }: { signal?: AbortSignal }, run: (lock: object) => unknown) {
+      const before = held.get(name);
+      const stopped = new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+      let done = (): void => {};
+      const mine = new Promise<void>((resolve) => {
+        done = resolve;
+      });
+      held.set(name, Promise.all([before, mine]));
+      try {
+        await Promise.race([before, stopped]);
+        await run({ name });
+      } finally {
+        done();
+      }
+    },
+  };
 }
 
 /** A hub that stops a body after so many bytes. */
@@ -102,6 +127,51 @@ describe("the hub in a browser", () => {
     const folder = await resolveModel(repo, "model", options(store, { fetch: again.fetch }));
     expect(again.ranges).toEqual([expect.stringMatching(/^bytes=(167|2)\d+-$/)]);
     expect((await store.files.open(`${folder}/model.safetensors`))?.size).toBe(weights.length);
+  });
+
+  it("lets one page at a time load a file, and both have all of it", async () => {
+    const place = await directory();
+    const held = new Map<string, Promise<unknown>>();
+    if (!navigatorHasLocks) vi.stubGlobal("navigator", { locks: fakeLocks(held) });
+    const { fetch, ranges } = hub();
+    const load = () => resolveModel(repo, "model", options(directoryStore(place), { fetch }));
+    const [one, other] = await Promise.all([load(), load()]);
+    expect(one).toBe(other);
+    expect(ranges).toEqual([null]); // large files were asked for once
+    const store = directoryStore(place);
+    expect((await store.files.list(one)).length).toBe(3);
+    expect((await store.files.open(`${one}/model.safetensors`))?.size).toBe(weights.length);
+    const stop = new AbortController();
+    const first = await store.download(repo, "x");
+    const second = store.download(repo, "x", stop.signal);
+    stop.abort(new Error("enough"));
+    await expect(second).rejects.toThrow("enough");
+    await first.leave();
+    await (await store.download(repo, "x")).leave();
+  });
+
+  it("asks for room before a large download, and says what the browser answers", async () => {
+    const persist = vi.fn(async () => false);
+    const storage = { estimate: async () => ({ quota: 50e6, usage: 1e6 }), persisted: async () => false, persist };
+    vi.stubGlobal("navigator", { storage });
+    vi.resetModules();
+    const { makeRoom } = await import("../../src/runtime/storage-room.ts");
+    const told: string[] = [];
+    const load = async (quota: number) => {
+      storage.estimate = async () => ({ quota, usage: 1e6 });
+      const store = {
+        ...directoryStore(new FakeDirectory() as unknown as FileSystemDirectoryHandle),
+        reserve: makeRoom,
+      };
+      return resolveModel(repo, "model", options(store, { fetch: hub().fetch, say: (line) => told.push(line) }));
+    };
+    await load(50e6);
+    await load(50e6);
+    expect(persist).toHaveBeenCalledTimes(1);
+    expect(told).toEqual([expect.stringMatching(/may delete the download/)]);
+    const error = await load(40e6).catch((e) => e);
+    expect(error).toSatisfy(isUserError);
+    expect(error.message).toMatch(/cannot keep the download: .*39.0 MB are left, and 41.9 MB are needed/);
   });
 
   it("keeps nothing with a wrong hash", async () => {

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type HubOptions, isUserError, parseRepo, type Repo, resolveDataset, resolveModel } from "webrlhf";
+import { locateModel } from "webrlhf/open";
 import { isSafeName } from "../../src/io/hub-client.ts";
 import { diskStore, hubEnvironment } from "../../src/runtime/hub-disk.ts";
 import { type FakeHub, fakeHub, gitSha1, sha256 } from "./fake-hub.ts";
@@ -115,6 +116,18 @@ describe("names", () => {
       expect(parseRepo(bad), bad).toBeNull();
   });
 
+  it("say which of many GGUF files is meant", () => {
+    const models = { kind: "models", id: "org/name", revision: "main" };
+    expect(parseRepo("org/name:Q4_K_M")).toEqual({ ...models, file: "Q4_K_M" });
+    expect(parseRepo("org/name@v1:Q8_0")).toEqual({ ...models, revision: "v1", file: "Q8_0" });
+    expect(parseRepo("org/name/a.Q4_0.gguf")).toEqual({ ...models, file: "a.Q4_0.gguf" });
+    expect(parseRepo("hf://org/name/sub/a.gguf@v1")).toEqual({ ...models, revision: "v1", file: "sub/a.gguf" });
+    for (const bad of ["org/name:", "org/name:a/b", "org/name/a.gguf:Q4_0", "org/name/../a.gguf", "org/name//a.gguf"]) {
+      expect(parseRepo(bad), bad).toBeNull();
+    }
+    expect(parseRepo("org/name:Q4_0", "datasets")).toBeNull();
+  });
+
   it("of files stay below their folder", () => {
     for (const good of ["a", "a/b.c", "data/train-00000-of-00001.parquet", "ü/ö"])
       expect(isSafeName(good), good).toBe(true);
@@ -168,13 +181,61 @@ describe("resolveModel", () => {
     const file = await resolveModel(repo("org/gguf"), "model", options());
     expect(file.endsWith(`${COMMIT}/a.gguf`)).toBe(true);
     expect((await failure(resolveModel(repo("org/other"), "model", options()))).message).toMatch(
-      /org\/other: the repository has no model.safetensors.* it has a.bin, a.gguf, b.gguf/,
+      /org\/other has 2 GGUF files: say which one, as org\/other\/a.gguf; there are a.gguf, b.gguf/,
     );
     // A cache with one shard missing is not complete.
     await rm(join(folder, "model-00002-of-00002.safetensors"));
     await failure(resolveModel(repo("org/shards"), "model", options({ offline: true })));
     await resolveModel(repo("org/shards"), "model", options());
     expect(await readdir(folder)).toHaveLength(5);
+  });
+
+  it("takes the GGUF file that is meant of many, and says which there are", async () => {
+    const gguf = (seed: number) => noise(500, seed);
+    const names = [
+      "tiny-Q4_K_M.gguf",
+      "tiny.q8_0.gguf",
+      "mmproj-tiny-f16.gguf",
+      "a/tiny-IQ2_XS.gguf",
+      "b/tiny-IQ2_XS.gguf",
+    ];
+    hub.repos["org/many"] = {
+      commit: COMMIT,
+      files: {
+        "config.json": "{}",
+        "tokenizer.json": "{}",
+        ...Object.fromEntries(names.map((name, i) => [name, gguf(i)])),
+      },
+    };
+    const one = async (text: string, file?: string) => {
+      const path = await resolveModel(repo(text), "model", { ...options(), ...(file && { file }) });
+      return path.slice(path.indexOf(COMMIT) + COMMIT.length + 1);
+    };
+    expect(await one("org/many:q4_k_m")).toBe("tiny-Q4_K_M.gguf");
+    expect(await one("org/many:Q8_0")).toBe("tiny.q8_0.gguf");
+    expect(await one("org/many", "Q8_0")).toBe("tiny.q8_0.gguf");
+    expect(await one("org/many/a/tiny-IQ2_XS.gguf")).toBe("a/tiny-IQ2_XS.gguf");
+    expect(hub.requests.filter(({ path, host }) => host === "store" && path.includes("resolve"))).toHaveLength(3);
+    const message = async (text: string) => (await failure(resolveModel(repo(text), "model", options()))).message;
+    expect(await message("org/many")).toMatch(
+      /5 GGUF files: say which one, as org\/many:Q4_K_M or org\/many\/tiny-Q4_K_M.gguf; there are .*q8_0/,
+    );
+    expect(await message("org/many:Q5_0")).toMatch(/has no quantization Q5_0.*tiny-Q4_K_M.gguf, tiny.q8_0.gguf/);
+    expect(await message("org/many:F16")).toMatch(/has no quantization F16/); // the one of images is no model
+    expect(await message("org/many:IQ2_XS")).toMatch(/2 files are IQ2_XS: name one, as org\/many\/a\/tiny-IQ2_XS.gguf/);
+    expect(await message("org/many/none.gguf")).toMatch(/has no none.gguf; /);
+    expect(await message("org/tiny:Q4_0")).toMatch(/has no .gguf file/);
+    expect(await resolveModel(repo("org/many:Q8_0"), "model", options({ offline: true }))).toMatch(/tiny.q8_0.gguf$/);
+  });
+
+  it("has one name for a file among many wherever models are named", async () => {
+    hub.repos["org/many"] = { commit: COMMIT, files: { "a-Q4_0.gguf": noise(500, 1), "a-Q8_0.gguf": noise(500, 2) } };
+    const around = { hub: { endpoint: hub.endpoint, store: diskStore(cache) } };
+    const at = await locateModel("org/many:Q8_0", "model", around);
+    expect(at).toMatchObject({ name: "org/many:Q8_0", main: true });
+    expect(new Uint8Array((await at.files.read(at.path)) as Uint8Array)).toEqual(noise(500, 2));
+    expect((await locateModel("org/many/a-Q8_0.gguf", "model", around)).path).toBe(at.path);
+    expect((await locateModel("hf://org/many/a-Q8_0.gguf", "model", around)).path).toBe(at.path);
   });
 
   it("refuses shards outside the folder", async () => {

@@ -219,8 +219,8 @@ describe("a folder of a page", () => {
       for (let lives = 0; ; lives++) {
         const storage: Storage = {};
         const root = fakeDirectory(storage);
-        const writer = { ...newWriter(undefined), isAlive: async () => false };
-        const next = () => filesIn(root, "", { ...newWriter(undefined), isAlive: async () => false });
+        const writer = { ...newWriter(), isAlive: async () => false };
+        const next = () => filesIn(root, "", { ...newWriter(), isAlive: async () => false });
         await next().writeFolder("m", { a: "1", b: "2", "s/c": "3" });
         const files = filesIn(root, "", writer);
         storage.lives = lives;
@@ -244,7 +244,7 @@ describe("a folder of a page", () => {
     const root = fakeDirectory();
     const alive = new Set<string>();
     const page = () => {
-      const writer = newWriter(undefined);
+      const writer = newWriter();
       alive.add(writer.id);
       return filesIn(root, "", { ...writer, isAlive: async (id) => alive.has(id) });
     };
