@@ -39,6 +39,7 @@ import {
 import { fineTune } from "./raft/learn.ts";
 import { heldOutEvaluation, shortEnough } from "./raft/prompts.ts";
 import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "./raft/rank.ts";
+import { candidateRows, raftRow } from "./raft/rows.ts";
 import { countTokens, monitorEvents, type TokenCounts, tokensIn } from "./raft/token-monitor.ts";
 import { removeTrainSets, writeTrainSet } from "./raft/train-sets.ts";
 import { mixedRewards, partMeans, rewardParts } from "./rewards.ts";
@@ -140,6 +141,7 @@ export const raft = settings(
     plantedText: hacking.text(null, "Plant a flaw to study: responses with this text get planted_bonus more reward"),
     plantedBonus: hacking.float(1, "Reward that the planted text earns", { effect: needs("plantedText") }),
     ...shared.shown,
+    showCandidates: shared.logging.bool(false, "Keep every response with its reward and rank in candidates.jsonl"),
     ...shared.rolloutEvaluation,
     ...shared.common,
   },
@@ -168,7 +170,7 @@ export interface RaftModels extends AlignmentModels {
 }
 
 /**
- * Trains the policy in place. Emits one step event per iteration, with a row of the table "raft" and those of "monitor".
+ * Trains the policy in place. Emits one step event per iteration, with a row of the table "raft" and those of "monitor" and "candidates".
  * @throws UserError for settings or data under which nothing would be learned, and for a loss that is not finite
  */
 export async function* trainRaft(
@@ -242,6 +244,10 @@ export async function* trainRaft(
         };
         const done = step + 1;
         const events: TrainEvent[] = [{ type: "rows", step: done, table: "raft", rows: [raftRow(step, metrics)] }];
+        if (o.showCandidates) {
+          const rows = candidateRows(step, found, o.collectionStrategy === "local" ? samples : null);
+          events.push({ type: "rows", step: done, table: "candidates", rows });
+        }
         if (o.monitor) {
           const tokens = tokensIn(responses, tokenizer);
           firstTokens ??= countTokens(tokens);
@@ -295,6 +301,8 @@ interface Collected {
   /** The same after cleaning. */
   responses: Response[];
   rewards: number[];
+  /** What they are ranked by. */
+  scores: number[];
   truth: number[] | null;
   allowed: boolean[];
   kept: number[];
@@ -339,7 +347,7 @@ async function collect(inputs: CollectInputs, o: RaftSettings, step: number): Pr
       ? bestOfEach(scores, allowed, samples)
       : bestOfAll(scores, allowed, shareOf(responses.length, o.topRewardPercentage));
   const more = partMeans(parts.names, each);
-  return { sampled, responses, rewards, truth: gold ? responses.map(gold) : null, allowed, kept, more };
+  return { sampled, responses, rewards, scores, truth: gold ? responses.map(gold) : null, allowed, kept, more };
 }
 
 const LIMITS = streamId("raft/limits");
@@ -389,12 +397,4 @@ async function rankByKl(
 function toLearn({ ids, promptLength, ended }: Response, { config }: CausalLM, o: RaftSettings): Sequence {
   const drop = !o.appendEos && ended && config.eosIds.includes(ids[ids.length - 1]);
   return { ids: drop ? ids.subarray(0, -1) : ids, promptLength: o.maskPrompt ? promptLength : 0 };
-}
-
-/** The iteration under LMFlow's names. */
-function raftRow(iteration: number, metrics: Record<string, number>): Record<string, number> {
-  const row: Record<string, number> = { iteration, mean_reward: metrics.reward };
-  const names = ["train_reward", "n_kept", "n_discarded", "distinct_1", "distinct_2", "mean_length"];
-  for (const name of names) if (metrics[name] !== undefined) row[name] = metrics[name];
-  return row;
 }

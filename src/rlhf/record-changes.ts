@@ -13,6 +13,8 @@ const free = new Set([
     "eval_steps",
     "show_samples",
     "show_rollouts",
+    "show_candidates",
+    "show_margins",
     "label",
   ],
   ...["eval_dataset_name", "dataset_test_split", "max_eval_samples", "per_device_eval_batch_size"],

@@ -43,6 +43,7 @@ const sizes = {
   rewardWeights: [0.7, -1.2],
   monitorThreshold: THRESHOLD,
   showSamples: 2,
+  showCandidates: true,
   seed: 5,
 } as const;
 const rewardOf = (r: Response): number => 0.7 * longer(r) - 1.2 * evener(r);
@@ -242,7 +243,7 @@ function recomputed({ drawn, judged, reference, passes, steps }: Observed, rules
     expect(steps[done - 1].rate).toBeCloseTo(metrics.learning_rate, 12);
     metrics.grad_norm = steps[done - 1].gradNorm;
     metrics.skipped_steps = steps.slice(0, done).filter(({ gradNorm }) => !Number.isFinite(gradNorm)).length;
-    return { metrics, kept, tokens: sum([...responses, ...learned].map(({ ids }) => ids.length)) };
+    return { metrics, kept, ranks, allowed, tokens: sum([...responses, ...learned].map(({ ids }) => ids.length)) };
   });
 }
 
@@ -325,6 +326,33 @@ describe("raft", () => {
       }
     });
     expect(tables.filter(({ table }) => table === "monitor").length).toBeGreaterThan(0);
+    run.judged.forEach((responses, i) => {
+      const { kept, ranks, allowed } = expected[i];
+      const [{ rows, ...others }, ...more] = tables.filter((t) => t.table === "candidates" && t.step === i + 1);
+      expect([others, more]).toEqual([{ type: "rows", step: i + 1, table: "candidates" }, []]);
+      expect(rows).toEqual(
+        responses.map((r, at) => {
+          // Of equal ones the first is before in a prompt's group, the last among all.
+          const group = (one: Response) => rules.samples === 1 || one.prompt === r.prompt;
+          const before = (other: number) =>
+            ranks[other] > ranks[at] || (ranks[other] === ranks[at] && (rules.samples === 1 ? other > at : other < at));
+          const better = responses.filter((one, k) => allowed[k] && group(one) && k !== at && before(k)).length;
+          return {
+            iteration: i,
+            prompt_index: r.prompt,
+            sample: r.sample,
+            prompt: r.promptText,
+            response: r.text,
+            reward: expect.closeTo(rewardOf(r), 12),
+            gold: richer(r),
+            score: expect.closeTo(ranks[at], 4),
+            ...(allowed[at] && { rank: better + 1 }),
+            discarded: !allowed[at],
+            chosen: kept.includes(at),
+          };
+        }),
+      );
+    });
     expect(eventsOf(run.events, "end")[0].metrics).toEqual(steps[ROUNDS - 1].metrics);
   });
 });
