@@ -7,7 +7,7 @@ import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { didYouMean, needs, type SettingsInput, type SettingValues, settings, where } from "../settings/index.ts";
 import { noGrad, type Tensor } from "../tensor/core.ts";
-import { add, mul, scale } from "../tensor/ops/elementwise.ts";
+import { add, mul, scale, sub } from "../tensor/ops/elementwise.ts";
 import { mean, sum } from "../tensor/ops/reduce.ts";
 import { segmentSums } from "../tensor/ops/segments.ts";
 import type { TrainEvent } from "./events.ts";
@@ -65,6 +65,10 @@ export type DpoLossSettings = SettingValues<typeof dpoLossSettings>;
 /** Settings of preference trainers that do not depend on the loss; TRL's defaults. */
 export const preferenceBasics = {
   disableDropout: shared.optim.bool(true, "Adapters do not drop out"),
+  showMargins: shared.logging.bool(
+    false,
+    "Keep what every pair's answers are to the policy and the reference in margins.jsonl, whenever it is learned from",
+  ),
   ...shared.duration(3),
   ...shared.optimiser(1e-6, "linear", 8),
   ...shared.half,
@@ -219,6 +223,10 @@ export function dpoObjective(reference: CausalLM | null, o: DpoLossSettings, run
         loss: whole,
         rewards: { chosen: scale(scores.chosenRatio, beta), rejected: scale(scores.rejectedRatio, beta) },
         logps: { chosen: scores.chosen, rejected: scores.rejected },
+        refLogps: () => ({
+          chosen: sub(scores.chosen, scores.chosenRatio),
+          rejected: sub(scores.rejected, scores.rejectedRatio),
+        }),
         more: { ...((rpoAlpha !== null || o.lossType.includes("sft")) && { nll_loss: nll }) },
       }));
     },

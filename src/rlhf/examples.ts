@@ -61,16 +61,27 @@ export function contextOf({ config }: Model, settings: { maxLength: number | nul
 export type ExampleSettings = CommonSettings &
   OptimiserSettings & { numTrainEpochs: number; maxSteps: number | null; evalSteps: number; fp16: boolean };
 
+/** Rows of a table, one for each example of a step; `index` names the column of its place in the data, from 0. */
+export interface ExampleRows {
+  table: string;
+  index: string;
+  /** Is called once the step's metrics are there. */
+  rows(): Promise<Record<string, number | boolean>[]>;
+}
+
 /** A method that learns from examples, as `trainOnExamples` runs it: an optimizer step, and an evaluation. */
 export interface ExampleMethod<Example> {
   stage: string;
-  /** Enqueues one optimizer step over micro-batches; `metrics` (with a finite `loss`) may arrive later. */
+  /**
+   * Enqueues one optimizer step over micro-batches; `metrics` (with a finite `loss`) may arrive later. `rows` are for the table
+   * of its name, one for each example, in their order; the example's place in the data is added.
+   */
   step(
     optimizer: AdamW,
     batches: readonly (readonly Example[])[],
     learningRate: number,
     dropout: DropoutStep,
-  ): { metrics: Promise<Record<string, number>>; tokens: number };
+  ): { metrics: Promise<Record<string, number>>; tokens: number; rows?: ExampleRows };
   evaluate(examples: readonly Example[]): Promise<Record<string, number>>;
   /** Called when a step's work is enqueued, with the number of steps done. */
   afterStep?(done: number): void;
@@ -104,13 +115,15 @@ export async function* trainOnExamples<Example>(
       epoch: (done) => plan.epoch(done),
       ahead: true, // metrics are read one step late, so that the GPU never waits
       async step(step) {
-        const batches = plan.batches(step).map((batch) => batch.map((i) => train[i]));
+        const places = plan.batches(step);
+        const batches = places.map((batch) => batch.map((i) => train[i]));
         const rate = rateAt(settings, maxSteps, step);
-        const { metrics, tokens } = method.step(optimizer, batches, rate, { seed: settings.seed, step });
+        const { metrics, tokens, rows } = method.step(optimizer, batches, rate, { seed: settings.seed, step });
         method.afterStep?.(step + 1);
         const measured = await metrics;
         const idle = measured.grad_norm === 0 ? "its loss has no gradient" : undefined;
-        return { metrics: { ...measured, learning_rate: rate }, tokens, idle };
+        const events = rows ? [await rowsEvent(step + 1, rows, places.flat())] : [];
+        return { metrics: { ...measured, learning_rate: rate }, tokens, idle, events };
       },
       finite: ["loss"],
       ...(held.length > 0 && { evaluate: async () => ({ metrics: await method.evaluate(held) }) }),
@@ -123,4 +136,13 @@ export async function* trainOnExamples<Example>(
     settings,
     run,
   );
+}
+
+/** The rows with the places of their examples. */
+async function rowsEvent(
+  step: number,
+  { table, index, rows }: ExampleRows,
+  places: readonly number[],
+): Promise<TrainEvent> {
+  return { type: "rows", step, table, rows: (await rows()).map((row, i) => ({ [index]: places[i], ...row })) };
 }

@@ -97,6 +97,7 @@ export {
   type DatasetOf,
   type ExampleData,
   type ExampleMethod,
+  type ExampleRows,
   type ExampleSettings,
   type ExampleSplits,
   examplesOf,

@@ -128,12 +128,17 @@ export async function* trainKto(
       step(optimizer, batches, rate, dropout) {
         const drops = o.disableDropout ? null : dropout;
         const { watched, tokens } = scope(() => ktoStep(both, optimizer, batches, rate, own, drops));
+        const read = readWatched(watched);
         const metrics = async () => {
-          const [{ control }, ...passes] = await readWatched(watched);
+          const [{ control }, ...passes] = await read;
           const each = passes.map((numbers, i) => ktoMetrics([numbers], [batches[i]]));
           return { ...meanByName(each), ...controlMetrics(control) };
         };
-        return { metrics: metrics(), tokens };
+        const found = { metrics: metrics(), tokens };
+        if (!o.showMargins) return found;
+        const margins = () =>
+          read.then(([, ...passes]) => passes.flatMap((numbers, i) => marginRows(numbers, batches[i], o.beta)));
+        return { ...found, rows: { table: "margins", index: "answer", rows: margins } };
       },
       ...referenceSync(policy, reference, o),
       evaluate: (examples) => evaluateKto(both, examples, own, o.perDeviceTrainBatchSize),
@@ -192,6 +197,13 @@ function ktoBatch(
   });
   return { loss, watched };
 }
+
+/** Each answer of a pass with what the policy and the reference make of it. */
+const marginRows = (numbers: WatchedNumbers, batch: readonly LabelledSequence[], beta: number) =>
+  batch.map(({ label }, i) => {
+    const [logps, rewards] = [numbers.logps[i], numbers.rewards[i]];
+    return { label, logps, ref_logps: logps - rewards / beta, rewards };
+  });
 
 /** The tokens of whole answers under the policy, where each answer's are, and the answers' log-ratios, [answers]. */
 function underBoth({ policy, reference }: Both, sequences: readonly Sequence[]) {

@@ -39,6 +39,8 @@ export interface PairLoss {
   rewards: { chosen: Tensor; rejected: Tensor };
   /** log p of each answer, as the objective counts it. */
   logps: { chosen: Tensor; rejected: Tensor };
+  /** log p of each answer under the reference, where there is one, counted likewise; made only for who looks at pairs. */
+  refLogps?: () => { chosen: Tensor; rejected: Tensor };
   /** More metrics: their means over all values are reported. */
   more?: Record<string, Tensor>;
 }
@@ -55,19 +57,27 @@ export interface PairObjective {
 /** Everything a trainer of pairs is made of, but its stage and its state. */
 export function pairMethod(
   policy: CausalLM,
-  o: { disableDropout: boolean; perDeviceTrainBatchSize: number },
+  o: { disableDropout: boolean; perDeviceTrainBatchSize: number; showMargins?: boolean },
   objective: PairObjective,
 ): Pick<ExampleMethod<PairExample>, "step" | "evaluate"> {
   return {
     step(optimizer, batches, rate, dropout) {
       const drops = o.disableDropout ? null : dropout;
-      const { watched, counts, tokens } = scope(() => pairStep(policy, optimizer, batches, rate, objective, drops));
+      const shown = o.showMargins === true;
+      const { watched, counts, tokens } = scope(() =>
+        pairStep(policy, optimizer, batches, rate, objective, drops, shown),
+      );
+      const read = readWatched(watched);
       const metrics = async () => {
-        const [{ control }, ...passes] = await readWatched(watched);
+        const [{ control }, ...passes] = await read;
         const each = passes.map((numbers, i) => pairMetrics([numbers], [counts[i]]));
         return { ...meanByName(each), ...controlMetrics(control) };
       };
-      return { metrics: metrics(), tokens };
+      const found = { metrics: metrics(), tokens };
+      if (!shown) return found;
+      const margins = () =>
+        read.then(([, ...passes]) => passes.flatMap((numbers, i) => marginRows(numbers, counts[i].pairs)));
+      return { ...found, rows: { table: "margins", index: "pair", rows: margins } };
     },
     evaluate: (examples) => evaluatePairs(policy, examples, objective, o.perDeviceTrainBatchSize),
   };
@@ -88,7 +98,8 @@ function pairStep(
   batches: readonly (readonly PairExample[])[],
   rate: number,
   objective: PairObjective,
-  dropout: DropoutStep | null = null,
+  dropout: DropoutStep | null,
+  shown: boolean,
 ): { watched: Watched; counts: Counts[]; tokens: number } {
   let tokens = 0;
   const counts: Counts[] = [];
@@ -97,7 +108,7 @@ function pairStep(
     const found = objective.loss(answers, pairs, true);
     tokens += answers.tokens;
     counts.push(countsOf(answers));
-    const watched = watchPairs(answers, found);
+    const watched = watchPairs(answers, found, shown);
     backward(found.loss, optimizer.lossSeed(1 / batches.length));
     return watched;
   });
@@ -121,13 +132,18 @@ function weightOf(name: string, { pairs, chosen, rejected }: Counts): number {
   return pairs;
 }
 
-/** A pass's numbers. */
-function watchPairs(answers: Answers, found: PairLoss): Watched {
+/** Of pairs alone: metrics leave them out. */
+const REFERENCE = "ref_logps/";
+
+/** A pass's numbers; those of the reference where pairs are `shown`. */
+function watchPairs(answers: Answers, found: PairLoss, shown: boolean): Watched {
   const { entropy, meanLogits, chosen, rejected } = answers;
   const over = (tokens: Tensor, segments: readonly Segment[]) =>
     scale(sum(segmentSums(tokens, segments)), 1 / Math.max(1, tokensOf(segments)));
-  return noGrad(() =>
-    watch<string>({
+  return noGrad(() => {
+    const under = shown ? found.refLogps?.() : undefined;
+    return watch<string>({
+      ...(under && { [`${REFERENCE}chosen`]: under.chosen, [`${REFERENCE}rejected`]: under.rejected }),
       loss: found.loss,
       entropy: over(entropy, [...chosen, ...rejected]),
       "rewards/chosen": found.rewards.chosen,
@@ -138,9 +154,22 @@ function watchPairs(answers: Answers, found: PairLoss): Watched {
         ? { "logits/chosen": over(meanLogits, chosen), "logits/rejected": over(meanLogits, rejected) }
         : {}),
       ...found.more,
-    }),
-  );
+    });
+  });
 }
+
+/** Each pair of a pass with what the policy and the reference make of it, by TRL's names. */
+const marginRows = (numbers: WatchedNumbers, pairs: number): Record<string, number>[] =>
+  Array.from({ length: pairs }, (_, i) => {
+    const names = ["logps/chosen", "logps/rejected", `${REFERENCE}chosen`, `${REFERENCE}rejected`];
+    const [won, lost] = [numbers["rewards/chosen"][i], numbers["rewards/rejected"][i]];
+    return {
+      ...Object.fromEntries(names.flatMap((name) => (numbers[name] ? [[name, numbers[name][i]]] : []))),
+      "rewards/chosen": won,
+      "rewards/rejected": lost,
+      "rewards/margins": won - lost,
+    };
+  });
 
 /** Means over all pairs (of entropy and logits: over all their tokens), by TRL's names. A tie counts as wrong. */
 function pairMetrics(passes: readonly WatchedNumbers[], counts: readonly Counts[]): Record<string, number> {
@@ -152,6 +181,7 @@ function pairMetrics(passes: readonly WatchedNumbers[], counts: readonly Counts[
   };
   passes.forEach((numbers, pass) => {
     for (const [name, part] of Object.entries(numbers)) {
+      if (name.startsWith(REFERENCE)) continue;
       add(name, part.reduce((a, b) => a + b, 0) / part.length, weightOf(name, counts[pass]));
     }
     const [won, lost] = [numbers["rewards/chosen"], numbers["rewards/rejected"]];
@@ -178,7 +208,7 @@ export async function evaluatePairs(
       noGrad(() => {
         const answers = answersOf(policy, part, objective.answers);
         counts.push(countsOf(answers));
-        return watchPairs(answers, objective.loss(answers, part, false));
+        return watchPairs(answers, objective.loss(answers, part, false), false);
       }),
     );
     passes.push(...(await readWatched(watched)));
