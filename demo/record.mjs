@@ -1,26 +1,17 @@
 /**
- * Makes demo/fixtures/recorded.json, the runs that the page shows before one is started, one for each question:
- *   node demo/record.mjs [model folder]
- * The same program as in the page's worker, on this machine's adapter.
+ * Makes the recorded runs of lessons, demo/src/lessons/<slug>/recordings.json:
+ *   node demo/record.mjs [slug...]
  */
 import fs from "node:fs/promises";
-import { fileURLToPath } from "node:url";
-import { createServer } from "vite";
+import { withLessons } from "./node.mjs";
 
-const path = (name) => fileURLToPath(new URL(name, import.meta.url));
-const own = [
-  { find: /^webrlhf$/, replacement: path("../src/index.ts") },
-  { find: /^webrlhf\/(\w+)$/, replacement: path("../src/$1/index.ts") },
-];
-const options = {
-  configFile: false,
-  root: path(".."),
-  logLevel: "warn",
-  optimizeDeps: { noDiscovery: true },
-  resolve: { alias: own },
-};
-const server = await createServer({ ...options, server: { middlewareMode: true, hmr: false, ws: false, watch: null } });
-const { record } = await server.ssrLoadModule("/demo/src/record.ts");
-const runs = await record(process.argv[2] ?? path("../models/world-sft"), console.error);
-await fs.writeFile(path("fixtures/recorded.json"), `${JSON.stringify(runs)}\n`);
+await withLessons(async ({ slugs, recorded }) => {
+  const asked = process.argv.slice(2);
+  for (const slug of asked.length > 0 ? asked : slugs) {
+    const runs = await recorded(slug, (line) => console.error(`${slug}: ${line}`));
+    const text = `${JSON.stringify(runs)}\n`;
+    await fs.writeFile(new URL(`src/lessons/${slug}/recordings.json`, import.meta.url), text);
+    console.error(`${slug}: ${runs.length} runs, ${(text.length / 1000).toFixed(0)} kB`);
+  }
+});
 process.exit(0);

@@ -1,4 +1,4 @@
-import { fileURLToPath } from "node:url";
+import { sveltekit } from "@sveltejs/kit/vite";
 import { defineConfig, type Plugin } from "vite";
 import { ownName } from "../scripts/own-name.ts";
 
@@ -9,21 +9,15 @@ const elsewhere = /\/src\/(gpu\/(adapter-node|software)|runtime\/(claim|embedded
 const browserOnly: Plugin = {
   name: "browser-only",
   enforce: "pre",
+  applyToEnvironment: ({ name }) => name === "client",
   resolveId: (id) => (id.startsWith("node:") ? { id: "\0node", moduleSideEffects: false } : null),
   load: (id) => (id === "\0node" || elsewhere.test(id) ? "export {};" : null),
 };
 
 export default defineConfig({
-  root: fileURLToPath(new URL(".", import.meta.url)),
-  base: "./", // the built page works in any folder of any server
-  plugins: [browserOnly],
+  plugins: [browserOnly, sveltekit()],
   worker: { format: "es", plugins: () => [browserOnly] },
   resolve: { alias: ownName },
   server: { fs: { allow: [".."] } },
-  build: {
-    target: "es2023",
-    outDir: "dist",
-    emptyOutDir: true,
-    assetsInlineLimit: 0, // the model's files stay files
-  },
+  build: { target: "es2023", assetsInlineLimit: 0 }, // the model's files stay files
 });

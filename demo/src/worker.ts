@@ -1,31 +1,38 @@
-/** The training worker: opens the device, then obeys. See protocol.ts. */
-import { openDevice } from "webrlhf";
-import type { Start } from "./lesson.ts";
-import type { Order, Report } from "./protocol.ts";
-import { Runner } from "./runner.ts";
-import { fetchStart } from "./start-files.ts";
+/** The training worker: every lesson's program and queries, each loaded when it is asked for. */
+import { UserError } from "webrlhf";
+import { type Program as SessionProgram, serveSession } from "webrlhf/worker";
+import type { Address } from "./lib/lesson/address.ts";
+import { endsOf } from "./lib/lesson/ends.ts";
+import type { Json, LessonEvent, Program, Query } from "./lib/lesson/types.ts";
+import { fetchStart } from "./lib/start-files.ts";
 
-const page = globalThis as unknown as {
-  postMessage(report: Report): void;
-  onmessage: ((event: MessageEvent<Order>) => void) | null;
-};
-const post = (report: Report) => page.postMessage(report);
+const slugOf = (path: string): string => path.split("/").at(-2) as string;
 
-let fetched: Promise<Start> | null = null;
-const runner = new Runner(() => {
-  fetched ??= fetchStart();
-  return fetched;
-}, post);
-
-const device = openDevice();
-page.onmessage = ({ data }) => {
-  // Commands that come early wait for the device; without one the page has already been told.
-  device.then(
-    () => runner.handle(data),
-    () => {},
-  );
-};
-device.then(
-  ({ name, kind }) => post({ run: 0, reply: { type: "ready", device: { name, kind } } }),
-  (error: unknown) => post({ run: 0, reply: { type: "error", about: "webgpu", message: (error as Error).message } }),
+const programs = Object.entries(import.meta.glob<{ program: Program<Json> }>("./lessons/*/program.ts")).map(
+  ([path, load]) => {
+    const source = async (): Promise<SessionProgram<{ input: Json; address: Address }, LessonEvent>> => {
+      const { program } = await load();
+      return {
+        async *run({ input }, { files, folder, signal }) {
+          yield* program(input, { start: await fetchStart(), files, folder, signal });
+        },
+        ends: endsOf,
+      };
+    };
+    return [slugOf(path), source] as const;
+  },
 );
+
+const queries = import.meta.glob<{ queries: Record<string, Query> }>("./lessons/*/queries.ts");
+
+serveSession({
+  programs: Object.fromEntries(programs),
+  queries: {
+    /** A lesson's own question: the page needs to know no more of it than its name. */
+    async lesson({ slug, name, argument }: { slug: string; name: string; argument: Json }, { signal }) {
+      const query = (await queries[`./lessons/${slug}/queries.ts`]?.())?.queries[name];
+      if (!query) throw new UserError(`The lesson ${slug} answers no question “${name}”.`);
+      return query(argument, { start: await fetchStart(), signal });
+    },
+  },
+});

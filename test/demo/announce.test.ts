@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Announcer } from "../../demo/src/page/announce.ts";
+import { Announcer } from "../../demo/src/lib/announce.ts";
 
 describe("announcements", () => {
   beforeEach(() => {

@@ -5,7 +5,8 @@ import type { Page } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type BuiltPage, builtPage, hasBrowser, webgpu } from "./built-page.ts";
 
-const tiny = "#algorithm=ppo&kl_coef=0.1&learning_rate=0.0012&rollout_batch_size=4&max_steps=1&reward_pairs=32&seed=7";
+const tiny =
+  "playground/#algorithm=ppo&kl_coef=0.1&learning_rate=0.0012&rollout_batch_size=4&max_steps=1&reward_pairs=32&seed=7";
 
 const button = (page: Page, at: number) => page.locator(".machine > .buttons button").nth(at);
 

@@ -3,7 +3,7 @@ import type { Browser, Page } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type BuiltPage, builtPage, hasBrowser, webgpu } from "./built-page.ts";
 
-const knobs = "#algorithm=ppo&seed=7&reward_pairs=16&rollout_batch_size=4&max_steps=10";
+const knobs = "playground/#algorithm=ppo&seed=7&reward_pairs=16&rollout_batch_size=4&max_steps=10";
 
 const statusOf = (page: Page) => page.locator(".status").textContent();
 

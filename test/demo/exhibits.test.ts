@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { exhibitOf, exhibits, knobsOf } from "../../demo/src/exhibits.ts";
-import { defaultKnobs, knobsFromHash, knobsToHash } from "../../demo/src/knobs.ts";
+import { exhibitOf, exhibits, knobsOf } from "../../demo/src/playground/exhibits.ts";
+import { defaultKnobs, knobsFromHash, knobsToHash } from "../../demo/src/playground/knobs.ts";
 
 describe("the page's questions", () => {
   it("are known again by their knobs, in any size that does not make them another", () => {

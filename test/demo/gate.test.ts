@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Gate } from "../../demo/src/gate.ts";
+import { Gate } from "../../demo/src/playground/gate.ts";
 
 /** A run of ten steps behind a gate. */
 function walk(gate: Gate) {

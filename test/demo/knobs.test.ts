@@ -7,8 +7,8 @@ import {
   numberSpecs,
   sameKnobs,
   smaller,
-} from "../../demo/src/knobs.ts";
-import type { Knobs } from "../../demo/src/protocol.ts";
+} from "../../demo/src/playground/knobs.ts";
+import type { Knobs } from "../../demo/src/playground/protocol.ts";
 
 describe("knobs in the address", () => {
   it("survive the way there and back", () => {

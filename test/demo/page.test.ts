@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { exhibits } from "../../demo/src/exhibits.ts";
+import { exhibits } from "../../demo/src/playground/exhibits.ts";
 import { type BuiltPage, builtPage, hasBrowser, webgpu } from "./built-page.ts";
 
 /** Texts of charts that reach beyond the drawing. */
@@ -26,7 +26,7 @@ describe.skipIf(!hasBrowser)("the built page", { timeout: 180_000 }, () => {
   afterAll(() => built?.close());
 
   it("opens a device in its worker, takes its knobs from the address and fits a narrow screen", async () => {
-    const { page, errors } = await built.open(webgpu, "#algorithm=raft&seed=7&reward_pairs=32");
+    const { page, errors } = await built.open(webgpu, "playground/#algorithm=raft&seed=7&reward_pairs=32");
     await page.getByRole("button", { name: "Start", disabled: false }).waitFor({ timeout: 120_000 });
     expect(await page.getByRole("radio", { name: "RAFT" }).isChecked()).toBe(true);
     expect(await page.getByLabel("Seed").inputValue()).toBe("7");
@@ -75,7 +75,10 @@ describe.skipIf(!hasBrowser)("the built page", { timeout: 180_000 }, () => {
   });
 
   it("shows what moves on the first screen, over a pale recorded run", async () => {
-    const { page, errors } = await built.open(webgpu, "#seed=7&reward_pairs=32&rollout_batch_size=4&max_steps=2");
+    const { page, errors } = await built.open(
+      webgpu,
+      "playground/#seed=7&reward_pairs=32&rollout_batch_size=4&max_steps=2",
+    );
     await page.getByRole("button", { name: "Start", disabled: false }).waitFor({ timeout: 120_000 });
     await page.setViewportSize({ width: 390, height: 844 });
     await page.getByRole("button", { name: "Step" }).press("Enter");

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { changesOf, direction, pairedChange } from "../../demo/src/paired.ts";
+import { changesOf, direction, pairedChange } from "../../demo/src/playground/paired.ts";
 
 describe("the change on the same prompts", () => {
   it("has the error of the differences, not of the values", () => {

@@ -1,15 +1,22 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
-import { exhibits, knobsOf } from "../../demo/src/exhibits.ts";
-import { defaultKnobs } from "../../demo/src/knobs.ts";
-import { direction } from "../../demo/src/paired.ts";
-import type { Reply, Stage } from "../../demo/src/protocol.ts";
-import { opened, pack, type Recorded, type Recording, recordingFor, viewOf } from "../../demo/src/recording.ts";
-import { chartSpecs } from "../../demo/src/specs.ts";
-import { applyReply, change, curve, emptyView } from "../../demo/src/view.ts";
+import { exhibits, knobsOf } from "../../demo/src/playground/exhibits.ts";
+import { defaultKnobs } from "../../demo/src/playground/knobs.ts";
+import { direction } from "../../demo/src/playground/paired.ts";
+import type { Reply, Stage } from "../../demo/src/playground/protocol.ts";
+import {
+  opened,
+  pack,
+  type Recorded,
+  type Recording,
+  recordingFor,
+  viewOf,
+} from "../../demo/src/playground/recording.ts";
+import { chartSpecs } from "../../demo/src/playground/specs.ts";
+import { applyReply, change, curve, emptyView } from "../../demo/src/playground/view.ts";
 
-const file = path.resolve(import.meta.dirname, "../../demo/fixtures/recorded.json");
+const file = path.resolve(import.meta.dirname, "../../demo/src/playground/recorded.json");
 const text = await fs.readFile(file, "utf8");
 const recordings = (JSON.parse(text) as Recording[]).map(opened);
 const named = (name: string): Recorded =>

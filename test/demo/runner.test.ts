@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { stats } from "webrlhf";
-import { defaultKnobs } from "../../demo/src/knobs.ts";
-import type { Start } from "../../demo/src/lesson.ts";
-import type { Command, Knobs, Phase, Reply, Report } from "../../demo/src/protocol.ts";
-import { Runner } from "../../demo/src/runner.ts";
+import type { Start } from "../../demo/src/lib/lesson/types.ts";
+import { defaultKnobs } from "../../demo/src/playground/knobs.ts";
+import type { Command, Knobs, Phase, Reply, Report } from "../../demo/src/playground/protocol.ts";
+import { Runner } from "../../demo/src/playground/runner.ts";
 import { losingAt } from "../losing.ts";
 import { tinyStart } from "./tiny-start.ts";
 

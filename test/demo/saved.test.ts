@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { defaultKnobs, knobsToHash } from "../../demo/src/knobs.ts";
-import { fileName, runLines } from "../../demo/src/saved.ts";
-import { emptyView } from "../../demo/src/view.ts";
+import { defaultKnobs, knobsToHash } from "../../demo/src/playground/knobs.ts";
+import { fileName, runLines } from "../../demo/src/playground/saved.ts";
+import { emptyView } from "../../demo/src/playground/view.ts";
 
 describe("a run as a file", () => {
   it("holds settings and metrics, a line each", () => {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { defaultKnobs } from "../../demo/src/knobs.ts";
-import type { Knobs, Order, Reply, Report } from "../../demo/src/protocol.ts";
-import { Session } from "../../demo/src/session.ts";
-import { progress } from "../../demo/src/view.ts";
+import { defaultKnobs } from "../../demo/src/playground/knobs.ts";
+import type { Knobs, Order, Reply, Report } from "../../demo/src/playground/protocol.ts";
+import { Session } from "../../demo/src/playground/session.ts";
+import { progress } from "../../demo/src/playground/view.ts";
 
 /** A session whose worker is the test. */
 function desk(knobs: Knobs = defaultKnobs) {

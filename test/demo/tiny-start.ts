@@ -1,7 +1,7 @@
 /** A tiny language model for the page's runs to start from, where no page is. */
 import { memoryFiles, openDevice } from "webrlhf";
 import { CausalLM, modelFiles } from "webrlhf/nn";
-import type { Start } from "../../demo/src/lesson.ts";
+import type { Start } from "../../demo/src/lib/lesson/types.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 
 export async function tinyStart(): Promise<Start> {

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { lineChart } from "webrlhf/report";
 import type { TrainEvent } from "webrlhf/rlhf";
-import { defaultKnobs } from "../../demo/src/knobs.ts";
-import type { Reply, Stage } from "../../demo/src/protocol.ts";
-import { chartSpecs } from "../../demo/src/specs.ts";
-import { applyReply, emptyView, gain, progress } from "../../demo/src/view.ts";
-import { activity, honestLabel, outcome } from "../../demo/src/words.ts";
+import { defaultKnobs } from "../../demo/src/playground/knobs.ts";
+import type { Reply, Stage } from "../../demo/src/playground/protocol.ts";
+import { chartSpecs } from "../../demo/src/playground/specs.ts";
+import { applyReply, emptyView, gain, progress } from "../../demo/src/playground/view.ts";
+import { activity, honestLabel, outcome } from "../../demo/src/playground/words.ts";
 
 const event = (stage: Stage, event: TrainEvent): Reply => ({ type: "event", stage, event });
 const step = (stage: Stage, at: number, maxSteps: number, metrics: Record<string, number>): Reply =>

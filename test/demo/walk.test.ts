@@ -1,11 +1,11 @@
 /** A visitor who clicks at random, on everything but the page: the session, the worker's runner, the trainers. */
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { defaultKnobs, knobsFromHash, knobsToHash } from "../../demo/src/knobs.ts";
-import type { Start } from "../../demo/src/lesson.ts";
-import type { Knobs } from "../../demo/src/protocol.ts";
-import { Runner } from "../../demo/src/runner.ts";
-import { type Hire, Session } from "../../demo/src/session.ts";
+import type { Start } from "../../demo/src/lib/lesson/types.ts";
+import { defaultKnobs, knobsFromHash, knobsToHash } from "../../demo/src/playground/knobs.ts";
+import type { Knobs } from "../../demo/src/playground/protocol.ts";
+import { Runner } from "../../demo/src/playground/runner.ts";
+import { type Hire, Session } from "../../demo/src/playground/session.ts";
 import { tinyStart } from "./tiny-start.ts";
 
 let start: Start;

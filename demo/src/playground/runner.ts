@@ -1,8 +1,9 @@
 /** Carries out the page's commands: one run at a time, held at a gate. */
 import { memoryFiles } from "webrlhf";
 import { Patience } from "webrlhf/open";
+import type { Start } from "../lib/lesson/types.ts";
 import { Gate } from "./gate.ts";
-import { type LessonReply, lesson, type Start } from "./lesson.ts";
+import { type LessonReply, lesson } from "./lesson.ts";
 import type { Knobs, Order, Phase, Reply, Report, Stage } from "./protocol.ts";
 
 interface Run {

@@ -19,14 +19,9 @@ import {
   trainRaft,
   trainReward,
 } from "webrlhf/rlhf";
+import type { Start } from "../lib/lesson/types.ts";
 import { changesOf } from "./paired.ts";
 import type { Knobs, Reply, Stage } from "./protocol.ts";
-
-/** Where the language model lies that everything starts from. */
-export interface Start {
-  files: Files;
-  folder: string;
-}
 
 export type LessonReply =
   | Extract<Reply, { type: "event" | "samples" }>

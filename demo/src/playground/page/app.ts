@@ -1,4 +1,6 @@
 /** The page: shows a recorded run until the visitor starts one. */
+
+import { Announcer } from "../../lib/announce.ts";
 import { exhibitOf } from "../exhibits.ts";
 import { knobsFromHash, knobsToHash, sameKnobs, smaller } from "../knobs.ts";
 import type { Knobs, Report } from "../protocol.ts";
@@ -6,7 +8,6 @@ import { opened, type Recorded, type Recording, recordingFor } from "../recordin
 import { type Hire, Session } from "../session.ts";
 import { progress } from "../view.ts";
 import { activity, algorithmName, honestLabel, outcome } from "../words.ts";
-import { Announcer } from "./announce.ts";
 import { Charts } from "./charts.ts";
 import { Controls } from "./controls.ts";
 import { calm, el, setText } from "./dom.ts";

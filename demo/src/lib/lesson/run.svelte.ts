@@ -1,0 +1,195 @@
+/** The run that a lesson's page shows: one made here, or a recorded one until the visitor starts one. */
+import type { Granularity, Run, RunState } from "webrlhf/worker";
+import { training } from "../training.svelte.ts";
+import { type Address, addressOf, readAddress } from "./address.ts";
+import type { Json, Lesson, LessonEvent, Recording, Size } from "./types.ts";
+
+/** idle: nothing was started. The rest are the states of a run, see `webrlhf/worker`. */
+export type Phase = "idle" | RunState;
+
+/** Between two redraws while events pour in, in ms. */
+const REDRAW = 250;
+const CALM_REDRAW = 2000;
+
+export class LessonRun {
+  readonly lesson: Lesson;
+  readonly recordings: readonly Recording[];
+  /** What the next start takes. */
+  size: Size = $state("S");
+  seed = $state(42);
+  /** Fields of the lesson's input that the visitor changed. */
+  asked: Record<string, Json> = $state.raw({});
+  /** The recorded run that is shown, or stands pale behind a live one. */
+  recorded = $state(0);
+  /** How many of the recorded run's events are shown. */
+  upTo = $state(Infinity);
+  phase: Phase = $state("idle");
+  failure = $state("");
+  /** Something to know while it goes on: the device was lost, nothing will survive a reload. */
+  notice = $state("");
+
+  /** Events of the run made here. */
+  private told: readonly LessonEvent[] = $state.raw([]);
+  private pending: LessonEvent[] = [];
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private run: Run<LessonEvent> | null = null;
+  /** What the run made here was started with. */
+  private started: { address: Address; input: Json } | null = $state.raw(null);
+
+  constructor(lesson: Lesson, recordings: readonly Recording[]) {
+    this.lesson = lesson;
+    this.recordings = recordings;
+  }
+
+  /** There is a run made here, going on or ended. */
+  get live(): boolean {
+    return this.phase !== "idle";
+  }
+
+  get busy(): boolean {
+    return ["waiting", "running", "pausing", "cancelling"].includes(this.phase);
+  }
+
+  get over(): boolean {
+    return ["idle", "done", "broken", "cancelled"].includes(this.phase);
+  }
+
+  /** The events that figures and checks see. */
+  get events(): readonly LessonEvent[] {
+    return this.live ? this.told : this.recordedEvents.slice(0, this.upTo);
+  }
+
+  /** Those of the recorded run that stands behind a live one. */
+  get ghost(): readonly LessonEvent[] {
+    return this.live ? this.recordedEvents : [];
+  }
+
+  get recordedEvents(): readonly LessonEvent[] {
+    return this.recordings[this.recorded]?.events ?? [];
+  }
+
+  /** What the next start takes. */
+  get draft(): Json {
+    return merged(this.lesson.input(this.size, this.seed), this.asked);
+  }
+
+  /** What decides the run that is shown. */
+  get input(): Json {
+    return this.live && this.started ? this.started.input : (this.recordings[this.recorded]?.input ?? this.draft);
+  }
+
+  /** How much of the run is done, 0 to 1. */
+  get progress(): number {
+    if (this.phase === "done") return 1;
+    const steps = this.told.filter((e) => e.type === "train" && e.event.type === "step").length;
+    return Math.min(1, steps / (this.lesson.steps(this.started?.input ?? this.draft) || 1));
+  }
+
+  /** The hash that restores the run that is shown; labels are never in it. */
+  get link(): string {
+    return addressOf(this.started?.address ?? { size: this.size, seed: this.seed, asked: this.asked });
+  }
+
+  /** Takes what a link asks for; it throws with words where the link is wrong. */
+  open(hash: string): void {
+    const { size, seed, asked } = readAddress(hash);
+    this.lesson.parse(merged(this.lesson.input(size ?? this.size, seed ?? this.seed), asked));
+    if (size) this.size = size;
+    if (seed !== undefined) this.seed = seed;
+    this.asked = asked;
+  }
+
+  /** Changes fields of what the next start takes. */
+  ask(fields: Record<string, Json>): void {
+    this.asked = { ...this.asked, ...fields };
+  }
+
+  /** Starts, pauses or resumes, by phase. */
+  go(): void {
+    if (this.over) this.start("run");
+    else if (this.phase === "running") this.run?.pause();
+    else this.run?.resume();
+  }
+
+  step(granularity: Granularity = "step"): void {
+    if (this.over) this.start("step", granularity);
+    else this.run?.step(granularity);
+  }
+
+  /** Drops the run; the recorded one is shown again. */
+  async reset(): Promise<void> {
+    const { run } = this;
+    this.clear();
+    await run?.cancel();
+  }
+
+  /** Goes on with a run that a reload or a closed tab left. */
+  goOn(id: string, address: Address): void {
+    this.clear();
+    const input = merged(this.lesson.input(address.size, address.seed), address.asked);
+    this.follow(training.session.goOn(id) as Run<LessonEvent>, { address, input });
+  }
+
+  /** Asks one of the lesson's queries in the worker. */
+  query<T>(name: string, argument: Json, signal?: AbortSignal): Promise<T> {
+    const question = { slug: this.lesson.slug, name, argument };
+    return training.session.query("lesson", question, { signal }) as Promise<T>;
+  }
+
+  private start(mode: "run" | "step", granularity?: Granularity): void {
+    this.clear();
+    const input = this.draft;
+    const address = { size: this.size, seed: this.seed, asked: this.asked };
+    const spec = { program: this.lesson.slug, input: { input, address } };
+    this.follow(training.session.run(spec, { mode, granularity }) as Run<LessonEvent>, { address, input });
+  }
+
+  private follow(run: Run<LessonEvent>, started: { address: Address; input: Json }): void {
+    this.run = run;
+    this.started = started;
+    this.phase = run.state;
+    run.subscribe(() => {
+      if (this.run !== run) return;
+      this.phase = run.state;
+      this.notice = run.notices.at(-1)?.message ?? "";
+    });
+    this.hear(run).catch((error: Error) => {
+      if (this.run !== run) return;
+      this.failure = error.message;
+      this.phase = "broken";
+    });
+  }
+
+  private async hear(run: Run<LessonEvent>): Promise<void> {
+    for await (const { event } of run) {
+      if (this.run !== run) return;
+      this.pending.push(event);
+      const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+      this.timer ??= setTimeout(() => this.flush(), calm ? CALM_REDRAW : REDRAW);
+    }
+    if (this.run !== run) return;
+    this.flush();
+    this.phase = run.state;
+  }
+
+  private flush(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    if (this.pending.length > 0) this.told = [...this.told, ...this.pending];
+    this.pending = [];
+  }
+
+  private clear(): void {
+    this.run = null;
+    this.pending = [];
+    this.flush();
+    this.told = [];
+    this.phase = "idle";
+    this.failure = "";
+    this.notice = "";
+    this.started = null;
+  }
+}
+
+const merged = (input: Json, asked: Record<string, Json>): Json =>
+  Object.keys(asked).length > 0 ? { ...(input as Record<string, Json>), ...asked } : input;
