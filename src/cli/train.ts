@@ -1,11 +1,11 @@
 /** The one training verb: it opens what a method's settings name, trains, and shows and logs what happens. */
-import { foreignNames, type Method, methodGroups, openRun, overwriting } from "../open/index.ts";
+import { foreignNames, logSettings, type Method, methodGroups, openRun, overwriting } from "../open/index.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
+import { RunLog, type StateSettings } from "../rlhf/run-log.ts";
 import { logging } from "../rlhf/settings.ts";
 import { diskFiles } from "../runtime/files.ts";
 import { type SettingsTable, settings } from "../settings/index.ts";
 import { openGpu } from "./gpu.ts";
-import { RunLog, type StateSettings } from "./logs.ts";
 import { Progress } from "./progress.ts";
 import { surroundings, tenths } from "./surroundings.ts";
 import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
@@ -19,8 +19,7 @@ const runSettings = {
   ),
   resumeWithChanges: logging.bool(false, "Go on although settings or data have changed that make another run of it"),
   ...overwriting,
-  loggingSteps: logging.int(10, "Steps between printed lines when the output is not a terminal", { min: 1 }),
-  saveTotalLimit: logging.int(1, "Checkpoints to keep; 0 keeps all", { min: 0 }),
+  ...logSettings,
 };
 
 /** What these settings, and that of the folder, resolve to. */

@@ -77,8 +77,9 @@ async function repoNamed(name: string, kind: Repo["kind"], around: Surroundings,
   const repo = parseRepo(name, kind, revision ?? undefined);
   if (!repo?.id.includes("/")) return null;
   if (name.startsWith("hf://")) return repo;
-  if (readsUrls(around)) return isPath(name) ? null : repo;
   const files = await filesOf(around);
+  // Of a page's files only those can be listed that it wrote itself.
+  if (readsUrls(around)) return isPath(name) || (await files.list(name)).length > 0 ? null : repo;
   if (await exists(files, name)) return null;
   return (await files.list(dirname(name))).length > 0 ? null : repo;
 }

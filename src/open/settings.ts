@@ -21,6 +21,12 @@ export const overwriting = {
   overwriteOutputDir: logging.bool(false, "Replace what an earlier run left in output_dir; else it is refused"),
 };
 
+/** How often a run is told of in words, and how much of it is kept. */
+export const logSettings = {
+  loggingSteps: logging.int(10, "Steps between printed lines when the output is not a terminal", { min: 1 }),
+  saveTotalLimit: logging.int(1, "Checkpoints to keep; 0 keeps all", { min: 0 }),
+};
+
 /** Where models and datasets named `org/name` come from. */
 export const hubSettings = {
   modelRevision: model.text(null, "Branch, tag or commit of models named org/name; default: main", {

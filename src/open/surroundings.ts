@@ -34,4 +34,4 @@ export const filesOf = async ({ files }: Surroundings): Promise<Files> =>
   files ?? (hasDisk ? diskFiles() : servedFiles());
 
 /** Whether the program reads paths as a page's URLs, which cannot be listed. */
-export const readsUrls = ({ files }: Surroundings): boolean => !files && !hasDisk;
+export const readsUrls = ({ files }: Surroundings): boolean => (files ? files.served === true : !hasDisk);

@@ -310,6 +310,7 @@ export {
 } from "./rollout.ts";
 export type { Phase, PolicyUpdate, RolloutRow, ValueUpdate } from "./rollout-rows.ts";
 export { clearRun } from "./run-folder.ts";
+export { RunLog, type StateSettings } from "./run-log.ts";
 export {
   type Prompt,
   type PromptData,

@@ -32,6 +32,8 @@ export interface Files {
   sync?(path: string): Promise<void>;
   /** The one name of a file or folder, links followed. Absent where paths have no second names. */
   real?(path: string): Promise<string>;
+  /** True where paths are URLs: nothing but writes of its own can be listed, and names are known by their look. */
+  readonly served?: boolean;
   /**
    * Takes a folder for one writer until the returned function is called, and clears what killed writers left in it. Throws a
    * UserError where another run has it. Absent where no other process comes.

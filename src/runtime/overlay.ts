@@ -28,6 +28,7 @@ export function overlayFiles(base: Files, top: Files = memoryFiles()): Files {
     if (content) await top.writeFile(path, content);
   };
   return {
+    ...(base.served && { served: true }),
     ...(top.sync && { sync: top.sync }),
     ...((top.real ?? base.real) && { real: top.real ?? base.real }),
     ...(top.claim && { claim: top.claim }),

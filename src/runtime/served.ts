@@ -8,7 +8,10 @@ import { blobFile, type OpenFile, urlFile } from "./open.ts";
  * The files of a web server: paths are URLs, relative ones to the page. Large files are read in ranges.
  * @param request instead of `fetch`, e.g. with a token
  */
-export const servedFiles = (request: typeof fetch = fetch): Files => readOnly((path) => urlFile(path, request));
+export const servedFiles = (request: typeof fetch = fetch): Files => ({
+  ...readOnly((path) => urlFile(path, request)),
+  served: true,
+});
 
 /**
  * The files below one address of a web server, read only: "config.json" of `urlFiles("models/tiny")` is
@@ -19,15 +22,20 @@ export const servedFiles = (request: typeof fetch = fetch): Files => readOnly((p
  */
 export function urlFiles(base: string | URL, request: typeof fetch = fetch): Files {
   const folder = String(base).replace(/\/+$/, "");
-  const noStartPage: typeof fetch = async (input, init) => {
+  const asked = withoutStartPage(request);
+  return readOnly(async (path) => urlFile([folder, ...innerPath(path).map(encodeURIComponent)].join("/"), asked));
+}
+
+/** Requests to a server that may answer with its start page where it has no file: that counts as none. */
+export const withoutStartPage =
+  (request: typeof fetch): typeof fetch =>
+  async (input, init) => {
     const response = await request(input, init);
     const isPage = response.status === 200 && response.headers.get("content-type")?.startsWith("text/html");
     if (!isPage || /\.html?$/i.test(String(input))) return response;
     await response.body?.cancel();
     return new Response(null, { status: 404 });
   };
-  return readOnly(async (path) => urlFile([folder, ...innerPath(path).map(encodeURIComponent)].join("/"), noStartPage));
-}
 
 /**
  * Files by their paths inside of one folder, read only.

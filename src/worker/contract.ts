@@ -21,6 +21,11 @@ export interface RunContext<Event = unknown> {
   resumed: boolean;
   /** The events told so far, in order. */
   told: readonly Event[];
+  /**
+   * Says how far longer work is that tells no events: a download, a scoring. It is shown, and not kept.
+   * @param what in words
+   */
+  progress(what: string, done: number, total: number): void;
   /** Lets waiting queries be answered. Call it, within longer work without events, where the device is free. */
   rest(): Promise<void>;
 }
@@ -94,6 +99,14 @@ export interface RunEvent<E = unknown> {
   runId: string;
   seq: number;
   event: E;
+}
+
+/** How far a run's longer work is that tells no events. */
+export interface Progress {
+  /** In words. */
+  what: string;
+  done: number;
+  total: number;
 }
 
 /** Something that befell a run, and that a person may like to know. */

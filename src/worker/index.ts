@@ -8,6 +8,7 @@ export type {
   Notice,
   Program,
   ProgramSource,
+  Progress,
   Query,
   QueryContext,
   QuerySource,
@@ -23,3 +24,4 @@ export type { WorkerLike } from "./line.ts";
 export type { Run } from "./run.ts";
 export { type ServeOptions, type ServeScope, serveSession } from "./serve.ts";
 export { createSession, type Session, type SessionOptions } from "./session.ts";
+export { type TrainInput, trainProgram } from "./train.ts";

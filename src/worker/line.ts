@@ -51,7 +51,9 @@ export class Line {
     worker.start?.();
     const locks = globalThis.navigator?.locks;
     const alive = locks ? `webrlhf worker ${newId()}` : null;
-    this.send({ type: "hello", alive, folder });
+    // Relative paths are the page's: a worker's own address is an accident of how the page was built.
+    const base = globalThis.document?.baseURI ?? null;
+    this.send({ type: "hello", alive, folder, base });
     this.alive = alive;
   }
 

@@ -1,5 +1,5 @@
 /** What a page and its worker say to each other. Everything of a run names it, so that nothing stale is taken for the present. */
-import type { Granularity, Notice, RunMode, RunSpec, RunState } from "./contract.ts";
+import type { Granularity, Notice, Progress, RunMode, RunSpec, RunState } from "./contract.ts";
 import type { SentError } from "./crossing.ts";
 import type { OrderName } from "./standing.ts";
 
@@ -20,7 +20,7 @@ export interface StartMessage extends RunMode {
 }
 
 export type ToWorker =
-  | { type: "hello"; alive: string | null; folder: string | null }
+  | { type: "hello"; alive: string | null; folder: string | null; base: string | null }
   | { type: "call"; id: number; name: CallName; argument: unknown; run?: string | undefined }
   | { type: "abort"; id: number }
   | StartMessage
@@ -29,7 +29,16 @@ export type ToWorker =
   | { type: "save" };
 
 /** Calls that have an answer. `query` has its name in `argument`. */
-export type CallName = "device" | "query" | "estimate" | "unfinished" | "forget" | "read" | "close";
+export type CallName =
+  | "device"
+  | "query"
+  | "estimate"
+  | "unfinished"
+  | "forget"
+  | "read"
+  | "snapshot"
+  | "restore"
+  | "close";
 
 export type ToPage =
   | { type: "hello" }
@@ -39,4 +48,5 @@ export type ToPage =
   | { type: "spec"; run: string; spec: RunSpec }
   /** `number` is that of the last order that was heard. */
   | { type: "state"; run: string; number: number; state: RunState; begun: boolean; error?: SentError | undefined }
-  | { type: "notice"; run: string; notice: Notice };
+  | { type: "notice"; run: string; notice: Notice }
+  | { type: "progress"; run: string; progress: Progress | null };

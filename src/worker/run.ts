@@ -1,5 +1,5 @@
 /** A run as its page has it. */
-import type { Granularity, Notice, RunEvent, RunMode, RunSpec, RunState } from "./contract.ts";
+import type { Granularity, Notice, Progress, RunEvent, RunMode, RunSpec, RunState } from "./contract.ts";
 import { received } from "./crossing.ts";
 import type { ToPage, ToWorker } from "./messages.ts";
 import { isOver, next, type OrderName, START, type Standing } from "./standing.ts";
@@ -13,6 +13,8 @@ export interface Run<E = unknown> extends AsyncIterable<RunEvent<E>> {
   readonly events: readonly RunEvent<E>[];
   /** What befell it, in order: a lost device, a lost worker, a state that cannot be saved. */
   readonly notices: readonly Notice[];
+  /** How far it is with longer work that tells no events; null once it tells some. */
+  readonly progress: Progress | null;
   /** Why it broke; null where it did not. Iterating such a run throws it. */
   readonly error: Error | null;
   /** What is run; null until it is read, of a run that goes on. */
@@ -33,6 +35,8 @@ export interface Run<E = unknown> extends AsyncIterable<RunEvent<E>> {
   cancel(): Promise<void>;
   /** Asks a query of the worker about this run; also when it is done, as long as the worker holds it. */
   inspect(query: string, argument?: unknown, options?: { signal?: AbortSignal }): Promise<unknown>;
+  /** The run as a zip file: what was run, all events, all its files. `Session.restore` goes on from it. */
+  snapshot(): Promise<Blob>;
   /** Bytes of a file that the run wrote, or null. */
   read(path: string): Promise<Uint8Array | null>;
 }
@@ -40,13 +44,18 @@ export interface Run<E = unknown> extends AsyncIterable<RunEvent<E>> {
 /** What a run needs of its session. */
 export interface RunLink {
   send(message: ToWorker): void;
-  call(name: "query" | "read", argument: unknown, of: { run: string; signal?: AbortSignal }): Promise<unknown>;
+  call(
+    name: "query" | "read" | "snapshot",
+    argument: unknown,
+    of: { run: string; signal?: AbortSignal },
+  ): Promise<unknown>;
 }
 
 export class PageRun<E> implements Run<E> {
   readonly id: string;
   readonly events: RunEvent<E>[] = [];
   readonly notices: Notice[] = [];
+  progress: Progress | null = null;
   error: Error | null = null;
   spec: RunSpec | null;
   onchange: ((run: Run<E>) => void) | null = null;
@@ -111,6 +120,10 @@ export class PageRun<E> implements Run<E> {
     return this.link.call("query", { name, argument }, { run: this.id, ...options });
   }
 
+  snapshot(): Promise<Blob> {
+    return this.link.call("snapshot", null, { run: this.id }) as Promise<Blob>;
+  }
+
   read(path: string): Promise<Uint8Array | null> {
     return this.link.call("read", path, { run: this.id }) as Promise<Uint8Array | null>;
   }
@@ -146,8 +159,10 @@ export class PageRun<E> implements Run<E> {
     else if (message.type === "event") {
       if (message.seq !== this.events.length) return;
       this.crashes = 0;
+      this.progress = null;
       this.events.push({ runId: this.id, seq: message.seq, event: message.event as E });
     } else if (message.type === "spec") this.spec = message.spec;
+    else if (message.type === "progress") this.progress = message.progress;
     else this.notices.push(message.notice);
     this.changed();
   }
@@ -156,6 +171,7 @@ export class PageRun<E> implements Run<E> {
   crash(notice: Notice): boolean {
     this.crashes += 1;
     this.standing = next(this.standing, "crash");
+    this.progress = null;
     if (this.over) this.settled = true;
     else this.notices.push(notice);
     this.changed();

@@ -4,7 +4,7 @@ import { Patience } from "../open/index.ts";
 import { filesOf } from "../open/surroundings.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
-import type { Notice, Program, ProgramSource, RunContext, RunSpec } from "./contract.ts";
+import type { Notice, Program, ProgramSource, Progress, RunContext, RunSpec } from "./contract.ts";
 import { sent } from "./crossing.ts";
 import { endsOf, Told } from "./events.ts";
 import { Gate } from "./gate.ts";
@@ -59,8 +59,6 @@ export interface RunnerParts {
   turns: Turns;
   post(message: ToPage): void;
   keeping: Keeping;
-  /** Default: the disk, or the page's URLs. */
-  files?: Files | undefined;
 }
 
 /** Finished runs whose files are held for questions. */
@@ -70,6 +68,8 @@ export class Runner {
   private readonly entries = new Map<string, Entry>();
   /** When every run commanded so far has ended. */
   private ended: Promise<void> = Promise.resolve();
+  /** What programs read besides their own files. Default: the disk, or URLs. */
+  files: Files | undefined;
   private readonly parts: RunnerParts;
   private current: Entry | null = null;
 
@@ -158,7 +158,7 @@ export class Runner {
     const told = [...message.told, ...events.slice(message.told.length)];
     for (const [seq, event] of told.entries())
       if (seq >= message.told.length) post({ type: "event", run: id, seq, event });
-    const files = runFiles(this.parts.files ?? (await filesOf({})), before?.contents);
+    const files = runFiles(this.files ?? (await filesOf({})), before?.contents);
     const context: RunContext = {
       runId: id,
       files: files.files,
@@ -166,6 +166,7 @@ export class Runner {
       signal: abort.signal,
       resumed: before !== null || told.length > 0,
       told,
+      progress: throttled((progress) => post({ type: "progress", run: id, progress })),
       rest: () => turn.rest(),
     };
     entry.run = { id, spec, told, files, context, standing: entry.standing };
@@ -259,6 +260,17 @@ export class Runner {
   private notice(run: string, type: Notice["type"], message: string): void {
     this.parts.post({ type: "notice", run, notice: { type, message } });
   }
+}
+
+/** Of words that come in quick succession the first and the last are heard, and one in a while between. */
+function throttled(hear: (progress: Progress) => void): RunContext["progress"] {
+  let last = 0;
+  return (what, done, total) => {
+    const now = performance.now();
+    if (done < total && now - last < 100) return;
+    last = now;
+    hear({ what, done, total });
+  };
 }
 
 const isCheckpoint = (event: unknown): boolean => {

@@ -4,11 +4,13 @@ import { deviceFailure } from "../gpu/failures.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { opfsFiles } from "../runtime/opfs.ts";
+import { servedFiles, withoutStartPage } from "../runtime/served.ts";
 import type { ProgramSource, QuerySource, RunContext, RunSpec, SessionDevice } from "./contract.ts";
 import { sent } from "./crossing.ts";
 import { Keeper } from "./keeper.ts";
 import type { ToPage, ToWorker } from "./messages.ts";
 import { Runner } from "./runner.ts";
+import { fromZip, toZip } from "./snapshot.ts";
 import { Turns } from "./turns.ts";
 
 /** Programs, queries and places of a worker. */
@@ -62,7 +64,8 @@ class Server {
       this.post({ type: "notice", run, notice }),
     );
     const { programs, files } = options;
-    this.runner = new Runner({ programs, files, turns: this.turns, keeping: this.keeper, post: this.post });
+    this.runner = new Runner({ programs, turns: this.turns, keeping: this.keeper, post: this.post });
+    this.runner.files = files;
   }
 
   hear(message: ToWorker): void {
@@ -75,7 +78,8 @@ class Server {
   }
 
   /** The page knows by a lock whether this worker lives: of one that was ended nothing else tells. */
-  private async greet({ alive, folder }: ToWorker & { type: "hello" }): Promise<void> {
+  private async greet({ alive, folder, base }: ToWorker & { type: "hello" }): Promise<void> {
+    if (base !== null) this.runner.files ??= served(base);
     this.keeper.saveIn(folder);
     const locks = globalThis.navigator?.locks;
     if (alive !== null && locks) {
@@ -122,12 +126,34 @@ class Server {
         return this.keeper.unfinished();
       case "forget":
         return this.keeper.forget(argument as string);
+      case "snapshot":
+        return this.snapshot(run);
+      case "restore":
+        return this.restore(argument as { id: string; blob: Blob });
       case "read":
         return this.runner.find(run)?.context.files.read(argument as string);
       case "close":
         await this.keeper.saveAll(this.runner.live());
         closeDevice();
     }
+  }
+
+  private async snapshot(id: string | undefined): Promise<Blob> {
+    const run = this.runner.find(id);
+    if (!run) throw new UserError("no run was begun");
+    const { spec, told, files, standing } = run;
+    return toZip({ spec, events: [...told], contents: files.contents(), done: standing.state === "done" });
+  }
+
+  private async restore({ id, blob }: { id: string; blob: Blob }): Promise<RunSpec> {
+    const before = await fromZip(blob);
+    const { programs } = this.options;
+    if (!Object.hasOwn(programs, before.spec.program)) {
+      const known = Object.keys(programs).join(", ");
+      throw new UserError(`this is a run of the program "${before.spec.program}", and there are only ${known}`);
+    }
+    this.keeper.give(id, before);
+    return before.spec;
   }
 
   private async estimate({ program, input }: RunSpec): Promise<unknown> {
@@ -163,6 +189,10 @@ interface Question {
   name: string;
   argument: unknown;
 }
+
+/** Files of web servers, by addresses relative to a page. */
+const served = (base: string): Files =>
+  servedFiles(withoutStartPage((path, init) => fetch(new URL(String(path), base), init)));
 
 async function described(): Promise<SessionDevice> {
   const { name, kind, f16, maxBuffer } = await openDevice();

@@ -33,6 +33,11 @@ export interface Session {
   goOn<E = unknown>(id: string, mode?: RunMode): Run<E>;
   /** Deletes a saved run. */
   forget(id: string): Promise<void>;
+  /**
+   * Goes on from a snapshot, as a run of its own.
+   * @throws UserError where the file is none, is damaged, or is too large
+   */
+  restore<E = unknown>(snapshot: Blob, mode?: RunMode): Promise<Run<E>>;
   /** Saves what is under way, ends the worker, and with it the runs on this page; saved ones can go on later. */
   close(): Promise<void>;
 }
@@ -97,6 +102,14 @@ class PageSession implements Session {
 
   async forget(id: string): Promise<void> {
     await this.call("forget", id);
+  }
+
+  async restore<E>(blob: Blob, mode: RunMode = {}): Promise<Run<E>> {
+    const id = newId();
+    const spec = (await this.call("restore", { id, blob })) as RunSpec;
+    const run = this.begin<E>(id, null, mode) as PageRun<E>;
+    run.spec = spec;
+    return run;
   }
 
   async close(): Promise<void> {

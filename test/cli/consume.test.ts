@@ -4,8 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { diskFiles, UserError } from "webrlhf";
 import { type Context, Interrupted } from "webrlhf/cli";
-import type { TrainEvent } from "webrlhf/rlhf";
-import { RunLog } from "../../src/cli/logs.ts";
+import { RunLog, type TrainEvent } from "webrlhf/rlhf";
 import { consume } from "../../src/cli/train.ts";
 import { silentTerminal } from "./terminal.ts";
 

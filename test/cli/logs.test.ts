@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type Files, memoryFiles } from "webrlhf";
-import type { TrainEvent } from "webrlhf/rlhf";
-import { RunLog } from "../../src/cli/logs.ts";
+import { RunLog, type TrainEvent } from "webrlhf/rlhf";
 
 const start = (step: number): TrainEvent => ({ type: "start", stage: "ppo", step, maxSteps: 6, parameters: 10 });
 const step = (n: number, seconds = 1): TrainEvent => ({

@@ -2,8 +2,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { memoryFiles } from "webrlhf";
 import type { TextTokenizer } from "webrlhf/nn";
-import { type Response, type RolloutRow, type TrainEvent, trainGrpo, trainPpo, trainRloo } from "webrlhf/rlhf";
-import { RunLog } from "../../../src/cli/logs.ts";
+import { type Response, type RolloutRow, RunLog, type TrainEvent, trainGrpo, trainPpo, trainRloo } from "webrlhf/rlhf";
 import { poolStats } from "../../../src/gpu/pool.ts";
 import { trim } from "../../../src/gpu/stream.ts";
 import { readText } from "../../../src/runtime/json-files.ts";

@@ -10,14 +10,14 @@
  * - `samples.jsonl`, `eval_rows.jsonl`, `raft.jsonl`, `monitor.jsonl`: texts and tables that trainers send along.
  * - `trainer_state.json`: the Hugging Face Trainer's file of that name, with the same log_history.
  */
-import type { Best } from "../rlhf/best.ts";
-import type { TrainEvent } from "../rlhf/events.ts";
 import type { Files } from "../runtime/files.ts";
 import { readJsonLines, readText, writeJson } from "../runtime/json-files.ts";
+import type { Best } from "./best.ts";
+import type { TrainEvent } from "./events.ts";
 
 type Row = Record<string, unknown> & { step: number };
 
-/** What trainer_state.json repeats from the options. */
+/** Settings that trainer_state.json repeats. */
 export interface StateSettings {
   readonly loggingSteps?: number;
   readonly saveSteps?: number;
@@ -34,6 +34,7 @@ const rolloutsFile = "rollouts.jsonl";
 const rowsFile = "eval_rows.jsonl";
 const tableFile = (table: string) => `${table.replaceAll(/[^\w-]/g, "_")}.jsonl`;
 
+/** Writes the files that a run leaves for people and programs besides its model, as its events come. */
 export class RunLog {
   readonly #files: Files;
   readonly #dir: string;
