@@ -98,6 +98,10 @@ export async function main(argv: readonly string[], terminal: Terminal = process
       terminal.line(error.message);
       return stoppedCode();
     }
+    if ((error as Error).name === "AbortError") {
+      terminal.line("stopped"); // while something was loaded
+      return stoppedCode();
+    }
     terminal.line(`${terminal.style("red", "error:")} ${explain(error, debug)}`);
     return 1;
   } finally {

@@ -75,7 +75,10 @@ function source(tensors: ReadonlyMap<string, Tensor>, file: OpenFile, path: stri
   return {
     label: path,
     names: [...tensors.keys()],
-    info: (name) => ({ dtype: get(name).type, shape: get(name).shape }),
+    info(name) {
+      const { type, shape, bytes } = get(name);
+      return { dtype: type, shape, bytes };
+    },
     read: async (name) => get(name).all(),
     readRows: async (name, first, last) => get(name).rows(first, last),
     close: () => file.close(),
@@ -87,6 +90,8 @@ class Tensor {
   readonly type: string;
   /** In the model. */
   readonly shape: readonly number[];
+  /** In the file. */
+  readonly bytes: number;
   private readonly tensor: GgufTensor;
   private readonly file: OpenFile;
   private readonly label: string;
@@ -95,6 +100,7 @@ class Tensor {
 
   constructor(tensor: GgufTensor, file: OpenFile, path: string, name: string, layout: Layout = "same", heads = 1) {
     this.type = tensor.type.name;
+    this.bytes = tensor.end - tensor.begin;
     this.tensor = tensor;
     this.file = file;
     this.label = `${path}: tensor ${name}`;

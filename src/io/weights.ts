@@ -2,7 +2,7 @@
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import type { OpenFile } from "../runtime/open.ts";
-import { type LazySafeTensors, openSafetensors } from "./safetensors.ts";
+import { type LazySafeTensors, openSafetensors, type TensorInfo } from "./safetensors.ts";
 import { readShardIndex } from "./shards.ts";
 
 /** The type and shape of a tensor in a file. */
@@ -10,6 +10,8 @@ export interface WeightInfo {
   /** As the file calls it: "BF16", "Q4_K". */
   readonly dtype: string;
   readonly shape: readonly number[];
+  /** In the file. */
+  readonly bytes: number;
 }
 
 /** Tensors that are read one by one, as f32. */
@@ -86,8 +88,8 @@ function fromShards(label: string, shards: readonly Shard[]): WeightSource {
     label,
     names: [...where.keys()],
     info(name) {
-      const { dtype, shape } = shardOf(name).tensors.infos.get(name) as WeightInfo;
-      return { dtype, shape };
+      const { dtype, shape, begin, end } = shardOf(name).tensors.infos.get(name) as TensorInfo;
+      return { dtype, shape, bytes: end - begin };
     },
     read: async (name) => (await shardOf(name).tensors.get(name)).data,
     readRows: async (name, first, last) => (await shardOf(name).tensors.getRows(name, first, last)).data,

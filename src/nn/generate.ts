@@ -18,6 +18,8 @@ export interface GenerateOptions extends SamplingParams {
   maxLength?: number;
   /** Responses decoded at once, fewer where their prompts would not fit into one pass. Default 256. */
   batchSize?: number;
+  /** Stops it between decode steps: the promise is rejected with the signal's reason, and all buffers are freed. */
+  signal?: AbortSignal;
 }
 
 /** A response that `generate` gives. */
@@ -34,6 +36,8 @@ export interface Completion {
 
 /** Decode steps between looks at which responses have ended: each look is a round trip to the GPU. */
 const STEPS_PER_LOOK = 16;
+/** Who may stop it should not wait longer than this for the steps that are under way. */
+const LOOK_MS = 500;
 
 /**
  * Samples responses in the order of the prompts, `samples` for each. The model's weights are only read. A batch is closed:
@@ -46,7 +50,7 @@ export async function generate(
   prompts: readonly Uint32Array[],
   options: GenerateOptions,
 ): Promise<Completion[]> {
-  const { samples = 1, batchSize = 256, streams, maxLength = Number.POSITIVE_INFINITY } = options;
+  const { samples = 1, batchSize = 256, streams, maxLength = Number.POSITIVE_INFINITY, signal } = options;
   const { maxPositions } = model.config;
   const limit = ({ length }: Uint32Array) => Math.min(options.maxNewTokens, Math.max(1, maxLength - length));
   prompts.forEach((p, i) => {
@@ -72,7 +76,7 @@ export async function generate(
         return { prompt, options: slotOptions(own, model.config, streams ? streams[response] : response), top: 0 };
       });
     });
-    for (const [i, done] of (await decodeBatch(model, sequences)).entries()) {
+    for (const [i, done] of (await decodeBatch(model, sequences, signal)).entries()) {
       completions.push({ ...done, prompt: first + Math.floor(i / samples) });
     }
   }
@@ -80,7 +84,12 @@ export async function generate(
 }
 
 /** Decodes sequences together until all have ended. */
-async function decodeBatch(model: CausalLM, sequences: readonly SlotSequence[]): Promise<Omit<Completion, "prompt">[]> {
+async function decodeBatch(
+  model: CausalLM,
+  sequences: readonly SlotSequence[],
+  signal?: AbortSignal,
+): Promise<Omit<Completion, "prompt">[]> {
+  signal?.throwIfAborted();
   const { endIds } = sequences[0].options;
   const most = (of: (sequence: SlotSequence) => number) => sequences.reduce((n, s) => Math.max(n, of(s)), 0);
   const maxNewTokens = most(({ options }) => options.maxNewTokens);
@@ -94,10 +103,18 @@ async function decodeBatch(model: CausalLM, sequences: readonly SlotSequence[]):
   const decoder = new SlotDecoder(model, sequences.length, capacity, STEPS_PER_LOOK);
   try {
     let prompts = promptsOf(sequences);
+    let perLook = signal ? 1 : STEPS_PER_LOOK;
     for (let drawn = 0; drawn < maxNewTokens && found.some(({ done }) => !done); prompts = []) {
       const prefill = prompts.length > 0 ? 1 : 0;
-      const steps = Math.min(STEPS_PER_LOOK, maxNewTokens - drawn - prefill);
+      const steps = Math.min(perLook, maxNewTokens - drawn - prefill);
+      const began = performance.now();
       const turn = await decoder.turn([], prompts, steps, sequences.length);
+      signal?.throwIfAborted();
+      if (signal)
+        perLook = Math.max(
+          1,
+          Math.min(STEPS_PER_LOOK, 2 * perLook, Math.floor((LOOK_MS * steps) / (performance.now() - began))),
+        );
       drawn += prefill + steps;
       for (const step of prefill ? [turn.first[0].step, ...turn.steps] : turn.steps) {
         found.forEach((response, row) => {

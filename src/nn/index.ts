@@ -44,7 +44,14 @@ export {
 } from "./optimizer.ts";
 export { type AdapterFolder, adapterFiles, openAdapter, readAdapterFolder } from "./peft.ts";
 export type { AdapterConfig } from "./peft-config.ts";
-export { loadCausalLM, loadConfig, loadScoreModel, modelFiles, type SaveOptions } from "./pretrained.ts";
+export {
+  type LoadOptions,
+  loadCausalLM,
+  loadConfig,
+  loadScoreModel,
+  modelFiles,
+  type SaveOptions,
+} from "./pretrained.ts";
 export { type PromptLogProbs, promptLogProbs } from "./prompt-logprobs.ts";
 export type { SamplingParams } from "./sampling.ts";
 export {

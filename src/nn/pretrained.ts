@@ -97,6 +97,14 @@ function checkFinite(data: Float32Array, name: string, type: FloatType): void {
   throw new UserError(`tensor ${name} is not finite any more, so it is not saved: lower learning_rate`);
 }
 
+/** How the loading of a model is followed and stopped. */
+export interface LoadOptions {
+  /** Hears again and again how many bytes of the file's weights are on their way to the GPU, and how many there are. */
+  progress?: (done: number, total: number) => void;
+  /** Stops it: the promise is rejected with the signal's reason, and what was loaded is freed. */
+  signal?: AbortSignal;
+}
+
 /** Reads the config of a model folder or GGUF file. */
 export async function loadConfig(files: Files, path: string): Promise<DecoderConfig> {
   const { config, configFile } = await readConfig(files, path);
@@ -124,13 +132,15 @@ export async function loadCausalLM(
   path: string,
   label = "model",
   format: WeightFormat = "float32",
+  loading: LoadOptions = {},
 ): Promise<CausalLM> {
-  return open(files, path, ({ config, json, weights }) => {
+  const build = ({ config, json, weights }: Opened): CausalLM => {
     if (scoreHeadIn(weights) || isScorer(json)) {
       throw new UserError(`${path} is a reward model: it has a score head, and none that says which token comes next`);
     }
     return new CausalLM(config, label, format);
-  });
+  };
+  return open(files, path, build, loading);
 }
 
 const isScorer = ({ architectures }: Record<string, unknown>): boolean =>
@@ -148,6 +158,7 @@ export async function loadScoreModel(
   seed = 0,
   format: WeightFormat = "float32",
   head: { scoring?: Scoring; bias?: boolean; trained?: boolean } = {},
+  loading: LoadOptions = {},
 ): Promise<ScoreModel> {
   const build = ({ config, json, file, weights }: Opened): ScoreModel => {
     const found = scoreHeadIn(weights);
@@ -161,7 +172,7 @@ export async function loadScoreModel(
     }
     return new ScoreModel(config, label, format, { scoring, bias: found?.bias || head.bias });
   };
-  return open(files, path, build, seed);
+  return open(files, path, build, loading, seed);
 }
 
 /** Of a language model that is named as a scorer: its scores would be a random head's. */
@@ -183,13 +194,20 @@ interface Opened {
   weights: WeightSource;
 }
 
-async function open<M extends Model>(files: Files, path: string, build: (opened: Opened) => M, seed = 0): Promise<M> {
+async function open<M extends Model>(
+  files: Files,
+  path: string,
+  build: (opened: Opened) => M,
+  loading: LoadOptions,
+  seed = 0,
+): Promise<M> {
+  loading.signal?.throwIfAborted();
   const { config, configFile, weights } = await openModel(files, path);
   try {
     const described = await withEndTokens(files, path, fromHfConfig(config, configFile));
     const model = build({ config: described, json: config, file: configFile, weights });
     try {
-      await loadWeights(model, weights, seed);
+      await loadWeights(model, weights, seed, loading);
       return model;
     } catch (error) {
       model.destroy();
@@ -204,7 +222,12 @@ async function open<M extends Model>(files: Files, path: string, build: (opened:
  * Copies a file's tensors into a model after checking every name and shape.
  * @param seed for a score head that the file does not have
  */
-export async function loadWeights(model: Model, source: WeightSource, seed = 0): Promise<void> {
+export async function loadWeights(
+  model: Model,
+  source: WeightSource,
+  seed = 0,
+  { progress, signal }: LoadOptions = {},
+): Promise<void> {
   const present = new Set(source.names);
   const wanted = tensorsOf(model).map((tensor) => ({ tensor, name: nameIn(tensor, present) }));
   const names = new Set(wanted.map(({ name }) => name));
@@ -221,8 +244,21 @@ export async function loadWeights(model: Model, source: WeightSource, seed = 0):
     else throw new UserError(`${source.label}: tensor ${tensor.name} is missing`);
   }
   const upload = uploader();
-  for (const { tensor, name } of wanted) {
-    if (name !== null) await copyTensor(source, name, tensor, parameterOf(model, tensor.parameter), upload);
+  const inFile = wanted.flatMap(({ tensor, name }) => (name === null ? [] : [{ tensor, name }]));
+  const total = inFile.reduce((sum, { name }) => sum + source.info(name).bytes, 0);
+  let before = 0;
+  for (const { tensor, name } of inFile) {
+    const { bytes } = source.info(name);
+    const parameter = parameterOf(model, tensor.parameter);
+    const size = shapeInFile(tensor, parameter).reduce((n, length) => n * length, 1);
+    let sent = 0;
+    await copyTensor(source, name, tensor, parameter, async (to, first, data) => {
+      signal?.throwIfAborted();
+      await upload(to, first, data);
+      sent += data.length;
+      progress?.(Math.round(before + (bytes * sent) / size), total);
+    });
+    before += bytes;
   }
 }
 

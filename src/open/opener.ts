@@ -5,7 +5,7 @@ import { isGguf } from "../io/model-files.ts";
 import type { LoraOptions } from "../nn/lora-options.ts";
 import { CausalLM, type Model, ScoreModel } from "../nn/models.ts";
 import { type AdapterFolder, openAdapter, readAdapterFolder } from "../nn/peft.ts";
-import { loadCausalLM, loadScoreModel, NOT_TRAINED } from "../nn/pretrained.ts";
+import { type LoadOptions, loadCausalLM, loadScoreModel, NOT_TRAINED } from "../nn/pretrained.ts";
 import type { Scoring } from "../nn/scoring.ts";
 import { MultiObjectiveHead } from "../rlhf/multi-objective/head.ts";
 import { isPairModel, readPairWriter } from "../rlhf/pairwise/folder.ts";
@@ -127,7 +127,7 @@ export class ModelOpener {
     }
     if (!this.options.usePeft) {
       refuseTraining(this.options, name);
-      return this.keep(await loadCausalLM(at.files, at.path, called));
+      return this.keep(await loadCausalLM(at.files, at.path, called, "float32", this.loading(called)));
     }
     const base = await this.baseAt(at, "lm");
     const model = new CausalLM({ base, lora: loraOptions(this.options) }, called).initialize(this.options.seed ?? 0);
@@ -142,7 +142,13 @@ export class ModelOpener {
     const at = await this.locate(name);
     const adapter = await this.adapterAt(at);
     const start = adapter ? await this.locate(this.basePath(adapter)) : at;
-    const base = await loadCausalLM(start.files, start.path, labelOf(at), weightFormat(this.options));
+    const base = await loadCausalLM(
+      start.files,
+      start.path,
+      labelOf(at),
+      weightFormat(this.options),
+      this.loading(labelOf(at)),
+    );
     if (!adapter) return this.keep(base);
     try {
       const model = await openAdapter(at.files, adapter, base, "lm", { label: labelOf(at) });
@@ -172,7 +178,7 @@ export class ModelOpener {
     }
     if (!this.options.usePeft) {
       refuseTraining(this.options, name);
-      return this.keep(await loadScoreModel(at.files, at.path, label, seed, "float32", head));
+      return this.keep(await loadScoreModel(at.files, at.path, label, seed, "float32", head, this.loading(label)));
     }
     const base = await this.baseAt(at, "score");
     const model = new ScoreModel({ base, lora: loraOptions(this.options) }, label, "float32", head).initialize(seed);
@@ -327,11 +333,19 @@ export class ModelOpener {
     const format = asked === "auto" ? weightFormat(this.options) : asked;
     const model = this.keep<CausalLM | ScoreModel>(
       kind === "lm"
-        ? await loadCausalLM(at.files, at.path, label, format)
-        : await loadScoreModel(at.files, at.path, label, 0, format, { trained }),
+        ? await loadCausalLM(at.files, at.path, label, format, this.loading(label))
+        : await loadScoreModel(at.files, at.path, label, 0, format, { trained }, this.loading(label)),
     );
     this.bases.set(`${kind} ${place}`, model);
     return model;
+  }
+
+  private loading(model: string): LoadOptions {
+    const { loading, signal } = this.options;
+    return {
+      ...(loading && { progress: (done: number, total: number) => loading(model, done, total) }),
+      ...(signal && { signal }),
+    };
   }
 
   private keep<M extends Model>(model: M): M {

@@ -12,7 +12,9 @@ export interface Surroundings {
   say?: (line: string) => void;
   /** Hears how far a file from the hub has come, in bytes. Default: nobody. */
   progress?: (file: string, received: number, total: number) => void;
-  /** Stops downloads. */
+  /** Hears how much of a model is on its way to the GPU, in bytes of its file. Default: nobody. */
+  loading?: (model: string, done: number, total: number) => void;
+  /** Stops downloads and the loading of models: they reject with its reason, and nothing stays on the GPU. */
   signal?: AbortSignal;
   /** How the hub is reached. Default: as the variables HF_* of the environment say. */
   hub?: HubAccess;

@@ -102,8 +102,8 @@ async function ask(
   where: string,
   o: SamplingOptions,
 ): Promise<CompletionChoice[]> {
-  const { client, model, signal } = sampler;
-  const { samples = 1 } = o;
+  const { client, model } = sampler;
+  const { samples = 1, signal = sampler.signal } = o;
   const body = { model, prompt: Array.from(prompt.ids), n: samples, ...requestFields(o) };
   const answer = await client.completion({ ...body, return_token_ids: true }, signal).catch((error) => {
     // Servers that know nothing of token ids refuse the field; everything else in the request still holds.

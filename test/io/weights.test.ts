@@ -160,7 +160,7 @@ describe("reading", () => {
     const source = await openWeights(files, "m");
     expect([...source.names].sort()).toEqual(Object.keys(tensors));
     for (const [name, { shape, data }] of Object.entries(tensors)) {
-      expect(source.info(name)).toEqual({ dtype: "F32", shape });
+      expect(source.info(name)).toEqual({ dtype: "F32", shape, bytes: data.byteLength });
       expect(await source.read(name)).toEqual(data);
     }
     expect(await source.readRows("a.weight", 1, 3)).toEqual(tensors["a.weight"].data.slice(3, 9));
