@@ -48,3 +48,4 @@ export * from "./settings.ts";
 export type { HubAccess, Surroundings } from "./surroundings.ts";
 export { type Attempt, type ClosableRun, Patience, persisting, surviving } from "./surviving.ts";
 export { openTokenizer, type TokenizerOptions, tokenizerFiles } from "./tokenizer.ts";
+export { trainedFiles } from "./trained.ts";

@@ -1,8 +1,20 @@
 /** Names become things in every runtime: nothing here is read from a disk. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { memoryFiles, openDevice } from "webrlhf";
+import {
+  blobFiles,
+  directoryFiles,
+  type Files,
+  fileListFiles,
+  memoryFiles,
+  openDevice,
+  overlayFiles,
+  stats,
+  unzipFiles,
+  urlFiles,
+  zipStream,
+} from "webrlhf";
 import { worldPrompts, worldTokenizer } from "webrlhf/data";
-import { CausalLM, type Decoder, modelFiles } from "webrlhf/nn";
+import { CausalLM, type Decoder, generate, modelFiles } from "webrlhf/nn";
 import {
   openDataset,
   openModel,
@@ -11,10 +23,12 @@ import {
   openScoreModel,
   openTokenizer,
   tokenizerFiles,
+  trainedFiles,
 } from "webrlhf/open";
 import { ppo, type Response, rewardParts, trainPpo } from "webrlhf/rlhf";
 import { directoryStore } from "../../src/io/hub-browser.ts";
-import { FakeDirectory } from "../io/fake-directory.ts";
+import { FakeDirectory, fakeDirectory } from "../io/fake-directory.ts";
+import { GgufWriter } from "../io/gguf-writer.ts";
 import { keeper } from "../keep.ts";
 import { tinyConfig } from "../rlhf/tiny.ts";
 
@@ -161,6 +175,138 @@ describe("openModel", () => {
     await expect(openModel("org/other", { hub, offline: true })).rejects.toThrow(/org\/other: .*three ways/);
   });
 });
+
+describe("models in files of every kind", () => {
+  const places: [string, (contents: Record<string, Uint8Array<ArrayBuffer>>) => Promise<[Files, string]>][] = [
+    [
+      "a picked folder",
+      async (contents) => {
+        const to = directoryFiles(fakeDirectory());
+        await to.writeFolder("m", contents);
+        return [to, "m"];
+      },
+    ],
+    [
+      "files that were picked",
+      async (contents) => [
+        fileListFiles(
+          Object.entries(contents).map(([name, bytes]) =>
+            Object.defineProperty(new File([bytes], name), "webkitRelativePath", { value: `m/${name}` }),
+          ),
+        ),
+        ".",
+      ],
+    ],
+    [
+      "a zip file",
+      async (contents) => [await unzipFiles(await new globalThis.Response(zipStream(contents)).blob()), "."],
+    ],
+    [
+      "an overlay",
+      async (contents) => {
+        const base = Object.entries(contents).map(([name, bytes]) => [`m/${name}`, new Blob([bytes])]);
+        return [overlayFiles(blobFiles(Object.fromEntries(base))), "m"];
+      },
+    ],
+    [
+      "a server",
+      async (contents) => {
+        const fetch: typeof globalThis.fetch = async (input, init) => {
+          const bytes = contents[new URL(String(input)).pathname.slice("/m/".length)];
+          if (!bytes) return answer("", 404);
+          const [, first, last] = /bytes=(\d+)-(\d+)/.exec(new Headers(init?.headers).get("range") ?? "") ?? [];
+          const headers = { "content-range": `bytes ${first}-${last}/${bytes.length}` };
+          return new globalThis.Response(bytes.slice(Number(first), Number(last) + 1), { status: 206, headers });
+        };
+        return [urlFiles("https://models.test/m", fetch), "."];
+      },
+    ],
+  ];
+
+  it.each(places)("opens a folder in %s", async (_, make) => {
+    const contents: Record<string, Uint8Array<ArrayBuffer>> = {};
+    for (const name of await files.list("models/tiny")) {
+      contents[name] = (await files.read(`models/tiny/${name}`)) as Uint8Array<ArrayBuffer>;
+    }
+    const [at, folder] = await make(contents);
+    const model = keep(await openModel(folder, { files: at }));
+    expect(await embedding(model)).toEqual(weights);
+    expect(model.tokenizer.encode("a boy")).toEqual(tokenizer.encode("a boy"));
+  });
+
+  it.each(places)("opens a GGUF file, with the tokenizer in it, in %s", async (_, make) => {
+    const [at, folder] = await make({ "tiny.gguf": tinyGguf() });
+    const path = folder === "." ? "./tiny.gguf" : `${folder}/tiny.gguf`;
+    const own = await openTokenizer(path, { files: at });
+    expect(own.decode(own.encode("abba"))).toBe("abba");
+    const model = keep(await openModel(path, { files: at, dtype: "int8" }));
+    expect(model.tokenizer.encode("abba")).toEqual(own.encode("abba"));
+    const ids = Uint32Array.from(own.encode("ab"));
+    const [completion] = await generate(model, [ids], { maxNewTokens: 2, seed: 1 });
+    expect(completion.ids.length).toBeGreaterThan(0);
+  });
+
+  it("writes whole folders of models and adapters, which are opened again", async () => {
+    const model = keep(await openModel("models/tiny", { files }));
+    const adapted = keep(await openModel("models/tiny", { files, lora: { r: 2 } }));
+    const zip = await new globalThis.Response(zipStream(await trainedFiles(model, model.tokenizer))).blob();
+    const whole = await unzipFiles(zip);
+    expect(await whole.list(".")).toEqual([
+      "config.json",
+      "generation_config.json",
+      "model.safetensors",
+      "tokenizer.json",
+      "tokenizer_config.json",
+    ]);
+    expect(await embedding(keep(await openModel(".", { files: whole })))).toEqual(weights);
+    const above = overlayFiles(files);
+    await above.writeFolder("adapter", await trainedFiles(adapted, adapted.tokenizer));
+    const again = keep(await openModel("adapter", { files: above }));
+    expect(again.adapter?.modules.length).toBe(adapted.adapter?.modules.length);
+    expect(again.tokenizer.encode("a boy")).toEqual(tokenizer.encode("a boy"));
+    const half = await trainedFiles(model, null, { dtype: "bfloat16" });
+    expect(Object.keys(half).sort()).toEqual(["config.json", "generation_config.json", "model.safetensors"]);
+  });
+
+  it("says how far it is, and stops when it is told to", async () => {
+    (await openModel("models/tiny", { files })).destroy();
+    const before = stats().poolBytes;
+    const heard: [string, number][] = [];
+    const loading = (model: string, done: number, total: number) => heard.push([model, done / total]);
+    (await openModel("models/tiny", { files, loading })).destroy();
+    expect(heard.at(-1)).toEqual(["tiny", 1]);
+    const stop = new AbortController();
+    const stopped = openModel("models/tiny", {
+      files,
+      signal: stop.signal,
+      loading: () => stop.abort(new Error("enough")),
+    });
+    await expect(stopped).rejects.toThrow("enough");
+    expect(stats().poolBytes).toBe(before);
+  });
+});
+
+/** A language model of zeros that knows the letters a and b. */
+function tinyGguf(): Uint8Array<ArrayBuffer> {
+  const w = new GgufWriter();
+  w.text("general.architecture", "llama");
+  const sizes = { context_length: 32, embedding_length: 16, block_count: 1, feed_forward_length: 32 };
+  for (const [key, value] of Object.entries({ ...sizes, "attention.head_count": 2 })) w.u32(`llama.${key}`, value);
+  w.f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
+  w.text("tokenizer.ggml.model", "gpt2");
+  w.text("tokenizer.ggml.pre", "gpt-2");
+  w.texts("tokenizer.ggml.tokens", ["a", "b", "ab", "</s>"]);
+  w.numbers("tokenizer.ggml.token_type", Int32Array.of(1, 1, 1, 3));
+  w.texts("tokenizer.ggml.merges", ["a b"]);
+  w.u32("tokenizer.ggml.eos_token_id", 3);
+  w.tensor("token_embd.weight", [4, 16]);
+  w.tensor("output_norm.weight", [16]);
+  for (const name of ["attn_q", "attn_k", "attn_v", "attn_output"]) w.tensor(`blk.0.${name}.weight`, [16, 16]);
+  for (const name of ["ffn_gate", "ffn_up"]) w.tensor(`blk.0.${name}.weight`, [32, 16]);
+  w.tensor("blk.0.ffn_down.weight", [16, 32]);
+  for (const name of ["attn_norm", "ffn_norm"]) w.tensor(`blk.0.${name}.weight`, [16]);
+  return w.bytes();
+}
 
 it("trains what was opened by names, on rewards that see the dataset's columns", async () => {
   const policy = keep(await openModel("models/tiny", { files, lora: { r: 2 } }));
