@@ -2,6 +2,7 @@
  * Data: records and the files they come from, named datasets, tokenizers, chat templates, and the built-in worlds.
  * @module webrlhf/data
  */
+export { type Agreement, agreementMatrix, type Label } from "./agreement.ts";
 export {
   answerExample,
   type PreferenceExample,

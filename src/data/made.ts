@@ -3,10 +3,22 @@ import type { Rated } from "./rated.ts";
 import type { DataRecord, Preference } from "./records.ts";
 import { cyclePreferences } from "./world/cycle.ts";
 import { DOMAIN_ATTRIBUTES, domainPreferences, domainRatings } from "./world/domains.ts";
-import { type WorldSplit, worldPreferences, worldPrompts, worldSftRecords } from "./world.ts";
+import {
+  type WorldQuality,
+  type WorldSplit,
+  worldJudges,
+  worldPart,
+  worldPreferences,
+  worldPrompts,
+  worldQualities,
+  worldSftRecords,
+} from "./world.ts";
 
 /** The built-in world's name: data, tokenizer and reward that need no file. */
 export const WORLD = "builtin:world";
+/** Whether data are of the built-in world, whoever judges them: its tokenizer and its true reward fit. */
+export const isWorld = (name: unknown): boolean => name === WORLD || Object.hasOwn(variants, name as string);
+
 /** The name of pairs whose judge prefers in a circle. */
 export const CYCLE = "builtin:cycle";
 /** The name of answers that are rated, and preferred by the prompt's domain. */
@@ -31,12 +43,35 @@ export const MADE_RECORDS = 2048;
 
 const prompts: Make<string> = (n, seed, split) => worldPrompts(n, seed, split);
 
+const world: MadeDataset = {
+  prompts,
+  pairs: (n, seed, split) => worldPreferences(n, seed, { split }),
+  answers: (n, seed, split) => worldSftRecords(n, seed, split),
+};
+
+/** The best so many of more: as many are made as leave n. */
+const partOfWorld =
+  (part: WorldQuality): Make<DataRecord> =>
+  (n, seed, split) => {
+    const [from, to] = worldQualities[part];
+    return worldPart(worldSftRecords(Math.round(n / (to - from)), seed, split), part).slice(0, n);
+  };
+
+/** The world as its judges label it, and parts of its stories by what they are truly worth. */
+const variants: Record<string, MadeDataset> = Object.fromEntries([
+  ...Object.entries(worldJudges).map(([name, judge]): [string, MadeDataset] => [
+    `${WORLD}/${name}`,
+    { ...world, pairs: (n, seed, split) => worldPreferences(n, seed, { split, judge }) },
+  ]),
+  ...Object.keys(worldQualities).map((part): [string, MadeDataset] => [
+    `${WORLD}/${part}`,
+    { ...world, answers: partOfWorld(part as WorldQuality) },
+  ]),
+]);
+
 const datasets: Readonly<Record<string, MadeDataset>> = {
-  [WORLD]: {
-    prompts,
-    pairs: (n, seed, split) => worldPreferences(n, seed, { split }),
-    answers: (n, seed, split) => worldSftRecords(n, seed, split),
-  },
+  [WORLD]: world,
+  ...variants,
   [CYCLE]: { prompts, pairs: cyclePreferences },
   [DOMAINS]: {
     prompts,
@@ -44,6 +79,9 @@ const datasets: Readonly<Record<string, MadeDataset>> = {
     rated: { attributes: DOMAIN_ATTRIBUTES, rows: (n, seed) => domainRatings(n, seed) },
   },
 };
+
+/** The names of all made-up data. */
+export const madeNames = (): string[] => Object.keys(datasets);
 
 /** The made-up data of a name, or null for data that are read. */
 export const madeDataset = (name: string): MadeDataset | null =>

@@ -2,7 +2,7 @@
 
 import { counted, countsOf, NONE, sumOf } from "../data/counts.ts";
 import type { DatasetPart, RecordSource, Wanted } from "../data/dataset.ts";
-import { madeDataset } from "../data/made.ts";
+import { madeDataset, madeNames } from "../data/made.ts";
 import { type Consumer, learned } from "../data/raw/consumers.ts";
 import type { Locate } from "../data/raw/dataset.ts";
 import { consumedRows } from "../data/raw/load.ts";
@@ -16,7 +16,7 @@ import type { SchemaOptions } from "../data/schemas.ts";
 import { UserError } from "../runtime/errors.ts";
 import { isCode } from "../runtime/own-code.ts";
 import { permutation, streamId } from "../runtime/rng.ts";
-import { spelled } from "../settings/index.ts";
+import { didYouMean, spelled } from "../settings/index.ts";
 import { type DataFilesOptions, dataFiles, withoutConfigurations, withoutSplits } from "./data-files.ts";
 import { exists } from "./hub.ts";
 import { codeRows, type Rows, rowsOf } from "./rows.ts";
@@ -149,7 +149,11 @@ function consumerFor(sample: RawSample, wanted: Wanted): Consumer {
 export async function partsOf(name: string, around: Surroundings = {}): Promise<MixturePart[]> {
   const whole = [{ name, proportion: WHOLE }];
   if (findDataset(name) || madeDataset(name) || (await isThere(name, around))) return whole;
-  if (/^builtin:[^,]*$/.test(name)) return whole;
+  if (/^builtin:[^,]*$/.test(name)) {
+    throw new UserError(
+      `there are no made-up data called "${name}"${didYouMean(name, madeNames())}; there are ${madeNames().join(", ")}`,
+    );
+  }
   if (/(^|,)\s*builtin:/.test(name))
     throw new UserError(`${name}: made-up data (builtin:...) cannot be mixed with others`);
   return parseMixture(name);

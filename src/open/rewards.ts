@@ -1,6 +1,6 @@
 /** Rewards by name: a model's, a server's, the built-in world's true one, or one's own code. */
 
-import { WORLD } from "../data/made.ts";
+import { isWorld, WORLD } from "../data/made.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { goldReward } from "../data/world.ts";
 import { openDevice } from "../gpu/device.ts";
@@ -63,7 +63,7 @@ export const worldGold = ({ promptText, text }: Response): number => goldReward(
 
 /** The true reward, where the dataset of that name has one. */
 export const goldOf = (dataset: string): ((response: Response) => number) | undefined =>
-  dataset === WORLD ? worldGold : undefined;
+  isWorld(dataset) ? worldGold : undefined;
 
 /**
  * Opens a reward. The function sees of each response its text, ids and messages, the prompt, and the whole row of the dataset.

@@ -1,5 +1,5 @@
 import { trainBpe } from "../../data/bpe.ts";
-import { WORLD } from "../../data/made.ts";
+import { isWorld } from "../../data/made.ts";
 import { Tokenizer } from "../../data/tokenizer.ts";
 import { worldTokenizer } from "../../data/world.ts";
 import {
@@ -44,8 +44,9 @@ export const tokenizerVerb = defineVerb({
     const files = await diskFiles();
     const name = o.datasetName as string;
     const texts = () => openDataset(name, { ...o, ...surroundings(context) }).texts();
-    const tokenizer =
-      name === WORLD ? worldTokenizer() : Tokenizer.fromTrained(trainBpe(await texts(), { vocabSize: o.vocabSize }));
+    const tokenizer = isWorld(name)
+      ? worldTokenizer()
+      : Tokenizer.fromTrained(trainBpe(await texts(), { vocabSize: o.vocabSize }));
     for (const [file, content] of Object.entries(tokenizerFiles(tokenizer))) {
       await files.writeFile(`${o.outputDir}/${file}`, content);
     }

@@ -1,6 +1,6 @@
 /** Methods in rounds of sampling and learning, by names; a server may sample. */
 import type { Dataset } from "../../data/dataset.ts";
-import { WORLD } from "../../data/made.ts";
+import { isWorld } from "../../data/made.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import { iterate, trainIteratively } from "../../rlhf/iterate.ts";
@@ -82,7 +82,7 @@ const iterateMethod = onDataset(
       policyTokenizer: tokenizer,
     });
     const sampler = around.sampler ?? (await samplerOn(o, around, { policy, tokenizer }, o.iterations));
-    const held = o.datasetName === WORLD || o.testSize > 0 || o.evalDatasetName !== null || o.datasetTestSplit !== null;
+    const held = isWorld(o.datasetName) || o.testSize > 0 || o.evalDatasetName !== null || o.datasetTestSplit !== null;
     const gold = goldOf(o.datasetName);
     return { policy, initial, judge, rewards: rewards ?? undefined, tokenizer, sampler, gold, held, around };
   },

@@ -1,4 +1,4 @@
-import { WORLD } from "../../data/made.ts";
+import { isWorld, WORLD } from "../../data/made.ts";
 import { decoderConfig } from "../../nn/decoder-config.ts";
 import { CausalLM } from "../../nn/models.ts";
 import { model } from "../../rlhf/settings.ts";
@@ -47,7 +47,7 @@ async function fromScratch(
     throw new UserError(`${adapter} needs ${start}: an adapter stands on a trained model`);
   }
   refuseTraining(o, "a model from scratch");
-  const path = o.tokenizerNameOrPath ?? (o.datasetName === WORLD ? WORLD : null);
+  const path = o.tokenizerNameOrPath ?? (isWorld(o.datasetName) ? WORLD : null);
   if (path === null) {
     throw new UserError(
       `a model from scratch needs ${spelled(o, "tokenizerNameOrPath")}; make one with: webrlhf tokenizer train`,
