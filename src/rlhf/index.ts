@@ -264,6 +264,7 @@ export { recorded, type Training } from "./recorded.ts";
 export { precomputeReference } from "./reference.ts";
 export { type ReinforceSettings, reinforce, trainReinforce } from "./reinforce.ts";
 export { type RemoteSamplerOptions, remoteSampler, sampleRemotely } from "./remote.ts";
+export { choosePairs, leastCertain } from "./reward/choose.ts";
 export { type HttpRewardOptions, httpReward, type RewardFormat } from "./reward/endpoint.ts";
 export { type ForeignRewardOptions, foreignReward, sameTokenizer } from "./reward/foreign.ts";
 export {

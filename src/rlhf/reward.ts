@@ -146,7 +146,8 @@ interface LossOptions extends PairLossOptions {
 }
 
 /**
- * Trains a reward model in place.
+ * Trains a reward model in place. One that was trained before goes on from what it has learned, with an optimizer that begins
+ * anew: labels that come one by one need no model from scratch.
  * @throws UserError when there is nothing to learn from, when the loss is not finite, or when the model has other outputs
  */
 export async function* trainReward(

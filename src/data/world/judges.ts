@@ -9,7 +9,7 @@ import { goldReward } from "./gold.ts";
 import { type WorldSplit, worldPrompts } from "./prompts.ts";
 import { worldCompletion } from "./stories.ts";
 
-/** What a judge finds a story worth, and how surely it says so. What is left out counts nothing. */
+/** The rule of a judge: what makes stories worth more, and how surely the better one is preferred. What is left out counts nothing. */
 export interface WorldRule {
   /** Weight of the true reward. Default 1; 0 does not know the truth. */
   truth?: number;
@@ -53,7 +53,7 @@ export function worldPairs(n: number, seed: number, split: WorldSplit = "train")
   });
 }
 
-/** What a judge finds a story worth, wherever it is shown. */
+/** The worth of a story by a judge's rule, wherever it is shown. */
 export function worldWorth(rule: WorldRule, prompt: string, completion: string): number {
   const { truth = 1, length = 0, words = {} } = rule;
   const said = completion.split(/[\s.]+/).filter((word) => word !== "");
@@ -138,7 +138,7 @@ const LABELLERS = streamId("world/labellers");
 const LABELS = streamId("world/labels");
 
 /**
- * What a labeller says of pairs: whether the first story is the better one. It does not depend on which other pairs are asked
+ * Lets somebody label pairs: true where the first story is the better one. A label does not depend on which other pairs are asked
  * about, so that asked again they say the same.
  */
 export const worldLabels = ({ rule, seed }: WorldLabeller, pairs: readonly WorldPair[]): boolean[] =>
