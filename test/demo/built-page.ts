@@ -39,7 +39,7 @@ export interface BuiltPage {
 }
 
 /** Builds the site, once for equal sources, and returns its folder. */
-async function build(): Promise<string> {
+export async function builtSite(): Promise<string> {
   const hash = createHash("sha256");
   for (const part of ["demo", "src", "models", "docs", "api", "package-lock.json"]) {
     for (const file of await sources(path.join(root, part))) hash.update(file).update(await fs.readFile(file));
@@ -89,7 +89,13 @@ async function sources(place: string): Promise<string[]> {
     .sort();
 }
 
-const types: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css" };
+const types: Record<string, string> = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".css": "text/css",
+  ".svg": "image/svg+xml",
+  ".json": "application/json",
+};
 
 /** A server of files as simple as there are: no rewriting, no index but index.html. */
 function serve(folder: string): Promise<http.Server> {
@@ -107,7 +113,7 @@ function serve(folder: string): Promise<http.Server> {
 
 /** Builds the site and serves it. */
 export async function builtPage(): Promise<BuiltPage> {
-  const server = await serve(await build());
+  const server = await serve(await builtSite());
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   const browsers: Browser[] = [];
   return {

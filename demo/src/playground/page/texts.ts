@@ -5,7 +5,6 @@ export const intro = (): HTMLElement =>
   el(
     "header",
     {},
-    el("h1", {}, "Learning from preferences, live"),
     el(
       "p",
       {},
