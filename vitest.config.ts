@@ -5,7 +5,7 @@ import { embeddedChromium } from "./src/runtime/embedded.ts";
 
 // Tests of the GPU layers import nothing of Node: they run unchanged in Node (Dawn), Deno (wgpu) and Chromium.
 const portable = [
-  "test/{gpu,tensor,nn,rlhf}/**/*.test.ts",
+  "test/{gpu,tensor,nn,rlhf,worker}/**/*.test.ts",
   "test/{entries,examples,open/anywhere,runtime/{browser-files,zip}}.test.ts",
 ];
 

@@ -11,6 +11,8 @@ const ARRAYS = {
   Uint8ClampedArray,
   Uint16Array,
   Uint32Array,
+  BigInt64Array,
+  BigUint64Array,
 } as const;
 type ArrayName = keyof typeof ARRAYS;
 
@@ -18,24 +20,28 @@ type ArrayName = keyof typeof ARRAYS;
 const MARK = "$as";
 
 /** The value as JSON text on one line. */
-export const encode = (value: unknown): string => JSON.stringify(marked(value)) ?? '{"$as":"undefined"}';
+export const encode = (value: unknown): string => JSON.stringify(marked(value));
 
 function marked(value: unknown): unknown {
   if (typeof value === "number" && (!Number.isFinite(value) || Object.is(value, -0))) {
     return { [MARK]: "number", of: Object.is(value, -0) ? "-0" : String(value) };
   }
   if (typeof value === "bigint") return { [MARK]: "bigint", of: String(value) };
+  if (value === undefined) return { [MARK]: "undefined" };
   if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map((item) => (item === undefined ? { [MARK]: "undefined" } : marked(item)));
+  if (Array.isArray(value)) return Array.from(value, marked);
   if (ArrayBuffer.isView(value)) {
     const { buffer, byteOffset, byteLength } = value;
-    return { [MARK]: value.constructor.name, of: base64(new Uint8Array(buffer, byteOffset, byteLength)) };
+    const { name } = value.constructor;
+    if (!Object.hasOwn(ARRAYS, name)) throw new UserError(`an event cannot hold a ${name}: give it a typed array`);
+    return { [MARK]: name, of: base64(new Uint8Array(buffer, byteOffset, byteLength)) };
   }
+  if (value instanceof ArrayBuffer) return { [MARK]: "ArrayBuffer", of: base64(new Uint8Array(value)) };
   if (value instanceof Map) return { [MARK]: "Map", of: marked([...value]) };
   if (value instanceof Set) return { [MARK]: "Set", of: marked([...value]) };
   if (value instanceof Date) return { [MARK]: "Date", of: value.getTime() };
   const plain = Object.fromEntries(Object.entries(value).map(([key, item]) => [key, marked(item)]));
-  return MARK in value ? { [MARK]: "object", of: plain } : plain;
+  return Object.hasOwn(value, MARK) ? { [MARK]: "object", of: plain } : plain;
 }
 
 /**
@@ -55,14 +61,17 @@ export function decode(text: string): unknown {
 function unmarked(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map(unmarked);
+  if (!Object.hasOwn(value, MARK)) return inner(value);
   const { [MARK]: as, of } = value as Record<string, unknown>;
-  if (as === undefined) return inner(value);
   if (as === "undefined") return undefined;
   if (as === "object" && typeof of === "object" && of !== null) return inner(of);
   if (as === "number" && typeof of === "string") return Number(of);
   if (as === "bigint" && typeof of === "string" && /^-?\d{1,400}$/.test(of)) return BigInt(of);
   if (as === "Date" && typeof of === "number") return new Date(of);
-  if (as === "Map" && Array.isArray(of)) return new Map(unmarked(of) as [unknown, unknown][]);
+  if (as === "ArrayBuffer" && typeof of === "string") return bytesOf(of).buffer;
+  if (as === "Map" && Array.isArray(of) && of.every((pair) => Array.isArray(pair) && pair.length === 2)) {
+    return new Map(unmarked(of) as [unknown, unknown][]);
+  }
   if (as === "Set" && Array.isArray(of)) return new Set(unmarked(of) as unknown[]);
   if (typeof as === "string" && Object.hasOwn(ARRAYS, as) && typeof of === "string") {
     const bytes = bytesOf(of);

@@ -21,6 +21,8 @@ interface Slot {
   writing: Promise<void> | null;
   again: boolean;
   failed: boolean;
+  /** The run was dropped, and what is saved of it is being deleted. */
+  dropped: Promise<void> | null;
 }
 
 export class Keeper implements Keeping {
@@ -60,7 +62,7 @@ export class Keeper implements Keeping {
       const { files, path } = await this.folder;
       const release = await claim(files, pathOf(path, id), wanted);
       const saved = new SavedFolder(files, pathOf(path, id));
-      slot = { saved, release, timer: null, writing: null, again: false, failed: false };
+      slot = { saved, release, timer: null, writing: null, again: false, failed: false, dropped: null };
       try {
         const moment = wanted && !given ? await saved.load() : null;
         before = moment && { ...moment, done: false };
@@ -80,7 +82,7 @@ export class Keeper implements Keeping {
 
   save(run: LiveRun, now: boolean): void {
     const slot = this.slots.get(run.id);
-    if (!slot) return;
+    if (!slot || slot.dropped) return;
     if (now) void this.write(slot, run);
     else slot.timer ??= setTimeout(() => void this.write(slot, run), EVERY);
   }
@@ -90,19 +92,29 @@ export class Keeper implements Keeping {
     await Promise.all(
       runs.map((run) => {
         const slot = this.slots.get(run.id);
-        return slot && this.write(slot, run);
+        return slot && !slot.dropped && this.write(slot, run);
       }),
     );
+    await Promise.all([...this.slots.values()].map(({ dropped }) => dropped));
+  }
+
+  /** Deletes what is saved of a run that is ending: nobody is to go on with it, whatever becomes of this worker. */
+  drop(id: string): void {
+    const slot = this.slots.get(id);
+    if (!slot) return;
+    if (slot.timer) clearTimeout(slot.timer);
+    slot.again = false;
+    slot.dropped ??= (slot.writing ?? Promise.resolve()).then(() => this.remove(id)).catch(() => {});
   }
 
   async leave(id: string, forget: boolean): Promise<void> {
     const slot = this.slots.get(id);
-    this.slots.delete(id);
     if (!slot) return forget ? this.forget(id).catch(() => {}) : undefined;
-    if (slot.timer) clearTimeout(slot.timer);
-    slot.again = false;
+    if (forget) this.drop(id);
+    else if (slot.timer) clearTimeout(slot.timer);
     await slot.writing;
-    if (forget) await this.remove(id).catch(() => {});
+    await slot.dropped;
+    this.slots.delete(id);
     await slot.release().catch(() => {});
   }
 

@@ -45,7 +45,10 @@ export class Line {
     this.heard = heard;
     this.died = died;
     worker.addEventListener("message", ({ data }) => this.hear(data));
-    worker.addEventListener("error", (event) => this.end(event?.message || "it did not load"));
+    worker.addEventListener("error", (event) => {
+      event?.preventDefault?.(); // the run says so
+      this.end(event?.message || "it did not load");
+    });
     worker.addEventListener("messageerror", () => this.end("it said what cannot be read"));
     worker.addEventListener("close", () => this.end("it was ended"));
     worker.start?.();

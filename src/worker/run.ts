@@ -149,7 +149,7 @@ export class PageRun<E> implements Run<E> {
   hear(message: Extract<ToPage, { run: string }>): void {
     if (message.type === "state") {
       const { number, state, begun, error } = message;
-      if (number < this.order && state !== "broken" && state !== "done") return; // it has not heard the last order yet
+      if (number < this.order && !isOver(message)) return; // it has not heard the last order yet
       this.settled ||= isOver(message);
       if (!this.over) {
         this.standing = { state, begun };

@@ -49,6 +49,8 @@ export interface Keeping {
   take(id: string, wanted: boolean): Promise<Before | null>;
   /** Saves a run: at once, or some seconds later at most. */
   save(run: LiveRun, now: boolean): void;
+  /** Deletes what is saved of a run that was cancelled. */
+  drop(id: string): void;
   /** Gives a run back, and forgets it where it is over for good. */
   leave(id: string, forget: boolean): Promise<void>;
 }
@@ -108,7 +110,10 @@ export class Runner {
     entry.standing = next(entry.standing, order);
     if (order === "pause") entry.gate.shut();
     else entry.gate.open(order === "step" ? (granularity ?? "step") : "open");
-    if (order === "cancel") entry.abort.abort();
+    if (order === "cancel") {
+      entry.abort.abort();
+      this.parts.keeping.drop(id);
+    }
     this.say(entry);
   }
 

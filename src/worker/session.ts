@@ -60,6 +60,8 @@ class PageSession implements Session {
   private readonly runs = new Map<string, PageRun<unknown>>();
   private line: Line | null = null;
   private closed = false;
+  /** A worker has answered: one that ends before it does is a mishap then, and no mistake. */
+  private met = false;
   private readonly hire: () => WorkerLike;
   private readonly folder: string | null;
   private readonly leaving = new AbortController();
@@ -176,16 +178,17 @@ class PageSession implements Session {
   private lost(line: Line, why: string): void {
     if (this.line !== line) return;
     this.line = null;
+    this.met ||= line.met;
     const live = [...this.runs.values()].filter((run) => !run.ended);
     const message = `The training program broke off (${why}). The run goes on from its last state in a new one.`;
     const goOn = live.filter((run) => run.crash({ type: "rehired", message }));
-    const hopeless = goOn.filter(({ crashes }) => !line.met || crashes > MOST_CRASHES);
-    const words = line.met
+    const hopeless = goOn.filter(({ crashes }) => !this.met || crashes > MOST_CRASHES);
+    const words = this.met
       ? `the training program broke off ${MOST_CRASHES + 1} times without an event between: ${why}`
       : `the training program did not load: ${why}`;
     for (const run of hopeless) run.fail(new UserError(words));
     const again = goOn.filter((run) => !hopeless.includes(run));
-    const dropped = line.met ? live.filter((run) => run.state === "cancelled") : [];
+    const dropped = this.met ? live.filter((run) => run.state === "cancelled") : [];
     if (again.length + dropped.length === 0) return;
     try {
       this.connect();

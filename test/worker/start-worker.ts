@@ -1,0 +1,10 @@
+/** Starts the worker of the tests; Vite wants to read each way to do so. */
+export function startWorker(troubles: "" | "no gpu" | "no files" = ""): Worker {
+  if (troubles === "no gpu") {
+    return new Worker(new URL("./page.worker.ts", import.meta.url), { type: "module", name: "no gpu" });
+  }
+  if (troubles === "no files") {
+    return new Worker(new URL("./page.worker.ts", import.meta.url), { type: "module", name: "no files" });
+  }
+  return new Worker(new URL("./page.worker.ts", import.meta.url), { type: "module" });
+}
