@@ -33,6 +33,8 @@ export interface Opened {
 }
 
 export interface BuiltPage {
+  /** Where the site is served. */
+  address: string;
   /** Opens a page of the site in a browser of its own; by default the playground. */
   open(flags: readonly string[], page?: string): Promise<Opened>;
   close(): Promise<void>;
@@ -117,6 +119,7 @@ export async function builtPage(): Promise<BuiltPage> {
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   const browsers: Browser[] = [];
   return {
+    address,
     async open(flags, page = "playground/") {
       const browser = await chromium.launch({
         executablePath: found?.executable,
@@ -127,7 +130,7 @@ export async function builtPage(): Promise<BuiltPage> {
       const tab = await browser.newPage({ viewport: { width: 360, height: 800 } });
       const errors: string[] = [];
       tab.on("pageerror", (error) => errors.push(String(error)));
-      await tab.goto(address + page, { waitUntil: "networkidle" }); // by then the page is alive
+      await tab.goto(page === "about:blank" ? page : address + page, { waitUntil: "networkidle" }); // by then the page is alive
       // Keys that come before a page was drawn for the first time are dropped by the browser.
       await tab.evaluate(
         () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(null)))),
