@@ -7,7 +7,15 @@ export { adapterNote, type Caps, caps, closeDevice, type OpenOptions, openDevice
 export { DeviceLostError, OutOfMemoryError } from "./gpu/failures.ts";
 export { type KernelTime, profile } from "./gpu/profile.ts";
 export { finish, type Stats, stats } from "./gpu/stream.ts";
-export { type HubOptions, parseRepo, type Repo, resolveDataset, resolveModel } from "./io/hub.ts";
+export {
+  type HubOptions,
+  lookAtModel,
+  type ModelOnHub,
+  parseRepo,
+  type Repo,
+  resolveDataset,
+  resolveModel,
+} from "./io/hub.ts";
 export { browserStore } from "./io/hub-browser.ts";
 export type { Download, HubStore } from "./io/hub-store.ts";
 export { HttpError, type HttpOptions, OpenAIClient, type OpenAIClientOptions } from "./io/openai-client.ts";

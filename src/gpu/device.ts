@@ -54,7 +54,7 @@ let requests = 0;
 let sticky: Error | null = null;
 let cause: Error | null = null; // explains the sticky error, e.g. the shader that did not compile
 const checks = new Set<Promise<void>>(); // error scopes that have not answered yet
-const closers = new Set<() => void>();
+const closers = new Set<Closer>();
 
 /**
  * Opens the device once; later calls return the same capabilities. One that was lost, or failed, is replaced. Throws `UserError` when no
@@ -217,27 +217,39 @@ export function clearDeviceError(): void {
   cause = null;
 }
 
-/** Registers a function that drops caches bound to the device when it closes. */
-export function onClose(fn: () => void): void {
-  closers.add(fn);
+/** What a module does when the device closes, or gives way to a stand-in. */
+export interface Closer {
+  /** Forgets what it made on the device. */
+  forget(): void;
+  /** Keeps what it made on the device, which is forgotten next; returns what brings it back. */
+  setAside(): () => void;
+}
+
+/** Registers a module that keeps things that belong to the device. */
+export function onClose(closer: Closer): void {
+  closers.add(closer);
 }
 
 /**
- * Runs `work` on a stand-in for the open device, with the same capabilities. What was made on the device before is
- * forgotten, as when it closes; what was made on the stand-in is forgotten afterwards.
+ * Runs `work` on a stand-in for the open device, with the same capabilities. What was made on the device before is set aside,
+ * and must not be used meanwhile; what was made on the stand-in is forgotten afterwards.
  */
 export async function withStandIn<R>(device: GPUDevice, work: () => Promise<R>): Promise<R> {
   const real = need();
   const forget = () => {
-    for (const fn of closers) fn();
+    for (const closer of closers) closer.forget();
     clearDeviceError();
   };
+  const before = [...closers].map((closer) => closer.setAside());
+  const error = [sticky, cause] as const;
   forget();
   current = { ...real, device, wait: undefined, standIn: true };
   try {
     return await work();
   } finally {
     forget();
+    for (const bringBack of before) bringBack();
+    [sticky, cause] = error;
     current = real;
   }
 }
@@ -250,7 +262,7 @@ export function closeDevice(): void {
   missing = null;
   if (!current) return;
   const { device } = current;
-  for (const fn of closers) fn();
+  for (const closer of closers) closer.forget();
   current = null;
   opening = null;
   clearDeviceError();

@@ -198,10 +198,23 @@ export function dropBindGroups(): void {
   for (const { groups } of layouts.values()) groups.clear();
 }
 
-onClose(() => {
-  for (const { variants } of kernels) {
-    variants.variant = null;
-    variants.next.clear();
-  }
-  layouts.clear();
+onClose({
+  forget() {
+    for (const { variants } of kernels) {
+      variants.variant = null;
+      variants.next.clear();
+    }
+    layouts.clear();
+  },
+  setAside() {
+    const compiled = kernels.map(({ variants }) => ({ variants, variant: variants.variant, next: [...variants.next] }));
+    const known = [...layouts];
+    return () => {
+      for (const { variants, variant, next } of compiled) {
+        variants.variant = variant;
+        for (const [key, node] of next) variants.next.set(key, node);
+      }
+      for (const [key, layout] of known) layouts.set(key, layout);
+    };
+  },
 });

@@ -21,6 +21,7 @@ export interface BufferView {
 
 let nextId = 1;
 let generation = 1;
+let generations = 1;
 const free = new Map<number, BufferView[]>();
 let poolBytes = 0;
 let buffersCreated = 0;
@@ -165,11 +166,21 @@ export function drainFree(): BufferView[] {
   return all;
 }
 
-onClose(() => {
-  generation += 1;
-  free.clear();
-  outgrown.length = 0;
-  poolBytes = 0;
+onClose({
+  forget() {
+    generation = ++generations;
+    free.clear();
+    outgrown.length = 0;
+    poolBytes = 0;
+  },
+  setAside() {
+    const kept = { generation, poolBytes, free: [...free], outgrown: [...outgrown] };
+    return () => {
+      for (const [size, views] of kept.free) free.set(size, views);
+      outgrown.push(...kept.outgrown);
+      ({ generation, poolBytes } = kept);
+    };
+  },
 });
 
 const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

@@ -13,8 +13,8 @@ export interface Rehearsal {
 }
 
 /**
- * Runs `work` without a GPU's work and memory. A device must be open, whose limits hold; nothing that was made on it
- * before may be used afterwards. Throws what `work` throws, e.g. the error of a buffer beyond the device's limits.
+ * Runs `work` without a GPU's work and memory. A device must be open, whose limits hold; what is on it stays, and must not be
+ * used meanwhile. Throws what `work` throws, e.g. the error of a buffer beyond the device's limits.
  */
 export async function rehearse(work: () => Promise<void>): Promise<Rehearsal> {
   caps(); // an open device

@@ -97,6 +97,14 @@ function openArena(): Arena {
   return arena;
 }
 
-onClose(() => {
-  arena = null;
+onClose({
+  forget() {
+    arena = null;
+  },
+  setAside() {
+    const kept = arena;
+    return () => {
+      arena = kept;
+    };
+  },
 });

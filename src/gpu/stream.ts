@@ -247,10 +247,21 @@ export function observe(before: Observer | null, afterFlush: (() => void) | null
   flushed = afterFlush;
 }
 
-onClose(() => {
-  encoder = null;
-  pass = null;
-  staged = null;
-  pending = 0;
-  readers.clear();
+onClose({
+  forget() {
+    encoder = null;
+    pass = null;
+    staged = null;
+    pending = 0;
+    readers.clear();
+  },
+  setAside() {
+    flush();
+    const kept = staged;
+    const idle = [...readers];
+    return () => {
+      staged = kept;
+      for (const [size, buffers] of idle) readers.set(size, buffers);
+    };
+  },
 });

@@ -1,5 +1,6 @@
 /** What is asked of a Hugging Face hub over HTTP. */
 import { UserError } from "../runtime/errors.ts";
+import { type OpenFile, urlFile } from "../runtime/open.ts";
 import type { Download, HubOptions, Repo } from "./hub-store.ts";
 
 export interface HubFile {
@@ -58,9 +59,7 @@ export class HubClient {
     download: Download,
     onProgress: (received: number) => void,
   ): Promise<void> {
-    const prefix = repo.kind === "datasets" ? "datasets/" : "";
-    const name = file.name.split("/").map(encodeURIComponent).join("/");
-    const url = `${this.endpoint}/${prefix}${repo.id}/resolve/${commit}/${name}`;
+    const url = this.urlOf(repo, commit, file);
     let failures = 0;
     while (download.size < file.size) {
       const before = download.size;
@@ -80,6 +79,23 @@ export class HubClient {
         `${repo.id}: ${file.name} is longer than the ${file.size} bytes that the hub lists; try again`,
       );
     }
+  }
+
+  /** Opens a file where it is: what is read of it is fetched, and nothing kept. */
+  async open(repo: Repo, commit: string, file: HubFile): Promise<OpenFile> {
+    const request = (url: RequestInfo | URL, init?: RequestInit) =>
+      this.request(String(url), init?.headers as Record<string, string>, AbortSignal.timeout(STALL_MS));
+    const opened = await urlFile(this.urlOf(repo, commit, file), request).catch((error: Error) => {
+      throw error instanceof UserError || this.options.signal?.aborted ? error : this.unreachable(error);
+    });
+    if (!opened) throw this.unexpected(`has no ${file.name} any more`);
+    return opened;
+  }
+
+  private urlOf(repo: Repo, commit: string, file: HubFile): string {
+    const prefix = repo.kind === "datasets" ? "datasets/" : "";
+    const name = file.name.split("/").map(encodeURIComponent).join("/");
+    return `${this.endpoint}/${prefix}${repo.id}/resolve/${commit}/${name}`;
   }
 
   private async loadRest(url: string, file: HubFile, download: Download, onProgress: (received: number) => void) {

@@ -7,6 +7,8 @@
  * it gets its name. What was loaded in part goes on where it stopped.
  */
 import { UserError } from "../runtime/errors.ts";
+import type { Files } from "../runtime/files.ts";
+import { filesAt } from "../runtime/served.ts";
 import { HubClient, type HubFile, isSafeName } from "./hub-client.ts";
 import type { HubOptions, HubStore, Repo } from "./hub-store.ts";
 import { datasetFiles, modelFiles, type Wanted } from "./hub-wanted.ts";
@@ -47,6 +49,47 @@ export function resolveModel(
   return resolve(repo, (names, read) => modelFiles(names, read, wanted, repo.id, file), options);
 }
 
+/** A model where it is on the hub. */
+export interface ModelOnHub {
+  /** Reads its files in ranges; nothing is kept. */
+  files: Files;
+  /** The folder or GGUF file within `files`. */
+  path: string;
+  /** Bytes that `resolveModel` would load: those that the store has not got yet. */
+  download: number;
+}
+
+/**
+ * Looks at a model on the hub before it is loaded: its configuration can be read, and how much there is to load is known.
+ * @throws UserError that names the ways to supply what is missing, or the GGUF files that are there
+ */
+export async function lookAtModel(
+  repo: Repo,
+  { file = repo.file, ...options }: HubOptions & { file?: string | undefined },
+): Promise<ModelOnHub> {
+  const client = new HubClient(options);
+  const commit = await client.commitOf(repo).catch((error: Error) => {
+    throw missing(repo, options.store, error.message, error);
+  });
+  const listed = new Map((await client.list(repo, commit)).map((one) => [one.name, one]));
+  const files = filesAt(listed, (one) => client.open(repo, commit, one));
+  const read = async (name: string) => (listed.has(name) ? files.read(name) : null);
+  const wanted = await modelFiles([...listed.keys()], read, "model", repo.id, file);
+  if ("reason" in wanted) throw new UserError(wanted.reason);
+  const download = await bytesToLoad(
+    repo,
+    wanted.files.map((name) => listed.get(name) as HubFile),
+    options.store,
+  );
+  return { files, path: wanted.path || ".", download };
+}
+
+async function bytesToLoad(repo: Repo, files: readonly HubFile[], store: HubStore): Promise<number> {
+  let bytes = 0;
+  for (const { hash, size } of files) if (!(await store.hasBlob(repo, hash))) bytes += size;
+  return bytes;
+}
+
 /** The folder with a dataset's README and the data files of a part of it. */
 export function resolveDataset(
   repo: Repo,
@@ -84,8 +127,7 @@ async function resolve(repo: Repo, choose: Choose, options: HubOptions): Promise
   const wanted = await choose([...listed.keys()], read);
   if ("reason" in wanted) throw new UserError(wanted.reason);
   const files = wanted.files.map((name) => listed.get(name) as HubFile);
-  let bytes = 0;
-  for (const { hash, size } of files) if (!(await store.hasBlob(repo, hash))) bytes += size;
+  const bytes = await bytesToLoad(repo, files, store);
   const note = bytes > 0 ? await store.reserve?.(bytes) : null;
   if (note) options.say?.(note);
   for (const file of files) await fetchFile(client, repo, commit, file, options);

@@ -1,6 +1,6 @@
 /** Names that stand for models and datasets: paths, URLs, and `org/name[@revision][:quantization]` on the hub. */
 import { isDataFile } from "../data/formats.ts";
-import { type HubOptions, parseRepo, type Repo, resolveDataset, resolveModel } from "../io/hub.ts";
+import { type HubOptions, lookAtModel, parseRepo, type Repo, resolveDataset, resolveModel } from "../io/hub.ts";
 import { isGguf } from "../io/model-files.ts";
 import type { Files } from "../runtime/files.ts";
 import { hasDisk } from "../runtime/open.ts";
@@ -47,6 +47,25 @@ export async function locateModel(
   const path = await resolveModel(repo, wanted, access);
   const file = repo.file === undefined ? "" : `${isGguf(repo.file) ? "/" : ":"}${repo.file}`;
   return { path, name: repo.id + file, main: repo.revision === "main", files };
+}
+
+/**
+ * Finds a model without loading it: what is not here yet is read where it is on the hub.
+ * @returns where its configuration can be read, and the bytes that loading it would take
+ * @throws UserError that names the ways to supply what is missing
+ */
+export async function lookAt(
+  name: string,
+  options: HubChoice & Surroundings,
+): Promise<{ files: Files; path: string; download: number }> {
+  const repo = await repoNamed(name, "models", options, options.modelRevision);
+  if (!repo) return { path: name, files: await filesOf(options), download: 0 };
+  const { files, ...access } = await accessOf(options);
+  const here = await resolveModel(repo, "model", { ...access, offline: true }).catch((error) => {
+    if (access.offline) throw error;
+    return null;
+  });
+  return here === null ? lookAtModel(repo, access) : { path: here, files, download: 0 };
 }
 
 /**

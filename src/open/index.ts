@@ -3,6 +3,9 @@
 export type { SettingsTable } from "../settings/index.ts";
 export type { DataFilesOptions } from "./data-files.ts";
 export { type OpenDatasetOptions, openDataset } from "./datasets.ts";
+export type { Remedy } from "./estimate/fit.ts";
+export type { Kind as MemoryKind, MemoryEstimate } from "./estimate/memory.ts";
+export { type EstimateOptions, estimateRun, type RunEstimate } from "./estimate.ts";
 export { type About, factsOf } from "./facts.ts";
 export { foreignNames } from "./foreign.ts";
 export { type HubChoice, type Located, labelOf, locateDataset, locateModel } from "./hub.ts";

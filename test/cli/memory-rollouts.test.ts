@@ -1,6 +1,6 @@
 /** The memory estimates of the trainers that sample, against what the same runs really hold. */
 import { describe, expect, it } from "vitest";
-import type { MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
+import type { MemoryPlan } from "../../src/open/estimate/plan.ts";
 import { estimateOverHeld, lora, tinyPlan as plan } from "./tiny-runs.ts";
 
 describe("the memory estimate of rollouts", () => {

@@ -2,13 +2,19 @@
 
 import { beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
-import { offloadLevels } from "webrlhf/rlhf";
-import { whatWouldFit } from "../../src/cli/verbs/doctor/fit.ts";
-import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
-import { looseOptions, type MemoryPlan, planOf, type Stage } from "../../src/cli/verbs/doctor/plan.ts";
+import { offloadLevels, onCommandLine } from "webrlhf/rlhf";
+import { looseOptions } from "../../src/cli/verbs/doctor/loose-options.ts";
+import { whatWouldFit } from "../../src/open/estimate/fit.ts";
+import { estimateMemory } from "../../src/open/estimate/memory.ts";
+import { type MemoryPlan, planOf as planFor, type Stage } from "../../src/open/estimate/plan.ts";
 import { estimateOverHeld, lora, tinyPlan as plan } from "./tiny-runs.ts";
 
 const { config } = plan;
+const planOf = (
+  stage: Stage,
+  given: Record<string, string>,
+  ...rest: [typeof config, { promptLength: number; adapter: null }]
+) => planFor(stage, onCommandLine(given), ...rest);
 
 beforeAll(() => openDevice());
 

@@ -3,9 +3,9 @@
 import { caps, closeDevice, memoryFiles, openDevice } from "webrlhf";
 import { CausalLM, decoderConfig, ScoreModel } from "webrlhf/nn";
 import * as rlhf from "webrlhf/rlhf";
-import { estimateMemory } from "../../src/cli/verbs/doctor/memory.ts";
-import type { MemoryPlan } from "../../src/cli/verbs/doctor/plan.ts";
 import { device } from "../../src/gpu/device.ts";
+import { estimateMemory } from "../../src/open/estimate/memory.ts";
+import type { MemoryPlan } from "../../src/open/estimate/plan.ts";
 import { tokenizer } from "../rlhf/tiny.ts";
 
 const config = decoderConfig({

@@ -16,6 +16,7 @@ import {
 import { worldPrompts, worldTokenizer } from "webrlhf/data";
 import { CausalLM, type Decoder, generate, modelFiles } from "webrlhf/nn";
 import {
+  estimateRun,
   openDataset,
   openModel,
   openReward,
@@ -307,6 +308,58 @@ function tinyGguf(): Uint8Array<ArrayBuffer> {
   for (const name of ["attn_norm", "ffn_norm"]) w.tensor(`blk.0.${name}.weight`, [16]);
   return w.bytes();
 }
+
+describe("estimateRun", () => {
+  const settings = { perDeviceTrainBatchSize: 2, maxLength: 32 };
+
+  it("says what a run takes, beside models that go on as they were", async () => {
+    const model = keep(await openModel("models/tiny", { files }));
+    const prompt = [Uint32Array.from(tokenizer.encode("a boy"))];
+    const drawn = async () => (await generate(model, prompt, { maxNewTokens: 8, seed: 3 }))[0];
+    const before = [await drawn(), stats().poolBytes];
+    const whole = await estimateRun("sft", "models/tiny", settings, { files });
+    expect([await drawn(), stats().poolBytes]).toEqual(before);
+    const parameters = model.store.parameters.reduce((sum, { size }) => sum + size, 0);
+    expect(whole).toMatchObject({ parameters, trained: parameters, download: 0, batchSize: 2, length: 32, fits: true });
+    expect(whole.memory.byKind.weights).toBeGreaterThanOrEqual(4 * parameters);
+    expect(whole.memory.total).toBeGreaterThan(16 * parameters); // weights, gradients and two moments
+    const adapter = await estimateRun("sft", "models/tiny", { ...settings, usePeft: true, loraR: 2 }, { files });
+    expect(adapter.trained).toBeLessThan(0.2 * parameters);
+    expect(adapter.parameters).toBe(parameters + (adapter.trained as number));
+    const large = { ...settings, perDeviceTrainBatchSize: 2048 };
+    const all = await estimateRun("sft", "models/tiny", large, { files });
+    const memory = (whole.memory.total + all.memory.total) / 2;
+    const small = await estimateRun("sft", "models/tiny", large, { files, memory });
+    expect(small.fits).toBe(false);
+    const changed = { ...large, ...small.remedy?.settings };
+    const less = await estimateRun("sft", "models/tiny", changed, { files });
+    expect(less.memory).toEqual(small.remedy?.estimate);
+    expect(small.remedy?.flags).toMatch(/--per_device_train_batch_size \d /);
+    await expect(estimateRun("nothing", "models/tiny", {}, { files })).rejects.toThrow(/name one of sft, .*dpo/);
+    await expect(estimateRun("sft", "models/tiny", { maxLenght: 3 }, { files })).rejects.toThrow(/maxLenght/);
+  });
+
+  it("fetches of a model on the hub its configuration only, and says how much there is to load", async () => {
+    const bytes: Record<string, Uint8Array> = {};
+    for (const name of await files.list("models/tiny")) {
+      bytes[name] = (await files.read(`models/tiny/${name}`)) as Uint8Array;
+    }
+    const asked: string[] = [];
+    const store = directoryStore(new FakeDirectory() as unknown as FileSystemDirectoryHandle);
+    const hub = { store, endpoint: "https://hub.test", fetch: hubOf("org/tiny", bytes, asked) };
+    const estimate = await estimateRun("sft", "org/tiny", settings, { hub });
+    expect(estimate.download).toBe(Object.values(bytes).reduce((sum, { length }) => sum + length, 0));
+    expect(asked.filter((path) => /safetensors|tokenizer\.json/.test(path))).toEqual([]);
+    const { download, ...rest } = estimate;
+    expect(await estimateRun("sft", "models/tiny", settings, { files })).toEqual({ ...rest, download: 0 });
+    keep(await openModel("org/tiny", { hub }));
+    expect((await estimateRun("sft", "org/tiny", settings, { hub, offline: true })).download).toBe(0);
+    const gguf = { ...hub, fetch: hubOf("org/many", { "a-Q4_0.gguf": tinyGguf(), "a-Q8_0.gguf": tinyGguf() }, []) };
+    const one = await estimateRun("sft", "org/many:Q8_0", settings, { hub: gguf });
+    expect(one.download).toBe(tinyGguf().length);
+    await expect(estimateRun("sft", "org/many", settings, { hub: gguf })).rejects.toThrow(/say which one/);
+  });
+});
 
 it("trains what was opened by names, on rewards that see the dataset's columns", async () => {
   const policy = keep(await openModel("models/tiny", { files, lora: { r: 2 } }));

@@ -1,15 +1,13 @@
 /** `webrlhf doctor`: what this machine offers for training, and what is missing. */
 import type { Command } from "commander";
-import { readAdapterFolder } from "../../nn/peft.ts";
-import { loadConfig } from "../../nn/pretrained.ts";
-import { ModelOpener } from "../../open/index.ts";
+import { parts, size } from "../../open/estimate/fit.ts";
+import { type Stage, stages } from "../../open/estimate/plan.ts";
+import { estimateWith } from "../../open/estimate.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { diskFiles } from "../../runtime/files.ts";
+import { onCommandLine } from "../../settings/index.ts";
 import { processTerminal, type Terminal } from "../terminal.ts";
 import { examine, type Report } from "./doctor/examine.ts";
-import { fits, parts, size, whatWouldFit } from "./doctor/fit.ts";
-import { estimateMemory } from "./doctor/memory.ts";
-import { looseOptions, planOf, type Stage, stages } from "./doctor/plan.ts";
+import { looseOptions } from "./doctor/loose-options.ts";
 
 interface Flags {
   json?: boolean;
@@ -45,7 +43,8 @@ export function registerDoctor(program: Command): void {
         throw new UserError(`unknown option ${command.args[0]}: a trainer's options need --model and --trainer`);
       }
       const report = await examine({ measure: flags.model === undefined });
-      const memory = flags.model === undefined || !report.ok ? null : await memoryOf(flags, command.args, report);
+      const memory =
+        flags.model === undefined || !report.ok ? null : await memoryOf(flags, command.args, report, terminal);
       if (flags.json) terminal.result(JSON.stringify({ ...report, ...(memory && { memory }) }, null, 2));
       else {
         for (const line of memory ? memory.lines : describe(report, terminal)) terminal.result(line);
@@ -64,47 +63,50 @@ const counted: Partial<Record<Stage, string>> = {
 };
 
 /** The estimate for a run, in words and numbers. */
-async function memoryOf({ model, trainer, memory, prompt_length }: Flags, words: readonly string[], report: Report) {
+async function memoryOf(
+  { model, trainer, memory, prompt_length }: Flags,
+  words: readonly string[],
+  report: Report,
+  terminal: Terminal,
+) {
   const stage = stages.find((s) => s === trainer);
   if (!stage) throw new UserError(`--trainer must be one of ${stages.join(", ")}, not ${trainer ?? "empty"}`);
   const path = model as string;
-  const files = await diskFiles();
-  const adapter = await readAdapterFolder(files, path);
-  const config = await loadConfig(files, adapter ? new ModelOpener().basePath(adapter) : path);
-  const promptLength = numberOf(prompt_length, "prompt_length");
-  const plan = planOf(stage, looseOptions(words), config, {
-    promptLength,
-    adapter: adapter && { ...adapter, targets: adapter.targets ?? "all-linear" },
-  });
-  const estimate = await estimateMemory(plan);
   const own = report.adapter?.kind === "cpu" ? report.machine.memoryGiB : null;
   const limit = (memory === undefined ? (own ?? Number.POSITIVE_INFINITY) : numberOf(memory, "memory")) * 2 ** 30;
+  const estimate = await estimateWith(stage, path, onCommandLine(looseOptions(words)), {
+    say: (line) => terminal.line(line),
+    promptLength: numberOf(prompt_length, "prompt_length"),
+    memory: limit,
+  });
+  const { memory: taken, fits, remedy } = estimate;
   const room = memory === undefined ? "this machine's memory" : `${memory} GiB`;
-  const what = `${stage} of ${path}, ${plan.batchSize} ${counted[stage] ?? "sequences"} of ${plan.length} tokens in a pass`;
+  const what = `${stage} of ${path}, ${estimate.batchSize} ${counted[stage] ?? "sequences"} of ${estimate.length} tokens in a pass`;
   const lines = [
-    estimate.refused === null
-      ? `${what}: about ${size(estimate.total)} (${parts(estimate)})`
-      : `${what}: ${estimate.refused}`,
+    taken.refused === null ? `${what}: about ${size(taken.total)} (${parts(taken)})` : `${what}: ${taken.refused}`,
   ];
-  if (plan.rewardModels > 0) {
-    const taken = plan.lora ? "an adapter on the policy's base" : "as large as the policy";
-    lines.push(`A reward model is taken to be ${taken}.`);
+  if (estimate.rewardModels > 0) {
+    const as = estimate.shared ? "an adapter on the policy's base" : "as large as the policy";
+    lines.push(`A reward model is taken to be ${as}.`);
   }
-  let remedy: Awaited<ReturnType<typeof whatWouldFit>> = null;
-  if (fits(estimate, limit)) {
+  if (estimate.download > 0) lines.push(`The model is not here yet: ${size(estimate.download)} would be downloaded.`);
+  if (fits) {
     if (Number.isFinite(limit)) lines.push(`This fits into ${room}.`);
     else
       lines.push("WebGPU does not tell how much memory the GPU has: name it with --memory to learn whether this fits.");
   } else {
-    remedy = await whatWouldFit(plan, limit);
     const total = remedy && size(remedy.estimate.total);
     if (remedy) lines.push(`This does not fit into ${room}. It would with: ${remedy.flags} (${total})`);
-    else if (estimate.refused === null)
+    else if (taken.refused === null)
       lines.push(`This does not fit into ${room}, whatever the options: use a smaller model or shorter sequences.`);
   }
+  const { parameters, trained, download } = estimate;
   return {
-    ...estimate,
-    fits: fits(estimate, limit),
+    ...taken,
+    parameters,
+    trained,
+    download,
+    fits,
     remedy: remedy && { flags: remedy.flags, ...remedy.estimate },
     lines,
   };

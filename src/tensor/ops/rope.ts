@@ -96,7 +96,15 @@ function powers(headDim: number, theta: number): Float32Array {
 }
 
 const tables = new Map<Float32Array, Map<number, Tensor>>();
-onClose(() => tables.clear());
+onClose({
+  forget: () => tables.clear(),
+  setAside() {
+    const kept = [...tables];
+    return () => {
+      for (const [frequencies, table] of kept) tables.set(frequencies, table);
+    };
+  },
+});
 
 /**
  * cos and sin of positions 0..LOW-1 times `magnitude`, then of the multiples of LOW: f32 [LOW + HIGH, 2 half], computed

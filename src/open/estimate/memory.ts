@@ -2,14 +2,16 @@
  * How much GPU memory a training run will take, before any of it is taken: the real trainer is rehearsed for a step or
  * two with the run's own options, on sequences as long as the options allow.
  */
-import { rehearse } from "../../../gpu/rehearsal.ts";
-import { isUserError } from "../../../runtime/errors.ts";
+import { rehearse } from "../../gpu/rehearsal.ts";
+import { isUserError } from "../../runtime/errors.ts";
 import type { MemoryPlan } from "./plan.ts";
 import { rehearseRun } from "./rehearsal.ts";
 
-export const kinds = ["weights", "gradients", "moments", "kv cache", "activations", "transfers"] as const;
-export type Kind = (typeof kinds)[number];
+/** A use of GPU memory; "moments" are the optimizer's, "transfers" the buffers between CPU and GPU. */
+export type Kind = "weights" | "gradients" | "moments" | "kv cache" | "activations" | "transfers";
+export const kinds: readonly Kind[] = ["weights", "gradients", "moments", "kv cache", "activations", "transfers"];
 
+/** GPU memory that a training run takes. */
 export interface MemoryEstimate {
   /** Bytes at the peak. */
   total: number;

@@ -2,26 +2,26 @@
  * Rehearsals: the real trainers on data as long as the settings allow, for a step or two. Those that sample get a sampler
  * that draws nothing, so that responses are made up, as long as they may be; what drawing takes is taken all the same.
  */
-import { CausalLM, ScoreModel } from "../../../nn/models.ts";
-import type { TextTokenizer } from "../../../nn/text-tokenizer.ts";
-import { trainCpo } from "../../../rlhf/cpo.ts";
-import { trainDpo } from "../../../rlhf/dpo.ts";
-import type { TrainEvent } from "../../../rlhf/events.ts";
-import { trainGrpo } from "../../../rlhf/grpo.ts";
-import { trainIteratively } from "../../../rlhf/iterate.ts";
-import { trainKto } from "../../../rlhf/kto.ts";
-import { trainOrpo } from "../../../rlhf/orpo.ts";
-import { trainPairwise } from "../../../rlhf/pairwise/train.ts";
-import { trainPpo } from "../../../rlhf/ppo.ts";
-import { trainRaft } from "../../../rlhf/raft.ts";
-import { trainReinforce } from "../../../rlhf/reinforce.ts";
-import { trainCost, trainReward } from "../../../rlhf/reward.ts";
-import { modelReward, type RewardFunction } from "../../../rlhf/rewards.ts";
-import { trainRloo } from "../../../rlhf/rloo.ts";
-import { policySampler, type Sampler } from "../../../rlhf/sampler.ts";
-import { trainSft } from "../../../rlhf/sft.ts";
-import type { Files } from "../../../runtime/files.ts";
-import type { WeightFormat } from "../../../tensor/quantize.ts";
+import { CausalLM, type Model, ScoreModel } from "../../nn/models.ts";
+import type { TextTokenizer } from "../../nn/text-tokenizer.ts";
+import { trainCpo } from "../../rlhf/cpo.ts";
+import { trainDpo } from "../../rlhf/dpo.ts";
+import type { TrainEvent } from "../../rlhf/events.ts";
+import { trainGrpo } from "../../rlhf/grpo.ts";
+import { trainIteratively } from "../../rlhf/iterate.ts";
+import { trainKto } from "../../rlhf/kto.ts";
+import { trainOrpo } from "../../rlhf/orpo.ts";
+import { trainPairwise } from "../../rlhf/pairwise/train.ts";
+import { trainPpo } from "../../rlhf/ppo.ts";
+import { trainRaft } from "../../rlhf/raft.ts";
+import { trainReinforce } from "../../rlhf/reinforce.ts";
+import { trainCost, trainReward } from "../../rlhf/reward.ts";
+import { modelReward, type RewardFunction } from "../../rlhf/rewards.ts";
+import { trainRloo } from "../../rlhf/rloo.ts";
+import { policySampler, type Sampler } from "../../rlhf/sampler.ts";
+import { trainSft } from "../../rlhf/sft.ts";
+import type { Files } from "../../runtime/files.ts";
+import type { WeightFormat } from "../../tensor/quantize.ts";
 import type { MemoryPlan } from "./plan.ts";
 
 /** A dataset has as many pairs at least as are measured together. */
@@ -197,6 +197,14 @@ function ranked(judge?: RewardFunction): RewardFunction {
   };
   if (judge?.residents) reward.residents = judge.residents;
   return reward;
+}
+
+/** Numbers in the model that the plan trains, and those of them that are trained: of an adapter, its own. */
+export function countParameters(plan: MemoryPlan): { parameters: number; trained: number } {
+  const whole = { ...plan, format: "float32" as const };
+  const model = plan.stage === "reward" || plan.stage === "cost" ? scorerOf(whole) : languageModels(whole).policy;
+  const count = (of: Model | null) => of?.store.parameters.reduce((sum, { size }) => sum + size, 0) ?? 0;
+  return { parameters: count(model) + count(model.baseModel), trained: count(model) };
 }
 
 /** The policy and, for who asks, its reference. Adapters stand on one base. */

@@ -1,25 +1,25 @@
 /** What a trainer's options mean for its memory. */
-import type { DecoderConfig } from "../../../nn/config.ts";
-import type { LoraOptions } from "../../../nn/lora-options.ts";
-import { methods } from "../../../open/index.ts";
-import { loraOptions } from "../../../open/opener.ts";
-import { weightFormat } from "../../../open/precision.ts";
-import { isWeightless } from "../../../open/rewards.ts";
-import type * as named from "../../../open/settings.ts";
-import { type CriticFreeSettings, promptsPerRollout } from "../../../rlhf/critic-free.ts";
-import { type DpoLossSettings, type DpoSettings, dpoLossSettings } from "../../../rlhf/dpo.ts";
-import type { IterateSettings } from "../../../rlhf/iterate.ts";
-import { levelsOf, type OffloadLevel } from "../../../rlhf/offload.ts";
-import type { PpoSettings } from "../../../rlhf/ppo.ts";
-import { sizes } from "../../../rlhf/raft.ts";
-import { UserError } from "../../../runtime/errors.ts";
-import { inFile, onCommandLine, type ResolvedSettings } from "../../../settings/index.ts";
-import type { WeightFormat } from "../../../tensor/quantize.ts";
+import type { DecoderConfig } from "../../nn/config.ts";
+import type { LoraOptions } from "../../nn/lora-options.ts";
+import { type CriticFreeSettings, promptsPerRollout } from "../../rlhf/critic-free.ts";
+import { type DpoLossSettings, type DpoSettings, dpoLossSettings } from "../../rlhf/dpo.ts";
+import type { IterateSettings } from "../../rlhf/iterate.ts";
+import { levelsOf, type OffloadLevel } from "../../rlhf/offload.ts";
+import type { PpoSettings } from "../../rlhf/ppo.ts";
+import { sizes } from "../../rlhf/raft.ts";
+import { inFile, type ResolvedSettings, type SettingsSource } from "../../settings/index.ts";
+import type { WeightFormat } from "../../tensor/quantize.ts";
+import { methods } from "../methods.ts";
+import { loraOptions } from "../opener.ts";
+import { weightFormat } from "../precision.ts";
+import { isWeightless } from "../rewards.ts";
+import type * as named from "../settings.ts";
 
 const { "multi-objective": _, ...rehearsed } = methods;
 
-/** The trainers that can be rehearsed. */
+/** A trainer whose memory can be estimated, by its name: "sft", "dpo", "ppo". */
 export type Stage = keyof typeof rehearsed;
+/** The trainers whose memory can be estimated. */
 export const stages = Object.keys(rehearsed) as Stage[];
 
 /** What of a run's options its memory depends on. */
@@ -66,20 +66,6 @@ export interface MemoryPlan {
   ptxLength: number;
 }
 
-/** `--learning_rate 1e-3 --use_peft --top_k=5` as a record. */
-export function looseOptions(words: readonly string[]): Record<string, string> {
-  const values: Record<string, string> = {};
-  for (let i = 0; i < words.length; i++) {
-    const [name, ...rest] = words[i].split("=");
-    if (!name.startsWith("--")) throw new UserError(`"${words[i]}" is not an option of the trainer`);
-    const next = words[i + 1];
-    if (rest.length > 0) values[name.slice(2)] = rest.join("=");
-    else if (next !== undefined && !next.startsWith("--")) values[name.slice(2)] = words[++i];
-    else values[name.slice(2)] = "true";
-  }
-  return values;
-}
-
 /** Prompts that an iteration samples for at once; more of them take no more memory. */
 const PROMPTS_AT_ONCE = 64;
 
@@ -93,20 +79,20 @@ type Names = typeof named.alignmentSettings &
 
 /**
  * The plan of a run with these settings.
- * @param given flags of the method, as they were written
+ * @param given settings of the method, as they were written
  * @param promptLength of the rollouts' prompts, in tokens
  * @param adapter of the model's folder, if it is one
  */
 export function planOf(
   stage: Stage,
-  given: Record<string, string>,
+  given: SettingsSource,
   config: DecoderConfig,
   { promptLength, adapter }: { promptLength: number; adapter: LoraOptions | null },
 ): MemoryPlan {
   const { settings } = rehearsed[stage];
   const required = { modelNameOrPath: "model", rewardModelPath: "reward model" };
   const named = Object.fromEntries(Object.entries(required).filter(([name]) => name in settings.table));
-  const resolved = settings.resolve([inFile(named, "the model"), onCommandLine(given)]);
+  const resolved = settings.resolve([inFile(named, "the model"), given]);
   const o = resolved as Asked;
   const { maxPositions } = config;
   const samples = "numGenerations" in o || stage === "raft";
