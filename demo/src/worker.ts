@@ -8,20 +8,24 @@ import { fetchStart } from "./lib/start-files.ts";
 
 const slugOf = (path: string): string => path.split("/").at(-2) as string;
 
-const programs = Object.entries(import.meta.glob<{ program: Program<Json> }>("./lessons/*/program.ts")).map(
-  ([path, load]) => {
-    const source = async (): Promise<SessionProgram<{ input: Json; address: Address }, LessonEvent>> => {
-      const { program } = await load();
-      return {
-        async *run({ input }, { files, folder, signal }) {
-          yield* program(input, { start: await fetchStart(), files, folder, signal });
-        },
-        ends: endsOf,
-      };
+interface Module {
+  program: Program<Json>;
+  /** What its events end, where a lesson says it itself. */
+  ends?: typeof endsOf;
+}
+
+const programs = Object.entries(import.meta.glob<Module>("./lessons/*/program.ts")).map(([path, load]) => {
+  const source = async (): Promise<SessionProgram<{ input: Json; address: Address }, LessonEvent>> => {
+    const { program, ends = endsOf } = await load();
+    return {
+      async *run({ input }, { files, folder, signal }) {
+        yield* program(input, { start: await fetchStart(), files, folder, signal });
+      },
+      ends,
     };
-    return [slugOf(path), source] as const;
-  },
-);
+  };
+  return [slugOf(path), source] as const;
+});
 
 const queries = import.meta.glob<{ queries: Record<string, Query> }>("./lessons/*/queries.ts");
 

@@ -9,3 +9,9 @@ export function endsOf(event: LessonEvent): Granularity | undefined {
   const name = event.type === "train" ? event.event.type : event.type === "data" ? event.name : "";
   return units.has(name) ? (name as Granularity) : undefined;
 }
+
+/** The same for a lesson whose program exports it as `ends`: what trains in that stage prepares, and is no step of the lesson's. */
+export const endsBut =
+  (stage: string) =>
+  (event: LessonEvent): Granularity | undefined =>
+    event.type === "train" && event.stage === stage ? undefined : endsOf(event);
