@@ -33,10 +33,14 @@ serveSession({
   programs: Object.fromEntries(programs),
   queries: {
     /** A lesson's own question: the page needs to know no more of it than its name. */
-    async lesson({ slug, name, argument }: { slug: string; name: string; argument: Json }, { signal }) {
+    async lesson({ slug, name, argument }: { slug: string; name: string; argument: Json }, { run, signal }) {
       const query = (await queries[`./lessons/${slug}/queries.ts`]?.())?.queries[name];
       if (!query) throw new UserError(`The lesson ${slug} answers no question “${name}”.`);
-      return query(argument, { start: await fetchStart(), signal });
+      return query(argument, {
+        start: await fetchStart(),
+        signal,
+        run: run && { files: run.files, folder: run.folder },
+      });
     },
   },
 });

@@ -133,7 +133,11 @@ export class LessonRun {
   /** Asks one of the lesson's queries in the worker. */
   query<T>(name: string, argument: Json, signal?: AbortSignal): Promise<T> {
     const question = { slug: this.lesson.slug, name, argument };
-    return training.session.query("lesson", question, { signal }) as Promise<T>;
+    // Of the run that is shown the worker has the files, from its first event until it is dropped.
+    const run = this.told.length > 0 && this.phase !== "broken" ? this.run : null;
+    const asked =
+      run?.inspect("lesson", question, { signal }) ?? training.session.query("lesson", question, { signal });
+    return asked as Promise<T>;
   }
 
   private start(mode: "run" | "step", granularity?: Granularity): void {

@@ -35,8 +35,15 @@ export interface ProgramContext {
   signal: AbortSignal;
 }
 
+export interface QueryContext {
+  start: Start;
+  signal: AbortSignal;
+  /** What the run that is shown has saved so far; null where the page shows a recorded one. */
+  run: Pick<ProgramContext, "files" | "folder"> | null;
+}
+
 /** A question to the worker besides a run: answered between two events of a run, or where none is at work. */
-export type Query = (argument: Json, context: { start: Start; signal: AbortSignal }) => Promise<Json>;
+export type Query = (argument: Json, context: QueryContext) => Promise<Json>;
 
 /** A lesson's work: library calls alone, so that it runs in a worker and in Node. Frees its models however it ends. */
 export type Program<Input> = (input: Input, context: ProgramContext) => AsyncGenerator<LessonEvent>;
