@@ -343,6 +343,46 @@ describe.runIf(hasOpfs)("the private file system", () => {
   });
 });
 
+describe.runIf(hasOpfs)("the private file system between a page and a worker", () => {
+  const told = (worker: Worker, verb: string, root: string) =>
+    new Promise<unknown>((resolve, reject) => {
+      worker.onmessage = ({ data }) => resolve(data);
+      worker.onerror = reject;
+      worker.postMessage({ verb, root });
+    });
+  const worker = () => new Worker(new URL("./opfs-worker.ts", import.meta.url), { type: "module" });
+
+  it("is the same, where the worker writes in place", async () => {
+    const root = anyName();
+    const other = worker();
+    expect(await told(other, "write", root)).toEqual(["a", "s"]);
+    other.terminate();
+    const files = await opfsFiles(root);
+    expect(await tree(files, ".")).toEqual({ "./run/a": "from a worker", "./run/s/b": "2", "./log": "12" });
+  });
+
+  it("shows nothing of what a worker was writing when it was ended, and gives its run to the next", async () => {
+    const root = anyName();
+    const files = await opfsFiles(root);
+    await files.writeFolder("run", { a: "old" });
+    const other = worker();
+    expect(await told(other, "hang", root)).toBe("writing");
+    await expect(files.claim?.("run")).rejects.toThrow(/another run/);
+    expect(await tree(await opfsFiles(root), "run")).toEqual({ "run/a": "old" });
+    expect((await files.list(".")).some((name) => name.includes(".partial-"))).toBe(true);
+    other.terminate();
+    let release: (() => Promise<void>) | undefined;
+    for (let i = 0; i < 50 && !release; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 20)); // its locks go with it, a moment later
+      release = await files.claim?.("run").catch(() => undefined);
+    }
+    expect(release).toBeDefined();
+    expect(await files.list(".")).toEqual(["run"]);
+    expect(await tree(files, "run")).toEqual({ "run/a": "old" });
+    await release?.();
+  });
+});
+
 it.runIf(!hasOpfs)("says that there is no private file system", async () => {
   const error = await opfsFiles().catch((e) => e);
   expect(error).toSatisfy(isUserError);
