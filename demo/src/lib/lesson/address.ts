@@ -13,8 +13,17 @@ const json: v.GenericSchema<Json> = v.lazy(() =>
   v.union([v.string(), v.number(), v.boolean(), v.null(), v.array(json), v.record(v.string(), json)]),
 );
 
+const sizes = v.picklist(["S", "M", "L"], "size is S, M or L");
+
+/** An address as it is saved with a run. */
+export const addressSchema: v.GenericSchema<Address> = v.object({
+  size: sizes,
+  seed: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  asked: v.record(v.string(), json),
+});
+
 const schema = v.object({
-  size: v.optional(v.picklist(["S", "M", "L"], "size is S, M or L")),
+  size: v.optional(sizes),
   seed: v.optional(
     v.pipe(v.string(), v.regex(/^\d{1,9}$/, "seed is a whole number of at most 9 digits"), v.transform(Number)),
   ),

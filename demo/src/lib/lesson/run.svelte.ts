@@ -1,7 +1,8 @@
 /** The run that a lesson's page shows: one made here, or a recorded one until the visitor starts one. */
-import type { Granularity, Run, RunState } from "webrlhf/worker";
+import * as v from "valibot";
+import type { Granularity, Run, RunState, SavedRun } from "webrlhf/worker";
 import { training } from "../training.svelte.ts";
-import { type Address, addressOf, readAddress } from "./address.ts";
+import { type Address, addressOf, addressSchema, readAddress } from "./address.ts";
 import type { Json, Lesson, LessonEvent, Recording, Size } from "./types.ts";
 
 /** idle: nothing was started. The rest are the states of a run, see `webrlhf/worker`. */
@@ -33,6 +34,8 @@ export class LessonRun {
   private pending: LessonEvent[] = [];
   private timer: ReturnType<typeof setTimeout> | undefined;
   private run: Run<LessonEvent> | null = null;
+  /** It waits because the tab is hidden. */
+  private hidden = false;
   /** What the run made here was started with. */
   private started: { address: Address; input: Json } | null = $state.raw(null);
 
@@ -106,6 +109,7 @@ export class LessonRun {
 
   /** Starts, pauses or resumes, by phase. */
   go(): void {
+    this.hidden = false;
     if (this.over) this.start("run");
     else if (this.phase === "running") this.run?.pause();
     else this.run?.resume();
@@ -123,11 +127,30 @@ export class LessonRun {
     await run?.cancel();
   }
 
-  /** Goes on with a run that a reload or a closed tab left. */
-  goOn(id: string, address: Address): void {
+  /** Runs of this lesson that a reload or a closed tab left, those that another tab has aside. */
+  async unfinished(): Promise<SavedRun[]> {
+    const all = await training.session.unfinished();
+    return all.filter(({ program, held }) => program === this.lesson.slug && !held);
+  }
+
+  /** Goes on with one of them. */
+  goOn({ id, input }: SavedRun): void {
     this.clear();
-    const input = merged(this.lesson.input(address.size, address.seed), address.asked);
-    this.follow(training.session.goOn(id) as Run<LessonEvent>, { address, input });
+    const started = startedWith(input, (value) => this.lesson.parse(value));
+    const { size, seed, asked } = started.address;
+    Object.assign(this, { size, seed, asked });
+    this.follow(training.session.goOn<LessonEvent>(id), started);
+  }
+
+  /** A hidden tab does not train: nobody watches, and the machine may be on battery. */
+  hide(hidden: boolean): void {
+    if (hidden && this.phase === "running") {
+      this.hidden = true;
+      this.run?.pause();
+    } else if (!hidden && this.hidden) {
+      this.hidden = false;
+      this.run?.resume();
+    }
   }
 
   /** Asks one of the lesson's queries in the worker. */
@@ -145,7 +168,7 @@ export class LessonRun {
     const input = this.draft;
     const address = { size: this.size, seed: this.seed, asked: this.asked };
     const spec = { program: this.lesson.slug, input: { input, address } };
-    this.follow(training.session.run(spec, { mode, granularity }) as Run<LessonEvent>, { address, input });
+    this.follow(training.session.run(spec, { mode, granularity }), { address, input });
   }
 
   private follow(run: Run<LessonEvent>, started: { address: Address; input: Json }): void {
@@ -185,6 +208,7 @@ export class LessonRun {
 
   private clear(): void {
     this.run = null;
+    this.hidden = false;
     this.pending = [];
     this.flush();
     this.told = [];
@@ -193,6 +217,14 @@ export class LessonRun {
     this.notice = "";
     this.started = null;
   }
+}
+
+const spec = v.object({ input: v.unknown(), address: addressSchema });
+
+/** What a saved run was started with: of an older version of the site it may be anything. */
+function startedWith(value: unknown, parse: (input: unknown) => Json): { address: Address; input: Json } {
+  const { input, address } = v.parse(spec, value);
+  return { address, input: parse(input) };
 }
 
 const merged = (input: Json, asked: Record<string, Json>): Json =>
