@@ -255,7 +255,7 @@ export async function withStandIn<R>(device: GPUDevice, work: () => Promise<R>):
 }
 
 /** The device is a stand-in: what is on it holds nothing but zeros. */
-export const onStandIn = (): boolean => need().standIn === true;
+export const onStandIn = (): boolean => current?.standIn === true;
 
 /** Destroys the device and forgets everything made on it; `openDevice` may be called again. */
 export function closeDevice(): void {
