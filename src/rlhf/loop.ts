@@ -288,14 +288,14 @@ async function* train<P>(
     }
   };
   let ended = 0;
-  const take = async (step: number, own: P, started: number): Promise<Taken> => {
+  const take = async (step: number, own: P, started: number, held: number): Promise<Taken> => {
     const { metrics, tokens, samples, idle, events = [] } = await steps.step(step, own, telling.tell);
     const done = step + 1;
     checkFinite(done, metrics, steps.finite, settings);
     // A step that was enqueued ahead has the GPU to itself only once the one before it is done.
     const begun = Math.max(started, ended);
     ended = now();
-    const seconds = ended - begun;
+    const seconds = ended - begun - (telling.held - held);
     const shown: TrainEvent[] = samples?.length ? [{ type: "samples", step: done, samples: [...samples] }] : [];
     const event = { type: "step", step: done, maxSteps, epoch: steps.epoch(done), metrics, tokens, seconds } as const;
     return { event, others: [...events, ...shown], idle };
@@ -310,10 +310,10 @@ async function* train<P>(
   let last: Record<string, number> = {};
   let reached = first;
   for (let step = first; step < maxSteps && !best?.exhausted; step++) {
-    const started = now();
+    const [started, held] = [now(), telling.held];
     const preparing = prepared(step);
     under(preparing);
-    const taken: Promise<Taken> = take(step, yield* telling.during(preparing), started);
+    const taken: Promise<Taken> = take(step, yield* telling.during(preparing), started, held);
     under(taken);
     if (pending) yield* told(await pending);
     if (saver) yield* saver.news();

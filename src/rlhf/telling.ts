@@ -15,6 +15,12 @@ export class Telling {
   readonly #words: Word[] = [];
   #wake: () => void = () => {};
   #closed = false;
+  #held = 0;
+
+  /** Seconds for which work waited to be heard. */
+  get held(): number {
+    return this.#held;
+  }
 
   readonly tell: Tell = (event) =>
     new Promise((heard, left) => {
@@ -38,7 +44,9 @@ export class Telling {
         });
       }
       if (this.#words.length === 0) return work;
+      const told = performance.now();
       yield this.#words[0].event;
+      this.#held += (performance.now() - told) / 1000;
       this.#words.shift()?.heard();
     }
   }

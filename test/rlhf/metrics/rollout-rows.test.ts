@@ -285,6 +285,40 @@ describe("a rollout of PPO, opened up", () => {
     for (const model of all) model.destroy();
   });
 
+  it("is the same where models wait on the host", async () => {
+    const run = async (offloadLevel: ("freeze_model" | "optimizer" | "train_model")[]) => {
+      const { models, critic, all } = given();
+      const options = { ...ppoSizes, showRollouts: 2, offloadLevel };
+      const events = await collect(trainPpo({ ...models, critic }, prompts(6), options));
+      for (const model of all) model.destroy();
+      return events.filter(({ type }) => type === "rollout" || type === "phase");
+    };
+    expect(await run(["freeze_model", "optimizer", "train_model"])).toEqual(await run([]));
+  });
+
+  it("leaves the same rollouts.jsonl where a run was stopped and resumed", async () => {
+    const run = async (stopAfter: number | null) => {
+      const files = memoryFiles();
+      const folder = { files, path: "run" };
+      for (const resume of stopAfter === null ? [false] : [false, true]) {
+        const { models, critic, all } = given();
+        const stop = new AbortController();
+        const options = { ...ppoSizes, maxSteps: 3, showRollouts: 2, showSamples: 0 };
+        const log = new RunLog(files, "run");
+        const events = trainPpo({ ...models, critic }, prompts(6), options, { folder, resume, signal: stop.signal });
+        for await (const event of events) {
+          await log.add(event);
+          if (!resume && event.type === "phase" && event.step === stopAfter) stop.abort();
+        }
+        for (const model of all) model.destroy();
+      }
+      return readText(files, "run/rollouts.jsonl");
+    };
+    const whole = await run(null);
+    expect(whole?.trim().split("\n")).toHaveLength(6);
+    expect(await run(2)).toBe(whole);
+  });
+
   it("is kept in rollouts.jsonl", async () => {
     const { models, critic, all } = given();
     const files = memoryFiles();
