@@ -1,7 +1,7 @@
 /** From settings to flags, `--help` and config files, by way of commander. */
 import { readFile } from "node:fs/promises";
 import { Command, Option as Flag } from "commander";
-import { LineCounter, parseDocument } from "yaml";
+import { parseYaml, type Yaml } from "../open/yaml.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import {
   defaultWords,
@@ -28,23 +28,7 @@ export function normaliseFlags(argv: readonly string[]): string[] {
   });
 }
 
-/** A YAML mapping and the line of each of its keys. */
-export interface Yaml {
-  values: Record<string, unknown>;
-  lines: Record<string, number>;
-}
-
-/** Reads what nests without end, or multiplies without end by its aliases, as a mistake of the file. */
-function unlessEndless<R>(path: string, read: () => R): R {
-  try {
-    return read();
-  } catch (cause) {
-    const why = cause instanceof RangeError ? "it is nested too deeply" : (cause as Error).message;
-    throw new UserError(`${path}: cannot be read: ${why}`, { cause });
-  }
-}
-
-/** Reads a YAML mapping; a mistake in it is reported with file and line. */
+/** Reads a YAML mapping from a file; a mistake in it is reported with file and line. */
 export async function readYaml(path: string): Promise<Yaml> {
   let text: string;
   try {
@@ -52,23 +36,7 @@ export async function readYaml(path: string): Promise<Yaml> {
   } catch (cause) {
     throw new UserError(`${path}: cannot be read (${(cause as NodeJS.ErrnoException).code ?? cause})`, { cause });
   }
-  const lineCounter = new LineCounter();
-  const document = unlessEndless(path, () => parseDocument(text, { lineCounter, prettyErrors: false, merge: true }));
-  const mistake = document.errors[0];
-  if (mistake) {
-    const { line, col } = lineCounter.linePos(mistake.pos[0]);
-    throw new UserError(`${path}:${line}:${col}: ${mistake.message.split("\n")[0]}`);
-  }
-  const value = unlessEndless<unknown>(path, () => document.toJS()) ?? {};
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UserError(`${path}: must hold "key: value" lines`);
-  }
-  const items =
-    (document.contents as { items?: { key?: { value?: unknown; range?: [number] } }[] } | null)?.items ?? [];
-  const lines = items.flatMap(({ key }) =>
-    key?.range ? [[String(key.value), lineCounter.linePos(key.range[0]).line] as const] : [],
-  );
-  return { values: value as Record<string, unknown>, lines: Object.fromEntries(lines) };
+  return parseYaml(text, path);
 }
 
 /** What stands for a value in `--help`. */

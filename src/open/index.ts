@@ -35,6 +35,15 @@ export { loadPlugins, type PluginApi } from "./plugins.ts";
 export { type AskedFormat, type PrecisionOptions, weightFormat, weightFormats } from "./precision.ts";
 export { type Product, produce } from "./produce.ts";
 export {
+  type Overrides,
+  parseRecipe,
+  type Recipe,
+  type RecipeStage,
+  type RecipeVariable,
+  resolveRecipe,
+  type Stage,
+} from "./recipe.ts";
+export {
   goldOf,
   openReward,
   openRewards,

@@ -21,6 +21,7 @@ export type {
   SessionDevice,
 } from "./contract.ts";
 export type { WorkerLike } from "./line.ts";
+export { type RecipeEvent, type RecipeInput, recipeProgram } from "./recipe.ts";
 export type { Run } from "./run.ts";
 export { type ServeOptions, type ServeScope, serveSession } from "./serve.ts";
 export { createSession, type Session, type SessionOptions } from "./session.ts";

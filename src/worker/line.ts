@@ -26,7 +26,7 @@ export class Line {
   private readonly watching = new AbortController();
   private calls = 0;
   private ended = false;
-  /** The worker has answered. */
+  /** The worker has said something. */
   met = false;
   private readonly heard: (message: ToPage) => void;
   private readonly died: (why: string) => void;
@@ -94,7 +94,8 @@ export class Line {
 
   private hear(message: ToPage): void {
     if (this.ended) return;
-    if (message.type === "hello") this.meet();
+    this.met = true;
+    if (message.type === "hello") this.watch();
     else if (message.type === "answer") this.take(message.id)?.resolve(message.value);
     else if (message.type === "failure") this.take(message.id)?.reject(received(message.error));
     else this.heard(message);
@@ -107,8 +108,8 @@ export class Line {
     return found;
   }
 
-  private meet(): void {
-    this.met = true;
+  /** Hears of the worker's end by the lock that it holds. */
+  private watch(): void {
     if (this.alive === null) return;
     const { signal } = this.watching;
     globalThis.navigator.locks.request(this.alive, { signal }, () => this.end("it was ended")).catch(() => {});

@@ -1,7 +1,8 @@
 /** The library's methods as a program: the page's recipe is the command line's. */
-import { foreignNames, logSettings, type Method, methods, openRun } from "../open/index.ts";
+import { foreignNames, logSettings, type Method, methods, openRun, overwriting } from "../open/index.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import { RunLog } from "../rlhf/run-log.ts";
+import { logging } from "../rlhf/settings.ts";
 import { UserError } from "../runtime/errors.ts";
 import { didYouMean, inCode, type ResolvedSettings, type SettingsTable, settings } from "../settings/index.ts";
 import type { Program, RunContext } from "./contract.ts";
@@ -34,22 +35,31 @@ export function methodNamed(name: string): Method {
   throw new UserError(`there is no method "${name}"${didYouMean(name, Object.keys(methods))}`);
 }
 
+/** Settings of a recipe's stages that say where they write: there is one place in a worker. */
+export const outputSettings = {
+  ...overwriting,
+  outputDir: logging.path(null, "Folder of the stage's results"),
+};
+
 /** All that may be set of a method's run in a worker. */
-export const settingsOf = (method: Method) =>
+export const settingsOf = (method: Method, more: SettingsTable = {}) =>
   settings(
     method.name,
-    { ...method.settings.table, ...logSettings } as SettingsTable,
+    { ...method.settings.table, ...logSettings, ...more } as SettingsTable,
     (o) => void method.settings.pick(o),
     foreignNames,
   );
 
-/** Trains in a folder of the run's files. */
+/**
+ * Trains in a folder of the run's files.
+ * @param resumed goes on with what the folder holds, if it holds something
+ */
 export async function* trainIn(
   path: string,
   method: Method,
   values: ResolvedSettings<SettingsTable>,
   { files, signal, told, progress }: RunContext,
-  resume: boolean,
+  resumed: boolean,
 ): AsyncGenerator<TrainEvent> {
   const said: string[] = [];
   const run = await openRun(method, values, {
@@ -62,6 +72,7 @@ export async function* trainIn(
   });
   try {
     for (const text of said.splice(0)) yield { type: "note", step: 0, text };
+    const resume = resumed && (await files.list(path)).length > 0;
     const log = new RunLog(files, path, values);
     const keep = Number((values as { saveTotalLimit?: number }).saveTotalLimit);
     const folder = { files, path, besides: run.besides, keep, log: () => log.forCheckpoint() };

@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { main } from "webrlhf/cli";
 import { registerDataset } from "webrlhf/data";
-import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
+import { parseRecipe, resolveRecipe } from "webrlhf/open";
 import { dataVerb } from "../../src/cli/verbs/data.ts";
 import { hashStage } from "../../src/cli/verbs/run.ts";
 import { silentTerminal } from "./terminal.ts";

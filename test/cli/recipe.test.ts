@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { defineVerb, registerVerb, type Verb } from "webrlhf/cli";
+import { parseRecipe, resolveRecipe } from "webrlhf/open";
 import { group, settings } from "webrlhf/rlhf";
-import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
 import { runRecipe, variableFlags } from "../../src/cli/verbs/run.ts";
 import { silentTerminal } from "./terminal.ts";
 

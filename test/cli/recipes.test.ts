@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { parseRecipe, resolveRecipe } from "webrlhf/open";
 import { parse } from "yaml";
-import { parseRecipe, resolveRecipe } from "../../src/cli/recipe.ts";
 import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
 
 const folder = fileURLToPath(new URL("../../recipes", import.meta.url));

@@ -1,14 +1,16 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: recipes hold references of this form
 /** A page's training in a worker is the command line's: the same settings give the same files. */
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { diskFiles, unzipFiles } from "webrlhf";
 import { main } from "webrlhf/cli";
 import { CausalLM, modelFiles } from "webrlhf/nn";
 import { tokenizerFiles } from "webrlhf/open";
 import type { TrainEvent } from "webrlhf/rlhf";
-import { type TrainInput, trainProgram } from "webrlhf/worker";
+import { type RecipeEvent, type RecipeInput, recipeProgram, type TrainInput, trainProgram } from "webrlhf/worker";
 import { gpuReady } from "../helpers.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 import { desk } from "../worker/desk.ts";
@@ -58,6 +60,59 @@ it("trains with the metrics, the samples and the weights of `webrlhf dpo`, bit f
   expect(await packed.list("files/run")).toContain("adapter_model.safetensors");
   await session.close();
 });
+
+it("trains the stages of the quickstart as `webrlhf run`, bit for bit, also when it goes on", async () => {
+  const recipes = fileURLToPath(new URL("../../recipes", import.meta.url));
+  const whole = await readFile(join(recipes, "quickstart.yaml"), "utf8");
+  // Without the evaluations, which a worker leaves out.
+  const text = whole.split("\n  - name: test-reward")[0].replaceAll("${recipe_dir}", recipes);
+  await writeFile(join(dir, "training.yaml"), text);
+  const set = [
+    "response_length=8",
+    "reward.max_train_samples=32",
+    "reward.max_eval_samples=8",
+    ...["ppo", "ppo-free"].flatMap((stage) => [
+      `${stage}.max_steps=2`,
+      `${stage}.rollout_batch_size=4`,
+      `${stage}.per_device_train_batch_size=2`,
+    ]),
+    ...["raft.num_raft_iteration=1", "raft.raft_batch_size=2", "raft.per_device_train_batch_size=2"],
+    "raft.top_reward_percentage=0.5",
+  ];
+  const out = join(dir, "recipe");
+  const terminal = silentTerminal();
+  const words = ["run", join(dir, "training.yaml"), "--output_dir", out, ...set.flatMap((text) => ["--set", text])];
+  expect(await main(words, terminal), terminal.written.join("")).toBe(0);
+
+  const { session, workers } = desk({ programs: { recipe: recipeProgram }, files: await diskFiles() });
+  const input = { recipe: whole, recipeDir: recipes, set: [...set, "test-raft.num_prompts=3"] };
+  const run = session.run<RecipeInput, RecipeEvent>({ program: "recipe", input });
+  for await (const { event } of run) {
+    const stop =
+      event.type === "event" && event.stage === "ppo" && event.event.type === "step" && event.event.step === 1;
+    if (stop) workers[0].end();
+  }
+  expect(run.notices.map(({ type }) => type)).toEqual(["rehired"]);
+  expect(run.events[0].event).toMatchObject({
+    stages: ["reward", "ppo", "raft", "ppo-free"].map((name) => ({ name })),
+    leftOut: expect.arrayContaining([{ name: "report", verb: "report" }]),
+  });
+  for (const stage of ["reward", "ppo", "raft", "ppo-free"]) {
+    const ends = run.events.filter(
+      ({ event }) => event.type === "event" && event.stage === stage && event.event.type === "end",
+    );
+    expect([stage, ends.length]).toEqual([stage, 1]);
+    const names = (await readdir(join(out, stage), { recursive: true })).filter((name) =>
+      /metrics\.jsonl$|\.safetensors$/.test(name),
+    );
+    expect(names.length, stage).toBeGreaterThan(1);
+    for (const name of names) {
+      const found = (await run.read(`run/${stage}/${name}`)) ?? "nothing";
+      expect(Buffer.from(found), `${stage}/${name}`).toEqual(await readFile(join(out, stage, name)));
+    }
+  }
+  await session.close();
+}, 600_000);
 
 it("names a wrong method, and a wrong setting, as the command line does", async () => {
   const { session } = desk({ programs: { train: trainProgram } });

@@ -120,8 +120,8 @@ describe.skipIf(!onPage)("a session on a page", { timeout: 180_000 }, () => {
   });
 
   it("saves at once when the page is hidden or left", async () => {
-    const session = sit("leave-test");
-    const run = session.run<CountInput, CountEvent>(counts({ to: 2000, save: 1e6 }));
+    const session = sit("leave-test", "no clock"); // nothing is saved every 5 seconds
+    const run = session.run<CountInput, CountEvent>(counts({ to: 1e6, save: 1e6 }));
     const watcher = sit("leave-test");
     for (const leave of [
       () => dispatchEvent(new Event("pagehide")),
@@ -135,11 +135,9 @@ describe.skipIf(!onPage)("a session on a page", { timeout: 180_000 }, () => {
       await until(run, ({ events }) => events.length > before);
       const least = run.events.length;
       leave();
-      const began = performance.now();
       await expect
-        .poll(async () => (await watcher.unfinished())[0]?.events ?? 0, { timeout: 3000, interval: 20 })
+        .poll(async () => (await watcher.unfinished())[0]?.events ?? 0, { timeout: 30_000 })
         .toBeGreaterThanOrEqual(least);
-      expect(performance.now() - began).toBeLessThan(3000); // sooner than it would be without
     }
     await run.cancel();
   });

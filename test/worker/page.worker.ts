@@ -14,6 +14,12 @@ if (troubles === "no files") {
 }
 
 const files = memoryFiles();
+if (troubles === "no clock") {
+  const { setTimeout: soon } = globalThis;
+  const late = (work: () => void, after = 0) => (after < 1000 ? soon(work, after) : 0);
+  globalThis.setTimeout = late as typeof setTimeout;
+}
+
 let made: Promise<void> | null = null;
 
 /** Trains a model that is made first. */

@@ -51,10 +51,25 @@ const recipeSchema = v.strictObject({
   stages: v.pipe(v.array(stageSchema), v.minLength(1, "must hold at least one stage")),
 });
 
-export type Variable = v.InferOutput<typeof variable>;
-type RawRecipe = v.InferOutput<typeof recipeSchema>;
+/** Value of a variable of a recipe; null for one that must be given. */
+export type RecipeVariable = string | number | boolean | null;
 
-export interface Recipe extends RawRecipe {
+/** A stage as a recipe writes it. */
+export interface RecipeStage {
+  name: string;
+  verb: string;
+  title?: string | undefined;
+  /** By the names under which people write them, with references. */
+  options: Record<string, unknown>;
+}
+
+/** A recipe as it is written, its form checked. */
+export interface Recipe {
+  name: string;
+  description?: string | undefined;
+  output_dir?: string | undefined;
+  vars: Record<string, RecipeVariable>;
+  stages: RecipeStage[];
   /** Path as given, for messages. */
   readonly file: string;
 }
@@ -102,7 +117,9 @@ function mistakeIn(issue: v.InferIssue<typeof recipeSchema>): string {
   return `${path === "" ? "" : `"${path}" `}${missing}`;
 }
 
+/** Flags that change a recipe. */
 export interface Overrides {
+  /** Folder of all results. Default: the recipe's. */
   readonly outputDir?: string;
   /** `--<variable> value` flags. */
   readonly vars?: Readonly<Record<string, string>>;
@@ -120,7 +137,7 @@ export function resolveRecipe(
   owners?: (name: string) => readonly string[],
 ): { outputDir: string; stages: Stage[] } {
   const { file } = recipe;
-  const vars: Record<string, Variable> = { ...recipe.vars };
+  const vars: Record<string, RecipeVariable> = { ...recipe.vars };
   let outputDir = overrides.outputDir;
   const stageOptions = new Map(
     recipe.stages.map((stage) => [stage.name, { ...stage.options } as Record<string, unknown>]),
@@ -204,7 +221,7 @@ function setOption(target: Record<string, unknown>, name: string, value: string)
 }
 
 interface Scope {
-  readonly vars: Readonly<Record<string, Variable>>;
+  readonly vars: Readonly<Record<string, RecipeVariable>>;
   readonly folders: Readonly<Record<string, string>>;
   readonly where: string;
 }
@@ -223,7 +240,7 @@ function substitute(value: unknown, scope: Scope): unknown {
   return value.replace(/\$\{([^}]*)\}/g, (_, reference: string) => String(lookUp(reference, scope)));
 }
 
-function lookUp(reference: string, { vars, folders, where }: Scope): Variable {
+function lookUp(reference: string, { vars, folders, where }: Scope): RecipeVariable {
   if (Object.hasOwn(folders, reference)) return folders[reference];
   const name = reference.startsWith("vars.") ? reference.slice(5) : null;
   if (name === null || !Object.hasOwn(vars, name)) {
