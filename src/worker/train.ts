@@ -68,6 +68,7 @@ export async function* trainIn(
     outputDir: path,
     say: (line) => said.push(line),
     progress: (file, received, total) => progress(`loading ${file}`, received, total),
+    loading: (model, done, total) => progress(`loading ${model}`, done, total),
     work: progress,
   });
   try {

@@ -1,6 +1,6 @@
 /** Runs of trainers in a worker: they end as undisturbed ones, and give their memory back. */
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { type Files, finish, memoryFiles, stats } from "webrlhf";
+import { type Files, finish, memoryFiles, overlayFiles, stats } from "webrlhf";
 import { CausalLM, modelFiles } from "webrlhf/nn";
 import { tokenizerFiles } from "webrlhf/open";
 import type { TrainEvent } from "webrlhf/rlhf";
@@ -159,4 +159,18 @@ describe.each([
     expect(finished.events.map(({ event }) => event)).toEqual(again.events.map(({ event }) => event));
     await session.close();
   });
+});
+
+it("says how far its model is on its way to the GPU", async () => {
+  const heard: [string, number, number][] = [];
+  const context = {
+    ...{ runId: "run-1", files: overlayFiles(files), folder: "run", resumed: false, told: [] },
+    ...{ signal: new AbortController().signal, rest: async () => {} },
+    progress: (what: string, done: number, total: number) => void heard.push([what, done, total]),
+  };
+  for await (const event of trainProgram.run(sft, context)) if (event.type === "start") break;
+  const loading = heard.filter(([what]) => what === "loading base");
+  const [, done, total] = loading.at(-1) as [string, number, number];
+  expect(total).toBeGreaterThan(0);
+  expect(done).toBe(total);
 });
