@@ -23,6 +23,6 @@ export type {
 export type { WorkerLike } from "./line.ts";
 export { type RecipeEvent, type RecipeInput, recipeProgram } from "./recipe.ts";
 export type { Run } from "./run.ts";
-export { type ServeOptions, type ServeScope, serveSession } from "./serve.ts";
+export { type Estimate, type ServeOptions, type ServeScope, serveSession } from "./serve.ts";
 export { createSession, type Session, type SessionOptions } from "./session.ts";
-export { type TrainInput, trainProgram } from "./train.ts";
+export { type TrainInput, trainEstimate, trainProgram } from "./train.ts";

@@ -1,6 +1,7 @@
 /** The worker's side of a session: programs and questions, behind one port. */
 import { closeDevice, openDevice } from "../gpu/device.ts";
 import { deviceFailure } from "../gpu/failures.ts";
+import { filesOf } from "../open/surroundings.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { opfsFiles } from "../runtime/opfs.ts";
@@ -13,6 +14,10 @@ import { Runner } from "./runner.ts";
 import { fromZip, toZip } from "./snapshot.ts";
 import { Turns } from "./turns.ts";
 
+/** Says what a run with an input would take. It has the device to itself meanwhile, as a query has; `files` are what runs read. */
+// biome-ignore lint/suspicious/noExplicitAny: estimates for all inputs stand in one record
+export type Estimate = (input: any, around: { files: Files }) => Promise<unknown>;
+
 /** Programs, queries and places of a worker. */
 export interface ServeOptions {
   /** What can be run, by name. */
@@ -20,8 +25,7 @@ export interface ServeOptions {
   /** What can be asked, by name. */
   queries?: Readonly<Record<string, QuerySource>>;
   /** What a run of a program would take, by the program's name. */
-  // biome-ignore lint/suspicious/noExplicitAny: estimates for all inputs stand in one record
-  estimates?: Readonly<Record<string, (input: any) => Promise<unknown>>>;
+  estimates?: Readonly<Record<string, Estimate>>;
   /** What programs read besides their own files. Default: URLs, relative ones to the worker; in Node and Deno the disk. */
   files?: Files;
   /** Where runs are saved. Default: the origin's private file system. */
@@ -159,7 +163,8 @@ class Server {
   private async estimate({ program, input }: RunSpec): Promise<unknown> {
     const { estimates = {} } = this.options;
     if (!Object.hasOwn(estimates, program)) throw new UserError(`nothing says what a run of "${program}" takes`);
-    return estimates[program](input);
+    const files = this.runner.files ?? (await filesOf({}));
+    return this.turns.during(() => estimates[program](input, { files }));
   }
 
   private async ask({ name, argument }: Question, id: string | undefined, signal: AbortSignal): Promise<unknown> {

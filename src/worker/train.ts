@@ -1,10 +1,20 @@
 /** The library's methods as a program: the page's recipe is the command line's. */
+
+import { estimateWith, type RunEstimate } from "../open/estimate.ts";
 import { foreignNames, logSettings, type Method, methods, openRun, overwriting } from "../open/index.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import { RunLog } from "../rlhf/run-log.ts";
 import { logging } from "../rlhf/settings.ts";
 import { UserError } from "../runtime/errors.ts";
-import { didYouMean, inCode, type ResolvedSettings, type SettingsTable, settings } from "../settings/index.ts";
+import type { Files } from "../runtime/files.ts";
+import {
+  didYouMean,
+  inCode,
+  type ResolvedSettings,
+  type SettingsTable,
+  settingNamed,
+  settings,
+} from "../settings/index.ts";
 import type { Program, RunContext } from "./contract.ts";
 
 /** A method by its name, with its settings. */
@@ -28,6 +38,27 @@ export const trainProgram: Program<TrainInput, TrainEvent> = {
     return trainIn(context.folder, method, settingsOf(method).resolve([inCode(given)]), context, context.resumed);
   },
 };
+
+/**
+ * Says what a run of `trainProgram` would take before its model is loaded, for `estimates: { train: trainEstimate }`.
+ * @throws UserError naming the method, setting or file that is wrong
+ */
+export async function trainEstimate(
+  { method: name, settings: given = {} }: TrainInput,
+  { files }: { files: Files },
+): Promise<RunEstimate> {
+  const method = methodNamed(name);
+  const { modelNameOrPath, ...o } = settingsOf(method).resolve([inCode(given)]) as Partial<
+    Record<string, string | null>
+  >;
+  if (!modelNameOrPath) throw new UserError("name the model whose training is to be estimated: model_name_or_path");
+  const own = Object.entries(given).filter(([key]) => settingNamed(logSettings, key) === null);
+  const { modelRevision, baseModelNameOrPath } = o;
+  const offline = Boolean(o.offline);
+  return estimateWith(name, modelNameOrPath, inCode(Object.fromEntries(own)), {
+    ...{ files, modelRevision, offline, baseModelNameOrPath },
+  });
+}
 
 /** A method by its name; a wrong one comes with the nearest right one. */
 export function methodNamed(name: string): Method {

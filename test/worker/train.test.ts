@@ -2,9 +2,9 @@
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type Files, finish, memoryFiles, overlayFiles, stats } from "webrlhf";
 import { CausalLM, modelFiles } from "webrlhf/nn";
-import { tokenizerFiles } from "webrlhf/open";
+import { type RunEstimate, tokenizerFiles } from "webrlhf/open";
 import type { TrainEvent } from "webrlhf/rlhf";
-import { type Run, type RunState, type TrainInput, trainProgram } from "webrlhf/worker";
+import { type Run, type RunState, type TrainInput, trainEstimate, trainProgram } from "webrlhf/worker";
 import { gpuReady } from "../helpers.ts";
 import { losingAt } from "../losing.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
@@ -39,7 +39,8 @@ const ppo: TrainInput = {
   },
 };
 
-const sit = (vault?: Vault | null) => desk({ programs: { train: trainProgram }, files }, vault);
+const sit = (vault?: Vault | null) =>
+  desk({ programs: { train: trainProgram }, estimates: { train: trainEstimate }, files }, vault);
 type TrainRun = Run<TrainEvent>;
 
 /** What a run told, without the clock and what was said of how it went on. */
@@ -65,6 +66,27 @@ const until = (run: TrainRun, what: (run: TrainRun) => boolean) =>
   });
 
 const stepsOf = ({ events }: TrainRun) => events.filter(({ event }) => event.type === "step").length;
+
+describe("an estimate", () => {
+  it("says what a run takes, also while one is at work, which ends as without", { timeout: 120_000 }, async () => {
+    const { session } = sit();
+    const spec = { program: "train", input: sft };
+    const expected = told(await over(session.run<TrainInput, TrainEvent>(spec)));
+    const alone = (await session.estimate(spec)) as RunEstimate;
+    expect(alone).toMatchObject({ fits: true, download: 0, trained: alone.parameters });
+    expect(alone.memory.byKind.weights).toBeGreaterThanOrEqual(4 * (alone.parameters as number));
+    expect(alone.memory.total).toBeGreaterThan(4 * alone.memory.byKind.weights - 1); // gradients and both moments
+    const run = session.run<TrainInput, TrainEvent>(spec);
+    await until(run, (now) => stepsOf(now) >= 1);
+    expect(await session.estimate(spec)).toEqual(alone);
+    expect(told(await over(run))).toEqual(expected);
+    await expect(session.estimate({ program: "train", input: { method: "sft" } })).rejects.toThrow(
+      "model_name_or_path",
+    );
+    await expect(session.estimate({ program: "other", input: null })).rejects.toThrow('a run of "other"');
+    await session.close();
+  });
+});
 
 describe.each([
   ["sft", sft],
