@@ -8,10 +8,13 @@ const alias = [
   { find: /^webrlhf\/(\w+)$/, replacement: path("../src/$1/index.ts") },
 ];
 
-/** Gives `work` what demo/src/lib/lesson/in-node.ts exports. */
-export const withLessons = (work) =>
-  fromSource(async (load) => work(await load("/demo/src/lib/lesson/in-node.ts")), {
+/** Gives `work` what a module of the repository exports. */
+export const withModule = (module, work) =>
+  fromSource(async (load) => work(await load(module)), {
     root: path(".."),
     configFile: false,
     resolve: { alias },
   });
+
+/** Gives `work` what demo/src/lib/lesson/in-node.ts exports. */
+export const withLessons = (work) => withModule("/demo/src/lib/lesson/in-node.ts", work);

@@ -20,6 +20,8 @@ export class LessonRun {
   seed = $state(42);
   /** Fields of the lesson's input that the visitor changed. */
   asked: Record<string, Json> = $state.raw({});
+  /** Fields that the visitor gave and that no link carries. */
+  private given: Record<string, Json> = $state.raw({});
   /** The recorded run that is shown, or stands pale behind a live one. */
   recorded = $state(0);
   /** How many of the recorded run's events are shown. */
@@ -73,7 +75,7 @@ export class LessonRun {
 
   /** What the next start takes. */
   get draft(): Json {
-    return merged(this.lesson.input(this.size, this.seed), this.asked);
+    return merged(this.lesson.input(this.size, this.seed), { ...this.asked, ...this.given });
   }
 
   /** What decides the run that is shown. */
@@ -96,6 +98,8 @@ export class LessonRun {
   /** Takes what a link asks for; it throws with words where the link is wrong. */
   open(hash: string): void {
     const { size, seed, asked } = readAddress(hash);
+    const foreign = this.lesson.private?.find((name) => name in asked);
+    if (foreign) throw new Error(`This link is damaged: ${foreign} are never in a link.`);
     this.lesson.parse(merged(this.lesson.input(size ?? this.size, seed ?? this.seed), asked));
     if (size) this.size = size;
     if (seed !== undefined) this.seed = seed;
@@ -105,6 +109,11 @@ export class LessonRun {
   /** Changes fields of what the next start takes. */
   ask(fields: Record<string, Json>): void {
     this.asked = { ...this.asked, ...fields };
+  }
+
+  /** Gives what stays in this browser, the lesson's `private` fields, in place of what was given before. */
+  give(fields: Record<string, Json>): void {
+    this.given = fields;
   }
 
   /** Starts, pauses or resumes, by phase. */

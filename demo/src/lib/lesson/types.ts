@@ -99,6 +99,8 @@ export interface Lesson<Input = any> {
   wrong(size: Size, seed: number): Input;
   /** Reads an input out of an untrusted link or file; throws with words. */
   parse(value: unknown): Input;
+  /** Fields of the input that stay in this browser: no link carries them, and a link that does is refused. */
+  private?: readonly string[];
   predictions: readonly (ChoicePrediction | CurvePrediction)[];
   checks: readonly Check[];
   /** The runs that are recorded over the lesson's question, 3 to 6; the first is shown at once. */

@@ -1,0 +1,181 @@
+/** Lesson 4: twenty clicks make a judge, and it learns the clicker's rule, not the truth. */
+import * as v from "valibot";
+import { type Label, labelsSchema } from "../../lib/labels.ts";
+import { lastData, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import type { Lesson, LessonEvent, Numbers } from "../../lib/lesson/types.ts";
+import { type Rule, rules } from "./rules.ts";
+
+/** Whose labels a run learns from: one who follows a rule, one who tosses a coin, or the visitor. */
+export const labellers = [...rules, "coin", "own"] as const;
+export type Labeller = (typeof labellers)[number];
+
+/** A judge is trained whenever so many labels more were given. */
+export const EVERY = 5;
+/** Labels below which nothing is trained. */
+export const LEAST = 5;
+/** Labels of a whole lesson. */
+export const GOAL = 20;
+
+export interface LabellerInput {
+  labeller: Labeller;
+  seed: number;
+  /** Labels by a rule or a coin; one's own are as many as they are. */
+  count: number;
+  /** Rounds in which the judge chooses what the policy imitates. */
+  rounds: number;
+  /** One's own. */
+  labels?: Label[];
+  /** Somebody else's, to compare with. */
+  others?: Label[];
+}
+
+/** What the program says of the labels, as data "labels". */
+export interface LabelsTold {
+  by: Labeller;
+  count: number;
+  taste: Rule;
+  agrees: Record<Rule, [same: number, of: number]>;
+}
+
+const whole = (least: number, most: number) => v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
+const schema = v.strictObject({
+  labeller: v.picklist(labellers),
+  seed: whole(0, 999_999_999),
+  count: whole(LEAST, 64),
+  rounds: whole(0, 20),
+  labels: v.optional(labelsSchema),
+  others: v.optional(labelsSchema),
+});
+
+const rounds = { S: 4, M: 4, L: 8 };
+const input = (labeller: Labeller, seed = 42): LabellerInput => ({ labeller, seed, count: GOAL, rounds: rounds.S });
+
+/** How often the judge decides as whoever gave the labels, on pairs that it was not trained on. */
+function likeTheLabeller(events: readonly LessonEvent[]): { same: number; of: number } | null {
+  const told = lastData<LabelsTold>(events, "labels");
+  const judged = lastMeasured(events, "judge");
+  if (!told || !judged) return null;
+  if (told.by === "own") return judged.later_of ? { same: judged.later_same, of: judged.later_of } : null;
+  const finished = events.some((e) => e.type === "enter" && e.stage === "unseen");
+  return finished ? { same: judged[told.by] * judged.of, of: judged.of } : null;
+}
+
+const half = ({ same, of }: { same: number; of: number }) => ({
+  share: same / of,
+  se: Math.sqrt(Math.max(same * (of - same), 0.25 * of) / of) / of,
+  of,
+});
+
+export const lesson: Lesson<LabellerInput> = {
+  slug: "labeller",
+  number: 4,
+  title: { en: "You are the labeller", zh: "由你来标注" },
+  aha: {
+    en: "Twenty clicks make a judge, and it learns your rule, not the truth.",
+    zh: "点二十下就能造出一个裁判,而它学到的是你的标准,不是真相。",
+  },
+  input: (size, seed) => ({ ...input("friend", seed), rounds: rounds[size] }),
+  wrong: (size, seed) => ({ ...input("coin", seed), rounds: rounds[size] }),
+  parse: (value) => v.parse(schema, value),
+  private: ["labels", "others"],
+  // 80 steps for 20 labels, and fewer for the judges before.
+  steps: ({ count, rounds, labels }) => {
+    const all = labels?.length ?? count;
+    const judges = Array.from({ length: Math.ceil(all / EVERY) }, (_, i) => Math.min(all, (i + 1) * EVERY));
+    return judges.reduce((sum, n) => sum + 8 * Math.ceil(n / 2), rounds);
+  },
+  recorded: [
+    { name: { en: "Twenty labels: a friend is named", zh: "二十个标签:提到朋友" }, input: input("friend") },
+    { name: { en: "Twenty labels: the shorter story", zh: "二十个标签:较短的故事" }, input: input("shorter") },
+    { name: { en: "Twenty labels: the truly better story", zh: "二十个标签:真正更好的故事" }, input: input("truth") },
+    { name: { en: "Twenty labels by a coin", zh: "二十个标签:抛硬币" }, input: input("coin") },
+  ],
+  predictions: [
+    {
+      id: "clicks",
+      asks: {
+        en: "Somebody always prefers the story that names a friend, and gives 20 labels. How often will a judge trained on them decide alike on new pairs?",
+        zh: "有人总是选提到朋友的故事,一共给了 20 个标签。用它们训练的裁判,在新的故事对上有多常和他一致?",
+      },
+      options: [
+        { id: "coin", text: { en: "Hardly more than half the time", zh: "只比一半多一点" } },
+        { id: "some", text: { en: "In about three of four", zh: "大约四次中有三次" } },
+        { id: "most", text: { en: "In nine of ten or more", zh: "十次中有九次以上" } },
+      ],
+      outcome(events) {
+        if (lastData<LabelsTold>(events, "labels")?.by !== "friend") return null;
+        const found = likeTheLabeller(events);
+        if (!found) return null;
+        const share = found.same / found.of;
+        return share >= 0.9 ? "most" : share > 0.65 ? "some" : "coin";
+      },
+    },
+  ],
+  checks: [
+    {
+      id: "learns",
+      claim: {
+        en: "The judge decides as the labeller does, beyond chance, on pairs that it was not shown",
+        zh: "在没见过的故事对上,裁判与标注者的一致程度超出偶然",
+      },
+      measure(events) {
+        const found = likeTheLabeller(events);
+        return found && half(found);
+      },
+      holds: ({ share, of }) => share - 0.5 > 2 * Math.sqrt(0.25 / of),
+      says: ({ share, se, of }, language) =>
+        ({
+          en: `Alike in ${withError(share, se)} of ${of} pairs; a coin would be in 0.5 ± ${Math.sqrt(0.25 / of).toFixed(2)}.`,
+          zh: `在 ${of} 对中一致的比例为 ${withError(share, se)};抛硬币为 0.5 ± ${Math.sqrt(0.25 / of).toFixed(2)}。`,
+        })[language],
+    },
+    {
+      id: "taste",
+      claim: { en: "It learned this taste, not the truth", zh: "它学到的是这个偏好,不是真相" },
+      measure(events) {
+        const told = lastData<LabelsTold>(events, "labels");
+        const judged = lastMeasured(events, "judge");
+        if (!told || !judged || told.taste === "truth") return null;
+        if (!events.some((e) => e.type === "enter" && e.stage === "unseen")) return null;
+        return { taste: judged[told.taste], truth: judged.truth, of: judged.of };
+      },
+      holds: ({ taste, truth, of }) => taste - truth > 2 * Math.sqrt(0.5 / of),
+      says: ({ taste, truth, of }, language) =>
+        ({
+          en: `On ${of} new pairs it agrees with the taste in ${taste.toFixed(2)}, with the truth in ${truth.toFixed(2)}.`,
+          zh: `在 ${of} 个新的故事对上,与该偏好一致 ${taste.toFixed(2)},与真相一致 ${truth.toFixed(2)}。`,
+        })[language],
+    },
+    {
+      id: "follows",
+      claim: { en: "What the judge chose, the policy now writes more often", zh: "裁判挑选的东西,策略现在写得更多了" },
+      measure(events) {
+        const told = lastData<LabelsTold>(events, "labels");
+        const after = lastMeasured(events, "policy");
+        if (!told || after?.gold_change === undefined) return null;
+        const { name, sign } = moved[told.taste];
+        return { change: sign * after[`${name}_change`], se: after[`${name}_change_se`], truth: after.gold_change };
+      },
+      holds: ({ change, se }) => change > 2 * se,
+      says: (n: Numbers, language) =>
+        ({
+          en: `In the direction of the taste it moved by ${withError(n.change, n.se)} on 128 held-out prompts; truth moved by ${n.truth.toFixed(2)}.`,
+          zh: `在 128 个未见提示上,朝该偏好的方向变化 ${withError(n.change, n.se)};真实得分变化 ${n.truth.toFixed(2)}。`,
+        })[language],
+    },
+  ],
+  keep(event) {
+    if (event.type === "samples") return event;
+    if (event.type !== "train") return event;
+    if (event.event.type !== "step" || event.stage !== "raft") return null;
+    const { reward, gold } = event.event.metrics;
+    return { ...event, event: { ...event.event, metrics: { reward, gold } } };
+  },
+};
+
+/** What of a policy's stories each rule looks at, and where it wants it to go. */
+const moved: Record<Rule, { name: "friend" | "words" | "gold"; sign: 1 | -1 }> = {
+  friend: { name: "friend", sign: 1 },
+  shorter: { name: "words", sign: -1 },
+  truth: { name: "gold", sign: 1 },
+};

@@ -1,0 +1,130 @@
+/** A visitor's labels: kept in this browser alone, given away and taken in as files in the columns of TRL, never in links. */
+import * as v from "valibot";
+
+const text = v.pipe(v.string(), v.maxLength(2000, "is longer than 2,000 characters"));
+
+/** One label: which of two answers to a prompt is better, in TRL's columns. */
+export const labelSchema = v.object({ prompt: text, chosen: text, rejected: text });
+export type Label = v.InferOutput<typeof labelSchema>;
+
+/** Labels as a program's input takes them. */
+export const labelsSchema = v.pipe(v.array(labelSchema), v.maxLength(5000, "more than 5,000 labels"));
+
+const answerSchema = v.object({ prompt: text, left: text, right: text, choice: v.picklist(["left", "right", "none"]) });
+
+/** What was answered to a pair as it lay on the table; "none": cannot tell. */
+export type Answer = v.InferOutput<typeof answerSchema>;
+
+/** Two answers to one prompt are the same pair, whichever side they lie on. */
+const pairKey = (prompt: string, a: string, b: string): string => JSON.stringify([prompt, ...[a, b].sort()]);
+
+const keyOf = ({ prompt, chosen, rejected }: Label): string => pairKey(prompt, chosen, rejected);
+
+const labelOf = ({ prompt, left, right, choice }: Answer): Label | null =>
+  choice === "none"
+    ? null
+    : { prompt, chosen: choice === "left" ? left : right, rejected: choice === "left" ? right : left };
+
+/** The labels in answers: of each pair the first decision. */
+export const labelsOf = (answers: readonly Answer[]): Label[] =>
+  [...decisions(answers).values()].map(([first]) => first);
+
+/** How often a pair that came again was decided as before. */
+export function consistency(answers: readonly Answer[]): { same: number; of: number } {
+  let [same, of] = [0, 0];
+  for (const [first, ...again] of decisions(answers).values()) {
+    of += again.length;
+    same += again.filter(({ chosen }) => chosen === first.chosen).length;
+  }
+  return { same, of };
+}
+
+function decisions(answers: readonly Answer[]): Map<string, Label[]> {
+  const byPair = new Map<string, Label[]>();
+  for (const answer of answers) {
+    const label = labelOf(answer);
+    if (!label) continue;
+    const before = byPair.get(keyOf(label));
+    if (before) before.push(label);
+    else byPair.set(keyOf(label), [label]);
+  }
+  return byPair;
+}
+
+/** Labels as JSON lines: what `webrlhf reward --dataset_name labels.jsonl` trains on. */
+export const toJsonLines = (labels: readonly Label[]): string =>
+  labels.map(({ prompt, chosen, rejected }) => `${JSON.stringify({ prompt, chosen, rejected })}\n`).join("");
+
+/**
+ * Reads labels out of somebody's file of JSON lines; further columns are left out.
+ * @throws Error with words naming the line that is no label
+ */
+export function fromJsonLines(content: string): Label[] {
+  if (content.length > 5_000_000)
+    throw new Error("This file is larger than 5 MB: it holds more than labels of this page.");
+  const labels: Label[] = [];
+  for (const [i, line] of content.split(/\r?\n/).entries()) {
+    if (!line.trim()) continue;
+    labels.push(readLine(line, i + 1));
+  }
+  if (labels.length === 0) throw new Error("There are no labels in this file.");
+  return v.parse(labelsSchema, labels);
+}
+
+function readLine(line: string, number: number): Label {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw new Error(`Line ${number} is no JSON: a file of labels has one object on each line.`);
+  }
+  const { success, output, issues } = v.safeParse(labelSchema, value);
+  if (!success) {
+    const { message } = issues[0];
+    const column = v.getDotPath(issues[0]);
+    throw new Error(
+      `Line ${number} is no label: ${column ? `“${column}” ` : ""}${message}. It needs the texts prompt, chosen and rejected.`,
+    );
+  }
+  if (output.chosen === output.rejected) throw new Error(`Line ${number} is no label: both answers are the same.`);
+  return output;
+}
+
+/** The labels of several people as one file; a pair that several decided is in it several times. */
+export const pooled = (files: readonly (readonly Label[])[]): Label[] => files.flat();
+
+/** On how many pairs that both decided two people agree. */
+export function agreement(a: readonly Label[], b: readonly Label[]): { same: number; of: number } {
+  const byPair = new Map(b.map((label) => [keyOf(label), label.chosen]));
+  const both = a.filter((label) => byPair.has(keyOf(label)));
+  return { same: both.filter((label) => byPair.get(keyOf(label)) === label.chosen).length, of: both.length };
+}
+
+/** Where a browser keeps texts: localStorage, or a test's. */
+export type Shelf = Pick<Storage, "getItem" | "setItem" | "removeItem">;
+
+const place = "webrlhf/labels";
+
+/** The answers that this browser keeps; none where what lies there is damaged. */
+export function readAnswers(shelf: Shelf): Answer[] {
+  try {
+    const { success, output } = v.safeParse(
+      v.pipe(v.array(answerSchema), v.maxLength(5000)),
+      JSON.parse(shelf.getItem(place) ?? "[]"),
+    );
+    return success ? output : [];
+  } catch {
+    return [];
+  }
+}
+
+/** Keeps answers; false where the browser keeps nothing. */
+export function keepAnswers(shelf: Shelf, answers: readonly Answer[]): boolean {
+  try {
+    if (answers.length > 0) shelf.setItem(place, JSON.stringify(answers));
+    else shelf.removeItem(place);
+    return true;
+  } catch {
+    return false;
+  }
+}
