@@ -6,7 +6,7 @@ import { diskFiles, memoryFiles } from "webrlhf";
 import { main } from "webrlhf/cli";
 import { goldReward } from "webrlhf/data";
 import { judgeCurves } from "../../../demo/src/lessons/labeller/curves.ts";
-import deck from "../../../demo/src/lessons/labeller/deck.json";
+import deck from "../../../demo/src/lessons/labeller/deck.json" with { type: "json" };
 import { deckPairs } from "../../../demo/src/lessons/labeller/deck.ts";
 import { ruled } from "../../../demo/src/lessons/labeller/judge.ts";
 import { lesson } from "../../../demo/src/lessons/labeller/lesson.ts";
@@ -14,7 +14,7 @@ import { dot, fitHead } from "../../../demo/src/lessons/labeller/linear.ts";
 import { packFeatures, unpackFeatures } from "../../../demo/src/lessons/labeller/packed.ts";
 import { program } from "../../../demo/src/lessons/labeller/program.ts";
 import { queries } from "../../../demo/src/lessons/labeller/queries.ts";
-import recordings from "../../../demo/src/lessons/labeller/recordings.json";
+import recordings from "../../../demo/src/lessons/labeller/recordings.json" with { type: "json" };
 import { leans, namesFriend, rules } from "../../../demo/src/lessons/labeller/rules.ts";
 import { nextPair } from "../../../demo/src/lessons/labeller/sequence.ts";
 import { judgeHere } from "../../../demo/src/lessons/labeller/without-gpu.ts";
@@ -194,7 +194,10 @@ describe("a judge of one's own", () => {
     const shares: number[] = [];
     for (let seed = 1; seed <= 10; seed++) {
       const labels = deckPairs(20, seed).map((pair) => ruled("friend", pair));
-      const values = (await queries.judge({ labels, later: [], others: null, seed }, { start, signal })) as Numbers;
+      const values = (await queries.judge(
+        { labels, later: [], others: null, seed },
+        { start, signal, run: null },
+      )) as Numbers;
       shares.push(values.friend);
     }
     expect(shares.filter((share) => share >= 0.9).length).toBeGreaterThanOrEqual(9);
@@ -224,10 +227,10 @@ describe("a judge of one's own", () => {
     const { start, signal } = await context();
     const [labels, others] = [byRule("friend", 10), byRule("shorter", 20)];
     const argument = { labels, later: byRule("friend", 15).slice(10), others, seed: 42 };
-    const values = (await queries.judge(argument, { start, signal })) as Numbers;
+    const values = (await queries.judge(argument, { start, signal, run: null })) as Numbers;
     expect(values).toMatchObject({ of: 128, later_of: 5 });
     expect(values.friend).toBeGreaterThan(values.shorter);
-    await expect(queries.judge({ ...argument, labels: [{}] }, { start, signal })).rejects.toThrow();
+    await expect(queries.judge({ ...argument, labels: [{}] }, { start, signal, run: null })).rejects.toThrow();
   });
 
   it("says what is missing where a link asks for one's own labels and there are none", async () => {

@@ -1,7 +1,7 @@
 /** Judges in the page itself: a linear head over recorded features of the deck's stories. */
 import type { Label } from "../../lib/labels.ts";
-import deck from "./deck.json";
-import recorded from "./features.json";
+import deck from "./deck.json" with { type: "json" };
+import recorded from "./features.json" with { type: "json" };
 import { dot, fitHead } from "./linear.ts";
 import { unpackFeatures } from "./packed.ts";
 import { leans, type Rule, rules } from "./rules.ts";

@@ -1,0 +1,71 @@
+/** The words of this lesson's figures and controls. */
+import type { Language } from "../../lib/language.ts";
+import type { Liking } from "./lesson.ts";
+
+const en = {
+  liking: "What the labeller likes",
+  likings: {
+    nothing: "what is truly good, and nothing else",
+    "a bit shorter": "what is good, and a bit shorter",
+    "only shorter": "short stories, good or not",
+  } satisfies Record<Liking, string> as Record<Liking, string>,
+  noise: "Labels turned round by mistake",
+  count: "Pairs",
+  accuracy: "How often the judge decides as the labels do, on new pairs",
+  step: "step",
+  share: "accuracy",
+  pairs: (n: number) => `${n} pairs`,
+  coin: "a coin",
+  ceiling: "one who knows the rule",
+  reliability: "When a judge is so sure, how often is it right?",
+  sure: "how sure it is",
+  right: "how often it is right",
+  asSure: "as right as sure",
+  table: "The three judges, and what their scores rest on",
+  perTruth: "a point of truth",
+  perWord: "a word more",
+  choice: (n: number) => `What the last judge chooses out of ${n} stories`,
+  plain: "one story",
+  bestOf: (n: number) => `best of ${n}`,
+  score: "judge's score",
+  truth: "true reward",
+  words: "words",
+  space: "Stories as the judge sees them",
+  data: "labelled stories",
+  best: "its choices",
+};
+
+const zh: typeof en = {
+  liking: "标注者喜欢什么",
+  likings: {
+    nothing: "只喜欢真正好的",
+    "a bit shorter": "喜欢好的,也略喜欢短的",
+    "only shorter": "只喜欢短的,不论好坏",
+  },
+  noise: "误标的比例",
+  count: "故事对数",
+  accuracy: "在新的故事对上,裁判有多常与标签一致",
+  step: "步",
+  share: "准确率",
+  pairs: (n) => `${n} 对`,
+  coin: "抛硬币",
+  ceiling: "完全了解规则的人",
+  reliability: "裁判这样有把握时,有多常是对的?",
+  sure: "它有多大把握",
+  right: "它有多常是对的",
+  asSure: "把握与正确率相等",
+  table: "三个裁判,以及它们的打分取决于什么",
+  perTruth: "真实得分高 1 分",
+  perWord: "多一个词",
+  choice: (n) => `最后一个裁判从 ${n} 个故事中选出的`,
+  plain: "一个故事",
+  bestOf: (n) => `${n} 选最佳`,
+  score: "裁判的打分",
+  truth: "真实得分",
+  words: "词数",
+  space: "裁判眼中的故事",
+  data: "标注过的故事",
+  best: "它选出的故事",
+};
+
+export const words: Record<Language, typeof en> = { en, zh };
