@@ -3,6 +3,7 @@ import * as v from "valibot";
 import type { Granularity, Run, RunState, SavedRun } from "webrlhf/worker";
 import { training } from "../training.svelte.ts";
 import { type Address, addressOf, addressSchema, readAddress } from "./address.ts";
+import { endsOf } from "./ends.ts";
 import type { Json, Lesson, LessonEvent, Recording, Size } from "./types.ts";
 
 /** idle: nothing was started. The rest are the states of a run, see `webrlhf/worker`. */
@@ -86,7 +87,7 @@ export class LessonRun {
   /** How much of the run is done, 0 to 1. */
   get progress(): number {
     if (this.phase === "done") return 1;
-    const steps = this.told.filter((e) => e.type === "train" && e.event.type === "step").length;
+    const steps = this.told.filter((event) => endsOf(event) === "step").length;
     return Math.min(1, steps / (this.lesson.steps(this.started?.input ?? this.draft) || 1));
   }
 

@@ -107,7 +107,7 @@ export interface Lesson<Input = any> {
   recorded: readonly { name: Text; input: Input }[];
   /** Leaves out of a recording what no figure or check needs. Default: keeps all. */
   keep?(event: LessonEvent): LessonEvent | null;
-  /** Steps of the whole run, for a progress bar: those of the trainers in it. */
+  /** Steps of the whole run, for a progress bar: those of the trainers in it, and data of that name. */
   steps(input: Input): number;
 }
 
