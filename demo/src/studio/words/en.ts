@@ -70,7 +70,6 @@ export const en = {
     file: "A file",
     paste: "Or paste rows",
     take: "Take the pasted rows",
-    labels: (n: number) => `Take the ${n} pairs that you labelled in the lessons`,
     found: (records: number, kinds: string) => `${records} records: ${kinds}.`,
     kinds: {
       preference: "preferences",

@@ -66,7 +66,6 @@ export const zh: StudioWords = {
     file: "文件",
     paste: "或粘贴数据行",
     take: "使用粘贴的数据",
-    labels: (n) => `使用你在课程中标注的 ${n} 对`,
     found: (records, kinds) => `${records} 条记录：${kinds}。`,
     kinds: {
       preference: "偏好对",
