@@ -153,15 +153,19 @@ const stories = (answers: readonly Response[], drawn: readonly Drawn[]): Stored[
     })),
   }));
 
+/** Of one answer it is nothing, not the rounding error of two sums. */
+const gain = (n: number, by: readonly number[], worth: readonly number[]): number =>
+  n === 1 ? 0 : bestOf(n, by, worth) - average(worth);
+
 /** What the best of n gains over one answer, on average over all ways to draw n of the stored ones. */
 function gained(drawn: readonly Drawn[]): Gains {
   const [ofJudge, ofTruth] = [drawn.flatMap(({ scores }) => scores), drawn.flatMap(({ truths }) => truths)];
   const [judgeUnit, truthUnit] = [standardDeviation(ofJudge), standardDeviation(ofTruth)];
   const at = sizesOfN.map((n) =>
     drawn.map(({ scores, choices, truths }) => ({
-      judge: (bestOf(n, choices, scores) - average(scores)) / judgeUnit,
-      truth: (bestOf(n, choices, truths) - average(truths)) / truthUnit,
-      possible: (bestOf(n, truths, truths) - average(truths)) / truthUnit,
+      judge: gain(n, choices, scores) / judgeUnit,
+      truth: gain(n, choices, truths) / truthUnit,
+      possible: gain(n, truths, truths) / truthUnit,
     })),
   );
   const rows = sizesOfN.map((n, k) => {
@@ -177,7 +181,7 @@ function gained(drawn: readonly Drawn[]): Gains {
       ahead_se: of((p) => p.judge - p.truth).error,
       possible: of((p) => p.possible).mean,
       missed_se: of((p) => p.possible - p.truth).error,
-      slower_se: k === 0 ? 0 : of((p, i) => at[1][i].truth - (p.truth - at[k - 1][i].truth)).error,
+      slower_se: k < 2 ? 0 : of((p, i) => at[1][i].truth - (p.truth - at[k - 1][i].truth)).error,
     };
   });
   return { prompts: drawn.length, rows };
