@@ -1,5 +1,6 @@
 /** Lesson 6: choosing among n answers buys less with every doubling; RAFT makes the choice permanent. */
 import * as v from "valibot";
+import { judgeSteps } from "../../lib/lesson/judge-size.ts";
 import { lastData, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
 import type { Lesson, LessonEvent, Numbers } from "../../lib/lesson/types.ts";
 
@@ -77,7 +78,7 @@ export const lesson: Lesson<BestInput> = {
   input: (size, seed) => ({ by: "judge", pairs: 256, rounds: rounds[size], seed }),
   wrong: (size, seed) => ({ by: "lot", pairs: 256, rounds: rounds[size], seed }),
   parse: (value) => v.parse(schema, value),
-  steps: ({ pairs, rounds }) => Math.ceil(pairs / 8) + rounds,
+  steps: ({ pairs, rounds }) => judgeSteps(pairs) + rounds,
   recorded: [
     { name: { en: "The judge chooses", zh: "由评判来选" }, input: input("judge", 256) },
     { name: { en: "The truth itself chooses", zh: "由真实得分来选" }, input: input("truth", 256) },
