@@ -70,6 +70,8 @@ export const en = {
     file: "A file",
     paste: "Or paste rows",
     take: "Take the pasted rows",
+    takeLabels: (n: number) =>
+      n === 1 ? "Take your 1 label from the lessons" : `Take your ${n} labels from the lessons`,
     found: (records: number, kinds: string) => `${records} records: ${kinds}.`,
     kinds: {
       preference: "preferences",

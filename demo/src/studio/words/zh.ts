@@ -66,6 +66,7 @@ export const zh: StudioWords = {
     file: "文件",
     paste: "或粘贴数据行",
     take: "使用粘贴的数据",
+    takeLabels: (n) => `取用你在课程中标注的 ${n} 对`,
     found: (records, kinds) => `${records} 条记录：${kinds}。`,
     kinds: {
       preference: "偏好对",
