@@ -3,7 +3,7 @@ import { UserError } from "webrlhf";
 import { type Program as SessionProgram, serveSession } from "webrlhf/worker";
 import type { Address } from "./lib/lesson/address.ts";
 import { endsOf } from "./lib/lesson/ends.ts";
-import type { Json, LessonEvent, Program, Query } from "./lib/lesson/types.ts";
+import type { Json, Lesson, LessonEvent, Program, Query } from "./lib/lesson/types.ts";
 import { fetchStart } from "./lib/start-files.ts";
 
 const slugOf = (path: string): string => path.split("/").at(-2) as string;
@@ -14,12 +14,18 @@ interface Module {
   ends?: typeof endsOf;
 }
 
+const lessons = import.meta.glob<{ lesson: Lesson }>("./lessons/*/lesson.ts");
+
 const programs = Object.entries(import.meta.glob<Module>("./lessons/*/program.ts")).map(([path, load]) => {
   const source = async (): Promise<SessionProgram<{ input: Json; address: Address }, LessonEvent>> => {
-    const { program, ends = endsOf } = await load();
+    const [{ program, ends = endsOf }, { lesson }] = await Promise.all([
+      load(),
+      lessons[path.replace(/program\.ts$/, "lesson.ts")](),
+    ]);
     return {
       async *run({ input }, { files, folder, signal }) {
-        yield* program(input, { start: await fetchStart(), files, folder, signal });
+        // A saved run may be a stranger's file.
+        yield* program(lesson.parse(input), { start: await fetchStart(), files, folder, signal });
       },
       ends,
     };

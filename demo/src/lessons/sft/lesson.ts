@@ -1,10 +1,11 @@
 /** Lesson 3: imitation reaches the average of what it is shown. */
 import * as v from "valibot";
 import { lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { recipeOf } from "../../lib/lesson/recipe.ts";
 import type { Lesson, Numbers } from "../../lib/lesson/types.ts";
 
-/** Which of the world's stories are shown. */
-export const diets = ["all", "better half", "best tenth", "worse half"] as const;
+/** Which of the world's stories are shown: all, or one of the parts that are datasets of their own. */
+export const diets = ["all", "better-half", "best-tenth", "worse-half"] as const;
 export type Diet = (typeof diets)[number];
 
 export interface SftInput {
@@ -20,6 +21,21 @@ const schema = v.strictObject({
   steps: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(500)),
 });
 
+/** Of 2048 stories, or as near as a part comes. */
+const stories: Record<Diet, number> = { all: 2048, "better-half": 1024, "best-tenth": 205, "worse-half": 1024 };
+
+/** What is learned from, and how: the options of `webrlhf sft`. */
+export const settingsOf = ({ diet, seed, steps }: SftInput) => ({
+  datasetName: diet === "all" ? "builtin:world" : `builtin:world/${diet}`,
+  maxTrainSamples: stories[diet],
+  seed,
+  maxSteps: steps,
+  perDeviceTrainBatchSize: 32,
+  learningRate: 1e-3,
+  lrSchedulerType: "cosine" as const,
+  saveSteps: 20,
+});
+
 const steps = { S: 60, M: 60, L: 120 };
 const input = (diet: Diet, seed = 42): SftInput => ({ diet, seed, steps: steps.S });
 
@@ -31,15 +47,23 @@ export const lesson: Lesson<SftInput> = {
     en: "Imitation reaches the average of what it is shown, never more: so who chooses what is shown?",
     zh: "模仿只能达到所见样本的平均水平,不会更高:那么,由谁来挑选样本?",
   },
-  input: (size, seed) => ({ diet: "better half", seed, steps: steps[size] }),
-  wrong: (size, seed) => ({ diet: "worse half", seed, steps: steps[size] }),
+  input: (size, seed) => ({ diet: "better-half", seed, steps: steps[size] }),
+  wrong: (size, seed) => ({ diet: "worse-half", seed, steps: steps[size] }),
   parse: (value) => v.parse(schema, value),
   steps: ({ steps }) => steps,
+  recipe: (input) =>
+    recipeOf({
+      name: "lesson-sft",
+      description: "Imitation of chosen stories, as in the lesson on supervised fine-tuning.",
+      title: "Supervised fine-tuning",
+      verb: "sft",
+      settings: settingsOf(input),
+    }),
   recorded: [
-    { name: { en: "The better half", zh: "较好的一半" }, input: input("better half") },
+    { name: { en: "The better half", zh: "较好的一半" }, input: input("better-half") },
     { name: { en: "All stories", zh: "全部故事" }, input: input("all") },
-    { name: { en: "The best tenth", zh: "最好的十分之一" }, input: input("best tenth") },
-    { name: { en: "The worse half", zh: "较差的一半" }, input: input("worse half") },
+    { name: { en: "The best tenth", zh: "最好的十分之一" }, input: input("best-tenth") },
+    { name: { en: "The worse half", zh: "较差的一半" }, input: input("worse-half") },
   ],
   predictions: [
     {

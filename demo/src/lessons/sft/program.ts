@@ -1,23 +1,20 @@
 /** Lesson 3's work: fine-tunes on the stories that were chosen. */
-import { goldReward, worldSftRecords } from "webrlhf/data";
+import { Dataset, goldReward, type RecordSource } from "webrlhf/data";
 import { loadCausalLM } from "webrlhf/nn";
-import { average, type Sequence, sft, trainSft } from "webrlhf/rlhf";
+import { average, trainSft } from "webrlhf/rlhf";
 import type { Program } from "../../lib/lesson/types.ts";
 import { changes, heldOutPrompts, kept, look, Models, readTokenizer, trained } from "../../lib/lesson/work.ts";
-import type { Diet, SftInput } from "./lesson.ts";
+import { type SftInput, settingsOf } from "./lesson.ts";
 
-const STORIES = 2048;
-const BATCH = 32;
-
-/** The share of the stories that is shown, from which end of the order by truth. */
-const shares: Record<Diet, readonly [from: number, to: number]> = {
-  all: [0, 1],
-  "better half": [0, 0.5],
-  "best tenth": [0, 0.1],
-  "worse half": [0.5, 1],
+/** The stories are made up: none is read. */
+const unread: RecordSource = {
+  entries: async ({ name }) => {
+    throw new Error(`${name} is not made up`);
+  },
 };
 
-export const program: Program<SftInput> = async function* ({ diet, seed, steps }, context) {
+export const program: Program<SftInput> = async function* (input, context) {
+  const { seed, steps } = input;
   const { start, signal } = context;
   const models = new Models();
   try {
@@ -32,32 +29,21 @@ export const program: Program<SftInput> = async function* ({ diet, seed, steps }
     yield { type: "samples", stage: "before", step: 0, samples: before.samples.slice(0, 4) };
     if (signal.aborted) return;
 
-    const ordered = worldSftRecords(STORIES, seed)
-      .map((record) => ({ ...record, gold: goldReward(record.prompt, record.completion) }))
-      .sort((a, b) => b.gold - a.gold);
-    const [from, to] = shares[diet];
-    const shown = ordered.slice(from * STORIES, to * STORIES);
-    const sequences = shown.map(({ prompt, completion }): Sequence => {
-      const promptIds = tokenizer.encode(prompt);
-      return { ids: Uint32Array.from(tokenizer.encode(prompt + completion)), promptLength: promptIds.length };
-    });
-    const settings = sft({
-      maxSteps: steps,
-      perDeviceTrainBatchSize: BATCH,
-      learningRate: 1e-3,
-      lrSchedulerType: "cosine",
-      saveSteps: 20,
-      seed,
-    });
-    yield* trained("sft", trainSft({ policy, tokenizer }, sequences, settings, kept(context, "sft")), signal);
+    const { datasetName, maxTrainSamples, ...settings } = settingsOf(input);
+    const stories = new Dataset(datasetName, unread, { maxTrainSamples, seed });
+    yield* trained("sft", trainSft({ policy, tokenizer }, stories, settings, kept(context, "sft")), signal);
     if (signal.aborted) return;
 
     yield { type: "enter", stage: "after" };
     const after = await look({ policy, tokenizer, prompts }, seed);
+    const shown = (await stories.records(tokenizer)).train.map((record) => {
+      if (record.kind !== "prompt_completion") throw new Error(`${datasetName} has no stories`);
+      return goldReward(record.prompt, record.completion);
+    });
     const values = {
       ...after.values,
       ...changes(before.samples, after.samples),
-      shown: average(shown.map(({ gold }) => gold)),
+      shown: average(shown),
     };
     yield { type: "measured", stage: "after", step: steps, values };
     yield { type: "samples", stage: "after", step: steps, samples: after.samples.slice(0, 4) };

@@ -1,9 +1,9 @@
 /** The run that a lesson's page shows: one made here, or a recorded one until the visitor starts one. */
-import * as v from "valibot";
 import type { Granularity, Run, RunState, SavedRun } from "webrlhf/worker";
 import { training } from "../training.svelte.ts";
-import { type Address, addressOf, addressSchema, readAddress } from "./address.ts";
+import { addressOf, readAddress } from "./address.ts";
 import { endsOf } from "./ends.ts";
+import { eventOf, type Started, startedWith } from "./started.ts";
 import type { Json, Lesson, LessonEvent, Recording, Size } from "./types.ts";
 
 /** idle: nothing was started. The rest are the states of a run, see `webrlhf/worker`. */
@@ -40,7 +40,7 @@ export class LessonRun {
   /** It waits because the tab is hidden. */
   private hidden = false;
   /** What the run made here was started with. */
-  private started: { address: Address; input: Json } | null = $state.raw(null);
+  private started: Started | null = $state.raw(null);
 
   constructor(lesson: Lesson, recordings: readonly Recording[]) {
     this.lesson = lesson;
@@ -58,6 +58,11 @@ export class LessonRun {
 
   get over(): boolean {
     return ["idle", "done", "broken", "cancelled"].includes(this.phase);
+  }
+
+  /** The worker has what `snapshot` packs. */
+  get savable(): boolean {
+    return ["running", "pausing", "paused", "done"].includes(this.phase);
   }
 
   /** The events that figures and checks see. */
@@ -82,6 +87,11 @@ export class LessonRun {
   /** What decides the run that is shown. */
   get input(): Json {
     return this.live && this.started ? this.started.input : (this.recordings[this.recorded]?.input ?? this.draft);
+  }
+
+  /** The run that is shown, as a recipe for the command line; null where the lesson has none. */
+  get recipe(): string | null {
+    return this.lesson.recipe?.(this.input) ?? null;
   }
 
   /** How much of the run is done, 0 to 1. */
@@ -144,12 +154,33 @@ export class LessonRun {
   }
 
   /** Goes on with one of them. */
-  goOn({ id, input }: SavedRun): void {
-    this.clear();
-    const started = startedWith(input, (value) => this.lesson.parse(value));
-    const { size, seed, asked } = started.address;
-    Object.assign(this, { size, seed, asked });
-    this.follow(training.session.goOn<LessonEvent>(id), started);
+  goOn(saved: SavedRun): void {
+    void this.reset();
+    this.take(startedWith(this.lesson, saved), training.session.goOn<LessonEvent>(saved.id));
+  }
+
+  /** The run as a file that `restore` takes, and whose `files/run/` is what the command line leaves. */
+  async snapshot(): Promise<Blob> {
+    if (!this.run) throw new Error("There is no run to save: start one.");
+    return this.run.snapshot();
+  }
+
+  /**
+   * Goes on with a run out of a file, in place of the one that is shown.
+   * @throws OtherLesson where it is of another lesson, or Error with words where the file is none, or is damaged
+   */
+  async restore(file: Blob): Promise<void> {
+    // One that is at work keeps the worker until the file is known to be good.
+    const restored = await training.session.restore<LessonEvent>(file);
+    let started: Started;
+    try {
+      started = startedWith(this.lesson, restored.spec ?? { program: "", input: null });
+    } catch (error) {
+      await restored.cancel();
+      throw error;
+    }
+    void this.reset();
+    this.take(started, restored);
   }
 
   /** A hidden tab does not train: nobody watches, and the machine may be on battery. */
@@ -181,7 +212,14 @@ export class LessonRun {
     this.follow(training.session.run(spec, { mode, granularity }), { address, input });
   }
 
-  private follow(run: Run<LessonEvent>, started: { address: Address; input: Json }): void {
+  /** Follows a run that was started before. */
+  private take(started: Started, run: Run<LessonEvent>): void {
+    const { size, seed, asked } = started.address;
+    Object.assign(this, { size, seed, asked });
+    this.follow(run, started);
+  }
+
+  private follow(run: Run<LessonEvent>, started: Started): void {
     this.run = run;
     this.started = started;
     this.phase = run.state;
@@ -194,13 +232,16 @@ export class LessonRun {
       if (this.run !== run) return;
       this.failure = error.message;
       this.phase = "broken";
+      if (run.state === "broken") return;
+      this.run = null; // it is no run of this lesson
+      void run.cancel();
     });
   }
 
   private async hear(run: Run<LessonEvent>): Promise<void> {
     for await (const { event } of run) {
       if (this.run !== run) return;
-      this.pending.push(event);
+      this.pending.push(eventOf(event)); // of a file they may be anything
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
       this.timer ??= setTimeout(() => this.flush(), calm ? CALM_REDRAW : REDRAW);
     }
@@ -227,14 +268,6 @@ export class LessonRun {
     this.notice = "";
     this.started = null;
   }
-}
-
-const spec = v.object({ input: v.unknown(), address: addressSchema });
-
-/** What a saved run was started with: of an older version of the site it may be anything. */
-function startedWith(value: unknown, parse: (input: unknown) => Json): { address: Address; input: Json } {
-  const { input, address } = v.parse(spec, value);
-  return { address, input: parse(input) };
 }
 
 const merged = (input: Json, asked: Record<string, Json>): Json =>

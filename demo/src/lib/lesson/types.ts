@@ -101,6 +101,8 @@ export interface Lesson<Input = any> {
   parse(value: unknown): Input;
   /** Fields of the input that stay in this browser: no link carries them, and a link that does is refused. */
   private?: readonly string[];
+  /** The training of a run as a recipe: `webrlhf run` gives the same curve and the same weights with it. */
+  recipe?(input: Input): string;
   predictions: readonly (ChoicePrediction | CurvePrediction)[];
   checks: readonly Check[];
   /** The runs that are recorded over the lesson's question, 3 to 6; the first is shown at once. */
