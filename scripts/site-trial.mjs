@@ -89,7 +89,7 @@ async function trial(built, webgpu, slug) {
     }).observe({ type: "longtask", buffered: true });
   });
   await page.goto(`${built.address}lessons/${slug}/#size=S&seed=${values.seed}`, { waitUntil: "networkidle" });
-  const start = page.getByRole("button", { name: "Train it here" });
+  const start = page.locator(".runbar button.primary");
   await start.and(page.locator(":enabled")).waitFor({ timeout: 2 * minutes });
   const found = values.looks ? await everyLook(page) : await violations(page);
   const before = { ...loaded };

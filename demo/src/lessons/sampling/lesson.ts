@@ -92,6 +92,7 @@ export const lesson: Lesson<SamplingInput> = {
     en: "Colder is not better without end: the stories stop getting better, and go on getting more alike.",
     zh: "并非越冷越好:故事不再变好,却越来越雷同。",
   },
+  start: { en: "Answer the wishes", zh: "回答这些愿望" },
   input: (size, seed) => input({ seed, stories: sizes[size] }),
   wrong: (size, seed) => input({ topK: 1, seed, stories: sizes[size] }),
   parse: (value) => v.parse(schema, value),

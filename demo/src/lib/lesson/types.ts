@@ -93,6 +93,8 @@ export interface Lesson<Input = any> {
   title: Text;
   /** One sentence: what one knows afterwards. */
   aha: Text;
+  /** What the button that starts a run says. Default: that it trains. */
+  start?: Text;
   /** What a run does, in this size: the lesson's question with its defaults. Everything that decides the run is in it. */
   input(size: Size, seed: number): Input;
   /** A run with the wrong knob, in which every check fails: a check that cannot fail shows nothing. */
