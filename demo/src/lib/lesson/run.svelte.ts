@@ -1,9 +1,13 @@
 /** The run that a lesson's page shows: one made here, or a recorded one until the visitor starts one. */
 import type { Granularity, Run, RunState, SavedRun } from "webrlhf/worker";
 import { training } from "../training.svelte.ts";
-import { addressOf, readAddress } from "./address.ts";
+import { addressOf, type Group, groupAddressOf, type Hideable, readAddress } from "./address.ts";
+import { memberOf, seedOf } from "./class-seed.ts";
 import { endsOf } from "./ends.ts";
+import { notebook } from "./notebook.svelte.ts";
+import { resultOf } from "./result.ts";
 import { eventOf, type Started, startedWith } from "./started.ts";
+import { rememberedStudent, rememberStudent } from "./student.ts";
 import type { Json, Lesson, LessonEvent, Recording, Size } from "./types.ts";
 
 /** idle: nothing was started. The rest are the states of a run, see `webrlhf/worker`. */
@@ -31,6 +35,11 @@ export class LessonRun {
   failure = $state("");
   /** Something to know while it goes on: the device was lost, nothing will survive a reload. */
   notice = $state("");
+
+  /** The class whose link led here; null: none. */
+  group: Group | null = $state.raw(null);
+  /** Who of the class this is; empty until it is said. */
+  student = $state("");
 
   /** Events of the run made here. */
   private told: readonly LessonEvent[] = $state.raw([]);
@@ -76,7 +85,35 @@ export class LessonRun {
   }
 
   get recordedEvents(): readonly LessonEvent[] {
+    return this.hides("recordings") ? [] : this.recordedRun;
+  }
+
+  private get recordedRun(): readonly LessonEvent[] {
     return this.recordings[this.recorded]?.events ?? [];
+  }
+
+  /** The class's link leaves this control out. Recorded runs come back where they are all there is. */
+  hides(what: Hideable): boolean {
+    return (this.group?.hide.includes(what) ?? false) && !(what === "recordings" && training.lacking);
+  }
+
+  /** A run can be started: in a class it is known whose it is. */
+  get ready(): boolean {
+    return !this.group || this.student !== "";
+  }
+
+  /** Says who of the class this is, and takes their seed; it throws with words where that is no name. */
+  join(student: string): void {
+    if (!this.group) return;
+    this.seed = seedOf(this.group.class, student);
+    this.student = student.trim();
+    rememberStudent(this.group.class, this.student);
+  }
+
+  /** Somebody else sits here now. */
+  leave(): void {
+    this.student = "";
+    if (this.group) rememberStudent(this.group.class, "");
   }
 
   /** What the next start takes. */
@@ -86,7 +123,8 @@ export class LessonRun {
 
   /** What decides the run that is shown. */
   get input(): Json {
-    return this.live && this.started ? this.started.input : (this.recordings[this.recorded]?.input ?? this.draft);
+    if (this.live && this.started) return this.started.input;
+    return (this.hides("recordings") ? null : this.recordings[this.recorded]?.input) ?? this.draft;
   }
 
   /** The run that is shown, as a recipe for the command line; null where the lesson has none. */
@@ -106,15 +144,33 @@ export class LessonRun {
     return addressOf(this.started?.address ?? { size: this.size, seed: this.seed, asked: this.asked });
   }
 
+  /** The hash of the page: a class's link stays one, so that a reload finds the class again. */
+  get place(): string {
+    if (!this.group) return this.link;
+    return groupAddressOf(this.started?.address ?? { size: this.size, asked: this.asked }, this.group);
+  }
+
+  /** What somebody gives away of a finished run: settings, numbers, predictions; null: none is finished. */
+  get result(): ReturnType<typeof resultOf> | null {
+    if (this.phase !== "done" || !this.started) return null;
+    const locked = (id: string) => notebook.prediction(this.lesson.slug, id);
+    const who = memberOf(this.group?.class, this.student, this.started.address.seed);
+    return resultOf(this.lesson, this.started, this.told, locked, who);
+  }
+
   /** Takes what a link asks for; it throws with words where the link is wrong. */
   open(hash: string): void {
-    const { size, seed, asked } = readAddress(hash);
+    const { size, seed, asked, group = null } = readAddress(hash);
     const foreign = this.lesson.private?.find((name) => name in asked);
     if (foreign) throw new Error(`This link is damaged: ${foreign} are never in a link.`);
     this.lesson.parse(merged(this.lesson.input(size ?? this.size, seed ?? this.seed), asked));
     if (size) this.size = size;
     if (seed !== undefined) this.seed = seed;
     this.asked = asked;
+    this.group = group;
+    this.student = "";
+    const known = group && rememberedStudent(group.class);
+    if (known) this.join(known);
   }
 
   /** Changes fields of what the next start takes. */
@@ -205,6 +261,7 @@ export class LessonRun {
   }
 
   private start(mode: "run" | "step", granularity?: Granularity): void {
+    if (!this.ready) return;
     this.clear();
     const input = this.draft;
     const address = { size: this.size, seed: this.seed, asked: this.asked };
