@@ -2,6 +2,12 @@
 export const en = {
   siteName: "webrlhf",
   tagline: "Learn how language models learn from preferences, by doing it: live, in this tab.",
+  home: {
+    title: "What the judge says, and what is true",
+    step: "step of PPO",
+    reward: "reward",
+    what: "A language model learns to please a judge, which learned from people's choices: a recorded run of PPO.",
+  },
   lessons: "Lessons",
   playground: "Playground",
   studio: "Studio",

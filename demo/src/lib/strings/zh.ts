@@ -4,6 +4,12 @@ import type { Strings } from "./en.ts";
 export const zh: Strings = {
   siteName: "webrlhf",
   tagline: "亲手做一遍,学会语言模型如何从偏好中学习:就在这个标签页里,实时进行。",
+  home: {
+    title: "评判怎么说,真相又如何",
+    step: "PPO 步数",
+    reward: "得分",
+    what: "语言模型学着讨好一个评判,而评判是从人的选择中学来的:一次录制的 PPO 运行。",
+  },
   lessons: "课程",
   playground: "实验场",
   studio: "工作室",
