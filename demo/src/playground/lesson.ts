@@ -188,6 +188,7 @@ function raftSettings({ seed, learningRate, rolloutSize, steps }: Knobs) {
     maxSteps: steps,
     responseLength: RESPONSE_LENGTH,
     temperature: 0.85,
+    dialect: "corrected", // LMFlow's own takes the space away that every story begins with
     maskPrompt: true,
     appendEos: true,
     showSamples: 0,

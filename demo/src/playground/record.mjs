@@ -1,6 +1,6 @@
 /**
  * Makes demo/src/playground/recorded.json, the runs that the page shows before one is started, one for each question:
- *   node demo/src/playground/record.mjs [model folder]
+ *   node demo/src/playground/record.mjs [question...]
  * The same program as in the page's worker, on this machine's adapter.
  */
 import fs from "node:fs/promises";
@@ -21,6 +21,11 @@ const options = {
 };
 const server = await createServer({ ...options, server: { middlewareMode: true, hmr: false, ws: false, watch: null } });
 const { record } = await server.ssrLoadModule("/demo/src/playground/record.ts");
-const runs = await record(process.argv[2] ?? path("../../../models/world-sft"), console.error);
+const asked = process.argv.slice(2);
+const made = await record(path("../../../models/world-sft"), console.error, asked.length > 0 ? asked : undefined);
+// Those that were not asked for stay as they are, in their order.
+const before = asked.length > 0 ? JSON.parse(await fs.readFile(path("recorded.json"), "utf8")) : made;
+const isSame = (a, b) => JSON.stringify(a.knobs) === JSON.stringify(b.knobs);
+const runs = before.map((run) => made.find((other) => isSame(run, other)) ?? run);
 await fs.writeFile(path("recorded.json"), `${JSON.stringify(runs)}\n`);
 process.exit(0);

@@ -8,15 +8,20 @@ import { otherSeed, pack, type Recording, viewOf } from "./recording.ts";
 /**
  * One recording of each question.
  * @param folder the language model to start from
+ * @param only the questions' names; default: all
  */
-export async function record(folder: string, log: (line: string) => void): Promise<Recording[]> {
+export async function record(
+  folder: string,
+  log: (line: string) => void,
+  only: readonly string[] = exhibits.map(({ name }) => name),
+): Promise<Recording[]> {
   const disk = await diskFiles();
   const files = memoryFiles();
   for (const file of ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]) {
     await files.writeFile(`start/${file}`, (await disk.read(`${folder}/${file}`)) as Uint8Array);
   }
   const recordings: Recording[] = [];
-  for (const exhibit of exhibits) {
+  for (const exhibit of exhibits.filter(({ name }) => only.includes(name))) {
     const knobs = knobsOf(exhibit);
     log(exhibit.name);
     const replies = pack(await told(files, knobs));
