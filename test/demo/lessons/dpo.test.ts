@@ -18,13 +18,13 @@ const verdicts = (events: LessonEvent[]) =>
 const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
 describe("the recorded runs of DPO", () => {
-  it("show what the lesson claims where the judge labels, and none of it where the lot does", () => {
-    expect(verdicts(recorded("judge").events)).toEqual({ apart: true, falls: true, fresh: true });
+  it("show what the lesson claims where a person labels, and none of it where the lot does", () => {
+    expect(verdicts(recorded("person").events)).toEqual({ apart: true, falls: true, fresh: true });
     expect(verdicts(recorded("lot").events)).toEqual({ apart: false, falls: false, fresh: false });
   });
 
   it("start at the reference on both ways, and part after the first round", () => {
-    const { events, input } = recorded("judge");
+    const { events, input } = recorded("person");
     const each = stepsOfRound(input);
     const pairs = followed(events);
     const [offline, online] = [moves(events, "offline"), moves(events, "online")];
@@ -41,12 +41,12 @@ describe("the recorded runs of DPO", () => {
   });
 
   it("begin with margins of 0, which grow", () => {
-    const margins = recorded("judge").events.flatMap((e) =>
+    const margins = recorded("person").events.flatMap((e) =>
       e.type === "train" && e.event.type === "rows" && e.stage.startsWith("o")
         ? [e.event.rows.map((row) => row[MARGIN] as number)]
         : [],
     );
-    const first = recorded("judge").events.find((e) => e.type === "train" && e.event.type === "rows");
+    const first = recorded("person").events.find((e) => e.type === "train" && e.event.type === "rows");
     expect(first?.type === "train" && first.stage).toBe("both");
     expect(mean(margins.flat())).toBeGreaterThan(0);
   });
@@ -60,7 +60,7 @@ describe("the recorded runs of DPO", () => {
 });
 
 describe("a run's checks", () => {
-  const { events } = recorded("judge");
+  const { events } = recorded("person");
 
   it("say nothing before the end", () => {
     const before = events.filter((e) => e.type !== "measured" || e.stage !== "versus");

@@ -80,7 +80,6 @@ export const lesson: Lesson<DpoInput> = {
   steps: (asked) => (asked.labels === "judge" ? judgeSteps(JUDGE_PAIRS) : 0) + stepsOfRound(asked) * (2 * ROUNDS - 1),
   recorded: [
     { name: { en: "A person labels", zh: "由人来标注" }, input: input(0.1) },
-    { name: { en: "A reward model labels", zh: "由奖励模型来标注" }, input: input(0.1, "judge") },
     { name: { en: "Labels by lot", zh: "抽签决定标签" }, input: input(0.1, "lot") },
   ],
   predictions: [
