@@ -81,6 +81,7 @@ export const lesson: Lesson<DpoInput> = {
   recorded: [
     { name: { en: "A person labels", zh: "由人来标注" }, input: input(0.1) },
     { name: { en: "Labels by lot", zh: "抽签决定标签" }, input: input(0.1, "lot") },
+    { name: { en: "A reward model labels", zh: "由奖励模型标注" }, input: input(0.1, "judge") },
   ],
   predictions: [
     {

@@ -114,7 +114,7 @@ export const program: Program<DpoInput> = async function* (input, context) {
       beta,
       maxSteps: each,
       perDeviceTrainBatchSize: BATCH,
-      learningRate: 5e-4,
+      learningRate: 7e-4,
       lrSchedulerType: "cosine",
       warmupSteps: 2,
       showMargins: true,
