@@ -48,7 +48,8 @@ describe.each(fixture.models)("a model of architecture $arch", ({ arch, file, co
     expect([...weights.names].sort()).toEqual(Object.keys(tensors).map(nameOf).sort());
     for (const [name, { shape, checksum: expected }] of Object.entries(tensors)) {
       const ours = nameOf(name);
-      expect(weights.info(ours)).toEqual({ dtype: "F32", shape });
+      const bytes = 4 * shape.reduce((product: number, size: number) => product * size, 1);
+      expect(weights.info(ours)).toEqual({ dtype: "F32", shape, bytes });
       const whole = await weights.read(ours);
       expect(Math.abs(checksum(whole) - expected), name).toBeLessThan(1e-3);
       const width = whole.length / shape[0];
