@@ -34,7 +34,7 @@ describe.skipIf(!hasBrowser)("a run's file", { timeout: 500_000 }, () => {
     expect(await save.isDisabled()).toBe(true);
     await first.page.getByRole("button", { name: "One step", disabled: false }).click({ timeout: 120_000 });
     await expect.poll(() => phase(first.page), ended).toBe("paused");
-    expect(await points(first.page)).toBe(1);
+    await expect.poll(() => points(first.page), ended).toBe(1);
     const [saved] = await Promise.all([first.page.waitForEvent("download"), save.click()]);
     expect(saved.suggestedFilename()).toBe("run.zip");
     await saved.saveAs(zip);
@@ -51,6 +51,7 @@ describe.skipIf(!hasBrowser)("a run's file", { timeout: 500_000 }, () => {
     await opener(second.page).setInputFiles(zip);
     const refusal = second.page.locator(".runbar [role=alert]");
     await refusal.getByRole("link", { name: "Supervised fine-tuning" }).click({ timeout: 60_000 });
+    await second.page.getByRole("heading", { level: 1, name: "Supervised fine-tuning" }).waitFor(); // it is another page now
     await second.page.locator(".runbar .primary:enabled").waitFor();
     await opener(second.page).setInputFiles({ name: "x.zip", mimeType: "application/zip", buffer: Buffer.from("x") });
     await expect.poll(() => refusal.allInnerTexts()).toEqual([expect.stringMatching(/not opened: .*zip/)]);
