@@ -106,7 +106,8 @@ export const lesson: Lesson<OverInput> = {
     zh: "裁判的打分一直上升,真实质量却调头向下。",
   },
   input: (size, seed) => free({ size, seed }),
-  wrong: (size, seed) => free({ size, seed, klCoef: 1 }),
+  // It pleases the judge without going where the judge is wrong.
+  wrong: (size, seed) => free({ size, seed, method: "best-of-n" }),
   parse: (value) => v.parse(schema, value) as OverInput,
   steps: (input) => judgeSteps(input.pairs) + planOf(input).steps,
   recorded: [
