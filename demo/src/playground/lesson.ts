@@ -3,12 +3,18 @@
  * Every stage is one of the library's trainers; this file only wires them together.
  */
 import { type Files, memoryFiles } from "webrlhf";
-import { bayesAccuracy, goldReward, preferenceExample, Tokenizer, worldPreferences, worldPrompts } from "webrlhf/data";
+import {
+  bayesAccuracy,
+  goldReward,
+  preferenceExample,
+  type Tokenizer,
+  worldPreferences,
+  worldPrompts,
+} from "webrlhf/data";
 import { loadCausalLM, loadScoreModel, type Model, type ScoreModel } from "webrlhf/nn";
 import {
   evaluatePolicy,
   modelReward,
-  type Prompt,
   ppo,
   type Response,
   raft,
@@ -20,6 +26,7 @@ import {
   trainReward,
 } from "webrlhf/rlhf";
 import type { Start } from "../lib/lesson/types.ts";
+import { promptsOf, readTokenizer } from "../lib/lesson/work.ts";
 import { changesOf } from "./paired.ts";
 import type { Knobs, Reply, Stage } from "./protocol.ts";
 
@@ -115,13 +122,6 @@ const kept = (files: Files, path: string, signal: AbortSignal) => ({
   signal,
 });
 
-/** The tokenizer beside the model. The page does without what finds models by names: nothing of that need be fetched. */
-async function readTokenizer({ files, folder }: Start): Promise<Tokenizer> {
-  const read = async (name: string) =>
-    JSON.parse(new TextDecoder().decode((await files.read(`${folder}/${name}`)) ?? undefined));
-  return Tokenizer.fromJson(await read("tokenizer.json"), await read("tokenizer_config.json"));
-}
-
 const evaluation = (step: number, metrics: Record<string, number>): TrainEvent => ({ type: "eval", step, metrics });
 
 async function* during(stage: Stage, trainer: AsyncGenerator<TrainEvent>, signal: AbortSignal) {
@@ -195,6 +195,3 @@ function raftSettings({ seed, learningRate, rolloutSize, steps }: Knobs) {
     saveSteps: SAVE_EVERY,
   });
 }
-
-const promptsOf = (texts: readonly string[], tokenizer: Tokenizer): Prompt[] =>
-  texts.map((text) => ({ text, ids: Uint32Array.from(tokenizer.encode(text)) }));

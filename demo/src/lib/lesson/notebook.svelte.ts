@@ -25,16 +25,6 @@ class Notebook {
       // A browser that keeps nothing still shows it until the page is left.
     }
   }
-
-  /** Forgets everything. */
-  clear(): void {
-    this.entries = {};
-    try {
-      localStorage.removeItem(place);
-    } catch {
-      // as above
-    }
-  }
 }
 
 function read(): Record<string, Predicted> {
