@@ -1,5 +1,6 @@
 /** A visitor's labels: kept in this browser alone, given away and taken in as files in the columns of TRL, never in links. */
 import * as v from "valibot";
+import type { Language } from "./language.ts";
 
 const text = v.pipe(v.string(), v.maxLength(2000, "is longer than 2,000 characters"));
 
@@ -10,6 +11,13 @@ export type Label = v.InferOutput<typeof labelSchema>;
 /** Labels as a program's input takes them. */
 export const labelsSchema = v.pipe(v.array(labelSchema), v.maxLength(5000, "more than 5,000 labels"));
 
+/** A label as its own file says it: `again`, where the pair came again, whether it was decided as before. */
+const givenSchema = v.object({
+  ...labelSchema.entries,
+  again: v.optional(v.pipe(v.array(v.boolean()), v.maxLength(100, "has more than 100 entries"))),
+});
+export type GivenLabel = v.InferOutput<typeof givenSchema>;
+
 const answerSchema = v.object({ prompt: text, left: text, right: text, choice: v.picklist(["left", "right", "none"]) });
 
 /** What was answered to a pair as it lay on the table; "none": cannot tell. */
@@ -18,7 +26,8 @@ export type Answer = v.InferOutput<typeof answerSchema>;
 /** Two answers to one prompt are the same pair, whichever side they lie on. */
 const pairKey = (prompt: string, a: string, b: string): string => JSON.stringify([prompt, ...[a, b].sort()]);
 
-const keyOf = ({ prompt, chosen, rejected }: Label): string => pairKey(prompt, chosen, rejected);
+/** Names the pair that a label decides, whoever decides it and how. */
+export const keyOf = ({ prompt, chosen, rejected }: Label): string => pairKey(prompt, chosen, rejected);
 
 const labelOf = ({ prompt, left, right, choice }: Answer): Label | null =>
   choice === "none"
@@ -55,38 +64,72 @@ function decisions(answers: readonly Answer[]): Map<string, Label[]> {
 export const toJsonLines = (labels: readonly Label[]): string =>
   labels.map(({ prompt, chosen, rejected }) => `${JSON.stringify({ prompt, chosen, rejected })}\n`).join("");
 
+/** One's answers as such a file: a label for each pair, and in a further column whether it was decided so again. */
+export const toGivenLines = (answers: readonly Answer[]): string =>
+  [...decisions(answers).values()]
+    .map(([first, ...later]) => {
+      const again = later.map(({ chosen }) => chosen === first.chosen);
+      return `${JSON.stringify({ ...first, ...(again.length > 0 && { again }) })}\n`;
+    })
+    .join("");
+
+const faults = {
+  en: {
+    large: "This file is larger than 5 MB: it holds more than labels of this page.",
+    empty: "There are no labels in this file.",
+    many: "This file holds more than 5,000 labels.",
+    json: (line: number) => `Line ${line} is no JSON: a file of labels has one object on each line.`,
+    label: (line: number, what: string) =>
+      `Line ${line} is no label: ${what}. It needs the texts prompt, chosen and rejected.`,
+    same: (line: number) => `Line ${line} is no label: both answers are the same.`,
+  },
+  zh: {
+    large: "文件大于 5 MB:里面不只是本页的标签。",
+    empty: "文件中没有标签。",
+    many: "文件中的标签多于 5,000 个。",
+    json: (line: number) => `第 ${line} 行不是 JSON:标签文件每行一个对象。`,
+    label: (line: number, what: string) =>
+      `第 ${line} 行不是标签:${what}。每行需要 prompt、chosen 和 rejected 三段文字。`,
+    same: (line: number) => `第 ${line} 行不是标签:两个回答相同。`,
+  },
+};
+
 /**
  * Reads labels out of somebody's file of JSON lines; further columns are left out.
  * @throws Error with words naming the line that is no label
  */
-export function fromJsonLines(content: string): Label[] {
-  if (content.length > 5_000_000)
-    throw new Error("This file is larger than 5 MB: it holds more than labels of this page.");
-  const labels: Label[] = [];
+export const fromJsonLines = (content: string, language: Language = "en"): Label[] =>
+  fromGivenLines(content, language).map(({ again: _, ...label }) => label);
+
+/** The same, with what became of the pairs that came again. */
+export function fromGivenLines(content: string, language: Language = "en"): GivenLabel[] {
+  const words = faults[language];
+  if (content.length > 5_000_000) throw new Error(words.large);
+  const labels: GivenLabel[] = [];
   for (const [i, line] of content.split(/\r?\n/).entries()) {
     if (!line.trim()) continue;
-    labels.push(readLine(line, i + 1));
+    if (labels.length === 5000) throw new Error(words.many);
+    labels.push(readLine(line, i + 1, language));
   }
-  if (labels.length === 0) throw new Error("There are no labels in this file.");
-  return v.parse(labelsSchema, labels);
+  if (labels.length === 0) throw new Error(words.empty);
+  return labels;
 }
 
-function readLine(line: string, number: number): Label {
+function readLine(line: string, number: number, language: Language): GivenLabel {
+  const words = faults[language];
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch {
-    throw new Error(`Line ${number} is no JSON: a file of labels has one object on each line.`);
+    throw new Error(words.json(number));
   }
-  const { success, output, issues } = v.safeParse(labelSchema, value);
+  const { success, output, issues } = v.safeParse(givenSchema, value);
   if (!success) {
     const { message } = issues[0];
     const column = v.getDotPath(issues[0]);
-    throw new Error(
-      `Line ${number} is no label: ${column ? `“${column}” ` : ""}${message}. It needs the texts prompt, chosen and rejected.`,
-    );
+    throw new Error(words.label(number, `${column ? `“${column}” ` : ""}${message}`));
   }
-  if (output.chosen === output.rejected) throw new Error(`Line ${number} is no label: both answers are the same.`);
+  if (output.chosen === output.rejected) throw new Error(words.same(number));
   return output;
 }
 

@@ -1,5 +1,6 @@
 /** Files of students, read with suspicion: what is wrong with one is said in words, and the others count. */
 import * as v from "valibot";
+import type { Language } from "../lib/language.ts";
 import { type Result, resultSchema } from "../lib/lesson/result-file.ts";
 
 /** Bytes of one file, and files at once. */
@@ -15,40 +16,68 @@ export interface Refusal {
   why: string;
 }
 
+const faults = {
+  en: {
+    json: "it is no JSON: give the files that “Save my result” made, unchanged",
+    result: (place: string, what: string) => `it is no result of a lesson${place && ` at “${place}”`}: ${what}`,
+    files: `more than ${MOST_FILES} files at once`,
+    large: (bytes: number) => `it is larger than ${bytes / 1000} kB`,
+    deep: "it is nested too deeply",
+  },
+  zh: {
+    json: "不是 JSON:请交“保存我的结果”生成的原文件",
+    result: (place: string, what: string) => `不是课程的结果${place && `,位置“${place}”`}:${what}`,
+    files: `一次多于 ${MOST_FILES} 个文件`,
+    large: (bytes: number) => `文件大于 ${bytes / 1000} kB`,
+    deep: "嵌套过深",
+  },
+};
+
 /** Reads the text of one file. @throws Error with words where it is no result */
-export function readResult(content: string): Result {
+export function readResult(content: string, language: Language = "en"): Result {
+  const words = faults[language];
   let value: unknown;
   try {
     value = JSON.parse(content);
   } catch {
-    throw new Error("it is no JSON: give the files that “Save my result” made, unchanged");
+    throw new Error(words.json);
   }
-  const { success, output, issues } = v.safeParse(resultSchema, value);
+  const { success, output, issues } = v.safeParse(resultSchema, value, { lang: language });
   if (success) return output;
-  const place = v.getDotPath(issues[0]);
-  throw new Error(
-    `it is no result of a lesson${place ? ` at “${place.slice(0, 80)}”` : ""}: ${issues[0].message.slice(0, 160)}`,
-  );
+  throw new Error(words.result((v.getDotPath(issues[0]) ?? "").slice(0, 80), issues[0].message.slice(0, 160)));
 }
 
 /** Reads many; those that are no such file are refused one by one. */
-export async function readFiles<T>(
+export const readFiles = <T>(
   files: readonly Given[],
   read: (content: string) => T,
   most = MOST_BYTES,
+  language: Language = "en",
+): Promise<{ taken: T[]; refused: Refusal[] }> =>
+  readEach(
+    files,
+    async (file) => read(await file.text()),
+    () => most,
+    language,
+  );
+
+/** The same for files that are no text; `most`: the bytes that one may have. */
+export async function readEach<T>(
+  files: readonly Given[],
+  read: (file: Given) => Promise<T>,
+  most: (file: Given) => number,
+  language: Language = "en",
 ): Promise<{ taken: T[]; refused: Refusal[] }> {
+  const words = faults[language];
   const taken: T[] = [];
-  const refused: Refusal[] = files
-    .slice(MOST_FILES)
-    .map(({ name }) => ({ file: name, why: `more than ${MOST_FILES} files at once` }));
+  const refused: Refusal[] = files.slice(MOST_FILES).map(({ name }) => ({ file: name, why: words.files }));
   for (const file of files.slice(0, MOST_FILES)) {
     try {
-      if (file.size > most) throw new Error(`it is larger than ${most / 1000} kB`);
-      taken.push(read(await file.text()));
+      if (file.size > most(file)) throw new Error(words.large(most(file)));
+      taken.push(await read(file));
     } catch (error) {
       // A hostile file may nest so deep that reading it overflows the stack: that is said in words of its own.
-      const why = error instanceof RangeError ? "it is nested too deeply" : (error as Error).message;
-      refused.push({ file: file.name, why });
+      refused.push({ file: file.name, why: error instanceof RangeError ? words.deep : (error as Error).message });
     }
   }
   return { taken, refused };

@@ -18,7 +18,7 @@ import recordings from "../../../demo/src/lessons/labeller/recordings.json" with
 import { leans, namesFriend, rules } from "../../../demo/src/lessons/labeller/rules.ts";
 import { nextPair } from "../../../demo/src/lessons/labeller/sequence.ts";
 import { judgeHere } from "../../../demo/src/lessons/labeller/without-gpu.ts";
-import { labelsOf, toJsonLines } from "../../../demo/src/lib/labels.ts";
+import { labelsOf, toGivenLines } from "../../../demo/src/lib/labels.ts";
 import { measuredCurve } from "../../../demo/src/lib/lesson/numbers.ts";
 import type { LessonEvent, Numbers, Recording } from "../../../demo/src/lib/lesson/types.ts";
 import { silentTerminal } from "../../cli/terminal.ts";
@@ -212,7 +212,14 @@ describe("a judge of one's own", () => {
     }
     const file = join(dir, "labels.jsonl");
     const out = join(dir, "judge");
-    await writeFile(file, toJsonLines(labels));
+    // Some pairs came again, sides swapped, and were decided otherwise: the file says so, and the judge is the same.
+    const answers = labels.map(({ prompt, chosen: left, rejected: right }) => ({
+      prompt,
+      left,
+      right,
+      choice: "left" as const,
+    }));
+    await writeFile(file, toGivenLines([...answers, { ...answers[3], choice: "right" }]));
     const page = await readFile(new URL("../../../demo/src/lessons/labeller/en.md", import.meta.url), "utf8");
     const words = (/`webrlhf (reward [^`]*)`/.exec(page)?.[1] ?? "")
       .replace("labels.jsonl", file)

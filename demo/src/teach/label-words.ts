@@ -1,0 +1,86 @@
+/** The words of the labels of a class. */
+import type { Language } from "../lib/language.ts";
+
+const en = {
+  title: "Labels of the class",
+  lead: "In lesson 4 each student downloads labels.jsonl, or saves the run. Give all of these files here: they show where people agree, and where no judge can please everybody.",
+  files: "Files of labels, or saved runs",
+  drop: "…or drop them here. A file's name stands for its student.",
+  forget: "Forget these labels",
+  taken: (students: number, labels: number, pairs: number) =>
+    `${students} ${students === 1 ? "student" : "students"}, ${labels} labels on ${pairs} pairs.`,
+  same: (n: number) => (n === 1 ? "1 file held labels already given." : `${n} files held labels already given.`),
+  replaced: (who: string) => `A later file replaced an earlier one of: ${who}.`,
+  refused: "Not taken",
+  class: (share: string, of: number) => `Two students decide alike in ${share} of ${of} comparisons`,
+  beyond: (share: string) => `beyond chance ${share}`,
+  steady: (share: string, of: number) => `One student decides as before in ${share} of ${of} pairs that came again`,
+  classNote:
+    "Beyond chance: 0 is as two coins, 1 is always alike. The standard error is over students, as another class of that size would differ.",
+  few: "too few to tell",
+  who: "Who labelled",
+  student: "student",
+  labels: "labels",
+  again: "as before, of pairs that came again",
+  others: "like the others",
+  common: "comparisons",
+  agreement: "Who decides like whom",
+  agreementLead: (few: number) =>
+    `Each cell: on what share of the pairs that both labelled two students decided alike, and on how many pairs. With fewer than ${few} pairs in common the share says nothing and is left out. The standard error of 0.7 on 20 pairs is 0.1.`,
+  show: "Show",
+  shares: "shares",
+  chance: "beyond chance",
+  none: "–",
+  votes: "Who decided which pair how",
+  votesLead: "A and B are the pair's stories in the list below; · is no label.",
+  more: (shown: number, all: number) => `The ${shown} of ${all} pairs that most students decided.`,
+  pair: "pair",
+  pairs: "The pairs, the most disputed first",
+  prompt: "wish",
+  forA: "for A",
+  forB: "for B",
+  split: "split",
+};
+
+export type LabelWords = typeof en;
+
+const zh: LabelWords = {
+  title: "全班的标签",
+  lead: "在第 4 课中,每个学生下载 labels.jsonl 或保存运行。把这些文件一起交到这里:可以看出人们在哪里一致,在哪里没有裁判能让所有人满意。",
+  files: "标签文件,或保存的运行",
+  drop: "……或拖放到这里。文件名代表学生。",
+  forget: "清除这些标签",
+  taken: (students, labels, pairs) => `${students} 个学生,${pairs} 个故事对上的 ${labels} 个标签。`,
+  same: (n) => `${n} 个文件含有已给出的标签。`,
+  replaced: (who) => `后来的文件替换了先前的:${who}。`,
+  refused: "未接受",
+  class: (share, of) => `两个学生选择相同的比例为 ${share}(${of} 次比较)`,
+  beyond: (share) => `扣除偶然后 ${share}`,
+  steady: (share, of) => `同一个学生再次遇到同一对时选择不变的比例为 ${share}(${of} 对)`,
+  classNote: "扣除偶然:0 等同两枚硬币,1 为总是一致。标准误按学生计算:同样大小的另一个班可能相差多少。",
+  few: "太少,无法判断",
+  who: "谁标注了",
+  student: "学生",
+  labels: "标签数",
+  again: "重复的对中与之前相同",
+  others: "与其他人相同",
+  common: "比较次数",
+  agreement: "谁与谁选择相同",
+  agreementLead: (few) =>
+    `每格:两人都标注过的对中选择相同的比例,以及对数。共同的对少于 ${few} 时比例说明不了什么,不显示。20 对中 0.7 的标准误为 0.1。`,
+  show: "显示",
+  shares: "比例",
+  chance: "扣除偶然",
+  none: "–",
+  votes: "谁对哪一对怎样选择",
+  votesLead: "A 和 B 是下面列表中该对的两个故事;· 表示没有标签。",
+  more: (shown, all) => `共 ${all} 对,显示标注人数最多的 ${shown} 对。`,
+  pair: "对",
+  pairs: "故事对,争议最大的在前",
+  prompt: "愿望",
+  forA: "选 A",
+  forB: "选 B",
+  split: "分歧",
+};
+
+export const labelWords: Record<Language, LabelWords> = { en, zh };
