@@ -72,11 +72,25 @@ function run(name, command, args, later = false) {
       const broken = json.testResults.filter((file) => file.status === "failed" && file.assertionResults.length === 0);
       const failed = numFailedTests + broken.length;
       const files = json.testResults.length;
+      const broke = failures(json.testResults);
       const clean = code === 0 && json.success && failed === 0;
       const failure = clean || failed > 0 ? undefined : `exit code ${code ?? signal}`;
-      resolve({ name, seconds, text, passed, failed, skipped: pending + todo, files, failure });
+      resolve({ name, seconds, text, passed, failed, skipped: pending + todo, files, failure, broke });
     });
   });
+}
+
+/** Names what failed, with the first line of why: the end of a long output is what people keep. */
+function failures(results) {
+  const first = (text) => text.trim().split("\n")[0];
+  return results
+    .filter(({ status }) => status === "failed")
+    .flatMap(({ name, message, assertionResults }) => {
+      const file = path.relative(root, name);
+      const failed = assertionResults.filter(({ status }) => status === "failed");
+      if (failed.length === 0) return [`${file}: ${first(message || "it failed outside of its tests")}`];
+      return failed.map((test) => `${file}: ${test.fullName}: ${first(test.failureMessages.join("\n"))}`);
+    });
 }
 
 const runs = [];
@@ -106,9 +120,11 @@ try {
 
 console.log("\n=== Summary ===");
 const total = { passed: 0, failed: 0, skipped: 0, files: 0 };
-for (const { name, passed = 0, failed = 0, skipped = 0, files = 0, seconds = 0, failure, absent } of runs) {
+for (const run of runs) {
+  const { name, passed = 0, failed = 0, skipped = 0, files = 0, seconds = 0, failure, absent, broke = [] } = run;
   const counts = `${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds.toFixed(0)} s`;
   console.log(`${name.padEnd(8)} ${absent ? `not run: ${absent}` : counts}${failure ? `; ${failure}` : ""}`);
+  for (const line of broke) console.log(`  failed: ${line}`);
   total.passed += passed;
   total.failed += failed + (failure ? 1 : 0);
   total.skipped += skipped;
