@@ -1,15 +1,19 @@
 #!/usr/bin/env node
 /**
- * A visitor's way through every lesson of the built site, in Chromium on the software WebGPU:
- *   node scripts/site-trial.mjs [--keyboard] [--looks] [--seed 42] [--write] [slug...]
+ * Visitors in every lesson of the built site, in Chromium on the software WebGPU:
+ *   node scripts/site-trial.mjs [--keyboard] [--looks] [--seeds 42] [--write] [slug...]
  * For each lesson: the bytes of its first load, the time from Start to the first point of a curve that is on the screen, the
  * longest task of the page's thread, what axe finds (with --looks at 320, 390 and 1280 pixels in light, dark and forced
- * colours), and what the checks say in the end. With --write the table goes to docs/results/site.md.
+ * colours), what came beside the visitor's predictions, and what the checks say in the end. With --keyboard the visitor has no mouse.
+ *   --seeds 1,2,3   further runs in the same browser, one for each seed: how often does each check hold?
+ *   --write         puts the rows into docs/results/site.md, lesson by lesson
+ * A lesson that fails does not end the others. The exit status is 1 where something was wrong; a check that does not hold in
+ * one run is no fault.
  */
-import fs from "node:fs/promises";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { gzipSync } from "node:zlib";
+import { count, openResults, SEEDS } from "./site/tables.mjs";
+import { opened, visit, wholeRun } from "./site/visit.mjs";
 import { fromSource } from "./source.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
@@ -18,140 +22,66 @@ const { values, positionals } = parseArgs({
   options: {
     keyboard: { type: "boolean", default: false },
     looks: { type: "boolean", default: false },
-    seed: { type: "string", default: "42" },
+    seeds: { type: "string", default: "42" },
     write: { type: "boolean", default: false },
   },
 });
-const minutes = 60_000;
-const axe = path.join(root, "node_modules/axe-core/axe.min.js");
-const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+const seeds = values.seeds.split(",").map(Number);
+if (!seeds.every(Number.isInteger)) throw new Error(`--seeds ${values.seeds}: whole numbers with commas between`);
+const way = values.keyboard ? "keyboard" : "mouse";
 
-/** What axe finds on the page as it is: the names of broken rules with the places. */
-async function violations(page) {
-  if (!(await page.evaluate(() => "axe" in window))) await page.addScriptTag({ path: axe });
-  return page.evaluate(async (tags) => {
-    const { violations } = await window.axe.run(document, { runOnly: tags });
-    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(", ")}`);
-  }, tags);
-}
-
-/** At all widths and in all colours. */
-async function everyLook(page) {
-  const found = [];
-  for (const width of [320, 390, 1280]) {
-    await page.setViewportSize({ width, height: width < 1000 ? 844 : 900 });
-    for (const media of [{ colorScheme: "light" }, { colorScheme: "dark" }, { forcedColors: "active" }]) {
-      await page.emulateMedia({ colorScheme: "light", forcedColors: "none", ...media });
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-      if (wide) found.push(`${width} px: scrolls sideways`);
-      for (const violation of await violations(page)) found.push(`${width} px, ${Object.values(media)}: ${violation}`);
+/** A first visit with the first seed, then a run for each of the others. */
+async function visits(tools, slug, say) {
+  const { visitor, built } = tools;
+  const here = await opened(tools);
+  const seedRows = (seed, checks) => checks.map(({ id, state, says }) => [slug, seed, id, state, says]);
+  try {
+    const { rows, checks, wrong } = await visit(tools, here, slug, { seed: seeds[0], way, looks: values.looks });
+    await say({ ...rows, [SEEDS]: seedRows(seeds[0], checks) }, wrong);
+    for (const seed of seeds.slice(1)) {
+      await here.page.goto("about:blank"); // the same page with another hash would keep its run
+      await here.page.goto(built.address + visitor.lessonAddress(slug, seed), { waitUntil: "networkidle" });
+      await visitor.ready(here.page);
+      const checks = await wholeRun(tools, here.page, way);
+      await say({ [SEEDS]: seedRows(seed, checks) }, here.errors.splice(0));
     }
+  } finally {
+    await here.browser.close();
   }
-  await page.emulateMedia({ colorScheme: "light", forcedColors: "none" });
-  await page.setViewportSize({ width: 1280, height: 900 });
-  return found;
 }
 
-/** Presses Tab until the button has the focus, then Enter. */
-async function pressByKeys(page, button) {
-  for (let i = 0; i < 400; i++) {
-    if (await button.evaluate((one) => one === document.activeElement)) return page.keyboard.press("Enter");
-    await page.keyboard.press("Tab");
-  }
-  throw new Error("the button is not reached by Tab");
+/** All lessons, as the home page has them. */
+async function inOrder(built) {
+  const html = await (await fetch(built.address)).text();
+  return [...new Set([...html.matchAll(/href="[^"]*lessons\/([\w-]+)\/"/g)].map(([, slug]) => slug))];
 }
 
-/** The figure that moves, and whether all of it is on the screen. */
-const moving = () => {
-  const figure = [...document.querySelectorAll("figure[data-points]")].find((one) => Number(one.dataset.points) > 0);
-  if (!figure) return null;
-  const drawing = (figure.querySelector("svg") ?? figure).getBoundingClientRect();
-  return { visible: drawing.top >= 0 && drawing.bottom <= innerHeight, name: figure.dataset.figure };
-};
-
-async function trial(built, webgpu, slug) {
-  const { page, errors, browser } = await built.open(webgpu, "about:blank");
-  const loaded = { script: 0, all: 0 };
-  page.on("response", async (response) => {
-    const body = await response.body().catch(() => Buffer.alloc(0));
-    const bytes = /\.(js|css|html|json|svg)$|\/$/.test(new URL(response.url()).pathname)
-      ? gzipSync(body).length
-      : body.length;
-    loaded.all += bytes;
-    const own = response.url().endsWith(".js") && !response.url().includes("/workers/");
-    if (own) loaded.script += bytes;
-  });
-  await page.setViewportSize({ width: 1280, height: 900 });
-  await page.addInitScript(() => {
-    window.longest = 0;
-    new PerformanceObserver((list) => {
-      for (const { duration } of list.getEntries()) window.longest = Math.max(window.longest, duration);
-    }).observe({ type: "longtask", buffered: true });
-  });
-  await page.goto(`${built.address}lessons/${slug}/#size=S&seed=${values.seed}`, { waitUntil: "networkidle" });
-  const start = page.locator(".runbar button.primary");
-  await start.and(page.locator(":enabled")).waitFor({ timeout: 2 * minutes });
-  const found = values.looks ? await everyLook(page) : await violations(page);
-  const before = { ...loaded };
-
-  const began = Date.now();
-  await (values.keyboard ? pressByKeys(page, start) : start.click());
-  const article = page.locator("article.lesson");
-  let first = null;
-  while (!first) {
-    if (Date.now() - began > 5 * minutes) throw new Error(`${slug}: nothing moved within five minutes`);
-    first = (await article.getAttribute("data-phase")) === "idle" ? null : await page.evaluate(moving);
-    if (!first) await page.waitForTimeout(50);
-  }
-  const firstAfter = (Date.now() - began) / 1000;
-  const atFirst = { ...loaded };
-  await page.waitForFunction(
-    () => ["done", "broken"].includes(document.querySelector("article.lesson").dataset.phase),
-    null,
-    { timeout: 10 * minutes, polling: 500 },
-  );
-  const seconds = (Date.now() - began) / 1000;
-  found.push(...(await violations(page)));
-  const checks = await page.$$eval("[data-check]", (all) =>
-    all.map(({ dataset }) => `${dataset.check} ${dataset.state}`),
-  );
-  const alerts = await page.locator("[role=alert]:visible").allTextContents();
-  const longest = await page.evaluate(() => window.longest);
-  await browser.close();
-  return { slug, before, atFirst, first, firstAfter, seconds, found, checks, longest, errors: [...errors, ...alerts] };
-}
-
-const lines = [];
+let failed = false;
 await fromSource(
   async (load) => {
     const { builtPage, webgpu } = await load("/test/demo/built-page.ts");
-    const built = await builtPage();
-    const all = (await fs.readdir(path.join(root, "demo/src/lessons"))).sort();
-    for (const slug of positionals.length > 0 ? positionals : all) {
-      const t = await trial(built, webgpu, slug);
-      const kB = (bytes) => Math.round(bytes / 1000);
-      const where = `${t.first.name}${t.first.visible ? "" : ", not on the screen"}`;
-      lines.push(
-        `| ${slug} | ${kB(t.before.script)} | ${kB(t.atFirst.all)} | ${t.firstAfter.toFixed(1)} (${where}) | ${t.seconds.toFixed(0)} | ${Math.round(t.longest)} | ${t.found.length} | ${t.checks.join(", ")} |`,
-      );
-      console.log(lines.at(-1));
-      for (const text of [...t.found, ...t.errors]) console.log(`    ${text}`);
+    const visitor = await load("/test/demo/visitor.ts");
+    const looks = await load("/test/demo/looks.ts");
+    const tools = { built: await builtPage(), webgpu, visitor, ...looks };
+    const slugs = await inOrder(tools.built);
+    const results = await openResults(root, slugs);
+    for (const slug of positionals.length > 0 ? positionals : slugs) {
+      await visits(tools, slug, async (rows, wrong) => {
+        for (const [title, some] of Object.entries(rows)) {
+          results.put(title, some);
+          for (const row of some) console.log(row.join(" | "));
+        }
+        count(results);
+        if (values.write) await results.write();
+        for (const text of wrong) console.log(`    ${text}`);
+        failed ||= wrong.length > 0;
+      }).catch((error) => {
+        failed = true;
+        console.log(`${slug}: ${error.stack}`);
+      });
     }
-    await built.close();
+    await tools.built.close();
   },
   { root, configFile: false },
 );
-if (values.write) {
-  const options = `${values.keyboard ? " --keyboard" : ""}${values.looks ? " --looks" : ""} --seed ${values.seed}`;
-  const text = `# A visitor's way through the lessons
-
-Made by \`node scripts/site-trial.mjs${options} --write\`, in Chromium on SwiftShader (a CPU), size S. JavaScript is what the page
-loads before its worker, compressed; the load is all bytes up to the first point of a curve; the longest task is the page thread's.
-
-| lesson | JavaScript, kB | load, kB | first point after, s | whole run, s | longest task, ms | axe violations | checks |
-|---|---|---|---|---|---|---|---|
-${lines.join("\n")}
-`;
-  await fs.writeFile(path.join(root, "docs/results/site.md"), text);
-}
-process.exit(0);
+process.exit(failed ? 1 : 0);

@@ -49,6 +49,7 @@ export const en = {
   live: "this run",
   right: "It came as you said.",
   wrong: "It came otherwise.",
+  untold: "This run does not tell: what came is too close to call.",
   drawHint: "Draw the curve: one slider for each place, by pointer or with the arrow keys.",
   check: "Check",
   open: "not told yet",

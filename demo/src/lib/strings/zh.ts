@@ -51,6 +51,7 @@ export const zh: Strings = {
   live: "本次运行",
   right: "与你的预测一致。",
   wrong: "与你的预测不同。",
+  untold: "这次运行说明不了:结果太接近,无法判断。",
   drawHint: "画出曲线:每个位置一个滑块,用指针或方向键移动。",
   check: "检验",
   open: "尚无结论",

@@ -1,0 +1,98 @@
+/** One visit to a lesson, from the first byte to the last check. */
+import { gzipSync } from "node:zlib";
+import { VISITS } from "./tables.mjs";
+
+const minutes = 60_000;
+
+/** The figure that moves, and whether all of it is on the screen. */
+const moving = () => {
+  const figure = [...document.querySelectorAll("figure[data-points]")].find((one) => Number(one.dataset.points) > 0);
+  if (!figure) return null;
+  const drawing = (figure.querySelector("svg") ?? figure).getBoundingClientRect();
+  return { visible: drawing.top >= 0 && drawing.bottom <= innerHeight, name: figure.dataset.figure };
+};
+
+/** Counts what is loaded from now on, compressed where servers compress. */
+function counted(page) {
+  const loaded = { script: 0, all: 0 };
+  page.on("response", async (response) => {
+    const body = await response.body().catch(() => Buffer.alloc(0));
+    const bytes = /\.(js|css|html|json|svg)$|\/$/.test(new URL(response.url()).pathname)
+      ? gzipSync(body).length
+      : body.length;
+    loaded.all += bytes;
+    const own = response.url().endsWith(".js") && !response.url().includes("/workers/");
+    if (own) loaded.script += bytes;
+  });
+  return loaded;
+}
+
+/** Opens a lesson in a browser that was not there before, with what counts in it. */
+export async function opened({ built, webgpu }) {
+  const { page, errors, browser } = await built.open(webgpu, "about:blank");
+  const loaded = counted(page);
+  await page.setViewportSize({ width: 1280, height: 900 });
+  await page.addInitScript(() => {
+    window.longest = 0;
+    new PerformanceObserver((list) => {
+      for (const { duration } of list.getEntries()) window.longest = Math.max(window.longest, duration);
+    }).observe({ type: "longtask", buffered: true });
+  });
+  return { page, errors, browser, loaded };
+}
+
+/** Starts a run and waits for its end; the checks then. It throws where the run broke or told nothing. */
+export async function wholeRun({ visitor }, page, way) {
+  await visitor.press(page, visitor.mainButton(page), way);
+  await visitor.over(page, 20 * minutes);
+  const alerts = await visitor.alertsOf(page);
+  if ((await visitor.phaseOf(page)) !== "done") throw new Error(`the run broke off: ${alerts.join(" ")}`);
+  return visitor.checksOf(page);
+}
+
+/** A first visit: a row of the table, and what was wrong. */
+export async function visit(tools, { page, errors, loaded }, slug, { seed, way, looks }) {
+  const { built, visitor, violations, faults, everyLook } = tools;
+  await page.goto(built.address + visitor.lessonAddress(slug, seed), { waitUntil: "networkidle" });
+  await visitor.ready(page);
+  const found = looks ? await faults(page, everyLook) : await violations(page);
+  const script = loaded.script;
+  const predictions = await visitor.predict(page, way);
+  if (way === "keyboard") await visitor.tabTo(page, visitor.mainButton(page));
+
+  const began = Date.now();
+  await visitor.press(page, visitor.mainButton(page), way);
+  let first = null;
+  while (!first) {
+    if (Date.now() - began > 5 * minutes) throw new Error("nothing moved within five minutes");
+    first = (await visitor.phaseOf(page)) === "idle" ? null : await page.evaluate(moving);
+    if (!first) await page.waitForTimeout(50);
+  }
+  const firstAfter = (Date.now() - began) / 1000;
+  const all = loaded.all;
+  await visitor.over(page, 20 * minutes);
+  const seconds = (Date.now() - began) / 1000;
+  found.push(...(looks ? await faults(page, everyLook) : await violations(page)));
+  const alerts = await visitor.alertsOf(page);
+  if ((await visitor.phaseOf(page)) !== "done") throw new Error(`the run broke off: ${alerts.join(" ")}`);
+  const checks = await visitor.checksOf(page);
+  const outcomes = await visitor.outcomesOf(page);
+  const wrong = [...found, ...errors.splice(0), ...alerts];
+  if (outcomes.length !== predictions || outcomes.includes("locked")) {
+    wrong.push(`beside ${predictions} locked predictions stands: ${outcomes.join(", ")}`);
+  }
+  const kB = (bytes) => Math.round(bytes / 1000);
+  const row = [
+    slug,
+    way,
+    kB(script),
+    kB(all),
+    `${firstAfter.toFixed(1)} (${first.name}${first.visible ? "" : ", not on the screen"})`,
+    seconds.toFixed(0),
+    Math.round(await page.evaluate(() => window.longest)),
+    found.length,
+    outcomes.join(", "),
+    checks.map(({ id, state }) => `${id} ${state}`).join(", "),
+  ];
+  return { rows: { [VISITS]: [row] }, checks, wrong };
+}
