@@ -10,5 +10,21 @@ export {
   smooth,
   thin,
 } from "./chart.ts";
+export { synonyms } from "./data.ts";
+export { RECORDING, readRun, recordFolder } from "./record-runs.ts";
+export {
+  metricsOf,
+  RECORDING_FORMAT,
+  type RecordedMetrics,
+  type RecordedRun,
+  type RecordedSample,
+  type Recording,
+  type RunTables,
+  readRecording,
+  recordingLimits,
+  recordingOf,
+  recordingText,
+  sampleOf,
+} from "./recording.ts";
 export { figure, type TableColumn, table } from "./table.ts";
 export { escapeXml, showNumber } from "./text.ts";

@@ -14,8 +14,7 @@ import type { Files } from "../runtime/files.ts";
 import { readJsonLines, readText, writeJson } from "../runtime/json-files.ts";
 import type { Best } from "./best.ts";
 import type { TrainEvent } from "./events.ts";
-
-type Row = Record<string, unknown> & { step: number };
+import { lineOf, linesOf, METRICS, type Row, TIMING } from "./run-lines.ts";
 
 /** Settings that trainer_state.json repeats. */
 export interface StateSettings {
@@ -25,14 +24,6 @@ export interface StateSettings {
   readonly numTrainEpochs?: number | null;
   readonly perDeviceTrainBatchSize?: number;
 }
-
-const metricsFile = "metrics.jsonl";
-const timingFile = "timing.jsonl";
-const dataFile = "data.jsonl";
-const samplesFile = "samples.jsonl";
-const rolloutsFile = "rollouts.jsonl";
-const rowsFile = "eval_rows.jsonl";
-const tableFile = (table: string) => `${table.replaceAll(/[^\w-]/g, "_")}.jsonl`;
 
 /** Writes the files that a run leaves for people and programs besides its model, as its events come. */
 export class RunLog {
@@ -66,45 +57,13 @@ export class RunLog {
         await this.#cutBack(event.step);
         this.#started = true;
         return;
-      case "step": {
+      case "step":
         this.#step = event.step;
         this.#maxSteps = event.maxSteps;
-        const row = { step: event.step, epoch: event.epoch, ...event.metrics, tokens: event.tokens };
-        await this.#append(metricsFile, "step", [row]);
-        await this.#append(timingFile, "step", [{ step: event.step, seconds: event.seconds, tokens: event.tokens }]);
-        return;
-      }
+        break;
       case "eval":
         this.#best = event.best ?? null;
-        await this.#append(metricsFile, "eval", [{ step: event.step, ...prefixed(event.metrics) }]);
-        await this.#append(rowsFile, "row", event.rows?.map((row) => ({ step: event.step, ...row })) ?? []);
-        return;
-      case "data": {
-        const { type: _, ...row } = event;
-        await this.#append(dataFile, "row", [row]);
-        return;
-      }
-      case "samples":
-        await this.#append(
-          samplesFile,
-          "row",
-          event.samples.map((sample) => ({ step: event.step, ...sample })),
-        );
-        return;
-      case "rollout":
-        await this.#append(
-          rolloutsFile,
-          "row",
-          event.rows.map((row) => ({ step: event.step, klCoef: event.klCoef, ...row })),
-        );
-        return;
-      case "rows":
-        await this.#append(
-          tableFile(event.table),
-          "row",
-          event.rows.map((row) => ({ step: event.step, ...row })),
-        );
-        return;
+        break;
       case "checkpoint":
         await this.#writeState();
         return;
@@ -113,7 +72,9 @@ export class RunLog {
         this.#step = event.step;
         await this.#sync();
         await this.#writeState();
+        return;
     }
+    for (const { file, rows } of linesOf(event)) await this.#append(file, rows);
   }
 
   /** What a checkpoint's trainer_state.json says of the run so far; every line of the log is on disk by then. */
@@ -142,22 +103,22 @@ export class RunLog {
         const key = `${file}:${kindOf(file, row)}:${row.step}`;
         this.#kept.set(key, (this.#kept.get(key) ?? 0) + 1);
       }
-      if (file === metricsFile) this.#history = rows;
+      if (file === METRICS) this.#history = rows;
       const after = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
       if (after !== before) await this.#files.writeFile(path, after);
     }
     // The file is there from the start, so that a viewer can follow it.
-    await this.#files.append(`${this.#dir}/${metricsFile}`, "");
+    await this.#files.append(`${this.#dir}/${METRICS}`, "");
   }
 
-  async #append(file: string, kind: string, rows: Row[]): Promise<void> {
+  async #append(file: string, rows: Row[]): Promise<void> {
     if (rows.length === 0) return;
-    const key = `${file}:${kind}:${rows[0].step}`;
+    const key = `${file}:${kindOf(file, rows[0])}:${rows[0].step}`;
     const kept = this.#kept.get(key) ?? 0;
     this.#kept.set(key, Math.max(0, kept - rows.length));
-    const lines = rows.slice(kept).map((row) => JSON.stringify(row, told));
+    const lines = rows.slice(kept).map(lineOf);
     if (lines.length === 0) return;
-    if (file === metricsFile) this.#history.push(...lines.map((line) => JSON.parse(line) as Row));
+    if (file === METRICS) this.#history.push(...lines.map((line) => JSON.parse(line) as Row));
     await this.#files.append(`${this.#dir}/${file}`, lines.map((line) => `${line}\n`).join(""));
   }
 
@@ -198,18 +159,8 @@ export class RunLog {
   }
 }
 
-/** Numbers that JSON does not know are told by name: "NaN", "Infinity". */
-const told = (_: string, value: unknown): unknown =>
-  typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
-
 function kindOf(file: string, row: Row): string {
-  if (file === timingFile) return "step";
-  if (file !== metricsFile) return "row";
+  if (file === TIMING) return "step";
+  if (file !== METRICS) return "row";
   return "tokens" in row ? "step" : "eval";
-}
-
-function prefixed(metrics: Record<string, number>): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(metrics).map(([k, value]) => [/^eval[_/]/.test(k) ? k : `eval_${k}`, value]),
-  );
 }

@@ -15,6 +15,8 @@ export interface UnzipLimits {
   readonly maxBytes?: number;
   /** Bytes of one compressed file, unpacked, which is held in memory while it is open; default 1 GiB. */
   readonly maxCompressed?: number;
+  /** Says of a path whether it is wanted; others are as if they were not there, and the limits do not count their bytes. */
+  readonly only?: (path: string) => boolean;
 }
 
 const LOCAL_HEADER = 30;
@@ -27,7 +29,7 @@ const LOCAL_HEADER = 30;
  *   zip file says
  */
 export async function unzipFiles(blob: Blob, limits: UnzipLimits = {}): Promise<Files> {
-  const { maxFiles = 10_000, maxBytes = 16 * 2 ** 30, maxCompressed = 2 ** 30 } = limits;
+  const { maxFiles = 10_000, maxBytes = 16 * 2 ** 30, maxCompressed = 2 ** 30, only } = limits;
   const { ZipReader, BlobReader } = await import("@zip.js/zip.js/lib/zip-core-custom.js");
   const reader = new ZipReader(new BlobReader(blob), { strictness: "strict", filenameValidation: "tolerant" });
   const entries = new Map<string, FileEntry>();
@@ -41,6 +43,7 @@ export async function unzipFiles(blob: Blob, limits: UnzipLimits = {}): Promise<
       if (entry.symlink) throw refused(`${name} is a link`);
       if (entry.directory) continue;
       if (entry.encrypted) throw refused(`${name} is encrypted`);
+      if (only?.(path) === false) continue;
       if (entries.has(path)) throw refused(`it holds two files ${path}`);
       if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
         throw refused(`${name} is compressed in an unusual way: pack it again with "deflate", or store it`);

@@ -18,6 +18,7 @@ const others: Groups = {
   "Measure and show": {
     evaluate: async () => (await import("./evaluate.ts")).evaluateVerb,
     report: async () => (await import("./report.ts")).reportVerb,
+    export: async () => (await import("./export.ts")).exportVerb,
     figure: async () => (await import("./figure.ts")).figureVerb,
   },
   "Data and model files": {

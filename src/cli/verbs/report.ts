@@ -17,10 +17,10 @@ const reportSettings = settings("report", {
 });
 
 /** The runs of a folder, as a record of what was made of them names them. */
-export async function readRuns(folder: string): Promise<FoundInput[]> {
+export async function readRuns(folder: string, setting = "input_dir"): Promise<FoundInput[]> {
   const files = await diskFiles();
   const runs = await runsIn(files, folder);
-  return runs.map((path) => ({ setting: "input_dir", name: path, at: { path, files }, only: REPORTED }));
+  return runs.map((path) => ({ setting, name: path, at: { path, files }, only: REPORTED }));
 }
 
 export const reportVerb = defineVerb({

@@ -1,0 +1,68 @@
+/** The words of the replay page. */
+import type { Language } from "../lib/language.ts";
+
+const en = {
+  title: "Replay a run",
+  lead: "The curves, samples and settings of a training that was done elsewhere: in a terminal, in a lesson, on another machine.",
+  choose: "A recording, a run.zip or a metrics.jsonl",
+  drop: "…or drop it here. It does not leave this browser, and nothing in it is run.",
+  make: "A recording of a run in a terminal:",
+  refused: (why: string) => `This file was not opened. ${why}`,
+  run: "Training",
+  play: "Play",
+  pause: "Pause",
+  upTo: "Show the run up to step",
+  at: (step: number, last: number) => `Step ${step} of ${last}`,
+  step: "step",
+  training: "training",
+  heldOut: "held out",
+  numbers: "Numbers that are drawn",
+  logged: (shown: number, of: number) => `${shown} of ${of} logged rows are in this recording.`,
+  samples: "Samples",
+  samplesAt: (step: number) => `Samples after step ${step}`,
+  noSamples: "No samples were taken by this step.",
+  prompt: "Prompt",
+  response: "Response",
+  reward: "Judge",
+  gold: "Truth",
+  settings: "Settings",
+  setting: "Setting",
+  value: "Value",
+  made: (version: string) => `webrlhf ${version}`,
+  on: (adapter: string) => `on ${adapter}`,
+};
+
+type Words = typeof en;
+
+const zh: Words = {
+  title: "回放一次运行",
+  lead: "回放在别处完成的训练的曲线、样本和设置:在终端里、在课程里,或在另一台机器上。",
+  choose: "录制文件、run.zip 或 metrics.jsonl",
+  drop: "……或拖放到这里。文件不会离开这个浏览器,其中的任何内容都不会被执行。",
+  make: "为终端里的一次运行制作录制文件:",
+  refused: (why) => `未能打开这个文件。${why}`,
+  run: "训练",
+  play: "播放",
+  pause: "暂停",
+  upTo: "显示到第几步",
+  at: (step, last) => `第 ${step} 步,共 ${last} 步`,
+  step: "步数",
+  training: "训练",
+  heldOut: "留出数据",
+  numbers: "绘制哪些数字",
+  logged: (shown, of) => `录制文件包含 ${of} 行记录中的 ${shown} 行。`,
+  samples: "样本",
+  samplesAt: (step) => `第 ${step} 步之后的样本`,
+  noSamples: "到这一步为止没有样本。",
+  prompt: "提示",
+  response: "回答",
+  reward: "评判",
+  gold: "真实得分",
+  settings: "设置",
+  setting: "设置项",
+  value: "值",
+  made: (version) => `webrlhf ${version}`,
+  on: (adapter) => `设备:${adapter}`,
+};
+
+export const replayWords: Record<Language, Words> = { en, zh };

@@ -1,0 +1,60 @@
+/** The lines that a trainer's events leave in files, for people and programs. */
+import type { TrainEvent } from "./events.ts";
+
+/** A line of a run's table. */
+export type Row = Record<string, unknown> & { step: number };
+
+/** Lines of one file of a run's folder. */
+export interface RunLines {
+  file: string;
+  rows: Row[];
+}
+
+export const METRICS = "metrics.jsonl";
+export const TIMING = "timing.jsonl";
+export const SAMPLES = "samples.jsonl";
+
+const tableFile = (table: string) => `${table.replaceAll(/[^\w-]/g, "_")}.jsonl`;
+
+/** What an event leaves, by file; most events leave nothing. */
+export function linesOf(event: TrainEvent): RunLines[] {
+  switch (event.type) {
+    case "step": {
+      const { step, epoch, metrics, tokens, seconds } = event;
+      return [
+        { file: METRICS, rows: [{ step, epoch, ...metrics, tokens }] },
+        { file: TIMING, rows: [{ step, seconds, tokens }] },
+      ];
+    }
+    case "eval":
+      return [
+        { file: METRICS, rows: [{ step: event.step, ...prefixed(event.metrics) }] },
+        { file: "eval_rows.jsonl", rows: at(event.step, event.rows ?? []) },
+      ];
+    case "data": {
+      const { type: _, ...row } = event;
+      return [{ file: "data.jsonl", rows: [row] }];
+    }
+    case "samples":
+      return [{ file: SAMPLES, rows: at(event.step, event.samples) }];
+    case "rollout":
+      return [
+        { file: "rollouts.jsonl", rows: event.rows.map((row) => ({ step: event.step, klCoef: event.klCoef, ...row })) },
+      ];
+    case "rows":
+      return [{ file: tableFile(event.table), rows: at(event.step, event.rows) }];
+    default:
+      return [];
+  }
+}
+
+/** A row as JSON on one line. Numbers that JSON does not know are told by name: "NaN", "Infinity". */
+export const lineOf = (row: Row): string => JSON.stringify(row, told);
+
+const at = (step: number, rows: readonly object[]): Row[] => rows.map((row) => ({ step, ...row }));
+
+const told = (_: string, value: unknown): unknown =>
+  typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+
+const prefixed = (metrics: Record<string, number>): Record<string, number> =>
+  Object.fromEntries(Object.entries(metrics).map(([k, value]) => [/^eval[_/]/.test(k) ? k : `eval_${k}`, value]));
