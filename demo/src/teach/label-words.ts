@@ -40,6 +40,32 @@ const en = {
   forA: "for A",
   forB: "for B",
   split: "split",
+  judgeTitle: "A judge of the class",
+  judgeLead: (parts: number) =>
+    `The pairs are dealt into ${parts} parts. A judge as in lesson 4 learns from everybody's labels on all parts but one, and decides the pairs of that one, which it never saw; so with each part. A last one learns from all.`,
+  judgeTrain: "Train a judge of the class",
+  judgeStop: "Stop",
+  judgePart: (part: number, parts: number) => `Training judge ${part} of ${parts}…`,
+  judgeLast: "Training the judge of all labels…",
+  judgeFew: (few: number) => `This needs at least two students and ${few} pairs that two of them decided.`,
+  judgeUnknown: "Too few of these stories are known here to decide them without WebGPU.",
+  judgeTable: (decisions: number, pairs: number) =>
+    `How often each says what a student said, over ${decisions} decisions on ${pairs} pairs`,
+  judgeOfClass: "the judge, on pairs that it never saw",
+  classmate: "one classmate",
+  majority: "the majority of the classmates",
+  judgeBelow: (gap: string) =>
+    `The judge stays below the class's own majority (${gap}): here more labels, or a better judge, could still help.`,
+  judgeLevel: (gap: string) =>
+    `The judge cannot be told from the class's own majority (${gap}): it is about as good as labels of this class can make one.`,
+  judgeAbove: (gap: string) =>
+    `The judge comes out above the class's own majority (${gap}). With few classmates the majority is noisy, and a judge that learned a rule from many pairs is less so.`,
+  judgeRules: (friend: string, shorter: string, truth: string) =>
+    `The judge of all labels decides 128 new pairs as “a friend is named” in ${friend}, as “the shorter one” in ${shorter}, as the truth in ${truth}: this is the class's taste.`,
+  judgeNote:
+    "Where people disagree nobody can be right by all of them. One classmate is right as often as two students agree; all classmates together more often, for their errors cancel. Of a large class no judge can be expected above that line: it would have to know why this one student differs. Standard errors are over pairs.",
+  judgeHere:
+    "Without WebGPU this judge is a linear head over recorded features of lesson 4's stories; other stories are left out.",
 };
 
 export type LabelWords = typeof en;
@@ -81,6 +107,27 @@ const zh: LabelWords = {
   forA: "选 A",
   forB: "选 B",
   split: "分歧",
+  judgeTitle: "全班的裁判",
+  judgeLead: (parts) =>
+    `把故事对分成 ${parts} 份。与第 4 课相同的裁判从其余各份上所有人的标签学习,再判断它从未见过的那一份;每一份轮流如此。最后一个裁判从全部标签学习。`,
+  judgeTrain: "训练全班的裁判",
+  judgeStop: "停止",
+  judgePart: (part, parts) => `正在训练第 ${part} 个裁判,共 ${parts} 个……`,
+  judgeLast: "正在训练全部标签的裁判……",
+  judgeFew: (few) => `至少需要两个学生,以及 ${few} 对有两人都标注过的故事。`,
+  judgeUnknown: "这里认识的故事太少,没有 WebGPU 无法判断。",
+  judgeTable: (decisions, pairs) => `各自与学生的选择相同的比例:${pairs} 对上的 ${decisions} 次选择`,
+  judgeOfClass: "裁判,在它从未见过的对上",
+  classmate: "一个同学",
+  majority: "其余同学的多数",
+  judgeBelow: (gap) => `裁判低于全班自己的多数(${gap}):更多的标签或更好的裁判还能有帮助。`,
+  judgeLevel: (gap) => `裁判与全班自己的多数分不出高下(${gap}):这个班的标签大约只能造出这样好的裁判。`,
+  judgeAbove: (gap) => `裁判高于全班自己的多数(${gap})。同学很少时多数本身有噪声,而从许多对中学到规律的裁判噪声较小。`,
+  judgeRules: (friend, shorter, truth) =>
+    `全部标签的裁判判断 128 个新的对:与“提到朋友”一致 ${friend},与“较短”一致 ${shorter},与真相一致 ${truth}:这就是全班的口味。`,
+  judgeNote:
+    "人们意见不一时,没有谁能让所有人都觉得对。一个同学说对的比例就是两个学生一致的比例;全体同学合起来更高,因为误差相互抵消。班级大时,不能指望裁判高于这条线:那需要知道这个学生为什么与众不同。标准误按故事对计算。",
+  judgeHere: "没有 WebGPU 时,这个裁判是第 4 课故事的预存特征上的线性头;其他故事不计。",
 };
 
 export const labelWords: Record<Language, LabelWords> = { en, zh };

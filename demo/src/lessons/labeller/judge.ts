@@ -46,14 +46,19 @@ export function heldOutPairs(seed: number): Pair[] {
   return drawn.pairs;
 }
 
+/** How far the judge puts the chosen story of each label ahead of the other; below 0 it decides otherwise. */
+export async function aheadOf(judge: ScoreModel, tokenizer: Tokenizer, labels: readonly Label[]): Promise<number[]> {
+  const scores = await scorePairs(judge, examples(labels, tokenizer, judge));
+  return scores.chosen.map((score, i) => score - scores.rejected[i]);
+}
+
 /** The share of labels that the judge decides alike, with its standard error. */
 export async function agrees(
   judge: ScoreModel,
   tokenizer: Tokenizer,
   labels: readonly Label[],
 ): Promise<{ share: number; same: number; of: number }> {
-  const scores = await scorePairs(judge, examples(labels, tokenizer, judge));
-  const same = scores.chosen.filter((chosen, i) => chosen > scores.rejected[i]).length;
+  const same = (await aheadOf(judge, tokenizer, labels)).filter((ahead) => ahead > 0).length;
   return { share: same / labels.length, same, of: labels.length };
 }
 

@@ -40,6 +40,17 @@ export function judgeHere(question: {
   return values;
 }
 
+/** The numbers of the query "decide"; null of a pair whose stories were not recorded. */
+export function decideHere(labels: readonly Label[], pairs: readonly Label[]): (number | null)[] {
+  const known = seen(labels);
+  if (known.length === 0) return pairs.map(() => null);
+  const head = fitHead(known);
+  return pairs.map((pair) => {
+    const [stories] = seen([pair]);
+    return stories ? dot(head, stories.chosen) - dot(head, stories.rejected) : null;
+  });
+}
+
 const seen = (labels: readonly Label[]) =>
   labels.flatMap(({ prompt, chosen, rejected }) => {
     const [a, b] = [places.get(`${prompt}\n${chosen}`), places.get(`${prompt}\n${rejected}`)];
