@@ -56,6 +56,17 @@ const en = {
   option: "answer",
   chose: "predicted",
   came: "came so",
+  board: "Who came furthest in truth",
+  boardLead:
+    "By the true reward, which no training saw: how far each run moved it on its held-out prompts. A run has the places that its standard error does not rule out; runs that share places cannot be told apart.",
+  placeOf: "place",
+  gain: "truth gained ± standard error",
+  settings: "settings",
+  asItIs: "as the lesson has them",
+  tied: (n: number) => `${n} runs cannot be told apart at the top.`,
+  oneAhead: "One run is ahead of all others, beyond two standard errors.",
+  boardNoise: (spread: string, noise: string) =>
+    `Between runs the spread is ${spread}; held-out prompts alone would bring ${noise}. The first of many equal runs is first by luck, and its number flatters it: run its settings with another seed.`,
 };
 
 export type TeachWords = typeof en;
@@ -114,6 +125,17 @@ const zh: TeachWords = {
   option: "答案",
   chose: "预测人数",
   came: "实际如此",
+  board: "谁在真实得分上走得最远",
+  boardLead:
+    "按真实得分排列,它没有参与任何训练:每次运行在自己的未见提示上把它提高了多少。每次运行占有标准误排除不了的名次;名次重叠的运行分不出高下。",
+  placeOf: "名次",
+  gain: "真实得分的提高 ± 标准误",
+  settings: "设置",
+  asItIs: "课程原有的设置",
+  tied: (n) => `最前面的 ${n} 次运行分不出高下。`,
+  oneAhead: "有一次运行领先所有其他运行,超过两个标准误。",
+  boardNoise: (spread, noise) =>
+    `各次运行之间的离散度为 ${spread};单是未见提示就会带来 ${noise}。许多相同的运行中,第一名靠的是运气,它的数值也偏高:请换一个随机种子再运行它的设置。`,
 };
 
 export const teachWords: Record<Language, TeachWords> = { en, zh };

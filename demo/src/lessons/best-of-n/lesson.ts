@@ -1,7 +1,7 @@
 /** Lesson 6: choosing among n answers buys less with every doubling; RAFT makes the choice permanent. */
 import * as v from "valibot";
 import { judgeSteps } from "../../lib/lesson/judge-size.ts";
-import { lastData, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { lastData, lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
 import type { Lesson, LessonEvent, Numbers } from "../../lib/lesson/types.ts";
 
 /** Who chooses the best answer. */
@@ -116,6 +116,7 @@ export const lesson: Lesson<BestInput> = {
       outcome: (events) => (lastData<Gains>(events, "gains")?.rows ?? []).map(({ n, truth }) => [Math.log2(n), truth]),
     },
   ],
+  truth: (events) => lastGain(events, "after", "truth"),
   checks: [
     {
       id: "slows",

@@ -1,7 +1,7 @@
 /** Lesson 8: DPO moves both answers of a pair, mostly down; fresh pairs teach more than stale ones. */
 import * as v from "valibot";
 import { judgeSteps } from "../../lib/lesson/judge-size.ts";
-import { lastData, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { lastData, lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
 import type { Lesson, LessonEvent } from "../../lib/lesson/types.ts";
 
 /** Who says which answer of a pair is better. */
@@ -121,6 +121,7 @@ export const lesson: Lesson<DpoInput> = {
       },
     },
   ],
+  truth: (events) => lastGain(events, "online"),
   checks: [
     {
       id: "apart",

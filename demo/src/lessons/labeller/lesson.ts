@@ -1,7 +1,7 @@
 /** Lesson 4: twenty clicks make a judge, and it learns the clicker's rule, not the truth. */
 import * as v from "valibot";
 import { type Label, labelsSchema } from "../../lib/labels.ts";
-import { lastData, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { lastData, lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
 import type { Lesson, LessonEvent, Numbers } from "../../lib/lesson/types.ts";
 import { type Rule, rules } from "./rules.ts";
 
@@ -111,6 +111,7 @@ export const lesson: Lesson<LabellerInput> = {
       },
     },
   ],
+  truth: (events) => lastGain(events, "policy"),
   checks: [
     {
       id: "learns",

@@ -1,7 +1,7 @@
 /** Lesson 9: what is optimised hard enough stops being what was meant. */
 import * as v from "valibot";
 import { judgeSteps } from "../../lib/lesson/judge-size.ts";
-import { lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
 import type { Lesson, LessonEvent, Numbers, Size } from "../../lib/lesson/types.ts";
 import { bySteps, looksOf, READABLE } from "./gains.ts";
 
@@ -140,6 +140,7 @@ export const lesson: Lesson<OverInput> = {
       outcome: (events) => bySteps(looksOf(events), "gold"),
     },
   ],
+  truth: (events) => lastGain(events, "look"),
   checks: [
     {
       id: "turns",

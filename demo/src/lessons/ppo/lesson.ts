@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import type { RolloutRow } from "webrlhf/rlhf";
 import { judgeSteps } from "../../lib/lesson/judge-size.ts";
-import { lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
 import type { Lesson, LessonEvent, Numbers, Size } from "../../lib/lesson/types.ts";
 import { firstRollout } from "./opened.ts";
 
@@ -157,6 +157,7 @@ export const lesson: Lesson<PpoInput> = {
       },
     },
   ],
+  truth: (events) => lastGain(events, "after"),
   checks: [
     {
       id: "spread",

@@ -1,6 +1,6 @@
 /** Lesson 3: imitation reaches the average of what it is shown. */
 import * as v from "valibot";
-import { lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
 import { recipeOf } from "../../lib/lesson/recipe.ts";
 import type { Lesson, Numbers } from "../../lib/lesson/types.ts";
 
@@ -87,6 +87,7 @@ export const lesson: Lesson<SftInput> = {
       },
     },
   ],
+  truth: (events) => lastGain(events, "after"),
   checks: [
     {
       id: "rises",

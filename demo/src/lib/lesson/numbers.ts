@@ -1,6 +1,6 @@
 /** Reading lessons' events: what figures and checks are made of. */
 import { showNumber } from "webrlhf/report";
-import type { LessonEvent } from "./types.ts";
+import type { Gain, LessonEvent } from "./types.ts";
 
 type Point = readonly [x: number, y: number];
 
@@ -22,6 +22,13 @@ export const measuredCurve = (events: readonly LessonEvent[], stage: string, val
 export function lastMeasured(events: readonly LessonEvent[], stage: string): Record<string, number> | null {
   const found = events.findLast((e) => e.type === "measured" && e.stage === stage);
   return found?.type === "measured" ? found.values : null;
+}
+
+/** A change that was measured last in a stage, with its standard error; null: not yet. */
+export function lastGain(events: readonly LessonEvent[], stage: string, name = "gold_change"): Gain | null {
+  const values = lastMeasured(events, stage);
+  const [gain, se] = [values?.[name], values?.[`${name}_se`]];
+  return gain === undefined || se === undefined ? null : { gain, se };
 }
 
 /** The data of a lesson's own that came last; null: none yet. Its shape is the program's. */

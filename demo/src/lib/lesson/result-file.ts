@@ -34,6 +34,7 @@ export const resultSchema = v.strictObject({
     }),
     20,
   ),
+  truth: v.optional(v.strictObject({ gain: number, se: v.pipe(number, v.minValue(0)) })),
   predictions: few(
     v.strictObject({
       id,

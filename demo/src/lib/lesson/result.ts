@@ -1,7 +1,7 @@
 /** A finished run as a small file for a teacher: settings, the checks' numbers, locked predictions; never labels. */
 import type { Address } from "./address.ts";
 import { RESULT_FORMAT, type Result } from "./result-file.ts";
-import type { Json, Lesson, LessonEvent, Numbers } from "./types.ts";
+import type { Gain, Json, Lesson, LessonEvent, Numbers } from "./types.ts";
 
 export function resultOf(
   lesson: Lesson,
@@ -19,6 +19,7 @@ export function resultOf(
     seed: address.seed,
     input: without(input as Record<string, Json>, lesson.private ?? []),
     checks: lesson.checks.map((check) => ({ id: check.id, numbers: finite(check.measure(events)) })),
+    ...told(lesson.truth?.(events) ?? null),
     predictions: lesson.predictions.flatMap((prediction) => {
       const predicted = locked(prediction.id);
       if (predicted === null) return [];
@@ -26,6 +27,11 @@ export function resultOf(
     }),
   };
 }
+
+const told = (truth: Gain | null) =>
+  truth && Number.isFinite(truth.gain) && Number.isFinite(truth.se)
+    ? { truth: { gain: truth.gain, se: truth.se } }
+    : {};
 
 const without = <T>(fields: Record<string, T>, names: readonly string[]): Record<string, T> =>
   Object.fromEntries(Object.entries(fields).filter(([name]) => !names.includes(name)));

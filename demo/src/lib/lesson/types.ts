@@ -51,6 +51,12 @@ export type Program<Input> = (input: Input, context: ProgramContext) => AsyncGen
 /** Numbers of a check, by name. */
 export type Numbers = Record<string, number>;
 
+/** A change and its standard error. */
+export interface Gain {
+  gain: number;
+  se: number;
+}
+
 /** One thing that a run must show for the lesson's point to be seen. */
 export interface Check {
   id: string;
@@ -105,6 +111,8 @@ export interface Lesson<Input = any> {
   private?: readonly string[];
   /** The training of a run as a recipe: `webrlhf run` gives the same curve and the same weights with it. */
   recipe?(input: Input): string;
+  /** How far a run moved the truth on held-out prompts, with its standard error: what runs of a class are ranked by. */
+  truth?(events: readonly LessonEvent[]): Gain | null;
   predictions: readonly (ChoicePrediction | CurvePrediction)[];
   checks: readonly Check[];
   /** The runs that are recorded over the lesson's question, 3 to 6; the first is shown at once. */
