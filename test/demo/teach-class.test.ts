@@ -73,6 +73,32 @@ describe("a class's link", () => {
     expect(() => readAddress("#class=%3Cscript%3E")).toThrow(/This link is damaged/);
   });
 
+  it("is refused in the reader's language, whatever is wrong with it", () => {
+    const refused = [
+      "#class=3b&seed=7",
+      "#hide=seed&size=S",
+      "#class=3b&hide=labels",
+      "#class=%3Cscript%3E",
+      "#size=XL",
+      "#seed=-1",
+      "#ask={",
+      `#ask="${"x".repeat(2000)}"`,
+    ];
+    for (const hash of refused) {
+      const said = (language: "en" | "zh") => {
+        try {
+          readAddress(hash, language);
+        } catch (error) {
+          return (error as Error).message;
+        }
+        throw new Error(`${hash} was taken`);
+      };
+      expect(said("en"), hash).toMatch(/^This link is damaged: [ -~]+\.$/);
+      expect(said("zh"), hash).toMatch(/^这个链接已损坏:.*[\u4e00-\u9fff].*。$/);
+      expect(said("zh"), hash).not.toMatch(/[A-Za-z]{3,} [a-z]{2,}/); // no English sentence within
+    }
+  });
+
   it("leaves links without a class as they were", () => {
     expect(readAddress("#size=S&seed=42")).toEqual({ size: "S", seed: 42, asked: {} });
   });

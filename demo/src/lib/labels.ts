@@ -1,8 +1,12 @@
 /** A visitor's labels: kept in this browser alone, given away and taken in as files in the columns of TRL, never in links. */
 import * as v from "valibot";
 import type { Language } from "./language.ts";
+import { said } from "./said.ts";
 
-const text = v.pipe(v.string(), v.maxLength(2000, "is longer than 2,000 characters"));
+const text = v.pipe(
+  v.string(),
+  v.maxLength(2000, said({ en: "is longer than 2,000 characters", zh: "超过 2,000 个字符" })),
+);
 
 /** One label: which of two answers to a prompt is better, in TRL's columns. */
 export const labelSchema = v.object({ prompt: text, chosen: text, rejected: text });
@@ -14,7 +18,9 @@ export const labelsSchema = v.pipe(v.array(labelSchema), v.maxLength(5000, "more
 /** A label as its own file says it: `again`, where the pair came again, whether it was decided as before. */
 const givenSchema = v.object({
   ...labelSchema.entries,
-  again: v.optional(v.pipe(v.array(v.boolean()), v.maxLength(100, "has more than 100 entries"))),
+  again: v.optional(
+    v.pipe(v.array(v.boolean()), v.maxLength(100, said({ en: "has more than 100 entries", zh: "多于 100 项" }))),
+  ),
 });
 export type GivenLabel = v.InferOutput<typeof givenSchema>;
 
@@ -123,7 +129,7 @@ function readLine(line: string, number: number, language: Language): GivenLabel 
   } catch {
     throw new Error(words.json(number));
   }
-  const { success, output, issues } = v.safeParse(givenSchema, value);
+  const { success, output, issues } = v.safeParse(givenSchema, value, { lang: language });
   if (!success) {
     const { message } = issues[0];
     const column = v.getDotPath(issues[0]);

@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import type { Language } from "../lib/language.ts";
 import { classSchema, studentSchema } from "../lib/lesson/class-seed.ts";
+import { said } from "../lib/said.ts";
 import { questions } from "./questions.ts";
 
 const ANSWERS_FORMAT = "webrlhf answers 1";
@@ -12,7 +13,7 @@ const entries = Object.fromEntries(
     v.optional(
       v.picklist(
         options.map((option) => option.id),
-        "is no answer to this question",
+        said({ en: "is no answer to this question", zh: "不是这个问题的答案" }),
       ),
     ),
   ]),
@@ -43,7 +44,11 @@ const faults = {
 
 /** @throws Error with words where it is none */
 export function readAnswersFile(content: string, language: Language = "en"): Answers {
-  const read = v.safeParse(v.pipe(v.string(), v.parseJson(undefined, "no JSON"), schema), content, { lang: language });
+  const read = v.safeParse(
+    v.pipe(v.string(), v.parseJson(undefined, said({ en: "no JSON", zh: "不是 JSON" })), schema),
+    content,
+    { lang: language },
+  );
   if (read.success) {
     const { format: _, ...answers } = read.output;
     return answers as Answers;

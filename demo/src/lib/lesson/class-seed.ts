@@ -1,21 +1,26 @@
 /** A class: every student of it has a seed of their own, the same on every machine and at every visit. */
 import * as v from "valibot";
+import type { Text } from "../language.ts";
+import { said } from "../said.ts";
 
 /** Letters and digits of any script, with what stands between them. */
-const name = (what: string) =>
+const name = (what: Text) =>
   v.pipe(
-    v.string(`${what} is a text`),
+    v.string(said({ en: `${what.en} is a text`, zh: `${what.zh}应是文字` })),
     v.transform(tidy),
     v.regex(
       /^[\p{L}\p{M}\p{N}][\p{L}\p{M}\p{N} ._-]{0,23}$/u,
-      `${what} is 1 to 24 letters, digits, spaces, dots or hyphens`,
+      said({
+        en: `${what.en} is 1 to 24 letters, digits, spaces, dots or hyphens`,
+        zh: `${what.zh}应为 1 到 24 个字母、汉字、数字、空格、点或连字符`,
+      }),
     ),
   );
 
 /** A class's name, as it stands in its link. */
-export const classSchema = name("class");
+export const classSchema = name({ en: "class", zh: "班级" });
 /** A student's number or name within the class. */
-export const studentSchema = name("student");
+export const studentSchema = name({ en: "student", zh: "学号或名字" });
 
 /** " ７ " and "7" are one student, "Ann" and "ann" too. */
 function tidy(text: string): string {

@@ -1,12 +1,22 @@
 /** The file of a finished run, written by a student's page and read by the teacher's. */
 import * as v from "valibot";
+import { said } from "../said.ts";
 import { classSchema, studentSchema } from "./class-seed.ts";
 import type { Json } from "./types.ts";
 
 export const RESULT_FORMAT = "webrlhf result 1";
 
-const id = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{1,40}$/, "a name is letters, digits, _ and -"));
-const option = v.pipe(v.string(), v.maxLength(80, "an option has at most 80 letters"));
+const id = v.pipe(
+  v.string(),
+  v.regex(
+    /^[A-Za-z0-9_-]{1,40}$/,
+    said({ en: "a name is letters, digits, _ and -", zh: "名称只含字母、数字、_ 和 -" }),
+  ),
+);
+const option = v.pipe(
+  v.string(),
+  v.maxLength(80, said({ en: "an option has at most 80 letters", zh: "选项至多 80 个字" })),
+);
 const number = v.pipe(v.number(), v.finite());
 const few = <T>(schema: v.GenericSchema<T>, most: number) => v.pipe(v.array(schema), v.maxLength(most));
 const json: v.GenericSchema<Json> = v.lazy(() =>
@@ -28,7 +38,10 @@ export const resultSchema = v.strictObject({
       numbers: v.nullable(
         v.pipe(
           v.record(id, number),
-          v.check((numbers) => Object.keys(numbers).length <= 30, "more than 30 numbers"),
+          v.check(
+            (numbers) => Object.keys(numbers).length <= 30,
+            said({ en: "more than 30 numbers", zh: "多于 30 个数值" }),
+          ),
         ),
       ),
     }),

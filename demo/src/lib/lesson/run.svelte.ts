@@ -1,7 +1,8 @@
 /** The run that a lesson's page shows: one made here, or a recorded one until the visitor starts one. */
 import type { Granularity, Run, RunState, SavedRun } from "webrlhf/worker";
+import type { Language } from "../language.ts";
 import { training } from "../training.svelte.ts";
-import { addressOf, type Group, groupAddressOf, type Hideable, readAddress } from "./address.ts";
+import { addressOf, damaged, type Group, groupAddressOf, type Hideable, readAddress } from "./address.ts";
 import { memberOf, seedOf } from "./class-seed.ts";
 import { endsOf } from "./ends.ts";
 import { notebook } from "./notebook.svelte.ts";
@@ -159,11 +160,16 @@ export class LessonRun {
   }
 
   /** Takes what a link asks for; it throws with words where the link is wrong. */
-  open(hash: string): void {
-    const { size, seed, asked, group = null } = readAddress(hash);
+  open(hash: string, language: Language = "en"): void {
+    const { size, seed, asked, group = null } = readAddress(hash, language);
+    const words = damaged[language];
     const foreign = this.lesson.private?.find((name) => name in asked);
-    if (foreign) throw new Error(`This link is damaged: ${foreign} are never in a link.`);
-    this.lesson.parse(merged(this.lesson.input(size ?? this.size, seed ?? this.seed), asked));
+    if (foreign) throw new Error(words.link([words.private(foreign)]));
+    try {
+      this.lesson.parse(merged(this.lesson.input(size ?? this.size, seed ?? this.seed), asked));
+    } catch (error) {
+      throw new Error(words.link([words.input((error as Error).message)]), { cause: error });
+    }
     if (size) this.size = size;
     if (seed !== undefined) this.seed = seed;
     this.asked = asked;
