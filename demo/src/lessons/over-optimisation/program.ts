@@ -15,6 +15,7 @@ import {
   trainPpo,
   trainRaft,
 } from "webrlhf/rlhf";
+import type { SpacePoint } from "../../lib/figures/space.ts";
 import { endsBut } from "../../lib/lesson/ends.ts";
 import { criticFrom, trainJudge } from "../../lib/lesson/judge.ts";
 import type { LessonEvent, Program, ProgramContext } from "../../lib/lesson/types.ts";
@@ -32,7 +33,9 @@ import {
   trained,
   truth,
 } from "../../lib/lesson/work.ts";
+import { type JudgeSpace, judgeSpace } from "./clouds.ts";
 import { isLook, NS, type OverInput, planOf, SAVE_EVERY } from "./lesson.ts";
+import { cloudName, GROUND } from "./space.ts";
 import { type Marked, turnOf } from "./turn.ts";
 
 const TRAIN_PROMPTS = 4096;
@@ -49,6 +52,7 @@ interface Work {
   reference: CausalLM;
   judge: ScoreModel;
   prompts: Prompt[];
+  space: JudgeSpace;
 }
 
 /** A look that was made, as it is kept for a run that goes on. */
@@ -71,7 +75,13 @@ export const program: Program<OverInput> = async function* (input, context) {
     const judge = yield* trainJudge(context, models, tokenizer, input);
     if (signal.aborted) return;
     const prompts = heldOutPrompts(tokenizer, seed);
-    const work: Work = { input, context, models, tokenizer, policy, reference, judge, prompts };
+    const space = await judgeSpace(judge, tokenizer, seed);
+    yield {
+      type: "data",
+      name: GROUND,
+      data: { explained: space.ground.explained, points: plain(space.ground.points) },
+    };
+    const work: Work = { input, context, models, tokenizer, policy, reference, judge, prompts, space };
     yield* input.method === "best-of-n" ? choices(work) : training(work);
   } finally {
     models.free();
@@ -80,7 +90,7 @@ export const program: Program<OverInput> = async function* (input, context) {
 
 /** Trains the policy, and looks at the same held-out prompts before, every few steps and at the end. */
 async function* training(work: Work): AsyncGenerator<LessonEvent> {
-  const { input, context, tokenizer, policy, reference, judge, prompts } = work;
+  const { input, context, tokenizer, policy, reference, judge, prompts, space } = work;
   const { signal, files, folder } = context;
   const file = `${folder}/looks.json`;
   const bytes = await files.read(file);
@@ -104,6 +114,7 @@ async function* training(work: Work): AsyncGenerator<LessonEvent> {
     const told = { ...values, ...change, ...(step > 0 && { peak_step, drop, drop_se }) };
     yield { type: "measured", stage: "look", step, values: told };
     yield { type: "samples", stage: "look", step, samples: shown(samples) };
+    yield { type: "data", name: cloudName(step), data: plain(await space.cloudOf(samples)) };
   };
 
   yield* lookAt(0);
@@ -119,6 +130,8 @@ async function* training(work: Work): AsyncGenerator<LessonEvent> {
     yield { type: "enter", stage: "policy" };
   }
 }
+
+const plain = (points: readonly SpacePoint[]): number[][] => points.map((point) => [...point]);
 
 /** The first few, and the worst by the truth: what babble looks like. */
 function shown(samples: readonly Sample[]): Sample[] {
@@ -191,7 +204,15 @@ async function trainerOf({
 }
 
 /** Best-of-n: draws the most, and takes the best of the first 1, 2, 4, … by the judge; nothing is trained. */
-async function* choices({ input, policy, tokenizer, judge, prompts, context }: Work): AsyncGenerator<LessonEvent> {
+async function* choices({
+  input,
+  policy,
+  tokenizer,
+  judge,
+  prompts,
+  context,
+  space,
+}: Work): AsyncGenerator<LessonEvent> {
   yield { type: "enter", stage: "look" };
   const most = NS[NS.length - 1];
   const options = { maxNewTokens: RESPONSE_LENGTH, samples: most, temperature: 1, seed: input.seed, iteration: 0 };
@@ -223,5 +244,6 @@ async function* choices({ input, policy, tokenizer, judge, prompts, context }: W
     };
     yield { type: "measured", stage: "look", step: n, values };
     yield { type: "samples", stage: "look", step: n, samples: shown(best) };
+    yield { type: "data", name: cloudName(n), data: plain(await space.cloudOf(best)) };
   }
 }

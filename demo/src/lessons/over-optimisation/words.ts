@@ -31,6 +31,15 @@ export const words = {
     worst: "The worst of 128 at the last look:",
     babble: "Beyond the axis, babble: the worst of 128 at the last look:",
     below: (sd: string) => `${sd} sd from the start`,
+    space: "Where the judge has never been",
+    spaceLead:
+      "Each point is a story, where the judge sees it: in its last hidden layer, along the two directions in which the stories it learned from lie furthest apart. Move through the looks: the policy's answers leave them.",
+    scrub: "Look",
+    spaceTitle: (place: string) => `The judge's space, ${place}`,
+    ground: "stories that the judge learned from",
+    answers: "the policy's answers",
+    away: "How far the middle of the answers lies from the middle of those stories",
+    middle: "in standard deviations of the stories",
   },
   zh: {
     question: "讨好谁,用多大力",
@@ -63,5 +72,14 @@ export const words = {
     worst: "最后一次测量中 128 个里最差的:",
     babble: "超出坐标轴,胡言乱语。最后一次测量中 128 个里最差的:",
     below: (sd: string) => `离起点 ${sd} 个标准差`,
+    space: "裁判从未到过的地方",
+    spaceLead:
+      "每个点是一个故事在裁判眼中的位置:取自它的最后一个隐藏层,沿着它学过的故事相距最远的两个方向。拖动查看各次测量:策略的回答离开了它们。",
+    scrub: "第几次测量",
+    spaceTitle: (place: string) => `裁判的空间,${place}`,
+    ground: "裁判学过的故事",
+    answers: "策略的回答",
+    away: "回答的中心离这些故事的中心有多远",
+    middle: "以这些故事的标准差计",
   },
 };

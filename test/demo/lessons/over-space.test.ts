@@ -1,0 +1,96 @@
+/** Lesson 9's view of the judge's space: what it shows, and that reading it changes nothing of what is trained. */
+import { describe, expect, it, vi } from "vitest";
+import { memoryFiles } from "webrlhf";
+import { lesson, methods, type OverInput } from "../../../demo/src/lessons/over-optimisation/lesson.ts";
+import { program } from "../../../demo/src/lessons/over-optimisation/program.ts";
+import { away, cloudsIn, groundIn } from "../../../demo/src/lessons/over-optimisation/space.ts";
+import type { SpacePoint } from "../../../demo/src/lib/figures/space.ts";
+import type { LessonEvent, Program, ProgramContext } from "../../../demo/src/lib/lesson/types.ts";
+import { tinyStart } from "../tiny-start.ts";
+
+/** Whether the program reads the judge's space at all. */
+const reading = vi.hoisted(() => ({ on: true }));
+vi.mock("../../../demo/src/lessons/over-optimisation/clouds.ts", async (original) => {
+  const real = await original<typeof import("../../../demo/src/lessons/over-optimisation/clouds.ts")>();
+  const blind = async () => ({ ground: { explained: [], points: [] }, cloudOf: async () => [] });
+  const judgeSpace: typeof real.judgeSpace = (...given) => (reading.on ? real.judgeSpace(...given) : blind());
+  return { judgeSpace };
+});
+
+const context = async (): Promise<ProgramContext> => ({
+  start: await tinyStart(),
+  files: memoryFiles(),
+  folder: "run",
+  signal: new AbortController().signal,
+});
+
+/** The events until so many looks were told whole. */
+async function told(run: Program<OverInput>, input: OverInput, looks: number): Promise<LessonEvent[]> {
+  const events: LessonEvent[] = [];
+  for await (const event of run(input, await context())) {
+    events.push(event);
+    const begun = events.filter((e) => e.type === "enter" && e.stage === "policy").length;
+    if (cloudsIn(events).length === looks || begun > looks) break;
+  }
+  return events;
+}
+
+describe("the judge's space in lesson 9", () => {
+  it.each(methods)("is told at every look, few and short, by %s", async (method) => {
+    const events = await told(program, { ...lesson.input("S", 3), method, pairs: 64 }, 2);
+    const ground = groundIn(events);
+    const clouds = cloudsIn(events);
+    const looks = events.flatMap((e) => (e.type === "measured" && e.stage === "look" ? [e] : []));
+    expect(clouds.map(({ step }) => step)).toEqual(looks.map(({ step }) => step));
+    expect(ground?.explained).toHaveLength(2);
+    for (const points of [ground?.points ?? [], ...clouds.map(({ points }) => points)]) {
+      expect(points.length).toBeGreaterThanOrEqual(32);
+      expect(points.length).toBeLessThanOrEqual(64);
+      for (const number of points.flat())
+        expect(String(number).replace(/^-?0?\.?0*/, "").length).toBeLessThanOrEqual(8);
+      expect(points.flat().every(Number.isFinite)).toBe(true);
+    }
+    // What is told of the answers is what the look measured of them: of its first stories the truth, to three digits.
+    const samples = events.flatMap((e) => (e.type === "samples" && e.stage === "look" ? [e] : []));
+    for (const [i, { samples: shown }] of samples.entries()) {
+      for (const k of [0, 1, 2]) {
+        const [, , score, truth] = clouds[i].points[k];
+        expect(score).toBe(Number((shown[k].reward as number).toPrecision(3)));
+        expect(truth).toBe(Number((shown[k].gold as number).toPrecision(3)));
+      }
+    }
+    for (const event of events) {
+      const kept = lesson.keep?.(event);
+      if (event.type === "data") expect(kept).toEqual(event);
+    }
+  });
+
+  it("takes nothing from what is trained: without it the numbers are the same", async () => {
+    const input = { ...lesson.input("S", 3), pairs: 64 };
+    const numbers = (events: readonly LessonEvent[]) =>
+      events.flatMap((e): unknown[] => {
+        if (e.type === "measured" || e.type === "samples") return [e];
+        return e.type === "train" && e.event.type === "step" ? [[e.stage, e.event.step, e.event.metrics]] : [];
+      });
+    const seeing = await told(program, input, 3);
+    reading.on = false;
+    try {
+      const blind = await told(program, input, 3);
+      expect(cloudsIn(blind).every(({ points }) => points.length === 0)).toBe(true);
+      expect(numbers(blind).length).toBeGreaterThan(12);
+      expect(numbers(blind)).toEqual(numbers(seeing));
+    } finally {
+      reading.on = true;
+    }
+  });
+
+  it("counts how far a cloud has gone in the data's own deviations", () => {
+    const ground: SpacePoint[] = [
+      [-1, -2, 0, 0],
+      [1, 2, 0, 0],
+    ];
+    expect(away(ground, ground)).toBe(0);
+    expect(away(ground, [[3, 8, 0, 0]])).toBeCloseTo(Math.hypot(3, 4), 12);
+    expect(Number.isFinite(away([[1, 1, 0, 0]], [[2, 1, 0, 0]]))).toBe(true);
+  });
+});
