@@ -67,7 +67,7 @@ describe.skipIf(!hasBrowser)("the teacher's desk in a browser", { timeout: 300_0
   afterAll(() => built?.close());
 
   const give = (page: Page, name: string, files: typeof labels) =>
-    page.getByLabel(name, { exact: true }).setInputFiles(files);
+    page.getByRole("button", { name, exact: true }).setInputFiles(files);
 
   it("reads the files of a class, trains its judge without a GPU, and is whole in every look", async () => {
     const { page, errors } = await built.open([], "teach/");

@@ -1,11 +1,13 @@
 /** Lesson 9's view of the judge's space: what it shows, and that reading it changes nothing of what is trained. */
+import fs from "node:fs/promises";
+import { gzipSync } from "node:zlib";
 import { describe, expect, it, vi } from "vitest";
 import { memoryFiles } from "webrlhf";
 import { lesson, methods, type OverInput } from "../../../demo/src/lessons/over-optimisation/lesson.ts";
 import { program } from "../../../demo/src/lessons/over-optimisation/program.ts";
-import { away, cloudsIn, groundIn } from "../../../demo/src/lessons/over-optimisation/space.ts";
+import { beside, cloudsIn, groundIn } from "../../../demo/src/lessons/over-optimisation/space.ts";
 import type { SpacePoint } from "../../../demo/src/lib/figures/space.ts";
-import type { LessonEvent, Program, ProgramContext } from "../../../demo/src/lib/lesson/types.ts";
+import type { LessonEvent, Program, ProgramContext, Recording } from "../../../demo/src/lib/lesson/types.ts";
 import { tinyStart } from "../tiny-start.ts";
 
 /** Whether the program reads the judge's space at all. */
@@ -84,13 +86,45 @@ describe("the judge's space in lesson 9", () => {
     }
   });
 
-  it("counts how far a cloud has gone in the data's own deviations", () => {
+  it("is in every recorded run, which stays small, and shows there what the text says", async () => {
+    const file = new URL("../../../demo/src/lessons/over-optimisation/recordings.json", import.meta.url);
+    const recordings: Recording[] = JSON.parse(await fs.readFile(file, "utf8"));
+    const all = recordings.map((recording) => {
+      expect(gzipSync(JSON.stringify(recording)).length, recording.name.en).toBeLessThan(8500);
+      const { input, events } = recording;
+      const ground = groundIn(events)?.points ?? [];
+      const clouds = cloudsIn(events).map(({ points }) => ({ points, ...beside(ground, points) }));
+      expect(ground.length).toBeGreaterThan(32);
+      expect(clouds.length).toBeGreaterThan(3);
+      const { method, klCoef, pairs } = input as unknown as OverInput;
+      return { question: `${method} ${klCoef} ${pairs}`, first: clouds[0], last: clouds[clouds.length - 1] };
+    });
+    const of = (question: string) => all.filter((run) => run.question === question);
+    const score = ({ points }: (typeof all)[number]["last"]) =>
+      points.reduce((sum, point) => sum + point[2], 0) / points.length;
+    // Free, the answers gather where the score is highest; held by the penalty they stay wide.
+    for (const { first, last } of of("ppo 0 512")) {
+      expect(last.width).toBeLessThan(first.width / 2);
+      expect(last.above).toBeGreaterThan(first.above);
+    }
+    expect(of("ppo 1 512")[0].last.width).toBeGreaterThan(0.4);
+    // In the same corner, with the same score: what best of n chose is good, and what the shown free run came to is not.
+    const [near, free] = [of("best-of-n 0 512")[0].last, of("ppo 0 512")[0].last];
+    expect(Math.abs(score(near) - score(free))).toBeLessThan(0.3);
+    expect(near.truth - free.truth).toBeGreaterThan(1.5);
+  });
+
+  it("is told in numbers beside the ground", () => {
     const ground: SpacePoint[] = [
       [-1, -2, 0, 0],
-      [1, 2, 0, 0],
+      [1, 2, 1, 2],
     ];
-    expect(away(ground, ground)).toBe(0);
-    expect(away(ground, [[3, 8, 0, 0]])).toBeCloseTo(Math.hypot(3, 4), 12);
-    expect(Number.isFinite(away([[1, 1, 0, 0]], [[2, 1, 0, 0]]))).toBe(true);
+    expect(beside(ground, ground)).toEqual({ width: 1, above: 0, truth: 1 });
+    const moved: SpacePoint[] = [
+      [7, 9, 2, 3],
+      [7, 9, 1, 4],
+    ];
+    expect(beside(ground, moved)).toEqual({ width: 0, above: 0.5, truth: 3.5 });
+    expect(beside([ground[0]], moved).width).toBe(0);
   });
 });

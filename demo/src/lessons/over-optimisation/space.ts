@@ -33,13 +33,33 @@ export function cloudsIn(events: readonly LessonEvent[]): CloudAt[] {
   return [...found.values()].sort((a, b) => a.step - b.step);
 }
 
-/** How far a cloud's middle lies from the ground's, along both directions, in the ground's standard deviations. */
-export function away(ground: readonly SpacePoint[], points: readonly SpacePoint[]): number {
-  const mean = (all: readonly SpacePoint[], k: 0 | 1) => all.reduce((sum, point) => sum + point[k], 0) / all.length;
-  const along = ([0, 1] as const).map((k) => {
-    const middle = mean(ground, k);
-    const sd = Math.sqrt(ground.reduce((sum, point) => sum + (point[k] - middle) ** 2, 0) / ground.length);
-    return (mean(points, k) - middle) / (sd || 1);
+/** What a cloud is beside the ground. */
+export interface Beside {
+  /** How wide it is in both directions together; 1: as wide as the ground. */
+  width: number;
+  /** The share of its answers that the judge scores above all stories of the ground. */
+  above: number;
+  /** Their mean true reward. */
+  truth: number;
+}
+
+export function beside(ground: readonly SpacePoint[], points: readonly SpacePoint[]): Beside {
+  const best = Math.max(...ground.map(([, , score]) => score));
+  return {
+    width: spread(points) / (spread(ground) || 1),
+    above: points.filter(([, , score]) => score > best).length / points.length,
+    truth: mean(points, 3),
+  };
+}
+
+const mean = (points: readonly SpacePoint[], k: 0 | 1 | 3): number =>
+  points.reduce((sum, point) => sum + point[k], 0) / points.length;
+
+/** The standard deviation in the plane. */
+function spread(points: readonly SpacePoint[]): number {
+  const squares = ([0, 1] as const).map((k) => {
+    const middle = mean(points, k);
+    return points.reduce((sum, point) => sum + (point[k] - middle) ** 2, 0) / points.length;
   });
-  return Math.hypot(...along);
+  return Math.sqrt(squares[0] + squares[1]);
 }
