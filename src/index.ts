@@ -42,6 +42,7 @@ export { overlayFiles } from "./runtime/overlay.ts";
 export { droppedFiles, fileListFiles } from "./runtime/picked-files.ts";
 export { blobFiles, servedFiles, urlFiles } from "./runtime/served.ts";
 export { type UnzipLimits, unzipFiles } from "./runtime/unzip.ts";
+export { VERSION } from "./runtime/version.ts";
 export { contentsOf, type ZipOptions, zipFiles, zipStream } from "./runtime/zip.ts";
 export {
   backward,

@@ -10,6 +10,7 @@ export {
   smooth,
   thin,
 } from "./chart.ts";
+export { lineOf, linesOf, type Row, type RunLines } from "../rlhf/run-lines.ts";
 export { synonyms } from "./data.ts";
 export { RECORDING, readRun, recordFolder } from "./record-runs.ts";
 export {

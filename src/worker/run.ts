@@ -35,8 +35,11 @@ export interface Run<E = unknown> extends AsyncIterable<RunEvent<E>> {
   cancel(): Promise<void>;
   /** Asks a query of the worker about this run; also when it is done, as long as the worker holds it. */
   inspect(query: string, argument?: unknown, options?: { signal?: AbortSignal }): Promise<unknown>;
-  /** The run as a zip file: what was run, all events, all its files. `Session.restore` goes on from it. */
-  snapshot(): Promise<Blob>;
+  /**
+   * The run as a zip file: what was run, all events, all its files. `Session.restore` goes on from it.
+   * @param besides texts for people and other programs, by their paths in the zip file: they are not read again
+   */
+  snapshot(besides?: Readonly<Record<string, string>>): Promise<Blob>;
   /** Bytes of a file that the run wrote, or null. */
   read(path: string): Promise<Uint8Array | null>;
 }
@@ -120,8 +123,8 @@ export class PageRun<E> implements Run<E> {
     return this.link.call("query", { name, argument }, { run: this.id, ...options });
   }
 
-  snapshot(): Promise<Blob> {
-    return this.link.call("snapshot", null, { run: this.id }) as Promise<Blob>;
+  snapshot(besides: Readonly<Record<string, string>> = {}): Promise<Blob> {
+    return this.link.call("snapshot", besides, { run: this.id }) as Promise<Blob>;
   }
 
   read(path: string): Promise<Uint8Array | null> {

@@ -131,7 +131,7 @@ class Server {
       case "forget":
         return this.keeper.forget(argument as string);
       case "snapshot":
-        return this.snapshot(run);
+        return this.snapshot(run, argument as Record<string, string>);
       case "restore":
         return this.restore(argument as { id: string; blob: Blob });
       case "read":
@@ -142,11 +142,11 @@ class Server {
     }
   }
 
-  private async snapshot(id: string | undefined): Promise<Blob> {
+  private async snapshot(id: string | undefined, besides: Readonly<Record<string, string>>): Promise<Blob> {
     const run = this.runner.find(id);
     if (!run) throw new UserError("no run was begun");
     const { spec, told, files, standing } = run;
-    return toZip({ spec, events: [...told], contents: files.contents(), done: standing.state === "done" });
+    return toZip({ spec, events: [...told], contents: files.contents(), done: standing.state === "done" }, besides);
   }
 
   private async restore({ id, blob }: { id: string; blob: Blob }): Promise<RunSpec> {

@@ -30,8 +30,19 @@ export interface Snapshot extends Moment {
   done: boolean;
 }
 
-/** Packs a run. */
-export async function toZip({ spec, events, contents, done }: Snapshot): Promise<Blob> {
+/**
+ * Packs a run.
+ * @param besides texts that `fromZip` does not read, by their paths
+ * @throws UserError where one of them has the place of what it reads
+ */
+export async function toZip(
+  { spec, events, contents, done }: Snapshot,
+  besides: Readonly<Record<string, string>> = {},
+): Promise<Blob> {
+  for (const path of Object.keys(besides)) {
+    if (path === RECORD || path === EVENTS || `${path}/`.startsWith(FILES))
+      throw new UserError(`${path} cannot be packed with a run: that is the name of a part of it`);
+  }
   const store = new Map([...contents].map(([path, bytes]) => [FILES + path, bytes] as const));
   const files = memoryFiles(store);
   const record = {
@@ -43,7 +54,8 @@ export async function toZip({ spec, events, contents, done }: Snapshot): Promise
   };
   await files.writeFile(RECORD, `${JSON.stringify(record, null, 2)}\n`);
   await files.writeFile(EVENTS, events.map((event) => `${encode(event)}\n`).join(""));
-  return zipFiles(files, [RECORD, EVENTS, ...(contents.size > 0 ? [FILES.slice(0, -1)] : [])]);
+  for (const [path, content] of Object.entries(besides)) await files.writeFile(path, content);
+  return zipFiles(files, [...Object.keys(besides), RECORD, EVENTS, ...(contents.size > 0 ? [FILES.slice(0, -1)] : [])]);
 }
 
 /**

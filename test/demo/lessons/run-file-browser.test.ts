@@ -4,7 +4,9 @@ import os from "node:os";
 import path from "node:path";
 import type { Page } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { unzipFiles } from "webrlhf";
+import { openDevice, unzipFiles } from "webrlhf";
+import { openModel } from "webrlhf/open";
+import { readRun } from "webrlhf/report";
 import { type BuiltPage, builtPage, hasBrowser, webgpu } from "../built-page.ts";
 
 const lesson = `lessons/sft/#${new URLSearchParams({ size: "S", seed: "7", ask: JSON.stringify({ steps: 25 }) })}`;
@@ -41,8 +43,15 @@ describe.skipIf(!hasBrowser)("a run's file", { timeout: 500_000 }, () => {
     await first.page.getByRole("button", { name: "Go on", exact: true }).click();
     await expect.poll(() => phase(first.page), ended).toBe("done");
     const [whole] = await Promise.all([first.page.waitForEvent("download"), save.click()]);
-    const files = await unzipFiles(new Blob([await fs.readFile(await whole.path())]));
-    expect(await files.list("files/run/sft")).toContain("model.safetensors");
+    const blob = new Blob([await fs.readFile(await whole.path())]);
+    const files = await unzipFiles(blob);
+    expect(await files.list("")).toEqual(expect.arrayContaining(["README.txt", "recipe.yaml", "run.json", "sft"]));
+    const { metrics } = (await readRun("run.zip", blob)).runs.find(({ name }) => name === "sft") ?? { metrics: [] };
+    expect(metrics.filter((row) => "tokens" in row)).toHaveLength(25);
+    await openDevice();
+    const model = await openModel("files/run/sft", { files });
+    expect(model.tokenizer?.vocabSize).toBe(model.config.vocabSize);
+    model.destroy();
     const undisturbed = await numbers(first.page);
     expect(first.errors).toEqual([]);
 

@@ -222,9 +222,13 @@ export class LessonRun {
   }
 
   /** The run as a file that `restore` takes, and whose `files/run/` is what the command line leaves. */
-  async snapshot(): Promise<Blob> {
-    if (!this.run) throw new Error("There is no run to save: start one.");
-    return this.run.snapshot();
+  async snapshot(language: Language): Promise<Blob> {
+    const { run, started } = this;
+    if (!run || !started) throw new Error("There is no run to save: start one.");
+    this.flush();
+    const { sharedFiles } = await import("./share.ts");
+    const adapter = training.device?.name ?? null;
+    return run.snapshot(sharedFiles(this.lesson, started, this.told, { adapter, language }));
   }
 
   /**

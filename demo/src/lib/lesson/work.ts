@@ -87,11 +87,25 @@ export async function* trained(
   }
 }
 
-/** A trainer's folder within the run's: it goes on from what lies there. */
-export const kept = ({ files, folder, signal }: Omit<ProgramContext, "start">, name: string) => ({
-  folder: { files, path: `${folder}/${name}` },
+/** A trainer's folder within the run's: it goes on from what lies there. Beside the model is its tokenizer, so that any program opens it. */
+export const kept = ({ start, files, folder, signal }: ProgramContext, name: string) => ({
+  folder: {
+    files,
+    path: `${folder}/${name}`,
+    besides: Object.fromEntries(TOKENIZER.map((file) => [file, contentOf(start, file)])),
+  },
   resume: true,
   signal,
+});
+
+const TOKENIZER = ["tokenizer.json", "tokenizer_config.json"];
+
+/** A file of the start model, read whenever it is written. */
+const contentOf = ({ files, folder }: Start, name: string): AsyncIterable<Uint8Array> => ({
+  async *[Symbol.asyncIterator]() {
+    const content = await files.read(`${folder}/${name}`);
+    if (content) yield content;
+  },
 });
 
 /** Keeps models, and frees them all: `const models = new Models(); try { … } finally { models.free(); }`. */
