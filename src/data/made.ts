@@ -3,8 +3,10 @@ import type { Rated } from "./rated.ts";
 import type { DataRecord, Preference } from "./records.ts";
 import { cyclePreferences } from "./world/cycle.ts";
 import { DOMAIN_ATTRIBUTES, domainPreferences, domainRatings } from "./world/domains.ts";
+import { worldRuleNamed } from "./world/rule-names.ts";
 import {
   type WorldQuality,
+  type WorldRule,
   type WorldSplit,
   worldJudges,
   worldPart,
@@ -17,7 +19,8 @@ import {
 /** The built-in world's name: data, tokenizer and reward that need no file. */
 export const WORLD = "builtin:world";
 /** Whether data are of the built-in world, whoever judges them: its tokenizer and its true reward fit. */
-export const isWorld = (name: unknown): boolean => name === WORLD || Object.hasOwn(variants, name as string);
+export const isWorld = (name: unknown): boolean =>
+  name === WORLD || (typeof name === "string" && variantNamed(name) !== null);
 
 /** The name of pairs whose judge prefers in a circle. */
 export const CYCLE = "builtin:cycle";
@@ -57,17 +60,26 @@ const partOfWorld =
     return worldPart(worldSftRecords(Math.round(n / (to - from)), seed, split), part).slice(0, n);
   };
 
+const judgedBy = (judge: WorldRule): MadeDataset => ({
+  ...world,
+  pairs: (n, seed, split) => worldPreferences(n, seed, { split, judge }),
+});
+
 /** The world as its judges label it, and parts of its stories by what they are truly worth. */
 const variants: Record<string, MadeDataset> = Object.fromEntries([
-  ...Object.entries(worldJudges).map(([name, judge]): [string, MadeDataset] => [
-    `${WORLD}/${name}`,
-    { ...world, pairs: (n, seed, split) => worldPreferences(n, seed, { split, judge }) },
-  ]),
+  ...Object.entries(worldJudges).map(([name, judge]): [string, MadeDataset] => [`${WORLD}/${name}`, judgedBy(judge)]),
   ...Object.keys(worldQualities).map((part): [string, MadeDataset] => [
     `${WORLD}/${part}`,
     { ...world, answers: partOfWorld(part as WorldQuality) },
   ]),
 ]);
+
+/** A variant by its name, or as a rule that the name says labels it: `builtin:world/length=-0.15+noise=0.1`. */
+function variantNamed(name: string): MadeDataset | null {
+  if (Object.hasOwn(variants, name)) return variants[name];
+  const rule = name.startsWith(`${WORLD}/`) ? worldRuleNamed(name.slice(WORLD.length + 1)) : null;
+  return rule && judgedBy(rule);
+}
 
 const datasets: Readonly<Record<string, MadeDataset>> = {
   [WORLD]: world,
@@ -85,7 +97,7 @@ export const madeNames = (): string[] => Object.keys(datasets);
 
 /** The made-up data of a name, or null for data that are read. */
 export const madeDataset = (name: string): MadeDataset | null =>
-  Object.hasOwn(datasets, name) ? datasets[name] : null;
+  Object.hasOwn(datasets, name) ? datasets[name] : variantNamed(name);
 
 /**
  * Made-up data as records of one kind, to look at and to write: prompts, answers to learn, pairs' better answers, or

@@ -151,7 +151,8 @@ export async function partsOf(name: string, around: Surroundings = {}): Promise<
   if (findDataset(name) || madeDataset(name) || (await isThere(name, around))) return whole;
   if (/^builtin:[^,]*$/.test(name)) {
     throw new UserError(
-      `there are no made-up data called "${name}"${didYouMean(name, madeNames())}; there are ${madeNames().join(", ")}`,
+      `there are no made-up data called "${name}"${didYouMean(name, madeNames())}; there are ${madeNames().join(", ")}, ` +
+        "and judges by a rule, such as builtin:world/length=-0.15+noise=0.1",
     );
   }
   if (/(^|,)\s*builtin:/.test(name))

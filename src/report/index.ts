@@ -1,4 +1,6 @@
 /** Charts, tables and reports of runs, as SVG and HTML texts. */
+
+export { lineOf, linesOf, type Row, type RunLines } from "../rlhf/run-lines.ts";
 export {
   type ChartBand,
   type ChartPoint,
@@ -10,7 +12,6 @@ export {
   smooth,
   thin,
 } from "./chart.ts";
-export { lineOf, linesOf, type Row, type RunLines } from "../rlhf/run-lines.ts";
 export { synonyms } from "./data.ts";
 export { RECORDING, readRun, recordFolder } from "./record-runs.ts";
 export {

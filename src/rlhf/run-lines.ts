@@ -16,7 +16,7 @@ export const SAMPLES = "samples.jsonl";
 
 const tableFile = (table: string) => `${table.replaceAll(/[^\w-]/g, "_")}.jsonl`;
 
-/** What an event leaves, by file; most events leave nothing. */
+/** The lines of files that a trainer's event leaves; of many events there are none. */
 export function linesOf(event: TrainEvent): RunLines[] {
   switch (event.type) {
     case "step": {

@@ -227,6 +227,29 @@ describe("stories by what they are truly worth", () => {
     );
     const judged = worldPreferences(40, 4, { judge: worldJudges.shorter });
     expect(train.map(({ chosen }) => tokenizer.decode(chosen))).toEqual(judged.map((p) => p.prompt + p.chosen));
+    for (const [name, rule] of [
+      ["length=-0.15+noise=0.25", { length: -0.15, noise: 0.25 }],
+      ["shorter+noise=0.1+words.friend=2", { ...worldJudges.shorter, noise: 0.1, words: { friend: 2 } }],
+    ] as [string, WorldRule][]) {
+      const dataset = openDataset(`builtin:world/${name}`, { maxTrainSamples: 40, maxEvalSamples: 20, seed: 4 });
+      const found = await dataset.preferences(null);
+      const plain = (pairs: readonly { chosen: string; rejected: string }[]) =>
+        pairs.map((p) => [p.chosen, p.rejected]);
+      expect(plain(found.train)).toEqual(plain(worldPreferences(40, 4, { judge: rule })));
+      expect(plain(found.eval)).toEqual(plain(worldPreferences(20, 4, { judge: rule, split: "test" })));
+    }
+    for (const name of [
+      "noise=2",
+      "noise=0.1+noise=0.2",
+      "lenght=1",
+      "length=",
+      "words=1",
+      "noise=.1",
+      "shorter+truth",
+      "",
+    ]) {
+      await expect(texts(`builtin:world/${name}`)).rejects.toThrow(/no made-up data called.*builtin:world\/length=/);
+    }
     await expect(texts("builtin:world/shortest")).rejects.toThrow(
       /no made-up data called "builtin:world\/shortest".*builtin:world\/shorter\b/,
     );

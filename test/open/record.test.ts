@@ -3,11 +3,10 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { diskFiles, memoryFiles } from "webrlhf";
+import { diskFiles, memoryFiles, VERSION } from "webrlhf";
 import { main } from "webrlhf/cli";
 import { methods, openRun } from "webrlhf/open";
 import { type RunFacts, type RunRecord, readRecord, recordBeside, recordOf } from "webrlhf/rlhf";
-import { VERSION } from "../../src/runtime/version.ts";
 import { silentTerminal } from "../cli/terminal.ts";
 import { gpuReady } from "../helpers.ts";
 
