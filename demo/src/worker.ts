@@ -1,4 +1,4 @@
-/** The training worker: every lesson's program and queries, each loaded when it is asked for. */
+/** The training worker: the programs and queries of every lesson and of the playground, each loaded when it is asked for. */
 import { UserError } from "webrlhf";
 import { type Program as SessionProgram, serveSession } from "webrlhf/worker";
 import type { Address } from "./lib/lesson/address.ts";
@@ -14,24 +14,26 @@ interface Module {
   ends?: typeof endsOf;
 }
 
-const lessons = import.meta.glob<{ lesson: Lesson }>("./lessons/*/lesson.ts");
+const lessons = import.meta.glob<{ lesson: Lesson }>(["./lessons/*/lesson.ts", "./playground/lesson.ts"]);
 
-const programs = Object.entries(import.meta.glob<Module>("./lessons/*/program.ts")).map(([path, load]) => {
-  const source = async (): Promise<SessionProgram<{ input: Json; address: Address }, LessonEvent>> => {
-    const [{ program, ends = endsOf }, { lesson }] = await Promise.all([
-      load(),
-      lessons[path.replace(/program\.ts$/, "lesson.ts")](),
-    ]);
-    return {
-      async *run({ input }, { files, folder, signal }) {
-        // A saved run may be a stranger's file.
-        yield* program(lesson.parse(input), { start: await fetchStart(), files, folder, signal });
-      },
-      ends,
+const programs = Object.entries(import.meta.glob<Module>(["./lessons/*/program.ts", "./playground/program.ts"])).map(
+  ([path, load]) => {
+    const source = async (): Promise<SessionProgram<{ input: Json; address: Address }, LessonEvent>> => {
+      const [{ program, ends = endsOf }, { lesson }] = await Promise.all([
+        load(),
+        lessons[path.replace(/program\.ts$/, "lesson.ts")](),
+      ]);
+      return {
+        async *run({ input }, { files, folder, signal }) {
+          // A saved run may be a stranger's file.
+          yield* program(lesson.parse(input), { start: await fetchStart(), files, folder, signal });
+        },
+        ends,
+      };
     };
-  };
-  return [slugOf(path), source] as const;
-});
+    return [slugOf(path), source] as const;
+  },
+);
 
 const queries = import.meta.glob<{ queries: Record<string, Query> }>("./lessons/*/queries.ts");
 

@@ -40,6 +40,8 @@ export interface ChartSeries {
   readonly scatter?: boolean;
   /** A pale area behind the line, e.g. where other runs lay; points whose numbers are not all finite are left out. */
   readonly band?: readonly ChartBand[];
+  /** An upright bar at each place, e.g. of standard errors; those whose numbers are not all finite are left out. */
+  readonly bars?: readonly ChartBand[];
 }
 
 /** A line chart: its words, its series, its size. */
@@ -104,13 +106,17 @@ export function lineChart(spec: ChartSpec): string {
     look: s.look ?? i,
     points: s.points.filter((point) => point.every(isDrawable)),
     band: (s.band ?? []).filter((place) => place.every(isDrawable)),
+    bars: (s.bars ?? []).filter((place) => place.every(isDrawable)),
   }));
   const named = series.filter((s) => !s.faint);
   const title = wrapped(spec.title, (width - 80) / 7.8); // of a letter in this size
   const below = (title.length - 1) * 18;
   const legend = layOutLegend(named, width, below);
   const edges = { right: width - 16, top: 40 + below + legend.rows * 18, bottom: height - 44 };
-  const all = series.flatMap((s) => [...s.points, ...s.band.flatMap(([at, ...ends]) => ends.map((y) => [at, y]))]);
+  const all = series.flatMap((s) => [
+    ...s.points,
+    ...[...s.band, ...s.bars].flatMap(([at, ...ends]) => ends.map((y) => [at, y])),
+  ]);
   const references = (spec.references ?? []).filter((r) => isDrawable(r.y));
   const ys = [...all.map((p) => p[1]), ...references.map((r) => r.y), ...(spec.zero ? [0] : [])];
   const { within: [least, most] = [-Infinity, Infinity] } = spec;
@@ -141,6 +147,7 @@ export function lineChart(spec: ChartSpec): string {
       return referenceLine(reference, y, box, close ? "left" : "right");
     }),
     ...series.map((s) => drawBand(s, x, y)),
+    ...series.map((s) => drawBars(s, x, y)),
     ...series.filter((s) => s.faint).map((s) => drawSeries(s, x, y)),
     ...named.map((s) => drawSeries(s, x, y)),
     all.length === 0
@@ -237,6 +244,12 @@ function drawBand({ band, look }: Drawn & { band: readonly ChartBand[] }, x: Sca
     .y0((p) => round(y(p[1])))
     .y1((p) => round(y(p[2])))(band);
   return `<path d="${shape ?? ""}" fill="${colour(look)}" fill-opacity=".14"/>`;
+}
+
+function drawBars({ bars, look }: Drawn & { bars: readonly ChartBand[] }, x: Scale, y: Scale): string {
+  if (bars.length === 0) return "";
+  const shape = bars.map(([at, low, high]) => `M${round(x(at))} ${round(y(low))}V${round(y(high))}`).join("");
+  return `<path d="${shape}" fill="none" stroke="${colour(look)}" stroke-opacity=".6"/>`;
 }
 
 function drawSeries(s: Drawn, x: Scale, y: Scale): string {

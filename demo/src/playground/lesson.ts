@@ -1,197 +1,85 @@
-/**
- * One run as the page shows it: a reward model learns from preferences, then the policy learns from the reward model.
- * Every stage is one of the library's trainers; this file only wires them together.
- */
-import { type Files, memoryFiles } from "webrlhf";
-import {
-  bayesAccuracy,
-  goldReward,
-  preferenceExample,
-  type Tokenizer,
-  worldPreferences,
-  worldPrompts,
-} from "webrlhf/data";
-import { loadCausalLM, loadScoreModel, type Model, type ScoreModel } from "webrlhf/nn";
-import {
-  evaluatePolicy,
-  modelReward,
-  ppo,
-  type Response,
-  raft,
-  reward as rewardSettings,
-  type Sample,
-  type TrainEvent,
-  trainPpo,
-  trainRaft,
-  trainReward,
-} from "webrlhf/rlhf";
-import type { Start } from "../lib/lesson/types.ts";
-import { promptsOf, readTokenizer } from "../lib/lesson/work.ts";
-import { changesOf } from "./paired.ts";
-import type { Knobs, Reply, Stage } from "./protocol.ts";
+/** The playground: one run with all the knobs, or a race of all methods on an equal budget. It is run as a lesson is. */
+import * as v from "valibot";
+import type { Address } from "../lib/lesson/address.ts";
+import { judgeSteps } from "../lib/lesson/judge-size.ts";
+import type { Lesson, LessonEvent, Size } from "../lib/lesson/types.ts";
+import { choices, type KnobSpec, type Knobs, ofMethod, specs } from "./knobs.ts";
+import { type Preset, presets } from "./presets.ts";
 
-export type LessonReply =
-  | Extract<Reply, { type: "event" | "samples" }>
-  /** Said before a stage's work begins. */
-  | { type: "enter"; stage: Stage };
+/** Sizes alone: the question stays the same in each of them. */
+const sizes: Readonly<Record<Size, Pick<Knobs, "responses" | "pairs" | "budget">>> = {
+  S: { responses: 32, pairs: 256, budget: 12_000 },
+  M: { responses: 64, pairs: 1024, budget: 40_000 },
+  L: { responses: 128, pairs: 2048, budget: 120_000 },
+};
 
-/** Response tokens at most: the longest stories of the world are shorter. */
-const RESPONSE_LENGTH = 32;
-const SHOWN_PROMPTS = 4;
-/** Held-out prompts: a verdict on fewer would be one on noise. */
-const HELD_OUT_PROMPTS = 64;
-/** Policy steps between two looks at the held-out prompts. */
-const SAMPLE_EVERY = 4;
-/** Steps between two states that a run can go on from. */
-const SAVE_EVERY = 4;
-/** RAFT keeps the best of so many responses to a prompt. */
-const RAFT_SAMPLES = 8;
-const TRAIN_PROMPTS = 4096;
-
-/**
- * Runs until the end, or until the first step's end after `signal` fires; frees its models either way.
- * @param made what this run saves. With what an earlier one saved that lost its device, a run goes on from there.
- */
-export async function* lesson(
-  start: Start,
-  knobs: Knobs,
-  signal: AbortSignal,
-  made: Files = memoryFiles(),
-): AsyncGenerator<LessonReply> {
-  const { files, folder } = start;
-  const { seed } = knobs;
-  const models: Model[] = [];
-  const keep = <M extends Model>(model: M): M => {
-    models.push(model);
-    return model;
-  };
-  try {
-    const tokenizer = await readTokenizer(start);
-    const policy = keep(await loadCausalLM(files, folder, "policy"));
-    const reference = keep(await loadCausalLM(files, folder, "reference"));
-    tokenizer.checkFits(policy.config.vocabSize);
-    const parameters = policy.store.count;
-    yield { type: "event", stage: "load", event: { type: "start", stage: "load", step: 0, maxSteps: 0, parameters } };
-
-    const scorer = keep(await loadScoreModel(files, folder, "reward model", seed));
-    yield* during("reward", rewardRun(scorer, tokenizer, knobs, made, signal), signal);
-    if (signal.aborted) return;
-
-    const reward = modelReward(scorer);
-    const gold = (r: Response) => goldReward(r.promptText, r.text);
-    const heldOut = promptsOf(worldPrompts(HELD_OUT_PROMPTS, seed, "test"), tokenizer);
-    let first: Sample[] = [];
-    const look = async function* (stage: "before" | "after", step: number): AsyncGenerator<LessonReply> {
-      yield { type: "enter", stage };
-      const inputs = { policy, tokenizer, prompts: heldOut, reward, reference, gold };
-      const options = { seed, responseLength: RESPONSE_LENGTH, showSamples: heldOut.length };
-      const { metrics, samples } = await evaluatePolicy(inputs, options);
-      if (stage === "before") first = samples;
-      const changes = stage === "after" ? changesOf(first, samples) : {};
-      yield { type: "event", stage, event: evaluation(step, { ...metrics, ...changes }) };
-      yield { type: "samples", when: stage, step, samples: samples.slice(0, SHOWN_PROMPTS) };
-    };
-    yield* look("before", 0);
-    if (signal.aborted) return;
-
-    const critic = knobs.algorithm === "ppo" ? keep(await loadScoreModel(made, "reward", "critic")) : null;
-    const prompts = promptsOf(worldPrompts(TRAIN_PROMPTS, seed, "train"), tokenizer);
-    const shared = { policy, reference, rewards: reward, tokenizer, gold };
-    const policyRun = critic
-      ? trainPpo({ ...shared, critic }, prompts, ppoSettings(knobs), kept(made, "policy", signal))
-      : trainRaft(shared, prompts, raftSettings(knobs), kept(made, "policy", signal));
-    for await (const reply of during("policy", policyRun, signal)) {
-      yield reply;
-      if (signal.aborted || reply.type !== "event" || reply.event.type !== "step") continue;
-      const { step, maxSteps } = reply.event;
-      if (step % SAMPLE_EVERY !== 0 || step === maxSteps) continue;
-      yield* look("after", step);
-      yield { type: "enter", stage: "policy" };
-    }
-    if (signal.aborted) return;
-    yield* look("after", knobs.steps);
-  } finally {
-    for (const model of models) model.destroy();
-  }
-}
-
-/** A trainer's folder: it goes on from what lies there. */
-const kept = (files: Files, path: string, signal: AbortSignal) => ({
-  folder: { files, path },
-  resume: true,
-  signal,
+const input = (size: Size, seed: number): Knobs => ({
+  method: "ppo",
+  klCoef: 0.1,
+  beta: 0.1,
+  temperature: 1,
+  ...ofMethod.ppo,
+  ...sizes[size],
+  seed,
 });
 
-const evaluation = (step: number, metrics: Record<string, number>): TrainEvent => ({ type: "eval", step, metrics });
+const bounded = ({ min, max, whole }: KnobSpec): v.GenericSchema<number> => {
+  const within = v.pipe(v.number(), v.minValue(min), v.maxValue(max));
+  return whole ? v.pipe(within, v.integer()) : within;
+};
+const numbers = Object.fromEntries(specs.map((spec) => [spec.key, bounded(spec)]));
+const schema = v.strictObject({
+  method: v.picklist(choices),
+  ...numbers,
+  seed: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(999_999_999)),
+});
 
-async function* during(stage: Stage, trainer: AsyncGenerator<TrainEvent>, signal: AbortSignal) {
-  const enter: LessonReply = { type: "enter", stage };
-  yield enter;
-  // Not left early: a trainer that is asked to stop finishes its step and gives its memory back.
-  for await (const event of trainer) {
-    if (event.type === "checkpoint") continue; // of no interest to whoever looks on
-    const reply: LessonReply = { type: "event", stage, event };
-    if (!signal.aborted) yield reply;
-  }
+export const presetKnobs = ({ seed = 42, asks, size = "S" }: Preset): Knobs => ({ ...input(size, seed), ...asks });
+
+/** Where a run is asked for again: what differs from the small size is named, so that it stays when sizes change. */
+export function addressOfKnobs(knobs: Knobs): Address {
+  const base = input("S", knobs.seed);
+  const asked = Object.entries(knobs).filter(([key, value]) => value !== base[key as keyof Knobs]);
+  return { size: "S", seed: knobs.seed, asked: Object.fromEntries(asked) };
 }
 
-/** Trains the reward model on noisy preferences; announces first how good a judge could be. */
-async function* rewardRun(
-  model: ScoreModel,
-  tokenizer: Tokenizer,
-  { seed, rewardPairs }: Knobs,
-  files: Files,
-  signal: AbortSignal,
-): AsyncGenerator<TrainEvent> {
-  const maxLength = model.config.maxPositions;
-  const test = worldPreferences(Math.min(128, Math.max(32, rewardPairs / 8)), seed, { split: "test" });
-  const examples = (records: typeof test) => records.map((r) => preferenceExample(r, tokenizer, { maxLength }));
-  yield evaluation(0, { noise_ceiling: bayesAccuracy(test) });
-  const data = { train: examples(worldPreferences(rewardPairs, seed)), eval: examples(test) };
-  const settings = rewardSettings({
-    numTrainEpochs: 1,
-    perDeviceTrainBatchSize: 8,
-    learningRate: 2e-3,
-    lrSchedulerType: "cosine",
-    warmupSteps: 0.1,
-    adamBeta2: 0.98,
-    weightDecay: 0.1,
-    saveSteps: SAVE_EVERY,
-    seed,
-  });
-  yield* trainReward({ model }, data, settings, kept(files, "reward", signal)); // PPO's critic starts from it
+/** What figures show of a look at the held-out prompts. */
+const LOOKED = /^(gold|reward)(_se|_std|_change|_change_se)?$|^(kl|mean_length|tokens|prompts)$/;
+const pick = (values: Record<string, number>, names: RegExp) =>
+  Object.fromEntries(Object.entries(values).filter(([name]) => names.test(name)));
+
+function keep(event: LessonEvent): LessonEvent | null {
+  if (event.type === "measured") return { ...event, values: pick(event.values, LOOKED) };
+  if (event.type !== "train") return event.type === "enter" ? null : event;
+  const { event: told, stage } = event;
+  // Of the policies the looks tell.
+  if (told.type === "eval") return { ...event, event: { ...told, metrics: pick(told.metrics, /^eval_accuracy$/) } };
+  if (told.type !== "step") return null;
+  if (stage !== "judge") return null;
+  return { ...event, event: { ...told, tokens: 0, seconds: 0, metrics: pick(told.metrics, /^loss$/) } };
 }
 
-const ppoSettings = ({ seed, klCoef, learningRate, rolloutSize, steps }: Knobs) =>
-  ppo({
-    seed,
-    klCoef,
-    learningRate,
-    criticLearningRate: learningRate,
-    rolloutBatchSize: rolloutSize,
-    perDeviceTrainBatchSize: Math.ceil(rolloutSize / 4), // four optimizer steps on each rollout
-    maxSteps: steps,
-    responseLength: RESPONSE_LENGTH,
-    showSamples: 0,
-    saveSteps: SAVE_EVERY,
-  });
+/** What an answer is long, about: only for the progress bar. */
+const LENGTH = 16;
 
-function raftSettings({ seed, learningRate, rolloutSize, steps }: Knobs) {
-  const kept = Math.max(1, Math.round(rolloutSize / RAFT_SAMPLES));
-  return raft({
-    seed,
-    learningRate,
-    raftBatchSize: kept,
-    topRewardPercentage: 1 / RAFT_SAMPLES,
-    perDeviceTrainBatchSize: Math.ceil(kept / 2),
-    numTrainEpochs: 3,
-    maxSteps: steps,
-    responseLength: RESPONSE_LENGTH,
-    temperature: 0.85,
-    dialect: "corrected", // LMFlow's own takes the space away that every story begins with
-    maskPrompt: true,
-    appendEos: true,
-    showSamples: 0,
-    saveSteps: SAVE_EVERY,
-  });
-}
+export const lesson: Lesson<Knobs> = {
+  slug: "playground",
+  number: 0,
+  title: { en: "Playground", zh: "实验场" },
+  aha: {
+    en: "A small language model learns what a judge likes, here in this tab. Does it agree with the truth?",
+    zh: "一个小语言模型就在这个标签页里学着讨好评判。评判所喜欢的,与真实质量一致吗?",
+  },
+  input,
+  // Nothing is claimed here, so nothing can fail.
+  wrong: input,
+  parse: (value) => v.parse(schema, value) as Knobs,
+  addressOf: addressOfKnobs,
+  predictions: [],
+  checks: [],
+  recorded: presets.map((preset) => ({ name: preset.name, input: presetKnobs(preset) })),
+  keep,
+  steps: ({ method, pairs, steps, responses, budget }) =>
+    judgeSteps(pairs) +
+    (method === "race" ? Math.round((3.5 * budget) / (LENGTH * responses)) : method === "best-of-n" ? 0 : steps),
+};

@@ -1,77 +1,193 @@
-/** The run in words: for the status line, the pipeline strip and screen readers. */
-import { showNumber } from "webrlhf/report";
-import { type Change, direction } from "./paired.ts";
-import type { Knobs } from "./protocol.ts";
-import { change, type View } from "./view.ts";
+/** The playground's words. */
+import type { Language } from "../lib/language.ts";
+import type { Scale, Verdict } from "./curves.ts";
+import type { Choice, NumberKnob } from "./knobs.ts";
 
-export const algorithmName = (algorithm: Knobs["algorithm"]): string => (algorithm === "ppo" ? "PPO" : "RAFT");
-
-export const percent = (share: number | null | undefined): string =>
-  share === null || share === undefined ? "–" : `${showNumber(share * 100, 2)} %`;
-
-/** "+0.8 ± 0.15 sd", the standard error behind the sign. */
-export function signed(moved: Change | null): string {
-  if (moved === null) return "–";
-  const mean = hundredths(moved.mean);
-  return `${mean > 0 ? "+" : ""}${showNumber(mean, 3)} ± ${showNumber(hundredths(moved.error), 3)} sd`;
+export interface Words {
+  try: string;
+  lesson: (title: string) => string;
+  ownValues: string;
+  knobs: string;
+  method: string;
+  methods: Record<Choice, string>;
+  /** Label, name where names are short, help. */
+  knob: Record<NumberKnob, readonly [label: string, short: string, help: string]>;
+  seed: string;
+  /** The knobs are not those of the run shown. */
+  stale: (over: boolean) => string;
+  judgeLearns: string;
+  judgeStep: string;
+  loss: string;
+  accuracy: (share: string) => string;
+  curve: string;
+  sd: string;
+  judge: string;
+  truth: string;
+  recorded: string;
+  kl: string;
+  nats: string;
+  length: string;
+  tokens: string;
+  scale: string;
+  scales: Record<Scale, string>;
+  /** The x axis of best-of-n. */
+  n: string;
+  bars: string;
+  verdict: (numbers: { prompts: number; at: number; judge: string; truth: string; kl: string }, n: boolean) => string;
+  verdicts: Record<Verdict, string>;
+  background: string;
+  terms: readonly (readonly [term: string, text: string])[];
 }
 
-const hundredths = (value: number) => Math.round(value * 100) / 100;
-
-const verdicts = {
-  up: "the stories got truly better",
-  down: "the stories got truly worse",
-  unknown: "it cannot be told whether the stories got truly better or worse",
+const en: Words = {
+  try: "Try",
+  lesson: (title) => `Lesson: ${title}`,
+  ownValues: "With values of your own",
+  knobs: "Knobs",
+  method: "Method",
+  methods: {
+    ppo: "PPO",
+    grpo: "GRPO",
+    raft: "RAFT",
+    dpo: "DPO",
+    "best-of-n": "Best of n",
+    race: "Race of all five",
+  },
+  knob: {
+    klCoef: ["KL penalty", "KL", "How much it costs to leave the start. 0 lets the policy run free."],
+    beta: ["DPO's beta", "beta", "How closely DPO is held to the start."],
+    learningRate: ["Learning rate", "rate", "The size of each step of the policy."],
+    temperature: ["Temperature", "temperature", "Of sampling in training; held-out prompts are always answered at 1."],
+    group: ["Group size", "group", "Answers to one prompt that compete with each other."],
+    prompts: ["Prompts", "prompts", "Different prompts that training draws from."],
+    responses: ["Responses per step", "responses", "Answers that are learned from in one step."],
+    steps: ["Steps", "steps", "How long the policy learns."],
+    pairs: ["Judge's pairs", "pairs", "That the judge learns from. Fewer make a worse judge."],
+    budget: ["Budget", "budget", "Generated tokens that each method may spend."],
+  },
+  seed: "seed",
+  stale: (over) =>
+    over ? "The next run will have these values." : "The run goes on with its old values. Drop it to use these.",
+  judgeLearns: "The judge learns from pairs",
+  judgeStep: "step of the judge",
+  loss: "loss of the judge",
+  accuracy: (share) => `The judge calls ${share} of 128 new pairs right.`,
+  curve: "What the judge says, and what is true",
+  sd: "sd above the start",
+  judge: "judge",
+  truth: "truth",
+  recorded: "recorded",
+  kl: "The distance from the start",
+  nats: "KL, nats per answer",
+  length: "The length of answers",
+  tokens: "tokens per answer",
+  scale: "Compare at equal",
+  scales: { step: "steps", tokens: "generated tokens", distance: "distance, √KL" },
+  n: "n",
+  bars: "Bars and ± are standard errors over 128 held-out prompts, the same before and after; a bar is two of them to either side.",
+  verdict: ({ prompts, at, judge, truth, kl }, n) =>
+    `By the judge ${judge} sd, in truth ${truth} sd, KL ${kl}, on ${prompts} held-out prompts ${n ? `with n = ${at}` : `after step ${at}`}: `,
+  verdicts: {
+    up: "the stories got truly better.",
+    down: "the stories got truly worse.",
+    unknown: "it cannot be told whether the stories got truly better or worse.",
+  },
+  background: "What happens here, and what the words mean",
+  terms: [
+    [
+      "Judge",
+      "a reward model: a copy of the language model that gives a story one number. It learns from pairs which of two stories was liked better, and is only a stand-in for the truth.",
+    ],
+    [
+      "Truth",
+      "the rules of the made-up world: name the hero, get the wished thing, use it sensibly, be kind, end well, do not repeat. Never shown to the training, only plotted.",
+    ],
+    [
+      "PPO",
+      "samples stories, scores them with the judge, and makes the better ones more likely, in small clipped steps, with a penalty for leaving the start.",
+    ],
+    ["GRPO", "the same without a critic: an answer is held against the others of its group."],
+    ["RAFT", "keeps the best of each group by the judge, and learns to write like them."],
+    [
+      "DPO",
+      "draws groups of answers from the start once, lets the judge pick the best and the worst of each, and learns from these pairs alone.",
+    ],
+    ["Best of n", "trains nothing: draws n answers to a prompt and takes the one that the judge likes best."],
+    [
+      "KL",
+      "how far the policy has moved from the model it started as, in nats per answer. Far away the judge has never seen such stories.",
+    ],
+    [
+      "sd",
+      "standard deviation of the stories before training. +1 sd: the average story is now as good as a clearly good one was before.",
+    ],
+    [
+      "±",
+      "the standard error: how far off the number may well be. Better or worse is said only of a difference of more than two of them.",
+    ],
+  ],
 };
 
-/** What happens right now, e.g. "PPO, step 4 of 30". */
-export function activity(view: View, knobs: Knobs): string {
-  const { phase, stage } = view;
-  if (phase === "idle") return view.device ? "Ready." : "Looking for a WebGPU adapter…";
-  if (phase === "done") return `Done. ${outcome(view)}`;
-  const doing = {
-    load: "Loading the language model",
-    reward: `Reward model, step ${view.reward.length} of ${view.rewardSteps}`,
-    before: "Answering the held-out prompts before training",
-    policy: `${algorithmName(knobs.algorithm)}, step ${view.policy.length} of ${view.policySteps}`,
-    after: `Answering the held-out prompts after step ${view.policy.length}`,
-  }[stage];
-  if (phase === "broken") return `Broken off. ${doing}.`;
-  if (phase === "paused") return `Paused. ${doing}.`;
-  if (phase === "pausing") return `Pausing when this step is done. ${doing}.`;
-  return `${doing}…`;
-}
+const zh: Words = {
+  try: "试一试",
+  lesson: (title) => `课程:${title}`,
+  ownValues: "用你自己的设置",
+  knobs: "旋钮",
+  method: "方法",
+  methods: { ppo: "PPO", grpo: "GRPO", raft: "RAFT", dpo: "DPO", "best-of-n": "n 选一", race: "五种方法竞赛" },
+  knob: {
+    klCoef: ["KL 惩罚", "KL", "离开起点的代价。0 表示不加约束。"],
+    beta: ["DPO 的 beta", "beta", "DPO 被拉住在起点附近的程度。"],
+    learningRate: ["学习率", "学习率", "策略每一步的大小。"],
+    temperature: ["温度", "温度", "训练时采样的温度;未见提示总是在温度 1 下作答。"],
+    group: ["组的大小", "组", "同一提示下互相竞争的答案个数。"],
+    prompts: ["提示数", "提示", "训练所用的不同提示。"],
+    responses: ["每步的答案数", "答案", "一步之中学习的答案。"],
+    steps: ["步数", "步", "策略学习多久。"],
+    pairs: ["评判的偏好对", "对", "评判由这些对学成。越少,评判越差。"],
+    budget: ["预算", "预算", "每种方法可以花费的生成词元。"],
+  },
+  seed: "种子",
+  stale: (over) => (over ? "下一次运行将使用这些设置。" : "当前运行仍用原来的设置。放弃它才会使用这些。"),
+  judgeLearns: "评判从偏好对中学习",
+  judgeStep: "评判的步数",
+  loss: "评判的损失",
+  accuracy: (share) => `评判在 128 个新的偏好对中判对了 ${share}。`,
+  curve: "评判怎么说,真相又如何",
+  sd: "高出起点多少个标准差",
+  judge: "评判",
+  truth: "真实",
+  recorded: "录制",
+  kl: "与起点的距离",
+  nats: "KL,每个答案的奈特数",
+  length: "答案的长度",
+  tokens: "每个答案的词元数",
+  scale: "在相同的什么之下比较",
+  scales: { step: "步数", tokens: "生成的词元", distance: "距离 √KL" },
+  n: "n",
+  bars: "竖线和 ± 是 128 个未见提示上的标准误,前后是同样的提示;竖线向两边各画两个标准误。",
+  verdict: ({ prompts, at, judge, truth, kl }, n) =>
+    `按评判 ${judge} 个标准差,真实 ${truth} 个标准差,KL ${kl},在 ${prompts} 个未见提示上,${n ? `n = ${at}` : `第 ${at} 步之后`}:`,
+  verdicts: { up: "故事确实变好了。", down: "故事确实变差了。", unknown: "看不出故事是真的变好还是变差。" },
+  background: "这里发生了什么,这些词是什么意思",
+  terms: [
+    [
+      "评判",
+      "奖励模型:语言模型的一份副本,给每个故事一个分数。它从偏好对中学习两个故事里哪个更受喜欢,只是真实质量的替身。",
+    ],
+    [
+      "真实",
+      "这个虚构世界自己的规则:说出主角、得到想要的东西、合理地使用、善良、结局美好、不重复。训练从不使用,只用来画图。",
+    ],
+    ["PPO", "采样故事,由评判打分,以小而受裁剪的步子使较好的更可能出现,离开起点要付代价。"],
+    ["GRPO", "同样的做法,但没有价值模型:一个答案与同组的其他答案相比。"],
+    ["RAFT", "保留每组里评判认为最好的,并学着那样写。"],
+    ["DPO", "从起点模型一次性采样几组答案,由评判选出每组最好和最差的,只从这些对中学习。"],
+    ["n 选一", "什么都不训练:对一个提示采样 n 个答案,取评判最喜欢的那个。"],
+    ["KL", "策略离开起点模型多远,以每个答案的奈特计。走得太远,那样的故事评判从未见过。"],
+    ["标准差", "训练前故事得分的标准差。+1 表示:现在的普通故事和以前明显好的故事一样好。"],
+    ["±", "标准误:这个数字可能偏差多少。只有差别超过两个标准误,才说变好或变差。"],
+  ],
+};
 
-/** The result in one sentence, as far as there is one. */
-export function outcome(view: View): string {
-  const { after } = view;
-  const reward = change(view, "reward");
-  const gold = change(view, "gold");
-  if (!reward || !gold || !after) return "";
-  const { step, metrics } = after;
-  const where = `on ${metrics.prompts} held-out prompts after step ${step}`;
-  const numbers = `By the reward model ${signed(reward)}, in truth ${signed(gold)}, KL ${showNumber(metrics.kl, 2)}`;
-  return `${numbers}, ${where}: ${verdicts[direction(gold)]}.`;
-}
-
-/** Tokens through the trainers per second. */
-export function speed(view: View): string {
-  return view.seconds > 0 ? `${showNumber(view.tokens / view.seconds, 3)} tokens/s` : "";
-}
-
-/** What the page must not leave unsaid: which machine, how small a model. */
-export function honestLabel(view: View): string {
-  const { device, parameters } = view;
-  const parts: string[] = [];
-  if (device) {
-    parts.push(
-      device.kind === "hardware"
-        ? `Runs on your GPU: ${device.name}`
-        : `Runs on the CPU through a software adapter, slowly: ${device.name}`,
-    );
-  }
-  if (parameters > 0) parts.push(`toy model of ${parameters.toLocaleString("en")} parameters`);
-  const rate = speed(view);
-  if (rate) parts.push(rate);
-  return parts.join(" · ");
-}
+export const words: Record<Language, Words> = { en, zh };

@@ -6,7 +6,14 @@ import type { Check, Json, Lesson, LessonEvent, Numbers, Program, Recording, Siz
 
 export { slugs };
 
-const programs = import.meta.glob<{ program: Program<Json> }>("../../lessons/*/program.ts");
+const programs = import.meta.glob<{ program: Program<Json> }>([
+  "../../lessons/*/program.ts",
+  "../../playground/program.ts",
+]);
+/** The playground is run as a lesson is. */
+const PLAYGROUND = "playground";
+/** Where a lesson lies under `src`. */
+export const folderOf = (slug: string): string => (slug === PLAYGROUND ? slug : `lessons/${slug}`);
 
 async function start(): Promise<Start> {
   const disk = await diskFiles();
@@ -22,7 +29,7 @@ async function start(): Promise<Start> {
 /** All events of one run of a lesson. */
 export async function eventsOf(slug: string, input: Json): Promise<LessonEvent[]> {
   await openDevice();
-  const { program } = await programs[`../../lessons/${slug}/program.ts`]();
+  const { program } = await programs[`../../${folderOf(slug)}/program.ts`]();
   const events: LessonEvent[] = [];
   const context = { start: await start(), files: memoryFiles(), folder: "run", signal: new AbortController().signal };
   for await (const event of program(input, context)) events.push(event);
@@ -30,8 +37,8 @@ export async function eventsOf(slug: string, input: Json): Promise<LessonEvent[]
 }
 
 async function needed(slug: string): Promise<Lesson> {
-  const lesson = await lessonOf(slug);
-  if (!lesson) throw new Error(`there is no lesson ${slug}: ${slugs.join(", ")}`);
+  const lesson = slug === PLAYGROUND ? (await import("../../playground/lesson.ts")).lesson : await lessonOf(slug);
+  if (!lesson) throw new Error(`there is no lesson ${slug}: ${[...slugs, PLAYGROUND].join(", ")}`);
   return lesson;
 }
 

@@ -142,7 +142,9 @@ export class LessonRun {
 
   /** The hash that restores the run that is shown; labels are never in it. */
   get link(): string {
-    return addressOf(this.started?.address ?? { size: this.size, seed: this.seed, asked: this.asked });
+    const shown = this.live ? undefined : this.recordings[this.recorded];
+    const recorded = shown && this.lesson.addressOf?.(shown.input);
+    return addressOf(this.started?.address ?? recorded ?? { size: this.size, seed: this.seed, asked: this.asked });
   }
 
   /** The hash of the page: a class's link stays one, so that a reload finds the class again. */

@@ -2,6 +2,7 @@
 import type { Files } from "webrlhf";
 import type { Sample, TrainEvent } from "webrlhf/rlhf";
 import type { Language, Text } from "../language.ts";
+import type { Address } from "./address.ts";
 
 /** How large a run may be: S on a phone or a CPU, M on a laptop's GPU, L on a larger one. */
 export type Size = "S" | "M" | "L";
@@ -109,6 +110,8 @@ export interface Lesson<Input = any> {
   parse(value: unknown): Input;
   /** Fields of the input that stay in this browser: no link carries them, and a link that does is refused. */
   private?: readonly string[];
+  /** The address of a run with this input. Default: no link leads to a recorded run. */
+  addressOf?(input: Input): Address;
   /** The training of a run as a recipe: `webrlhf run` gives the same curve and the same weights with it. */
   recipe?(input: Input): string;
   /** How far a run moved the truth on held-out prompts, with its standard error: what runs of a class are ranked by. */
