@@ -16,5 +16,10 @@ export default {
     files: { src: here("src"), assets: here("static") },
     outDir: here(".svelte-kit"),
     paths: { relative: true }, // the built site works in any folder of any server
+    prerender: {
+      handleMissingId: ({ id, message }) => {
+        if (!id.includes("=")) throw new Error(message); // a run's settings are no place
+      },
+    },
   },
 };

@@ -1,5 +1,6 @@
 /** What figures and verdicts show of a run: a fold over its looks at the held-out prompts. */
 import type { ChartBand, ChartPoint } from "webrlhf/report";
+import { withError } from "../lib/lesson/numbers.ts";
 import type { LessonEvent } from "../lib/lesson/types.ts";
 import { type Method, methods } from "./knobs.ts";
 
@@ -79,6 +80,10 @@ export type Verdict = "up" | "down" | "unknown";
 /** Which way it went, where that can be told: by more than two standard errors. */
 export const verdictOf = (mean: number, error: number): Verdict =>
   Math.abs(mean) > 2 * error ? (mean > 0 ? "up" : "down") : "unknown"; // also where a number is missing
+
+/** "+0.5 ± 0.1" */
+export const signed = (mean: number, error: number): string =>
+  Number.isFinite(mean) ? `${mean > 0 ? "+" : ""}${withError(mean, error)}` : "–";
 
 /** Two methods of a race, on the same prompts: what the first has more than the second. */
 export interface Versus {

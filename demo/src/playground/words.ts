@@ -1,6 +1,6 @@
 /** The playground's words. */
 import type { Language } from "../lib/language.ts";
-import type { Scale, Verdict } from "./curves.ts";
+import type { Reward, Scale, Verdict } from "./curves.ts";
 import type { Choice, NumberKnob } from "./knobs.ts";
 
 export interface Words {
@@ -35,6 +35,35 @@ export interface Words {
   bars: string;
   verdict: (numbers: { prompts: number; at: number; judge: string; truth: string; kl: string }, n: boolean) => string;
   verdicts: Record<Verdict, string>;
+  pins: {
+    title: string;
+    pin: string;
+    hint: (most: number) => string;
+    full: (most: number) => string;
+    pinned: string;
+    shown: string;
+    name: string;
+    rename: (name: string) => string;
+    remove: string;
+    removes: (name: string) => string;
+    judge: string;
+    truth: string;
+  };
+  race: {
+    title: Record<Reward | "both", string>;
+    shows: string;
+    both: string;
+    distance: string;
+    ends: string;
+    spent: string;
+    pairs: string;
+    two: string;
+    less: string;
+    says: string;
+    unknown: string;
+    better: (method: string) => string;
+    fair: string;
+  };
   background: string;
   terms: readonly (readonly [term: string, text: string])[];
 }
@@ -91,6 +120,39 @@ const en: Words = {
     up: "the stories got truly better.",
     down: "the stories got truly worse.",
     unknown: "it cannot be told whether the stories got truly better or worse.",
+  },
+  pins: {
+    title: "Compare runs",
+    pin: "Pin this run",
+    hint: (most) => `A finished run that is pinned stays beside the next ones, up to ${most} of them.`,
+    full: (most) => `${most} runs are pinned: remove one to pin another.`,
+    pinned: "Pinned runs",
+    shown: "shown",
+    name: "name",
+    rename: (name) => `Name of ${name}`,
+    remove: "Remove",
+    removes: (name) => `Remove ${name}`,
+    judge: "By the judge",
+    truth: "In truth",
+  },
+  race: {
+    title: {
+      truth: "The race: what is truly gained, and how far from the start",
+      judge: "The race: what the judge gives, and how far from the start",
+      both: "The race: judge and truth, and how far from the start",
+    },
+    shows: "The plane shows",
+    both: "both",
+    distance: "√KL from the start",
+    ends: "Where each method ended",
+    spent: "generated tokens",
+    pairs: "Their last looks, two by two, on the same prompts",
+    two: "methods",
+    less: "truth, sd",
+    says: "what can be told",
+    unknown: "cannot be told",
+    better: (method) => `${method} is truly better`,
+    fair: "Every method starts from the same model, has the same judge, and stops when its budget of generated tokens is spent. PPO, GRPO and RAFT spend it as they learn, each with its own learning rate; DPO on pairs that it draws from the start before it learns; best of n on the answers to the held-out prompts themselves, and it would spend it again on the next prompts. One seed is one race: another seed may end otherwise.",
   },
   background: "What happens here, and what the words mean",
   terms: [
@@ -169,6 +231,39 @@ const zh: Words = {
   verdict: ({ prompts, at, judge, truth, kl }, n) =>
     `按评判 ${judge} 个标准差,真实 ${truth} 个标准差,KL ${kl},在 ${prompts} 个未见提示上,${n ? `n = ${at}` : `第 ${at} 步之后`}:`,
   verdicts: { up: "故事确实变好了。", down: "故事确实变差了。", unknown: "看不出故事是真的变好还是变差。" },
+  pins: {
+    title: "比较几次运行",
+    pin: "固定这次运行",
+    hint: (most) => `已结束的运行固定之后,会留在以后的运行旁边,最多 ${most} 次。`,
+    full: (most) => `已固定 ${most} 次运行:先移除一次。`,
+    pinned: "固定的运行",
+    shown: "当前",
+    name: "名称",
+    rename: (name) => `${name} 的名称`,
+    remove: "移除",
+    removes: (name) => `移除 ${name}`,
+    judge: "按评判",
+    truth: "按真实得分",
+  },
+  race: {
+    title: {
+      truth: "竞赛:真实得分的提高,与离起点的距离",
+      judge: "竞赛:评判给的分,与离起点的距离",
+      both: "竞赛:评判与真实,与离起点的距离",
+    },
+    shows: "图中显示",
+    both: "两者",
+    distance: "与起点的 √KL",
+    ends: "每种方法的终点",
+    spent: "生成的词元",
+    pairs: "最后一次测量,两两比较,提示相同",
+    two: "方法",
+    less: "真实得分,标准差",
+    says: "能看出什么",
+    unknown: "看不出差别",
+    better: (method) => `${method} 确实更好`,
+    fair: "每种方法都从同一个模型出发,用同一个评判,生成词元的预算花完就停。PPO、GRPO、RAFT 边学边花,学习率各用各的;DPO 在学习之前从起点采样成对答案来花;n 选一花在回答未见提示本身上,换一批提示还得再花一次。一个种子只是一次竞赛:换一个种子,结局可能不同。",
+  },
   background: "这里发生了什么,这些词是什么意思",
   terms: [
     [

@@ -1,6 +1,7 @@
 /** The playground on the built site. */
-import type { Browser, Page } from "playwright";
+
 import fc from "fast-check";
+import type { Browser, Page } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { addressOf } from "../../../demo/src/lib/lesson/address.ts";
 import type { Knobs } from "../../../demo/src/playground/knobs.ts";
@@ -8,7 +9,8 @@ import { addressOfKnobs, lesson } from "../../../demo/src/playground/lesson.ts";
 import { presets } from "../../../demo/src/playground/presets.ts";
 import { type BuiltPage, builtPage, hasBrowser, webgpu } from "../built-page.ts";
 
-const hashOf = (asked: Partial<Knobs>) => addressOf(addressOfKnobs({ ...lesson.input("S", 7), pairs: 32, responses: 8, ...asked }));
+const hashOf = (asked: Partial<Knobs>) =>
+  addressOf(addressOfKnobs({ ...lesson.input("S", 7), pairs: 32, responses: 8, ...asked }));
 const tiny = hashOf({ steps: 2 });
 
 const article = (page: Page) => page.locator("article.lesson");
