@@ -128,6 +128,26 @@ describe("a line chart", () => {
     expect(svg).not.toContain("NaN");
   });
 
+  it("draws upright bars, fits the axis to them, and leaves out those without numbers", () => {
+    const [a, b] = chart.series;
+    const bars = [
+      [1, -8, 0.5],
+      [2, -6, 2],
+      [3, Number.NaN, 1],
+    ] as const;
+    const svg = lineChart({ ...chart, series: [{ ...a, bars }, b] });
+    checkXml(svg);
+    const [, drawn] =
+      /<path d="([MV\d. ]+)" fill="none" stroke="var\(--chart-0,[^"]*" stroke-opacity="\.6"/.exec(svg) ?? [];
+    const ends = [...drawn.matchAll(/M([\d.]+) ([\d.]+)V([\d.]+)/g)].map(([, ...at]) => at.map(Number));
+    expect(ends).toHaveLength(2);
+    expect(ends[1][0]).toBeGreaterThan(ends[0][0]);
+    for (const [, low, high] of ends) expect(low).toBeGreaterThan(high); // y points down
+    expect((ends[0][1] - ends[0][2]) / (ends[1][1] - ends[1][2])).toBeCloseTo(8.5 / 8, 1);
+    expect(svg).toContain(">−8<");
+    expect(svg).not.toContain("NaN");
+  });
+
   it("keeps the axis within what it is told, and says so where something lies beyond", () => {
     const points = [
       [1, 1],
