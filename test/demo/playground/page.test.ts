@@ -8,6 +8,7 @@ import type { Knobs } from "../../../demo/src/playground/knobs.ts";
 import { addressOfKnobs, lesson } from "../../../demo/src/playground/lesson.ts";
 import { presets } from "../../../demo/src/playground/presets.ts";
 import { type BuiltPage, builtPage, hasBrowser, webgpu } from "../built-page.ts";
+import { everyLook, faults } from "../looks.ts";
 
 const hashOf = (asked: Partial<Knobs>) =>
   addressOf(addressOfKnobs({ ...lesson.input("S", 7), pairs: 32, responses: 8, ...asked }));
@@ -133,6 +134,14 @@ describe.skipIf(!hasBrowser)("the playground's page", { timeout: 600_000 }, () =
     await expect.poll(() => phase(page), ended).toBe("done");
     expect(await numbersOf(page)).toBe(undisturbed);
     expect(await page.getByRole("alert").count()).toBe(0);
+
+    // A pin stays beside other runs, and when the page is loaded again.
+    await page.getByRole("button", { name: "Pin this run" }).click();
+    expect(await page.locator("[data-table=pins] tbody tr").count()).toBe(1);
+    await page.reload();
+    await page.locator("[data-table=pins] tbody tr").waitFor();
+    await page.getByRole("button", { name: "Remove PPO" }).click();
+    expect(await page.locator("[data-table=pins]").count()).toBe(0);
     expect(errors).toEqual([]);
   });
 
@@ -143,9 +152,9 @@ describe.skipIf(!hasBrowser)("the playground's page", { timeout: 600_000 }, () =
     for (const width of [320, 390, 1280]) {
       await page.setViewportSize({ width, height: 844 });
       await expect.poll(() => page.evaluate(cut)).toEqual([]);
-      expect(await page.evaluate("document.documentElement.scrollWidth <= innerWidth")).toBe(true);
       expect(await page.evaluate(small)).toEqual([]);
     }
+    expect(await faults(page, everyLook)).toEqual([]);
     const seen = new Set<string>();
     for (const { name, question } of presets) {
       await page.locator(".exhibits a", { hasText: name.en }).click();
@@ -155,6 +164,8 @@ describe.skipIf(!hasBrowser)("the playground's page", { timeout: 600_000 }, () =
       seen.add(await page.locator("article figure table").first().innerText());
     }
     expect(seen.size).toBe(presets.length);
+    expect(await page.locator("[data-table=versus] tbody tr").count()).toBe(10);
+    expect(await faults(page, everyLook)).toEqual([]); // with the race
     expect(errors).toEqual([]);
   });
 });

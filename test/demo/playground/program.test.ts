@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { memoryFiles } from "webrlhf";
+import { memoryFiles, stats } from "webrlhf";
 import type { LessonEvent, ProgramContext } from "../../../demo/src/lib/lesson/types.ts";
 import { pointsOf, seenMethods, type Versus, verdictOf } from "../../../demo/src/playground/curves.ts";
 import { type Knobs, methods } from "../../../demo/src/playground/knobs.ts";
@@ -67,6 +67,20 @@ describe("a run of the playground", { timeout: 300_000 }, () => {
     const samples = events.flatMap((e) => (e.type === "samples" ? [e] : []));
     expect(samples[0].samples.map(({ prompt }) => prompt)).toEqual(samples.at(-1)?.samples.map(({ prompt }) => prompt));
     expect((await lastOf(context, method)).gold).toHaveLength(128);
+  });
+
+  it("gives its memory back, wherever it is broken off", async () => {
+    const context = await tinyContext();
+    const bytes: number[] = [];
+    for (const method of methods) {
+      const knobs = { ...tiny, method, group: 4, prompts: 16 };
+      const own = { ...context, files: memoryFiles() };
+      await told(knobs, own, (e) => e.type === "measured" && e.stage === method);
+      bytes.push(stats().poolBytes);
+      await told(knobs, { ...own, files: memoryFiles() }, (e) => e.type === "train" && e.event.type === "step");
+      bytes.push(stats().poolBytes);
+    }
+    expect(new Set(bytes).size).toBe(1);
   });
 
   it("of best-of-n costs in KL what n says, and pleases the judge more with n", async () => {
