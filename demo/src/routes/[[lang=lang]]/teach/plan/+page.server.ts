@@ -3,6 +3,7 @@ import { languageOf } from "../../../../lib/language.ts";
 import { lessonOf, recordingsOf, slugs } from "../../../../lib/lesson/registry.ts";
 import type { Lesson } from "../../../../lib/lesson/types.ts";
 import { answersOf } from "../../../../teach/answers.ts";
+import { questions } from "../../../../teach/questions.ts";
 
 const tables = import.meta.glob<string>("../../../../../../docs/results/lessons/*.md", {
   query: "?raw",
@@ -17,5 +18,12 @@ export const load = async ({ params }: { params: { lang?: string } }) => {
       return answersOf((await lessonOf(slug)) as Lesson, await recordingsOf(slug), table, languageOf(params.lang));
     }),
   );
-  return { answers: answers.sort((a, b) => a.number - b.number) };
+  const language = languageOf(params.lang);
+  const key = questions.map(({ id, asks, options, right, why }) => ({
+    id,
+    asks: asks[language],
+    right: options.find((option) => option.id === right)?.text[language] ?? "",
+    why: why[language],
+  }));
+  return { questions: key, answers: answers.sort((a, b) => a.number - b.number) };
 };
