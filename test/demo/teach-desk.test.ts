@@ -23,7 +23,7 @@ const labels = [
       deck
         .slice(0, 20)
         .map(({ prompt, left, right }, pair) => {
-          const first = namesFriend(left) !== ((pair * 7 + student * 3) % 5 === 0);
+          const first = namesFriend(left) !== ((Math.imul(pair + 1, (student + 3) * 0x9e3779b1) >>> 0) % 5 === 0);
           const label = { prompt, chosen: first ? left : right, rejected: first ? right : left };
           return JSON.stringify(pair % 6 === 0 ? { ...label, again: [student % 3 > 0] } : label);
         })
