@@ -6,8 +6,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles, openDevice, overlayFiles, unzipFiles } from "webrlhf";
 import { Engine } from "webrlhf/nn";
 import { ModelOpener } from "webrlhf/open";
+import { fromJsonLines } from "../../demo/src/lib/labels.ts";
 import { type BuiltPage, builtPage, hasBrowser, webgpu } from "./built-page.ts";
 import { type FakeHub, fakeHub } from "./fake-hub.ts";
+import { violations } from "./looks.ts";
 
 const model = path.resolve(import.meta.dirname, "../../models/world-sft");
 const rows = [
@@ -152,6 +154,71 @@ describe.skipIf(!hasBrowser)("the studio", { timeout: 400_000 }, () => {
     expect(errors).toEqual([]);
   });
 
+  it("learns answers, learns to score, and prefers its own answers by that score, and axe finds nothing meanwhile", async () => {
+    const { page, errors } = await opened(built);
+    expect(await violations(page)).toEqual([]);
+    await load(page);
+    const desk = page.getByRole("region", { name: "4 Train an adapter" });
+    /** Trains by a method, ends with an adapter on the shelf. */
+    const train = async (method: string, knobs: Record<string, string>, kept: string) => {
+      await page.getByRole("radio", { name: method }).check();
+      for (const [name, value] of Object.entries(knobs)) await desk.getByLabel(name, { exact: true }).fill(value);
+      await page.getByRole("button", { name: "Train", exact: true }).click();
+      await page.locator(`[data-kept=${kept}], [role=alert]`).first().waitFor({ timeout: 200_000 });
+      expect(await page.getByRole("alert").allTextContents()).toEqual([]);
+      expect(await page.locator("[data-state=done]").count()).toBe(1);
+    };
+    const fresh = rows.replaceAll("rejected", "other").replaceAll("chosen", "completion");
+    await page.getByLabel("A file").setInputFiles(file("stories.jsonl", fresh));
+    await page.locator("[data-records='2']").waitFor();
+    await train("SFT: learn the answers", { Steps: "2", "Learning rate": "0.01" }, "files-sft-1");
+    expect(await page.locator("figure[data-figure=loss]").getAttribute("data-points")).toBe("2");
+
+    // Its own answers, decided by keys: undone, and not to be told.
+    const table = page.getByRole("group", { name: /^Which answer is better/ });
+    await page.getByLabel("Messages, one on each line").fill("Tom found a ball.\n\nMia saw a dog.");
+    await page
+      .getByRole("region", { name: "Or label its own answers" })
+      .getByLabel("Longest answer, tokens")
+      .fill("12");
+    await page.getByRole("button", { name: "Write two answers" }).click();
+    const keys = [
+      [" ", 0],
+      ["ArrowLeft", 1],
+      ["z", 0],
+      ["ArrowRight", 1],
+      ["ArrowRight", 2],
+    ] as const;
+    for (const [key, labels] of keys) {
+      await page.locator("[data-ready=true]").waitFor({ timeout: 60_000 });
+      await table.focus();
+      await page.keyboard.press(key);
+      await expect.poll(() => table.getAttribute("data-labels")).toBe(String(labels));
+    }
+    await page.locator("[data-ready=true]").waitFor({ timeout: 60_000 });
+    expect(await page.getByRole("region", { name: "Right answer" }).innerText()).not.toBe("");
+    expect(await violations(page)).toEqual([]);
+    const [saved] = await Promise.all([
+      page.waitForEvent("download"),
+      page.getByRole("button", { name: "Download labels.jsonl" }).click(),
+    ]);
+    const labels = fromJsonLines(await fs.readFile(await saved.path(), "utf8"));
+    expect(labels.map(({ prompt }) => prompt)).toEqual(["Tom found a ball.", "Mia saw a dog."]);
+    await page.getByRole("button", { name: "Train on these 2 labels" }).click();
+    await page.locator("[data-records='2']", { hasText: "labels.jsonl" }).waitFor();
+    await page.getByRole("radio", { name: /^Online DPO/ }).check();
+    expect(await page.getByRole("button", { name: "Train", exact: true }).isDisabled()).toBe(true); // no judge yet
+    await train("Reward model: learn to score answers", { Steps: "4", "Learning rate": "0.01" }, "files-reward-1");
+    await train(
+      "Online DPO: own answers",
+      { Steps: "1", Rounds: "2", "Prompts per round": "1", "Answers per prompt": "4", "Longest answer, tokens": "8" },
+      "files-iterate-1",
+    );
+    expect(await page.locator("figure[data-figure=loss]").getAttribute("data-points")).toBe("2"); // one step of each round
+    expect(await violations(page)).toEqual([]);
+    expect(errors).toEqual([]);
+  });
+
   it("stops a download and an answer, frees what they held, and downloads nothing twice", async () => {
     const names = await fs.readdir(model);
     const hub: FakeHub = await fakeHub(
@@ -187,7 +254,7 @@ describe.skipIf(!hasBrowser)("the studio", { timeout: 400_000 }, () => {
       expect(hub.sent).toBeLessThan(1_400_000); // it went on where it was stopped
 
       const held: number[] = [];
-      await page.getByLabel("Temperature").fill("5"); // babble does not end by itself
+      await page.getByLabel("Temperature").first().fill("5"); // babble does not end by itself
       for (let i = 0; i < 3; i++) {
         await page.evaluate(stopWhenItSpeaks, i);
         await ask(page, 50);

@@ -5,7 +5,7 @@ import { said } from "./said.ts";
 
 const text = v.pipe(
   v.string(),
-  v.maxLength(2000, said({ en: "is longer than 2,000 characters", zh: "超过 2,000 个字符" })),
+  v.maxLength(8000, said({ en: "is longer than 8,000 characters", zh: "超过 8,000 个字符" })),
 );
 
 /** One label: which of two answers to a prompt is better, in TRL's columns. */
@@ -152,10 +152,10 @@ export function agreement(a: readonly Label[], b: readonly Label[]): { same: num
 /** Where a browser keeps texts: localStorage, or a test's. */
 export type Shelf = Pick<Storage, "getItem" | "setItem" | "removeItem">;
 
-const place = "webrlhf/labels";
+const ofLessons = "webrlhf/labels";
 
-/** The answers that this browser keeps; none where what lies there is damaged. */
-export function readAnswers(shelf: Shelf): Answer[] {
+/** The answers that this browser keeps in a place, by default those of the lessons; none where what lies there is damaged. */
+export function readAnswers(shelf: Shelf, place = ofLessons): Answer[] {
   try {
     const { success, output } = v.safeParse(
       v.pipe(v.array(answerSchema), v.maxLength(5000)),
@@ -168,7 +168,7 @@ export function readAnswers(shelf: Shelf): Answer[] {
 }
 
 /** Keeps answers; false where the browser keeps nothing. */
-export function keepAnswers(shelf: Shelf, answers: readonly Answer[]): boolean {
+export function keepAnswers(shelf: Shelf, answers: readonly Answer[], place = ofLessons): boolean {
   try {
     if (answers.length > 0) shelf.setItem(place, JSON.stringify(answers));
     else shelf.removeItem(place);

@@ -48,29 +48,45 @@ export type Message = {
   content: string;
 };
 
-/** A question to the model as it was, and to the model with an adapter. */
-export interface ChatInput extends Pick<Opened, "path" | "dtype"> {
-  /** The shelf's name of the adapter that answers "after". */
-  adapter: string | null;
-  /** Each side's conversation, which ends with the same message. */
-  conversations: Partial<Record<Side, Message[]>>;
+/** How answers are drawn. */
+export interface Sampled {
   maxNewTokens: number;
   temperature: number;
   seed: number;
 }
 
-export type ChatEvent =
-  /** Nothing that was said before it counts. */
-  | { type: "begin" }
-  | {
-      type: "piece";
-      side: Side;
-      text: string;
-      ids: number[];
-      /** Of each id, under the softmax of the model's logits. */
-      logProbs: number[];
-      finish: "stop" | "length" | null;
-    };
+/** A few tokens of one side's answer. */
+export interface Piece<Of extends string> {
+  type: "piece";
+  side: Of;
+  text: string;
+  ids: number[];
+  /** Of each id, under the softmax of the model's logits. */
+  logProbs: number[];
+  finish: "stop" | "length" | null;
+}
+
+/** A question to the model as it was, and to the model with an adapter. */
+export interface ChatInput extends Pick<Opened, "path" | "dtype">, Sampled {
+  /** The shelf's name of the adapter that answers "after". */
+  adapter: string | null;
+  /** Each side's conversation, which ends with the same message. */
+  conversations: Partial<Record<Side, Message[]>>;
+}
+
+/** Nothing that was said before it counts. */
+type Begin = { type: "begin" };
+
+export type ChatEvent = Begin | Piece<Side>;
+
+/** Two answers of one model to one message, for somebody who says which is better. */
+export interface PairInput extends Pick<Opened, "path" | "dtype">, Sampled {
+  /** The shelf's name of the adapter that answers; null for the base. */
+  adapter: string | null;
+  prompt: string;
+}
+
+export type PairEvent = Begin | Piece<"left" | "right">;
 
 /** Rows of the visitor, as a file. */
 export interface DataFile {

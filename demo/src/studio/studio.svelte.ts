@@ -8,11 +8,12 @@ import {
   type SessionDevice,
 } from "webrlhf/worker";
 import type { Answering } from "./answering.svelte.ts";
-import type { Asked, DataFile, DataSummary, Kept, Look, Opened, Thought, TrainInput } from "./protocol.ts";
+import type { Labelling } from "./labelling.svelte.ts";
+import type { Asked, DataFile, DataSummary, Kept, Look, Opened, PairInput, Thought, TrainInput } from "./protocol.ts";
 import type { StudioEvent } from "./train.ts";
 
 /** What the worker is doing. */
-export type Job = "open" | "chat" | "train";
+export type Job = "open" | "chat" | "pair" | "train";
 
 export class Studio {
   device: SessionDevice | null = $state.raw(null);
@@ -97,6 +98,11 @@ export class Studio {
   /** Asks the worker's models; `answering` takes what they say. */
   ask(input: unknown, answering: Answering): Promise<void> {
     return this.work("chat", "chat", input, (event) => answering.hear(event as never));
+  }
+
+  /** Draws two answers onto the table. */
+  pair(input: PairInput, labelling: Labelling): Promise<void> {
+    return this.work("pair", "pair", input, (event) => labelling.hear(event as never));
   }
 
   async readData(file: DataFile): Promise<void> {

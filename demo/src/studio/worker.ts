@@ -6,6 +6,7 @@ import { chatProgram } from "./chat.ts";
 import { summary } from "./data.ts";
 import { look } from "./look.ts";
 import { openProgram } from "./open.ts";
+import { pairProgram } from "./pair.ts";
 import { pick, studioFiles } from "./places.ts";
 import type { Asked, DataFile, Thought } from "./protocol.ts";
 import { drop, shelved, zipped } from "./shelf.ts";
@@ -24,7 +25,7 @@ interface ZipInput {
 
 serveSession({
   files: studioFiles,
-  programs: { open: openProgram, chat: chatProgram, train },
+  programs: { open: openProgram, chat: chatProgram, pair: pairProgram, train },
   queries: {
     /** The estimate rehearses on the device: it has it to itself. */
     look: (asked: Asked & { train: Thought }, { signal }) => look(asked, signal),

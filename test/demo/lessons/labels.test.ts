@@ -72,7 +72,7 @@ describe("labels", () => {
     );
     expect(() => fromJsonLines('{"prompt":"p","chosen":"a"}')).toThrow(/Line 1 .*rejected/);
     expect(() => fromJsonLines(good.replace('"b"', '"a"'))).toThrow("both answers are the same");
-    expect(() => fromJsonLines(good.replace('"b"', JSON.stringify("x".repeat(2001))))).toThrow("2,000 characters");
+    expect(() => fromJsonLines(good.replace('"b"', JSON.stringify("x".repeat(8001))))).toThrow("8,000 characters");
     expect(() => fromJsonLines(good.repeat(5001))).toThrow("5,000 labels");
   });
 
