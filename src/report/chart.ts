@@ -3,7 +3,6 @@
  * carries a title and a description in words. Colours come from CSS variables with fallbacks that read on white and on
  * black, text takes the page's colour.
  */
-import { scaleLinear } from "d3-scale";
 import {
   area,
   line,
@@ -15,6 +14,7 @@ import {
   symbolStar,
   symbolTriangle,
 } from "d3-shape";
+import { linearScale, type Scale, wholeNumbers } from "./scale.ts";
 import { escapeXml, showNumber } from "./text.ts";
 
 /** A point of a series; where a number is not finite it is not drawn. */
@@ -121,14 +121,17 @@ export function lineChart(spec: ChartSpec): string {
   const ys = [...all.map((p) => p[1]), ...references.map((r) => r.y), ...(spec.zero ? [0] : [])];
   const { within: [least, most] = [-Infinity, Infinity] } = spec;
   const seen = ys.map((value) => Math.min(most, Math.max(least, value)));
-  const y = scaleLinear(padded(extent(seen)), [edges.bottom, edges.top])
-    .nice(5)
-    .clamp(true);
+  const y = linearScale(padded(extent(seen)), [edges.bottom, edges.top], 5);
   const beyond = ys.some((value, i) => value !== seen[i]);
   // The axis' name stands left of the longest tick label.
-  const longest = Math.max(...y.ticks(5).map((tick) => y.tickFormat(5)(tick).length));
+  const longest = Math.max(
+    ...y
+      .ticks(5)
+      .map(y.tickFormat(5))
+      .map((name) => name.length),
+  );
   const box = { ...edges, left: Math.max(56, 30 + longest * 7) };
-  const x = scaleLinear(padded(extent(all.map((p) => p[0]))), [box.left, box.right]);
+  const x = linearScale(padded(extent(all.map((p) => p[0]))), [box.left, box.right]);
   const label = `${spec.id}-title`;
   const description = `${spec.id}-desc`;
   return [
@@ -185,7 +188,6 @@ export function describe(spec: Pick<ChartSpec, "series" | "xLabel" | "references
   return sentences.join(" ");
 }
 
-type Scale = ReturnType<typeof scaleLinear<number, number>>;
 interface Box {
   readonly left: number;
   readonly right: number;
@@ -197,7 +199,7 @@ type Drawn = ChartSeries & { readonly look: number };
 function axes(spec: ChartSpec, x: Scale, y: Scale, box: Box): string {
   const parts: string[] = [];
   const whole = spec.series.every((s) => s.points.every(([px]) => Number.isInteger(px)));
-  const xFormat = whole ? x.tickFormat(1, ",d") : x.tickFormat(7);
+  const xFormat = whole ? wholeNumbers : x.tickFormat(7);
   const yFormat = y.tickFormat(5);
   for (const tick of y.ticks(5)) {
     const at = round(y(tick));
