@@ -1,7 +1,9 @@
 /** Lesson 6: choosing among n answers buys less with every doubling; RAFT makes the choice permanent. */
 import * as v from "valibot";
-import { judgeSteps } from "../../lib/lesson/judge-size.ts";
+import { judgeStage, judgeSteps } from "../../lib/lesson/judge-size.ts";
 import { lastData, lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { madeBy, recipeOf } from "../../lib/lesson/recipe.ts";
+import { RESPONSE_LENGTH, TRAIN_PROMPTS } from "../../lib/lesson/sizes.ts";
 import type { Lesson, LessonEvent, Numbers } from "../../lib/lesson/types.ts";
 
 /** Who chooses the best answer. */
@@ -50,6 +52,30 @@ export interface Stored {
   answers: { text: string; judge: number; truth: number; choice: number }[];
 }
 
+/** RAFT keeps one answer of so many, to so many prompts in a round. */
+const OF = 8;
+const KEPT = 8;
+/** Rounds between two looks at the held-out prompts. */
+export const LOOK_EVERY = 2;
+
+/** Settings of `webrlhf raft`. */
+export const settingsOf = ({ seed, rounds }: BestInput) => ({
+  dialect: "corrected" as const,
+  seed,
+  learningRate: 5e-4,
+  raftBatchSize: KEPT,
+  topRewardPercentage: 1 / OF,
+  perDeviceTrainBatchSize: KEPT / 2,
+  numTrainEpochs: 3,
+  maxSteps: rounds,
+  responseLength: RESPONSE_LENGTH,
+  temperature: 0.85,
+  monitor: false,
+  showSamples: 0,
+  showCandidates: true,
+  saveSteps: LOOK_EVERY,
+});
+
 const schema = v.strictObject({
   by: v.picklist(choosers),
   pairs: v.pipe(v.number(), v.integer(), v.minValue(32), v.maxValue(2048)),
@@ -79,6 +105,30 @@ export const lesson: Lesson<BestInput> = {
   wrong: (size, seed) => ({ by: "lot", pairs: 256, rounds: rounds[size], seed }),
   parse: (value) => v.parse(schema, value),
   steps: ({ pairs, rounds }) => judgeSteps(pairs) + rounds,
+  recipe: (input) =>
+    input.by === "lot"
+      ? null
+      : recipeOf({
+          name: "lesson-best-of-n",
+          description: "A judge, and RAFT by what it or the truth chooses, as in the lesson on best of n.",
+          stages: [
+            judgeStage(input),
+            {
+              name: "raft",
+              title: "RAFT",
+              verb: "raft",
+              settings: {
+                rewardModelPath: input.by === "judge" ? madeBy("judge") : "builtin:world",
+                maxTrainSamples: TRAIN_PROMPTS,
+                ...settingsOf(input),
+              },
+            },
+          ],
+        }),
+  noRecipe: {
+    en: "a terminal chooses by a reward; the lot that chooses here is none.",
+    zh: "终端里按奖励来选;这里的抽签不是奖励。",
+  },
   recorded: [
     { name: { en: "The judge chooses", zh: "由评判来选" }, input: input("judge", 256) },
     { name: { en: "The truth itself chooses", zh: "由真实得分来选" }, input: input("truth", 256) },

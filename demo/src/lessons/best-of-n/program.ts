@@ -14,6 +14,7 @@ import {
 } from "webrlhf/rlhf";
 import { trainJudge } from "../../lib/lesson/judge.ts";
 import { lot } from "../../lib/lesson/lot.ts";
+import { TRAIN_PROMPTS } from "../../lib/lesson/sizes.ts";
 import type { Json, LessonEvent, Program } from "../../lib/lesson/types.ts";
 import {
   changes,
@@ -30,16 +31,21 @@ import {
   truth,
 } from "../../lib/lesson/work.ts";
 import { bestOf } from "./best.ts";
-import { type BestInput, type Chooser, type Gains, STORED, type Stored, sizesOfN } from "./lesson.ts";
+import {
+  type BestInput,
+  type Chooser,
+  type Gains,
+  LOOK_EVERY,
+  STORED,
+  type Stored,
+  settingsOf,
+  sizesOfN,
+} from "./lesson.ts";
 
 /** Prompts whose answers are drawn at once: between two of them there is something to see. */
 const AT_ONCE = 16;
 /** Prompts whose answers are shown. */
 const SHOWN = 2;
-/** RAFT keeps one answer of so many, to so many prompts in a round. */
-const OF = 8;
-const KEPT = 8;
-const LOOK_EVERY = 2;
 
 export const program: Program<BestInput> = async function* (input, context) {
   const { by, seed, rounds } = input;
@@ -84,25 +90,9 @@ export const program: Program<BestInput> = async function* (input, context) {
     yield measured("before", 0, before, before, scale);
     if (signal.aborted) return;
 
-    const settings = raft({
-      dialect: "corrected",
-      seed,
-      learningRate: 5e-4,
-      raftBatchSize: KEPT,
-      topRewardPercentage: 1 / OF,
-      perDeviceTrainBatchSize: KEPT / 2,
-      numTrainEpochs: 3,
-      maxSteps: rounds,
-      responseLength: RESPONSE_LENGTH,
-      temperature: 0.85,
-      monitor: false,
-      showSamples: 0,
-      showCandidates: true,
-      saveSteps: LOOK_EVERY,
-    });
-    const prompts = promptsOf(worldPrompts(4096, seed, "train"), tokenizer);
+    const prompts = promptsOf(worldPrompts(TRAIN_PROMPTS, seed, "train"), tokenizer);
     const shared = { policy, reference, rewards: chooses, tokenizer, gold: truth };
-    const run = trainRaft(shared, prompts, settings, kept(context, "raft"));
+    const run = trainRaft(shared, prompts, raft(settingsOf(input)), kept(context, "raft"));
     for await (const event of trained("raft", run, signal)) {
       yield event;
       if (signal.aborted || event.type !== "train" || event.event.type !== "step") continue;

@@ -77,6 +77,10 @@ export const lesson: Lesson<DpoInput> = {
   input: (size, seed) => ({ labels: "person", beta: 0.1, pairs: pairs[size], seed }),
   wrong: (size, seed) => ({ labels: "lot", beta: 0.1, pairs: pairs[size], seed }),
   parse: (value) => v.parse(schema, value),
+  noRecipe: {
+    en: "the pairs of this run are the model's own, labelled here; “webrlhf iterate” does the like, with other prompts in each round.",
+    zh: "这次运行的样本对由模型自己写出、在这里标注;“webrlhf iterate”做同类的事,但每轮的提示不同。",
+  },
   steps: (asked) => (asked.labels === "judge" ? judgeSteps(JUDGE_PAIRS) : 0) + stepsOfRound(asked) * (2 * ROUNDS - 1),
   recorded: [
     { name: { en: "A person labels", zh: "由人来标注" }, input: input(0.1) },

@@ -5,14 +5,11 @@ import { reward, scorePairs, trainReward } from "webrlhf/rlhf";
 import type { Label } from "../../lib/labels.ts";
 import type { Start } from "../../lib/lesson/types.ts";
 import { deckPairs, type Pair } from "./deck.ts";
+import { judgeSettings } from "./lesson.ts";
 import { leans, type Rule, rules } from "./rules.ts";
 
 /** Held-out pairs: each of them is decided by every rule. */
 const HELD_OUT = 128;
-
-/** What `webrlhf reward` is given to train the same judge; see the text of the lesson. */
-export const judgeSettings = (seed: number) =>
-  reward({ numTrainEpochs: 8, learningRate: 2e-3, perDeviceTrainBatchSize: 2, seed });
 
 /** A judge that knows nothing yet. */
 export const freshJudge = ({ files, folder }: Start, seed: number): Promise<ScoreModel> =>
@@ -30,7 +27,7 @@ export const teach = (
   labels: readonly Label[],
   seed: number,
   run: Parameters<typeof trainReward>[3] = {},
-) => trainReward({ model: judge, tokenizer }, examples(labels, tokenizer, judge), judgeSettings(seed), run);
+) => trainReward({ model: judge, tokenizer }, examples(labels, tokenizer, judge), reward(judgeSettings(seed)), run);
 
 /** A pair as a rule decides it. */
 export const ruled = (rule: Rule, pair: Pair): Label => {

@@ -2,6 +2,8 @@
 import * as v from "valibot";
 import { type Label, labelsSchema } from "../../lib/labels.ts";
 import { lastData, lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { madeBy, recipeOf } from "../../lib/lesson/recipe.ts";
+import { RESPONSE_LENGTH } from "../../lib/lesson/sizes.ts";
 import type { Lesson, LessonEvent, Numbers } from "../../lib/lesson/types.ts";
 import { type Rule, rules } from "./rules.ts";
 
@@ -36,6 +38,37 @@ export interface LabelsTold {
   taste: Rule;
   agrees: Record<Rule, [same: number, of: number]>;
 }
+
+/** The labels that a run learned from, whoever gave them, in its folder. */
+export const GIVEN = "given.jsonl";
+
+/** Settings of `webrlhf reward`: what trains the same judge; see the text of the lesson. */
+export const judgeSettings = (seed: number) => ({
+  numTrainEpochs: 8,
+  learningRate: 2e-3,
+  perDeviceTrainBatchSize: 2,
+  seed,
+});
+
+/** Responses per prompt, of which the judge keeps one, and prompts in a round. */
+const CANDIDATES = 4;
+export const PROMPTS = 32;
+
+/** Settings of `webrlhf raft`. */
+export const raftSettings = ({ seed, rounds }: LabellerInput) => ({
+  seed,
+  // What LMFlow does to texts would take the space before each story, and with it the first word.
+  dialect: "corrected" as const,
+  learningRate: 1e-3,
+  raftBatchSize: PROMPTS,
+  topRewardPercentage: 1 / CANDIDATES,
+  perDeviceTrainBatchSize: PROMPTS / 2,
+  numTrainEpochs: 3,
+  maxSteps: rounds,
+  responseLength: RESPONSE_LENGTH,
+  temperature: 1,
+  showSamples: 0,
+});
 
 const whole = (least: number, most: number) => v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
 const schema = v.strictObject({
@@ -78,6 +111,30 @@ export const lesson: Lesson<LabellerInput> = {
   wrong: (size, seed) => ({ ...input("coin", seed), rounds: rounds[size] }),
   parse: (value) => v.parse(schema, value),
   private: ["labels", "others"],
+  recipe(input) {
+    const { seed, rounds } = input;
+    const judge = {
+      name: "judge",
+      title: "The judge of the labels",
+      verb: "reward",
+      settings: { datasetName: `\${recipe_dir}/files/run/${GIVEN}`, ...judgeSettings(seed) },
+    };
+    const raft = {
+      name: "raft",
+      title: "RAFT by this judge",
+      verb: "raft",
+      settings: { rewardModelPath: madeBy("judge"), maxTrainSamples: PROMPTS * rounds, ...raftSettings(input) },
+    };
+    return recipeOf({
+      name: "lesson-labeller",
+      description: "A judge of labels, and a policy that imitates what it chooses, as in the lesson on labelling.",
+      notes: [
+        "The labels are in the saved run, run.zip: unpack it, and run the recipe that is in it. For labels that lie elsewhere:",
+        "  --set judge.dataset_name=labels.jsonl",
+      ],
+      stages: rounds > 0 ? [judge, raft] : [judge],
+    });
+  },
   // 80 steps for 20 labels, and fewer for the judges before.
   steps: ({ count, rounds, labels }) => {
     const all = labels?.length ?? count;

@@ -3,7 +3,7 @@ import { UserError } from "webrlhf";
 import { goldReward, parseWish, worldPrompts } from "webrlhf/data";
 import { loadCausalLM, type ScoreModel } from "webrlhf/nn";
 import { modelReward, raft, type Sample, trainRaft } from "webrlhf/rlhf";
-import type { Label } from "../../lib/labels.ts";
+import { type Label, toJsonLines } from "../../lib/labels.ts";
 import type { LessonEvent, Program } from "../../lib/lesson/types.ts";
 import {
   changes,
@@ -13,20 +13,15 @@ import {
   Models,
   meanAndError,
   promptsOf,
-  RESPONSE_LENGTH,
   readTokenizer,
   trained,
   truth,
 } from "../../lib/lesson/work.ts";
 import { deckPairs } from "./deck.ts";
 import { agrees, freshJudge, heldOutPairs, likens, ruled, teach } from "./judge.ts";
-import { EVERY, type LabellerInput, LEAST } from "./lesson.ts";
+import { EVERY, GIVEN, type LabellerInput, LEAST, PROMPTS, raftSettings } from "./lesson.ts";
 import { namesFriend, wordsOf } from "./rules.ts";
 import { likeness } from "./taste.ts";
-
-/** Responses per prompt, of which the judge keeps one, and prompts in a round. */
-const CANDIDATES = 4;
-const PROMPTS = 32;
 
 export const program: Program<LabellerInput> = async function* (input, context) {
   const { seed, rounds } = input;
@@ -36,6 +31,7 @@ export const program: Program<LabellerInput> = async function* (input, context) 
     yield { type: "enter", stage: "load" };
     const tokenizer = await readTokenizer(start);
     const labels = labelled(input);
+    await context.files.writeFile(`${context.folder}/${GIVEN}`, toJsonLines(labels));
     const likes = likeness(labels, goldOf);
     const taste = input.labeller === "own" || input.labeller === "coin" ? likes.nearest : input.labeller;
     yield { type: "data", name: "labels", data: { by: input.labeller, count: labels.length, taste, ...likes } };
@@ -84,23 +80,9 @@ export const program: Program<LabellerInput> = async function* (input, context) 
     const before = yield* measure("policy", 0);
     if (signal.aborted || rounds === 0) return;
 
-    const settings = raft({
-      seed,
-      // What LMFlow does to texts would take the space before each story, and with it the first word.
-      dialect: "corrected",
-      learningRate: 1e-3,
-      raftBatchSize: PROMPTS,
-      topRewardPercentage: 1 / CANDIDATES,
-      perDeviceTrainBatchSize: PROMPTS / 2,
-      numTrainEpochs: 3,
-      maxSteps: rounds,
-      responseLength: RESPONSE_LENGTH,
-      temperature: 1,
-      showSamples: 0,
-    });
     const training = promptsOf(worldPrompts(PROMPTS * rounds, seed, "train"), tokenizer);
     const parts = { policy, tokenizer, rewards, gold: truth };
-    yield* trained("raft", trainRaft(parts, training, settings, kept(context, "policy")), signal);
+    yield* trained("raft", trainRaft(parts, training, raft(raftSettings(input)), kept(context, "policy")), signal);
     if (signal.aborted) return;
     yield* measure("policy", rounds, before);
   } finally {

@@ -1,7 +1,9 @@
 /** Lesson 9: what is optimised hard enough stops being what was meant. */
 import * as v from "valibot";
-import { judgeSteps } from "../../lib/lesson/judge-size.ts";
+import { judgeStage, judgeSteps } from "../../lib/lesson/judge-size.ts";
 import { lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { madeBy, type RecipeStage, recipeOf } from "../../lib/lesson/recipe.ts";
+import { RESPONSE_LENGTH, TRAIN_PROMPTS } from "../../lib/lesson/sizes.ts";
 import type { Lesson, LessonEvent, Numbers, Size } from "../../lib/lesson/types.ts";
 import { bySteps, looksOf, READABLE } from "./gains.ts";
 
@@ -51,6 +53,70 @@ export const isLook: Record<Method, (step: number) => boolean> = {
 export const SAVE_EVERY: Record<Method, number> = { ppo: 5, raft: 2, dpo: 8, "best-of-n": 1 };
 /** Best of how many. */
 export const NS = [1, 2, 4, 8, 16] as const;
+
+/** Settings of `webrlhf ppo`. */
+export const ppoSettings = (input: OverInput) => {
+  const { steps, responses, learningRate } = planOf(input);
+  return {
+    seed: input.seed,
+    klCoef: input.klCoef,
+    learningRate,
+    criticLearningRate: learningRate,
+    rolloutBatchSize: responses,
+    perDeviceTrainBatchSize: Math.ceil(responses / 4), // four optimizer steps on each rollout
+    maxSteps: steps,
+    responseLength: RESPONSE_LENGTH,
+    showSamples: 0,
+    saveSteps: SAVE_EVERY.ppo,
+  };
+};
+
+/** Settings of `webrlhf raft`. */
+export const raftSettings = (input: OverInput) => {
+  const { steps, responses, learningRate } = planOf(input);
+  return {
+    seed: input.seed,
+    learningRate,
+    raftBatchSize: Math.max(1, Math.round(responses / 8)),
+    topRewardPercentage: 1 / 8,
+    perDeviceTrainBatchSize: Math.max(1, Math.ceil(responses / 16)),
+    numTrainEpochs: 3,
+    maxSteps: steps,
+    responseLength: RESPONSE_LENGTH,
+    maskPrompt: true,
+    appendEos: true,
+    showSamples: 0,
+    saveSteps: SAVE_EVERY.raft,
+  };
+};
+
+/** Settings of `webrlhf dpo`. */
+export const dpoSettings = (input: OverInput) => {
+  const { steps, learningRate } = planOf(input);
+  return {
+    seed: input.seed,
+    beta: 0.1,
+    learningRate,
+    maxSteps: steps,
+    perDeviceTrainBatchSize: 8,
+    saveSteps: SAVE_EVERY.dpo,
+  };
+};
+
+const rewarded = { rewardModelPath: madeBy("judge"), maxTrainSamples: TRAIN_PROMPTS };
+
+/** The policy's training as a recipe's stage; best-of-n trains none. */
+function policyStages(input: OverInput): RecipeStage[] {
+  if (input.method === "ppo") {
+    return [{ name: "ppo", title: "PPO", verb: "ppo", settings: { ...rewarded, ...ppoSettings(input) } }];
+  }
+  if (input.method === "raft") {
+    return [{ name: "raft", title: "RAFT", verb: "raft", settings: { ...rewarded, ...raftSettings(input) } }];
+  }
+  if (input.method === "best-of-n") return [];
+  const settings = { datasetName: "builtin:world", maxTrainSamples: input.pairs, ...dpoSettings(input) };
+  return [{ name: "dpo", title: "DPO", verb: "dpo", settings }];
+}
 
 const schema = v.strictObject({
   method: v.picklist(methods),
@@ -111,6 +177,12 @@ export const lesson: Lesson<OverInput> = {
   wrong: (size, seed) => free({ size, seed, method: "best-of-n" }),
   parse: (value) => v.parse(schema, value) as OverInput,
   steps: (input) => judgeSteps(input.pairs) + planOf(input).steps,
+  recipe: (input) =>
+    recipeOf({
+      name: "lesson-over-optimisation",
+      description: "A judge, and a policy that learns to please it, as in the lesson on over-optimisation.",
+      stages: [judgeStage(input), ...policyStages(input)],
+    }),
   recorded: [
     { name: { en: "PPO, no penalty", zh: "PPO,没有惩罚" }, input: free() },
     { name: { en: "PPO, penalty 1", zh: "PPO,惩罚 1" }, input: free({ klCoef: 1 }) },

@@ -18,6 +18,7 @@ import {
 import type { SpacePoint } from "../../lib/figures/space.ts";
 import { endsBut } from "../../lib/lesson/ends.ts";
 import { criticFrom, trainJudge } from "../../lib/lesson/judge.ts";
+import { TRAIN_PROMPTS } from "../../lib/lesson/sizes.ts";
 import type { LessonEvent, Program, ProgramContext } from "../../lib/lesson/types.ts";
 import {
   changes,
@@ -34,11 +35,10 @@ import {
   truth,
 } from "../../lib/lesson/work.ts";
 import { type JudgeSpace, judgeSpace } from "./clouds.ts";
-import { isLook, NS, type OverInput, planOf, SAVE_EVERY } from "./lesson.ts";
+import { dpoSettings, isLook, NS, type OverInput, ppoSettings, raftSettings } from "./lesson.ts";
 import { cloudName, GROUND } from "./space.ts";
 import { type Marked, turnOf } from "./turn.ts";
 
-const TRAIN_PROMPTS = 4096;
 /** Texts shown of each look. */
 const SHOWN = 3;
 
@@ -151,56 +151,21 @@ async function trainerOf({
   reference,
   judge,
 }: Work): Promise<AsyncGenerator<TrainEvent>> {
-  const { seed, klCoef, pairs } = input;
-  const { steps, responses, learningRate } = planOf(input);
+  const { seed, pairs } = input;
   const rewards = modelReward(judge);
   const shared = { policy, reference, rewards, tokenizer, gold: truth };
   const prompts = () => promptsOf(worldPrompts(TRAIN_PROMPTS, seed, "train"), tokenizer);
   const run = kept(context, input.method);
   if (input.method === "raft") {
-    const settings = raft({
-      seed,
-      learningRate,
-      raftBatchSize: Math.max(1, Math.round(responses / 8)),
-      topRewardPercentage: 1 / 8,
-      perDeviceTrainBatchSize: Math.max(1, Math.ceil(responses / 16)),
-      numTrainEpochs: 3,
-      maxSteps: steps,
-      responseLength: RESPONSE_LENGTH,
-      maskPrompt: true,
-      appendEos: true,
-      showSamples: 0,
-      saveSteps: SAVE_EVERY.raft,
-    });
-    return trainRaft(shared, prompts(), settings, run);
+    return trainRaft(shared, prompts(), raft(raftSettings(input)), run);
   }
   if (input.method === "dpo") {
     const { maxPositions: maxLength } = policy.config;
     const examples = worldPreferences(pairs, seed).map((record) => preferenceExample(record, tokenizer, { maxLength }));
-    const settings = dpo({
-      seed,
-      beta: 0.1,
-      learningRate,
-      maxSteps: steps,
-      perDeviceTrainBatchSize: 8,
-      saveSteps: SAVE_EVERY.dpo,
-    });
-    return trainDpo({ policy, reference }, { train: examples, eval: [] }, settings, run);
+    return trainDpo({ policy, reference }, { train: examples, eval: [] }, dpo(dpoSettings(input)), run);
   }
   const critic = await criticFrom(context, models);
-  const settings = ppo({
-    seed,
-    klCoef,
-    learningRate,
-    criticLearningRate: learningRate,
-    rolloutBatchSize: responses,
-    perDeviceTrainBatchSize: Math.ceil(responses / 4), // four optimizer steps on each rollout
-    maxSteps: steps,
-    responseLength: RESPONSE_LENGTH,
-    showSamples: 0,
-    saveSteps: SAVE_EVERY.ppo,
-  });
-  return trainPpo({ ...shared, critic }, prompts(), settings, run);
+  return trainPpo({ ...shared, critic }, prompts(), ppo(ppoSettings(input)), run);
 }
 
 /** Best-of-n: draws the most, and takes the best of the first 1, 2, 4, … by the judge; nothing is trained. */

@@ -1,8 +1,10 @@
 /** Lesson 7: one iteration of PPO, token by token. */
 import * as v from "valibot";
 import type { RolloutRow } from "webrlhf/rlhf";
-import { judgeSteps } from "../../lib/lesson/judge-size.ts";
+import { judgeStage, judgeSteps } from "../../lib/lesson/judge-size.ts";
 import { lastGain, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { madeBy, recipeOf } from "../../lib/lesson/recipe.ts";
+import { RESPONSE_LENGTH, TRAIN_PROMPTS } from "../../lib/lesson/sizes.ts";
 import type { Lesson, LessonEvent, Numbers, Size } from "../../lib/lesson/types.ts";
 import { firstRollout } from "./opened.ts";
 
@@ -32,6 +34,26 @@ export const planOf = ({ size }: Pick<PpoInput, "size">) => ({
   steps: 12,
   learningRate: 1.2e-3,
 });
+
+/** Settings of `webrlhf ppo`. */
+export const settingsOf = (input: PpoInput) => {
+  const { responses, steps, learningRate } = planOf(input);
+  return {
+    seed: input.seed,
+    klCoef: input.klCoef,
+    lam: input.lam,
+    learningRate,
+    criticLearningRate: input.critic === "none" ? 0 : learningRate,
+    rolloutBatchSize: responses,
+    perDeviceTrainBatchSize: responses, // each update learns from all responses
+    numPpoEpochs: UPDATES,
+    maxSteps: steps,
+    responseLength: RESPONSE_LENGTH,
+    showSamples: 0,
+    showRollouts: SHOWN,
+    saveSteps: 4,
+  };
+};
 
 const schema = v.strictObject({
   critic: v.picklist(critics),
@@ -124,6 +146,26 @@ export const lesson: Lesson<PpoInput> = {
   wrong: (size, seed) => ask({ size, seed, critic: "none", lam: 0 }),
   parse: (value) => v.parse(schema, value) as PpoInput,
   steps: (input) => judgeSteps(planOf(input).pairs) + planOf(input).steps,
+  recipe: (input) =>
+    input.critic === "none"
+      ? null
+      : recipeOf({
+          name: "lesson-ppo",
+          description: "A judge, and PPO against it, as in the lesson on PPO.",
+          stages: [
+            judgeStage({ pairs: planOf(input).pairs, seed: input.seed }),
+            {
+              name: "ppo",
+              title: "PPO",
+              verb: "ppo",
+              settings: { rewardModelPath: madeBy("judge"), maxTrainSamples: TRAIN_PROMPTS, ...settingsOf(input) },
+            },
+          ],
+        }),
+  noRecipe: {
+    en: "a terminal's critic is always a model that learns, so PPO without one runs here alone.",
+    zh: "终端里的评论家总是一个会学习的模型,因此没有评论家的 PPO 只能在这里运行。",
+  },
   recorded: [
     { name: { en: "PPO as it is", zh: "普通的 PPO" }, input: ask() },
     {

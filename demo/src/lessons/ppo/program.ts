@@ -4,6 +4,7 @@ import { loadCausalLM, type ScoreModel } from "webrlhf/nn";
 import { modelReward, ppo, trainPpo } from "webrlhf/rlhf";
 import { endsBut } from "../../lib/lesson/ends.ts";
 import { criticFrom, trainJudge } from "../../lib/lesson/judge.ts";
+import { TRAIN_PROMPTS } from "../../lib/lesson/sizes.ts";
 import type { LessonEvent, Program } from "../../lib/lesson/types.ts";
 import {
   changes,
@@ -12,22 +13,19 @@ import {
   look,
   Models,
   promptsOf,
-  RESPONSE_LENGTH,
   readTokenizer,
   trained,
   truth,
 } from "../../lib/lesson/work.ts";
-import { type PpoInput, planOf, SHOWN, UPDATES } from "./lesson.ts";
-
-const TRAIN_PROMPTS = 4096;
+import { type PpoInput, planOf, SHOWN, settingsOf } from "./lesson.ts";
 
 /** The judge is not what one steps through here. */
 export const ends = endsBut("judge");
 
 export const program: Program<PpoInput> = async function* (input, context) {
   const { start, signal } = context;
-  const { seed, klCoef, lam } = input;
-  const { responses, pairs, steps, learningRate } = planOf(input);
+  const { seed } = input;
+  const { pairs, steps } = planOf(input);
   const models = new Models();
   try {
     yield { type: "enter", stage: "load" };
@@ -39,21 +37,7 @@ export const program: Program<PpoInput> = async function* (input, context) {
 
     const critic = await criticFrom(context, models);
     if (input.critic === "none") silence(critic);
-    const settings = ppo({
-      seed,
-      klCoef,
-      lam,
-      learningRate,
-      criticLearningRate: input.critic === "none" ? 0 : learningRate,
-      rolloutBatchSize: responses,
-      perDeviceTrainBatchSize: responses, // each update learns from all responses
-      numPpoEpochs: UPDATES,
-      maxSteps: steps,
-      responseLength: RESPONSE_LENGTH,
-      showSamples: 0,
-      showRollouts: SHOWN,
-      saveSteps: 4,
-    });
+    const settings = ppo(settingsOf(input));
     const prompts = promptsOf(worldPrompts(TRAIN_PROMPTS, seed, "train"), tokenizer);
     const inputs = { policy, reference, critic, rewards: modelReward(judge), tokenizer, gold: truth };
     yield* trained("ppo", trainPpo(inputs, prompts, settings, kept(context, "ppo")), signal);

@@ -1,6 +1,7 @@
 /** Lesson 5: a judge learns what its labels say, noise and liking included. */
 import * as v from "valibot";
 import { lastData, lastMeasured, withError } from "../../lib/lesson/numbers.ts";
+import { recipeOf } from "../../lib/lesson/recipe.ts";
 import type { Lesson, LessonEvent } from "../../lib/lesson/types.ts";
 
 /** What the labeller likes besides the truth: nothing, shorter stories a little, or short stories alone. */
@@ -53,6 +54,35 @@ export interface Space {
   clouds: Cloud[];
 }
 
+/** Held-out pairs that are watched on the way. */
+export const WATCHED = 128;
+
+/** The rules by which the pairs are labelled, as the world's data are called after them. */
+export const rules = {
+  nothing: {},
+  "a bit shorter": { length: -0.15 },
+  "only shorter": { truth: 0, length: -0.25 },
+} as const satisfies Record<Liking, Record<string, number>>;
+
+const labelledBy = ({ liking, noise }: RewardInput): string =>
+  `builtin:world/${Object.entries({ ...rules[liking], noise })
+    .map(([name, value]) => `${name}=${value}`)
+    .join("+")}`;
+
+/** Settings of `webrlhf reward`. */
+export const settingsOf = (seed: number) => ({
+  maxSteps: STEPS,
+  perDeviceTrainBatchSize: BATCH,
+  learningRate: 2e-3,
+  lrSchedulerType: "cosine" as const,
+  warmupSteps: 0.1,
+  adamBeta2: 0.98,
+  weightDecay: 0.1,
+  evalSteps: 8,
+  saveSteps: 16,
+  seed,
+});
+
 const schema = v.strictObject({
   pairs: v.picklist(pairCounts),
   noise: v.picklist(noises),
@@ -99,6 +129,22 @@ export const lesson: Lesson<RewardInput> = {
   wrong: (size, seed) => input({ seed, pairs: size === "L" ? 1024 : 512, noise: 0.5 }),
   parse: (value) => v.parse(schema, value),
   steps: () => 3 * STEPS,
+  recipe: (input) =>
+    recipeOf({
+      name: "lesson-reward-model",
+      description: "Judges of few, more and many pairs, as in the lesson on the reward model.",
+      stages: sizesOf(input.pairs).map((size) => ({
+        name: stageOf(size),
+        title: `A judge of ${size} pairs`,
+        verb: "reward",
+        settings: {
+          datasetName: labelledBy(input),
+          maxTrainSamples: size,
+          maxEvalSamples: WATCHED,
+          ...settingsOf(input.seed),
+        },
+      })),
+    }),
   recorded: [
     { name: { en: "A labeller who likes it a bit shorter", zh: "略偏好较短故事的标注者" }, input: input() },
     { name: { en: "A labeller who knows the truth", zh: "了解真相的标注者" }, input: input({ liking: "nothing" }) },

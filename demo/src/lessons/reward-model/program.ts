@@ -6,7 +6,6 @@ import {
   sftExample,
   type Tokenizer,
   type WorldPreference,
-  type WorldRule,
   worldPreferences,
 } from "webrlhf/data";
 import { loadCausalLM, loadScoreModel, type ScoreModel } from "webrlhf/nn";
@@ -32,27 +31,20 @@ import {
 } from "../../lib/lesson/work.ts";
 import { fitBasis, inBasis } from "../../lib/pca.ts";
 import {
-  BATCH,
   type Bin,
   CHOICE,
   type Cloud,
   HELD_OUT,
-  type Liking,
   type RewardInput,
+  rules,
   STEPS,
+  settingsOf,
   sizesOf,
   stageOf,
+  WATCHED,
 } from "./lesson.ts";
 import { slopes } from "./slopes.ts";
 
-const rules: Record<Liking, WorldRule> = {
-  nothing: {},
-  "a bit shorter": { length: -0.15 },
-  "only shorter": { truth: 0, length: -0.25 },
-};
-
-/** Held-out pairs that are watched on the way. */
-const WATCHED = 128;
 /** Points of a cloud that are shown. */
 const SHOWN = 128;
 
@@ -76,18 +68,7 @@ export const program: Program<RewardInput> = async function* ({ pairs, noise, li
       const examples = (of: readonly WorldPreference[]) =>
         of.map((pair) => preferenceExample(pair, tokenizer, { maxLength }));
       const data = { train: examples(all.slice(0, size)), eval: examples(test.slice(0, WATCHED)) };
-      const settings = reward({
-        maxSteps: STEPS,
-        perDeviceTrainBatchSize: BATCH,
-        learningRate: 2e-3,
-        lrSchedulerType: "cosine",
-        warmupSteps: 0.1,
-        adamBeta2: 0.98,
-        weightDecay: 0.1,
-        evalSteps: 8,
-        saveSteps: 16,
-        seed,
-      });
+      const settings = reward(settingsOf(seed));
       yield* trained(
         stageOf(size),
         trainReward({ model, tokenizer }, data, settings, kept(context, stageOf(size))),

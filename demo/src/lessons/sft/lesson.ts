@@ -55,9 +55,7 @@ export const lesson: Lesson<SftInput> = {
     recipeOf({
       name: "lesson-sft",
       description: "Imitation of chosen stories, as in the lesson on supervised fine-tuning.",
-      title: "Supervised fine-tuning",
-      verb: "sft",
-      settings: settingsOf(input),
+      stages: [{ name: "sft", title: "Supervised fine-tuning", verb: "sft", settings: settingsOf(input) }],
     }),
   recorded: [
     { name: { en: "The better half", zh: "较好的一半" }, input: input("better-half") },

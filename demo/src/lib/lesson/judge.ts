@@ -2,12 +2,9 @@
 import { preferenceExample, type Tokenizer, worldPreferences } from "webrlhf/data";
 import { loadScoreModel, type ScoreModel } from "webrlhf/nn";
 import { reward, trainReward } from "webrlhf/rlhf";
-import { JUDGE_BATCH } from "./judge-size.ts";
+import { JUDGE_TEST_PAIRS, judgeSettings } from "./judge-size.ts";
 import type { LessonEvent, ProgramContext } from "./types.ts";
 import { kept, type Models, trained } from "./work.ts";
-
-/** Held-out pairs that it is measured on. */
-const TEST_PAIRS = 128;
 
 /**
  * Trains a judge on so many pairs, once over; its events are of the stage "judge". It lies in the run's folder `judge`, where a
@@ -24,18 +21,8 @@ export async function* trainJudge(
   const { maxPositions: maxLength } = model.config;
   const examples = (n: number, split: "train" | "test") =>
     worldPreferences(n, seed, { split }).map((record) => preferenceExample(record, tokenizer, { maxLength }));
-  const data = { train: examples(pairs, "train"), eval: examples(TEST_PAIRS, "test") };
-  const settings = reward({
-    numTrainEpochs: 1,
-    perDeviceTrainBatchSize: JUDGE_BATCH,
-    learningRate: 2e-3,
-    lrSchedulerType: "cosine",
-    warmupSteps: 0.1,
-    adamBeta2: 0.98,
-    weightDecay: 0.1,
-    saveSteps: 16,
-    seed,
-  });
+  const data = { train: examples(pairs, "train"), eval: examples(JUDGE_TEST_PAIRS, "test") };
+  const settings = reward(judgeSettings(seed));
   yield* trained("judge", trainReward({ model }, data, settings, kept(context, "judge")), signal);
   return model;
 }

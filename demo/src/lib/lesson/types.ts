@@ -112,8 +112,10 @@ export interface Lesson<Input = any> {
   private?: readonly string[];
   /** The address of a run with this input. Default: no link leads to a recorded run. */
   addressOf?(input: Input): Address;
-  /** The training of a run as a recipe: `webrlhf run` gives the same curve and the same weights with it. */
-  recipe?(input: Input): string;
+  /** The training of a run as a recipe: `webrlhf run` gives the same curve and the same weights. Null: of this run there is none. */
+  recipe?(input: Input): string | null;
+  /** Why a run of which there is no recipe has none. */
+  noRecipe?: Text;
   /** How far a run moved the truth on held-out prompts, with its standard error: what runs of a class are ranked by. */
   truth?(events: readonly LessonEvent[]): Gain | null;
   predictions: readonly (ChoicePrediction | CurvePrediction)[];

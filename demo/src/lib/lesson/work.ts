@@ -11,10 +11,11 @@ import {
   standardDeviation,
   type TrainEvent,
 } from "webrlhf/rlhf";
+import { RESPONSE_LENGTH } from "./sizes.ts";
 import type { LessonEvent, ProgramContext, Start } from "./types.ts";
 
-/** Response tokens at most: the longest stories of the world are shorter. */
-export const RESPONSE_LENGTH = 32;
+export { RESPONSE_LENGTH };
+
 /** Held-out prompts: a verdict on fewer would be one on noise. */
 export const HELD_OUT = 128;
 

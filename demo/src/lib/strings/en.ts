@@ -38,6 +38,7 @@ export const en = {
   otherLesson: (title: string) => `This run is of the lesson “${title}”: open it there.`,
   copyRecipe: "Copy as recipe",
   downloadRecipe: "Download recipe.yaml",
+  noRecipe: "No recipe for a terminal:",
   inTerminal: "The same training in a terminal:",
   recordedRuns: "Recorded runs",
   recordedOn: (device: string) => `Recorded on ${device}.`,

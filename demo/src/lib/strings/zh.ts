@@ -40,6 +40,7 @@ export const zh: Strings = {
   otherLesson: (title) => `这次运行属于课程“${title}”:请在那里打开。`,
   copyRecipe: "复制为配方",
   downloadRecipe: "下载 recipe.yaml",
+  noRecipe: "没有可在终端里运行的配方:",
   inTerminal: "在终端里进行同样的训练:",
   recordedRuns: "已录制的运行",
   recordedOn: (device) => `录制设备:${device}。`,
