@@ -26,19 +26,29 @@ export async function violations(page: Page): Promise<string[]> {
   }, tags);
 }
 
-/** What is broken in these looks; the page is left as it was found. */
+async function tooWide(page: Page): Promise<string[]> {
+  const [width, wide] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
+  return wide > width ? [`${width} px: scrolls sideways by ${wide - width} px`] : [];
+}
+
+/** What is broken in these looks, and whether the narrowest screen scrolls sideways; the page is left as it was found. */
 export async function faults(page: Page, looks: readonly Look[]): Promise<string[]> {
   const before = page.viewportSize();
   const found: string[] = [];
+  // What is folded away is looked at, too.
+  await page.evaluate(() => {
+    for (const part of document.querySelectorAll("details")) part.open = true;
+  });
   for (const { width, colours } of looks) {
     await page.setViewportSize({ width, height: width < 1000 ? 844 : 900 });
     const forcedColors = colours === "forced" ? "active" : "none";
     await page.emulateMedia({ colorScheme: colours === "dark" ? "dark" : "light", forcedColors });
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    if (wide > 0) found.push(`${width} px: scrolls sideways by ${wide} px`);
+    found.push(...(await tooWide(page)));
     for (const violation of await violations(page)) found.push(`${width} px, ${colours}: ${violation}`);
   }
   await page.emulateMedia({ colorScheme: "light", forcedColors: "none" });
+  await page.setViewportSize({ width: 320, height: 844 });
+  found.push(...(await tooWide(page)));
   if (before) await page.setViewportSize(before);
   return found;
 }

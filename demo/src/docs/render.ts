@@ -30,6 +30,7 @@ const escaped = (text: string): string => text.replace(/[&<>"]/g, (c) => `&#${c.
  * @returns HTML; links to files that are no pages become their names
  */
 export function rendered(page: DocPage, href: (path: string) => string): string {
+  let tables = 0;
   const marked = new Marked({
     renderer: {
       heading({ tokens, depth, text }) {
@@ -54,7 +55,7 @@ export function rendered(page: DocPage, href: (path: string) => string): string 
           `<${tag}>${this.parser.parseInline(tokens)}</${tag}>`;
         const head = token.header.map((c) => cell("th", c)).join("");
         const rows = token.rows.map((row) => `<tr>${row.map((c) => cell("td", c)).join("")}</tr>`).join("\n");
-        return `<div class="wide" role="region" aria-label="Table" tabindex="0"><table><thead><tr>${head}</tr></thead><tbody>${rows}</tbody></table></div>\n`;
+        return `<div class="wide" role="region" aria-label="Table ${++tables}" tabindex="0"><table><thead><tr>${head}</tr></thead><tbody>${rows}</tbody></table></div>\n`;
       },
       code({ text, lang }) {
         return `<pre tabindex="0"><code data-language="${escaped(lang ?? "")}">${escaped(text)}</code></pre>\n`;
