@@ -23,6 +23,8 @@ export interface Session {
   device(): Promise<SessionDevice>;
   /** Begins a run. One that comes while another one has the worker waits until that is over. */
   run<Input = unknown, E = unknown>(spec: RunSpec<Input>, mode?: RunMode): Run<E>;
+  /** The runs that are not over, in the order in which they were begun: while there are several, the first has the worker. */
+  readonly runs: readonly Run[];
   /** Asks a query of the worker: between two events of the run at work, while it is paused, or where none is. */
   query(name: string, argument?: unknown, options?: { signal?: AbortSignal }): Promise<unknown>;
   /** What a run would take, as the worker's `estimates` say. */
@@ -57,7 +59,8 @@ export function createSession(hire: () => WorkerLike, options: SessionOptions = 
 }
 
 class PageSession implements Session {
-  private readonly runs = new Map<string, PageRun<unknown>>();
+  /** Runs of which the worker has more to say. */
+  private readonly known = new Map<string, PageRun<unknown>>();
   private line: Line | null = null;
   private closed = false;
   /** A worker has answered: one that ends before it does is a mishap then, and no mistake. */
@@ -74,6 +77,10 @@ class PageSession implements Session {
     const save = () => this.line?.send({ type: "save" });
     document?.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && save(), { signal });
     if (document) globalThis.addEventListener("pagehide", save, { signal });
+  }
+
+  get runs(): readonly Run[] {
+    return [...this.known.values()].filter((run) => !run.over);
   }
 
   device(): Promise<SessionDevice> {
@@ -97,7 +104,7 @@ class PageSession implements Session {
   }
 
   goOn<E>(id: string, mode: RunMode = {}): Run<E> {
-    const here = this.runs.get(id);
+    const here = this.known.get(id);
     if (here && !here.over) return here as unknown as Run<E>;
     return this.begin(id, null, mode);
   }
@@ -125,7 +132,7 @@ class PageSession implements Session {
     }
     this.line = null;
     line?.dismiss();
-    for (const run of this.runs.values()) run.close();
+    for (const run of this.known.values()) run.close();
   }
 
   private begin<E>(id: string, spec: RunSpec | null, mode: RunMode): Run<E> {
@@ -135,7 +142,7 @@ class PageSession implements Session {
         this.call(name, argument, of),
     };
     const run = new PageRun<unknown>(id, spec, mode, link);
-    this.runs.set(id, run);
+    this.known.set(id, run);
     try {
       this.connect();
       run.begin(false);
@@ -171,7 +178,9 @@ class PageSession implements Session {
   }
 
   private hear(message: Extract<ToPage, { run: string }>): void {
-    this.runs.get(message.run)?.hear(message);
+    const run = this.known.get(message.run);
+    run?.hear(message);
+    if (run?.ended) this.known.delete(run.id); // whoever started it has it
   }
 
   /** The worker is gone: its runs go on in another one, unless it never came or ends again and again. */
@@ -179,7 +188,7 @@ class PageSession implements Session {
     if (this.line !== line) return;
     this.line = null;
     this.met ||= line.met;
-    const live = [...this.runs.values()].filter((run) => !run.ended);
+    const live = [...this.known.values()].filter((run) => !run.ended);
     const message = `The training program broke off (${why}). The run goes on from its last state in a new one.`;
     const goOn = live.filter((run) => run.crash({ type: "rehired", message }));
     const hopeless = goOn.filter(({ crashes }) => !this.met || crashes > MOST_CRASHES);
@@ -187,6 +196,7 @@ class PageSession implements Session {
       ? `the training program broke off ${MOST_CRASHES + 1} times without an event between: ${why}`
       : `the training program did not load: ${why}`;
     for (const run of hopeless) run.fail(new UserError(words));
+    for (const { id } of live.filter((run) => run.ended)) this.known.delete(id);
     const again = goOn.filter((run) => !hopeless.includes(run));
     const dropped = this.met ? live.filter((run) => run.state === "cancelled") : [];
     if (again.length + dropped.length === 0) return;

@@ -47,13 +47,16 @@ export const checksOf = (page: Page): Promise<CheckSeen[]> =>
   );
 
 /**
- * Every number that the page shows of its run: figures' tables and checks. Two runs that told the same events show the same.
- * Tables are read whether they are open or not.
+ * Every number that the page shows of its run, in figures' tables, open or not, and the checks' states: two runs that told the
+ * same events show the same, in every language.
  */
 export const numbersOf = (page: Page): Promise<string[]> =>
-  page
-    .locator("figure[data-figure] table, [data-check]")
-    .evaluateAll((all) => all.map((one) => one.textContent?.replace(/\s+/g, " ") ?? ""));
+  page.locator("figure[data-figure] tbody, [data-check]").evaluateAll((all) =>
+    all.map((one) => {
+      const { check, state } = (one as HTMLElement).dataset;
+      return check ? `${check} ${state}` : (one.textContent ?? "").replace(/\s+/g, " ");
+    }),
+  );
 
 /** Presses Tab until the element has the focus. */
 export async function tabTo(page: Page, wanted: Locator): Promise<void> {

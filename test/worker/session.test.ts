@@ -48,6 +48,16 @@ describe("a session", () => {
     expect(run.events.map(({ runId, seq }) => [runId, seq])).toEqual(events.map((_, seq) => [run.id, seq]));
   });
 
+  it("lists the runs that are not over, the one that has the worker first", async () => {
+    const { session } = sit();
+    const [first, second] = [session.run(spec({ to: 3 })), session.run(spec({ to: 3 }))];
+    expect(session.runs.map(({ id }) => id)).toEqual([first.id, second.id]);
+    await first.cancel();
+    expect(session.runs.map(({ id }) => id)).toEqual([second.id]);
+    await all(second as Run<CountEvent>);
+    expect(session.runs).toEqual([]);
+  });
+
   it("pauses, goes on, and steps by token, phase and step", async () => {
     const { session } = sit();
     const run = session.run<CountInput, CountEvent>(spec({ to: 300 }), { mode: "step" });

@@ -1,5 +1,5 @@
 /** The run that a lesson's page shows: one made here, or a recorded one until the visitor starts one. */
-import type { Granularity, Run, RunState, SavedRun } from "webrlhf/worker";
+import type { Granularity, Notice, Run, RunState, SavedRun } from "webrlhf/worker";
 import type { Language } from "../language.ts";
 import { training } from "../training.svelte.ts";
 import { addressOf, damaged, type Group, groupAddressOf, type Hideable, readAddress } from "./address.ts";
@@ -18,6 +18,9 @@ export type Phase = "idle" | RunState;
 const REDRAW = 250;
 const CALM_REDRAW = 2000;
 
+/** The last run of each lesson since the site was opened: to leave a lesson's page ends none. */
+const left = new Map<string, { run: Run<LessonEvent>; started: Started }>();
+
 export class LessonRun {
   readonly lesson: Lesson;
   readonly recordings: readonly Recording[];
@@ -35,7 +38,9 @@ export class LessonRun {
   phase: Phase = $state("idle");
   failure = $state("");
   /** Something to know while it goes on: the device was lost, nothing will survive a reload. */
-  notice = $state("");
+  notice: Notice | null = $state.raw(null);
+  /** The run of another page that has the worker while this one waits for it. */
+  holder: Run | null = $state.raw(null);
 
   /** The class whose link led here; null: none. */
   group: Group | null = $state.raw(null);
@@ -211,10 +216,17 @@ export class LessonRun {
     await run?.cancel();
   }
 
-  /** Runs of this lesson that a reload or a closed tab left, those that another tab has aside. */
+  /** Shows the run again that was shown when the visitor left this lesson for another page. */
+  comeBack(): void {
+    const found = left.get(this.lesson.slug);
+    if (!found || this.live || !["", addressOf(found.started.address)].includes(location.hash)) return;
+    this.take(found.started, found.run);
+  }
+
+  /** Runs of this lesson that a reload or a closed tab left; another tab has those that are `held`. */
   async unfinished(): Promise<SavedRun[]> {
-    const all = await training.session.unfinished();
-    return all.filter(({ program, held }) => program === this.lesson.slug && !held);
+    const all = await training.session.unfinished().catch(() => []); // where nothing can be kept, nothing was
+    return all.filter(({ program }) => program === this.lesson.slug);
   }
 
   /** Goes on with one of them. */
@@ -292,10 +304,12 @@ export class LessonRun {
     this.run = run;
     this.started = started;
     this.phase = run.state;
+    left.set(this.lesson.slug, { run, started });
     run.subscribe(() => {
       if (this.run !== run) return;
       this.phase = run.state;
-      this.notice = run.notices.at(-1)?.message ?? "";
+      this.notice = run.notices.at(-1) ?? null;
+      this.lookForHolder(run);
     });
     this.hear(run).catch((error: Error) => {
       if (this.run !== run) return;
@@ -306,6 +320,19 @@ export class LessonRun {
       void run.cancel();
     });
   }
+
+  /** Who has the worker while this run waits; as that may change, it is heard, too. */
+  private lookForHolder(run: Run<LessonEvent>): void {
+    const waits = run.state === "waiting" || (run.state === "paused" && run.events.length === 0);
+    const first = this.run === run && waits ? training.session.runs.find(({ state }) => state !== "cancelling") : null;
+    const holder = first && first.id !== run.id ? first : null;
+    if (holder === this.holder) return;
+    this.unhear();
+    this.holder = holder;
+    this.unhear = holder?.subscribe(() => this.lookForHolder(run)) ?? (() => {});
+  }
+
+  private unhear = () => {};
 
   private async hear(run: Run<LessonEvent>): Promise<void> {
     for await (const { event } of run) {
@@ -327,6 +354,7 @@ export class LessonRun {
   }
 
   private clear(): void {
+    if (left.get(this.lesson.slug)?.run === this.run) left.delete(this.lesson.slug);
     this.run = null;
     this.hidden = false;
     this.pending = [];
@@ -334,8 +362,10 @@ export class LessonRun {
     this.told = [];
     this.phase = "idle";
     this.failure = "";
-    this.notice = "";
+    this.notice = null;
     this.started = null;
+    this.unhear();
+    this.holder = null;
   }
 }
 

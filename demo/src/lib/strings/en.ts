@@ -1,4 +1,6 @@
 /** The words of the site itself; a lesson's own words lie in its folder. */
+import type { Notice } from "webrlhf/worker";
+
 export const en = {
   siteName: "webrlhf",
   tagline: "Learn how language models learn from preferences, by doing it: live, in this tab.",
@@ -30,6 +32,7 @@ export const en = {
   reset: "Drop this run",
   copyLink: "Copy link to this run",
   copied: "Copied.",
+  notCopied: (text: string) => `The browser did not let the page copy. Copy it from here: ${text}`,
   saveRun: "Save this run",
   openRun: "Open a run.zip, or drop it here",
   notOpened: (why: string) => `This file was not opened: ${why}`,
@@ -71,6 +74,16 @@ export const en = {
   unfinished: "A run of this lesson was not finished.",
   goOn: "Go on with it",
   forget: "Forget it",
+  heldElsewhere:
+    "A run of this lesson is open in another tab of this browser: go on with it there, or close that tab first.",
+  lessonNamed: (title: string) => `the lesson “${title}”`,
+  otherPage: "another page of this site",
+  workerHeld: (where: string) =>
+    `A run of ${where} is not over, and there is one GPU: this run begins when that one has ended.`,
+  stopIt: "End that run",
+  /** What befell a run, before the library's own English words. */
+  notices: { renewed: "", rehired: "", unsaved: "", saved: "" } as Record<Notice["type"], string>,
+  trouble: "",
   inClass: (name: string) => `Class ${name}`,
   yourNumber: "Your number or name in the class",
   join: "That is me",
