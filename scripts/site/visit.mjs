@@ -51,9 +51,9 @@ export async function wholeRun({ visitor }, page, way) {
 }
 
 /** A first visit: a row of the table, and what was wrong. */
-export async function visit(tools, { page, errors, loaded }, slug, { seed, way, looks }) {
+export async function visit(tools, { page, errors, loaded }, slug, { seed, ask, way, looks }) {
   const { built, visitor, violations, faults, everyLook } = tools;
-  await page.goto(built.address + visitor.lessonAddress(slug, seed), { waitUntil: "networkidle" });
+  await page.goto(built.address + visitor.lessonAddress(slug, seed, ask), { waitUntil: "networkidle" });
   await visitor.ready(page);
   const found = looks ? await faults(page, everyLook) : await violations(page);
   const script = loaded.script;
