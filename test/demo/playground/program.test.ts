@@ -145,7 +145,7 @@ describe("a race", { timeout: 400_000 }, () => {
 
   it("that was broken off in any method goes on to the same end, without what was done", async () => {
     const whole = measured(shown(await told(knobs, await tinyContext())));
-    for (const stage of ["grpo", "dpo", "best-of-n"] as const) {
+    for (const stage of ["dpo", "best-of-n"] as const) {
       const context = await tinyContext();
       const isIts = (e: LessonEvent) =>
         stage === "best-of-n"
