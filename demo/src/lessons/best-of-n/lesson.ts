@@ -69,7 +69,7 @@ export const settingsOf = ({ seed, rounds }: BestInput) => ({
   numTrainEpochs: 3,
   maxSteps: rounds,
   responseLength: RESPONSE_LENGTH,
-  temperature: 0.85,
+  temperature: 1, // below it, learning from any answers would make the policy better (lesson 2)
   monitor: false,
   showSamples: 0,
   showCandidates: true,
@@ -209,14 +209,14 @@ export const lesson: Lesson<BestInput> = {
     {
       id: "permanent",
       claim: {
-        en: "After RAFT a single answer is truly better than before, and to the judge by more than half a standard deviation",
-        zh: "经过 RAFT,单独一个答案确实比以前好,在评判看来高出半个标准差以上",
+        en: "After RAFT a single answer is better than before, to the judge and in truth",
+        zh: "经过 RAFT,单独一个答案比以前好,评判这样看,真实得分也这样说",
       },
       measure(events) {
         const last = lastMeasured(events, "after");
         return last && { truth: last.truth, truth_se: last.truth_se, judge: last.judge, judge_se: last.judge_se };
       },
-      holds: (n) => n.truth > 2 * n.truth_se && n.judge - HALF > 2 * n.judge_se,
+      holds: (n) => n.truth > 2 * n.truth_se && n.judge > 2 * n.judge_se,
       says: (n, language) =>
         ({
           en: `On 128 held-out prompts truth moved by ${withError(n.truth, n.truth_se)} standard deviations, the judge's score by ${withError(n.judge, n.judge_se)}.`,
@@ -236,9 +236,6 @@ export const lesson: Lesson<BestInput> = {
     return { ...event, event: { ...inner, tokens: 0, seconds: 0, metrics: { loss } } };
   },
 };
-
-/** About what the best of 2 gains by whoever chooses, in standard deviations; RAFT by lot stays below it. */
-const HALF = 0.5;
 
 /** Where the judge's gain is held against the truth's. */
 export const AHEAD_AT = 8;
