@@ -206,19 +206,23 @@ export const lesson: Lesson<LabellerInput> = {
     },
     {
       id: "follows",
-      claim: { en: "What the judge chose, the policy now writes more often", zh: "裁判挑选的东西,策略现在写得更多了" },
+      claim: {
+        en: "What the labeller preferred, the policy now writes more often",
+        zh: "标注者偏好的东西,策略现在写得更多了",
+      },
       measure(events) {
         const told = lastData<LabelsTold>(events, "labels");
         const after = lastMeasured(events, "policy");
         if (!told || after?.gold_change === undefined) return null;
-        const { name, sign } = moved[told.taste];
+        // A coin prefers nothing: the labels' nearest rule is chance, and the coin itself is asked again.
+        const { name, sign } = moved[told.by === "coin" ? "coin" : told.taste];
         return { change: sign * after[`${name}_change`], se: after[`${name}_change_se`], truth: after.gold_change };
       },
       holds: ({ change, se }) => change > 2 * se,
       says: (n: Numbers, language) =>
         ({
-          en: `In the direction of the taste it moved by ${withError(n.change, n.se)} on 128 held-out prompts; truth moved by ${n.truth.toFixed(2)}.`,
-          zh: `在 128 个未见提示上,朝该偏好的方向变化 ${withError(n.change, n.se)};真实得分变化 ${n.truth.toFixed(2)}。`,
+          en: `In the direction of the labels it moved by ${withError(n.change, n.se)} on 128 held-out prompts; truth moved by ${n.truth.toFixed(2)}.`,
+          zh: `在 128 个未见提示上,朝标签的方向变化 ${withError(n.change, n.se)};真实得分变化 ${n.truth.toFixed(2)}。`,
         })[language],
     },
   ],
@@ -232,7 +236,8 @@ export const lesson: Lesson<LabellerInput> = {
 };
 
 /** What of a policy's stories each rule looks at, and where it wants it to go. */
-const moved: Record<Rule, { name: "friend" | "words" | "gold"; sign: 1 | -1 }> = {
+const moved: Record<Rule | "coin", { name: "friend" | "words" | "gold" | "coin"; sign: 1 | -1 }> = {
+  coin: { name: "coin", sign: 1 },
   friend: { name: "friend", sign: 1 },
   shorter: { name: "words", sign: -1 },
   truth: { name: "gold", sign: 1 },

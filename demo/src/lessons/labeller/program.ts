@@ -4,6 +4,7 @@ import { goldReward, parseWish, worldPrompts } from "webrlhf/data";
 import { loadCausalLM, type ScoreModel } from "webrlhf/nn";
 import { modelReward, raft, type Sample, trainRaft } from "webrlhf/rlhf";
 import { type Label, toJsonLines } from "../../lib/labels.ts";
+import { lot } from "../../lib/lesson/lot.ts";
 import type { LessonEvent, Program } from "../../lib/lesson/types.ts";
 import {
   changes,
@@ -72,7 +73,7 @@ export const program: Program<LabellerInput> = async function* (input, context) 
       before?: Sample[],
     ): AsyncGenerator<LessonEvent, Sample[]> {
       const { values, samples } = await look({ policy, tokenizer, prompts, reward: rewards }, seed);
-      const more = { ...values, ...features(samples), ...(before && changesOf(before, samples)) };
+      const more = { ...values, ...features(samples), ...(before && changesOf(before, samples, seed)) };
       yield { type: "measured", stage, step, values: more };
       yield { type: "samples", stage: before ? "after" : "before", step, samples: samples.slice(0, 4) };
       return samples;
@@ -120,14 +121,25 @@ function features(samples: readonly Sample[]): Record<string, number> {
   return { friend: friend.mean, friend_se: friend.error, words: words.mean, words_se: words.error };
 }
 
+const toss = (story: string, seed: number): number =>
+  lot(
+    Array.from(story, (character) => character.codePointAt(0) ?? 0),
+    seed,
+  );
+
 /** Changes on the same prompts. */
-function changesOf(before: readonly Sample[], after: readonly Sample[]): Record<string, number> {
+function changesOf(before: readonly Sample[], after: readonly Sample[], seed: number): Record<string, number> {
   const change = (of: (response: string) => number) =>
     meanAndError(after.map(({ response }, i) => of(response) - of(before[i].response)));
   const friend = change((response) => Number(namesFriend(response)));
   const words = change(wordsOf);
+  // What somebody who does not read says of two stories: one is better, whatever stands in them.
+  const tossed = after.map(({ response }, i) => Math.sign(toss(response, seed) - toss(before[i].response, seed)));
+  const coin = meanAndError(tossed);
   return {
     ...changes(before, after),
+    coin_change: coin.mean,
+    coin_change_se: coin.error,
     friend_change: friend.mean,
     friend_change_se: friend.error,
     words_change: words.mean,

@@ -159,7 +159,9 @@ function keep(event: LessonEvent): LessonEvent | null {
 /** The last look that tells of a turn; null: there was none yet. */
 const turn = (events: readonly LessonEvent[], names: readonly string[]): Numbers | null => {
   const values = lastMeasured(events, "look");
-  const ended = events.some((e) => e.type === "train" && e.stage === "policy" && e.event.type === "end");
+  const training = events.flatMap((e) => (e.type === "train" && e.stage === "policy" ? [e.event] : []));
+  const untrained = training.length === 0; // it chooses, up to the most answers
+  const ended = untrained ? looksOf(events).at(-1)?.step === NS.at(-1) : training.at(-1)?.type === "end";
   if (!values || !ended || values.drop === undefined) return null;
   return Object.fromEntries(names.map((name) => [name, values[name]]));
 };
@@ -226,7 +228,7 @@ export const lesson: Lesson<OverInput> = {
       says: (n, language) =>
         ({
           en: `Best at ${n.peak_step}; from there to the end the truth fell by ${withError(n.drop, n.drop_se)} on 128 held-out prompts: half of them name the best look, the other half measure the fall.`,
-          zh: `最好是在第 ${n.peak_step} 步;从那里到结束,真实得分在 128 个未见提示上下降 ${withError(n.drop, n.drop_se)}:一半提示指出最好的时候,另一半测量下降。`,
+          zh: `最好是在 ${n.peak_step} 处;从那里到结束,真实得分在 128 个未见提示上下降 ${withError(n.drop, n.drop_se)}:一半提示指出最好的时候,另一半测量下降。`,
         })[language],
     },
     {

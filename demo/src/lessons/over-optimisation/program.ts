@@ -186,6 +186,7 @@ async function* choices({
   if (context.signal.aborted) return;
   const scores = await modelReward(judge)(all);
   let first: Sample[] = [];
+  const looks: Marked[] = [];
   for (const n of NS) {
     const best = prompts.map((_, p): Sample => {
       const own = Array.from({ length: n }, (_, k) => p * most + k);
@@ -201,11 +202,14 @@ async function* choices({
     const gold = meanAndError(best.map(({ gold = 0 }) => gold));
     const reward = meanAndError(best.map(({ reward = 0 }) => reward));
     const spread = (error: number) => error * Math.sqrt(HELD_OUT);
+    looks.push({ step: n, gold: best.map(({ gold = 0 }) => gold) });
+    const { peakStep: peak_step, drop, error: drop_se } = turnOf(looks);
     const values = {
       ...{ gold: gold.mean, gold_se: gold.error, gold_std: spread(gold.error) },
       ...{ reward: reward.mean, reward_se: reward.error, reward_std: spread(reward.error) },
       kl: bestOfKl(n),
       ...changes(first, best),
+      ...(n > 1 && { peak_step, drop, drop_se }),
     };
     yield { type: "measured", stage: "look", step: n, values };
     yield { type: "samples", stage: "look", step: n, samples: shown(best) };
