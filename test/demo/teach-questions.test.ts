@@ -41,6 +41,17 @@ describe("the eight questions", () => {
     const places = questions.map(({ options, right }) => options.findIndex(({ id }) => id === right));
     for (let place = 0; place < 4; place++) expect(places.filter((p) => p === place).length).toBeLessThan(6);
   });
+
+  it("cannot be answered by taking the longest option, or the first", () => {
+    for (const language of languages) {
+      const longest = questions.filter(({ options, right }) => {
+        const length = (id: string) => options.find((o) => o.id === id)?.text[language].length ?? 0;
+        return options.every(({ id }) => length(id) <= length(right));
+      });
+      expect(longest.length).toBeLessThanOrEqual(2);
+    }
+    expect(questions.filter(({ options, right }) => options[0].id === right).length).toBeLessThanOrEqual(2);
+  });
 });
 
 describe("a file of answers", () => {

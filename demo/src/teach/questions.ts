@@ -20,10 +20,13 @@ export const questions: readonly Question[] = [
       zh: "在文本的每个位置,语言模型给出什么?",
     },
     options: [
-      { id: "word", text: { en: "The one right next word", zh: "唯一正确的下一个词" } },
+      {
+        id: "word",
+        text: { en: "The one right next word, by the rules of grammar", zh: "按语法规则唯一正确的下一个词" },
+      },
       {
         id: "probabilities",
-        text: { en: "A probability for every token that might come next", zh: "每个可能的下一个词元的概率" },
+        text: { en: "A probability for each possible next token", zh: "每个可能的下一个词元的概率" },
       },
       { id: "sentence", text: { en: "A whole sentence that it has stored", zh: "它存储的一整句话" } },
       { id: "truth", text: { en: "How true the text is so far", zh: "到此为止文本有多真实" } },
@@ -42,11 +45,14 @@ export const questions: readonly Question[] = [
       zh: "让模型模仿质量参差的故事。它自己写的故事平均会有多好?",
     },
     options: [
-      { id: "best", text: { en: "As good as the best that it was shown", zh: "和看到的最好的一样好" } },
+      {
+        id: "best",
+        text: { en: "As good as the best stories that it was shown", zh: "和看到的那些故事中最好的一样好" },
+      },
       { id: "better", text: { en: "Better than all that it was shown", zh: "比看到的都好" } },
       {
         id: "average",
-        text: { en: "At most about as good as the average of what it was shown", zh: "最多大约和看到的平均一样好" },
+        text: { en: "About as good as the average of them", zh: "大约和看到的平均一样好" },
       },
       { id: "worst", text: { en: "As bad as the worst", zh: "和最差的一样差" } },
     ],
@@ -83,12 +89,12 @@ export const questions: readonly Question[] = [
       zh: "两位认真的标注者在 100 对中有 80 对一致。用其中一位的标签检验一个裁判。由此可知什么?",
     },
     options: [
-      { id: "hundred", text: { en: "With enough labels it will reach 100 %", zh: "标签足够多就会达到 100 %" } },
+      { id: "hundred", text: { en: "With enough labels it will reach 100 %", zh: "只要标签足够多,它就会达到 100 %" } },
       {
         id: "bounded",
         text: {
-          en: "However many labels: where people disagree, it cannot be right by everybody",
-          zh: "标签再多,在人们意见不一之处它也不可能让每个人都觉得对",
+          en: "It cannot be right by everybody",
+          zh: "它不可能让每个人都觉得对",
         },
       },
       { id: "eighty", text: { en: "It is right in exactly 80 %", zh: "它恰好对 80 %" } },
@@ -108,13 +114,22 @@ export const questions: readonly Question[] = [
       zh: "裁判只在结尾给整个回答打一次分。在 PPO 中,中间的词元怎样从中学习?",
     },
     options: [
-      { id: "not", text: { en: "They do not: only the last token learns", zh: "不学习:只有最后一个词元学习" } },
-      { id: "each", text: { en: "The judge scores each of them, too", zh: "裁判也给它们逐个打分" } },
+      {
+        id: "not",
+        text: {
+          en: "They do not: only the last token learns from the score",
+          zh: "不学习:只有最后一个词元从打分中学习",
+        },
+      },
+      {
+        id: "each",
+        text: { en: "The judge scores each of them as it is written", zh: "每写出一个词元,裁判都给它打一次分" },
+      },
       {
         id: "critic",
         text: {
-          en: "A critic guesses at each place how it will end; what turns out better than guessed is credited to the tokens there",
-          zh: "评论家在每个位置猜测结局;比猜测更好的部分记在那里的词元名下",
+          en: "Through a critic that guesses how it will end",
+          zh: "通过一个猜测结局的评论家",
         },
       },
       { id: "lot", text: { en: "The score is dealt out by lot", zh: "分数随机分配" } },
@@ -133,12 +148,15 @@ export const questions: readonly Question[] = [
       zh: "DPO 用被选中与被拒绝的答案对训练,损失下降。关于被选中的答案可以说什么?",
     },
     options: [
-      { id: "up", text: { en: "The model now writes them more often, for sure", zh: "模型现在一定更常写出它们" } },
+      {
+        id: "up",
+        text: { en: "The model now writes them more often, for sure", zh: "模型现在一定比以前更常写出它们" },
+      },
       {
         id: "gap",
         text: {
-          en: "They gained on the rejected ones; they may have become less likely themselves",
-          zh: "它们相对被拒绝的占了优势;自身却可能变得更不可能",
+          en: "They gained on the rejected ones, no more",
+          zh: "它们相对被拒绝的占了优势",
         },
       },
       { id: "same", text: { en: "Their probability cannot change", zh: "它们的概率不会变" } },
@@ -158,12 +176,12 @@ export const questions: readonly Question[] = [
       zh: "训练策略时,裁判的打分已经上升了一个小时。关于回答的质量你知道什么?",
     },
     options: [
-      { id: "better", text: { en: "It has been rising, too", zh: "也一直在上升" } },
+      { id: "better", text: { en: "It has been rising for an hour, too", zh: "同样也已经上升了一个小时" } },
       {
         id: "unknown",
         text: {
-          en: "It may have risen and then fallen: the score is what was optimised, not what was meant",
-          zh: "它可能先升后降:被优化的是打分,不是本意",
+          en: "Little: it may even have fallen",
+          zh: "很少:它甚至可能下降了",
         },
       },
       { id: "worse", text: { en: "It must have fallen", zh: "一定下降了" } },
@@ -182,11 +200,11 @@ export const questions: readonly Question[] = [
       zh: "一次运行使真实得分变化 0.3,标准误为 0.2。这说明什么?",
     },
     options: [
-      { id: "works", text: { en: "The method works", zh: "方法有效" } },
+      { id: "works", text: { en: "The method works, if only by a little", zh: "方法有效,只是效果不大" } },
       { id: "fails", text: { en: "The method does not work", zh: "方法无效" } },
       {
         id: "cannot",
-        text: { en: "It cannot be told yet: chance alone often brings as much", zh: "还不能判断:单凭偶然也常有这么多" },
+        text: { en: "It cannot be told yet", zh: "还不能判断" },
       },
       { id: "exact", text: { en: "The gain is 0.3 in every run", zh: "每次运行都提高 0.3" } },
     ],
