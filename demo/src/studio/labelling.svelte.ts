@@ -20,8 +20,10 @@ export class Labelling {
   /** Both answers were the same: there is nothing to decide. */
   same = $state(false);
   private ended = 0;
+  private readonly shelf: Shelf;
 
-  constructor(private readonly shelf: Shelf) {
+  constructor(shelf: Shelf) {
+    this.shelf = shelf;
     this.answers = readAnswers(shelf, place);
   }
 
