@@ -19,6 +19,12 @@ const node: TestProjectConfiguration = {
   test: { ...shared, name: "node", include: ["test/**/*.test.ts"], pool: "forks", maxWorkers: 2, isolate: false },
 };
 
+// What takes minutes in a software browser and breaks rarely: `npm run proofs`.
+const proofs: TestProjectConfiguration = {
+  resolve,
+  test: { ...shared, name: "proofs", include: ["test/**/*.proof.ts"], pool: "forks", maxWorkers: 2, isolate: false },
+};
+
 const deno: TestProjectConfiguration = {
   resolve,
   test: { ...shared, name: "deno", include: portable, pool: "forks", maxWorkers: 1, isolate: false },
@@ -61,12 +67,13 @@ async function browser(): Promise<TestProjectConfiguration> {
 }
 
 // `vitest --project node` must not unpack a browser.
+const named: Record<string, TestProjectConfiguration> = { node, proofs };
 const only = process.argv.includes("--project") ? process.argv[process.argv.indexOf("--project") + 1] : undefined;
 
 export default defineConfig(async () => ({
   test: {
     // Shuffled within their files, so that no test needs an earlier one; --sequence.seed tries another order.
     sequence: { shuffle: { tests: true }, seed: 1 },
-    projects: "Deno" in globalThis ? [deno] : only === "node" ? [node] : [node, await browser()],
+    projects: "Deno" in globalThis ? [deno] : only && only in named ? [named[only]] : [node, await browser()],
   },
 }));
