@@ -15,7 +15,6 @@ const en = {
   files: "Files of answers",
   drop: "…or drop them here.",
   forget: "Forget these files",
-  refused: "Not taken",
   counted: (before: number, after: number, pairs: number) =>
     `${before} before, ${after} after, ${pairs} of them from the same students.`,
   total: (change: string, pairs: number) => `Right answers per student: ${change} of 8, over ${pairs} students.`,
@@ -75,7 +74,6 @@ const zh: QuizWords = {
   files: "答题文件",
   drop: "……或拖放到这里。",
   forget: "清除这些文件",
-  refused: "未接受",
   counted: (before, after, pairs) => `课前 ${before} 份,课后 ${after} 份,其中 ${pairs} 人两次都有。`,
   total: (change, pairs) => `每个学生答对题数的变化:${change}(共 8 题,${pairs} 个学生)。`,
   up: "全班比课前知道得更多。",
