@@ -16,7 +16,17 @@ const resolve = { alias: ownName };
 
 const node: TestProjectConfiguration = {
   resolve,
-  test: { ...shared, name: "node", include: ["test/**/*.test.ts"], pool: "forks", maxWorkers: 2, isolate: false },
+  test: {
+    ...{ ...shared, name: "node", pool: "forks", maxWorkers: 2, isolate: false },
+    include: ["test/**/*.test.ts"],
+    exclude: ["test/**/*.apart.test.ts"],
+  },
+};
+
+// What puts something else in a module's place: files that share a process share its modules as well.
+const apart: TestProjectConfiguration = {
+  resolve,
+  test: { ...shared, name: "node-apart", include: ["test/**/*.apart.test.ts"], pool: "forks", maxWorkers: 2 },
 };
 
 // What takes minutes in a software browser and breaks rarely: `npm run proofs`.
@@ -67,13 +77,13 @@ async function browser(): Promise<TestProjectConfiguration> {
 }
 
 // `vitest --project node` must not unpack a browser.
-const named: Record<string, TestProjectConfiguration> = { node, proofs };
+const named: Record<string, TestProjectConfiguration[]> = { node: [node, apart], proofs: [proofs] };
 const only = process.argv.includes("--project") ? process.argv[process.argv.indexOf("--project") + 1] : undefined;
 
 export default defineConfig(async () => ({
   test: {
     // Shuffled within their files, so that no test needs an earlier one; --sequence.seed tries another order.
     sequence: { shuffle: { tests: true }, seed: 1 },
-    projects: "Deno" in globalThis ? [deno] : only && only in named ? [named[only]] : [node, await browser()],
+    projects: "Deno" in globalThis ? [deno] : only && only in named ? named[only] : [node, apart, await browser()],
   },
 }));

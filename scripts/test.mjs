@@ -44,10 +44,10 @@ const chooseAdapter = () =>
     env.LD_LIBRARY_PATH = [vulkan.libraryPath, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":");
   });
 
-/** Runs vitest's project `name`. With `later` its output is held back and printed at the end. */
+/** Runs vitest's project `name`, and what of it stands apart. With `later` its output is held back and printed at the end. */
 function run(name, command, args, later = false) {
   const report = path.join(results, `${name}.json`);
-  const all = [...args, vitest, "run", "--project", name, "--passWithNoTests", ...argv];
+  const all = [...args, vitest, "run", "--project", name, "--project", `${name}-apart`, "--passWithNoTests", ...argv];
   all.push("--reporter=default", "--reporter=json", `--outputFile.json=${report}`);
   if (!later) console.log(`\n=== ${name} ===`);
   return new Promise((resolve) => {

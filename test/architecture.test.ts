@@ -176,6 +176,14 @@ describe("the house", () => {
     expect(behind).toEqual([]);
   });
 
+  it("puts something else in a module's place only in tests that stand apart: the others share their modules", () => {
+    const mocking = [...sources(path.join(root, "test"))].filter((file) =>
+      /^vi\.mock\(/m.test(fs.readFileSync(file, "utf8")),
+    );
+    expect(mocking.length).toBeGreaterThan(0);
+    expect(mocking.filter((file) => !file.endsWith(".apart.test.ts"))).toEqual([]);
+  });
+
   it("leads from a command to an updated weight in at most 12 files, with at most one way back", () => {
     const text = fs.readFileSync(path.join(root, "docs/architecture.md"), "utf8");
     const section = text.split("## From a command to an updated weight")[1].split("\n## ")[0];

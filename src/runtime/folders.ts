@@ -7,22 +7,26 @@ import path from "node:path";
  * system that denies having its own folders, as /proc does.)
  */
 export async function makeFolder(folder: string): Promise<void> {
-  if (
-    await fs.stat(folder).then(
-      (info) => info.isDirectory(),
-      () => false,
-    )
-  )
-    return;
+  if (await isFolder(folder)) return;
   try {
-    await fs.mkdir(folder);
+    await makeOne(folder);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
     const parent = path.dirname(folder);
-    // Somebody else may have made it in the meantime.
-    if (code === "EEXIST" && (await fs.stat(folder)).isDirectory()) return;
-    if (code !== "ENOENT" || parent === folder || (await fs.stat(parent).catch(() => null))) throw error;
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT" || parent === folder) throw error;
+    // Somebody else may make the parent at the same time, or have made it since: what counts is the second try.
     await makeFolder(parent);
-    await makeFolder(folder);
+    await makeOne(folder);
   }
 }
+
+async function makeOne(folder: string): Promise<void> {
+  await fs.mkdir(folder).catch(async (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST" || !(await isFolder(folder))) throw error;
+  });
+}
+
+const isFolder = (folder: string): Promise<boolean> =>
+  fs.stat(folder).then(
+    (info) => info.isDirectory(),
+    () => false,
+  );
