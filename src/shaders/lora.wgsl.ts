@@ -1,29 +1,5 @@
-/** What low-rank adapters need besides matrix products: columns of wider matrices, all parts at once, and dropout. */
+/** What low-rank adapters need besides matrix products: all parts at once for few rows, and dropout. */
 import { PHILOX } from "./philox.wgsl.ts";
-
-/**
- * Between a matrix of WIDTH-column rows and a narrower one that is some of its columns; S is the stored type (a scalar or
- * vec4), V the f32 one, and all column counts are in units of it. INTO: wide[.., first + c] (+)= factor * narrow[.., c]; otherwise narrow = factor * wide.
- * scalars: n (elements of the narrow matrix), width (of the wide one), columns (of the narrow one), first, factor.
- */
-export const COLUMNS = /* wgsl */ `
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let base = linearId(wid, nwg) * WG * PER + lid;
-  for (var j = 0u; j < PER; j++) {
-    let i = base + j * WG;
-    if (i < u.n) {
-      let at = (i / u.columns) * u.width + u.first + i % u.columns;
-      if (INTO) {
-        var v = V(x[i]) * u.factor;
-        if (ACC) { v += V(y[at]); }
-        y[at] = S(v);
-      } else {
-        y[i] = S(V(x[at]) * u.factor);
-      }
-    }
-  }
-}`;
 
 /**
  * y += scale * low B^T for all parts of a layer in one dispatch: one invocation per output element, for few rows, where

@@ -20,21 +20,25 @@ fn read${name}(i: u32, left: u32) -> vec4f {
 export const readQuantized =
   "fn readB(i: u32, left: u32) -> vec4f { return select(vec4f(), unpack4(i / 4u), left > 0u); }";
 
-/** `finish(i, value)`: one output at flat index i. */
+/** `finish(z, row, col, value)`: one output. */
 export function finishOne({ bias, add, accumulate }: Epilogue): string {
-  const plus = [bias ? " + f32(bias[i % u.n])" : "", add ? " + f32(add[i])" : "", accumulate ? " + f32(c[i])" : ""];
-  return `fn finish(i: u32, value: f32) { c[i] = T(value${plus.join("")}); }`;
+  const plus = [bias ? " + f32(bias[col])" : "", add ? " + f32(add[i])" : "", accumulate ? " + f32(c[i])" : ""];
+  return `
+fn finish(z: u32, row: u32, col: u32, value: f32) {
+  let i = u.firstC + z * u.sc + row * u.ldc + col;
+  c[i] = T(value * u.scale${plus.join("")});
+}`;
 }
 
-/** `put(z, row, col, value)`: four outputs of one row, those that exist. With `vec`, n is a multiple of 4. */
+/** `put(z, row, col, value)`: four outputs of one row, those that exist. With `vec`, n, ldc and firstC are multiples of 4. */
 export function putFour({ bias, add, accumulate }: Epilogue, vec: boolean): string {
   if (vec) {
     const plus = [bias ? " + A4(bias[col / 4u])" : "", add ? " + A4(add[i])" : "", accumulate ? " + A4(c[i])" : ""];
     return `
 fn put(z: u32, row: u32, col: u32, value: vec4f) {
   if (col >= u.n) { return; }
-  let i = (z * u.sc + row * u.n + col) / 4u;
-  c[i] = vec4<OUT>(value${plus.join("")});
+  let i = (u.firstC + z * u.sc + row * u.ldc + col) / 4u;
+  c[i] = vec4<OUT>(value * u.scale${plus.join("")});
 }`;
   }
   const plus = [
@@ -44,9 +48,9 @@ fn put(z: u32, row: u32, col: u32, value: vec4f) {
   ];
   return `
 fn put(z: u32, row: u32, col: u32, value: vec4f) {
-  let i = z * u.sc + row * u.n + col;
+  let i = u.firstC + z * u.sc + row * u.ldc + col;
   for (var j = 0u; j < 4u; j += 1u) {
-    if (col + j < u.n) { c[i + j] = OUT(value[j]${plus.join("")}); }
+    if (col + j < u.n) { c[i + j] = OUT(value[j] * u.scale${plus.join("")}); }
   }
 }`;
 }

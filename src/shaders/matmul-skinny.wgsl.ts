@@ -10,13 +10,13 @@ var<workgroup> parts: array<f32, ROWS * 128u>;
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
   let lane = lid % 16u;
   let col = wid.x * 8u + lid / 16u;
-  let baseA = wid.z * u.sa;
-  let rowB = wid.z * u.sb + min(col, u.n - 1u) * u.ldb;
+  let baseA = u.firstA + wid.z * u.sa;
+  let rowB = u.firstB + wid.z * u.sb + min(col, u.n - 1u) * u.ldb;
   var sums: array<f32, ROWS>;
   for (var k = 4u * lane; k < u.k; k += 64u) {
     let b4 = readB(rowB + k, u.k - k);
     for (var i = 0u; i < ROWS; i += 1u) {
-      sums[i] += dot(readA(baseA + min(i, u.m - 1u) * u.k + k, u.k - k), b4);
+      sums[i] += dot(readA(baseA + min(i, u.m - 1u) * u.lda + k, u.k - k), b4);
     }
   }
   for (var i = 0u; i < ROWS; i += 1u) { parts[i * 128u + lid] = sums[i]; }
@@ -26,6 +26,6 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid:
   if (i >= ROWS || i >= u.m || j >= u.n) { return; }
   var sum = 0.0;
   for (var l = 0u; l < 16u; l += 1u) { sum += parts[i * 128u + lid % 8u * 16u + l]; }
-  finish(wid.z * u.sc + i * u.n + j, sum);
+  finish(wid.z, i, j, sum);
 }
 `;

@@ -23,14 +23,14 @@ fn blockA(base: u32, r: u32, k: u32) -> mat4x4f {
     let last = u.m - 1u;
     let left = max(u.k, k) - k;
     return transpose(mat4x4f(
-      readA(base + min(r, last) * u.k + k, left), readA(base + min(r + 1u, last) * u.k + k, left),
-      readA(base + min(r + 2u, last) * u.k + k, left), readA(base + min(r + 3u, last) * u.k + k, left)));
+      readA(base + min(r, last) * u.lda + k, left), readA(base + min(r + 1u, last) * u.lda + k, left),
+      readA(base + min(r + 2u, last) * u.lda + k, left), readA(base + min(r + 3u, last) * u.lda + k, left)));
   }
   let left = max(u.m, r) - r;
-  let i = base + k * u.m + r;
+  let i = base + k * u.lda + r;
   return mat4x4f(
-    readA(i, select(0u, left, k < u.k)), readA(i + u.m, select(0u, left, k + 1u < u.k)),
-    readA(i + 2u * u.m, select(0u, left, k + 2u < u.k)), readA(i + 3u * u.m, select(0u, left, k + 3u < u.k)));
+    readA(i, select(0u, left, k < u.k)), readA(i + u.lda, select(0u, left, k + 1u < u.k)),
+    readA(i + 2u * u.lda, select(0u, left, k + 2u < u.k)), readA(i + 3u * u.lda, select(0u, left, k + 3u < u.k)));
 }
 
 fn blockB(base: u32, r: u32, k: u32) -> mat4x4f {
@@ -73,8 +73,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid:
     // The next block is on its way while the current one is consumed.
     var next = mat4x4f();
     if (k < end) {
-      if (fetchesA) { next = blockA(batch * u.sa, row0 + 4u * r4, k + 4u * k4); }
-      if (fetchesB) { next = blockB(batch * u.sb, col0 + 4u * r4, k + 4u * k4); }
+      if (fetchesA) { next = blockA(u.firstA + batch * u.sa, row0 + 4u * r4, k + 4u * k4); }
+      if (fetchesB) { next = blockB(u.firstB + batch * u.sb, col0 + 4u * r4, k + 4u * k4); }
     }
     if (k > first) {
       for (var q = 0u; q < BK; q += 1u) {
@@ -131,6 +131,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u,
     sum += parts[at];
     at += u.sc;
   }
-  finish(i, sum);
+  let within = i % u.sc;
+  finish(batch, within / u.n, within % u.n, sum);
 }
 `;

@@ -13,7 +13,7 @@
  */
 export type MatmulMode = "NN" | "NT" | "TN";
 
-/** What is added to the product: a bias per column, a matrix, or what the output already holds. */
+/** What is added to the product, which is scaled before: a bias per column, a matrix, or what the output already holds. */
 export interface Epilogue {
   bias: boolean;
   add: boolean;
@@ -66,13 +66,13 @@ export function unrolledMatmul(tile: UnrolledTile): string {
 @compute @workgroup_size(${tile.family === "subgroup" ? lanes : 64})
 fn main(@builtin(workgroup_id) wid: vec3u, ${invocation(tile)}) {
 ${origin(tile)}
-  let lda = ${alongA ? "u.k" : "u.m"} / ${vecA ? 4 : 1}u;
+  let lda = u.lda / ${vecA ? 4 : 1}u;
   let ldb = u.ldb / ${vecB ? 4 : 1}u;
 ${range(a.groups)
-  .map((g) => `  var a${g} = wid.z * u.sa / ${vecA ? 4 : 1}u + ${a.start(g)};`)
+  .map((g) => `  var a${g} = (u.firstA + wid.z * u.sa) / ${vecA ? 4 : 1}u + ${a.start(g)};`)
   .join("\n")}
 ${range(b.groups)
-  .map((g) => `  var b${g} = wid.z * u.sb / ${vecB ? 4 : 1}u + ${b.start(g)};`)
+  .map((g) => `  var b${g} = (u.firstB + wid.z * u.sb) / ${vecB ? 4 : 1}u + ${b.start(g)};`)
   .join("\n")}
 ${range(rows)
   .map(
@@ -116,7 +116,7 @@ function operandA({ family, rows, lanes, vecA }: UnrolledTile, along: boolean): 
   const width = vecA ? 4 : 1;
   return {
     groups: Math.ceil(rows / (stride * width)),
-    start: (g) => `min(row / ${width}u + ${at(g)}, lda - 1u)`,
+    start: (g) => `min(row / ${width}u + ${at(g)}, (u.m - 1u) / ${width}u)`,
     value: (i, q) => {
       const name = `x${Math.floor(i / (stride * width))}_${q}${vecA ? `.${part(i)}` : ""}`;
       return get(name, Math.floor((i % (stride * width)) / width));
@@ -135,7 +135,7 @@ function operandB({ cols, lanes, vecB }: UnrolledTile, along: boolean): Operand 
   const width = vecB ? 4 : 1;
   return {
     groups: cols / width,
-    start: (g) => `min(col / ${width}u + ${g * lanes}u + lane, ldb - 1u)`,
+    start: (g) => `min(col / ${width}u + ${g * lanes}u + lane, (u.n - 1u) / ${width}u)`,
     value: (j, q) => `y${Math.floor(j / width)}_${q}${vecB ? `.${part(j)}` : ""}`,
   };
 }
@@ -208,12 +208,12 @@ ${
     : ""
 }
   for (var i = 0u; i < min(${rows}u, max(u.m, row) - row); i += 1u) {
-    let base = wid.z * u.sc + (row + i) * u.n;
+    let base = u.firstC + wid.z * u.sc + (row + i) * u.ldc;
 ${range(cols)
   .map(
     (j) => `    if (${at(j)} < u.n) {
       let p = base + ${at(j)};
-      c[p] = T(sums[i * ${cols}u + ${j}u]${plus(j)});
+      c[p] = T(sums[i * ${cols}u + ${j}u] * u.scale${plus(j)});
     }`,
   )
   .join("\n")}

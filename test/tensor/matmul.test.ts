@@ -72,6 +72,39 @@ async function check(c: Case): Promise<void> {
   y.free("test");
 }
 
+const SKINNY: MatmulVariant = { family: "skinny", rows: 4 };
+
+/** Matrices inside larger ones, at places that vec4 reaches and at others; what lies around the output stays as it was. */
+async function checkParts(variant?: MatmulVariant): Promise<void> {
+  const skinny = variant?.family === "skinny";
+  for (const mode of skinny ? (["NT"] as const) : modes) {
+    for (const even of mode === "NT" ? [true, false] : [true]) {
+      const [m, n, k] = even ? [skinny ? 4 : 12, 20, 24] : [skinny ? 3 : 11, 1, 13];
+      const [gap, first] = even ? [8, 4] : [3, 5];
+      const embed = (rows: number, cols: number, seed: number) => {
+        const stride = cols + gap;
+        const data = values(first + rows * stride, seed);
+        const inner = new Float32Array(rows * cols);
+        for (let i = 0; i < inner.length; i++) inner[i] = data[placeIn(i, cols)];
+        return { data, inner, operand: { of: tensor(data, [data.length]), stride, first } };
+      };
+      const placeIn = (i: number, cols: number) => first + Math.floor(i / cols) * (cols + gap) + (i % cols);
+      const [a, b, out] = scope(() => {
+        const a = embed(mode === "TN" ? k : m, mode === "TN" ? m : k, 1);
+        const b = embed(mode === "NT" ? n : k, mode === "NT" ? k : n, 2);
+        const out = embed(m, n, 3);
+        gemm(a.operand, b.operand, mode, [m, n, k], { out: out.operand, scale: 1.7, variant });
+        return [a, b, { ...out, result: out.operand.of.read() }];
+      });
+      const expected = Float64Array.from(out.data);
+      reference(mode, a.inner, b.inner, m, n, k).forEach((v, i) => {
+        expected[placeIn(i, n)] = 1.7 * v;
+      });
+      expectClose(await out.result, expected, 1e-5, 1e-6, `${mode} ${m}x${n}x${k} by ${JSON.stringify(variant)}`);
+    }
+  }
+}
+
 /** The families this adapter can run, with tiles as small as they go: compiling them is what takes time. */
 function families(): MatmulVariant[] {
   const { kind, subgroups, subgroupSize, subgroupSizeMax } = caps();
@@ -103,6 +136,14 @@ describe("gemm", () => {
       fc.asyncProperty(shape, (c) => check(c)),
       { numRuns: 16, seed: 7 },
     );
+  });
+
+  it("agrees where operands and output are parts of larger matrices, and scales the product", async () => {
+    for (const variant of [...families(), SKINNY]) await checkParts(variant);
+    const lanes = families().find((v) => v.family === "subgroup");
+    if (lanes) await checkParts({ ...lanes, turn: true } as MatmulVariant);
+    await checkParts({ family: "tiled", bm: 64, bn: 32, bk: 4, splits: 3 });
+    await checkParts();
   });
 
   for (const family of ["direct", "tiled", "subgroup"]) {
@@ -179,6 +220,9 @@ describe("gemm", () => {
       expect(() => gemm(a, a, "NT", [3, 3, 4], { bias: tensor([1, 2]) })).toThrow(/the bias has shape \[2\]/);
       expect(() => gemm(a, a, "NT", [3, 3, 4], { accumulate: true })).toThrow(/needs an output/);
       expect(() => gemm(a, tensor(new Uint32Array(12)), "NT", [3, 3, 4])).toThrow(/cannot multiply f32 with u32/);
+      const part = { of: a, stride: 4, first: 2 };
+      expect(() => gemm(part, a, "NT", [3, 3, 4])).toThrow(/A: \[3,4\] at 2 by 4 passes its 12 elements/);
+      expect(() => gemm({ ...part, stride: 2, first: 0 }, a, "NT", [3, 3, 2], { batch: 2 })).toThrow(/have no batch/);
     });
   });
 });

@@ -1,16 +1,14 @@
 /**
  * Low-rank adapters of linear layers (Hu et al. 2021): y = x W^T + s (drop(x) A^T) B^T, where each B may act on some of the
  * output columns only, because projections that read the same input are one matrix here. The update of the weight is never
- * formed: the extra work and memory are those of [N, rank] matrices, plus one [N, columns] product for a B that does not
- * span the output. How the weight itself is stored is of no concern here.
+ * formed: the extra work and memory are those of [N, rank] matrices. How the weight itself is stored is of no concern here.
  */
 import { type Kernel, kernel } from "../../gpu/kernel.ts";
-import type { BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
-import { COLUMNS, DROPOUT, loraUp } from "../../shaders/lora.wgsl.ts";
-import { type DType, empty, record, type Sink, scope, type Tensor, willRecord } from "../core.ts";
-import { PER, WG } from "../raw.ts";
-import { gemm } from "./gemm.ts";
+import { DROPOUT, loraUp } from "../../shaders/lora.wgsl.ts";
+import { empty, record, type Sink, type Tensor, willRecord } from "../core.ts";
+import { WG } from "../raw.ts";
+import { gemm, type Strided } from "./gemm.ts";
 import { rowBlocks } from "./row-blocks.ts";
 
 /** One adapter's update of some output columns. */
@@ -66,10 +64,12 @@ export function addLora(
   const drop = dropout && dropout.rate > 0 ? dropout : null;
   const seen = () => (drop ? applyDropout(x, drop) : x);
 
+  // Few rows are bound by dispatches, and no copy of x A^T is wanted there that carries the scales.
+  const few = rows <= FEW_ROWS && parts.length <= MOST_PARTS;
   const visible = seen();
-  const low = gemm(visible, a, "NT", [rows, rank, inSize]);
+  const low = few ? gemm(visible, a, "NT", [rows, rank, inSize]) : scaledLow(visible, a, parts, rows);
   if (visible !== x) visible.free("lora");
-  if (rows <= FEW_ROWS && parts.length <= MOST_PARTS) addParts(y, low, parts, rows);
+  if (few) addParts(y, low, parts, rows);
   else for (const part of parts) addPart(y, low, part, rows);
 
   const inputs = [y, x, a, ...parts.map((p) => p.b)];
@@ -79,13 +79,13 @@ export function addLora(
     inputs,
     y.alias(y.shape, "lora"),
     (dy, [, sx, sa, ...sbs]) => {
+      const scaled = few ? scaledLow(seen(), a, parts, rows) : low;
       const dLow = empty([rows, rank], y.dtype, "lora_grad");
       const db = parts.map((part, i) => {
         const [columns, r] = part.b.shape;
-        const dPart = columns === outSize ? dy : takeColumns(dy, rows, part.first, columns, 1);
-        const own = into(sbs[i], part.b, (o) => gemm(dPart, lowPart(low, part, rows), "TN", [columns, r, rows], o));
-        const back = gemm(dPart, part.b, "NN", [rows, r, columns]);
-        putColumns(dLow.view, back, rows, [rank, part.rankOffset], part.scale, false);
+        const dPart = { of: dy, stride: outSize, first: part.first };
+        const own = into(sbs[i], part.b, (o) => gemm(dPart, lowPart(scaled, part, rank), "TN", [columns, r, rows], o));
+        gemm(dPart, part.b, "NN", [rows, r, columns], { out: lowPart(dLow, part, rank), scale: part.scale });
         return own;
       });
       const da = into(sa, a, (o) => gemm(dLow, seen(), "TN", [rank, inSize, rows], o));
@@ -95,23 +95,39 @@ export function addLora(
       });
       return [dy, dx, da, ...db];
     },
-    [low],
+    few ? [] : [low],
   );
 }
 
-/** y's columns of one part += its B times its columns of x A^T, by matrix products. */
-function addPart(y: Tensor, low: Tensor, part: LoraPart, rows: number): void {
-  const scaled = lowPart(low, part, rows);
-  const [columns, rank] = part.b.shape;
-  const width = y.size / rows;
-  const whole = columns === width;
-  const delta = gemm(scaled, part.b, "NT", [rows, columns, rank], whole ? { out: y, accumulate: true } : {});
-  if (!whole) {
-    putColumns(y.view, delta, rows, [width, part.first], 1, true);
-    delta.free("lora");
+/** x A^T, each part's columns times its scale; parts of one scale, which all of them mostly are, are one product. */
+function scaledLow(x: Tensor, a: Tensor, parts: readonly LoraPart[], rows: number): Tensor {
+  const [rank, inSize] = a.shape;
+  const low = empty([rows, rank], x.dtype, "lora");
+  const inOrder = [...parts].sort((one, other) => one.rankOffset - other.rankOffset);
+  for (let i = 0; i < inOrder.length; ) {
+    const { rankOffset: first, scale } = inOrder[i];
+    let end = first;
+    for (; inOrder[i]?.scale === scale; i++) end = inOrder[i].rankOffset + inOrder[i].b.shape[1];
+    const own = { of: a, stride: inSize, first: first * inSize };
+    const out = { of: low, stride: rank, first };
+    gemm(x, own, "NT", [rows, end - first, inSize], { out, scale });
   }
-  scaled.free("lora");
+  return low;
 }
+
+/** y's columns of one part += its B times its columns of x A^T. */
+function addPart(y: Tensor, low: Tensor, part: LoraPart, rows: number): void {
+  const [columns, r] = part.b.shape;
+  const out = { of: y, stride: y.size / rows, first: part.first };
+  gemm(lowPart(low, part, low.size / rows), part.b, "NT", [rows, columns, r], { out, accumulate: true });
+}
+
+/** A part's columns of a matrix of `rank` columns. */
+const lowPart = (low: Tensor, { rankOffset }: LoraPart, rank: number): Strided => ({
+  of: low,
+  stride: rank,
+  first: rankOffset,
+});
 
 /** Up to so many rows (decoding), three dispatches per part cost more than a plain kernel for all parts loses. */
 const FEW_ROWS = 32;
@@ -145,64 +161,16 @@ function addParts(y: Tensor, low: Tensor, parts: readonly LoraPart[], rows: numb
 export function addLowRank(weight: Tensor, a: Tensor, { b, rankOffset, first, scale }: LoraPart, sign = 1): void {
   const [columns, r] = b.shape;
   const width = weight.shape[1];
-  scope(() => {
-    const own = takeColumns(a, 1, rankOffset * width, r * width, 1); // its rows of A
-    for (const block of rowBlocks(weight)) {
-      const from = Math.max(first, block.first);
-      const count = Math.min(first + columns, block.first + block.count) - from;
-      if (count <= 0) continue;
-      const rowsOfB = count === columns ? b : takeColumns(b, 1, (from - first) * r, count * r, 1);
-      const delta = gemm(rowsOfB, own, "NN", [count, width, r]);
-      putColumns(block.view, delta, 1, [block.count * width, (from - block.first) * width], sign * scale, true);
-    }
-  });
+  const own = { of: a, stride: width, first: rankOffset * width }; // its rows of A
+  for (const block of rowBlocks(weight)) {
+    const from = Math.max(first, block.first);
+    const count = Math.min(first + columns, block.first + block.count) - from;
+    if (count <= 0) continue;
+    const rowsOfB = { of: b, stride: r, first: (from - first) * r };
+    const out = { of: block.view, stride: width, first: (from - block.first) * width };
+    gemm(rowsOfB, own, "NN", [count, width, r], { out, scale: sign * scale, accumulate: true });
+  }
 }
-
-const columnsKernel = kernel({
-  name: "lora_columns",
-  code: COLUMNS,
-  bindings: { x: "read S", y: "write S" },
-  scalars: { n: "u32", width: "u32", columns: "u32", first: "u32", factor: "f32" },
-});
-
-function copyColumns(
-  from: BufferView,
-  to: BufferView,
-  rows: number,
-  [width, columns, first]: [number, number, number],
-  factor: number,
-  { type, ...consts }: { type: DType; INTO: boolean; ACC: boolean },
-): void {
-  const step = width % 4 === 0 && columns % 4 === 0 && first % 4 === 0 ? 4 : 1;
-  const n = (rows * columns) / step;
-  const [S, V] = step === 4 ? [`vec4<${type}>`, "vec4<f32>"] : [type, "f32"];
-  const scalars = [n, width / step, columns / step, first / step, factor];
-  run(columnsKernel, { S, V, WG, PER, ...consts }, [from, to], scalars, Math.ceil(n / (WG * PER)));
-}
-
-/** factor * columns [first, first + columns) of a matrix of `rows` rows, as a matrix of their own. */
-function takeColumns(x: Tensor, rows: number, first: number, columns: number, factor: number): Tensor {
-  const out = empty([rows, columns], x.dtype, "lora");
-  const consts = { type: x.dtype, INTO: false, ACC: false };
-  copyColumns(x.view, out.view, rows, [x.size / rows, columns, first], factor, consts);
-  return out;
-}
-
-/** Writes factor * x into columns of a matrix of rows of `width`, from `first` on, or adds it to them. */
-function putColumns(
-  to: BufferView,
-  x: Tensor,
-  rows: number,
-  [width, first]: [number, number],
-  factor: number,
-  add: boolean,
-): void {
-  copyColumns(x.view, to, rows, [width, x.size / rows, first], factor, { type: x.dtype, INTO: true, ACC: add });
-}
-
-/** A part's columns of x A^T, scaled. */
-const lowPart = (low: Tensor, { rankOffset, b, scale }: LoraPart, rows: number): Tensor =>
-  takeColumns(low, rows, rankOffset, b.shape[1], scale);
 
 const dropoutKernel = kernel({
   name: "dropout",

@@ -1,0 +1,256 @@
+/** Launches a matrix product: one launcher per family of kernels. */
+import { type Kernel, kernel } from "../../gpu/kernel.ts";
+import { acquire, type BufferView, release } from "../../gpu/pool.ts";
+import { run } from "../../gpu/stream.ts";
+import type { MatmulVariant } from "../../gpu/variants.ts";
+import { finishOne, putFour, readFour, readQuantized } from "../../shaders/matmul-access.wgsl.ts";
+import { SKINNY_MATMUL } from "../../shaders/matmul-skinny.wgsl.ts";
+import { MATMUL_COMBINE, TILED_MATMUL } from "../../shaders/matmul-tiled.wgsl.ts";
+import {
+  type Epilogue,
+  type MatmulMode,
+  unrolledMatmul,
+  vectorCols,
+  vectorRows,
+} from "../../shaders/matmul-unrolled.wgsl.ts";
+import { quantizedAccess } from "../../shaders/quantized.wgsl.ts";
+import { TRANSPOSE } from "../../shaders/transpose.wgsl.ts";
+import { bytesOf, type DType } from "../core.ts";
+import type { QuantizedFormat } from "../quantize.ts";
+
+/** A matrix product as kernels see it. */
+export interface Product extends Epilogue {
+  mode: MatmulMode;
+  m: number;
+  n: number;
+  k: number;
+  batch: number;
+  T: string;
+  a: BufferView;
+  /** The memory of B: values, and the scales of a quantized weight. */
+  b: readonly BufferView[];
+  /** How B is stored where it is quantized, and the elements from one of its rows to the next. */
+  format: QuantizedFormat | null;
+  ldb: number;
+  /** The same of A and the output, and where each of the three begins. */
+  lda: number;
+  ldc: number;
+  firstA: number;
+  firstB: number;
+  firstC: number;
+  scale: number;
+  /** Bias and addend, those that there are. */
+  extras: BufferView[];
+  out: BufferView;
+  strideA: number;
+  strideB: number;
+}
+
+/** Enqueues the product by this variant. */
+export function launch(p: Product, variant: MatmulVariant): void {
+  if (variant.family === "tiled") tiled(p, variant);
+  else if (variant.family === "skinny") skinny(p, variant);
+  else if (variant.turn && turns(p)) turned(p, variant);
+  else unrolled(p, variant);
+}
+
+const kernels = new Map<string, Kernel>();
+const sizes = {
+  m: "u32",
+  n: "u32",
+  k: "u32",
+  sa: "u32",
+  sb: "u32",
+  sc: "u32",
+  splits: "u32",
+  span: "u32",
+  lda: "u32",
+  ldb: "u32",
+  ldc: "u32",
+  firstA: "u32",
+  firstB: "u32",
+  firstC: "u32",
+  scale: "f32",
+} as const;
+const scalars = (p: Product, splits = 1, span = p.k): number[] => [
+  p.m,
+  p.n,
+  p.k,
+  p.strideA,
+  p.strideB,
+  p.m * p.n,
+  splits,
+  span,
+  p.lda,
+  p.ldb,
+  splits > 1 ? p.n : p.ldc,
+  p.firstA,
+  p.firstB,
+  splits > 1 ? 0 : p.firstC,
+  splits > 1 ? 1 : p.scale,
+];
+
+const epilogueName = ({ bias, add, accumulate }: Epilogue): string =>
+  `${bias ? "_bias" : ""}${add ? "_add" : ""}${accumulate ? "_acc" : ""}`;
+
+/** All of them are multiples of 4, so that a binding as vec4 reaches what they count. */
+const fours = (...counts: number[]): boolean => counts.every((count) => count % 4 === 0);
+
+/** The kernel of this name, kind of B and epilogue, declared on first use. `vec` says which bindings are vec4. */
+function declare(
+  name: string,
+  format: QuantizedFormat | null,
+  e: Epilogue,
+  vec: { a: boolean; b: boolean; c: boolean },
+  code: () => string,
+  type = "T",
+  subgroups = false,
+): Kernel {
+  const widths = `${vec.a ? 4 : 1}${vec.b ? 4 : 1}${vec.c ? 4 : 1}`;
+  const full = `matmul_${name}${format ? `_${format}` : ""}_${widths}${epilogueName(e)}`;
+  let found = kernels.get(full);
+  if (!found) {
+    const element = (wide: boolean, scalar = "T") => (wide ? `vec4<${scalar}>` : scalar);
+    found = kernel({
+      name: full,
+      code: format ? quantizedAccess[format].code + code() : code(),
+      bindings: {
+        a: `read ${element(vec.a)}`,
+        ...(format ? quantizedAccess[format].bindings : { b: `read ${element(vec.b)}` }),
+        ...(e.bias ? { bias: `read ${element(vec.c)}` } : {}),
+        ...(e.add ? { add: `read ${element(vec.c)}` } : {}),
+        c: `write ${element(vec.c, type)}`,
+      },
+      scalars: sizes,
+      subgroups,
+    });
+    kernels.set(full, found);
+  }
+  return found;
+}
+
+const readB = (p: Product, vec: boolean): string => (p.format ? readQuantized : readFour("B", vec));
+
+const alongK = (mode: MatmulMode) => ({ a: mode !== "TN", b: mode === "NT" });
+
+function unrolled(p: Product, variant: Extract<MatmulVariant, { lanes: number }>): void {
+  const { family, rows, cols, lanes } = variant;
+  const along = alongK(p.mode);
+  const { mode, bias, add, accumulate } = p;
+  const quantized = p.format !== null;
+  const vecA = fours(p.lda, p.firstA, along.a ? p.k : p.m) && (along.a || vectorRows(family, rows, lanes));
+  const evenB = along.b ? p.k % 4 === 0 : quantized || p.n % 4 === 0;
+  const vecB = evenB && fours(p.ldb, p.firstB) && (along.b || vectorCols(cols));
+  const code = () => unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, quantized, bias, add, accumulate });
+  const subgroups = family === "subgroup";
+  const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
+  const k = declare(name, p.format, p, { a: vecA, b: vecB, c: false }, code, "T", subgroups);
+  const tall = subgroups ? rows : 8 * rows;
+  const buffers = [p.a, ...p.b, ...p.extras, p.out];
+  run(k, { T: p.T }, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
+}
+
+/** What is contiguous along k can be transposed, four elements at a time. */
+const turns = (p: Product): boolean =>
+  p.mode !== "TN" && !p.format && fours(p.k, p.lda, p.firstA) && (p.mode !== "NT" || fours(p.ldb, p.firstB));
+
+/** Transposes what is contiguous along k and multiplies in mode TN, whose loads are contiguous. */
+function turned(p: Product, variant: Extract<MatmulVariant, { lanes: number }>): void {
+  const a = transposed(p.a, p.m, p.k, [p.lda, p.firstA], p.strideA > 0 ? p.batch : 1, p.T);
+  const ofB = [p.ldb, p.firstB] as const;
+  const b = p.mode === "NT" ? transposed(p.b[0], p.n, p.k, ofB, p.strideB > 0 ? p.batch : 1, p.T) : null;
+  const both = { mode: "TN", a, lda: p.m, firstA: 0 } as const;
+  unrolled({ ...p, ...both, ...(b ? { b: [b], ldb: p.n, firstB: 0 } : {}) }, variant);
+  release(a);
+  if (b) release(b);
+}
+
+const transpose = kernel({
+  name: "transpose",
+  code: TRANSPOSE,
+  bindings: { x: "read vec4<T>", y: "write T" },
+  scalars: { rows: "u32", cols4: "u32", stride4: "u32", first4: "u32" },
+});
+
+function transposed(
+  x: BufferView,
+  rows: number,
+  cols: number,
+  [stride, first]: readonly [number, number],
+  batch: number,
+  T: string,
+): BufferView {
+  const y = acquire(batch * rows * cols * bytesOf(T as DType), "a transposed operand");
+  const [WG, SPAN, cols4] = [64, 16, cols / 4];
+  run(
+    transpose,
+    { T, WG, SPAN },
+    [x, y],
+    [rows, cols4, stride / 4, first / 4],
+    Math.ceil(rows / WG),
+    Math.ceil(cols4 / SPAN),
+    batch,
+  );
+  return y;
+}
+
+const PLAIN: Epilogue = { bias: false, add: false, accumulate: false };
+
+function tiled(p: Product, { bm, bn, bk, splits }: Extract<MatmulVariant, { family: "tiled" }>): void {
+  const along = alongK(p.mode);
+  const vec = {
+    a: fours(along.a ? p.k : p.m, p.lda, p.firstA),
+    b: p.format !== null || fours(along.b ? p.k : p.n, p.ldb, p.firstB),
+    c: fours(p.n, p.ldc, p.firstC),
+  };
+  const span = Math.max(1, Math.ceil(p.k / splits / bk)) * bk;
+  const used = Math.max(1, Math.ceil(p.k / span));
+  const split = used > 1;
+  const epilogue = split ? PLAIN : p;
+  const k = declare(
+    `tiled${split ? "_split" : ""}_${p.mode}`,
+    p.format,
+    epilogue,
+    vec,
+    () => [readFour("A", vec.a), readB(p, vec.b), putFour(epilogue, vec.c), TILED_MATMUL].join("\n"),
+    "OUT",
+  );
+  const out = split ? acquire(4 * used * p.batch * p.m * p.n, "matmul") : p.out;
+  const consts = { T: p.T, OUT: split ? "f32" : p.T, BM: bm, BN: bn, BK: bk, A_ALONG_K: along.a, B_ALONG_K: along.b };
+  const grid: [number, number, number] = [Math.ceil(p.n / bn), Math.ceil(p.m / bm), p.batch * used];
+  run(k, consts, [p.a, ...p.b, ...(split ? [] : p.extras), out], scalars(p, used, span), ...grid);
+  if (split) {
+    combine(p, out, used);
+    release(out);
+  }
+}
+
+function combine(p: Product, parts: BufferView, splits: number): void {
+  const name = `matmul_combine${epilogueName(p)}`;
+  let k = kernels.get(name);
+  if (!k) {
+    k = kernel({
+      name,
+      code: finishOne(p) + MATMUL_COMBINE,
+      bindings: {
+        parts: "read f32",
+        ...(p.bias ? { bias: "read T" } : {}),
+        ...(p.add ? { add: "read T" } : {}),
+        c: "write T",
+      },
+      scalars: { n: "u32", sc: "u32", size: "u32", splits: "u32", ldc: "u32", firstC: "u32", scale: "f32" },
+    });
+    kernels.set(name, k);
+  }
+  const size = p.batch * p.m * p.n;
+  const given = [p.n, p.m * p.n, size, splits, p.ldc, p.firstC, p.scale];
+  run(k, { T: p.T }, [parts, ...p.extras, p.out], given, Math.ceil(size / 64));
+}
+
+function skinny(p: Product, { rows }: Extract<MatmulVariant, { family: "skinny" }>): void {
+  if (p.mode !== "NT" || p.m > rows) throw new Error(`the skinny kernel takes mode NT and at most ${rows} rows`);
+  const vec = { a: fours(p.k, p.lda, p.firstA), b: p.format !== null || fours(p.k, p.ldb, p.firstB), c: false };
+  const code = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
+  const k = declare("skinny", p.format, p, vec, code);
+  run(k, { T: p.T, ROWS: rows }, [p.a, ...p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
+}
