@@ -2,6 +2,7 @@
  * The one open GPUDevice and what it can do. This file and `adapter.ts` are the only ones that know
  * which WebGPU implementation runs underneath.
  */
+import { environment } from "../runtime/environment.ts";
 import { UserError } from "../runtime/errors.ts";
 import { requestAdapter } from "./adapter.ts";
 import { DeviceLostError, OutOfMemoryError } from "./failures.ts";
@@ -123,7 +124,7 @@ function describe(adapter: GPUAdapter, gpu: GPU, device: GPUDevice, options: Ope
   const limit = (key: string) => Number((device.limits as unknown as Record<string, number>)[key]);
   const subgroups = device.features.has("subgroups" as GPUFeatureName);
   return {
-    kind: isSoftware(adapter) ? "cpu" : "hardware",
+    kind: forcedKind() ?? (isSoftware(adapter) ? "cpu" : "hardware"),
     name,
     subgroups,
     subgroupSize: subgroups ? (info.subgroupMinSize ?? 0) : 0,
@@ -136,6 +137,14 @@ function describe(adapter: GPUAdapter, gpu: GPU, device: GPUDevice, options: Ope
     maxBinding: Math.min(limit("maxStorageBufferBindingSize"), limit("maxBufferSize")),
     maxBuffer: limit("maxBufferSize"),
   };
+}
+
+/** For tests: WEBRLHF_ADAPTER_KIND=hardware runs the kernels of a GPU on a software adapter, "cpu" the reverse. */
+function forcedKind(): Caps["kind"] | null {
+  const kind = environment("WEBRLHF_ADAPTER_KIND");
+  if (!kind) return null;
+  if (kind === "cpu" || kind === "hardware") return kind;
+  throw new UserError(`WEBRLHF_ADAPTER_KIND is "${kind}": it must be hardware or cpu`);
 }
 
 function hasImmediates(gpu: GPU, bytes: number): boolean {

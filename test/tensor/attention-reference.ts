@@ -1,3 +1,9 @@
+import { attention, backward, packing, scope, tensor } from "webrlhf";
+import type { AttentionSource } from "../../src/shaders/attention.wgsl.ts";
+import { empty, recordMany } from "../../src/tensor/core.ts";
+import { expectClose } from "../helpers.ts";
+import { values } from "./check.ts";
+
 export interface AttentionCase {
   lengths: number[];
   starts: number[];
@@ -63,4 +69,38 @@ export function attentionReference(qkv: Float32Array, dout: Float32Array, c: Att
     }
   });
   return { out, dqkv, stats };
+}
+
+/** Holds attention and its gradient, in this variant or the adapter's own, against the reference. */
+export async function checkAttention(c: AttentionCase, seed: number, variant?: AttentionSource): Promise<void> {
+  const { heads, kvHeads, headDim, rows } = c;
+  const width = (heads + 2 * kvHeads) * headDim;
+  const qkv = values(rows * width, seed, 2);
+  const dout = values(rows * heads * headDim, seed + 1);
+  const { out, dqkv } = scope(() => {
+    const x = tensor(qkv, [rows, width]);
+    x.requiresGrad = true;
+    x.grad = tensor(new Float32Array(rows * width), [rows, width]);
+    const p = packing(c.lengths, c.starts, rows, c.pads);
+    const y = attention(x, p, {
+      heads,
+      kvHeads,
+      headDim,
+      scale: c.scale,
+      softcap: c.softcap,
+      window: c.window,
+      variant,
+    });
+    const copy = y.alias(y.shape, "copy");
+    const loss = empty([1]);
+    recordMany("loss", [y], [loss], () => [tensor(dout, y.shape)]);
+    backward(loss);
+    return { out: copy, dqkv: x.grad };
+  });
+  const exact = attentionReference(qkv, dout, c);
+  const label = `${variant ?? "default"} ${JSON.stringify(c)}`;
+  expectClose(await out.read(), exact.out, 2e-6, 1e-7, `output, ${label}`);
+  expectClose(await dqkv.read(), exact.dqkv, 5e-6, 1e-7, `gradient, ${label}`);
+  out.free("test");
+  dqkv.free("test");
 }

@@ -1,49 +1,15 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { attention, backward, caps, packing, scope, tensor } from "webrlhf";
+import { attention, caps, packing, scope, tensor } from "webrlhf";
 import { attentionVariant } from "../../src/gpu/variants.ts";
 import type { AttentionSource } from "../../src/shaders/attention.wgsl.ts";
-import { empty, recordMany } from "../../src/tensor/core.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
-import { type AttentionCase, attentionReference } from "./attention-reference.ts";
+import { attentionReference, checkAttention } from "./attention-reference.ts";
 import { values } from "./check.ts";
 
 beforeAll(gpuReady);
 
 const kinds = () => new Set<AttentionSource>(["direct", attentionVariant(caps())]);
-
-async function check(c: AttentionCase, seed: number, variant?: AttentionSource): Promise<void> {
-  const { heads, kvHeads, headDim, rows } = c;
-  const width = (heads + 2 * kvHeads) * headDim;
-  const qkv = values(rows * width, seed, 2);
-  const dout = values(rows * heads * headDim, seed + 1);
-  const { out, dqkv } = scope(() => {
-    const x = tensor(qkv, [rows, width]);
-    x.requiresGrad = true;
-    x.grad = tensor(new Float32Array(rows * width), [rows, width]);
-    const p = packing(c.lengths, c.starts, rows, c.pads);
-    const y = attention(x, p, {
-      heads,
-      kvHeads,
-      headDim,
-      scale: c.scale,
-      softcap: c.softcap,
-      window: c.window,
-      variant,
-    });
-    const copy = y.alias(y.shape, "copy");
-    const loss = empty([1]);
-    recordMany("loss", [y], [loss], () => [tensor(dout, y.shape)]);
-    backward(loss);
-    return { out: copy, dqkv: x.grad };
-  });
-  const exact = attentionReference(qkv, dout, c);
-  const label = `${variant ?? "default"} ${JSON.stringify(c)}`;
-  expectClose(await out.read(), exact.out, 2e-6, 1e-7, `output, ${label}`);
-  expectClose(await dqkv.read(), exact.dqkv, 5e-6, 1e-7, `gradient, ${label}`);
-  out.free("test");
-  dqkv.free("test");
-}
 
 const segments = fc
   .array(
@@ -74,14 +40,14 @@ describe("attention", () => {
   ])("equals float64 for %d heads on %d KV heads, gradients included", async (heads, kvHeads) => {
     await fc.assert(
       fc.asyncProperty(segments, fc.nat(1000), async (s, seed) => {
-        for (const kind of kinds()) await check({ ...s, heads, kvHeads, headDim: 8 }, seed, kind);
+        for (const kind of kinds()) await checkAttention({ ...s, heads, kvHeads, headDim: 8 }, seed, kind);
       }),
       { numRuns: 6, seed: 1 },
     );
   });
 
   it.each([4, 16, 24, 64, 80])("handles head dimension %d", async (headDim) => {
-    await check({ lengths: [9, 1, 20], starts: [0, 9, 12], rows: 33, heads: 2, kvHeads: 1, headDim }, headDim);
+    await checkAttention({ lengths: [9, 1, 20], starts: [0, 9, 12], rows: 33, heads: 2, kvHeads: 1, headDim }, headDim);
   });
 
   it("handles head dimension 128 in the forward pass", async () => {
@@ -101,33 +67,41 @@ describe("attention", () => {
     const list = { lengths: [50, 1, 33, 18], starts: [0, 51, 52, 90], rows: 110 };
     for (const variant of variants) {
       const c = { ...list, ...feature, heads: 2, kvHeads: 1, headDim: 8 };
-      await check(c, 3, variant === "default" ? undefined : variant);
+      await checkAttention(c, 3, variant === "default" ? undefined : variant);
     }
   });
 
   it.each(["default", "direct", "tile"] as const)("lets padding see and not be seen (%s)", async (variant) => {
     const c = { lengths: [50, 4, 33, 18, 0], starts: [0, 51, 55, 90, 108], rows: 110, pads: [20, 1, 0, 17, 0] };
     for (const window of [undefined, 9]) {
-      await check({ ...c, window, heads: 2, kvHeads: 1, headDim: 8 }, 3, variant === "default" ? undefined : variant);
+      await checkAttention(
+        { ...c, window, heads: 2, kvHeads: 1, headDim: 8 },
+        3,
+        variant === "default" ? undefined : variant,
+      );
     }
   });
 
   it("sees only itself through a window of one", async () => {
-    await check({ lengths: [20], starts: [0], rows: 20, heads: 2, kvHeads: 1, headDim: 8, window: 1 }, 3);
+    await checkAttention({ lengths: [20], starts: [0], rows: 20, heads: 2, kvHeads: 1, headDim: 8, window: 1 }, 3);
   });
 
   it("slides and caps in tiles", async () => {
     const c = { lengths: [150, 3, 64], starts: [2, 152, 155], rows: 220, heads: 2, kvHeads: 1, headDim: 8 };
-    await check({ ...c, window: 20, softcap: 2, scale: 2 }, 5, "tile");
+    await checkAttention({ ...c, window: 20, softcap: 2, scale: 2 }, 5, "tile");
   });
 
   it("handles head dimension 256", async () => {
     const c = { lengths: [9, 20], starts: [0, 9], rows: 29, heads: 1, kvHeads: 1, headDim: 256 };
-    await check({ ...c, window: 7, softcap: 5 }, 8);
+    await checkAttention({ ...c, window: 7, softcap: 5 }, 8);
   });
 
   it("stages tiles in workgroup memory on GPUs", async () => {
-    await check({ lengths: [70, 3, 64], starts: [2, 72, 75], rows: 140, heads: 2, kvHeads: 1, headDim: 8 }, 5, "tile");
+    await checkAttention(
+      { lengths: [70, 3, 64], starts: [2, 72, 75], rows: 140, heads: 2, kvHeads: 1, headDim: 8 },
+      5,
+      "tile",
+    );
   });
 
   it("survives scores far outside of exp's range", async () => {

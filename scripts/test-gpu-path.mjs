@@ -1,0 +1,26 @@
+#!/usr/bin/env node
+/**
+ * Runs the tests of what computes in Node with the kernels that a GPU would get, on whatever adapter there is: on a
+ * software adapter these are kernels that the suite otherwise leaves to its few tests which name them.
+ *
+ *   npm run test:gpu-path                        test/hardware, test/gpu, test/tensor, test/nn and test/rlhf
+ *   npm run test:gpu-path -- test/nn -t decodes  what vitest takes
+ */
+import { spawnSync } from "node:child_process";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
+const vitest = path.join(root, "node_modules", "vitest", "vitest.mjs");
+const env = { ...process.env, WEBRLHF_ADAPTER_KIND: "hardware" };
+if (process.platform === "linux") env.XDG_RUNTIME_DIR ??= os.tmpdir(); // else lavapipe prints a warning per process
+const given = process.argv.slice(2);
+const what = given.length > 0 ? given : ["test/hardware/", "test/gpu/", "test/tensor/", "test/nn/", "test/rlhf/"];
+const { status, signal } = spawnSync(process.execPath, [vitest, "run", "--project", "node", ...what], {
+  cwd: root,
+  env,
+  stdio: "inherit",
+});
+if (signal) console.error(`test:gpu-path: ended by ${signal}`);
+process.exit(status ?? 1);
