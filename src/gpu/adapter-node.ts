@@ -5,7 +5,11 @@ import { chosenDriver, hasVulkanLoader, useEmbeddedVulkan } from "./software.ts"
 import { calmly } from "./ticks.ts";
 
 // Dawn hides these behind toggles: f16 on NVIDIA, and features still called unsafe. They change nothing elsewhere.
-const FLAGS = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model"];
+// Timestamps would be rounded to 65.5 µs, which is longer than most kernels take on a GPU.
+const FLAGS = [
+  "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model",
+  "disable-dawn-features=timestamp_quantization",
+];
 
 // Dawn says this of every Vulkan adapter, each time it lists them.
 const NOISE = /max\w+PerPipelineLayout artificially reduced/;

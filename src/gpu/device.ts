@@ -6,14 +6,16 @@ import { environment } from "../runtime/environment.ts";
 import { UserError } from "../runtime/errors.ts";
 import { requestAdapter } from "./adapter.ts";
 import { DeviceLostError, OutOfMemoryError } from "./failures.ts";
-import { isSoftware } from "./found-adapter.ts";
+import { driverOf, isSoftware, nameOf } from "./found-adapter.ts";
 
 /** The properties of an adapter that kernels depend on. */
 export interface Caps {
   /** "cpu" for software rasterisers (lavapipe, SwiftShader): no barriers, no shared memory there. */
   kind: "hardware" | "cpu";
-  /** Adapter name for people, e.g. "llvmpipe (LLVM 15.0.6, 256 bits)". */
+  /** Adapter name for people, e.g. "nvidia-h200", "llvmpipe (LLVM 15.0.6, 256 bits)". */
   name: string;
+  /** The driver and its version, where the adapter tells them apart from its name. */
+  driver?: string;
   subgroups: boolean;
   /** Smallest and largest subgroup size the adapter may use (0 without subgroups). */
   subgroupSize: number;
@@ -120,12 +122,12 @@ async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
 
 function describe(adapter: GPUAdapter, gpu: GPU, device: GPUDevice, options: OpenOptions): Caps {
   const info = adapter.info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
-  const name = info.description || [info.vendor, info.architecture].filter(Boolean).join(" ") || "unknown adapter";
   const limit = (key: string) => Number((device.limits as unknown as Record<string, number>)[key]);
   const subgroups = device.features.has("subgroups" as GPUFeatureName);
   return {
     kind: forcedKind() ?? (isSoftware(adapter) ? "cpu" : "hardware"),
-    name,
+    name: nameOf(adapter),
+    driver: driverOf(adapter),
     subgroups,
     subgroupSize: subgroups ? (info.subgroupMinSize ?? 0) : 0,
     subgroupSizeMax: subgroups ? (info.subgroupMaxSize ?? 0) : 0,

@@ -33,17 +33,33 @@ export function isSoftware(adapter: GPUAdapter): boolean {
   );
 }
 
-/** The adapter's name as people know it, e.g. "llvmpipe (LLVM 15.0.6, 256 bits)". */
-function adapterName(adapter: GPUAdapter): string {
+/** What Deno (and Chrome for developers) gives as a device is a number of the PCI bus. */
+const isNumber = (device: string): boolean => /^(0x[0-9a-f]+|\d+)$/i.test(device);
+
+/**
+ * The adapter's name as people know it: "nvidia-h200", "apple m2", "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6) 0.0.1". A GPU's description is
+ * often its driver's, so it comes last; a software adapter is a driver and nothing else.
+ */
+export function nameOf(adapter: GPUAdapter): string {
   const { vendor, architecture, device, description } = adapter.info;
-  if (/swiftshader/i.test(`${architecture} ${description} ${device}`)) return "SwiftShader";
-  const words = description || device || [vendor, architecture].filter(Boolean).join(" ");
-  return words || "unnamed adapter";
+  const maker = [vendor, architecture].filter((word) => word && !isNumber(word)).join(" ");
+  const model = isNumber(device) ? "" : device;
+  if (isSoftware(adapter)) {
+    if (/swiftshader/i.test(`${architecture} ${description} ${device}`)) return "SwiftShader";
+    return description || model || maker || "unnamed adapter";
+  }
+  return model || (isNumber(device) ? description : "") || maker || description || "unnamed adapter";
+}
+
+/** What the adapter says besides its name: on Dawn the driver and its version. Undefined where it says nothing. */
+export function driverOf(adapter: GPUAdapter): string | undefined {
+  const { description } = adapter.info;
+  return description && description !== nameOf(adapter) ? description : undefined;
 }
 
 /** One line for people: which adapter runs and, for a slow one, how to get a faster one. */
 export function describeAdapter(adapter: GPUAdapter): string {
-  const name = adapterName(adapter);
+  const name = nameOf(adapter);
   if (!isSoftware(adapter)) return `WebGPU adapter: ${name}`;
   if (name !== "SwiftShader") return `WebGPU adapter: ${name} (on the CPU; a GPU with its Vulkan driver is faster)`;
   return `WebGPU adapter: SwiftShader (on the CPU, slow). ${DRIVER_HINT}`;

@@ -6,7 +6,7 @@ import { finish, observe } from "./stream.ts";
 export interface KernelTime {
   kernel: string;
   dispatches: number;
-  /** Total milliseconds on the GPU. Adapters may round a single dispatch to 65 µs. */
+  /** Total milliseconds on the GPU. Browsers round a single dispatch to 65 µs or more. */
   milliseconds: number;
 }
 

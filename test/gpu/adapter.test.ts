@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { requestAdapter } from "../../src/gpu/adapter.ts";
+import { driverOf, nameOf } from "../../src/gpu/found-adapter.ts";
 
 describe("requestAdapter", () => {
   it("finds an adapter and says in one line which", async () => {
@@ -7,5 +8,33 @@ describe("requestAdapter", () => {
     expect(adapter.limits.maxComputeInvocationsPerWorkgroup).toBeGreaterThanOrEqual(256);
     expect(note).toMatch(/\S/);
     expect(note).not.toContain("\n");
+  });
+});
+
+describe("an adapter's name", () => {
+  const h200 = "NVIDIA: 580.82.07";
+  const mesa = "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6) 0.0.1";
+  const apple = "Metal driver on macOS Version 15.5";
+  // vendor, architecture, device, description -> name, driver; as the implementations fill them.
+  it.each([
+    ["Dawn on Vulkan", ["nvidia", "hopper", "nvidia-h200", h200], "nvidia-h200", h200],
+    ["Dawn on Metal", ["apple", "metal-3", "apple-m2-pro", apple], "apple-m2-pro", apple],
+    ["a page in Chrome", ["intel", "gen-12lp", "", ""], "intel gen-12lp", undefined],
+    [
+      "Chrome for developers",
+      ["nvidia", "ada", "0x2684", "NVIDIA GeForce RTX 4090"],
+      "NVIDIA GeForce RTX 4090",
+      undefined,
+    ],
+    ["a page in Firefox", ["", "", "", "Apple M1"], "Apple M1", undefined],
+    ["Deno", ["4318", "", "9860", "NVIDIA GeForce RTX 4090"], "NVIDIA GeForce RTX 4090", undefined],
+    ["lavapipe in Dawn", ["mesa", "software", "llvmpipe-llvm-15-0-6-256-bits-", mesa], mesa, undefined],
+    ["lavapipe in Deno", ["65541", "", "0", "llvmpipe (LLVM 15.0.6)"], "llvmpipe (LLVM 15.0.6)", undefined],
+    ["SwiftShader in Chrome", ["google", "swiftshader", "", ""], "SwiftShader", undefined],
+    ["nothing", ["", "", "", ""], "unnamed adapter", undefined],
+  ])("is the GPU's and not the driver's (%s)", (_, [vendor, architecture, device, description], name, driver) => {
+    const adapter = { info: { vendor, architecture, device, description } } as GPUAdapter;
+    expect(nameOf(adapter)).toBe(name);
+    expect(driverOf(adapter)).toBe(driver);
   });
 });

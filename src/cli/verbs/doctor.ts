@@ -138,6 +138,7 @@ function describe({ machine, packages, adapters, adapter, matmul, advice }: Repo
     const sizes = subgroupSize === subgroupSizeMax ? `${subgroupSize}` : `${subgroupSize} to ${subgroupSizeMax}`;
     lines.push(
       row("In use", `${adapter.name} (${adapter.kind === "cpu" ? "software, on the CPU" : "hardware"})`),
+      ...(adapter.driver ? [row("Driver", adapter.driver)] : []),
       row(
         "Kernels",
         `subgroups ${subgroups ? `of ${sizes}` : "no"}, f16 ${yes(adapter.f16)}, immediates ${yes(adapter.immediates)}`,
