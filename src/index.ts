@@ -6,6 +6,7 @@
 export { adapterNote, type Caps, caps, closeDevice, type OpenOptions, openDevice } from "./gpu/device.ts";
 export { DeviceLostError, OutOfMemoryError } from "./gpu/failures.ts";
 export { type KernelTime, profile } from "./gpu/profile.ts";
+export type { KernelFamily } from "./gpu/self-tests.ts";
 export { finish, type Stats, stats } from "./gpu/stream.ts";
 export {
   type HubOptions,

@@ -1,6 +1,20 @@
 import { UserError } from "../runtime/errors.ts";
+import { packageVersion } from "../runtime/machine.ts";
 import { withoutNoise } from "../runtime/stderr.ts";
-import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter, isSoftware } from "./found-adapter.ts";
+import { verdict } from "../runtime/verdicts.ts";
+import { VERSION } from "../runtime/version.ts";
+import { f16Trouble } from "./f16-trial.ts";
+import { f16Wanted } from "./f16-wanted.ts";
+import {
+  type AdapterOptions,
+  DRIVER_HINT,
+  describeAdapter,
+  driverOf,
+  type FoundAdapter,
+  isSoftware,
+  nameOf,
+} from "./found-adapter.ts";
+import type { Remember } from "./self-tests.ts";
 import { chosenDriver, hasVulkanLoader, useEmbeddedVulkan } from "./software.ts";
 import { calmly } from "./ticks.ts";
 
@@ -23,7 +37,10 @@ interface Dawn {
 }
 
 /** Opens an adapter of Dawn: the system's driver first, then the embedded software Vulkan. */
-export async function requestDawnAdapter({ software = false }: AdapterOptions): Promise<FoundAdapter> {
+export async function requestDawnAdapter({
+  software = false,
+  f16 = f16Wanted(),
+}: AdapterOptions): Promise<FoundAdapter> {
   const dawn = await loadDawn();
   const request = async () => {
     const instance = dawn.create(FLAGS);
@@ -34,7 +51,9 @@ export async function requestDawnAdapter({ software = false }: AdapterOptions): 
     const adapter = await withoutNoise(NOISE, () => instance.requestAdapter(wanted));
     if (!adapter) return null;
     const wait = isSoftware(adapter) ? calmly : undefined;
-    return { adapter, gpu: instance, note: describeAdapter(adapter), wait };
+    const withoutF16 = (f16 === true && (await f16Trouble(adapter, FLAGS))) || undefined;
+    const note = describeAdapter(adapter);
+    return { adapter, gpu: instance, note, withoutF16, wait, remember: remember(adapter) };
   };
 
   const hasLoader = hasVulkanLoader();
@@ -59,6 +78,12 @@ export async function requestDawnAdapter({ software = false }: AdapterOptions): 
       `Without root rights, on x64 Linux: npm install ${EMBEDDED_PACKAGE}@147 brings a slow software adapter.`,
   );
 }
+
+/** Findings hold for one driver, one Dawn and one state of the kernels. */
+const remember = (adapter: GPUAdapter): Remember => {
+  const about = [nameOf(adapter), driverOf(adapter) ?? "", `webgpu-${packageVersion("webgpu")}`, `webrlhf-${VERSION}`];
+  return (name, find) => verdict(name, about, find);
+};
 
 async function loadDawn(): Promise<Dawn> {
   const name = "webgpu"; // a variable, so that bundlers of browser code do not follow it

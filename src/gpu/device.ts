@@ -5,8 +5,10 @@
 import { environment } from "../runtime/environment.ts";
 import { UserError } from "../runtime/errors.ts";
 import { requestAdapter } from "./adapter.ts";
+import { f16Wanted } from "./f16-wanted.ts";
 import { DeviceLostError, OutOfMemoryError } from "./failures.ts";
 import { driverOf, isSoftware, nameOf } from "./found-adapter.ts";
+import { failingFamilies, type KernelFamily, type Remember } from "./self-tests.ts";
 
 /** The properties of an adapter that kernels depend on. */
 export interface Caps {
@@ -29,6 +31,8 @@ export interface Caps {
   /** Largest storage binding and largest buffer, bytes. */
   maxBinding: number;
   maxBuffer: number;
+  /** Families of kernels that computed wrong values on this adapter with its driver, and are not used; absent if none did. */
+  unsound?: readonly KernelFamily[];
 }
 
 /** How `openDevice` chooses an adapter and uses it. */
@@ -37,6 +41,8 @@ export interface OpenOptions {
   software?: boolean;
   /** Use the uniform arena for scalars even where immediates exist (for tests and benches). */
   noImmediates?: boolean;
+  /** Use half precision where the adapter has it. Default true; `WEBRLHF_F16=off` turns it off for any program in Node and Deno. */
+  f16?: boolean;
 }
 
 interface Open {
@@ -44,6 +50,8 @@ interface Open {
   adapter: GPUAdapter;
   caps: Caps;
   note: string;
+  /** What is not used of the adapter because it did not work, and why. */
+  doubts: string[];
   options: OpenOptions;
   /** Set once the device is gone. */
   lost?: DeviceLostError;
@@ -74,19 +82,58 @@ export function openDevice(options: OpenOptions = {}): Promise<Caps> {
 }
 
 async function open(options: OpenOptions): Promise<Caps> {
-  const { adapter, gpu, note, wait } = await requestAdapter({ software: options.software });
-  const device = await requestDevice(adapter);
+  const f16 = f16Wanted(options.f16);
+  const { adapter, gpu, note, withoutF16, wait, remember } = await requestAdapter({ software: options.software, f16 });
+  const device = await requestDevice(adapter, f16 !== false && !withoutF16);
   device.addEventListener("uncapturederror", (event) => {
     const { error } = event as GPUUncapturedErrorEvent;
     stickError(isOutOfMemory(error) ? new OutOfMemoryError(error.message) : new Error(`WebGPU: ${error.message}`));
   });
-  const opened: Open = { device, adapter, caps: describe(adapter, gpu, device, options), note, options, wait };
+  const doubts = withoutF16 ? [`f16 is off: ${withoutF16}; WEBRLHF_F16=on uses it all the same`] : [];
+  const opened: Open = { device, adapter, caps: describe(adapter, gpu, device, options), note, doubts, options, wait };
   void device.lost.then(({ message }) => {
     opened.lost = new DeviceLostError(message);
   });
   current = opened;
   missing = null;
-  return opened.caps;
+  if (opened.caps.kind === "cpu" || (await tryKernels(opened, remember))) return opened.caps;
+  forgetDevice();
+  return open(options);
+}
+
+// What was found in this process; Node keeps it in a folder as well.
+const found = new Map<string, boolean>();
+
+/**
+ * Finds out which kernels the adapter computes wrong, before anything relies on them. False where such a kernel lost the device:
+ * it is known now, and will not run on the next one.
+ */
+async function tryKernels(
+  opened: Open,
+  remember: Remember = async (_, find) => (await find()).value,
+): Promise<boolean> {
+  const { caps } = opened;
+  let lost = false;
+  const failing = await failingFamilies(async (family, passes) => {
+    const key = `${caps.name}, ${caps.driver}: ${family}`;
+    const known = found.get(key);
+    if (known !== undefined || lost) return known ?? true;
+    const right = await remember(family, () =>
+      passes().then(
+        (value) => ({ value, keep: true }),
+        () => ({ value: false, keep: false }), // it did not compile, or there was no memory, or the device is lost
+      ),
+    );
+    clearDeviceError();
+    found.set(key, right);
+    lost = !right && opened.lost !== undefined;
+    return right;
+  });
+  if (failing.length > 0) {
+    caps.unsound = failing;
+    opened.doubts.push(`wrong values from its ${failing.join(" and ")}: slower kernels run instead`);
+  }
+  return !lost;
 }
 
 const isOutOfMemory = (error: GPUError): boolean =>
@@ -103,7 +150,7 @@ const wantedLimits = [
   "maxImmediateSize", // 64 bytes of scalars per dispatch
 ];
 
-async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+async function requestDevice(adapter: GPUAdapter, f16: boolean): Promise<GPUDevice> {
   const requiredLimits: Record<string, number> = {};
   for (const name of wantedLimits) {
     const value = Number(
@@ -112,7 +159,8 @@ async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
     if (!Number.isFinite(value)) continue;
     requiredLimits[name] = name === "maxImmediateSize" ? Math.min(64, value) : value;
   }
-  const requiredFeatures = wantedFeatures.filter((f) => adapter.features.has(f as GPUFeatureName)) as GPUFeatureName[];
+  const offered = wantedFeatures.filter((f) => adapter.features.has(f as GPUFeatureName)) as GPUFeatureName[];
+  const requiredFeatures = offered.filter((f) => f16 || f !== "shader-f16");
   try {
     return await adapter.requestDevice({ requiredFeatures, requiredLimits });
   } catch (error) {
@@ -173,7 +221,9 @@ export const adapterName = (): string | null => current?.caps.name ?? null;
 /** How often `openDevice` was called: whatever computes calls it when it begins. */
 export const deviceRequests = (): number => requests;
 /** One line for people: which adapter runs and how to get a faster one. */
-export const adapterNote = (): string => need().note;
+export const adapterNote = (): string => [need().note, ...need().doubts].join("; ");
+/** What the open device does without because it did not work when it was tried, in words. */
+export const adapterDoubts = (): readonly string[] => need().doubts;
 /** Starts a call that is waited for, in the way that suits the adapter. */
 export const startWait = <R>(call: () => R): R => {
   const { wait } = need();
@@ -272,10 +322,14 @@ export const onStandIn = (): boolean => current?.standIn === true;
 export function closeDevice(): void {
   missing = null;
   if (!current) return;
-  const { device } = current;
+  opening = null;
+  forgetDevice();
+}
+
+function forgetDevice(): void {
+  const { device } = need();
   for (const closer of closers) closer.forget();
   current = null;
-  opening = null;
   clearDeviceError();
   device.destroy();
 }

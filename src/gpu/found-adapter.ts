@@ -1,9 +1,13 @@
 /** What is known of an adapter once it is found: its name, whether it computes on the CPU, and what would be faster. */
 
+import type { Remember } from "./self-tests.ts";
+
 /** Which adapter to ask for. */
 export interface AdapterOptions {
   /** Ask for a software (CPU) adapter even where there is a GPU. Default false. */
   software?: boolean;
+  /** Half precision is wanted, or even where it would have to be tried first. Default true. */
+  f16?: boolean | "trusted";
 }
 
 /** An adapter that was found, and how to work with it. */
@@ -13,6 +17,10 @@ export interface FoundAdapter {
   gpu: GPU;
   /** One line: which adapter runs and, for a slow one, how to get a faster one. */
   note: string;
+  /** Why its half precision must not be used, in words, where trying it ended badly. */
+  withoutF16?: string;
+  /** Keeps what is found out about its kernels between programs. */
+  remember?: Remember;
   /** Wraps the start of a call that is waited for, where waiting costs something. */
   wait?: <R>(call: () => R) => R;
 }

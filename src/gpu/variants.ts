@@ -3,6 +3,7 @@
  * rows are GFLOP/s in f32 on 2 cores of an AMD EPYC unless another machine is named.
  */
 import type { Caps } from "./device.ts";
+import type { KernelFamily } from "./self-tests.ts";
 
 export interface MatmulShape {
   mode: "NN" | "NT" | "TN";
@@ -31,6 +32,9 @@ const lanewise = (caps: Caps): boolean =>
   caps.subgroupSize === caps.subgroupSizeMax &&
   caps.subgroupSize >= 4 &&
   caps.subgroupSize <= 32;
+
+/** The adapter computes right values with these kernels, as far as is known. */
+export const sound = ({ unsound }: Caps, family: KernelFamily): boolean => !unsound?.includes(family);
 
 /** Columns per lane: 32 columns per subgroup of 4, 8 or 16, so that the unrolled text stays small enough to compile fast. */
 const colsPerLane = (caps: Caps): number => Math.max(2, 32 / caps.subgroupSize);
@@ -89,12 +93,12 @@ const table: Row[] = [
       "busy machine; 16 rows load 6 per 64 and run at 0.8 of it for 0.7 of the compile time (1 s of CPU)",
   },
   {
-    when: (caps) => caps.kind === "cpu",
+    when: (caps) => caps.kind === "cpu" || !sound(caps, "tiled products"),
     use: () => ({ family: "direct", rows: 4, cols: 4, lanes: 8 }),
     why: "no subgroups (wgpu on lavapipe): 9.8; with 8 rows 8.5 and twice the compile time; shared-memory tiles 4 to 5",
   },
   {
-    when: (_, s) => s.mode === "NT" && s.m <= 8,
+    when: (caps, s) => s.mode === "NT" && s.m <= 8 && sound(caps, "products of few rows"),
     use: (_, s) => ({ family: "skinny", rows: s.m <= 1 ? 1 : s.m <= 4 ? 4 : 8 }),
     why: "bound by reading B once: 16 invocations per row of B, all rows of A at once",
   },
@@ -130,7 +134,7 @@ const attentionTable: { when: (caps: Caps) => boolean; use: AttentionVariant; wh
     why: "64 sequences of 32-95 tokens, 4 heads of 32, on lavapipe: forward 14 ms, gradient 27 ms; direct takes 3 times that",
   },
   {
-    when: (caps) => caps.kind === "cpu",
+    when: (caps) => caps.kind === "cpu" || !sound(caps, "tiled attention"),
     use: "direct",
     why: "no subgroups: two rows per invocation share each load; staging K and V costs more than it saves",
   },

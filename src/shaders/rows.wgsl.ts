@@ -94,3 +94,22 @@ export function rowPrelude(variant: RowVariant, width: 1 | 4): string {
   const reduce = variant === "subgroup" ? SUBGROUP : variant === "serial" ? SERIAL : WORKGROUP;
   return COMMON + widthPrelude(width) + reduce;
 }
+
+/** x + sum(x) + max(x) over each row: what is tried before reductions are relied on. */
+export const ROW_SELF_TEST = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let lane = lid % LANES;
+  let row = rowIndex(linearId(wid, nwg), lid);
+  let base = min(row, u.rows - 1u) * u.n;
+  var total = F(0.0);
+  var largest = F(LOWEST);
+  for (var i = lane; i < u.n; i += LANES) {
+    let v = F(x[base + i]);
+    total += v;
+    largest = max(largest, v);
+  }
+  let more = rowSum(hsum(total), lid) + rowMax(hmax(largest), lid);
+  if (row < u.rows) {
+    for (var i = lane; i < u.n; i += LANES) { y[base + i] = V(F(x[base + i]) + more); }
+  }
+}`;

@@ -1,6 +1,7 @@
 /** Fused causal attention over packed sequences: forward and gradient never hold a [rows, rows] matrix. */
 import { caps } from "../../gpu/device.ts";
 import { type Kernel, kernel } from "../../gpu/kernel.ts";
+import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork, run } from "../../gpu/stream.ts";
 import { attentionVariant } from "../../gpu/variants.ts";
 import {
@@ -11,7 +12,8 @@ import {
   attentionForward,
 } from "../../shaders/attention.wgsl.ts";
 import { empty, record, type Tensor } from "../core.ts";
-import type { BlockSize, Packing } from "../packing.ts";
+import { type BlockSize, type Packing, packing } from "../packing.ts";
+import { testAttention } from "./self-tests.ts";
 
 /** Heads of an attention and what its scores go through. */
 export interface AttentionOptions {
@@ -185,3 +187,9 @@ const backwardKeyValue = (shape: AttentionShape): Kernel =>
       subgroups: shape.source === "shuffle",
     }),
   );
+
+registerSelfTest(
+  testAttention("tiled attention", 32, (qkv, rows) =>
+    attention(qkv, packing([rows]), { heads: 1, kvHeads: 1, headDim: 32, variant: "tile" }),
+  ),
+);

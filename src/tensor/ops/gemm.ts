@@ -1,12 +1,14 @@
 /** The raw matrix product: its operands, checks and the choice of a variant. Sums are in f32 throughout. */
 import { caps } from "../../gpu/device.ts";
 import type { BufferView } from "../../gpu/pool.ts";
+import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork } from "../../gpu/stream.ts";
 import { type MatmulVariant, matmulVariant } from "../../gpu/variants.ts";
 import type { MatmulMode } from "../../shaders/matmul-unrolled.wgsl.ts";
 import { bytesOf, type DType, empty, type Shape, Tensor } from "../core.ts";
 import { QuantizedWeight } from "../quantized.ts";
 import { launch, type Product } from "./gemm-launch.ts";
+import { testProducts } from "./self-tests.ts";
 
 /** A matrix inside another one, such as some of its columns: row i starts at element `first` + i * `stride` of `of`. */
 export interface Strided {
@@ -166,3 +168,12 @@ function misfit(
   if ("shape" in t ? has === size || has === shared : has >= Math.min(size, shared)) return null;
   return `${name} has ${"shape" in t ? `shape [${t.shape}]` : `${has} elements`}, not ${size} elements`;
 }
+
+const BY_TILES: MatmulVariant = { family: "tiled", bm: 64, bn: 64, bk: 16, splits: 2 };
+registerSelfTest(
+  testProducts("tiled products", [70, 68, 72], (a, b, sizes) => gemm(a, b, "NT", sizes, { variant: BY_TILES })),
+);
+const BY_FEW: MatmulVariant = { family: "skinny", rows: 4 };
+registerSelfTest(
+  testProducts("products of few rows", [3, 70, 72], (a, b, sizes) => gemm(a, b, "NT", sizes, { variant: BY_FEW })),
+);

@@ -1,10 +1,13 @@
 /** Key/value caches [slots, capacity, kvHeads * D] for decoding. Inference only: nothing here is recorded. */
 import { caps } from "../../gpu/device.ts";
 import { kernel } from "../../gpu/kernel.ts";
+import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork, run } from "../../gpu/stream.ts";
+import { sound } from "../../gpu/variants.ts";
 import { CACHED_ATTENTION_SERIAL, CACHED_ATTENTION_WORKGROUP, KV_FORK, KV_WRITE } from "../../shaders/kvcache.wgsl.ts";
-import { empty, type Tensor } from "../core.ts";
+import { empty, type Tensor, tensor, zeros } from "../core.ts";
 import { type AttentionOptions, MAX_HEAD_DIM } from "./attention.ts";
+import { testCached } from "./self-tests.ts";
 
 const WG = 64;
 
@@ -151,7 +154,8 @@ export function cachedAttention(
   const buffers = [qkv.view, cacheK.view, cacheV.view, lengths.view, (slots ?? lengths).view, out.view];
   const n = rows * H;
   const scalars = [n, count, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2, window, cap2];
-  const variant = options.variant ?? (caps().kind === "cpu" ? "serial" : "workgroup");
+  const shared = caps().kind === "hardware" && sound(caps(), "cached attention");
+  const variant = options.variant ?? (shared ? "workgroup" : "serial");
   if (variant === "serial") {
     run(serialKernel, { ...consts, WG: 8 }, buffers, [...scalars, D4], Math.ceil(n / 8));
   } else {
@@ -188,3 +192,27 @@ function checkWidth(
     );
   }
 }
+
+registerSelfTest(
+  testCached("cached attention", 64, (qkv, last, rows) => {
+    const shape = { heads: 1, kvHeads: 1, headDim: 64 };
+    const [keys, values] = [zeros([1, rows, 64]), zeros([1, rows, 64])];
+    const ids = (count: number, id: (i: number) => number) =>
+      tensor(Uint32Array.from({ length: count }, (_, i) => id(i)));
+    kvCacheWrite(
+      qkv,
+      keys,
+      values,
+      ids(rows, () => 0),
+      ids(rows, (i) => i),
+      shape,
+    );
+    return cachedAttention(
+      last,
+      keys,
+      values,
+      ids(1, () => rows),
+      { ...shape, variant: "workgroup" },
+    );
+  }),
+);

@@ -2,9 +2,12 @@
 import { caps } from "../../gpu/device.ts";
 import { type Consts, type Kernel, kernel, type ScalarType } from "../../gpu/kernel.ts";
 import type { BufferView } from "../../gpu/pool.ts";
+import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { run } from "../../gpu/stream.ts";
-import { type RowVariant, rowPrelude, widthPrelude } from "../../shaders/rows.wgsl.ts";
+import { sound } from "../../gpu/variants.ts";
+import { ROW_SELF_TEST, type RowVariant, rowPrelude, widthPrelude } from "../../shaders/rows.wgsl.ts";
 import { empty, type Sink, type Tensor } from "../core.ts";
+import { testRows } from "./self-tests.ts";
 
 export interface RowPlan {
   variant: RowVariant;
@@ -25,19 +28,28 @@ export const vectorWidth = (cols: number): 1 | 4 => (cols % 4 === 0 ? 4 : 1);
  * | GPU, one subgroup size     | <= 1024     | subgroup  | no barrier, enough rows in flight to hide latency
  * | GPU, any                   | > 1024      | workgroup | a subgroup alone would serialise 32 or more loads
  * | GPU, several sizes or none | any         | workgroup | the number of lanes per row must be known when compiling
+ * | any                        | any         | serial    | the adapter computed wrong values with the others
  */
 export function rowPlan(cols: number): RowPlan {
-  const { kind, subgroups, subgroupSize, subgroupSizeMax } = caps();
+  const { kind } = caps();
   const width = vectorWidth(cols);
   if (forced === "serial") return { variant: "serial", width, WG: 8, LANES: 1 };
   if (forced === "workgroup") return { variant: "workgroup", width, WG: 64, LANES: 64 };
+  const lanewise = subgroupPlan(width);
+  if (kind === "cpu") return lanewise ?? { variant: "serial", width, WG: 8, LANES: 1 };
+  if (lanewise && cols <= 1024 && sound(caps(), "subgroup rows")) return lanewise;
+  return sound(caps(), "workgroup rows") ? workgroupPlan(cols) : { variant: "serial", width, WG: 64, LANES: 1 };
+}
+
+/** A subgroup per row, where the adapter has subgroups of one size. */
+function subgroupPlan(width: 1 | 4): RowPlan | null {
+  const { kind, subgroups, subgroupSize, subgroupSizeMax } = caps();
   const fixed = subgroups && subgroupSize === subgroupSizeMax && subgroupSize >= 1 && subgroupSize <= 64;
-  if (kind === "cpu") {
-    return fixed
-      ? { variant: "subgroup", width, WG: 64, LANES: subgroupSize }
-      : { variant: "serial", width, WG: 8, LANES: 1 };
-  }
-  if (fixed && cols <= 1024) return { variant: "subgroup", width, WG: 128, LANES: subgroupSize };
+  return fixed ? { variant: "subgroup", width, WG: kind === "cpu" ? 64 : 128, LANES: subgroupSize } : null;
+}
+
+function workgroupPlan(cols: number): RowPlan {
+  const width = vectorWidth(cols);
   const lanes = cols / width <= 64 ? 64 : cols / width <= 128 ? 128 : 256;
   return { variant: "workgroup", width, WG: lanes, LANES: lanes };
 }
@@ -124,3 +136,28 @@ export function rowsPerBinding(bytes: number, rows: number): number {
 export function target(sink: Sink, shape: readonly number[], dtype: Tensor["dtype"] = "f32"): Tensor | null {
   return sink === false ? null : sink === true ? empty(shape, dtype) : sink;
 }
+
+const trial = rowKernel({
+  name: "row_self_test",
+  code: ROW_SELF_TEST,
+  bindings: { x: "read V", y: "write V" },
+  scalars: { rows: "u32", n: "u32" },
+});
+
+/** Rows of SmolLM2-135M: whole subgroups of 32, and half of one. */
+const TRIAL_COLUMNS = 576;
+
+function tryRows(plan: RowPlan, x: Tensor, rows: number): Tensor {
+  const y = empty(x.shape, x.dtype, "self-test");
+  runRows(trial, plan, { T: x.dtype }, [x.view, y.view], [rows, TRIAL_COLUMNS / plan.width], rows);
+  return y;
+}
+
+registerSelfTest(
+  testRows("workgroup rows", TRIAL_COLUMNS, (x, rows) => tryRows(workgroupPlan(TRIAL_COLUMNS), x, rows)),
+);
+registerSelfTest(
+  testRows("subgroup rows", TRIAL_COLUMNS, (x, rows) =>
+    tryRows(subgroupPlan(4) ?? workgroupPlan(TRIAL_COLUMNS), x, rows),
+  ),
+);

@@ -1,6 +1,6 @@
 /** Looks at everything a training run needs from the machine. */
 import { requestAdapter } from "../../../gpu/adapter.ts";
-import { type Caps, caps, openDevice } from "../../../gpu/device.ts";
+import { adapterDoubts, adapterNote, type Caps, caps, openDevice } from "../../../gpu/device.ts";
 import { DRIVER_HINT } from "../../../gpu/found-adapter.ts";
 import { finish } from "../../../gpu/stream.ts";
 import { EMBEDDED_PACKAGE } from "../../../runtime/embedded.ts";
@@ -26,6 +26,8 @@ export interface Report {
 
 export interface AdapterReport extends Caps {
   note: string;
+  /** What is not used of it because it did not work. */
+  doubts: readonly string[];
   features: string[];
   languageFeatures: string[];
   limits: Record<string, number>;
@@ -57,14 +59,21 @@ export async function examine({ measure = true }: { measure?: boolean } = {}): P
 }
 
 async function inspectAdapter(): Promise<AdapterReport> {
-  const { adapter, gpu, note } = await requestAdapter();
+  const { adapter, gpu } = await requestAdapter();
   const limits: Record<string, number> = {};
   for (const name in adapter.limits) {
     const value: unknown = adapter.limits[name as keyof GPUSupportedLimits];
     if (typeof value === "number") limits[name] = value;
   }
   const languageFeatures = [...(gpu.wgslLanguageFeatures ?? [])].sort();
-  return { ...caps(), note, features: [...adapter.features].sort(), languageFeatures, limits };
+  return {
+    ...caps(),
+    note: adapterNote(),
+    doubts: adapterDoubts(),
+    features: [...adapter.features].sort(),
+    languageFeatures,
+    limits,
+  };
 }
 
 async function listAdapters(): Promise<string[]> {
@@ -109,6 +118,7 @@ function adviceFor({ machine, adapter, packages }: Report): string[] {
     else if (machine.gpus.length === 0)
       advice.push("Everything works, on the CPU: a machine with a GPU trains faster.");
   }
+  for (const doubt of adapter?.doubts ?? []) advice.push(`On this adapter ${doubt}. A newer driver may help.`);
   if (adapter && !adapter.subgroups) advice.push("No subgroup operations in this runtime: slower kernels are used.");
   if (!("Deno" in globalThis) && !packages.webgpu) advice.push("The package webgpu is missing: npm install webgpu");
   return advice;

@@ -1,0 +1,50 @@
+/** What was found out about an adapter with its driver, kept in this user's cache folder: one small file per finding. */
+import fs from "node:fs/promises";
+import path from "node:path";
+import { cacheFolder } from "./cache.ts";
+
+/** A finding, and whether the next process may rely on it. */
+export interface Finding<T> {
+  value: T;
+  keep: boolean;
+}
+
+/**
+ * The finding that an earlier process kept, else what `find` finds now.
+ * @param topic what was found out
+ * @param about what it depends on: the adapter, its driver, versions of packages
+ */
+export async function verdict<T>(topic: string, about: readonly string[], find: () => Promise<Finding<T>>): Promise<T> {
+  const file = await fileOf(topic, about).catch(() => null); // no folder is writable: find out each time
+  const kept = file === null ? null : await read(file, about);
+  if (kept) return kept.value as T;
+  const { value, keep } = await find();
+  if (keep && file !== null) await write(file, { about, value }).catch(() => {}); // a full disk: the same
+  return value;
+}
+
+async function fileOf(topic: string, about: readonly string[]): Promise<string> {
+  const name = [topic, ...about].map((word) => word.replaceAll(/[^\w.-]+/g, "-")).join("_");
+  return path.join(await cacheFolder(), "adapters", `${name.slice(0, 200)}.json`);
+}
+
+interface Kept {
+  about: readonly string[];
+  value: unknown;
+}
+
+async function read(file: string, about: readonly string[]): Promise<Kept | null> {
+  try {
+    const kept = JSON.parse(await fs.readFile(file, "utf8")) as Kept;
+    return JSON.stringify(kept.about) === JSON.stringify(about) ? kept : null; // names may fall together
+  } catch {
+    return null;
+  }
+}
+
+async function write(file: string, kept: Kept): Promise<void> {
+  await fs.mkdir(path.dirname(file), { recursive: true });
+  const temporary = `${file}.${process.pid}`;
+  await fs.writeFile(temporary, `${JSON.stringify(kept, null, 2)}\n`);
+  await fs.rename(temporary, file);
+}
