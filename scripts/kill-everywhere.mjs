@@ -334,7 +334,7 @@ async function serve() {
 async function prepare() {
   const { verbNames } = await import(pathToFileURL(path.join(path.dirname(program), "verbs/index.js")).href);
   const verbs = new Set([...Object.values(cases).map(({ verb }) => verb), ...unwritten]);
-  const missing = (await verbNames()).filter((verb) => !verbs.has(verb));
+  const missing = verbNames().filter((verb) => !verbs.has(verb));
   if (missing.length > 0) throw new Error(`no case of ${missing.join(", ")}`);
   mkdirSync(at("made"), { recursive: true });
   writeSafetyPairs(safety);

@@ -1,7 +1,7 @@
 /** From settings to flags, `--help` and config files, by way of commander. */
 import { readFile } from "node:fs/promises";
 import { Command, Option as Flag } from "commander";
-import { parseYaml, type Yaml } from "../open/yaml.ts";
+import type { Yaml } from "../open/yaml.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import {
   defaultWords,
@@ -13,7 +13,6 @@ import {
   snakeCase,
   withoutEffect,
 } from "../settings/index.ts";
-import { runVerb } from "./run-verb.ts";
 import type { Context, Verb } from "./verb.ts";
 
 /** `--learning-rate` is `--learning_rate`, and `--no_x` is `--x=false`; values and what follows `--` stay as they are. */
@@ -36,6 +35,7 @@ export async function readYaml(path: string): Promise<Yaml> {
   } catch (cause) {
     throw new UserError(`${path}: cannot be read (${(cause as NodeJS.ErrnoException).code ?? cause})`, { cause });
   }
+  const { parseYaml } = await import("../open/yaml.ts");
   return parseYaml(text, path);
 }
 
@@ -153,6 +153,7 @@ export function commandOf(verb: Verb, makeContext: () => Context, owners?: Owner
     const context = makeContext();
     const idle = withoutEffect(values);
     if (idle.length > 0) context.terminal.line(`no effect here: ${idle.join(", ")}`);
+    const { runVerb } = await import("./run-verb.ts");
     await runVerb(verb, values, context);
   });
   return command;

@@ -1,5 +1,6 @@
 /** Settings of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
-import { foreignNames, openingSettings, promptSettings, serverSettings, weightSettings } from "../open/index.ts";
+import { foreignNames } from "../open/foreign.ts";
+import { openingSettings, promptSettings, serverSettings, weightSettings } from "../open/settings.ts";
 import { sampling } from "../rlhf/settings.ts";
 import { type Condition, effective, group, needs, settings, without } from "../settings/index.ts";
 

@@ -7,15 +7,15 @@ import { commandOf, normaliseFlags } from "./flags.ts";
 import { helpLayout } from "./help.ts";
 import { interruptible, stopListening, stoppedCode } from "./signals.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
-import { defineVerb, Interrupted, type Verb } from "./verb.ts";
+import { defineVerb, Interrupted } from "./verb.ts";
 import { loadVerb, optionOwners, registerVerb, verbGroups } from "./verbs/index.ts";
+import { summaries } from "./verbs/summaries.ts";
 
 /**
- * The program, with the verbs that the words call for: all of them for lists and help, else the one that is named.
+ * The program, with the verb that the words call for; for lists, every verb's name and summary.
  * @param words as `normaliseFlags` leaves them
  */
 async function makeProgram(words: readonly string[], terminal: Terminal): Promise<Command> {
-  const context = (label: string) => interruptible(terminal, label);
   const program = new Command("webrlhf")
     .description("Train language models from human preferences on WebGPU.")
     .version(VERSION)
@@ -28,28 +28,34 @@ async function makeProgram(words: readonly string[], terminal: Terminal): Promis
       "\nStart here:\n  webrlhf run quickstart     a whole RLHF run on the built-in world, with a report",
     );
   if (words[0] === "--version") return program;
-  const add = (verb: Verb) => {
-    const context = () => interruptible(terminal, verb.name, verb.interruptNote, verb.endsAtOnce);
-    const command = commandOf(verb, context, optionOwners);
-    program.addCommand(command.copyInheritedSettings(program).allowExcessArguments());
-  };
-  const named = words[0] === undefined ? null : await loadVerb(words[0]);
-  if (named) {
-    add(named);
-    return program;
-  }
-  for (const [title, group] of Object.entries(await verbGroups())) {
+  const asked = words[0] === "help" ? words[1] : words[0];
+  const found = asked !== undefined && (await addCommand(program, asked, terminal));
+  if (found && asked === words[0]) return program;
+  for (const [title, group] of Object.entries(found ? {} : verbGroups())) {
     program.commandsGroup(`${title}:`);
-    for (const load of Object.values(group)) add(await load());
+    for (const [name, { summary }] of Object.entries(group)) program.command(name).summary(summary);
   }
   program.commandsGroup("Recipes, this machine, help:").helpCommand("help [verb]", "Show a verb's options");
-  const [{ registerRun }, { registerDoctor }] = await Promise.all([
-    import("./verbs/run.ts"),
-    import("./verbs/doctor.ts"),
-  ]);
-  registerRun(program, context);
-  registerDoctor(program);
+  if (!found) for (const name of ["run", "doctor"] as const) program.command(name).summary(summaries[name]);
   return program;
+}
+
+/** Loads a command and adds it; false for a name that is none. */
+async function addCommand(program: Command, name: string, terminal: Terminal): Promise<boolean> {
+  if (name === "run") {
+    (await import("./verbs/run.ts")).registerRun(program, (label) => interruptible(terminal, label));
+    return true;
+  }
+  if (name === "doctor") {
+    (await import("./verbs/doctor.ts")).registerDoctor(program);
+    return true;
+  }
+  const verb = await loadVerb(name);
+  if (!verb) return false;
+  const context = () => interruptible(terminal, verb.name, verb.interruptNote, verb.endsAtOnce);
+  const command = commandOf(verb, context, optionOwners);
+  program.addCommand(command.copyInheritedSettings(program).allowExcessArguments());
+  return true;
 }
 
 /** Takes `--plugin <module>` out of the words, wherever it stands; it may come several times. */

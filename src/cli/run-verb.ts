@@ -1,5 +1,5 @@
 /** Runs a verb, with the record of what it writes. */
-import { produce } from "../open/index.ts";
+import { produce } from "../open/produce.ts";
 import { surroundings } from "./surroundings.ts";
 import type { Context, Verb } from "./verb.ts";
 

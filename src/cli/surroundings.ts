@@ -1,5 +1,6 @@
 /** How the library's work is shown in a terminal. */
-import type { RunSurroundings, Surroundings } from "../open/index.ts";
+import type { RunSurroundings } from "../open/method.ts";
+import type { Surroundings } from "../open/surroundings.ts";
 import { short } from "./progress.ts";
 import type { Terminal } from "./terminal.ts";
 import type { Context } from "./verb.ts";

@@ -1,5 +1,9 @@
 /** The one training verb: it opens what a method's settings name, trains, and shows and logs what happens. */
-import { foreignNames, logSettings, type Method, methodGroups, openRun, overwriting } from "../open/index.ts";
+import { foreignNames } from "../open/foreign.ts";
+import { type Method, openRun } from "../open/method.ts";
+import { methodLoaders } from "../open/methods/load.ts";
+import type { MethodName } from "../open/methods/names.ts";
+import { logSettings, overwriting } from "../open/settings.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import { RunLog, type StateSettings } from "../rlhf/run-log.ts";
 import { logging } from "../rlhf/settings.ts";
@@ -82,14 +86,8 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
   });
 }
 
-/** A verb's loader for every method, by heading. */
-export const methodVerbs = (): Record<string, Record<string, () => Promise<Verb>>> =>
-  Object.fromEntries(
-    Object.entries(methodGroups).map(([heading, group]) => [
-      heading,
-      Object.fromEntries(Object.entries(group).map(([name, method]) => [name, async () => trainingVerb(method)])),
-    ]),
-  );
+/** The verb of a method, by its name. */
+export const methodVerb = async (name: MethodName): Promise<Verb> => trainingVerb(await methodLoaders[name]());
 
 /**
  * Runs a trainer to its end, with its events on the terminal and in a log. After Ctrl-C the trainer,

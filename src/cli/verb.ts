@@ -1,5 +1,6 @@
 /** What a command of the program is. */
-import type { FoundInput, Product } from "../open/index.ts";
+import type { FoundInput } from "../open/inputs.ts";
+import type { Product } from "../open/produce.ts";
 import type { ResolvedSettings, Settings, SettingsTable } from "../settings/index.ts";
 import type { Terminal } from "./terminal.ts";
 

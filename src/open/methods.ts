@@ -2,6 +2,7 @@
 import type { Method } from "./method.ts";
 import { criticFreeMethods } from "./methods/critic-free.ts";
 import { multiObjectiveMethods } from "./methods/multi-objective.ts";
+import type { methodNames } from "./methods/names.ts";
 import { preferenceMethods } from "./methods/preferences.ts";
 import { rewardMethods } from "./methods/rewards.ts";
 import { roundMethods } from "./methods/rounds.ts";
@@ -14,7 +15,7 @@ export const methodGroups = {
   "Train rewards": { ...rewardMethods, ...multiObjectiveMethods },
   "Train policies on rewards": { ...criticMethods, ...criticFreeMethods, ...roundMethods },
   "Train policies on preferences": preferenceMethods,
-} as const satisfies Record<string, Record<string, Method>>;
+} as const satisfies { [H in keyof typeof methodNames]: Record<keyof (typeof methodNames)[H], Method> };
 
 /** The methods by their names, which are the verbs'. */
 export const methods = {

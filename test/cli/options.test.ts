@@ -19,7 +19,7 @@ import { schemaOf, snakeCase } from "../../src/settings/index.ts";
 import { nearest } from "../../src/settings/nearest.ts";
 import { silentTerminal } from "./terminal.ts";
 
-const verbs = (await Promise.all((await verbNames()).map(loadVerb))).filter((verb) => verb !== null);
+const verbs = (await Promise.all(verbNames().map(loadVerb))).filter((verb) => verb !== null);
 
 const test = group("Test");
 const table = {

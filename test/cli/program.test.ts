@@ -7,7 +7,7 @@ import { loadVerb, verbNames } from "../../src/cli/verbs/index.ts";
 import { snakeCase } from "../../src/settings/index.ts";
 import { silentTerminal } from "./terminal.ts";
 
-const verbs = (await Promise.all((await verbNames()).map(loadVerb))).filter((verb) => verb !== null);
+const verbs = (await Promise.all(verbNames().map(loadVerb))).filter((verb) => verb !== null);
 
 let dir: string;
 beforeEach(async () => {

@@ -14,14 +14,12 @@ const recipes = readdirSync(folder, { recursive: true })
 
 describe("shipped recipes", () => {
   it.each(recipes)("%s", async (file) => {
-    const verbs = new Map(
-      await Promise.all((await verbNames()).map(async (name) => [name, await loadVerb(name)] as const)),
-    );
+    const verbs = new Map(await Promise.all(verbNames().map(async (name) => [name, await loadVerb(name)] as const)));
     const recipe = parseRecipe(file, parse(readFileSync(join(folder, file), "utf8"), { merge: true }));
     const missing = Object.entries(recipe.vars ?? {}).filter(([, value]) => value === null);
     const vars = Object.fromEntries(missing.map(([name]) => [name, "given"]));
     const settingsOf = (name: string) => verbs.get(name)?.settings ?? null;
-    const { stages } = resolveRecipe(recipe, folder, settingsOf, await verbNames(), { vars });
+    const { stages } = resolveRecipe(recipe, folder, settingsOf, verbNames(), { vars });
     expect(stages.map((stage) => stage.name)).toEqual(recipe.stages.map((stage) => stage.name));
   });
 });

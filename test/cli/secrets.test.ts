@@ -11,7 +11,7 @@ import { HttpClient } from "../../src/io/http.ts";
 import { silentTerminal } from "./terminal.ts";
 
 const KEY = "sk-QkZ81xPrivate";
-const verbs = (await Promise.all((await verbNames()).map(loadVerb))).filter((verb) => verb !== null);
+const verbs = (await Promise.all(verbNames().map(loadVerb))).filter((verb) => verb !== null);
 
 const test = group("Test");
 const askSettings = settings("ask", {

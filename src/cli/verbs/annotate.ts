@@ -5,17 +5,13 @@ import { schemaOf } from "../../data/schemas.ts";
 import { lmflowContainer, readSampledRows, rowLine, type SampledRow, type ScoredRow } from "../../data/scored-rows.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import { Model } from "../../nn/models.ts";
-import {
-  type Attempt,
-  foreignNames,
-  judgeSettings,
-  ModelOpener,
-  openingSettings,
-  openJudge,
-  persisting,
-  withModels,
-} from "../../open/index.ts";
+import { foreignNames } from "../../open/foreign.ts";
+import { openJudge } from "../../open/judge.ts";
+import { withModels } from "../../open/models.ts";
+import { ModelOpener } from "../../open/opener.ts";
 import { isWeightless } from "../../open/rewards.ts";
+import { judgeSettings, openingSettings } from "../../open/settings.ts";
+import { type Attempt, persisting } from "../../open/surviving.ts";
 import { contextOf } from "../../rlhf/examples.ts";
 import { annotateRows, rewardStatistics } from "../../rlhf/iterate/annotate.ts";
 import type { Response } from "../../rlhf/sampler.ts";
@@ -28,6 +24,7 @@ import { short } from "../progress.ts";
 import { surroundings } from "../surroundings.ts";
 import { Unfinished } from "../unfinished.ts";
 import { type Context, defineVerb, Interrupted } from "../verb.ts";
+import { summaries } from "./summaries.ts";
 
 const judging = group("Judge");
 
@@ -56,7 +53,7 @@ const annotateSettings = settings("annotate", annotateTable, undefined, foreignN
 
 export const annotateVerb = defineVerb({
   name: "annotate",
-  summary: "Score files of responses by a reward model, a pair-preference model, an endpoint or the true reward",
+  summary: summaries.annotate,
   settings: annotateSettings,
   examples: [
     "webrlhf annotate --input_file responses_0.jsonl,responses_1.jsonl --reward_model_path out/reward --output_file rewards.jsonl",

@@ -8,10 +8,11 @@ import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
 import { defineVerb } from "../verb.ts";
 import { CHAT_HELP, ChatSession, parseCommand } from "./chat-session.ts";
+import { summaries } from "./summaries.ts";
 
 export const chatVerb = defineVerb({
   name: "chat",
-  summary: "Talk with a model; answers appear as they are sampled",
+  summary: summaries.chat,
   settings: chatSettings,
   examples: [
     "webrlhf chat --model_name_or_path out/ppo --temperature 0.7",

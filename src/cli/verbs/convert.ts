@@ -1,11 +1,13 @@
 import { convertModel } from "../../nn/convert.ts";
-import { hubSettings, ModelOpener, overwriting } from "../../open/index.ts";
+import { ModelOpener } from "../../open/opener.ts";
+import { hubSettings, overwriting } from "../../open/settings.ts";
 import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { settings } from "../../settings/index.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
+import { summaries } from "./summaries.ts";
 
 const convertSettings = settings("convert", {
   modelNameOrPath: model.path(null, "Model folder or .gguf file", { required: true }),
@@ -22,7 +24,7 @@ const convertSettings = settings("convert", {
 
 export const convertVerb = defineVerb({
   name: "convert",
-  summary: "Rewrite a model's files: another float type, shards, or a folder out of a GGUF file",
+  summary: summaries.convert,
   settings: convertSettings,
   examples: [
     "webrlhf convert --model_name_or_path out/sft --output_dir out/sft-bf16 --dtype bfloat16 --max_shard_size 500MB",

@@ -16,12 +16,12 @@ import { DatasetReader, partsOf } from "../../open/dataset-reader.ts";
 import {
   datasetSettings,
   hubSettings,
-  openTokenizer,
   overwriting,
   splitSettings,
   templateSettings,
   tokenizerSettings,
-} from "../../open/index.ts";
+} from "../../open/settings.ts";
+import { openTokenizer } from "../../open/tokenizer.ts";
 import { data, logging, seed } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
@@ -29,6 +29,7 @@ import { effective, group, settings, where } from "../../settings/index.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
 import { type Context, defineVerb } from "../verb.ts";
+import { summaries } from "./summaries.ts";
 
 const filters = group("Filters");
 const output = group("Output");
@@ -98,7 +99,7 @@ type Options = ReturnType<typeof dataSettings>;
 
 export const dataVerb = defineVerb({
   name: "data",
-  summary: "Show, describe, prepare and convert datasets",
+  summary: summaries.data,
   settings: dataSettings,
   argument: ["action", "datasetName"],
   interruptNote: null,

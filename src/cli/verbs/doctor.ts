@@ -8,6 +8,7 @@ import { onCommandLine } from "../../settings/index.ts";
 import { processTerminal, type Terminal } from "../terminal.ts";
 import { examine, type Report } from "./doctor/examine.ts";
 import { looseOptions } from "./doctor/loose-options.ts";
+import { summaries } from "./summaries.ts";
 
 interface Flags {
   json?: boolean;
@@ -20,7 +21,7 @@ interface Flags {
 export function registerDoctor(program: Command): void {
   program
     .command("doctor")
-    .summary("Show the runtime, the adapter and its speed, what is missing, and whether a training run would fit")
+    .summary(summaries.doctor)
     .description(
       "Show the runtime, the adapter and its speed, and what is missing. With --model and --trainer: about how much GPU " +
         "memory a training run takes, before any is taken, and what would make it fit; the trainer's own options follow.",

@@ -1,6 +1,10 @@
 /** What `evaluate` measures of a policy. */
 
-import { goldOf, labelOf, ModelOpener, openDataset, openReward, withModels } from "../../open/index.ts";
+import { openDataset } from "../../open/datasets.ts";
+import { labelOf } from "../../open/hub.ts";
+import { withModels } from "../../open/models.ts";
+import { ModelOpener } from "../../open/opener.ts";
+import { goldOf, openReward } from "../../open/rewards.ts";
 import type { Evaluation, PolicyResult } from "../../report/data.ts";
 import { evaluatePolicy } from "../../rlhf/evaluate.ts";
 import { perplexities } from "../../rlhf/perplexity.ts";

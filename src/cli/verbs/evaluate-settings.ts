@@ -6,7 +6,7 @@ import {
   rewardServerSettings,
   rewardSettings,
   rewardWeights,
-} from "../../open/index.ts";
+} from "../../open/settings.ts";
 import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { effective, group, needs, settings, without } from "../../settings/index.ts";
 import { readingSettings } from "./reading-settings.ts";

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { persisting } from "../../open/index.ts";
+import { persisting } from "../../open/surviving.ts";
 import type { Evaluation } from "../../report/data.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
@@ -9,10 +9,11 @@ import { defineVerb } from "../verb.ts";
 import { policyResult } from "./evaluate-policy.ts";
 import { rewardResult } from "./evaluate-reward.ts";
 import { evaluateSettings } from "./evaluate-settings.ts";
+import { summaries } from "./summaries.ts";
 
 export const evaluateVerb = defineVerb({
   name: "evaluate",
-  summary: "Measure a policy's responses, or a reward model's accuracy, on held-out data",
+  summary: summaries.evaluate,
   settings: evaluateSettings,
   argument: "subject",
   examples: [

@@ -5,6 +5,7 @@ import { diskFiles } from "../../runtime/files.ts";
 import { settings } from "../../settings/index.ts";
 import { defineVerb } from "../verb.ts";
 import { readRuns } from "./report.ts";
+import { summaries } from "./summaries.ts";
 
 const exportSettings = settings("export", {
   toPage: data.path(null, "Folder of a training run, or of a recipe's stages, to be replayed in a page", {
@@ -16,7 +17,7 @@ const exportSettings = settings("export", {
 
 export const exportVerb = defineVerb({
   name: "export",
-  summary: "Make a recording of training runs that the site's replay page shows",
+  summary: summaries.export,
   settings: exportSettings,
   argument: "outputPath",
   examples: ["webrlhf export --to-page runs/quickstart quickstart.json"],

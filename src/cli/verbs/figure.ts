@@ -10,6 +10,7 @@ import { readJsonLines, writeJson } from "../../runtime/json-files.ts";
 import { settings } from "../../settings/index.ts";
 import { defineVerb } from "../verb.ts";
 import { readRuns } from "./report.ts";
+import { summaries } from "./summaries.ts";
 
 const figureSettings = settings("figure", {
   inputDir: data.path(null, "Folder of a recipe's stages", { required: true }),
@@ -25,7 +26,7 @@ const figureSettings = settings("figure", {
 
 export const figureVerb = defineVerb({
   name: "figure",
-  summary: "Draw metrics of several runs into one SVG file, with their numbers as JSON",
+  summary: summaries.figure,
   settings: figureSettings,
   argument: "inputDir",
   examples: ["webrlhf figure runs/raft --metrics reward,distinct_2 --output_path docs/results/raft"],

@@ -1,7 +1,7 @@
 /** Answers a list of prompts, some at once, and puts the answers where they belong. */
 import { setMaxListeners } from "node:events";
 import { rowLine } from "../../data/scored-rows.ts";
-import type { Attempt } from "../../open/index.ts";
+import type { Attempt } from "../../open/surviving.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import type { TokenInfo } from "../../serve/text.ts";
 import type { generateSettings } from "../generation-settings.ts";

@@ -1,7 +1,8 @@
 /** `generate --server`: another program samples. */
 
 import type { CompletionChoice } from "../../io/openai-types.ts";
-import { ModelOpener, onlyModel, serverClient } from "../../open/index.ts";
+import { ModelOpener } from "../../open/opener.ts";
+import { onlyModel, serverClient } from "../../open/servers.ts";
 import { choicesOf, requestFields } from "../../rlhf/remote.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { uint32 } from "../../runtime/rng.ts";

@@ -1,6 +1,8 @@
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { CausalLM } from "../../nn/models.ts";
-import { type Attempt, ModelOpener, persisting, withModels } from "../../open/index.ts";
+import { withModels } from "../../open/models.ts";
+import { ModelOpener } from "../../open/opener.ts";
+import { type Attempt, persisting } from "../../open/surviving.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import type { TextCodec, TextModel } from "../../serve/model.ts";
@@ -13,10 +15,11 @@ import { type Context, defineVerb } from "../verb.ts";
 import { type Answerer, answerAll, type GenerateChoice, type Outcome, type Shown } from "./generate-answers.ts";
 import { collectJobs, type Job } from "./generate-jobs.ts";
 import { generateRemotely } from "./generate-remote.ts";
+import { summaries } from "./summaries.ts";
 
 export const generateVerb = defineVerb({
   name: "generate",
-  summary: "Sample responses from a model",
+  summary: summaries.generate,
   settings: generateSettings,
   examples: [
     "webrlhf generate --model_name_or_path out/sft --num_prompts 3 --num_return_sequences 2",

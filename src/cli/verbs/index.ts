@@ -1,12 +1,20 @@
 /** The verbs by purpose. Each is loaded when it is asked for, so that one verb's work does not wait for the others. */
+import { type MethodName, methodNames } from "../../open/methods/names.ts";
 import { settingNamed } from "../../settings/index.ts";
 import type { Verb } from "../verb.ts";
+import { summaries } from "./summaries.ts";
 
 type Loader = () => Promise<Verb>;
-type Groups = Record<string, Record<string, Loader>>;
+
+/** A verb in a list: what it does, and how it is loaded. */
+interface Listed {
+  readonly summary: string;
+  readonly load: Loader;
+}
+type Groups = Record<string, Record<string, Listed>>;
 
 /** Verbs that are no training methods, in the order of `--help`. */
-const others: Groups = {
+const others = {
   "Use models": {
     generate: async () => (await import("./generate.ts")).generateVerb,
     chat: async () => (await import("./chat.ts")).chatVerb,
@@ -27,22 +35,27 @@ const others: Groups = {
     merge: async () => (await import("./merge.ts")).mergeVerb,
     convert: async () => (await import("./convert.ts")).convertVerb,
   },
-};
+} satisfies Record<string, { [N in keyof typeof summaries]?: Loader }>;
 
 /** Methods whose verb does more than train. */
-const special: Record<string, Loader> = { raft: async () => (await import("./raft.ts")).raftVerb() };
+const special: { [N in MethodName]?: Loader } = { raft: async () => (await import("./raft.ts")).raftVerb() };
+
+const training = (name: MethodName): Loader =>
+  special[name] ?? (async () => (await import("../train.ts")).methodVerb(name));
+
+function* builtin(): Generator<[heading: string, name: string, Listed]> {
+  for (const [heading, group] of Object.entries(methodNames)) {
+    for (const [name, summary] of Object.entries(group))
+      yield [heading, name, { summary, load: training(name as MethodName) }];
+  }
+  for (const [heading, group] of Object.entries(others)) {
+    for (const [name, load] of Object.entries(group)) {
+      yield [heading, name, { summary: summaries[name as keyof typeof summaries], load }];
+    }
+  }
+}
 
 const registered: Record<string, { verb: Verb; heading: string }> = {};
-
-/** The training methods' verbs. */
-async function training(): Promise<Groups> {
-  const { methodVerbs } = await import("../train.ts");
-  const verbs = Object.entries(methodVerbs()).map(([heading, group]): [string, Record<string, Loader>] => {
-    const loaders = Object.entries(group).map(([name, verb]): [string, Loader] => [name, special[name] ?? verb]);
-    return [heading, Object.fromEntries(loaders)];
-  });
-  return Object.fromEntries(verbs);
-}
 
 /** Adds a verb of one's own, or takes the place of one: it appears in `--help` and in recipes. Returns what undoes it. */
 export function registerVerb(verb: Verb, heading = "Plugins"): () => void {
@@ -50,32 +63,31 @@ export function registerVerb(verb: Verb, heading = "Plugins"): () => void {
   return () => delete registered[verb.name];
 }
 
-/** Loaders of all verbs by heading, in the order of `--help`. */
-export async function verbGroups(): Promise<Groups> {
+/** All verbs by heading, in the order of `--help`. */
+export function verbGroups(): Groups {
   const groups: Groups = {};
-  for (const [heading, group] of Object.entries({ ...(await training()), ...others })) {
-    groups[heading] = Object.fromEntries(Object.entries(group).filter(([name]) => !Object.hasOwn(registered, name)));
+  for (const [heading, name, listed] of builtin()) {
+    groups[heading] ??= {};
+    if (!Object.hasOwn(registered, name)) groups[heading][name] = listed;
   }
   for (const [name, { verb, heading }] of Object.entries(registered)) {
-    groups[heading] = { ...groups[heading], [name]: async () => verb };
+    groups[heading] = { ...groups[heading], [name]: { summary: verb.summary, load: async () => verb } };
   }
   return groups;
 }
 
 /** Every verb's name. */
-export const verbNames = async (): Promise<string[]> => Object.values(await verbGroups()).flatMap(Object.keys);
+export const verbNames = (): string[] => Object.values(verbGroups()).flatMap(Object.keys);
 
 /** Loads a verb; null for a name that is none. */
 export async function loadVerb(name: string): Promise<Verb | null> {
-  if (Object.hasOwn(registered, name)) return registered[name].verb;
-  const find = (groups: Groups) => Object.values(groups).find((group) => Object.hasOwn(group, name))?.[name];
-  const load = find(others) ?? find(await training());
-  return load ? load() : null;
+  const group = Object.values(verbGroups()).find((group) => Object.hasOwn(group, name));
+  return group ? group[name].load() : null;
 }
 
 /** Says which verbs have an option of a name. Loads all of them. */
 export async function optionOwners(): Promise<(name: string) => readonly string[]> {
-  const verbs = (await Promise.all((await verbNames()).map(loadVerb))).filter((verb) => verb !== null);
+  const verbs = (await Promise.all(verbNames().map(loadVerb))).filter((verb) => verb !== null);
   return (option) =>
     verbs.filter(({ settings }) => settingNamed(settings.table, option) !== null).map(({ name }) => name);
 }

@@ -1,7 +1,11 @@
 import { mergeAdapter } from "../../nn/merge.ts";
 import { openAdapter, readAdapterFolder } from "../../nn/peft.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../nn/pretrained.ts";
-import { foreignNames, hubSettings, ModelOpener, overwriting, tokenizerFiles, withModels } from "../../open/index.ts";
+import { foreignNames } from "../../open/foreign.ts";
+import { withModels } from "../../open/models.ts";
+import { ModelOpener } from "../../open/opener.ts";
+import { hubSettings, overwriting } from "../../open/settings.ts";
+import { tokenizerFiles } from "../../open/tokenizer.ts";
 import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
@@ -9,6 +13,7 @@ import { settings } from "../../settings/index.ts";
 import { openGpu } from "../gpu.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
+import { summaries } from "./summaries.ts";
 
 const mergeTable = {
   adapterPath: model.path(null, "Adapter folder, as sft, reward, ppo, raft or PEFT write it", {
@@ -27,7 +32,7 @@ const mergeSettings = settings("merge", mergeTable, undefined, foreignNames);
 
 export const mergeVerb = defineVerb({
   name: "merge",
-  summary: "Put an adapter into its base: a model folder like any other",
+  summary: summaries.merge,
   settings: mergeSettings,
   examples: ["webrlhf merge --adapter_path out/ppo --output_dir out/merged"],
   endsAtOnce: true,

@@ -8,6 +8,7 @@ import { group, settings } from "../../settings/index.ts";
 import { short } from "../progress.ts";
 import { defineVerb } from "../verb.ts";
 import { readAll } from "./annotate.ts";
+import { summaries } from "./summaries.ts";
 
 const pairing = group("Pairs");
 
@@ -31,7 +32,7 @@ const pairsSettings = settings(
 
 export const pairsVerb = defineVerb({
   name: "pairs",
-  summary: "Choose a better and a worse answer among each prompt's scored responses, for dpo and reward",
+  summary: summaries.pairs,
   settings: pairsSettings,
   examples: [
     "webrlhf pairs --input_file rewards.jsonl --output_file pairs.jsonl",

@@ -1,6 +1,6 @@
 /** RAFT's verb: the training verb, and what LMFlow leaves of a run besides the model: mean rewards, and their curves. */
 import { join } from "node:path";
-import { methods } from "../../open/index.ts";
+import { methodLoaders } from "../../open/methods/load.ts";
 import type { ChartPoint } from "../../report/chart.ts";
 import { figureOf } from "../../report/figure.ts";
 import type { TrainEvent } from "../../rlhf/events.ts";
@@ -11,8 +11,8 @@ import { trainingVerb } from "../train.ts";
 import type { Verb } from "../verb.ts";
 
 /** The verb `raft`. */
-export const raftVerb = (): Verb =>
-  trainingVerb(methods.raft, {
+export const raftVerb = async (): Promise<Verb> =>
+  trainingVerb(await methodLoaders.raft(), {
     settings: {
       outputRewardPath: logging.path(
         null,

@@ -1,5 +1,5 @@
 /** Settings of verbs in which a model reads answers. */
-import { datasetSettings } from "../../open/index.ts";
+import { datasetSettings } from "../../open/settings.ts";
 import { data } from "../../rlhf/settings.ts";
 
 /** How answers are read by a model that judges them. */

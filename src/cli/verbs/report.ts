@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { FoundInput } from "../../open/index.ts";
+import type { FoundInput } from "../../open/inputs.ts";
 import { collectReport, REPORTED, runsIn } from "../../report/collect.ts";
 import { buildReport } from "../../report/report.ts";
 import { summarise } from "../../report/summary.ts";
@@ -8,6 +8,7 @@ import { diskFiles } from "../../runtime/files.ts";
 import { writeJson } from "../../runtime/json-files.ts";
 import { settings } from "../../settings/index.ts";
 import { defineVerb } from "../verb.ts";
+import { summaries } from "./summaries.ts";
 
 const reportSettings = settings("report", {
   inputDir: data.path(null, "Folder of a recipe's stages, or of one training run", { required: true }),
@@ -25,7 +26,7 @@ export async function readRuns(folder: string, setting = "input_dir"): Promise<F
 
 export const reportVerb = defineVerb({
   name: "report",
-  summary: "Make report.html and summary.json of finished runs",
+  summary: summaries.report,
   settings: reportSettings,
   argument: "inputDir",
   examples: ["webrlhf report runs/quickstart", "webrlhf report out --title 'My reward model'"],

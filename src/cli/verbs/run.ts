@@ -6,15 +6,15 @@ import { type Command, Option as Flag } from "commander";
 import { type Overrides, parseRecipe, pathsIn, resolveRecipe, type Stage } from "../../open/recipe.ts";
 import type { StageRecord } from "../../report/data.ts";
 import { clock } from "../../report/text.ts";
-import { clearRun } from "../../rlhf/index.ts";
+import { clearRun } from "../../rlhf/run-folder.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles, type Files } from "../../runtime/files.ts";
 import { readJson, writeJson } from "../../runtime/json-files.ts";
 import { hasher, sha256File } from "../../runtime/sha256.ts";
 import { readYaml, withOwners } from "../flags.ts";
-import { runVerb } from "../run-verb.ts";
 import { type Context, Interrupted, type Verb } from "../verb.ts";
 import { loadVerb, optionOwners, verbNames } from "./index.ts";
+import { summaries } from "./summaries.ts";
 
 export interface RunOptions extends Overrides {
   readonly dryRun?: boolean;
@@ -32,7 +32,7 @@ export async function runRecipe(path: string, overrides: RunOptions, context: Co
     if (verb) verbs.set(name, verb);
   }
   const settingsOf = (name: string) => verbs.get(name)?.settings ?? null;
-  const names = await verbNames();
+  const names = verbNames();
   const { outputDir, stages } = await withOwners(
     (owners) => resolveRecipe(recipe, dirname(file), settingsOf, names, overrides, owners),
     optionOwners,
@@ -89,9 +89,11 @@ async function runStage(files: Files, { stage, order, hash, resume }: Job, verb:
   await writeJson(files, join(stage.outputDir, "stage.json"), record);
   await release();
   const started = performance.now();
-  await runVerb(verb, options, { ...context, label: name, resume }).catch((error: unknown) => {
-    throw error instanceof Interrupted ? new Interrupted("stopped; the same command goes on from here") : error;
-  });
+  await (await import("../run-verb.ts"))
+    .runVerb(verb, options, { ...context, label: name, resume })
+    .catch((error: unknown) => {
+      throw error instanceof Interrupted ? new Interrupted("stopped; the same command goes on from here") : error;
+    });
   const seconds = Math.round(performance.now() - started) / 1000;
   await writeJson(files, join(stage.outputDir, "done.json"), { ...record, seconds });
 }
@@ -184,7 +186,7 @@ export function variableFlags(words: readonly string[]): Record<string, string> 
 export function registerRun(program: Command, makeContext: (label: string) => Context): void {
   program
     .command("run")
-    .summary("Run a recipe: several stages in order")
+    .summary(summaries.run)
     .description(
       "Run a recipe: several stages in order. Finished stages are skipped, a broken one goes on where it stopped.",
     )

@@ -5,17 +5,12 @@ import { readRows } from "../../data/readers.ts";
 import type { Columns } from "../../data/schemas.ts";
 import { type Scorable, scorable } from "../../data/scorable.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
-import {
-  ModelOpener,
-  openingSettings,
-  persisting,
-  rewardSettings,
-  rewardWeights,
-  splitSettings,
-  withModels,
-} from "../../open/index.ts";
+import { withModels } from "../../open/models.ts";
+import { ModelOpener } from "../../open/opener.ts";
 import { isWeightless } from "../../open/rewards.ts";
 import { openScorer, type Scorer } from "../../open/scorers.ts";
+import { openingSettings, rewardSettings, rewardWeights, splitSettings } from "../../open/settings.ts";
+import { persisting } from "../../open/surviving.ts";
 import { contextOf } from "../../rlhf/examples.ts";
 import { takeNormalization } from "../../rlhf/rewards.ts";
 import { data, logging } from "../../rlhf/settings.ts";
@@ -26,6 +21,7 @@ import { openGpu } from "../gpu.ts";
 import { surroundings } from "../surroundings.ts";
 import { type Context, defineVerb, Interrupted } from "../verb.ts";
 import { readingSettings } from "./reading-settings.ts";
+import { summaries } from "./summaries.ts";
 
 const scoreSettings = settings("score", {
   rewardModelPath: rewardSettings.rewardModelPath,
@@ -50,7 +46,7 @@ const SECONDS_BETWEEN_LINES = 5;
 
 export const scoreVerb = defineVerb({
   name: "score",
-  summary: "Add a reward model's scores to the rows of a file",
+  summary: summaries.score,
   settings: scoreSettings,
   argument: "inputFile",
   interruptNote: "\nstopping; nothing is written",

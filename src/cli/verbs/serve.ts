@@ -6,10 +6,11 @@ import { serveSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
+import { summaries } from "./summaries.ts";
 
 export const serveVerb = defineVerb({
   name: "serve",
-  summary: "Serve a model over HTTP, as OpenAI's clients expect it",
+  summary: summaries.serve,
   settings: serveSettings,
   examples: [
     "webrlhf serve --model_name_or_path out/ppo --port 8000",

@@ -2,19 +2,15 @@ import { trainBpe } from "../../data/bpe.ts";
 import { isWorld } from "../../data/made.ts";
 import { Tokenizer } from "../../data/tokenizer.ts";
 import { worldTokenizer } from "../../data/world.ts";
-import {
-  datasetSettings,
-  hubSettings,
-  openDataset,
-  overwriting,
-  splitSettings,
-  tokenizerFiles,
-} from "../../open/index.ts";
+import { openDataset } from "../../open/datasets.ts";
+import { datasetSettings, hubSettings, overwriting, splitSettings } from "../../open/settings.ts";
+import { tokenizerFiles } from "../../open/tokenizer.ts";
 import { data, logging } from "../../rlhf/settings.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { settings } from "../../settings/index.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
+import { summaries } from "./summaries.ts";
 
 const tokenizerSettings = settings("tokenizer", {
   action: data.choice(["train"], "train", "What to do"),
@@ -34,7 +30,7 @@ const tokenizerSettings = settings("tokenizer", {
 
 export const tokenizerVerb = defineVerb({
   name: "tokenizer",
-  summary: "Train a byte-level BPE tokenizer",
+  summary: summaries.tokenizer,
   settings: tokenizerSettings,
   argument: "action",
   examples: ["webrlhf tokenizer train --dataset_name pairs.jsonl.gz --vocab_size 2048 --output_dir out/tokenizer"],

@@ -6,6 +6,7 @@ import type { RunSurroundings } from "../method.ts";
 import type { ModelOpener } from "../opener.ts";
 import * as named from "../settings.ts";
 import { openAligned } from "./aligned.ts";
+import { summaries } from "./names.ts";
 import { onDataset } from "./on-dataset.ts";
 
 const groupNames = { ...named.alignmentSettings, ...named.moreRewardSettings, ...named.heldOutSettings };
@@ -22,7 +23,7 @@ const grpoMethod = onDataset(
   grpo,
   groupNames,
   {
-    summary: "Train a policy against a reward model by comparing responses in groups (GRPO)",
+    summary: summaries.grpo,
     examples: [
       "webrlhf grpo --model_name_or_path out/sft --reward_model_path out/reward --generation_batch_size 64",
       "webrlhf grpo --config grpo.yaml --epsilon_high 0.28 --dynamic_filtering --overlong_buffer_len 8",
@@ -37,7 +38,7 @@ const rlooMethod = onDataset(
   rloo,
   groupNames,
   {
-    summary: "Train a policy against a reward model with leave-one-out baselines (RLOO)",
+    summary: summaries.rloo,
     examples: [
       "webrlhf rloo --model_name_or_path out/sft --reward_model_path out/reward --num_generations 4",
       "webrlhf rloo --config rloo.yaml --beta 0.1",
@@ -52,7 +53,7 @@ const reinforceMethod = onDataset(
   reinforce,
   groupNames,
   {
-    summary: "Train a policy against a reward model like PPO, but without a critic (REINFORCE++)",
+    summary: summaries.reinforce,
     examples: [
       "webrlhf reinforce --model_name_or_path out/sft --reward_model_path out/reward --generation_batch_size 128",
       "webrlhf reinforce --config reinforce.yaml --gamma 0.99",

@@ -20,6 +20,7 @@ import { savedName } from "../hub.ts";
 import { defineMethod, type RunSurroundings } from "../method.ts";
 import * as named from "../settings.ts";
 import { tokenizerFiles } from "../tokenizer.ts";
+import { summaries } from "./names.ts";
 
 const regression = group("Regression and verbosity");
 const gating = group("Gate");
@@ -80,7 +81,7 @@ const multiObjectiveMethod = defineMethod(
   gate,
   names,
   {
-    summary: "Make a reward model of several rated qualities, weighed by the prompt",
+    summary: summaries["multi-objective"],
     examples: [
       "webrlhf multi-objective --model_name_or_path out/reward --dataset_name rated.jsonl --output_dir out/regression",
       "webrlhf multi-objective --model_name_or_path out/reward --dataset_name rated.jsonl " +

@@ -4,6 +4,7 @@ import { kto, trainKto } from "../../rlhf/kto.ts";
 import { orpo, trainOrpo } from "../../rlhf/orpo.ts";
 import type { ModelOpener } from "../opener.ts";
 import * as named from "../settings.ts";
+import { summaries } from "./names.ts";
 import { learned, onDataset, openPolicy } from "./on-dataset.ts";
 
 const POLICY = "Policy to start from: a model folder, usually made by sft";
@@ -30,7 +31,7 @@ const dpoMethod = onDataset(
   dpo,
   comparedNames,
   {
-    summary: "Train a policy on pairs of a better and a worse answer (DPO)",
+    summary: summaries.dpo,
     examples: [
       "webrlhf dpo --model_name_or_path out/sft --output_dir out/dpo",
       "webrlhf dpo --model_name_or_path out/sft --dataset_name pairs.jsonl --loss_type ipo --beta 0.05",
@@ -50,7 +51,7 @@ const ktoMethod = onDataset(
   kto,
   comparedNames,
   {
-    summary: "Train a policy on single answers labelled good or bad (KTO)",
+    summary: summaries.kto,
     examples: [
       "webrlhf kto --model_name_or_path out/sft --dataset_name labelled.jsonl",
       "webrlhf kto --model_name_or_path out/sft --dataset_name pairs.jsonl --undesirable_weight 0.8",
@@ -65,7 +66,7 @@ const orpoMethod = onDataset(
   orpo,
   policyNames,
   {
-    summary: "Fine-tune on better answers and away from worse ones at once (ORPO)",
+    summary: summaries.orpo,
     examples: ["webrlhf orpo --model_name_or_path base --dataset_name pairs.jsonl --learning_rate 8e-6"],
   },
   (o, opener) => openPolicy(opener, o.modelNameOrPath as string),
@@ -77,7 +78,7 @@ const cpoMethod = onDataset(
   cpo,
   policyNames,
   {
-    summary: "Train a policy on pairs without a reference (CPO, SimPO)",
+    summary: summaries.cpo,
     examples: [
       "webrlhf cpo --model_name_or_path out/sft --dataset_name pairs.jsonl",
       "webrlhf cpo --model_name_or_path out/sft --loss_type simpo --cpo_alpha 0 --beta 2 --simpo_gamma 1",

@@ -7,6 +7,7 @@ import { data, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import type { ModelOpener } from "../opener.ts";
 import * as named from "../settings.ts";
+import { summaries } from "./names.ts";
 import { learned, onDataset, openLanguageModel } from "./on-dataset.ts";
 
 const scorerNames = {
@@ -44,7 +45,7 @@ const rewardMethod = onDataset(
   reward,
   scorerNames,
   {
-    summary: "Train a reward model on pairs of a better and a worse answer",
+    summary: summaries.reward,
     examples: [
       "webrlhf reward --model_name_or_path out/sft --output_dir out/reward",
       "webrlhf reward --model_name_or_path out/sft --dataset_name pairs.jsonl.gz --test_size 0.1",
@@ -60,7 +61,7 @@ const costMethod = onDataset(
   cost,
   scorerNames,
   {
-    summary: "Train a cost model on pairs of a safer and a less safe answer, each labelled safe or not",
+    summary: summaries.cost,
     examples: [
       "webrlhf cost --model_name_or_path out/sft --dataset_name PKU-SafeRLHF-30K/train --output_dir out/cost",
       "webrlhf cost --model_name_or_path out/sft --dataset_name safety.jsonl --test_size 0.1",
@@ -85,7 +86,7 @@ const pairwiseMethod = onDataset(
     pairBos: data.bool(false, "Begin questions with the beginning-of-text token; RLHFlow reads without one"),
   },
   {
-    summary: "Train a language model to say which of two answers is better",
+    summary: summaries.pairwise,
     examples: [
       "webrlhf pairwise --model_name_or_path out/sft --dataset_name pairs.jsonl.gz --output_dir out/pairwise",
       "webrlhf pairwise --model_name_or_path my-chat-model --dataset_name pairs.jsonl --use_peft --rrm_augmentation",

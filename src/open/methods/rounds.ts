@@ -13,6 +13,7 @@ import { serverSampler } from "../servers.ts";
 import * as named from "../settings.ts";
 import { filesOf } from "../surroundings.ts";
 import { openAligned } from "./aligned.ts";
+import { summaries } from "./names.ts";
 import { onDataset, openPolicy } from "./on-dataset.ts";
 
 /** RAFT, by names. */
@@ -20,7 +21,7 @@ const raftMethod = onDataset(
   raft,
   { ...named.alignmentSettings, ...named.heldOutSettings, ...named.adapterSettings(0.05), ...named.serverSettings },
   {
-    summary: "Train a policy on its own best responses by a reward model (RAFT)",
+    summary: summaries.raft,
     examples: [
       "webrlhf raft --model_name_or_path out/sft --reward_model_path out/reward --output_dir out/raft",
       "webrlhf raft --use_peft --model_name_or_path base --reward_model_path out/reward --server http://127.0.0.1:8000",
@@ -65,7 +66,7 @@ const iterateMethod = onDataset(
   iterate,
   iterateNames,
   {
-    summary: "Train a policy by online iterative DPO: sample, score, pair and train, round after round",
+    summary: summaries.iterate,
     examples: [
       "webrlhf iterate --model_name_or_path out/sft --reward_model_path out/reward --iterations 3 --output_dir out/iterate",
       "webrlhf iterate --model_name_or_path out/sft --reward_model_path out/pairwise --reference initial --k 4",

@@ -11,6 +11,7 @@ import type { ModelOpener } from "../opener.ts";
 import { refuseTraining } from "../precision.ts";
 import * as named from "../settings.ts";
 import { openTokenizer } from "../tokenizer.ts";
+import { summaries } from "./names.ts";
 import { learned, onDataset, openPolicy } from "./on-dataset.ts";
 
 const sftNames = {
@@ -25,7 +26,7 @@ const sftMethod = onDataset(
   sft,
   sftNames,
   {
-    summary: "Train a language model on prompts with completions, or on text",
+    summary: summaries.sft,
     examples: [
       "webrlhf sft --output_dir out/sft --max_steps 200 --learning_rate 1e-3",
       "webrlhf sft --model_name_or_path my-model --dataset_name train.jsonl.gz --num_train_epochs 2",

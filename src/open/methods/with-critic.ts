@@ -11,6 +11,7 @@ import type { RunSurroundings } from "../method.ts";
 import type { ModelOpener } from "../opener.ts";
 import { goldOf, isWeightless, openRewards } from "../rewards.ts";
 import * as named from "../settings.ts";
+import { summaries } from "./names.ts";
 import { onDataset, openPolicy } from "./on-dataset.ts";
 
 const ppoNames = {
@@ -34,7 +35,7 @@ const ppoMethod = onDataset(
   ppo,
   ppoNames,
   {
-    summary: "Train a policy against a reward model with PPO",
+    summary: summaries.ppo,
     examples: [
       "webrlhf ppo --model_name_or_path out/sft --reward_model_path out/reward --output_dir out/ppo",
       "webrlhf ppo --config ppo.yaml --kl_coef 0.1 --dialect trl",
