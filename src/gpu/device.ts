@@ -7,7 +7,7 @@ import { UserError } from "../runtime/errors.ts";
 import { requestAdapter } from "./adapter.ts";
 import { f16Wanted } from "./f16-wanted.ts";
 import { DeviceLostError, OutOfMemoryError } from "./failures.ts";
-import { driverOf, isSoftware, nameOf } from "./found-adapter.ts";
+import { driverOf, isSoftware, nameOf, saturatingWorkgroups } from "./found-adapter.ts";
 import { failingFamilies, type KernelFamily, type Remember } from "./self-tests.ts";
 
 /** The properties of an adapter that kernels depend on. */
@@ -26,6 +26,8 @@ export interface Caps {
   /** Scalars can travel as immediates (64 bytes) instead of through the uniform arena. */
   immediates: boolean;
   timestamps: boolean;
+  /** Workgroups that keep it busy, where its kind tells. */
+  saturating?: number;
   maxInvocations: number;
   maxWorkgroupStorage: number;
   /** Largest storage binding and largest buffer, bytes. */
@@ -182,6 +184,7 @@ function describe(adapter: GPUAdapter, gpu: GPU, device: GPUDevice, options: Ope
     f16: device.features.has("shader-f16"),
     immediates: !options.noImmediates && hasImmediates(gpu, limit("maxImmediateSize")),
     timestamps: device.features.has("timestamp-query"),
+    saturating: saturatingWorkgroups(info),
     maxInvocations: limit("maxComputeInvocationsPerWorkgroup"),
     maxWorkgroupStorage: limit("maxComputeWorkgroupStorageSize"),
     maxBinding: Math.min(limit("maxStorageBufferBindingSize"), limit("maxBufferSize")),

@@ -72,3 +72,14 @@ export function describeAdapter(adapter: GPUAdapter): string {
   if (name !== "SwiftShader") return `WebGPU adapter: ${name} (on the CPU; a GPU with its Vulkan driver is faster)`;
   return `WebGPU adapter: SwiftShader (on the CPU, slow). ${DRIVER_HINT}`;
 }
+
+/** About two workgroups for each core of the larger GPUs of a kind; what is not here may be of any size. */
+const SATURATING: [kind: RegExp, workgroups: number][] = [
+  [/^(qualcomm|arm|img|samsung)/, 24],
+  [/^apple/, 80],
+  [/^intel (?!.*hp)/, 32], // integrated ones; hp and hpg are cards
+];
+
+/** Workgroups that keep a GPU of this vendor and architecture busy; undefined where these do not tell. */
+export const saturatingWorkgroups = ({ vendor, architecture }: { vendor: string; architecture: string }) =>
+  SATURATING.find(([kind]) => kind.test(`${vendor} ${architecture}`.toLowerCase()))?.[1];

@@ -16,7 +16,7 @@ export interface MatmulShape {
 /** `turn`: operands that are contiguous along k are transposed first. */
 export type MatmulVariant =
   | { family: "subgroup" | "direct"; rows: number; cols: number; lanes: number; turn?: boolean }
-  | { family: "tiled"; bm: number; bn: number; bk: number; splits: number }
+  | { family: "tiled"; bm: number; bn: number; bk: number; rows: number; cols: number; splits: number }
   | { family: "skinny"; rows: number };
 
 interface Row {
@@ -48,14 +48,55 @@ const lanes = (rows: number, caps: Caps): MatmulVariant => ({
 /** Large in every direction, so that a transpose is cheap beside the product, but not so large that it takes much memory. */
 const square = ({ m, n, k }: MatmulShape): boolean => Math.min(m, n, k) >= 256 && Math.max(m, n) * k <= 4e6;
 
-/** Workgroups that keep a large GPU busy: about two for each of 130 cores. */
+/** Where the adapter does not tell: about two workgroups for each of a large GPU's 130 cores. */
 const SATURATING = 256;
+const saturating = (caps: Caps): number => caps.saturating ?? SATURATING;
 const groups = ({ m, n, batch }: MatmulShape, bm: number, bn: number): number =>
   Math.ceil(m / bm) * Math.ceil(n / bn) * batch;
 
-/** Splits of k that bring a small output (a weight gradient) up to a busy GPU, each at least 256 steps long. */
-const splits = (shape: MatmulShape, bm: number, bn: number): number =>
-  Math.max(1, Math.min(Math.floor(SATURATING / groups(shape, bm, bn)), Math.floor(shape.k / 256), 64));
+/**
+ * Splits of k that bring a small output up to a busy GPU, each at least 256 steps long (128 where few rows wait for memory).
+ * Twice as many workgroups are not worth a dispatch that adds the parts up, except for a weight gradient: its k is so long
+ * that four times as many as keep the device busy cost little more, and then the last of them do not run alone.
+ */
+function splits(caps: Caps, shape: MatmulShape, bm: number, bn: number): number {
+  const gradient = shape.mode === "TN";
+  const parts = Math.floor(((gradient ? 4 : 1) * saturating(caps)) / groups(shape, bm, bn));
+  if (shape.k < 512 || parts < (gradient ? 2 : 3)) return 1;
+  return Math.min(parts, Math.floor(shape.k / (shape.m <= 64 ? 128 : 256)), 64);
+}
+
+/** Up to so many rows: how many invocations share the rows of a tile, each with up to 8 of them, and how wide it is. */
+const heights = [
+  { upTo: 4, parts: 1, cols: 4, bn: 128 },
+  { upTo: 9, parts: 2, cols: 4, bn: 64 },
+  { upTo: 32, parts: 4, cols: 4, bn: 64 },
+  { upTo: 64, parts: 8, cols: 4, bn: 64 },
+  { upTo: 128, parts: 16, cols: 8, bn: 64 },
+];
+/** From so many rows on, tiles of all 128 rows compute little in vain, and there are fewer kernels to compile. */
+const MANY_ROWS = 640;
+/** Up to so many columns (the rank of an adapter), a tile is as narrow as they are. */
+const NARROW = 48;
+
+/** Tiles of equal height, as few rows as m allows: 128 at most, 64 where those would not keep the device busy. */
+function tile(caps: Caps, shape: MatmulShape): MatmulVariant {
+  const { mode, m, n, k } = shape;
+  const gradient = mode === "TN";
+  const narrow = n <= NARROW;
+  const most = narrow || groups(shape, 128, 64) < saturating(caps) ? 64 : 128;
+  const high = m > MANY_ROWS ? most : Math.ceil(m / Math.ceil(m / most));
+  const height = heights.find(({ upTo }) => high <= upTo) as (typeof heights)[number];
+  const parts = narrow && high > 32 ? 16 : height.parts;
+  // Rows of a gradient are read four at a time.
+  const rows = gradient ? 4 * Math.ceil(high / parts / 4) : Math.ceil(high / parts);
+  const cols = gradient && rows === 8 && parts === 8 ? 8 : height.cols;
+  const bm = rows * parts;
+  const small = k < 512 && cols === 4 && parts > 2 && groups(shape, bm, 64) < saturating(caps) / 4;
+  const bn = narrow ? 16 * Math.ceil(n / 16) : small ? 32 : height.bn;
+  const bk = cols === 8 ? 8 : 16; // 512 fma between barriers, which compilers still unroll
+  return { family: "tiled", bm, bn, bk, rows, cols, splits: splits(caps, shape, bm, bn) };
+}
 
 const table: Row[] = [
   {
@@ -99,23 +140,15 @@ const table: Row[] = [
   },
   {
     when: (caps, s) => s.mode === "NT" && s.m <= 8 && sound(caps, "products of few rows"),
-    use: (_, s) => ({ family: "skinny", rows: s.m <= 1 ? 1 : s.m <= 4 ? 4 : 8 }),
+    use: (_, s) => ({ family: "skinny", rows: s.m }),
     why: "bound by reading B once: 16 invocations per row of B, all rows of A at once",
   },
   {
-    when: (_, s) => groups(s, 128, 64) >= SATURATING,
-    use: () => ({ family: "tiled", bm: 128, bn: 64, bk: 16, splits: 1 }),
-    why: "8 x 4 sums per invocation in 128 x 64 tiles reach 82 % of the WGSL fma ceiling on an A100 (14.8 TFLOP/s)",
-  },
-  {
-    when: (_, s) => groups(s, 64, 64) >= SATURATING / 4 || s.k >= 512,
-    use: (_, s) => ({ family: "tiled", bm: 64, bn: 64, bk: 16, splits: splits(s, 64, 64) }),
-    why: "fewer than two 128 x 64 tiles per core: smaller tiles, and long k is split (13.0 TFLOP/s on an A100 unsplit)",
-  },
-  {
     when: () => true,
-    use: () => ({ family: "tiled", bm: 64, bn: 32, bk: 8, splits: 1 }),
-    why: "small products are bound by launch latency: as many workgroups as possible",
+    use: tile,
+    why:
+      "one family for all sizes: 8 x 8 sums per invocation in tiles of 128 x 64 where they fill the device (8 x 4 of them " +
+      "reached 82 % of the WGSL fma ceiling on an A100, 14.8 TFLOP/s), and below that tiles as high as there are rows",
   },
 ];
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { requestAdapter } from "../../src/gpu/adapter.ts";
-import { driverOf, nameOf } from "../../src/gpu/found-adapter.ts";
+import { driverOf, nameOf, saturatingWorkgroups } from "../../src/gpu/found-adapter.ts";
 
 describe("requestAdapter", () => {
   it("finds an adapter and says in one line which", async () => {
@@ -36,5 +36,22 @@ describe("an adapter's name", () => {
     const adapter = { info: { vendor, architecture, device, description } } as GPUAdapter;
     expect(nameOf(adapter)).toBe(name);
     expect(driverOf(adapter)).toBe(driver);
+  });
+});
+
+describe("saturatingWorkgroups", () => {
+  it("is known of small GPUs, and of no kind that may be large", () => {
+    const of = (vendor: string, architecture: string) => saturatingWorkgroups({ vendor, architecture });
+    expect(of("qualcomm", "adreno-7xx")).toBeLessThan(of("intel", "gen-12lp") as number);
+    expect(of("intel", "xe-lpg")).toBeLessThan(of("apple", "metal-3") as number);
+    for (const [vendor, architecture] of [
+      ["intel", "gen-12hp"],
+      ["intel", "xe-hpg"],
+      ["nvidia", "ampere"],
+      ["amd", "rdna-3"],
+      ["", ""],
+    ]) {
+      expect(of(vendor, architecture), vendor).toBeUndefined();
+    }
   });
 });

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { caps, type DType, linear, matmul, noGrad, scope, tensor } from "webrlhf";
 import { type MatmulVariant, matmulVariant } from "../../src/gpu/variants.ts";
+import { tileBytes, tileInvocations } from "../../src/shaders/matmul-tiled.wgsl.ts";
 import { gemm } from "../../src/tensor/ops/matmul.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, input, values } from "./check.ts";
@@ -110,7 +111,7 @@ function families(): MatmulVariant[] {
   const { kind, subgroups, subgroupSize, subgroupSizeMax } = caps();
   const all: MatmulVariant[] = [
     { family: "direct", rows: 4, cols: 4, lanes: 8 },
-    { family: "tiled", bm: 64, bn: 32, bk: 4, splits: 1 },
+    { family: "tiled", bm: 64, bn: 32, bk: 4, rows: 8, cols: 4, splits: 1 },
   ];
   if (kind === "cpu" && subgroups && subgroupSize === subgroupSizeMax) {
     all.push({ family: "subgroup", rows: 4, cols: 32 / subgroupSize, lanes: subgroupSize });
@@ -142,7 +143,7 @@ describe("gemm", () => {
     for (const variant of [...families(), SKINNY]) await checkParts(variant);
     const lanes = families().find((v) => v.family === "subgroup");
     if (lanes) await checkParts({ ...lanes, turn: true } as MatmulVariant);
-    await checkParts({ family: "tiled", bm: 64, bn: 32, bk: 4, splits: 3 });
+    await checkParts({ family: "tiled", bm: 64, bn: 32, bk: 4, rows: 8, cols: 4, splits: 3 });
     await checkParts();
   });
 
@@ -179,8 +180,18 @@ describe("gemm", () => {
     });
   });
 
+  it("agrees with the tiles that a GPU takes for few rows", async () => {
+    const on = (mode: Mode, m: number, n: number, k: number) => {
+      const variant = matmulVariant({ ...caps(), kind: "hardware", saturating: 4 }, { mode, m, n, k, batch: 1 });
+      if (variant.family !== "tiled") throw new Error("a GPU takes the tiled kernel");
+      return { mode, m, n, k, variant };
+    };
+    await check(on("NN", 3, 36, 20));
+    await check({ ...on("NT", 9, 67, 37), bias: true });
+  });
+
   it("splits long sums and adds them up in a fixed order", async () => {
-    const variant: MatmulVariant = { family: "tiled", bm: 64, bn: 32, bk: 4, splits: 5 };
+    const variant: MatmulVariant = { family: "tiled", bm: 64, bn: 32, bk: 4, rows: 8, cols: 4, splits: 5 };
     await check({ mode: "TN", m: 12, n: 20, k: 503, variant, accumulate: true });
     await check({ mode: "TN", m: 12, n: 20, k: 503, variant, bias: true, add: true, batch: 2 });
   });
@@ -194,7 +205,13 @@ describe("gemm", () => {
 
   it("gives the addend where there is nothing to sum", async () => {
     await check({ mode: "NT", m: 3, n: 5, k: 0, add: true });
-    await check({ mode: "TN", m: 4, n: 8, k: 0, variant: { family: "tiled", bm: 64, bn: 32, bk: 4, splits: 1 } });
+    await check({
+      mode: "TN",
+      m: 4,
+      n: 8,
+      k: 0,
+      variant: { family: "tiled", bm: 64, bn: 32, bk: 4, rows: 8, cols: 4, splits: 1 },
+    });
   });
 
   it("sums in f32 when the operands are f16", async ({ skip }) => {
@@ -337,19 +354,59 @@ describe("the table of variants", () => {
     expect(pick({ subgroupSize: 8 }, "NT", 512, 512, 512).family).toBe("tiled");
   });
 
-  it("fits the default limits and gives every 4 x 4 block an invocation", () => {
-    for (const [m, n, k] of [
-      [8192, 8192, 512],
-      [512, 512, 512],
-      [64, 64, 64],
-      [96, 96, 16384],
-    ]) {
-      const v = pick({}, "TN", m, n, k);
-      if (v.family !== "tiled") throw new Error("a GPU takes the tiled kernel");
-      const invocations = (v.bm * v.bn) / 32;
-      expect(invocations).toBeLessThanOrEqual(256);
-      expect(((v.bm + v.bn) * v.bk) / 16).toBeLessThanOrEqual(invocations);
-      expect((v.bm + v.bn + 8) * v.bk * 4).toBeLessThanOrEqual(16384);
+  it("fits the default limits", () => {
+    for (const mode of modes) {
+      for (const m of [1, 2, 5, 9, 10, 33, 64, 65, 96, 130, 512, 8192]) {
+        for (const n of [1, 16, 40, 576, 8192]) {
+          for (const k of [64, 512, 16384]) {
+            const v = pick({}, mode, m, n, k);
+            if (v.family === "skinny" && mode === "NT" && m <= 8) continue;
+            if (v.family !== "tiled") throw new Error("a GPU takes the tiled kernel");
+            expect(tileInvocations(v)).toBeLessThanOrEqual(256);
+            expect(tileBytes(v)).toBeLessThanOrEqual(16384);
+            expect([v.bm % v.rows, v.bn % v.cols, v.cols % 4, v.bk % 4]).toEqual([0, 0, 0, 0]);
+          }
+        }
+      }
     }
+  });
+
+  it("computes little in vain for any number of rows", () => {
+    const up = (x: number, step: number) => Math.ceil(x / step) * step;
+    const computed = (v: MatmulVariant, m: number, n: number, k: number) => {
+      if (v.family === "skinny") return v.rows * up(n, 8) * up(k, 64);
+      if (v.family !== "tiled") throw new Error("a GPU takes the tiled or the skinny kernel");
+      return up(m, v.bm) * up(n, v.bn) * up(k, v.bk);
+    };
+    for (const [out, inner] of [
+      [576, 576],
+      [960, 576],
+      [1536, 576],
+      [3072, 576],
+      [576, 1536],
+      [49152, 576],
+    ]) {
+      for (let m = 1; m <= 256; m++) {
+        for (const [mode, n, k] of [
+          ["NT", out, inner],
+          ["NN", inner, out],
+        ] as const) {
+          const ratio = computed(pick({}, mode, m, n, k), m, n, k) / (m * n * k);
+          expect(ratio, `${mode} ${m}x${n}x${k}`).toBeLessThanOrEqual(1.3);
+        }
+      }
+    }
+  });
+
+  it("splits a weight gradient's rows of tokens until the device is busy", () => {
+    const busy = (over: object, ...shape: [Mode, number, number, number]) => {
+      const v = pick(over, ...shape);
+      if (v.family !== "tiled") throw new Error("a GPU takes the tiled kernel");
+      return Math.ceil(shape[1] / v.bm) * Math.ceil(shape[2] / v.bn) * v.splits;
+    };
+    expect(busy({}, "TN", 960, 576, 8192)).toBeGreaterThan(512);
+    expect(busy({ saturating: 32 }, "TN", 960, 576, 8192)).toBeLessThan(256);
+    expect(busy({ saturating: 32 }, "NT", 16, 576, 576)).toBeLessThan(busy({}, "NT", 16, 576, 576));
+    expect(pick({}, "NT", 8192, 576, 1536)).toMatchObject({ bm: 128, bn: 64, rows: 8, cols: 8, splits: 1 });
   });
 });

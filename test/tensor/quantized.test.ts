@@ -149,7 +149,7 @@ function families(): MatmulVariant[] {
   const { kind, subgroups, subgroupSize, subgroupSizeMax } = caps();
   const all: MatmulVariant[] = [
     { family: "direct", rows: 1, cols: 4, lanes: 8 },
-    { family: "tiled", bm: 64, bn: 32, bk: 4, splits: 1 },
+    { family: "tiled", bm: 64, bn: 32, bk: 4, rows: 8, cols: 4, splits: 1 },
     { family: "skinny", rows: 4 },
   ];
   if (kind === "cpu" && subgroups && subgroupSize === subgroupSizeMax) {

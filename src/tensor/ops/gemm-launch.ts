@@ -5,7 +5,7 @@ import { run } from "../../gpu/stream.ts";
 import type { MatmulVariant } from "../../gpu/variants.ts";
 import { finishOne, putFour, readFour, readQuantized } from "../../shaders/matmul-access.wgsl.ts";
 import { SKINNY_MATMUL } from "../../shaders/matmul-skinny.wgsl.ts";
-import { MATMUL_COMBINE, TILED_MATMUL } from "../../shaders/matmul-tiled.wgsl.ts";
+import { MATMUL_COMBINE, tiledMatmul } from "../../shaders/matmul-tiled.wgsl.ts";
 import {
   type Epilogue,
   type MatmulMode,
@@ -196,10 +196,11 @@ function transposed(
 
 const PLAIN: Epilogue = { bias: false, add: false, accumulate: false };
 
-function tiled(p: Product, { bm, bn, bk, splits }: Extract<MatmulVariant, { family: "tiled" }>): void {
+function tiled(p: Product, tile: Extract<MatmulVariant, { family: "tiled" }>): void {
+  const { bm, bn, bk, rows, cols, splits } = tile;
   const along = alongK(p.mode);
   const vec = {
-    a: fours(along.a ? p.k : p.m, p.lda, p.firstA),
+    a: fours(along.a ? p.k : p.m, p.lda, p.firstA) && (along.a || rows % 4 === 0),
     b: p.format !== null || fours(along.b ? p.k : p.n, p.ldb, p.firstB),
     c: fours(p.n, p.ldc, p.firstC),
   };
@@ -208,15 +209,15 @@ function tiled(p: Product, { bm, bn, bk, splits }: Extract<MatmulVariant, { fami
   const split = used > 1;
   const epilogue = split ? PLAIN : p;
   const k = declare(
-    `tiled${split ? "_split" : ""}_${p.mode}`,
+    `tiled${split ? "_split" : ""}_${p.mode}_${bm}x${bn}x${bk}_${rows}x${cols}`,
     p.format,
     epilogue,
     vec,
-    () => [readFour("A", vec.a), readB(p, vec.b), putFour(epilogue, vec.c), TILED_MATMUL].join("\n"),
+    () => [readFour("A", vec.a), readB(p, vec.b), putFour(epilogue, vec.c), tiledMatmul(tile, along)].join("\n"),
     "OUT",
   );
   const out = split ? acquire(4 * used * p.batch * p.m * p.n, "matmul") : p.out;
-  const consts = { T: p.T, OUT: split ? "f32" : p.T, BM: bm, BN: bn, BK: bk, A_ALONG_K: along.a, B_ALONG_K: along.b };
+  const consts = { T: p.T, OUT: split ? "f32" : p.T, BM: bm, BN: bn, BK: bk };
   const grid: [number, number, number] = [Math.ceil(p.n / bn), Math.ceil(p.m / bm), p.batch * used];
   run(k, consts, [p.a, ...p.b, ...(split ? [] : p.extras), out], scalars(p, used, span), ...grid);
   if (split) {

@@ -169,7 +169,7 @@ function misfit(
   return `${name} has ${"shape" in t ? `shape [${t.shape}]` : `${has} elements`}, not ${size} elements`;
 }
 
-const BY_TILES: MatmulVariant = { family: "tiled", bm: 64, bn: 64, bk: 16, splits: 2 };
+const BY_TILES: MatmulVariant = { family: "tiled", bm: 64, bn: 64, bk: 8, rows: 8, cols: 8, splits: 2 };
 registerSelfTest(
   testProducts("tiled products", [70, 68, 72], (a, b, sizes) => gemm(a, b, "NT", sizes, { variant: BY_TILES })),
 );
