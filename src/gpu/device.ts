@@ -122,7 +122,7 @@ async function tryKernels(
     if (known !== undefined || lost) return known ?? true;
     const right = await remember(family, () =>
       passes().then(
-        (value) => ({ value, keep: true }),
+        (value) => ({ value: value ?? true, keep: value !== undefined }),
         () => ({ value: false, keep: false }), // it did not compile, or there was no memory, or the device is lost
       ),
     );

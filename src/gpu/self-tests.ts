@@ -15,8 +15,8 @@ export type KernelFamily =
 /** How a family is tried. */
 export interface SelfTest {
   family: KernelFamily;
-  /** Runs the family's kernels on the open device, for some milliseconds; whether the values are right. */
-  passes(): Promise<boolean>;
+  /** Runs the family's kernels on the open device, for some milliseconds; whether the values are right, if that can be told. */
+  passes(): Promise<boolean | undefined>;
 }
 
 /** What was found before under this name, else what `find` finds, and whether that holds for the next program too. */
@@ -31,7 +31,7 @@ export function registerSelfTest(test: SelfTest): void {
 
 /** The registered families that do not work, as `works` finds. */
 export async function failingFamilies(
-  works: (family: KernelFamily, passes: () => Promise<boolean>) => Promise<boolean>,
+  works: (family: KernelFamily, passes: SelfTest["passes"]) => Promise<boolean>,
 ): Promise<KernelFamily[]> {
   const failing: KernelFamily[] = [];
   for (const { family, passes } of tests) if (!(await works(family, passes))) failing.push(family);

@@ -3,7 +3,7 @@
  * only asynchronous call. Uploads are copies inside the encoder, because `queue.writeBuffer` would overtake work that is
  * encoded but not yet submitted.
  */
-import { caps, device, deviceLoss, onClose, startWait, throwDeviceError } from "./device.ts";
+import { device, deviceLoss, onClose, startWait, throwDeviceError } from "./device.ts";
 import {
   bindGroup,
   type Consts,
@@ -13,6 +13,7 @@ import {
   specialize,
   type Variant,
 } from "./kernel.ts";
+import { budget, submitted } from "./pace.ts";
 import { type BufferView, destroyBuffer, drainFree, drainOutgrown, evictBuffer, poolStats, sizeClass } from "./pool.ts";
 import { scalarsFull, setScalars, uploadScalars } from "./scalars.ts";
 
@@ -93,12 +94,12 @@ export function run(
 }
 
 /**
- * Tells the stream how many floating-point operations were just enqueued, so that no submit runs long enough to trip a
- * watchdog or to make "pause" sluggish: about 100 ms at 20 GFLOP/s on CPU adapters and 2 TFLOP/s on GPUs.
+ * Tells the stream how many floating-point operations were just enqueued, so that it submits before they run for long:
+ * pace.ts says how long.
  */
 export function addWork(operations: number): void {
   work += operations;
-  if (work > (caps().kind === "cpu" ? 2e9 : 2e11)) flush();
+  if (work > budget()) flush();
 }
 
 function openPass(): GPUComputePassEncoder {
@@ -133,6 +134,7 @@ export function flush(): void {
     staged.used = 0;
   }
   device().queue.submit([commands]);
+  submitted(work);
   encoder = null;
   pending = 0;
   work = 0;
