@@ -158,7 +158,7 @@ export function matmulVariant(caps: Caps, shape: MatmulShape): MatmulVariant {
   return row.use(caps, shape);
 }
 
-export type AttentionVariant = "direct" | "shuffle" | "tile";
+export type AttentionVariant = "direct" | "shuffle" | "tiled";
 
 const attentionTable: { when: (caps: Caps) => boolean; use: AttentionVariant; why: string }[] = [
   {
@@ -171,9 +171,20 @@ const attentionTable: { when: (caps: Caps) => boolean; use: AttentionVariant; wh
     use: "direct",
     why: "no subgroups: two rows per invocation share each load; staging K and V costs more than it saves",
   },
-  { when: () => true, use: "tile", why: "64 rows share a tile of K and V within 16 KiB of workgroup memory" },
+  { when: () => true, use: "tiled", why: "matrix products within 16 KiB of workgroup memory" },
 ];
 
-/** How the streamed side of attention reaches the invocations; see shaders/attention.wgsl.ts. */
+/** How attention is computed: see shaders/attention-parts.wgsl.ts, and shaders/attention-tiled.wgsl.ts for "tiled". */
 export const attentionVariant = (caps: Caps): AttentionVariant =>
   (attentionTable.find(({ when }) => when(caps)) as (typeof attentionTable)[number]).use;
+
+/** Own rows and items of an invocation of tiled attention, and how many invocations share rows. */
+export interface AttentionTile {
+  rows: number;
+  items: number;
+  lanes: number;
+}
+
+/** The tile for heads of 4 * d4 columns. Sums take rows * d4 / lanes vec4s of registers, twice that for keys and values. */
+export const attentionTile = (d4: number): AttentionTile =>
+  d4 <= 32 ? { rows: 4, items: 4, lanes: 8 } : { rows: 4, items: 2, lanes: 16 };

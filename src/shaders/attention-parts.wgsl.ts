@@ -8,10 +8,12 @@
  *
  * `source` says how a streamed item reaches the threads:
  * - "direct":  every thread reads it from storage (works everywhere);
- * - "shuffle": lane i reads item i and the subgroup passes it round (workgroup = one subgroup, no barriers);
- * - "tile":    the workgroup stages TILE items in workgroup memory.
+ * - "shuffle": lane i reads item i and the subgroup passes it round (workgroup = one subgroup, no barriers).
+ * GPUs have kernels of another kind: attention-tiled.wgsl.ts.
  *
- * Text is generated because the head dimension has to be unrolled for the rows to stay in registers.
+ * Text is generated because the head dimension has to be unrolled for the rows to stay in registers. Loads are in loops: CPU
+ * adapters compile every load statement into a branch per lane and component, so that one row of 64 columns without a loop
+ * takes seconds to compile. Their loops run to u.d4, a count that compilers cannot know and unroll.
  * Columns of qkv: `heads` query heads, `kvHeads` key heads, `kvHeads` value heads, each D wide. All widths are counted in vec4.
  * blocks[i] = (first row, end row, segment start, segment end); a block never crosses a segment. Blocks of rows that
  * belong to no segment have an empty segment, so their loops do not run and they come out as zero.
@@ -20,7 +22,7 @@
  */
 import { TANH } from "./elementwise.wgsl.ts";
 
-export type AttentionSource = "direct" | "shuffle" | "tile";
+export type AttentionSource = "direct" | "shuffle";
 
 export interface AttentionShape {
   /** headDim / 4 */
@@ -52,26 +54,19 @@ export const each = (n: number, f: (i: number) => string): string =>
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
 /**
- * The trip count of loops over the head dimension. GPUs must unroll them to keep arrays in registers. CPU adapters must
- * not, which a count that they cannot know prevents: they compile every load statement into a branch per lane and
- * component, so that loading one row of 64 columns without a loop takes seconds to compile.
- */
-export const d4Of = ({ d4, source }: AttentionShape): string => (source === "tile" ? `${d4}u` : "u.d4");
-
-/**
- * Heads wider than this are walked in loops on every adapter: their rows do not fit into registers anyway, and the unrolled
- * text takes tens of seconds to compile.
+ * Heads wider than this are walked in loops: their rows do not fit into registers anyway, and the unrolled text takes tens
+ * of seconds to compile.
  */
 const UNROLLED = 32;
 
 /** Reads the D vector at `at` of `buffer` into an array. */
 export const load = (shape: AttentionShape, name: string, buffer: string, at: string, times = ""): string =>
   `  var ${name}: array<A4, ${shape.d4}>;
-  for (var c = 0u; c < ${d4Of(shape)}; c++) { ${name}[c] = A4(${buffer}[${at} + c])${times}; }`;
+  for (var c = 0u; c < u.d4; c++) { ${name}[c] = A4(${buffer}[${at} + c])${times}; }`;
 
 /** Writes an array to the D vector at `at` of `buffer`. */
-export const store = (shape: AttentionShape, name: string, buffer: string, at: string, times: string): string =>
-  `    for (var c = 0u; c < ${d4Of(shape)}; c++) { ${buffer}[${at} + c] = T4(${name}[c]${times}); }`;
+export const store = (name: string, buffer: string, at: string, times: string): string =>
+  `    for (var c = 0u; c < u.d4; c++) { ${buffer}[${at} + c] = T4(${name}[c]${times}); }`;
 
 /**
  * For every row i of the thread: name_i = dot(row{i}, item). Four partial sums until the end, and no variable is assigned
@@ -82,7 +77,7 @@ export const dots = (shape: AttentionShape, name: string, row: string, item: (c:
   const total = (v: string) => `${v}.x + ${v}.y + ${v}.z + ${v}.w`;
   if (d4 > UNROLLED) {
     return `${each(rows, (i) => `      var ${name}v${i} = A4(0.0);`)}
-      for (var c = 0u; c < ${d4Of(shape)}; c++) {
+      for (var c = 0u; c < u.d4; c++) {
         let x = ${item("c")};
 ${each(rows, (i) => `        ${name}v${i} = fma(${row}${i}[c], x, ${name}v${i});`)}
       }
@@ -113,7 +108,7 @@ ${each(rows, (i) => {
   const start = `${to}${i}[${c}]${factor ? ` * ${factor}${i}` : ""}`;
   return `      ${to}${i}[${c}] = ${weights.reduce((sum, w) => `fma(A4(${w}_${i}), ${w}y${c}, ${sum})`, start)};`;
 })}`;
-  if (d4 > UNROLLED) return `      for (var c = 0u; c < ${d4Of(shape)}; c++) {\n${column("c")}\n      }`;
+  if (d4 > UNROLLED) return `      for (var c = 0u; c < u.d4; c++) {\n${column("c")}\n      }`;
   return each(d4, column);
 };
 
@@ -142,23 +137,11 @@ ${vectors.map((v) => `      ${v.name}[e] = A4(${v.buffer}[${v.at} + e % ${d4}u])
 ${body((name, c, k = 0) => (c === "c" ? `${name}[${k * d4}u + c]` : `${name}[${k * d4 + c}]`))}
   }`;
   }
-  if (source === "shuffle") {
-    return `  for (var base = lo; base < hi; base += WG) {
+  return `  for (var base = lo; base < hi; base += WG) {
     let item = min(base + lane, hi - 1u);
     let count = min(WG, hi - base);
 ${vectors.map((v) => load(shape, v.name, v.buffer, v.at)).join("\n")}
 ${group(body((name, c, k = 0) => `subgroupShuffle(${name}[${c}], t + ${k}u)`))}
-  }`;
-  }
-  return `  for (var base = lo; base < hi; base += TILE) {
-    let count = min(TILE, hi - base);
-    workgroupBarrier();
-    for (var e = lane; e < TILE * ${d4}u; e += WG) {
-      let item = min(base + e / ${d4}u, hi - 1u);
-${vectors.map((v) => `      tile_${v.name}[e] = A4(${v.buffer}[${v.at} + e % ${d4}u]);`).join("\n")}
-    }
-    workgroupBarrier();
-${group(body((name, c, k = 0) => `tile_${name}[(t + ${k}u) * ${d4}u + ${c === "c" ? c : `${c}u`}]`))}
   }`;
 }
 
@@ -167,15 +150,9 @@ const SCORES = `const LOWEST = -3.0e38;
 fn atMost0(x: f32) -> f32 { return select(x, 0.0, x > 0.0); }
 `;
 
-export function entry(
-  { d4, rows, source, softcap }: AttentionShape,
-  heads: "heads" | "kvHeads",
-  streamed: Streamed[],
-  body: string,
-) {
-  const tiles = source === "tile" ? streamed : [];
+export function entry({ d4, rows, source, softcap }: AttentionShape, heads: "heads" | "kvHeads", body: string) {
   const id = source === "shuffle" ? "subgroup_invocation_id" : "local_invocation_index";
-  return `${softcap ? `alias D = f32;${TANH}` : ""}${SCORES}${tiles.map((v) => `var<workgroup> tile_${v.name}: array<A4, TILE * ${d4}u>;\n`).join("")}
+  return `${softcap ? `alias D = f32;${TANH}` : ""}${SCORES}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(${id}) lane: u32) {
   let task = linearId(wid, nwg);

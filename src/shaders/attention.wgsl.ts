@@ -7,7 +7,6 @@ import {
   type AttentionSource,
   accumulate,
   capped,
-  d4Of,
   dots,
   each,
   entry,
@@ -95,11 +94,11 @@ ${each(rows, (i) =>
     `    let at = r${i} * u.heads + head;
     let any = lo < hi${shape.window ? ` && w${i} > 0u` : ""};
     let g = select(0.0, 1.0 / l${i}, any);
-${store(shape, `o${i}`, "out", `at * ${d4}u`, " * g")}
+${store(`o${i}`, "out", `at * ${d4}u`, " * g")}
     stats[at] = select(LOWEST, m${i} + log2(l${i}), any);`,
   ),
 )}`;
-  return entry(shape, "heads", streamed, body);
+  return entry(shape, "heads", body);
 }
 
 /**
@@ -132,7 +131,7 @@ ${load(shape, `q${i}`, "qkv", `r${i} * width + head * ${d4}u`, " * u.scale2")}
 ${load(shape, `g${i}`, "dout", `at${i} * ${d4}u`)}
   var d${i}: array<A4, ${d4}>;
   var e${i} = A4(0.0);
-  for (var c = 0u; c < ${d4Of(shape)}; c++) { e${i} = fma(g${i}[c], A4(out[at${i} * ${d4}u + c]), e${i}); }
+  for (var c = 0u; c < u.d4; c++) { e${i} = fma(g${i}[c], A4(out[at${i} * ${d4}u + c]), e${i}); }
   let delta${i} = e${i}.x + e${i}.y + e${i}.z + e${i}.w;
   let L${i} = stats[at${i}];`,
   )}
@@ -142,10 +141,10 @@ ${each(rows, (i) =>
   guarded(
     i,
     `    delta[at${i}] = delta${i};
-${store(shape, `d${i}`, "dqkv", `r${i} * width + head * ${d4}u`, " * u.scale")}`,
+${store(`d${i}`, "dqkv", `r${i} * width + head * ${d4}u`, " * u.scale")}`,
   ),
 )}`;
-  return entry(shape, "heads", streamed, body);
+  return entry(shape, "heads", body);
 }
 
 /**
@@ -192,9 +191,9 @@ ${loop}
 ${each(rows, (i) =>
   guarded(
     i,
-    `${store(shape, `dk${i}`, "dqkv", `at${i}`, " * u.scale")}
-${store(shape, `dv${i}`, "dqkv", `at${i} + u.kvHeads * ${d4}u`, "")}`,
+    `${store(`dk${i}`, "dqkv", `at${i}`, " * u.scale")}
+${store(`dv${i}`, "dqkv", `at${i} + u.kvHeads * ${d4}u`, "")}`,
   ),
 )}`;
-  return entry(shape, "kvHeads", streamed, body);
+  return entry(shape, "kvHeads", body);
 }

@@ -1,17 +1,96 @@
-/** A GPU's attention at the widths of real heads, on whatever adapter there is. Only in Node: SwiftShader takes minutes. */
-import { beforeAll, describe, it } from "vitest";
+/** A GPU's attention, on whatever adapter there is. Only in Node: SwiftShader takes minutes. */
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { attention, caps, packing, scope, tensor } from "webrlhf";
 import { gpuReady } from "../helpers.ts";
 import { checkAttention } from "../tensor/attention-reference.ts";
+import { values } from "../tensor/check.ts";
 
 beforeAll(gpuReady);
 
-// A minute each to compile on lavapipe: left to runs of a GPU's kernels.
+// Seconds of work to compile each kernel; on a busy machine that takes minutes.
+const patience = 600_000;
+
+// Most kernels are left to runs of a GPU's kernels.
 const everything = globalThis.process.env.WEBRLHF_ADAPTER_KIND === "hardware";
 
-describe.runIf(everything)("a GPU's attention", () => {
+describe("a GPU's attention", { timeout: patience }, () => {
+  // Few sizes of heads, as each is compiled. Lengths meet the blocks of 64 rows and the tiles of 32.
+  const lengths = fc.constantFrom(1, 2, 31, 32, 33, 63, 64, 65, 100, 130);
+  const sequences = fc
+    .array(fc.record({ gap: fc.constantFrom(0, 0, 3), length: lengths, pad: fc.constantFrom(0, 0, 0, 1, 40) }), {
+      minLength: 1,
+      maxLength: 3,
+    })
+    .map((list) => {
+      let at = 0;
+      const starts = list.map(({ gap, length }) => {
+        at += gap + length;
+        return at - length;
+      });
+      return {
+        lengths: list.map(({ length }) => length),
+        pads: list.map(({ length, pad }) => Math.min(pad, length)),
+        starts,
+        rows: at + 1,
+      };
+    });
+  const groups = fc.constantFrom<[number, number][]>([1, 1], [2, 2], [3, 1], [4, 2]);
+
+  it("equals float64 on random sequences, gradients included", async () => {
+    await fc.assert(
+      fc.asyncProperty(sequences, groups, fc.nat(1000), async (s, [heads, kvHeads], seed) => {
+        await checkAttention({ ...s, heads, kvHeads, headDim: 8 }, seed, "tiled");
+      }),
+      { numRuns: 8, seed: 1 },
+    );
+  });
+
+  // 20 columns are 5 vec4s, which 8 invocations do not share evenly. Windows that no sequence outgrows would be none, in
+  // kernels of their own.
+  it.runIf(everything)("equals float64 on random sequences with a window and a cap", async () => {
+    const outgrown = sequences.filter(({ lengths }) => Math.max(...lengths) > 33);
+    await fc.assert(
+      fc.asyncProperty(outgrown, groups, fc.constantFrom(1, 5, 33), fc.nat(1000), async (s, heads, window, seed) => {
+        const c = { ...s, heads: heads[0], kvHeads: heads[1], headDim: 20, window, softcap: 2, scale: 1 };
+        await checkAttention(c, seed, "tiled");
+      }),
+      { numRuns: 6, seed: 1 },
+    );
+  });
+
+  it("keeps sequences apart that hold NaN", async () => {
+    const [rows, width] = [80, 24];
+    const qkv = values(rows * width, 3);
+    qkv.fill(Number.NaN, 20 * width, 40 * width);
+    const y = scope(() =>
+      attention(tensor(qkv, [rows, width]), packing([20, 20, 40]), {
+        heads: 1,
+        kvHeads: 1,
+        headDim: 8,
+        variant: "tiled",
+      }),
+    );
+    const nan = Array.from(await y.read(), Number.isNaN);
+    y.free("test");
+    expect(nan).toEqual(Array.from({ length: rows * 8 }, (_, i) => i >= 160 && i < 320));
+  });
+});
+
+describe.runIf(everything)("a GPU's attention at the widths of real heads", { timeout: patience }, () => {
   // Two query heads on one KV head; sequences longer than a tile of keys and than a workgroup's 64 rows.
-  it.each([64, 96, 128])("equals float64 at head dimension %d, gradients included", async (headDim) => {
-    const c = { lengths: [70, 3, 33], starts: [1, 72, 75], rows: 110, heads: 2, kvHeads: 1, headDim };
-    await checkAttention(c, headDim, "tile");
+  const c = { lengths: [70, 3, 33], starts: [1, 72, 75], rows: 110, heads: 2, kvHeads: 1 };
+
+  it.each([4, 64, 96, 128, 256])("equals float64 at head dimension %d, gradients included", async (headDim) => {
+    await checkAttention({ ...c, headDim }, headDim, "tiled");
+  });
+
+  it.each([64, 256])("slides and caps at head dimension %d", async (headDim) => {
+    await checkAttention({ ...c, headDim, window: 40, softcap: 2 }, headDim, "tiled");
+  });
+
+  it.for([8, 128])("works in f16 at head dimension %d", async (headDim, context) => {
+    if (!caps().f16) return context.skip();
+    await checkAttention({ ...c, headDim }, headDim, "tiled", "f16");
   });
 });

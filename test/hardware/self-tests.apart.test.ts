@@ -20,13 +20,10 @@ vi.mock("../../src/shaders/rows.wgsl.ts", async (original) => {
   };
   return { ...real, rowPrelude };
 });
-vi.mock("../../src/shaders/attention.wgsl.ts", async (original) => {
-  const real = await original<typeof import("../../src/shaders/attention.wgsl.ts")>();
-  const nothing = "@compute @workgroup_size(64) fn main() {}";
-  const attentionForward: typeof real.attentionForward = (shape) =>
-    shape.source === "tile" ? nothing : real.attentionForward(shape);
-  return { ...real, attentionForward };
-});
+vi.mock("../../src/shaders/attention-tiled.wgsl.ts", async (original) => ({
+  ...(await original<typeof import("../../src/shaders/attention-tiled.wgsl.ts")>()),
+  tiledForward: () => "@compute @workgroup_size(64) fn main() {}",
+}));
 
 let cache: string;
 beforeAll(async () => {

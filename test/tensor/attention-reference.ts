@@ -1,8 +1,8 @@
 import { attention, backward, packing, scope, tensor } from "webrlhf";
-import type { AttentionSource } from "../../src/shaders/attention.wgsl.ts";
+import type { AttentionVariant } from "../../src/gpu/variants.ts";
 import { empty, recordMany } from "../../src/tensor/core.ts";
 import { expectClose } from "../helpers.ts";
-import { values } from "./check.ts";
+import { halves, values } from "./check.ts";
 
 export interface AttentionCase {
   lengths: number[];
@@ -72,15 +72,21 @@ export function attentionReference(qkv: Float32Array, dout: Float32Array, c: Att
 }
 
 /** Holds attention and its gradient, in this variant or the adapter's own, against the reference. */
-export async function checkAttention(c: AttentionCase, seed: number, variant?: AttentionSource): Promise<void> {
+export async function checkAttention(
+  c: AttentionCase,
+  seed: number,
+  variant?: AttentionVariant,
+  dtype: "f32" | "f16" = "f32",
+): Promise<void> {
   const { heads, kvHeads, headDim, rows } = c;
   const width = (heads + 2 * kvHeads) * headDim;
-  const qkv = values(rows * width, seed, 2);
-  const dout = values(rows * heads * headDim, seed + 1);
+  const round = dtype === "f16" ? halves : (data: Float32Array) => data;
+  const qkv = round(values(rows * width, seed, 2));
+  const dout = round(values(rows * heads * headDim, seed + 1));
   const { out, dqkv } = scope(() => {
-    const x = tensor(qkv, [rows, width]);
+    const x = tensor(qkv, [rows, width], dtype);
     x.requiresGrad = true;
-    x.grad = tensor(new Float32Array(rows * width), [rows, width]);
+    x.grad = tensor(new Float32Array(rows * width), [rows, width], dtype);
     const p = packing(c.lengths, c.starts, rows, c.pads);
     const y = attention(x, p, {
       heads,
@@ -93,14 +99,15 @@ export async function checkAttention(c: AttentionCase, seed: number, variant?: A
     });
     const copy = y.alias(y.shape, "copy");
     const loss = empty([1]);
-    recordMany("loss", [y], [loss], () => [tensor(dout, y.shape)]);
+    recordMany("loss", [y], [loss], () => [tensor(dout, y.shape, dtype)]);
     backward(loss);
     return { out: copy, dqkv: x.grad };
   });
   const exact = attentionReference(qkv, dout, c);
-  const label = `${variant ?? "default"} ${JSON.stringify(c)}`;
-  expectClose(await out.read(), exact.out, 2e-6, 1e-7, `output, ${label}`);
-  expectClose(await dqkv.read(), exact.dqkv, 5e-6, 1e-7, `gradient, ${label}`);
+  const label = `${variant ?? "default"} ${dtype} ${JSON.stringify(c)}`;
+  const [rtol, gradRtol] = dtype === "f16" ? [1e-3, 2e-3] : [2e-6, 5e-6];
+  expectClose(await out.read(), exact.out, rtol, 1e-7, `output, ${label}`);
+  expectClose(await dqkv.read(), exact.dqkv, gradRtol, 1e-7, `gradient, ${label}`);
   out.free("test");
   dqkv.free("test");
 }

@@ -1,15 +1,14 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { attention, caps, packing, scope, tensor } from "webrlhf";
-import { attentionVariant } from "../../src/gpu/variants.ts";
-import type { AttentionSource } from "../../src/shaders/attention.wgsl.ts";
+import { type AttentionVariant, attentionVariant } from "../../src/gpu/variants.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { attentionReference, checkAttention } from "./attention-reference.ts";
 import { values } from "./check.ts";
 
 beforeAll(gpuReady);
 
-const kinds = () => new Set<AttentionSource>(["direct", attentionVariant(caps())]);
+const kinds = () => new Set<AttentionVariant>(["direct", attentionVariant(caps())]);
 
 const segments = fc
   .array(
@@ -71,7 +70,7 @@ describe("attention", () => {
     }
   });
 
-  it.each(["default", "direct", "tile"] as const)("lets padding see and not be seen (%s)", async (variant) => {
+  it.each(["default", "direct"] as const)("lets padding see and not be seen (%s)", async (variant) => {
     const c = { lengths: [50, 4, 33, 18, 0], starts: [0, 51, 55, 90, 108], rows: 110, pads: [20, 1, 0, 17, 0] };
     for (const window of [undefined, 9]) {
       await checkAttention(
@@ -86,22 +85,9 @@ describe("attention", () => {
     await checkAttention({ lengths: [20], starts: [0], rows: 20, heads: 2, kvHeads: 1, headDim: 8, window: 1 }, 3);
   });
 
-  it("slides and caps in tiles", async () => {
-    const c = { lengths: [150, 3, 64], starts: [2, 152, 155], rows: 220, heads: 2, kvHeads: 1, headDim: 8 };
-    await checkAttention({ ...c, window: 20, softcap: 2, scale: 2 }, 5, "tile");
-  });
-
   it("handles head dimension 256", async () => {
     const c = { lengths: [9, 20], starts: [0, 9], rows: 29, heads: 1, kvHeads: 1, headDim: 256 };
     await checkAttention({ ...c, window: 7, softcap: 5 }, 8);
-  });
-
-  it("stages tiles in workgroup memory on GPUs", async () => {
-    await checkAttention(
-      { lengths: [70, 3, 64], starts: [2, 72, 75], rows: 140, heads: 2, kvHeads: 1, headDim: 8 },
-      5,
-      "tile",
-    );
   });
 
   it("survives scores far outside of exp's range", async () => {

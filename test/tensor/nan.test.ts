@@ -1,8 +1,7 @@
 /** NaN goes in and NaN comes out: nothing on the way makes a number of it. Rows that see no key on purpose stay 0. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { attention, caps, grad, maximum, minimum, packing, scope, sum, type Tensor, tensor } from "webrlhf";
-import { attentionVariant } from "../../src/gpu/variants.ts";
-import type { AttentionSource } from "../../src/shaders/attention.wgsl.ts";
+import { type AttentionVariant, attentionVariant } from "../../src/gpu/variants.ts";
 import { cachedAttention } from "../../src/tensor/ops/kvcache.ts";
 import { gpuReady } from "../helpers.ts";
 
@@ -51,7 +50,7 @@ const one = { heads: 1, kvHeads: 1, headDim: 4, scale: 1 };
 const inf = Number.POSITIVE_INFINITY;
 
 describe("attention", () => {
-  const kinds = () => [...new Set<AttentionSource>(["direct", attentionVariant(caps())])];
+  const kinds = () => [...new Set<AttentionVariant>(["direct", "tiled", attentionVariant(caps())])];
 
   it.each([
     ["scores that are NaN", [0, nan, 0], [false, true, true]],

@@ -3,14 +3,19 @@ import { caps } from "../../gpu/device.ts";
 import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork, run } from "../../gpu/stream.ts";
-import { attentionVariant } from "../../gpu/variants.ts";
+import { type AttentionVariant, attentionTile, attentionVariant } from "../../gpu/variants.ts";
 import {
   type AttentionShape,
-  type AttentionSource,
   attentionBackwardKeyValue,
   attentionBackwardQuery,
   attentionForward,
 } from "../../shaders/attention.wgsl.ts";
+import {
+  TILED_BLOCK,
+  tiledBackwardKeyValue,
+  tiledBackwardQuery,
+  tiledForward,
+} from "../../shaders/attention-tiled.wgsl.ts";
 import { empty, record, type Tensor } from "../core.ts";
 import { type BlockSize, type Packing, packing } from "../packing.ts";
 import { testAttention } from "./self-tests.ts";
@@ -33,12 +38,17 @@ export interface AttentionOptions {
    * Overrides the adapter's kernel variant; for tests and benches.
    * @internal
    */
-  variant?: AttentionSource;
+  variant?: AttentionVariant;
 }
 
-/** How one pass runs: kernel text, threads per workgroup and the block table it walks. */
+/** How one pass runs: kernel texts, constants and the block table they walk. */
 interface Plan {
-  shape: AttentionShape;
+  /** Part of the kernels' names: plans of one label have the same texts. */
+  label: string;
+  forward: () => string;
+  backwardQuery: () => string;
+  backwardKeyValue: () => string;
+  subgroups: boolean;
   consts: Record<string, number>;
   block: BlockSize;
 }
@@ -60,7 +70,7 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
   const rows = packing.rows;
   const d4 = headDim / 4;
   const work = packing.pairs * heads * headDim;
-  const source = options.variant ?? attentionVariant(caps());
+  const variant = options.variant ?? attentionVariant(caps());
   const cap = options.softcap ?? 0;
   // A window that no sequence outgrows is none.
   const window = options.window && options.window < packing.maxLength ? options.window : 0;
@@ -69,12 +79,12 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
   const out = empty([rows, heads * headDim], qkv.dtype, "attention");
   const stats = empty([rows, heads], "f32", "attention");
   {
-    const { shape, consts, block } = plan(source, d4, "forward", features);
-    const { table, count } = packing.blocks[block];
+    const chosen = plan(variant, d4, "forward", features);
+    const { table, count } = packing.blocks[chosen.block];
     const tasks = count * heads;
     const buffers = [qkv.view, table.view, out.view, stats.view];
-    const all = { T: qkv.dtype, ...consts };
-    run(forward(shape), all, buffers, [tasks, d4, heads, kvHeads, scale2, ...limits], tasks);
+    const all = { T: qkv.dtype, ...chosen.consts };
+    run(forward(chosen), all, buffers, [tasks, d4, heads, kvHeads, scale2, ...limits], tasks);
     addWork(4 * work);
   }
   return record(
@@ -82,16 +92,16 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
     [qkv],
     out,
     (dout) => {
-      const { shape, consts, block } = plan(source, d4, "backward", features);
-      const { table, count } = packing.blocks[block];
+      const chosen = plan(variant, d4, "backward", features);
+      const { table, count } = packing.blocks[chosen.block];
       const dqkv = empty(qkv.shape, qkv.dtype, "attention_grad");
       const delta = empty([rows, heads], "f32", "attention_grad");
-      const all = { T: qkv.dtype, ...consts };
+      const all = { T: qkv.dtype, ...chosen.consts };
       const forQuery = [qkv.view, out.view, dout.view, stats.view, table.view, dqkv.view, delta.view];
       const scalars = [d4, heads, kvHeads, scale2, scale, ...limits];
-      run(backwardQuery(shape), all, forQuery, [count * heads, ...scalars], count * heads);
+      run(backwardQuery(chosen), all, forQuery, [count * heads, ...scalars], count * heads);
       const forKeyValue = [qkv.view, dout.view, stats.view, delta.view, table.view, dqkv.view];
-      run(backwardKeyValue(shape), all, forKeyValue, [count * kvHeads, ...scalars], count * kvHeads);
+      run(backwardKeyValue(chosen), all, forKeyValue, [count * kvHeads, ...scalars], count * kvHeads);
       addWork(14 * work);
       return [dqkv];
     },
@@ -111,51 +121,67 @@ function checkShapes(qkv: Tensor, packing: Packing, { heads, kvHeads, headDim }:
 }
 
 function plan(
-  source: AttentionSource,
+  variant: AttentionVariant,
   d4: number,
   pass: "forward" | "backward",
   features: Pick<AttentionShape, "window" | "softcap">,
 ): Plan {
+  const suffix = `${features.window ? "_window" : ""}${features.softcap ? "_softcap" : ""}`;
+  if (variant === "tiled") {
+    const shape = { d4, ...attentionTile(d4), ...features };
+    return {
+      label: `tiled_d${d4 * 4}_${shape.rows}x${shape.items}x${shape.lanes}${suffix}`,
+      forward: () => tiledForward(shape),
+      backwardQuery: () => tiledBackwardQuery(shape),
+      backwardKeyValue: () => tiledBackwardKeyValue(shape),
+      subgroups: false,
+      consts: {},
+      block: TILED_BLOCK,
+    };
+  }
+  const WG = variant === "shuffle" ? caps().subgroupSize : 8;
   // Two keys at a time beyond 64 columns: the text is unrolled over both, and lavapipe takes seconds to compile more.
   const step = pass === "backward" ? 1 : d4 > 16 ? 2 : 4;
-  if (source === "tile") {
-    // K and V tiles within 16 KiB, a whole number of steps.
-    const TILE = Math.min(32, Math.floor(512 / d4 / 4) * 4);
-    return { shape: { d4, rows: 1, step, source, ...features }, consts: { WG: 64, TILE }, block: 64 };
-  }
-  const WG = source === "shuffle" ? caps().subgroupSize : 8;
-  return { shape: { d4, rows: 16 / WG, step, source, ...features }, consts: { WG }, block: 16 };
+  const shape = { d4, rows: 16 / WG, step, source: variant, ...features };
+  return {
+    label: `${variant}_d${d4 * 4}_r${shape.rows}${suffix}`,
+    forward: () => attentionForward(shape),
+    backwardQuery: () => attentionBackwardQuery(shape),
+    backwardKeyValue: () => attentionBackwardKeyValue(shape),
+    subgroups: variant === "shuffle",
+    consts: { WG },
+    block: 16,
+  };
 }
 
 const made = new Map<string, Kernel>();
 
-function variantOf(name: string, shape: AttentionShape, make: (label: string) => Kernel): Kernel {
-  const features = `${shape.window ? "_window" : ""}${shape.softcap ? "_softcap" : ""}`;
-  const label = `${name}_${shape.source}_d${shape.d4 * 4}_r${shape.rows}${features}`;
-  const found = made.get(label) ?? make(label);
-  made.set(label, found);
+function variantOf(pass: string, { label }: Plan, make: (name: string) => Kernel): Kernel {
+  const name = `${pass}_${label}`;
+  const found = made.get(name) ?? make(name);
+  made.set(name, found);
   return found;
 }
 
 const shapeScalars = { tasks: "u32", d4: "u32", heads: "u32", kvHeads: "u32", scale2: "f32" } as const;
 const limitScalars = { window: "u32", cap2: "f32" } as const;
 
-const forward = (shape: AttentionShape): Kernel =>
-  variantOf("attention_fwd", shape, (name) =>
+const forward = (chosen: Plan): Kernel =>
+  variantOf("attention_fwd", chosen, (name) =>
     kernel({
       name,
-      code: attentionForward(shape),
+      code: chosen.forward(),
       bindings: { qkv: "read vec4<T>", blocks: "read vec4<u32>", out: "write vec4<T>", stats: "write f32" },
       scalars: { ...shapeScalars, ...limitScalars },
-      subgroups: shape.source === "shuffle",
+      subgroups: chosen.subgroups,
     }),
   );
 
-const backwardQuery = (shape: AttentionShape): Kernel =>
-  variantOf("attention_dq", shape, (name) =>
+const backwardQuery = (chosen: Plan): Kernel =>
+  variantOf("attention_dq", chosen, (name) =>
     kernel({
       name,
-      code: attentionBackwardQuery(shape),
+      code: chosen.backwardQuery(),
       bindings: {
         qkv: "read vec4<T>",
         out: "read vec4<T>",
@@ -166,15 +192,15 @@ const backwardQuery = (shape: AttentionShape): Kernel =>
         delta: "write f32",
       },
       scalars: { ...shapeScalars, scale: "f32", ...limitScalars },
-      subgroups: shape.source === "shuffle",
+      subgroups: chosen.subgroups,
     }),
   );
 
-const backwardKeyValue = (shape: AttentionShape): Kernel =>
-  variantOf("attention_dkv", shape, (name) =>
+const backwardKeyValue = (chosen: Plan): Kernel =>
+  variantOf("attention_dkv", chosen, (name) =>
     kernel({
       name,
-      code: attentionBackwardKeyValue(shape),
+      code: chosen.backwardKeyValue(),
       bindings: {
         qkv: "read vec4<T>",
         dout: "read vec4<T>",
@@ -184,12 +210,12 @@ const backwardKeyValue = (shape: AttentionShape): Kernel =>
         dqkv: "write vec4<T>",
       },
       scalars: { ...shapeScalars, scale: "f32", ...limitScalars },
-      subgroups: shape.source === "shuffle",
+      subgroups: chosen.subgroups,
     }),
   );
 
 registerSelfTest(
   testAttention("tiled attention", 32, (qkv, rows) =>
-    attention(qkv, packing([rows]), { heads: 1, kvHeads: 1, headDim: 32, variant: "tile" }),
+    attention(qkv, packing([rows]), { heads: 1, kvHeads: 1, headDim: 32, variant: "tiled" }),
   ),
 );
