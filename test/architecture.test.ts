@@ -14,7 +14,7 @@ const floors = [
   ["data"],
   ["settings"],
   ["rlhf"],
-  ["open", "report"],
+  ["open", "report", "day"],
   ["serve", "worker"],
   ["cli"],
 ];
@@ -28,6 +28,7 @@ const hidden: Record<string, string[]> = {
   data: ["shaders", "gpu", "nn"],
   rlhf: ["shaders", "gpu"],
   open: ["shaders"],
+  day: ["shaders", "io", "settings"],
   report: ["shaders", "gpu", "tensor", "nn", "io"],
   serve: ["shaders", "gpu", "report"],
   worker: ["shaders", "report"],

@@ -28,6 +28,7 @@ const others = {
     report: async () => (await import("./report.ts")).reportVerb,
     export: async () => (await import("./export.ts")).exportVerb,
     figure: async () => (await import("./figure.ts")).figureVerb,
+    "gpu-day": async () => (await import("./gpu-day.ts")).gpuDayVerb,
   },
   "Data and model files": {
     data: async () => (await import("./data.ts")).dataVerb,

@@ -1,0 +1,45 @@
+/** Generation: one sequence and many, short contexts and long ones. */
+import { generate } from "../../nn/generate.ts";
+import { CausalLM } from "../../nn/models.ts";
+import type { DayContext, DayItem } from "../item.ts";
+import { tokensOf } from "../made-up.ts";
+import { Budget, paceOfCalls } from "../pace.ts";
+
+export const decode: DayItem = {
+  name: "decode",
+  summary: "generation by the model, one sequence and many, after short prompts and long ones",
+  share: 40,
+  async run({ model, seconds, tell }: DayContext) {
+    const budget = new Budget(seconds);
+    const policy = new CausalLM(model.config, "the day's model").initialize(1);
+    const { prompt, response } = model;
+    const longest = model.config.maxPositions - response;
+    const long = [1024, 8192].filter((length) => length > prompt && length <= longest);
+    const cases = [
+      ...model.decode.map((sequences) => ({ sequences, length: prompt })),
+      ...(model.decode.length > 2 ? long.map((length) => ({ sequences: 1, length })) : []),
+    ];
+    try {
+      for (const [at, { sequences, length }] of cases.entries()) {
+        const prompts = Array.from({ length: sequences }, (_, s) => tokensOf(model, length, s));
+        const each = budget.shareOf(cases.length - at) / 2;
+        const timed = async (maxNewTokens: number) =>
+          paceOfCalls(() => generate(policy, prompts, { maxNewTokens, seed: 1, eosIds: [] }), each);
+        const first = await timed(1);
+        const all = await timed(1 + response);
+        // Of two best times the difference is least disturbed; where noise hides even that, the prompt is counted in.
+        const later = all.best - first.best;
+        const [tokens, taken] = later > all.best / 10 ? [response, later] : [1 + response, all.best];
+        tell({
+          what: `decoding, ${sequences} sequences after ${length} tokens`,
+          unit: "tokens/s",
+          value: (sequences * tokens) / taken,
+          samples: all.samples,
+          how: `${tokens} tokens each, ${tokens === response ? "without" : "with"} the prompt's ${(first.best * 1e3).toFixed(1)} ms`,
+        });
+      }
+    } finally {
+      policy.destroy();
+    }
+  },
+};
