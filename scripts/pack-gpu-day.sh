@@ -20,12 +20,12 @@ rm -rf "$day/app/dist/.tsbuildinfo"
 find "$day/app/dist" -name '*.d.ts' -delete
 # Production dependencies, with Dawn for this system only.
 npm ls --omit=dev --all --parseable 2>/dev/null | tail -n +2 | while read -r folder; do
-  case $folder in *chromium*) continue ;; esac
+  case $folder in *chromium* | */typescript) continue ;; esac
   target=$day/app/${folder#"$root"/}
   mkdir -p "$(dirname "$target")"
   [ -e "$target" ] || cp -r "$folder" "$target"
 done
-find "$day/app/node_modules/webgpu/dist" -name '*.dawn.node' ! -name 'linux-x64*' -delete 2>/dev/null || true
+find "$day/app/node_modules/webgpu/dist" -mindepth 1 -maxdepth 1 ! -name linux-x64 -exec rm -rf {} +
 find "$day/app/node_modules" \( -name '*.md' -o -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' \) -delete
 cp "$(command -v node)" "$day/node"
 loader=$(ldconfig -p | awk '/libvulkan\.so\.1 .*x86-64/ { print $NF; exit }')
