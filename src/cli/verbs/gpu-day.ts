@@ -11,6 +11,7 @@ import { settings } from "../../settings/index.ts";
 import { type Context, defineVerb, Interrupted } from "../verb.ts";
 import { launch, type Told } from "./gpu-day/launch.ts";
 import { torchCommand } from "./gpu-day/torch.ts";
+import { summaries } from "./summaries.ts";
 
 const names = dayItems.map(({ name }) => name);
 
@@ -42,7 +43,7 @@ const daySettings = settings(
 
 export const gpuDayVerb = defineVerb({
   name: "gpu-day",
-  summary: "Check and time kernels, generation and training on this machine's GPU, for a table that people share",
+  summary: summaries["gpu-day"],
   settings: daySettings,
   examples: ["webrlhf gpu-day --minutes 5 --out gpu-day.jsonl", "webrlhf gpu-day --minutes 1 --items ceilings,decode"],
   interruptNote: null,
