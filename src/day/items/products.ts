@@ -74,17 +74,24 @@ export const say = ({ family, ...rest }: MatmulVariant): string =>
 
 /** Everything that the tables know to do with such a product on a GPU. */
 export function candidates({ mode, sizes: [m, , k] }: DayProduct, chosen: MatmulVariant): MatmulVariant[] {
-  const tile = (bm: number, bn: number, bk: number, splits = 1): MatmulVariant => ({
-    family: "tiled",
-    ...{ bm, bn, bk, splits },
+  const tile = (bm: number, bn: number, bk: number, cols: number, splits = 1): MatmulVariant => ({
+    ...{ family: "tiled", bm, bn, bk, rows: 8, cols, splits },
   });
   const few: MatmulVariant[] =
     mode === "NT" && m <= 8
-      ? [1, 4, 8].filter((rows) => rows >= m).map((rows): MatmulVariant => ({ family: "skinny", rows }))
+      ? [m, 4, 8].filter((rows) => rows >= m).map((rows): MatmulVariant => ({ family: "skinny", rows }))
       : [];
-  const split = k >= 1024 ? [2, 4, 8, 16].map((splits) => tile(64, 64, 16, splits)) : [];
-  const all = [...few, tile(128, 64, 16), tile(64, 64, 16), tile(64, 32, 8), ...split];
-  return all.filter((one) => say(one) !== say(chosen));
+  const tiles = [
+    tile(128, 64, 8, 8),
+    tile(128, 64, 16, 4),
+    tile(64, 64, 16, 4),
+    tile(64, 32, 16, 4),
+    tile(32, 64, 16, 4),
+  ];
+  const split = k >= 1024 ? [2, 4, 8, 16].map((splits) => tile(64, 64, 16, 4, splits)) : [];
+  const all = new Map([...few, ...tiles, ...split].map((one) => [say(one), one]));
+  all.delete(say(chosen));
+  return [...all.values()];
 }
 
 export const products: DayItem = {
