@@ -9,6 +9,27 @@ fn weight(i: u32) -> F {
 }
 `;
 
+const OVER_ROWS = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  inputGradient(linearId(wid, nwg), lid);
+}`;
+const OVER_CHUNKS = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
+  parameterGradients(wid.x, wid.y, lid);
+}`;
+/** All gradients in one dispatch: u.groups workgroups walk rows, those after them the columns of u.chunks chunks. */
+const OVER_BOTH = `
+@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let group = linearId(wid, nwg);
+  if (group < u.groups) {
+    inputGradient(group, lid);
+  } else {
+    let across = (u.n + WG - 1u) / WG;
+    let part = (group - u.groups) / across;
+    if (part < u.chunks) { parameterGradients((group - u.groups) % across, part, lid); }
+  }
+}`;
+
 export const RMSNORM_FWD = `${WEIGHT}
 @compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let lane = lid % LANES;
@@ -27,10 +48,10 @@ export const RMSNORM_FWD = `${WEIGHT}
 }`;
 
 // dx = rstd * (w dy - xhat mean(xhat w dy)), xhat = x rstd
-export const RMSNORM_DX = `${WEIGHT}
-@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+const RMS_INPUT = `${WEIGHT}
+fn inputGradient(group: u32, lid: u32) {
   let lane = lid % LANES;
-  let row = rowIndex(linearId(wid, nwg), lid);
+  let row = rowIndex(group, lid);
   let safe = min(row, u.rows - 1u);
   let base = safe * u.n;
   var dots = F(0.0);
@@ -45,6 +66,8 @@ export const RMSNORM_DX = `${WEIGHT}
     }
   }
 }`;
+export const RMSNORM_DX = `${RMS_INPUT}
+${OVER_ROWS}`;
 
 // stats[row] = (mean, 1 / standard deviation); the variance is summed around the mean, not as a difference of squares
 export const LAYERNORM_FWD = `
@@ -68,10 +91,10 @@ export const LAYERNORM_FWD = `
 }`;
 
 // dx = rstd * (w dy - mean(w dy) - xhat mean(xhat w dy))
-export const LAYERNORM_DX = `
-@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+const LAYER_INPUT = `
+fn inputGradient(group: u32, lid: u32) {
   let lane = lid % LANES;
-  let row = rowIndex(linearId(wid, nwg), lid);
+  let row = rowIndex(group, lid);
   let safe = min(row, u.rows - 1u);
   let base = safe * u.n;
   let s = stats[safe];
@@ -92,39 +115,52 @@ export const LAYERNORM_DX = `
     }
   }
 }`;
+export const LAYERNORM_DX = `${LAYER_INPUT}
+${OVER_ROWS}`;
 
 // Gradients of the parameters: an invocation owns one column vector and adds up the rows of one chunk (workgroup_id.y).
-export const RMSNORM_DW = `
-@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let c = wid.x * WG + lid;
+const RMS_PARAMETERS = `
+fn parameterGradients(group: u32, part: u32, lid: u32) {
+  let c = group * WG + lid;
   if (c >= u.n) { return; }
   var g = F(0.0);
-  let end = min((wid.y + 1u) * u.chunk, u.rows);
-  for (var r = wid.y * u.chunk; r < end; r += 1u) { g = fma(F(dy[r * u.n + c]), F(x[r * u.n + c]) * rstd[r], g); }
-  let o = wid.y * u.n + c;
-  if (ACC) { g += dw[o]; }
+  let end = min((part + 1u) * u.chunk, u.rows);
+  for (var r = part * u.chunk; r < end; r += 1u) { g = fma(F(dy[r * u.n + c]), F(x[r * u.n + c]) * rstd[r], g); }
+  let o = part * u.n + c;
+  if (ACC_W) { g += dw[o]; }
   dw[o] = g;
 }`;
+export const RMSNORM_DW = `${RMS_PARAMETERS}
+${OVER_CHUNKS}`;
 
-export const LAYERNORM_DWB = `
-@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let c = wid.x * WG + lid;
+const LAYER_PARAMETERS = `
+fn parameterGradients(group: u32, part: u32, lid: u32) {
+  let c = group * WG + lid;
   if (c >= u.n) { return; }
   var gw = F(0.0);
   var gb = F(0.0);
-  let end = min((wid.y + 1u) * u.chunk, u.rows);
-  for (var r = wid.y * u.chunk; r < end; r += 1u) {
+  let end = min((part + 1u) * u.chunk, u.rows);
+  for (var r = part * u.chunk; r < end; r += 1u) {
     let g = F(dy[r * u.n + c]);
     let s = stats[r];
     gw = fma(g, (F(x[r * u.n + c]) - s.x) * s.y, gw);
     gb += g;
   }
-  let o = wid.y * u.n + c;
+  let o = part * u.n + c;
   if (ACC_W) { gw += dw[o]; }
   if (ACC_B) { gb += db[o]; }
   dw[o] = gw;
   db[o] = gb;
 }`;
+export const LAYERNORM_DWB = `${LAYER_PARAMETERS}
+${OVER_CHUNKS}`;
+
+export const RMSNORM_GRADIENTS = `${RMS_INPUT}
+${RMS_PARAMETERS}
+${OVER_BOTH}`;
+export const LAYERNORM_GRADIENTS = `${LAYER_INPUT}
+${LAYER_PARAMETERS}
+${OVER_BOTH}`;
 
 /** out[c] (+)= sum over chunks of partial[chunk, c], in chunk order. */
 export const FOLD_CHUNKS = `

@@ -1,7 +1,9 @@
 import fc from "fast-check";
-import { beforeAll, describe, expect, it } from "vitest";
-import { backward, caps, layerNorm, qkNorm, rmsNorm, scope, tensor } from "webrlhf";
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { backward, caps, layerNorm, mul, qkNorm, rmsNorm, scope, sum, tensor } from "webrlhf";
 import { empty, recordMany } from "../../src/tensor/core.ts";
+import { forceRowVariant } from "../../src/tensor/ops/rows.ts";
+import { differentiate } from "../differentiate.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { awkward, byRow, checkOp, input, values } from "./check.ts";
 
@@ -119,6 +121,33 @@ describe("layerNorm", () => {
     expect(() => scope(() => layerNorm(tensor([1, 2, 3, 4], [2, 2]), tensor([1]), tensor([1, 1])))).toThrow(
       "layerNorm: weight must be f32 [2]",
     );
+  });
+});
+
+describe("a norm's gradients in one dispatch, as on GPUs", () => {
+  afterEach(() => forceRowVariant(null));
+
+  it.each([
+    [3, 12],
+    [700, 20], // several chunks of rows, a part of a workgroup's columns
+    [600, 301],
+  ])("are those of two: %i rows of %i", async (rows, cols) => {
+    const data = [values(rows * cols, 1), values(cols, 2), values(cols, 3)];
+    const gradients = () =>
+      Promise.all(
+        [rmsNorm, layerNorm].map((norm) =>
+          differentiate(
+            data.map((d, i) => ({ shape: i === 0 ? [rows, cols] : [cols], data: Array.from(d) })),
+            ([x, w, b]) => sum(mul(norm === rmsNorm ? rmsNorm(x, w, 1e-3) : layerNorm(x, w, b, 1e-2), x)),
+          ),
+        ),
+      );
+    forceRowVariant("serial");
+    const apart = await gradients();
+    forceRowVariant("workgroup");
+    const together = await gradients();
+    const found = together.flat();
+    for (const [i, values] of apart.flat().entries()) expectClose(found[i], values, 1e-5, 1e-5, `array ${i}`);
   });
 });
 

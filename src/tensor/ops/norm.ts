@@ -1,5 +1,6 @@
 /** RMSNorm and LayerNorm over the last axis. */
 import { caps } from "../../gpu/device.ts";
+import type { Consts } from "../../gpu/kernel.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
 import {
@@ -7,12 +8,24 @@ import {
   LAYERNORM_DWB,
   LAYERNORM_DX,
   LAYERNORM_FWD,
+  LAYERNORM_GRADIENTS,
   RMSNORM_DW,
   RMSNORM_DX,
   RMSNORM_FWD,
+  RMSNORM_GRADIENTS,
 } from "../../shaders/norm.wgsl.ts";
 import { empty, record, type Sink, scope, type Tensor } from "../core.ts";
-import { matrixShape, type RowKernel, type RowPlan, rowKernel, rowPlan, runRows, target, vectorWidth } from "./rows.ts";
+import {
+  gpuRows,
+  matrixShape,
+  type RowKernel,
+  type RowPlan,
+  rowKernel,
+  rowPlan,
+  runRows,
+  target,
+  vectorWidth,
+} from "./rows.ts";
 
 /** The kernels of an RMSNorm: forwards, and the gradients of its input and of its weights. */
 export const rmsKernels = (name: string, code: { fwd: string; dx: string; dw: string }) => ({
@@ -38,6 +51,13 @@ export const rmsKernels = (name: string, code: { fwd: string; dx: string; dw: st
 });
 
 const rms = rmsKernels("rmsnorm", { fwd: RMSNORM_FWD, dx: RMSNORM_DX, dw: RMSNORM_DW });
+const bothScalars = { rows: "u32", n: "u32", d: "f32", chunk: "u32", chunks: "u32", groups: "u32" } as const;
+const rmsGradients = rowKernel({
+  name: "rmsnorm_gradients",
+  code: RMSNORM_GRADIENTS,
+  bindings: { x: "read V", w: "read F", dy: "read V", rstd: "read f32", dx: "write V", dw: "write F" },
+  scalars: bothScalars,
+});
 const layerFwd = rowKernel({
   name: "layernorm_fwd",
   code: LAYERNORM_FWD,
@@ -56,6 +76,20 @@ const layerDwb = rowKernel({
   bindings: { x: "read V", dy: "read V", stats: "read vec2f", dw: "write F", db: "write F" },
   scalars: { rows: "u32", n: "u32", chunk: "u32" },
   reduces: false,
+});
+const layerGradients = rowKernel({
+  name: "layernorm_gradients",
+  code: LAYERNORM_GRADIENTS,
+  bindings: {
+    x: "read V",
+    w: "read F",
+    dy: "read V",
+    stats: "read vec2f",
+    dx: "write V",
+    dw: "write F",
+    db: "write F",
+  },
+  scalars: bothScalars,
 });
 const foldChunks = rowKernel({
   name: "fold_chunks",
@@ -86,12 +120,13 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET 
     y,
     (dy, [sinkX, sinkW]) => {
       const dx = target(sinkX, x.shape, x.dtype);
-      if (dx) {
-        const buffers = [x.view, weight.view, dy.view, rstd.view, dx.view];
-        runRows(rms.dx, plan, { T, OFFSET, ACC: sinkX !== true }, buffers, [rows, n, cols], rows);
+      const consts = { T, OFFSET, ACC: sinkX !== true };
+      const buffers = [x.view, weight.view, dy.view, rstd.view, ...(dx ? [dx.view] : [])];
+      if (dx && sinkW && gpuRows()) {
+        return [dx, ...gradientsTogether(rmsGradients, plan, consts, buffers, rows, cols, ["ACC_W"], [sinkW])];
       }
-      const [dw] = paramGradients(rms.dw, [x.view, dy.view, rstd.view], T, rows, cols, ["ACC"], [sinkW]);
-      return [dx, dw];
+      if (dx) runRows(rms.dx, plan, consts, buffers, [rows, n, cols], rows);
+      return [dx, ...paramGradients(rms.dw, [x.view, dy.view, rstd.view], T, rows, cols, ["ACC_W"], [sinkW])];
     },
     [rstd],
   );
@@ -120,30 +155,70 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps = 1e-5): 
     y,
     (dy, [sinkX, sinkW, sinkB]) => {
       const dx = target(sinkX, x.shape, x.dtype);
-      if (dx) {
-        const buffers = [x.view, weight.view, dy.view, stats.view, dx.view];
-        runRows(layerDx, plan, { T, ACC: sinkX !== true }, buffers, [rows, n, cols], rows);
-      }
+      const consts = { T, ACC: sinkX !== true };
+      const buffers = [x.view, weight.view, dy.view, stats.view, ...(dx ? [dx.view] : [])];
       const sinks = [sinkW, sinkB];
-      const [dw, db] = paramGradients(
-        layerDwb,
-        [x.view, dy.view, stats.view],
-        T,
-        rows,
-        cols,
-        ["ACC_W", "ACC_B"],
-        sinks,
-      );
-      return [dx, dw, db];
+      const flags = ["ACC_W", "ACC_B"];
+      if (dx && (sinkW || sinkB) && gpuRows()) {
+        return [dx, ...gradientsTogether(layerGradients, plan, consts, buffers, rows, cols, flags, sinks)];
+      }
+      if (dx) runRows(layerDx, plan, consts, buffers, [rows, n, cols], rows);
+      return [dx, ...paramGradients(layerDwb, [x.view, dy.view, stats.view], T, rows, cols, flags, sinks)];
     },
     [stats],
   );
+}
+
+/** What the kernel of one chunked sum is given. */
+interface Chunked {
+  targets: readonly BufferView[];
+  /** Which targets are sinks that are added to. */
+  accumulate: Record<string, boolean>;
+  /** Rows of a chunk, and how many chunks there are. */
+  chunk: number;
+  chunks: number;
 }
 
 /**
  * Column sums over rows, in a fixed order: chunks of rows in parallel, then the chunks one after the other. With one
  * chunk the first kernel writes straight to the sinks.
  */
+function chunked(
+  rows: number,
+  cols: number,
+  flags: readonly string[],
+  sinks: readonly Sink[],
+  launch: (sums: Chunked) => void,
+): (Tensor | null)[] {
+  const cpu = caps().kind === "cpu";
+  // A CPU adapter has few cores to feed and pays per load; a GPU wants thousands of invocations.
+  const chunks = Math.max(1, Math.min(cpu ? 8 : 128, Math.ceil(rows / (cpu ? 256 : 32))));
+  const outputs = sinks.map((s) => target(s, [cols]));
+  scope(() => {
+    const direct = chunks === 1;
+    const targets = outputs.map((out) => (direct && out ? out : empty([chunks, cols])));
+    const adds = (sink: Sink) => direct && sink !== true && sink !== false;
+    const accumulate = Object.fromEntries(flags.map((flag, i) => [flag, adds(sinks[i])]));
+    launch({ targets: targets.map((t) => t.view), accumulate, chunk: Math.ceil(rows / chunks), chunks });
+    if (direct) return;
+    const { plan, n, groups } = columnPlan(cols);
+    outputs.forEach((out, i) => {
+      const consts = { WG: plan.WG, ACC: sinks[i] !== true };
+      if (out) run(foldChunks(plan), consts, [targets[i].view, out.view], [n, chunks], groups);
+    });
+  });
+  return outputs;
+}
+
+/** A kernel whose invocations own columns. */
+function columnPlan(cols: number): { plan: RowPlan; n: number; groups: number } {
+  const width = vectorWidth(cols);
+  const n = cols / width;
+  const WG = caps().kind === "cpu" ? 16 : 64;
+  return { plan: { variant: "serial", width, WG, LANES: 1 }, n, groups: Math.ceil(n / WG) };
+}
+
+/** The gradients of a norm's parameters. */
 export function paramGradients(
   k: RowKernel,
   reads: BufferView[],
@@ -155,30 +230,31 @@ export function paramGradients(
   more: Record<string, number> = {},
 ): (Tensor | null)[] {
   if (sinks.every((s) => s === false)) return sinks.map(() => null);
-  const cpu = caps().kind === "cpu";
-  const width = vectorWidth(cols);
+  const { plan, n, groups } = columnPlan(cols);
+  return chunked(rows, cols, flags, sinks, ({ targets, accumulate, chunk, chunks }) =>
+    run(k(plan), { T, WG: plan.WG, ...more, ...accumulate }, [...reads, ...targets], [rows, n, chunk], groups, chunks),
+  );
+}
+
+/** The gradients of a norm's input and parameters in one dispatch, which on a GPU is worth as much as a small kernel. */
+function gradientsTogether(
+  k: RowKernel,
+  plan: RowPlan,
+  consts: Consts,
+  buffers: BufferView[],
+  rows: number,
+  cols: number,
+  flags: string[],
+  sinks: Sink[],
+): (Tensor | null)[] {
+  const { width, WG, LANES } = plan;
   const n = cols / width;
-  // A CPU adapter has few cores to feed and pays per load; a GPU wants thousands of invocations.
-  const chunks = Math.max(1, Math.min(cpu ? 8 : 128, Math.ceil(rows / (cpu ? 256 : 32))));
-  const chunk = Math.ceil(rows / chunks);
-  const WG = cpu ? 16 : 64;
-  const groups = Math.ceil(n / WG);
-  const plan: RowPlan = { variant: "serial", width, WG, LANES: 1 };
-  const outputs = sinks.map((s) => target(s, [cols]));
-  scope(() => {
-    const direct = chunks === 1;
-    const targets = outputs.map((out) => (direct && out ? out : empty([chunks, cols])));
-    const consts: Record<string, number | boolean | string> = { T, WG, ...more };
-    flags.forEach((flag, i) => {
-      consts[flag] = direct && sinks[i] !== true && sinks[i] !== false;
-    });
-    run(k(plan), consts, [...reads, ...targets.map((t) => t.view)], [rows, n, chunk], groups, chunks);
-    if (direct) return;
-    outputs.forEach((out, i) => {
-      if (out) run(foldChunks(plan), { WG, ACC: sinks[i] !== true }, [targets[i].view, out.view], [n, chunks], groups);
-    });
+  const groups = Math.ceil((rows * LANES) / WG);
+  return chunked(rows, cols, flags, sinks, ({ targets, accumulate, chunk, chunks }) => {
+    const scalars = [rows, n, cols, chunk, chunks, groups];
+    const all = groups + chunks * Math.ceil(n / WG);
+    run(k(plan), { ...consts, WG, LANES, ...accumulate }, [...buffers, ...targets], scalars, all);
   });
-  return outputs;
 }
 
 function checkParam(op: string, name: string, t: Tensor, cols: number): void {

@@ -61,6 +61,9 @@ export function forceRowVariant(variant: RowVariant | null): void {
   forced = variant;
 }
 
+/** Whether rows are laid out for a GPU, where a dispatch less is worth more than its best workgroup size. */
+export const gpuRows = (): boolean => caps().kind !== "cpu" || forced === "workgroup";
+
 /** Kernels without reductions that still walk rows: `LANES` invocations share one, so no index is ever divided. */
 export function walkPlan(cols: number): RowPlan {
   const width = vectorWidth(cols);
