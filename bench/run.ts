@@ -23,6 +23,12 @@ type OpenPeer = Peer & { close?(): void };
 
 const openers: Record<string, string> = { jaxjs: "openJaxjs", tfjs: "openTfjs", blas: "openBlas" };
 
+/** How webrlhf waits for the adapter at hand: the others wait in the same way. */
+async function waiting(): Promise<<R>(call: () => R) => R> {
+  if (caps().kind !== "cpu") return (call) => call();
+  return (await import(new URL("../../dist/gpu/ticks.js", import.meta.url).href)).calmly;
+}
+
 async function openPeers(names: readonly string[]): Promise<OpenPeer[]> {
   const peers: OpenPeer[] = [];
   for (const name of names) {
@@ -30,7 +36,7 @@ async function openPeers(names: readonly string[]): Promise<OpenPeer[]> {
       const opener = openers[name];
       if (!opener) throw new Error(`known are ${Object.keys(openers).join(", ")}`);
       const module = await import(new URL(`../peers/${name}.mjs`, import.meta.url).href);
-      const peer: OpenPeer = await module[opener]({ gpuArm });
+      const peer: OpenPeer = await module[opener]({ gpuArm, calmly: await waiting() });
       peers.push(peer);
       print(`beside it: ${peer.name} (${peer.version})`);
     } catch (error) {

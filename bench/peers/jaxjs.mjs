@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import { jaxStep } from "./jaxjs-step.mjs";
 import { provideNavigator } from "./navigator.mjs";
 
-export async function openJaxjs({ gpuArm }) {
-  provideNavigator();
+export async function openJaxjs({ gpuArm, calmly }) {
+  provideNavigator(calmly);
   const jax = await import("@jax-js/jax");
   if (!(await jax.init("webgpu")).includes("webgpu")) throw new Error("the webgpu backend did not start");
   jax.defaultDevice("webgpu");

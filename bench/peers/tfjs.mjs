@@ -2,8 +2,8 @@
 import { createRequire } from "node:module";
 import { provideNavigator } from "./navigator.mjs";
 
-export async function openTfjs({ gpuArm }) {
-  provideNavigator();
+export async function openTfjs({ gpuArm, calmly }) {
+  provideNavigator(calmly);
   // The backend registers itself on import, if it finds navigator.gpu.
   const tf = await import("@tensorflow/tfjs-core");
   await import("@tensorflow/tfjs-backend-webgpu");
