@@ -1,12 +1,12 @@
 /** The transformer decoder: embedding, blocks of attention and MLP around a residual stream, final norm. */
 import { UserError } from "../runtime/errors.ts";
 import { checkpoint, scope, type Tensor, willRecord } from "../tensor/core.ts";
-import { glu } from "../tensor/ops/activation.ts";
 import { attention } from "../tensor/ops/attention.ts";
 import { cast } from "../tensor/ops/cast.ts";
+import { decodeAttention, fusesRotation } from "../tensor/ops/decode-attention.ts";
 import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise.ts";
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
-import { MAX_ROPE_POSITIONS, rope } from "../tensor/ops/rope.ts";
+import { MAX_ROPE_POSITIONS, rope, ropeIntoCache } from "../tensor/ops/rope.ts";
 import type { Packing } from "../tensor/packing.ts";
 import { rerunnable } from "./ambient.ts";
 import type { KvCache } from "./cache.ts";
@@ -50,18 +50,22 @@ class Attention extends Module {
     this.rotary = rotaryOf(config, layer);
   }
 
-  forward(x: Tensor, at: Sequences, residual?: Tensor): Tensor {
+  forward(x: Tensor, norm: Norm, at: Sequences, residual?: Tensor): Tensor {
     const { heads, kvHeads, headDim, attentionScale: scale, attentionSoftcap, slidingWindow } = this.config;
     const shape = { heads, kvHeads, headDim };
-    let qkv = this.qkv.forward(x);
+    let qkv = this.qkv.afterNorm(norm, x);
     if (this.qkNorm) qkv = this.qkNorm.forward(qkv);
-    if (this.rotary) qkv = rope(qkv, positionsOf(at), { ...shape, ...this.rotary });
-    if (at.cache) {
-      const { keys, values } = at.cache.layer(this.layer);
-      kvCacheWrite(qkv, keys, values, at.slots as Tensor, positionsOf(at), shape);
-    }
     const window = this.config.slidingLayers[this.layer] ? slidingWindow : null;
     const options = { ...shape, scale, softcap: attentionSoftcap, window };
+    const turning = this.rotary && { ...shape, ...this.rotary };
+    const positions = positionsOf(at);
+    const cache = at.cache && { ...at.cache.layer(this.layer), slots: at.slots as Tensor };
+    if (!("packing" in at) && !at.shared && cache && turning && fusesRotation(qkv, turning)) {
+      const attended = decodeAttention(qkv, positions, at.lengths, cache, { ...options, ...turning });
+      return this.out.forward(attended, residual);
+    }
+    if (turning) qkv = cache ? ropeIntoCache(qkv, positions, turning, cache) : rope(qkv, positions, turning);
+    else if (cache) kvCacheWrite(qkv, cache.keys, cache.values, cache.slots, positions, shape);
     if ("packing" in at) return this.out.forward(attention(qkv, at.packing, options), residual);
     const { keys, values } = at.cache.layer(this.layer);
     const slots = at.shared ? at.slots : undefined;
@@ -75,17 +79,21 @@ class Mlp extends Module {
   /** The first projection; where the MLP is gated, gate and up projections in one matrix, gate first. */
   readonly up: Linear;
   readonly down: Linear;
-  private readonly activate: (up: Tensor) => Tensor;
+  private readonly gated: boolean;
+  private readonly activation: DecoderConfig["activation"];
 
   constructor({ gated, activation, mlpBias: bias, hiddenSize, intermediateSize, layers }: DecoderConfig) {
     super();
     this.up = new Linear(hiddenSize, gated ? 2 * intermediateSize : intermediateSize, { bias });
     this.down = new Linear(intermediateSize, hiddenSize, { bias, std: 0.02 / Math.sqrt(2 * layers) });
-    this.activate = gated ? (up) => glu(up, activation) : plain[activation];
+    this.gated = gated;
+    this.activation = activation;
   }
 
-  forward(x: Tensor, residual?: Tensor): Tensor {
-    return this.down.forward(this.activate(this.up.forward(x)), residual);
+  forward(x: Tensor, norm: Norm, residual?: Tensor): Tensor {
+    const { gated, activation } = this;
+    const h = gated ? this.up.afterNorm(norm, x, activation) : plain[activation](this.up.afterNorm(norm, x));
+    return this.down.forward(h, residual);
   }
 }
 
@@ -113,13 +121,12 @@ class Block extends Module {
   }
 
   forward(x: Tensor, at: Sequences): Tensor {
-    const { postNorm1, postNorm2 } = this;
-    const read = this.norm1.forward(x);
+    const { norm1, norm2, attention, mlp, postNorm1, postNorm2 } = this;
     const h = postNorm1
-      ? add(x, postNorm1.forward(this.attention.forward(read, at)))
-      : this.attention.forward(read, at, x);
-    const again = this.norm2.forward(this.parallel ? x : h);
-    return postNorm2 ? add(h, postNorm2.forward(this.mlp.forward(again))) : this.mlp.forward(again, h);
+      ? add(x, postNorm1.forward(attention.forward(x, norm1, at)))
+      : attention.forward(x, norm1, at, x);
+    const read = this.parallel ? x : h;
+    return postNorm2 ? add(h, postNorm2.forward(mlp.forward(read, norm2))) : mlp.forward(read, norm2, h);
   }
 }
 

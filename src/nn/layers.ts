@@ -18,8 +18,9 @@ export interface Ids {
 export class Norm extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
-  private readonly eps: number;
-  private readonly offset: boolean;
+  readonly eps: number;
+  /** The weights are stored less 1. */
+  readonly offset: boolean;
 
   constructor(size: number, { norm, normEps, normOffset }: Pick<DecoderConfig, "norm" | "normEps" | "normOffset">) {
     super();

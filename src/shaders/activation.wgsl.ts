@@ -45,6 +45,9 @@ ${byUp}
 fn byGate(g: F, d: F) -> F { return select(F(0.0), d, g > F(0.0)); }`,
 };
 
+/** The functions of an activation for values of a type F. */
+export const gateCode = (gate: Gate): string => gates[gate];
+
 export const gluForward = (gate: Gate): string => `${gates[gate]}
 @compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
   let row = linearId(wid, nwg) * (WG / LANES) + lid / LANES;

@@ -7,10 +7,12 @@
  * nothing beyond pi). Positions are split as high * LOW + low, and the two rotations are composed: cos and sin of
  * LOW * HIGH positions from LOW + HIGH entries, exact to 2 ulp. Entry e holds HALF cosines, then HALF sines.
  *
+ * With a cache, keys and values also go to cache[slots[row], positions[row]]; rows that point outside of it are dropped.
+ *
  * consts: T, V (storage vector), F (f32 vector), HALF, WIDTH (in vectors), LOW, HIGH, WG; scalars: n (invocations),
- * rotated and heads (heads to rotate, in all), sign (-1 rotates back).
+ * rotated and heads (heads to rotate, in all), sign (-1 rotates back), slots and capacity of the cache.
  */
-export const ROPE = /* wgsl */ `
+const rope = (cached: boolean) => /* wgsl */ `
 const REST = WIDTH - 2u * HALF;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
@@ -23,6 +25,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
     at += HALF;
     for (var h = 0u; h < u.heads; h++) {
       y[at] = x[at];
+      ${cached ? "keep(row, h, c + HALF, x[at]);" : ""}
       at += WIDTH;
     }
     return;
@@ -40,9 +43,26 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
     let a = F(x[at]);
     let b = F(x[at + HALF]);
     let turn = h < u.rotated;
-    y[at] = V(select(a, a * co - b * si, turn));
-    y[at + HALF] = V(select(b, b * co + a * si, turn));
+    let first = V(select(a, a * co - b * si, turn));
+    let second = V(select(b, b * co + a * si, turn));
+    y[at] = first;
+    y[at + HALF] = second;
+    ${cached ? "keep(row, h, c, first);\n    keep(row, h, c + HALF, second);" : ""}
     at += WIDTH;
   }
 }
 `;
+
+/** Stores a column of a key or value head, which stand after the queries, in the cache; drops those of queries. */
+const KEEP = /* wgsl */ `
+fn keep(row: u32, h: u32, column: u32, value: V) {
+  let kept = u.heads - u.rotated;
+  let first = u.heads - 2u * kept;
+  if (h < first || slots[row] >= u.slots || positions[row] >= u.capacity) { return; }
+  let to = (slots[row] * u.capacity + positions[row]) * kept * WIDTH + column;
+  if (h < u.rotated) { keys[to + (h - first) * WIDTH] = value; } else { values[to + (h - u.rotated) * WIDTH] = value; }
+}
+`;
+
+export const ROPE = rope(false);
+export const ROPE_INTO_CACHE = KEEP + rope(true);

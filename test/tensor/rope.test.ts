@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { rope, scope, tensor } from "webrlhf";
+import { kvCacheWrite } from "../../src/tensor/ops/kvcache.ts";
+import { ropeIntoCache } from "../../src/tensor/ops/rope.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { byRow, checkOp, input, values } from "./check.ts";
 
@@ -87,6 +89,33 @@ describe("rope", () => {
     y.free("test");
   });
 
+  it.each([
+    ["whole heads", 32, 16],
+    ["a part of each head", 32, 8],
+    ["a part of each head, column by column", 20, 5],
+  ])("writes keys and values of %s to a cache as kvCacheWrite does, bit for bit", async (_, headDim, half) => {
+    const heads = { heads: 3, kvHeads: 1, headDim };
+    const frequencies = Float32Array.from({ length: half }, (_, i) => 0.9 / (i + 1));
+    const ids = (list: number[]) => tensor(Uint32Array.from(list));
+    const shape = [3, 4, headDim];
+    const found = scope(() => {
+      const x = tensor(values(5 * 5 * headDim, 7), [5, 5 * headDim]);
+      const positions = ids([0, 3, 2, 4, 1]); // the fourth lies beyond the cache
+      const slots = ids([0, 2, 1, 1, 7]); // and the last one's slot
+      const caches = [0, 1, 2, 3].map((i) => tensor(values(12 * headDim, 9 + (i % 2)), shape));
+      const apart = rope(x, positions, { ...heads, frequencies });
+      kvCacheWrite(apart, caches[0], caches[1], slots, positions, heads);
+      const cache = { keys: caches[2], values: caches[3], slots };
+      return [apart, ropeIntoCache(x, positions, { ...heads, frequencies }, cache), ...caches];
+    });
+    const [apart, together, keys, stored, keysToo, storedToo] = await Promise.all(found.map((t) => t.read()));
+    expect(together).toEqual(apart);
+    expect(keysToo).toEqual(keys);
+    expect(storedToo).toEqual(stored);
+    expect(keys).not.toEqual(values(12 * headDim, 9));
+    for (const t of found) t.free("test");
+  });
+
   it("refuses shapes that do not fit", () => {
     const x = () => tensor(new Float32Array(24), [2, 12]);
     const positions = () => tensor(new Uint32Array(2));
@@ -94,5 +123,10 @@ describe("rope", () => {
     expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 6 }))).toThrow("multiple of 4");
     expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 8 }))).toThrow("[2, 24]");
     expect(() => scope(() => rope(x(), positions(), { ...heads, headDim: 4, maxPositions: 1e6 }))).toThrow("131072");
+    const cache = () => tensor(new Float32Array(16), [1, 2, 8]);
+    const places = () => ({ keys: cache(), values: cache(), slots: positions() });
+    expect(() => scope(() => ropeIntoCache(x(), positions(), { ...heads, headDim: 4 }, places()))).toThrow(
+      "rope: qkv [2,12] does not fit",
+    );
   });
 });

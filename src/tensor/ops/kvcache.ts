@@ -68,6 +68,15 @@ const workgroupKernel = kernel({
   scalars: { ...shape, ...scores },
 });
 
+/** Where token rows are kept: row n at cache[slots[n], its position]. */
+export interface CachePlaces {
+  /** [slots, capacity, kvHeads * D], written in place, like `values`. */
+  keys: Tensor;
+  values: Tensor;
+  /** u32 [N] */
+  slots: Tensor;
+}
+
 export interface CachedAttentionOptions extends Omit<AttentionOptions, "variant"> {
   /** u32 [B]: the slot that each row belongs to; several may share one. Default: row b belongs to slot b. */
   slots?: Tensor;
@@ -91,13 +100,8 @@ export function kvCacheWrite(
   positions: Tensor,
   options?: Pick<AttentionOptions, "heads" | "kvHeads" | "headDim">,
 ): void {
-  const { count, capacity, width: C } = cacheShape("kvCacheWrite", cacheK, cacheV);
-  const rows = slots.size;
-  const width = qkv.size / rows;
-  if (positions.size !== rows || !Number.isInteger(width) || width <= 2 * C * 4 || width % 4 !== 0) {
-    throw new Error(`kvCacheWrite: qkv [${qkv.shape}] does not fit ${rows} rows of a cache [${cacheK.shape}]`);
-  }
-  if (options) checkWidth("kvCacheWrite", qkv, rows, cacheK, options);
+  const places = { keys: cacheK, values: cacheV, slots };
+  const { count, capacity, rows, width, C } = checkPlaces("kvCacheWrite", qkv, positions, places, options);
   const n = rows * C;
   const buffers = [qkv.view, slots.view, positions.view, cacheK.view, cacheV.view];
   run(writeKernel, { T: qkv.dtype, C, WG }, buffers, [n, width / 4, count, capacity], Math.ceil(n / WG));
@@ -163,6 +167,24 @@ export function cachedAttention(
   }
   addWork(2 * n * headDim * capacity);
   return out;
+}
+
+/** Refuses rows and a cache that do not fit each other. */
+export function checkPlaces(
+  op: string,
+  qkv: Tensor,
+  positions: Tensor,
+  { keys, values, slots }: CachePlaces,
+  options?: Pick<AttentionOptions, "heads" | "kvHeads" | "headDim">,
+): { count: number; capacity: number; rows: number; width: number; C: number } {
+  const { count, capacity, width: C } = cacheShape(op, keys, values);
+  const rows = slots.size;
+  const width = qkv.size / rows;
+  if (positions.size !== rows || !Number.isInteger(width) || width <= 2 * C * 4 || width % 4 !== 0) {
+    throw new Error(`${op}: qkv [${qkv.shape}] does not fit ${rows} rows of a cache [${keys.shape}]`);
+  }
+  if (options) checkWidth(op, qkv, rows, keys, options);
+  return { count, capacity, rows, width, C };
 }
 
 function cacheShape(op: string, cacheK: Tensor, cacheV: Tensor): { count: number; capacity: number; width: number } {

@@ -3,8 +3,9 @@ import { onClose } from "../../gpu/device.ts";
 import { kernel } from "../../gpu/kernel.ts";
 import { createBuffer } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
-import { ROPE } from "../../shaders/rope.wgsl.ts";
+import { ROPE, ROPE_INTO_CACHE } from "../../shaders/rope.wgsl.ts";
 import { borrow, empty, record, type Tensor } from "../core.ts";
+import { type CachePlaces, checkPlaces } from "./kvcache.ts";
 
 /** Heads whose queries and keys are rotated, and by which angles. */
 export interface RopeOptions {
@@ -25,8 +26,9 @@ export interface RopeOptions {
   maxPositions?: number;
 }
 
-const LOW = 256; // positions reach LOW * HIGH
-const HIGH = 512;
+/** Angles are tabled for positions below LOW, and for the multiples of LOW; positions reach LOW * HIGH. */
+export const LOW = 256;
+export const HIGH = 512;
 const WG = 64;
 
 /** The longest sequence whose positions can be rotated. */
@@ -39,6 +41,21 @@ const ropeKernel = kernel({
   scalars: { n: "u32", rotated: "u32", heads: "u32", sign: "f32" },
 });
 
+const intoCacheKernel = kernel({
+  name: "rope_into_cache",
+  code: ROPE_INTO_CACHE,
+  bindings: {
+    x: "read V",
+    positions: "read u32",
+    angles: "read F",
+    y: "write V",
+    slots: "read u32",
+    keys: "write V",
+    values: "write V",
+  },
+  scalars: { n: "u32", rotated: "u32", heads: "u32", sign: "f32", slots: "u32", capacity: "u32" },
+});
+
 /**
  * Turns each pair (i, i + D/2) of every query and key head by position * theta^(-2i/D); values pass unchanged. With
  * `frequencies`, only their columns turn, at their speeds.
@@ -46,21 +63,37 @@ const ropeKernel = kernel({
  * @param positions u32 [N], below 131,072
  */
 export function rope(qkv: Tensor, positions: Tensor, options: RopeOptions): Tensor {
-  const { heads, kvHeads, headDim, frequencies = powers(headDim, options.theta ?? 10000) } = options;
+  return rotate(qkv, positions, options);
+}
+
+/** `rope`, whose keys and values also go to a cache, as `kvCacheWrite` would write them. */
+export function ropeIntoCache(qkv: Tensor, positions: Tensor, options: RopeOptions, cache: CachePlaces): Tensor {
+  checkPlaces("rope", qkv, positions, cache, options);
+  return rotate(qkv, positions, options, cache);
+}
+
+function rotate(qkv: Tensor, positions: Tensor, options: RopeOptions, cache?: CachePlaces): Tensor {
+  const { heads, kvHeads, headDim } = options;
   const width = (heads + 2 * kvHeads) * headDim;
   if (headDim % 4 !== 0) throw new Error(`rope: head dimension ${headDim} is not a multiple of 4`);
-  if (frequencies.length < 1 || frequencies.length > headDim / 2) {
-    throw new Error(`rope: ${frequencies.length} frequencies for heads of ${headDim} columns`);
-  }
+  const table = angleTable(options);
   if (positions.dtype !== "u32" || qkv.size !== positions.size * width) {
     throw new Error(`rope: qkv must be [${positions.size}, ${width}] for u32 positions, not [${qkv.shape}]`);
   }
   if ((options.maxPositions ?? 0) > MAX_ROPE_POSITIONS) {
     throw new Error(`rope: angles are tabled for ${MAX_ROPE_POSITIONS} positions, not ${options.maxPositions}`);
   }
-  const table = angles(frequencies, options.magnitude ?? 1);
-  const y = turn(qkv, positions, options, table, 1);
+  const y = turn(qkv, positions, options, table, 1, cache);
   return record("rope", [qkv], y, (dy) => [turn(dy, positions, options, table, -1)]);
+}
+
+/** cos and sin of the angles that an invocation composes, f32 [LOW + HIGH, 2 * rotated pairs]; kept for the next call. */
+export function angleTable({ headDim, theta, frequencies, magnitude }: RopeOptions): Tensor {
+  const speeds = frequencies ?? powers(headDim, theta ?? 10000);
+  if (speeds.length < 1 || speeds.length > headDim / 2) {
+    throw new Error(`rope: ${speeds.length} frequencies for heads of ${headDim} columns`);
+  }
+  return angles(speeds, magnitude ?? 1);
 }
 
 function turn(
@@ -69,6 +102,7 @@ function turn(
   { heads, kvHeads, headDim }: RopeOptions,
   table: Tensor,
   sign: number,
+  cache?: CachePlaces,
 ): Tensor {
   const half = table.shape[1] / 2;
   // As many columns at once as divide both the rotated half and the rest.
@@ -80,7 +114,15 @@ function turn(
   const n = positions.size * (WIDTH - HALF);
   const consts = { T: x.dtype, V: vector(x.dtype), F: vector("f32"), HALF, WIDTH, LOW, HIGH, WG };
   const buffers = [x.view, positions.view, table.view, y.view];
-  run(ropeKernel, consts, buffers, [n, heads + kvHeads, heads + 2 * kvHeads, sign], Math.ceil(n / WG));
+  const scalars = [n, heads + kvHeads, heads + 2 * kvHeads, sign];
+  const groups = Math.ceil(n / WG);
+  if (!cache) run(ropeKernel, consts, buffers, scalars, groups);
+  else {
+    const { keys, values, slots } = cache;
+    const [count, capacity] = keys.shape;
+    const places = [slots.view, keys.view, values.view];
+    run(intoCacheKernel, consts, [...buffers, ...places], [...scalars, count, capacity], groups);
+  }
   return y;
 }
 
