@@ -7,7 +7,7 @@ import { UserError } from "../runtime/errors.ts";
 import { requestAdapter } from "./adapter.ts";
 import { f16Wanted } from "./f16-wanted.ts";
 import { DeviceLostError, OutOfMemoryError } from "./failures.ts";
-import { driverOf, isSoftware, nameOf, saturatingWorkgroups } from "./found-adapter.ts";
+import { driverOf, isSoftware, matrixSize, nameOf, saturatingWorkgroups } from "./found-adapter.ts";
 import { failingFamilies, type KernelFamily, type Remember } from "./self-tests.ts";
 
 /** The properties of an adapter that kernels depend on. */
@@ -28,6 +28,8 @@ export interface Caps {
   timestamps: boolean;
   /** Workgroups that keep it busy, where its kind tells. */
   saturating?: number;
+  /** Sizes of the matrices [m, k] and [k, n] in f16 that it multiplies at once, with sums in f32, where it does. */
+  matrices?: { m: number; n: number; k: number };
   maxInvocations: number;
   maxWorkgroupStorage: number;
   /** Largest storage binding and largest buffer, bytes. */
@@ -141,8 +143,9 @@ async function tryKernels(
 const isOutOfMemory = (error: GPUError): boolean =>
   typeof GPUOutOfMemoryError === "function" && error instanceof GPUOutOfMemoryError;
 
+const MATRICES = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
 /** Features and limits that are asked for if the adapter offers them; kernels are designed for the defaults. */
-const wantedFeatures = ["shader-f16", "subgroups", "timestamp-query", "immediates"];
+const wantedFeatures = ["shader-f16", "subgroups", "timestamp-query", "immediates", MATRICES];
 const wantedLimits = [
   "maxBufferSize", // weights and KV caches
   "maxStorageBufferBindingSize", // one chunk of a flat parameter store
@@ -162,7 +165,7 @@ async function requestDevice(adapter: GPUAdapter, f16: boolean): Promise<GPUDevi
     requiredLimits[name] = name === "maxImmediateSize" ? Math.min(64, value) : value;
   }
   const offered = wantedFeatures.filter((f) => adapter.features.has(f as GPUFeatureName)) as GPUFeatureName[];
-  const requiredFeatures = offered.filter((f) => f16 || f !== "shader-f16");
+  const requiredFeatures = offered.filter((f) => f16 || (f !== "shader-f16" && f !== MATRICES));
   try {
     return await adapter.requestDevice({ requiredFeatures, requiredLimits });
   } catch (error) {
@@ -174,6 +177,7 @@ function describe(adapter: GPUAdapter, gpu: GPU, device: GPUDevice, options: Ope
   const info = adapter.info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
   const limit = (key: string) => Number((device.limits as unknown as Record<string, number>)[key]);
   const subgroups = device.features.has("subgroups" as GPUFeatureName);
+  const f16 = device.features.has("shader-f16");
   return {
     kind: forcedKind() ?? (isSoftware(adapter) ? "cpu" : "hardware"),
     name: nameOf(adapter),
@@ -181,10 +185,11 @@ function describe(adapter: GPUAdapter, gpu: GPU, device: GPUDevice, options: Ope
     subgroups,
     subgroupSize: subgroups ? (info.subgroupMinSize ?? 0) : 0,
     subgroupSizeMax: subgroups ? (info.subgroupMaxSize ?? 0) : 0,
-    f16: device.features.has("shader-f16"),
+    f16,
     immediates: !options.noImmediates && hasImmediates(gpu, limit("maxImmediateSize")),
     timestamps: device.features.has("timestamp-query"),
     saturating: saturatingWorkgroups(info),
+    matrices: f16 && device.features.has(MATRICES) ? matrixSize(info) : undefined,
     maxInvocations: limit("maxComputeInvocationsPerWorkgroup"),
     maxWorkgroupStorage: limit("maxComputeWorkgroupStorageSize"),
     maxBinding: Math.min(limit("maxStorageBufferBindingSize"), limit("maxBufferSize")),

@@ -83,3 +83,21 @@ const SATURATING: [kind: RegExp, workgroups: number][] = [
 /** Workgroups that keep a GPU of this vendor and architecture busy; undefined where these do not tell. */
 export const saturatingWorkgroups = ({ vendor, architecture }: { vendor: string; architecture: string }) =>
   SATURATING.find(([kind]) => kind.test(`${vendor} ${architecture}`.toLowerCase()))?.[1];
+
+/** Sizes of matrices [m, k] and [k, n] that an adapter multiplies at once. */
+export interface MatrixSize {
+  m: number;
+  n: number;
+  k: number;
+}
+
+/** The largest matrices that it multiplies in f16 with sums in f32; undefined where it does not. */
+export function matrixSize(info: GPUAdapterInfo): MatrixSize | undefined {
+  type Config = { componentType: string; resultComponentType: string; M: number; N: number; K: number };
+  const { subgroupMatrixConfigs = [] } = info as { subgroupMatrixConfigs?: Iterable<Config> };
+  const sizes = Array.from(subgroupMatrixConfigs)
+    .filter(({ componentType, resultComponentType }) => componentType === "f16" && resultComponentType === "f32")
+    .map(({ M, N, K }): MatrixSize => ({ m: M, n: N, k: K }))
+    .filter(({ m, n, k }) => m <= 16 && n <= 16 && 32 % k === 0);
+  return sizes.sort((one, other) => other.m * other.n * other.k - one.m * one.n * one.k)[0];
+}

@@ -20,6 +20,8 @@ export interface KernelSpec {
   scalars?: Record<string, ScalarType>;
   /** The body uses subgroup builtins. */
   subgroups?: boolean;
+  /** The body uses subgroup matrices. */
+  matrices?: boolean;
 }
 
 /** Values for the free names: integers become u32 constants, other numbers f32, strings type aliases. */
@@ -86,12 +88,19 @@ function child({ next }: VariantNode, key: Consts[string]): VariantNode {
   return node;
 }
 
+// Which matrices a subgroup works on follows from its number, of which the compiler does not know that it is one for all of it.
+const MATRICES = [
+  "enable chromium_experimental_subgroup_matrix;",
+  "diagnostic(off, chromium.subgroup_matrix_uniformity);",
+];
+
 /** The complete WGSL of a variant. */
 export function source(kernel: Kernel, consts: Consts): string {
   const lines: string[] = [];
   const type = (consts.T as string | undefined) ?? "f32";
   if (Object.values(consts).some((v) => typeof v === "string" && /\bf16\b/.test(v))) lines.push("enable f16;");
   if (kernel.subgroups) lines.push("enable subgroups;");
+  if (kernel.matrices) lines.push(...MATRICES);
   lines.push(`alias T = ${type};`, "alias T4 = vec4<T>;", "alias A4 = vec4<f32>;");
   for (const [name, value] of Object.entries(consts)) {
     if (name === "T") continue;

@@ -9,6 +9,7 @@ export type KernelFamily =
   | "workgroup rows"
   | "tiled products"
   | "products of few rows"
+  | "matrix products"
   | "tiled attention"
   | "cached attention";
 

@@ -2,6 +2,7 @@
  * Which kernel runs: capabilities and shape in, variant and tile out. The first row that applies wins. Figures beside the
  * rows are GFLOP/s in f32 on 2 cores of an AMD EPYC unless another machine is named.
  */
+import { matrixBytes, matrixOutputs } from "../shaders/matmul-matrix.wgsl.ts";
 import type { Caps } from "./device.ts";
 import type { KernelFamily } from "./self-tests.ts";
 
@@ -11,12 +12,15 @@ export interface MatmulShape {
   n: number;
   k: number;
   batch: number;
+  /** Type of the operands. Default f32. */
+  T?: string;
 }
 
 /** `turn`: operands that are contiguous along k are transposed first. */
 export type MatmulVariant =
   | { family: "subgroup" | "direct"; rows: number; cols: number; lanes: number; turn?: boolean }
   | { family: "tiled"; bm: number; bn: number; bk: number; rows: number; cols: number; splits: number }
+  | { family: "matrix"; m: number; n: number; k: number; lanes: number; sums: number; splits: number }
   | { family: "skinny"; rows: number };
 
 interface Row {
@@ -98,6 +102,18 @@ function tile(caps: Caps, shape: MatmulShape): MatmulVariant {
   return { family: "tiled", bm, bn, bk, rows, cols, splits: splits(caps, shape, bm, bn) };
 }
 
+/** Matrices of 4 x 4 per subgroup where such tiles fill the device and fit, else 2 x 2 of them. */
+function matrix(caps: Caps, shape: MatmulShape): MatmulVariant {
+  const { m, n, k } = caps.matrices as NonNullable<Caps["matrices"]>;
+  const along = { a: shape.mode !== "TN", b: shape.mode === "NT" };
+  const of = (sums: number) => ({ m, n, k, lanes: caps.subgroupSizeMax, sums });
+  const { bm, bn } = matrixOutputs(of(4));
+  const large = groups(shape, bm, bn) >= saturating(caps) / 2 && matrixBytes(of(4), along) <= caps.maxWorkgroupStorage;
+  const tile = of(large ? 4 : 2);
+  const outputs = matrixOutputs(tile);
+  return { family: "matrix", ...tile, splits: splits(caps, shape, outputs.bm, outputs.bn) };
+}
+
 const table: Row[] = [
   {
     when: (caps, s) => lanewise(caps) && s.m === 1,
@@ -142,6 +158,16 @@ const table: Row[] = [
     when: (caps, s) => s.mode === "NT" && s.m <= 8 && sound(caps, "products of few rows"),
     use: (_, s) => ({ family: "skinny", rows: s.m }),
     why: "bound by reading B once: 16 invocations per row of B, all rows of A at once",
+  },
+  {
+    when: (caps, s) =>
+      s.T === "f16" &&
+      s.m >= 32 &&
+      caps.matrices !== undefined &&
+      4 * caps.subgroupSizeMax <= caps.maxInvocations &&
+      sound(caps, "matrix products"),
+    use: matrix,
+    why: "matrix units multiply f16 several times as fast as the other kernels, which compute in f32 whatever they read",
   },
   {
     when: () => true,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { requestAdapter } from "../../src/gpu/adapter.ts";
-import { driverOf, nameOf, saturatingWorkgroups } from "../../src/gpu/found-adapter.ts";
+import { driverOf, matrixSize, nameOf, saturatingWorkgroups } from "../../src/gpu/found-adapter.ts";
 
 describe("requestAdapter", () => {
   it("finds an adapter and says in one line which", async () => {
@@ -53,5 +53,23 @@ describe("saturatingWorkgroups", () => {
     ]) {
       expect(of(vendor, architecture), vendor).toBeUndefined();
     }
+  });
+});
+
+describe("matrixSize", () => {
+  it("is the largest in f16 with sums in f32", () => {
+    const config = (componentType: string, resultComponentType: string, size: number) => {
+      return { componentType, resultComponentType, M: size, N: size, K: size };
+    };
+    const of = (...subgroupMatrixConfigs: object[]) =>
+      matrixSize({ subgroupMatrixConfigs } as unknown as GPUAdapterInfo);
+    expect(of(config("f16", "f32", 8), config("f16", "f32", 16), config("u8", "u32", 32))).toEqual({
+      m: 16,
+      n: 16,
+      k: 16,
+    });
+    expect(of(config("f16", "f16", 16), config("f16", "f32", 8))).toEqual({ m: 8, n: 8, k: 8 });
+    expect(of(config("f16", "f16", 16))).toBeUndefined();
+    expect(matrixSize({} as GPUAdapterInfo)).toBeUndefined();
   });
 });

@@ -190,6 +190,20 @@ describe("gemm", () => {
     await check({ ...on("NT", 9, 67, 37), bias: true });
   });
 
+  it("agrees where matrix units multiply f16, at edges and in parts of k", { timeout: 600_000 }, async ({ skip }) => {
+    const { matrices, subgroupSizeMax: lanes } = caps();
+    if (!matrices) return skip("the adapter has no subgroup matrices");
+    const dtype = "f16";
+    const by = (sums: number, splits = 1): MatmulVariant => ({ family: "matrix", ...matrices, lanes, sums, splits });
+    for (const mode of modes) {
+      await check({ mode, m: 72, n: 68, k: 100, variant: by(2), dtype });
+      await check({ mode, m: 4, n: 12, k: 8, variant: by(2), dtype, batch: 2, shareB: true });
+    }
+    await check({ mode: "NT", m: 33, n: 131, k: 37, variant: by(2), dtype, bias: true, add: true });
+    await check({ mode: "TN", m: 40, n: 36, k: 150, variant: by(2, 3), dtype, accumulate: true });
+    await check({ mode: "NT", m: 68, n: 132, k: 40, variant: by(4), dtype });
+  });
+
   it("splits long sums and adds them up in a fixed order", async () => {
     const variant: MatmulVariant = { family: "tiled", bm: 64, bn: 32, bk: 4, rows: 8, cols: 4, splits: 5 };
     await check({ mode: "TN", m: 12, n: 20, k: 503, variant, accumulate: true });
@@ -396,6 +410,19 @@ describe("the table of variants", () => {
         }
       }
     }
+  });
+
+  it("takes matrix units for f16 alone, and only tiles that fit", () => {
+    const matrices = { m: 16, n: 16, k: 16 };
+    const half = (over: object, ...[mode, m, n, k]: [Mode, number, number, number]) =>
+      matmulVariant({ ...big, matrices, ...over }, { mode, m, n, k, batch: 1, T: "f16" });
+    const wide = { maxWorkgroupStorage: 32768 };
+    expect(half(wide, "NT", 8192, 576, 576)).toMatchObject({ family: "matrix", sums: 4, lanes: 32, splits: 1 });
+    expect(half({}, "NT", 8192, 576, 576)).toMatchObject({ family: "matrix", sums: 2 });
+    expect(half({}, "TN", 576, 576, 8192)).toMatchObject({ family: "matrix", sums: 2 });
+    expect(half({ subgroupSizeMax: 128 }, "NT", 8192, 576, 576).family).toBe("tiled");
+    expect(half({}, "NT", 8, 576, 576).family).toBe("skinny");
+    expect(pick({ matrices }, "NT", 8192, 576, 576).family).toBe("tiled");
   });
 
   it("splits a weight gradient's rows of tokens until the device is busy", () => {

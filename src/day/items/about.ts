@@ -9,7 +9,9 @@ export const about: DayItem = {
   async run({ caps, note }: DayContext) {
     const { info, features, limits } = adapter();
     const { vendor, architecture, device, description } = info;
-    note({ ...caps, note: adapterNote(), vendor, architecture, device, description, features: [...features].sort() });
+    const matrices = caps.matrices ? Object.values(caps.matrices).join("x") : "none"; // m x n x k
+    const offered = { matrices, features: [...features].sort() };
+    note({ ...caps, note: adapterNote(), vendor, architecture, device, description, ...offered });
     const known: Record<string, number> = {};
     for (const name in limits) {
       const value: unknown = limits[name as keyof GPUSupportedLimits];

@@ -4,6 +4,7 @@ import { acquire, type BufferView, release } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
 import type { MatmulVariant } from "../../gpu/variants.ts";
 import { finishOne, putFour, readFour, readQuantized } from "../../shaders/matmul-access.wgsl.ts";
+import { MATRIX_STEPS, matrixMatmul, matrixOutputs } from "../../shaders/matmul-matrix.wgsl.ts";
 import { SKINNY_MATMUL } from "../../shaders/matmul-skinny.wgsl.ts";
 import { MATMUL_COMBINE, tiledMatmul } from "../../shaders/matmul-tiled.wgsl.ts";
 import {
@@ -49,6 +50,7 @@ export interface Product extends Epilogue {
 /** Enqueues the product by this variant. */
 export function launch(p: Product, variant: MatmulVariant): void {
   if (variant.family === "tiled") tiled(p, variant);
+  else if (variant.family === "matrix") matrix(p, variant);
   else if (variant.family === "skinny") skinny(p, variant);
   else if (variant.turn && turns(p)) turned(p, variant);
   else unrolled(p, variant);
@@ -105,6 +107,7 @@ function declare(
   code: () => string,
   type = "T",
   subgroups = false,
+  matrices = false,
 ): Kernel {
   const widths = `${vec.a ? 4 : 1}${vec.b ? 4 : 1}${vec.c ? 4 : 1}`;
   const full = `matmul_${name}${format ? `_${format}` : ""}_${widths}${epilogueName(e)}`;
@@ -123,6 +126,7 @@ function declare(
       },
       scalars: sizes,
       subgroups,
+      matrices,
     });
     kernels.set(full, found);
   }
@@ -133,7 +137,7 @@ const readB = (p: Product, vec: boolean): string => (p.format ? readQuantized : 
 
 const alongK = (mode: MatmulMode) => ({ a: mode !== "TN", b: mode === "NT" });
 
-function unrolled(p: Product, variant: Extract<MatmulVariant, { lanes: number }>): void {
+function unrolled(p: Product, variant: Extract<MatmulVariant, { family: "subgroup" | "direct" }>): void {
   const { family, rows, cols, lanes } = variant;
   const along = alongK(p.mode);
   const { mode, bias, add, accumulate } = p;
@@ -155,7 +159,7 @@ const turns = (p: Product): boolean =>
   p.mode !== "TN" && !p.format && fours(p.k, p.lda, p.firstA) && (p.mode !== "NT" || fours(p.ldb, p.firstB));
 
 /** Transposes what is contiguous along k and multiplies in mode TN, whose loads are contiguous. */
-function turned(p: Product, variant: Extract<MatmulVariant, { lanes: number }>): void {
+function turned(p: Product, variant: Extract<MatmulVariant, { family: "subgroup" | "direct" }>): void {
   const a = transposed(p.a, p.m, p.k, [p.lda, p.firstA], p.strideA > 0 ? p.batch : 1, p.T);
   const ofB = [p.ldb, p.firstB] as const;
   const b = p.mode === "NT" ? transposed(p.b[0], p.n, p.k, ofB, p.strideB > 0 ? p.batch : 1, p.T) : null;
@@ -197,25 +201,47 @@ function transposed(
 const PLAIN: Epilogue = { bias: false, add: false, accumulate: false };
 
 function tiled(p: Product, tile: Extract<MatmulVariant, { family: "tiled" }>): void {
-  const { bm, bn, bk, rows, cols, splits } = tile;
+  const { bm, bn, bk, rows, cols } = tile;
   const along = alongK(p.mode);
-  const vec = {
-    a: fours(along.a ? p.k : p.m, p.lda, p.firstA) && (along.a || rows % 4 === 0),
+  const vec = { ...vectorsOf(p), c: fours(p.n, p.ldc, p.firstC) };
+  if (!along.a && rows % 4 !== 0) vec.a = false;
+  inParts(p, tile, (e, split) => {
+    const code = () => [readFour("A", vec.a), readB(p, vec.b), putFour(e, vec.c), tiledMatmul(tile, along)].join("\n");
+    return declare(`tiled${split}_${p.mode}_${bm}x${bn}x${bk}_${rows}x${cols}`, p.format, e, vec, code, "OUT");
+  });
+}
+
+function matrix(p: Product, tile: Extract<MatmulVariant, { family: "matrix" }>): void {
+  const along = alongK(p.mode);
+  const vec = { ...vectorsOf(p), c: false };
+  inParts(p, { ...matrixOutputs(tile), bk: MATRIX_STEPS, splits: tile.splits }, (e, split) => {
+    const access = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(e, "OUT")];
+    const code = () => [...access(), matrixMatmul(tile, along)].join("\n");
+    const { m, n, k, lanes, sums } = tile;
+    const name = `matrix${split}_${p.mode}_${m}x${n}x${k}_${sums}x${lanes}`;
+    return declare(name, p.format, e, vec, code, "OUT", true, true);
+  });
+}
+
+/** Which operands a kernel with tiles can read as vec4. */
+function vectorsOf(p: Product): { a: boolean; b: boolean } {
+  const along = alongK(p.mode);
+  return {
+    a: fours(along.a ? p.k : p.m, p.lda, p.firstA),
     b: p.format !== null || fours(along.b ? p.k : p.n, p.ldb, p.firstB),
-    c: fours(p.n, p.ldc, p.firstC),
   };
+}
+
+/** A product by tiles, whose k may be split: then the parts are added up in a second step. */
+function inParts(
+  p: Product,
+  { bm, bn, bk, splits }: { bm: number; bn: number; bk: number; splits: number },
+  kernelFor: (epilogue: Epilogue, split: string) => Kernel,
+): void {
   const span = Math.max(1, Math.ceil(p.k / splits / bk)) * bk;
   const used = Math.max(1, Math.ceil(p.k / span));
   const split = used > 1;
-  const epilogue = split ? PLAIN : p;
-  const k = declare(
-    `tiled${split ? "_split" : ""}_${p.mode}_${bm}x${bn}x${bk}_${rows}x${cols}`,
-    p.format,
-    epilogue,
-    vec,
-    () => [readFour("A", vec.a), readB(p, vec.b), putFour(epilogue, vec.c), tiledMatmul(tile, along)].join("\n"),
-    "OUT",
-  );
+  const k = kernelFor(split ? PLAIN : p, split ? "_split" : "");
   const out = split ? acquire(4 * used * p.batch * p.m * p.n, "matmul") : p.out;
   const consts = { T: p.T, OUT: split ? "f32" : p.T, BM: bm, BN: bn, BK: bk };
   const grid: [number, number, number] = [Math.ceil(p.n / bn), Math.ceil(p.m / bm), p.batch * used];

@@ -173,6 +173,17 @@ const BY_TILES: MatmulVariant = { family: "tiled", bm: 64, bn: 64, bk: 8, rows: 
 registerSelfTest(
   testProducts("tiled products", [70, 68, 72], (a, b, sizes) => gemm(a, b, "NT", sizes, { variant: BY_TILES })),
 );
+const byMatrices = (): MatmulVariant | undefined => {
+  const { matrices, subgroupSizeMax: lanes } = caps();
+  return matrices && { family: "matrix", ...matrices, lanes, sums: 2, splits: 2 };
+};
+const inMatrices = testProducts(
+  "matrix products",
+  [70, 68, 72],
+  (a, b, sizes) => gemm(a, b, "NT", sizes, { variant: byMatrices() }),
+  "f16",
+);
+registerSelfTest({ ...inMatrices, passes: async () => !byMatrices() || inMatrices.passes() });
 const BY_FEW: MatmulVariant = { family: "skinny", rows: 4 };
 registerSelfTest(
   testProducts("products of few rows", [3, 70, 72], (a, b, sizes) => gemm(a, b, "NT", sizes, { variant: BY_FEW })),

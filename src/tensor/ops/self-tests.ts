@@ -18,11 +18,11 @@ function numbers(count: number, seed: number): Float32Array {
  * Whether what `compute` leaves is what it should be, within what float32 sums differ by. Undefined where the device does not
  * even fill a buffer: a driver that only compiles says nothing about kernels.
  */
-async function agrees(compute: () => Tensor, expected: ArrayLike<number>): Promise<boolean | undefined> {
+async function agrees(compute: () => Tensor, expected: ArrayLike<number>, within = 1e-4): Promise<boolean | undefined> {
   const got = await valuesOf(compute);
   let largest = 0;
   for (let i = 0; i < expected.length; i++) largest = Math.max(largest, Math.abs(expected[i]));
-  if (got.length === expected.length && got.every((v, i) => Math.abs(v - expected[i]) <= 1e-4 * largest)) return true;
+  if (got.length === expected.length && got.every((v, i) => Math.abs(v - expected[i]) <= within * largest)) return true;
   return (await valuesOf(() => full([64], 3))).every((v) => v === 3) ? false : undefined;
 }
 
@@ -60,6 +60,7 @@ export function testProducts(
   family: SelfTest["family"],
   sizes: readonly [m: number, n: number, k: number],
   run: (a: Tensor, b: Tensor, sizes: readonly [m: number, n: number, k: number]) => Tensor,
+  type: "f32" | "f16" = "f32",
 ): SelfTest {
   return {
     family,
@@ -72,7 +73,8 @@ export function testProducts(
           for (let p = 0; p < k; p++) expected[i * n + j] += a[i * k + p] * b[j * k + p];
         }
       }
-      return agrees(() => run(tensor(a, [m, k]), tensor(b, [n, k]), sizes), expected);
+      const within = type === "f16" ? 4e-3 : undefined; // its operands and its result are rounded
+      return agrees(() => run(tensor(a, [m, k], type), tensor(b, [n, k], type), sizes), expected, within);
     },
   };
 }
