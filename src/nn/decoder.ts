@@ -6,7 +6,7 @@ import { cast } from "../tensor/ops/cast.ts";
 import { decodeAttention, fusesRotation } from "../tensor/ops/decode-attention.ts";
 import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise.ts";
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
-import { MAX_ROPE_POSITIONS, rope, ropeIntoCache } from "../tensor/ops/rope.ts";
+import { MAX_ROPE_POSITIONS, rope, ropeIntoCache, rotatesIntoCache } from "../tensor/ops/rope.ts";
 import type { Packing } from "../tensor/packing.ts";
 import { rerunnable } from "./ambient.ts";
 import type { KvCache } from "./cache.ts";
@@ -64,8 +64,12 @@ class Attention extends Module {
       const attended = decodeAttention(qkv, positions, at.lengths, cache, { ...options, ...turning });
       return this.out.forward(attended, residual);
     }
-    if (turning) qkv = cache ? ropeIntoCache(qkv, positions, turning, cache) : rope(qkv, positions, turning);
-    else if (cache) kvCacheWrite(qkv, cache.keys, cache.values, cache.slots, positions, shape);
+    const together = turning && cache && rotatesIntoCache(positions.size);
+    if (together) qkv = ropeIntoCache(qkv, positions, turning, cache);
+    else {
+      if (turning) qkv = rope(qkv, positions, turning);
+      if (cache) kvCacheWrite(qkv, cache.keys, cache.values, cache.slots, positions, shape);
+    }
     if ("packing" in at) return this.out.forward(attention(qkv, at.packing, options), residual);
     const { keys, values } = at.cache.layer(this.layer);
     const slots = at.shared ? at.slots : undefined;

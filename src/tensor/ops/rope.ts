@@ -1,5 +1,5 @@
 /** Rotary position embedding, in Hugging Face's pairing: column i turns with column i + D/2. */
-import { onClose } from "../../gpu/device.ts";
+import { caps, onClose } from "../../gpu/device.ts";
 import { kernel } from "../../gpu/kernel.ts";
 import { createBuffer } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
@@ -65,6 +65,12 @@ const intoCacheKernel = kernel({
 export function rope(qkv: Tensor, positions: Tensor, options: RopeOptions): Tensor {
   return rotate(qkv, positions, options);
 }
+
+/** Up to so many rows CPU adapters gain by one dispatch less; with more, stores that only some lanes make cost them more. */
+const FEW_ROWS = 8;
+
+/** Whether rotating and writing to the cache are one dispatch here, for so many rows. The numbers are the same either way. */
+export const rotatesIntoCache = (rows: number): boolean => caps().kind === "hardware" || rows <= FEW_ROWS;
 
 /** `rope`, whose keys and values also go to a cache, as `kvCacheWrite` would write them. */
 export function ropeIntoCache(qkv: Tensor, positions: Tensor, options: RopeOptions, cache: CachePlaces): Tensor {
