@@ -4,12 +4,24 @@ import { VISITS } from "./tables.mjs";
 
 const minutes = 60_000;
 
-/** The figure that moves, and whether all of it is on the screen. */
-const moving = () => {
-  const figure = [...document.querySelectorAll("figure[data-points]")].find((one) => Number(one.dataset.points) > 0);
-  if (!figure) return null;
-  const drawing = (figure.querySelector("svg") ?? figure).getBoundingClientRect();
-  return { visible: drawing.top >= 0 && drawing.bottom <= innerHeight, name: figure.dataset.figure };
+/** How many points each figure has. */
+const pointsOf = () =>
+  Object.fromEntries(
+    [...document.querySelectorAll("figure[data-points]")].map(({ dataset }) => [
+      dataset.figure,
+      Number(dataset.points),
+    ]),
+  );
+
+/** A figure that has more points than before, all of which is on the screen; else one that is not. */
+const moving = (before) => {
+  const grown = [...document.querySelectorAll("figure[data-points]")]
+    .filter(({ dataset }) => Number(dataset.points) > (before[dataset.figure] ?? 0))
+    .map((figure) => {
+      const drawing = (figure.querySelector("svg") ?? figure).getBoundingClientRect();
+      return { visible: drawing.top >= 0 && drawing.bottom <= innerHeight, name: figure.dataset.figure };
+    });
+  return grown.find(({ visible }) => visible) ?? grown[0] ?? null;
 };
 
 /** Counts what is loaded from now on, compressed where servers compress. */
@@ -60,12 +72,13 @@ export async function visit(tools, { page, errors, loaded }, slug, { seed, ask, 
   const predictions = await visitor.predict(page, way);
   if (way === "keyboard") await visitor.tabTo(page, visitor.mainButton(page));
 
+  const before = await page.evaluate(pointsOf);
   const began = Date.now();
   await visitor.press(page, visitor.mainButton(page), way);
   let first = null;
   while (!first) {
     if (Date.now() - began > 5 * minutes) throw new Error("nothing moved within five minutes");
-    first = (await visitor.phaseOf(page)) === "idle" ? null : await page.evaluate(moving);
+    first = (await visitor.phaseOf(page)) === "idle" ? null : await page.evaluate(moving, before);
     if (!first) await page.waitForTimeout(50);
   }
   const firstAfter = (Date.now() - began) / 1000;

@@ -94,13 +94,16 @@ export const program: Program<DpoInput> = async function* (input, context) {
 
     yield { type: "enter", stage: "pairs" };
     const first = await written(reference, slice(0), 1);
+    const shown = first.slice(0, FOLLOWED);
+    // Before all that is only looked at later: the figure begins here.
+    yield data("followed", await followedPairs(reference, shown));
+    yield data("moved", await moved(reference, "both", 0, shown));
+    if (signal.aborted) return;
     const test = await written(reference, held.slice(0, HELD_OUT), 100);
     const [testWon, testLost] = [
       await logProbs(reference, test, "chosen"),
       await logProbs(reference, test, "rejected"),
     ];
-    const shown = first.slice(0, FOLLOWED);
-    yield data("followed", await followedPairs(reference, shown));
     if (signal.aborted) return;
 
     const inputs = { tokenizer, prompts: held, reference, ...(reward && { reward }) };
@@ -141,7 +144,6 @@ export const program: Program<DpoInput> = async function* (input, context) {
       return found.samples;
     };
 
-    yield data("moved", await moved(reference, "both", 0, shown));
     const common = models.keep(await loadCausalLM(start.files, start.folder, "policy"));
     yield* round(common, "both", 0, first);
     if (signal.aborted) return;
