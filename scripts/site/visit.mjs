@@ -24,6 +24,16 @@ const moving = (before) => {
   return grown.find(({ visible }) => visible) ?? grown[0] ?? null;
 };
 
+const longestTask = (page) => page.evaluate(() => window.longest);
+
+/** Tasks so far are not the page's own; they are told of a moment after their end. */
+async function forgetTasks(page) {
+  await page.waitForTimeout(200);
+  await page.evaluate(() => {
+    window.longest = 0;
+  });
+}
+
 /** Counts what is loaded from now on, compressed where servers compress. */
 function counted(page) {
   const loaded = { script: 0, all: 0 };
@@ -67,7 +77,9 @@ export async function visit(tools, { page, errors, loaded }, slug, { seed, ask, 
   const { built, visitor, violations, faults, everyLook } = tools;
   await page.goto(built.address + visitor.lessonAddress(slug, seed, ask), { waitUntil: "networkidle" });
   await visitor.ready(page);
+  const loading = await longestTask(page);
   const found = looks ? await faults(page, everyLook) : await violations(page);
+  await forgetTasks(page); // those were axe's
   const script = loaded.script;
   const predictions = await visitor.predict(page, way);
   if (way === "keyboard") await visitor.tabTo(page, visitor.mainButton(page));
@@ -89,6 +101,7 @@ export async function visit(tools, { page, errors, loaded }, slug, { seed, ask, 
   const all = loaded.all;
   await visitor.over(page, 20 * minutes);
   const seconds = (Date.now() - began) / 1000;
+  const longest = Math.max(loading, await longestTask(page));
   found.push(...(looks ? await faults(page, everyLook) : await violations(page)));
   const alerts = await visitor.alertsOf(page);
   if ((await visitor.phaseOf(page)) !== "done") throw new Error(`the run broke off: ${alerts.join(" ")}`);
@@ -106,7 +119,7 @@ export async function visit(tools, { page, errors, loaded }, slug, { seed, ask, 
     kB(all),
     `${firstAfter.toFixed(1)} (${first.name}${first.visible ? "" : ", not on the screen"})`,
     seconds.toFixed(0),
-    Math.round(await page.evaluate(() => window.longest)),
+    Math.round(longest),
     found.length,
     outcomes.join(", "),
     checks.map(({ id, state }) => `${id} ${state}`).join(", "),
