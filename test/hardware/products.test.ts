@@ -56,6 +56,7 @@ const cases: { name: string; shapes: [m: number, n: number, k: number][] }[] = [
       [67, 130, 1037],
     ],
   },
+  { name: "few rows", shapes: [[9, 67, 37]] },
   {
     name: "small outputs",
     shapes: [
@@ -65,14 +66,15 @@ const cases: { name: string; shapes: [m: number, n: number, k: number][] }[] = [
   },
 ];
 
-/** Every mode with every shape where the GPU's kernels are what is tested; else each shape in one, for time's sake. */
+/** Every mode with every shape where the GPU's kernels are what is tested; else one shape of each kind in one, for time's sake. */
 const everything = globalThis.process.env.WEBRLHF_ADAPTER_KIND === "hardware";
 
-describe("a GPU's matrix products", () => {
+// A software adapter takes long to compile them.
+describe("a GPU's matrix products", { timeout: 300_000 }, () => {
   it.each(cases)("agree with float64 in the tiles for $name", async ({ name, shapes }) => {
     const turn = cases.findIndex((c) => c.name === name);
-    for (const [i, [m, n, k]] of shapes.entries()) {
-      for (const mode of everything ? modes : [modes[(turn + i) % 3]]) {
+    for (const [m, n, k] of everything ? shapes : shapes.slice(0, 1)) {
+      for (const mode of everything ? modes : [modes[turn % 3]]) {
         const shape = { mode, m, n, k, batch: 1 };
         const variant = matmulVariant(hardware, shape);
         if (variant.family !== "tiled") throw new Error(`${m} x ${n} x ${k} gets the family ${variant.family}`);
