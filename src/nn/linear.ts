@@ -52,6 +52,7 @@ export class Linear extends Module {
     const key = scope && { ...scope, layer: adapter.layer, rate: adapter.dropout };
     return addLora(y, x, like(adapter.a), parts, key);
   }
+
   /** What this layer makes of a norm of x, gated where an activation is named: in one step where that is faster. */
   afterNorm(norm: Norm, x: Tensor, gate?: Gate): Tensor {
     const { weight, bias, adapter } = this;

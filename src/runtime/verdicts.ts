@@ -2,6 +2,7 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 import { cacheFolder } from "./cache.ts";
+import { diskFiles } from "./files.ts";
 
 /** A finding, and whether the next process may rely on it. */
 export interface Finding<T> {
@@ -19,7 +20,10 @@ export async function verdict<T>(topic: string, about: readonly string[], find: 
   const kept = file === null ? null : await read(file, about);
   if (kept) return kept.value as T;
   const { value, keep } = await find();
-  if (keep && file !== null) await write(file, { about, value }).catch(() => {}); // a full disk: the same
+  if (keep && file !== null) {
+    const text = `${JSON.stringify({ about, value }, null, 2)}\n`;
+    await (await diskFiles()).writeFile(file, text).catch(() => {}); // a full disk: the same
+  }
   return value;
 }
 
@@ -40,11 +44,4 @@ async function read(file: string, about: readonly string[]): Promise<Kept | null
   } catch {
     return null;
   }
-}
-
-async function write(file: string, kept: Kept): Promise<void> {
-  await fs.mkdir(path.dirname(file), { recursive: true });
-  const temporary = `${file}.${process.pid}`;
-  await fs.writeFile(temporary, `${JSON.stringify(kept, null, 2)}\n`);
-  await fs.rename(temporary, file);
 }
