@@ -5,7 +5,7 @@ import { addWork, run } from "../../gpu/stream.ts";
 import { CACHED_ATTENTION_ROTATING } from "../../shaders/kvcache.wgsl.ts";
 import { empty, type Tensor, willRecord } from "../core.ts";
 import type { AttentionOptions } from "./attention.ts";
-import { type CachePlaces, checkPlaces } from "./kvcache.ts";
+import { attentionScalars, type CachePlaces, checkPlaces } from "./kvcache.ts";
 import { angleTable, HIGH, LOW, type RopeOptions } from "./rope.ts";
 
 const WG = 64;
@@ -23,18 +23,7 @@ const rotating = kernel({
     angles: "read vec4f",
     out: "write vec4<T>",
   },
-  scalars: {
-    n: "u32",
-    slots: "u32",
-    capacity: "u32",
-    heads: "u32",
-    group: "u32",
-    width: "u32",
-    stride: "u32",
-    scale2: "f32",
-    window: "u32",
-    cap2: "f32",
-  },
+  scalars: attentionScalars,
 });
 
 /**

@@ -45,7 +45,8 @@ const bindings = {
   slots: "read u32",
   out: "write vec4<T>",
 };
-const shape = {
+/** Scalars of the kernels of cached attention, in order; `width`, of a row of qkv, and `stride`, of the cache, in vec4. */
+export const attentionScalars = {
   n: "u32",
   slots: "u32",
   capacity: "u32",
@@ -53,19 +54,21 @@ const shape = {
   group: "u32",
   width: "u32",
   stride: "u32",
+  scale2: "f32",
+  window: "u32",
+  cap2: "f32",
 } as const;
-const scores = { scale2: "f32", window: "u32", cap2: "f32" } as const;
 const serialKernel = kernel({
   name: "cached_attention_serial",
   code: CACHED_ATTENTION_SERIAL,
   bindings,
-  scalars: { ...shape, ...scores, d4: "u32" },
+  scalars: { ...attentionScalars, d4: "u32" },
 });
 const workgroupKernel = kernel({
   name: "cached_attention",
   code: CACHED_ATTENTION_WORKGROUP,
   bindings,
-  scalars: { ...shape, ...scores },
+  scalars: attentionScalars,
 });
 
 /** Where token rows are kept: row n at cache[slots[n], its position]. */
