@@ -100,6 +100,11 @@ export class Progress {
     this.#terminal.line(`${this.#terminal.style("cyan", this.#label)}: ${text}`);
   }
 
+  /** Of the kernels that the first step waits for, so many are compiled. */
+  compiling(done: number, begun: number): void {
+    if (this.#terminal.tty && done < begun) this.#show(`compiling shaders: ${done} of ${begun}`);
+  }
+
   /** Takes the redrawn line away. */
   clear(): void {
     if (this.#lineOpen) this.#terminal.write(this.#terminal.erase);
@@ -131,8 +136,12 @@ export class Progress {
     this.#drawn = now;
     const done = Math.min(1, event.step / Math.max(1, event.maxSteps));
     const cells = Math.round(done * 12);
-    const text = `${this.#label} ${"█".repeat(cells)}${"░".repeat(12 - cells)} ${this.#plain(event)}`;
-    this.#terminal.write(`${this.#terminal.erase}${text.slice(0, Math.max(20, this.#terminal.columns - 1))}`);
+    this.#show(`${"█".repeat(cells)}${"░".repeat(12 - cells)} ${this.#plain(event)}`);
+  }
+
+  #show(words: string): void {
+    const text = `${this.#label} ${words}`.slice(0, Math.max(20, this.#terminal.columns - 1));
+    this.#terminal.write(`${this.#terminal.erase}${text}`);
     this.#lineOpen = true;
   }
 }

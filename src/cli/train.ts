@@ -1,4 +1,5 @@
 /** The one training verb: it opens what a method's settings name, trains, and shows and logs what happens. */
+import { onCompileProgress } from "../gpu/compiling.ts";
 import { foreignNames } from "../open/foreign.ts";
 import { type Method, openRun } from "../open/method.ts";
 import { methodLoaders } from "../open/methods/load.ts";
@@ -101,6 +102,7 @@ export async function consume(
 ): Promise<Record<string, number>> {
   const progress = new Progress(context.terminal, context.label, o.loggingSteps ?? 1);
   let ended: Record<string, number> | null = null;
+  onCompileProgress((done, begun) => progress.compiling(done, begun));
   try {
     for await (const event of events) {
       await log.add(event);
@@ -112,6 +114,7 @@ export async function consume(
     await log.close().catch(() => {});
     throw error;
   } finally {
+    onCompileProgress(null);
     progress.clear();
   }
   if (ended === null) throw new Interrupted(`stopped; go on with --resume --output_dir ${o.outputDir}`);

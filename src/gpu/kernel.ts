@@ -3,7 +3,8 @@
  * binding declarations, the scalar struct and the bind-group layout, so TypeScript and WGSL cannot disagree. Sizes and
  * types that specialise a body arrive as prepended `const` and `alias` lines; the body stays plain WGSL.
  */
-import { caps, device, onClose, watchError } from "./device.ts";
+import { compileAside, type Pipelined } from "./compiling.ts";
+import { caps, device, deviceLoss, onClose, watchError } from "./device.ts";
 import { type BufferView, isStale } from "./pool.ts";
 import { type ScalarType, scalarDeclaration, scalarLayouts } from "./scalars.ts";
 
@@ -38,9 +39,8 @@ interface VariantNode {
   readonly next: Map<Consts[string], VariantNode>;
 }
 
-export interface Variant {
+export interface Variant extends Pipelined {
   readonly kernel: Kernel;
-  readonly pipeline: GPUComputePipeline;
   readonly layout: BindLayout;
 }
 
@@ -118,6 +118,7 @@ export function source(kernel: Kernel, consts: Consts): string {
   return `${lines.join("\n")}\n${kernel.code}`;
 }
 
+/** A variant whose compilation has begun. */
 function compile(kernel: Kernel, consts: Consts): Variant {
   const gpu = device();
   const code = source(kernel, consts);
@@ -127,19 +128,23 @@ function compile(kernel: Kernel, consts: Consts): Variant {
   gpu.pushErrorScope("validation");
   const module = gpu.createShaderModule({ label, code });
   const layout = bindLayout(kernel);
-  const pipeline = gpu.createComputePipeline({
+  const wanted: GPUComputePipelineDescriptor = {
     label,
     layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout.layout, ...scalarLayouts()], ...immediateSize() }),
     compute: { module, entryPoint: "main" },
-  });
-  watchError(gpu.popErrorScope().then((error) => error && explain(label, code, module, error)));
-  return { kernel, pipeline, layout };
+  };
+  const refused = gpu.popErrorScope();
+  const why = (error: GPUError | Error) => explain(label, code, module, error);
+  watchError(refused.then((error) => error && why(error)));
+  const variant: Variant = { kernel, pipeline: null, layout };
+  watchError(compileAside(variant, wanted).then(async (error) => error && ((await deviceLoss(gpu)) ?? why(error))));
+  return variant;
 }
 
 // 64 bytes for every pipeline, so that immediates survive a change of pipeline.
 const immediateSize = () => (caps().immediates ? { immediateSize: 64 } : {});
 
-async function explain(label: string, code: string, module: GPUShaderModule, error: GPUError): Promise<Error> {
+async function explain(label: string, code: string, module: GPUShaderModule, error: GPUError | Error): Promise<Error> {
   const info = await module.getCompilationInfo?.().catch(() => null);
   const messages = (info?.messages ?? []).map((m) => `  ${m.lineNum}:${m.linePos} ${m.type}: ${m.message}`);
   const numbered = code.split("\n").map((line, i) => `${String(i + 1).padStart(4)} ${line}`);

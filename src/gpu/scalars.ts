@@ -42,15 +42,7 @@ export function scalarLayouts(): GPUBindGroupLayout[] {
 export const scalarsFull = (): boolean => arena !== null && arena.used === SLOTS;
 
 /** Hands the scalars of the next dispatch to the pass. */
-export function setScalars(
-  pass: GPUComputePassEncoder,
-  types: readonly ScalarType[],
-  values: readonly number[],
-  kernelName: string,
-): void {
-  if (values.length !== types.length) {
-    throw new Error(`kernel ${kernelName} takes ${types.length} scalars, got ${values.length}`);
-  }
+export function setScalars(pass: GPUComputePassEncoder, types: readonly ScalarType[], values: readonly number[]): void {
   for (let i = 0; i < types.length; i++) {
     const view = types[i] === "f32" ? asF32 : types[i] === "u32" ? asU32 : asI32;
     view[i] = values[i];

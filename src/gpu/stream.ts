@@ -3,6 +3,7 @@
  * only asynchronous call. Uploads are copies inside the encoder, because `queue.writeBuffer` would overtake work that is
  * encoded but not yet submitted.
  */
+import { compilations, compileNow, isCompiling, onCompiled } from "./compiling.ts";
 import { device, deviceLoss, onClose, startWait, throwDeviceError } from "./device.ts";
 import {
   bindGroup,
@@ -20,6 +21,7 @@ import { scalarsFull, setScalars, uploadScalars } from "./scalars.ts";
 const MAX_DISPATCHES = 256; // keeps the GPU fed while JavaScript encodes; more buys nothing
 const MAX_GROUPS = 65535; // per dimension, the limit everywhere
 const STAGING = 1 << 20; // bytes of small uploads per flush
+const MAX_WAITING = 10_000; // commands that wait for kernels
 
 let encoder: GPUCommandEncoder | null = null;
 let pass: GPUComputePassEncoder | null = null;
@@ -28,7 +30,10 @@ let pending = 0; // dispatches in the encoder
 let work = 0; // estimated operations in the encoder
 let staged: { buffer: GPUBuffer; cpu: Uint8Array<ArrayBuffer>; used: number } | null = null;
 const readers = new Map<number, GPUBuffer[]>(); // idle MAP_READ buffers by size
+/** Commands behind a kernel that is being compiled, in order: what comes before a read compiles side by side. */
+let waiting: (() => void)[] = [];
 let observer: Observer | null = null;
+let replaying = false;
 let flushed: (() => void) | null = null;
 
 let dispatches = 0;
@@ -77,29 +82,86 @@ export function run(
   if (gridX > MAX_GROUPS || gridY > MAX_GROUPS || z > MAX_GROUPS) {
     throw new Error(`kernel ${kernel.name}: grid ${gridX}x${gridY}x${z} is over ${MAX_GROUPS} in one dimension`);
   }
+  if (scalars.length !== kernel.scalarTypes.length) {
+    throw new Error(`kernel ${kernel.name} takes ${kernel.scalarTypes.length} scalars, got ${scalars.length}`);
+  }
   const variant = specialize(kernel, consts);
   const group = bindGroup(variant, buffers);
-  if (scalarsFull()) flush();
-  const p = observer ? timedPass(observer(kernel.name)) : (pass ?? openPass());
+  dispatches += 1;
+  if (waiting.length > 0 || variant.pipeline === null) {
+    hold(() => dispatch(variant, group, scalars, gridX, gridY, z));
+    if (observer || waiting.length > MAX_WAITING) settle();
+  } else dispatch(variant, group, scalars, gridX, gridY, z);
+}
+
+function dispatch(
+  variant: Variant,
+  group: GPUBindGroup,
+  scalars: readonly number[],
+  x: number,
+  y: number,
+  z: number,
+): void {
+  if (variant.pipeline === null) return; // it does not compile, which is the device's error by now
+  const { name, scalarTypes } = variant.kernel;
+  if (scalarsFull()) submit();
+  const p = observer ? timedPass(observer(name)) : (pass ?? openPass());
   if (variant !== lastVariant) {
     p.setPipeline(variant.pipeline);
     lastVariant = variant;
   }
   p.setBindGroup(0, group);
-  setScalars(p, kernel.scalarTypes, scalars, kernel.name);
-  p.dispatchWorkgroups(gridX, gridY, z);
-  dispatches += 1;
+  setScalars(p, scalarTypes, scalars);
+  p.dispatchWorkgroups(x, y, z);
   pending += 1;
-  if (pending >= MAX_DISPATCHES) flush();
+  if (pending >= MAX_DISPATCHES) submit();
 }
+
+/** Lets a command wait for its turn. */
+function hold(command: () => void): void {
+  waiting.push(command);
+}
+
+/** Encodes what waited; every kernel is there. */
+function replay(): void {
+  const commands = waiting;
+  waiting = [];
+  replaying = true;
+  try {
+    for (const command of commands) command();
+  } finally {
+    replaying = false;
+  }
+}
+
+/** Has what waits encoded before the caller goes on, at the price of compiling one kernel after the other. */
+function settle(): void {
+  if (waiting.length === 0) return;
+  compileNow();
+  replay();
+}
+
+/** Waits until nothing waits for a kernel. */
+async function caughtUp(): Promise<void> {
+  while (waiting.length > 0) {
+    await compilations();
+    if (!isCompiling()) replay();
+  }
+}
+
+onCompiled(replay);
 
 /**
  * Tells the stream how many floating-point operations were just enqueued, so that it submits before they run for long:
  * pace.ts says how long.
  */
 export function addWork(operations: number): void {
+  if (waiting.length > 0) {
+    hold(() => addWork(operations));
+    return;
+  }
   work += operations;
-  if (work > budget()) flush();
+  if (work > budget()) submit();
 }
 
 function openPass(): GPUComputePassEncoder {
@@ -124,8 +186,12 @@ function endPass(): GPUCommandEncoder {
   return encoder;
 }
 
-/** Submits everything enqueued so far. */
+/** Submits everything enqueued so far, unless some of it waits for a kernel: then that goes when the kernel is there. */
 export function flush(): void {
+  if (waiting.length === 0) submit();
+}
+
+function submit(): void {
   if (!encoder) return;
   const commands = endPass().finish();
   uploadScalars();
@@ -139,7 +205,7 @@ export function flush(): void {
   pending = 0;
   work = 0;
   submits += 1;
-  const outgrown = drainOutgrown();
+  const outgrown = replaying ? [] : drainOutgrown(); // commands that wait may use them
   if (outgrown.length > 0) dropBindGroups();
   for (const view of outgrown) destroyBuffer(view);
   flushed?.();
@@ -148,11 +214,19 @@ export function flush(): void {
 /** Copies `bytes` between buffers, in stream order. */
 export function copy(from: BufferView, to: BufferView, bytes: number, fromOffset = 0, toOffset = 0): void {
   if (bytes === 0) return;
+  if (waiting.length > 0) {
+    hold(() => copy(from, to, bytes, fromOffset, toOffset));
+    return;
+  }
   endPass().copyBufferToBuffer(from.buffer, from.offset + fromOffset, to.buffer, to.offset + toOffset, bytes);
 }
 
 /** Fills with zeros, in stream order. */
 export function clear(view: BufferView, bytes = view.size): void {
+  if (waiting.length > 0) {
+    hold(() => clear(view, bytes));
+    return;
+  }
   endPass().clearBuffer(view.buffer, view.offset, bytes);
 }
 
@@ -162,12 +236,18 @@ export function upload(view: BufferView, data: Float32Array | Uint32Array | Uint
   if (bytes === 0) return;
   if (bytes > STAGING / 4) {
     // Large data: submit what is pending, then write straight into place.
-    flush();
+    settle();
+    submit();
     const padded = bytes === data.byteLength ? data : padToWord(data);
     device().queue.writeBuffer(view.buffer, view.offset + offset, padded as Float32Array<ArrayBuffer>);
     return;
   }
-  if (staged && staged.used + bytes > STAGING) flush();
+  if (waiting.length > 0) {
+    const kept = data.slice();
+    hold(() => upload(view, kept, offset));
+    return;
+  }
+  if (staged && staged.used + bytes > STAGING) submit();
   staged ??= {
     buffer: device().createBuffer({
       label: "upload staging",
@@ -190,7 +270,9 @@ function padToWord(data: Float32Array | Uint32Array | Uint16Array): Uint8Array<A
 
 /** Reads `bytes` from `offset` back. Everything enqueued before is submitted; device errors so far are thrown here. */
 export async function download(view: BufferView, bytes: number, offset = 0): Promise<ArrayBuffer> {
+  await caughtUp();
   await throwDeviceError();
+  await caughtUp();
   reads += 1;
   const padded = Math.ceil(bytes / 4) * 4;
   const size = sizeClass(padded);
@@ -200,7 +282,7 @@ export async function download(view: BufferView, bytes: number, offset = 0): Pro
     idle.pop() ??
     device().createBuffer({ label: "readback", size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
   endPass().copyBufferToBuffer(view.buffer, view.offset + offset, reader, 0, padded);
-  flush();
+  submit();
   try {
     await startWait(() => reader.mapAsync(GPUMapMode.READ, 0, padded));
   } catch (error) {
@@ -218,7 +300,8 @@ export async function download(view: BufferView, bytes: number, offset = 0): Pro
 
 /** Submits everything and waits until the GPU has finished it. */
 export async function finish(): Promise<void> {
-  flush();
+  await caughtUp();
+  submit();
   await startWait(() => device().queue.onSubmittedWorkDone());
   await throwDeviceError();
 }
@@ -230,27 +313,31 @@ export function trim(): void {
 
 /** Destroys buffers after submitting what may still use them. */
 export function destroyBuffers(views: readonly BufferView[]): void {
-  flush();
+  settle();
+  submit();
   dropBindGroups();
   for (const view of views) destroyBuffer(view);
 }
 
 /** Gives the memory of buffers back while their views live on: see `evictBuffer`. */
 export function evictBuffers(views: readonly BufferView[]): void {
-  flush();
+  settle();
+  submit();
   dropBindGroups();
   for (const view of views) evictBuffer(view);
 }
 
 /** For the profiler: times every dispatch in a pass of its own; `afterFlush` is called after each submit. */
 export function observe(before: Observer | null, afterFlush: (() => void) | null = null): void {
-  flush();
+  settle();
+  submit();
   observer = before;
   flushed = afterFlush;
 }
 
 onClose({
   forget() {
+    waiting = [];
     encoder = null;
     pass = null;
     staged = null;
@@ -258,7 +345,8 @@ onClose({
     readers.clear();
   },
   setAside() {
-    flush();
+    settle();
+    submit();
     const kept = staged;
     const idle = [...readers];
     return () => {

@@ -71,6 +71,20 @@ describe("progress", () => {
     expect(written.at(-1)).toBe("ppo: done in 10s\n");
   });
 
+  it("shows on a terminal how many kernels are compiled", () => {
+    const [terminal, pipe] = [silentTerminal(true), silentTerminal()];
+    for (const where of [terminal, pipe]) {
+      const progress = new Progress(where, "sft", 1);
+      progress.add(start);
+      progress.compiling(3, 40);
+      progress.compiling(40, 40);
+      progress.add(step(1));
+    }
+    expect(terminal.written[2]).toBe("\r\x1b[2Ksft compiling shaders: 3 of 40");
+    expect(terminal.written[3]).toBe("\r\x1b[2K");
+    expect(pipe.written).toHaveLength(3);
+  });
+
   it("says what became of the data", () => {
     const terminal = silentTerminal();
     const lengths = { min: 1, median: 5, p95: 9, max: 9, bars: [1, 2, 0, 8, 4, 0, 0, 8] };

@@ -1,9 +1,10 @@
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { caps, finish, openDevice, stats } from "webrlhf";
+import { isCompiling, onCompileProgress } from "../../src/gpu/compiling.ts";
 import { clearDeviceError } from "../../src/gpu/device.ts";
 import { kernel, source } from "../../src/gpu/kernel.ts";
 import { acquire, createBuffer, release, sizeClass, subview } from "../../src/gpu/pool.ts";
-import { addWork, clear, copy, download, flush, run, trim, upload } from "../../src/gpu/stream.ts";
+import { addWork, clear, copy, destroyBuffers, download, flush, run, trim, upload } from "../../src/gpu/stream.ts";
 
 beforeAll(() => openDevice());
 afterEach(clearDeviceError);
@@ -19,6 +20,14 @@ const affine = kernel({
   code: `${head} y[i] = y[i] * u.a + u.b; }`,
   bindings: { y: "write f32" },
   scalars: { n: "u32", a: "f32", b: "f32" },
+});
+
+/** Another kernel for every K. */
+const fresh = kernel({
+  name: "test_fresh",
+  code: `${head} y[i] = y[i] * f32(K) + 1.0; }`,
+  bindings: { y: "write f32" },
+  scalars: { n: "u32" },
 });
 
 const read = async (view: Parameters<typeof download>[0], n: number) => [
@@ -44,6 +53,52 @@ describe("stream", () => {
     expect(seen).toEqual([1.5, 1, -7, 3.5, 3, -7, 5.5, 5, -7, 7.5, 7, -7, 9.5, 9, -7]);
     release(x);
     release(y);
+  });
+
+  it("keeps that order while kernels are being compiled, side by side", async () => {
+    const x = acquire(16, "x");
+    const y = acquire(16, "y");
+    const host = Float32Array.of(3, 3, 3, 3);
+    const told: string[] = [];
+    onCompileProgress((done, begun) => told.push(`${done} of ${begun}`));
+    upload(x, host);
+    run(fresh, { WG, K: 1 }, [x], [4], 1);
+    host.fill(9); // what was handed over is what counts
+    copy(x, y, 16);
+    clear(x);
+    run(fresh, { WG, K: 2 }, [y], [4], 1);
+    run(affine, { WG }, [y], [4, 2, 0], 1);
+    upload(x, Float32Array.of(7));
+    addWork(1e15);
+    flush();
+    run(fresh, { WG, K: 3 }, [x], [2], 1);
+    expect(isCompiling()).toBe(true);
+    const before = stats().submits;
+    expect([await read(x, 4), await read(y, 4)]).toEqual([
+      [22, 1, 0, 0],
+      [18, 18, 18, 18],
+    ]);
+    expect(stats().submits).toBeGreaterThan(before);
+    expect(isCompiling()).toBe(false);
+    expect(told.at(-1)).toBe("3 of 3");
+    onCompileProgress(null);
+    release(x);
+    release(y);
+  });
+
+  it("keeps it for callers that cannot wait", async () => {
+    const x = acquire(16, "x");
+    const large = createBuffer(1 << 20, "large");
+    upload(x, Float32Array.of(1, 1, 1, 1));
+    run(fresh, { WG, K: 11 }, [x], [4], 1);
+    upload(large, new Float32Array(1 << 18).fill(5)); // goes past the encoder
+    run(fresh, { WG, K: 12 }, [large], [4], 1);
+    destroyBuffers([createBuffer(16, "gone")]);
+    expect(isCompiling()).toBe(false);
+    run(fresh, { WG, K: 13 }, [x], [4], 1);
+    expect([await read(x, 1), await read(large, 1)]).toEqual([[12 * 13 + 1], [61]]);
+    destroyBuffers([large]);
+    release(x);
   });
 
   it("gives every dispatch its own scalars, past the number that one flush holds", async () => {
