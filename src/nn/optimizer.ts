@@ -1,6 +1,6 @@
 /** AdamW over a parameter store, and learning-rate schedules. */
 import type { BufferView } from "../gpu/pool.ts";
-import { createBuffer } from "../gpu/pool.ts";
+import { createBuffer, subview } from "../gpu/pool.ts";
 import { clear, destroyBuffers } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Tensor } from "../tensor/core.ts";
@@ -12,6 +12,7 @@ import {
   optimizerControl,
   readControl,
 } from "../tensor/ops/adamw.ts";
+import { adamwStep8bit, BLOCK } from "../tensor/ops/adamw-8bit.ts";
 import { type ParameterStore, readChunks, writeChunks } from "../tensor/params.ts";
 import { Resident } from "../tensor/residency.ts";
 
@@ -27,12 +28,20 @@ export interface AdamWOptions {
   maxGradNorm?: number;
   /** Losses are scaled up before their gradients pass through f16, as `lossSeed` says. Default false. */
   lossScaling?: boolean;
+  /**
+   * Moments of matrices take 8 bits instead of 32, in blocks of 64 (Dettmers et al. 2022, arXiv 2110.02861); those of vectors
+   * stay as they are. Default false.
+   */
+  eightBit?: boolean;
 }
 
 /** An optimizer's memory on the host, for checkpoints. */
 export interface OptimizerState {
+  /** Of each chunk of the store, as `v`; of its vectors alone where the matrices' take 8 bits. */
   m: Float32Array<ArrayBuffer>[];
   v: Float32Array<ArrayBuffer>[];
+  /** Of each chunk the matrices' moments where they take 8 bits: codes of m, codes of v, and the scales' bits. */
+  codes?: Uint32Array<ArrayBuffer>[];
   control: Float32Array<ArrayBuffer>;
 }
 
@@ -44,27 +53,38 @@ export class AdamW {
    * Both moments.
    * @internal
    */
-  readonly resident = new Resident(() => [...this.m, ...this.v]);
+  readonly resident = new Resident(() => this.buffers);
   private readonly store: ParameterStore;
   private readonly options: AdamWOptions;
+  /** First and second moments of each chunk, from `firstFull` on. */
   private readonly m: readonly BufferView[];
   private readonly v: readonly BufferView[];
+  /** Codes of both and scales of each chunk, of what lies before. */
+  private readonly codes: readonly (readonly BufferView[])[];
+  private readonly buffers: BufferView[] = [];
 
   /** Makes the store trainable and allocates both moments, zeroed. */
   constructor(store: ParameterStore, options: AdamWOptions = {}) {
     this.store = store.trainable();
     this.options = options;
-    const moments = (what: string) =>
-      store.chunks.map(({ size }) => {
-        const view = createBuffer(size * 4, `${store.label} ${what}`);
-        clear(view);
-        return view;
-      });
-    this.m = moments("first moments");
+    const zeros = (bytes: number, what: string) => {
+      const view = createBuffer(Math.max(4, bytes), `${store.label} ${what} moments`);
+      this.buffers.push(view);
+      clear(view);
+      return view;
+    };
+    const { chunks } = store;
     try {
-      this.v = moments("second moments");
+      this.codes = chunks.map((chunk) => {
+        const first = this.firstFull(chunk);
+        const parts = first > 0 ? [first, first, (first / BLOCK) * 8] : [];
+        return parts.map((bytes, i) => zeros(bytes, i === 0 ? "first" : "second"));
+      });
+      const full = (what: string) => chunks.map((chunk) => zeros(4 * (chunk.size - this.firstFull(chunk)), what));
+      this.m = full("first");
+      this.v = full("second");
     } catch (error) {
-      destroyBuffers(this.m);
+      destroyBuffers(this.buffers);
       throw error;
     }
     this.control = optimizerControl(options.lossScaling);
@@ -85,15 +105,32 @@ export class AdamW {
       this.control,
       { maxNorm: maxGradNorm, gradScale, betas },
     );
-    chunks.forEach(({ values, size, decayed }, i) => {
-      const range = { params: values, grads: grads[i], m: this.m[i], v: this.v[i], size, decayed };
-      adamwStep(range, this.control, { lr, betas, eps, weightDecay });
+    const how = { lr, betas, eps, weightDecay };
+    chunks.forEach((chunk, i) => {
+      const first = this.firstFull(chunk);
+      const { values, size } = chunk;
+      if (first > 0) {
+        const [m, v, scales] = this.codes[i];
+        adamwStep8bit({ params: values, grads: grads[i], m, v, scales, size: first }, this.control, how);
+      }
+      if (first === size) return;
+      const from = (view: BufferView) => subview(view, 4 * first, 4 * (size - first));
+      const range = { params: from(values), grads: from(grads[i]), m: this.m[i], v: this.v[i] };
+      const decayed = chunk.decayed - first;
+      adamwStep({ ...range, size: size - first, decayed }, this.control, how);
     });
     this.store.zeroGrad();
   }
 
+  /** Where the moments of 32 bits begin. */
+  private firstFull({ decayed }: { decayed: number }): number {
+    return this.options.eightBit ? decayed : 0;
+  }
+
   async state(): Promise<OptimizerState> {
-    return { m: await readChunks(this.m), v: await readChunks(this.v), control: await this.control.read() };
+    const [m, v] = [await readChunks(this.m), await readChunks(this.v)];
+    const codes = (await readChunks(this.codes.flat())).map(({ buffer }) => new Uint32Array(buffer));
+    return { m, v, ...(this.options.eightBit && { codes }), control: await this.control.read() };
   }
 
   load(state: OptimizerState): void {
@@ -101,13 +138,23 @@ export class AdamW {
       const [was, is] = this.options.lossScaling ? ["without", "with"] : ["with", "without"];
       throw new UserError(`the checkpoint is of a run ${was} fp16, and this one is ${is}: resume it as it began`);
     }
+    if (!state.codes === !!this.options.eightBit) {
+      const [was, is] = state.codes ? ["adamw_8bit", "adamw_torch"] : ["adamw_torch", "adamw_8bit"];
+      throw new UserError(
+        `the checkpoint is of a run with optim ${was}, and this one has ${is}: resume it as it began`,
+      );
+    }
+    writeChunks(
+      this.codes.flat(),
+      (state.codes ?? []).map(({ buffer }) => new Float32Array(buffer)),
+    );
     writeChunks(this.m, state.m);
     writeChunks(this.v, state.v);
     this.control.write(state.control);
   }
 
   destroy(): void {
-    destroyBuffers([...this.m, ...this.v]);
+    destroyBuffers(this.buffers);
     this.control.free("the optimizer");
   }
 }

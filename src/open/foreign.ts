@@ -40,6 +40,7 @@ export const foreignNames: ForeignNames = (name, value, given, table) => {
   if (key === "maxLength" && !isOff(given.max_dec_len) && Object.hasOwn(table, "maxLengthOf")) {
     return { kind: "sets", values: { maxLength: value, maxLengthOf: "sequence" } };
   }
+  if (key === "optim") return rules.optim(value, given, table);
   if (!Object.hasOwn(unset, key)) return null;
   const negative = (key === "maxSteps" || key === "topK") && Number(value) === -1;
   if (

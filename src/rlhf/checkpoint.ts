@@ -84,10 +84,12 @@ async function checkpointFiles(
       folder[prefix + file] = content;
     }
     if (!optimizer) continue;
-    const { m, v, control } = await optimizer.state();
-    const put = (key: string, data: Float32Array) => {
-      moments.push({ name: `${name || "model"}.${key}`, shape: [data.length], dtype: "F32", read: async () => data });
+    const { m, v, codes = [], control } = await optimizer.state();
+    const put = (key: string, data: Float32Array | Uint32Array) => {
+      const dtype = data instanceof Uint32Array ? "U32" : "F32";
+      moments.push({ name: `${name || "model"}.${key}`, shape: [data.length], dtype, read: async () => data });
     };
+    for (const [i, data] of codes.entries()) put(`codes.${i}`, data);
     for (const [i, data] of m.entries()) put(`m.${i}`, data);
     for (const [i, data] of v.entries()) put(`v.${i}`, data);
     put("control", control);
@@ -239,7 +241,11 @@ async function restoreMoments(files: Files, path: string, trainees: Record<strin
       if (!optimizer) continue;
       const get = async (key: string) => (await moments.get(`${name || "model"}.${key}`)).data;
       const all = (key: string) => Promise.all(model.store.chunks.map((_, i) => get(`${key}.${i}`)));
-      optimizer.load({ m: await all("m"), v: await all("v"), control: await get("control") });
+      const prefix = `${name || "model"}.codes.`;
+      const count = moments.names.filter((one) => one.startsWith(prefix)).length;
+      const raw = Array.from({ length: count }, async (_, i) => (await moments.getRaw(`${prefix}${i}`)).data);
+      const codes = count > 0 ? { codes: (await Promise.all(raw)) as Uint32Array<ArrayBuffer>[] } : {};
+      optimizer.load({ m: await all("m"), v: await all("v"), ...codes, control: await get("control") });
     }
   } finally {
     await file.close();

@@ -69,9 +69,10 @@ export function rateAt(options: RateOptions, maxSteps: number, step: number): nu
 
 /** The settings of an optimizer, as AdamW takes them. */
 export const adamOf = (
-  o: Pick<OptimiserSettings, "adamBeta1" | "adamBeta2" | "weightDecay" | "maxGradNorm">,
+  o: Pick<OptimiserSettings, "adamBeta1" | "adamBeta2" | "weightDecay" | "maxGradNorm" | "optim">,
 ): AdamWOptions => ({
   betas: [o.adamBeta1, o.adamBeta2],
   weightDecay: o.weightDecay,
   maxGradNorm: o.maxGradNorm,
+  eightBit: o.optim === "adamw_8bit",
 });

@@ -276,7 +276,7 @@ export function readChunks(views: readonly BufferView[]): Promise<Float32Array<A
 }
 
 /** Overwrites whole buffers. */
-export function writeChunks(views: readonly BufferView[], data: readonly Float32Array[]): void {
+export function writeChunks(views: readonly BufferView[], data: readonly (Float32Array | Uint32Array)[]): void {
   views.forEach((view, i) => {
     if (data[i]?.byteLength !== view.size) throw new Error(`expected ${view.size} bytes, got ${data[i]?.byteLength}`);
     upload(view, data[i]);

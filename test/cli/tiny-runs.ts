@@ -38,6 +38,7 @@ export const tinyPlan: MemoryPlan = {
   checkpointing: false,
   criticCheckpointing: false,
   half: false,
+  optim: "adamw_torch",
   batchSize: 6,
   accumulation: 1,
   length: 40,

@@ -1,8 +1,9 @@
 /** Folders of checkpoints: which stay, which is the newest, and which are taken for whole. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { memoryFiles } from "webrlhf";
-import { CausalLM } from "webrlhf/nn";
+import { memoryFiles, scope } from "webrlhf";
+import { AdamW, CausalLM } from "webrlhf/nn";
 import { checkpointSteps, type RunFolder, restoreCheckpoint, saveCheckpoint } from "webrlhf/rlhf";
+import { sftStep } from "../../src/rlhf/sft.ts";
 import { gpuReady } from "../helpers.ts";
 import { tinyConfig } from "./tiny.ts";
 
@@ -34,6 +35,23 @@ describe("checkpoints", () => {
   it("are restored from the newest, by number", async () => {
     const run = await saved([9, 10], 0);
     expect(await restoreCheckpoint(run, { "": { model } })).toEqual({ step: 10, state: { of: 10 }, damaged: [] });
+  });
+
+  it.each([false, true])("bring an optimizer back bit for bit (moments of 8 bits: %s)", async (eightBit) => {
+    const trained = new CausalLM(tinyConfig()).initialize(2);
+    const [optimizer, other] = [new AdamW(trained.store, { eightBit }), new AdamW(model.store, { eightBit })];
+    const ids = Uint32Array.from({ length: 12 }, (_, i) => i + 1);
+    const steps = [[{ ids, promptLength: 1 }]];
+    for (let i = 0; i < 3; i++) scope(() => void sftStep(trained, optimizer, steps, 1e-3));
+    const run = { files: memoryFiles(), path: "run" };
+    await saveCheckpoint(run, 3, { "": { model: trained, optimizer } }, {});
+    await restoreCheckpoint(run, { "": { model, optimizer: other } });
+    expect(await other.state()).toEqual(await optimizer.state());
+    const wrong = new AdamW(trained.store, { eightBit: !eightBit });
+    await expect(restoreCheckpoint(run, { "": { model: trained, optimizer: wrong } })).rejects.toThrow(
+      /with optim adamw/,
+    );
+    for (const one of [optimizer, other, wrong, trained]) one.destroy();
   });
 
   it("are refused where they describe another step, or none", async () => {

@@ -45,6 +45,8 @@ export interface MemoryPlan {
   criticCheckpointing: boolean;
   /** Half precision. */
   half: boolean;
+  /** How the optimizers keep their moments. */
+  optim: "adamw_torch" | "adamw_8bit";
   /** Sequences (pairs) in one pass, passes in one step, and the length of a sequence in tokens. */
   batchSize: number;
   accumulation: number;
@@ -115,6 +117,7 @@ export function planOf(
     checkpointing: o.gradientCheckpointing ?? false,
     criticCheckpointing: o.criticGradientCheckpointing ?? o.gradientCheckpointing ?? false,
     half: o.fp16 ?? false,
+    optim: o.optim ?? "adamw_torch",
     batchSize: o.perDeviceTrainBatchSize ?? 1,
     accumulation: o.gradientAccumulationSteps ?? 1,
     length,

@@ -38,6 +38,7 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
     perDeviceTrainBatchSize: batchSize,
     gradientAccumulationSteps: Math.min(2, plan.accumulation), // the second pass shows what more take
     gradientCheckpointing: plan.checkpointing,
+    optim: plan.optim,
   };
   const once = { ...settings, maxSteps: 1, fp16: half };
   const step = batchSize * settings.gradientAccumulationSteps;

@@ -8,11 +8,15 @@ const schedule: Rule = (value, given, table) => {
   return off("schedules take no arguments but min_lr (min_learning_rate) here")(value, given, table);
 };
 
-/** All kinds of AdamW are one method: they differ in how it is computed and where its numbers are kept. */
-const optimizer: Rule = (value) =>
-  isOff(value) || /^(paged_)?adamw/.test(plain(value))
-    ? { kind: "idle" }
-    : { kind: "refused", why: `AdamW is the only optimizer here, not ${String(value)}` };
+/** All kinds of AdamW are one method: they differ in how it is computed, and in how many bits its moments have. */
+const optimizer: Rule = (value, _, table) => {
+  const name = isOff(value) ? "adamw" : plain(value);
+  if (!/^(paged_)?adamw/.test(name)) {
+    return { kind: "refused", why: `AdamW is the only optimizer here, not ${String(value)}` };
+  }
+  if (!Object.hasOwn(table, "optim")) return { kind: "idle" };
+  return { kind: "sets", values: { optim: name.endsWith("_8bit") ? "adamw_8bit" : "adamw_torch" } };
+};
 
 /** Epochs where a method counts steps alone. */
 const epochs: Rule = (_, given, table) =>
