@@ -144,10 +144,7 @@ export class AdamW {
         `the checkpoint is of a run with optim ${was}, and this one has ${is}: resume it as it began`,
       );
     }
-    writeChunks(
-      this.codes.flat(),
-      (state.codes ?? []).map(({ buffer }) => new Float32Array(buffer)),
-    );
+    writeChunks(this.codes.flat(), state.codes ?? []);
     writeChunks(this.m, state.m);
     writeChunks(this.v, state.v);
     this.control.write(state.control);
