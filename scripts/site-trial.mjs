@@ -70,9 +70,10 @@ async function walks(tools, slug, say) {
       await tools.visitor.ready(page);
       undisturbed ??= await tools.wholeRun(page, address);
       await tools.clickAround(page, errors, { seed: walk, clicks: CLICKS });
-      const same = JSON.stringify(await tools.wholeRun(page, address)) === JSON.stringify(undisturbed);
+      const found = await tools.wholeRun(page, address);
+      const same = JSON.stringify(found) === JSON.stringify(undisturbed);
       const row = [slug, walk, CLICKS, "none", same ? "the undisturbed ones" : "others"];
-      await say({ [WALKS]: [row] }, [...errors, ...(same ? [] : ["the numbers are not those of an undisturbed run"])]);
+      await say({ [WALKS]: [row] }, [...errors, ...(same ? [] : differences(undisturbed, found))]);
     } catch (error) {
       await say({ [WALKS]: [[slug, walk, CLICKS, error.message.split("\n")[0], "none"]] }, [error.stack]);
     } finally {
@@ -80,6 +81,12 @@ async function walks(tools, slug, say) {
     }
   }
 }
+
+/** What a run after a walk shows otherwise than the undisturbed one. */
+const differences = (undisturbed, found) =>
+  Array.from({ length: Math.max(undisturbed.length, found.length) }, (_, i) => i)
+    .filter((i) => undisturbed[i] !== found[i])
+    .map((i) => `undisturbed: ${undisturbed[i] ?? "nothing"}; after the walk: ${found[i] ?? "nothing"}`);
 
 /** Runs one after another in one page. */
 async function again(tools, slug, say) {

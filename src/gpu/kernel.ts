@@ -207,9 +207,25 @@ export function bindGroup(variant: Variant, views: readonly BufferView[]): GPUBi
   return made;
 }
 
-/** Forgets all bind groups; needed before buffers are destroyed. */
-export function dropBindGroups(): void {
-  for (const { groups } of layouts.values()) groups.clear();
+/** Forgets the bind groups of these buffers and their parts; needed before they are destroyed. */
+export function dropBindGroups(views: readonly BufferView[]): void {
+  const gone = new Set<number>();
+  const add = ({ id, children }: BufferView) => {
+    gone.add(id);
+    for (const child of children?.values() ?? []) add(child);
+  };
+  views.forEach(add);
+  for (const { groups } of layouts.values()) prune(groups, gone);
+}
+
+function prune(node: GroupNode, gone: ReadonlySet<number>): void {
+  for (const [id, next] of node) {
+    if (gone.has(id)) node.delete(id);
+    else if (next instanceof Map) {
+      prune(next, gone);
+      if (next.size === 0) node.delete(id);
+    }
+  }
 }
 
 onClose({

@@ -206,7 +206,7 @@ function submit(): void {
   work = 0;
   submits += 1;
   const outgrown = replaying ? [] : drainOutgrown(); // commands that wait may use them
-  if (outgrown.length > 0) dropBindGroups();
+  if (outgrown.length > 0) dropBindGroups(outgrown);
   for (const view of outgrown) destroyBuffer(view);
   flushed?.();
 }
@@ -315,7 +315,7 @@ export function trim(): void {
 export function destroyBuffers(views: readonly BufferView[]): void {
   settle();
   submit();
-  dropBindGroups();
+  dropBindGroups(views);
   for (const view of views) destroyBuffer(view);
 }
 
@@ -323,7 +323,7 @@ export function destroyBuffers(views: readonly BufferView[]): void {
 export function evictBuffers(views: readonly BufferView[]): void {
   settle();
   submit();
-  dropBindGroups();
+  dropBindGroups(views);
   for (const view of views) evictBuffer(view);
 }
 
