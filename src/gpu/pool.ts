@@ -1,7 +1,7 @@
 /**
- * Buffers are pooled in size classes, and the free buffer with the lowest id is handed out first. Then which buffer a
- * tensor gets is a pure function of the sequence of allocations, the same program meets the same buffers every step, and
- * the bind-group cache hits. Reuse needs no fence: everything runs on one queue, in order.
+ * Buffers are pooled in size classes, and of the free buffers that fit the one with the lowest id is handed out first. Then which
+ * buffer a tensor gets is a pure function of the sequence of allocations, the same program meets the same buffers every step, and
+ * the bind-group cache hits: also when another batch needs more, since new buffers have higher ids. Reuse needs no fence: everything runs on one queue, in order.
  */
 import { UserError } from "../runtime/errors.ts";
 import { caps, device, onClose, watchError } from "./device.ts";
@@ -54,10 +54,12 @@ const classWithin = (bytes: number, most: number): number =>
 export function acquire(bytes: number, what: string): BufferView {
   const size = classWithin(bytes, caps().maxBinding);
   const largest = size > EXACT ? STRETCH * size : size;
-  for (let fits = size; fits <= largest; fits = sizeClass(fits + 1)) {
-    const heap = free.get(fits);
-    if (heap && heap.length > 0) return popLowest(heap);
+  let oldest: BufferView[] | null = null;
+  for (const [fits, heap] of free) {
+    if (fits < size || fits > largest || heap.length === 0) continue;
+    if (oldest === null || heap[0].id < oldest[0].id) oldest = heap;
   }
+  if (oldest) return popLowest(oldest);
   if (size > EXACT) outgrow(size);
   return createBuffer(size, what);
 }
