@@ -214,3 +214,14 @@ export interface AttentionTile {
 /** The tile for heads of 4 * d4 columns. Sums take rows * d4 / lanes vec4s of registers, twice that for keys and values. */
 export const attentionTile = (d4: number): AttentionTile =>
   d4 <= 32 ? { rows: 4, items: 4, lanes: 8 } : { rows: 4, items: 2, lanes: 16 };
+
+/** Keys of a cache that a workgroup attends to at a time. */
+const CACHE_TILE = 64;
+/**
+ * How many workgroups share the keys of a row and of some heads, of which there are `bunches`: enough for a busy GPU, with whole
+ * tiles of keys. Up to three tiles one after another take no longer than the dispatch that joins parts.
+ */
+export function cacheParts(caps: Caps, bunches: number, capacity: number): number {
+  const tiles = Math.ceil(capacity / CACHE_TILE);
+  return tiles <= 3 ? 1 : Math.max(1, Math.min(Math.floor((2 * saturating(caps)) / bunches), tiles, 64));
+}

@@ -7,7 +7,8 @@
  */
 import { TANH } from "./elementwise.wgsl.ts";
 
-const FEATURES = `alias D = f32;
+/** What attention to a cache is made of: a row's first key, its slot, and the score of a product. */
+export const FEATURES = `alias D = f32;
 const LOWEST = -3.0e38;
 ${TANH}
 fn firstKey(count: u32) -> u32 {
@@ -107,106 +108,3 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   for (var c = 0u; c < u.d4; c++) { out[i * D4 + c] = T4(o[c] * g); }
 }
 `;
-
-/** Columns that turn together are HALF vectors apart; angles are tabled as in rope.wgsl.ts. */
-const ROTATING = `
-var<workgroup> newKey: array<A4, D4>;
-var<workgroup> newValue: array<A4, D4>;
-fn turned(head: u32, c: u32, position: u32) -> A4 {
-  let here = A4(qkv[head + c]);
-  if (c >= 2u * HALF) { return here; }
-  let second = c >= HALF;
-  let other = A4(qkv[head + select(c + HALF, c - HALF, second)]);
-  let low = (position % LOW) * 2u * HALF + c % HALF;
-  let high = (LOW + min(position / LOW, HIGH - 1u)) * 2u * HALF + c % HALF;
-  let co = angles[low] * angles[high] - angles[low + HALF] * angles[high + HALF];
-  let si = angles[low + HALF] * angles[high] + angles[low] * angles[high + HALF];
-  return here * co + select(-other, other, second) * si;
-}`;
-
-/** `own` is the place of the row's own key; no place where it is dropped. */
-const TURN = `let position = positions[row];
-  let keyHead = head / u.group;
-  let own = select(0xffffffffu, position, slots[row] < u.slots && position < u.capacity);
-  if (lid < D4) {
-    let key = row * u.width + (u.heads + keyHead) * D4;
-    query[lid] = turned(row * u.width + head * D4, lid, position) * u.scale2;
-    newKey[lid] = turned(key, lid, position);
-    newValue[lid] = A4(qkv[key + u.stride + lid]);
-    if (own < u.capacity && head % u.group == 0u) {
-      let to = (slots[row] * u.capacity + position) * u.stride + keyHead * D4 + lid;
-      keys[to] = T4(newKey[lid]);
-      values[to] = T4(newValue[lid]);
-    }
-  }`;
-
-/**
- * One workgroup per (row, head), for GPUs: invocations are keys while scores are computed, and (group of keys, column)
- * while values are summed. SPLIT = WG / D4 groups of keys, added at the end.
- *
- * Rotating, queries and keys come as they were projected: the row's own key is turned by its position, as in rope.wgsl.ts,
- * and goes to cache[slots[row], positions[row]] together with its value. Workgroups of other heads do not wait for that:
- * they turn the same key themselves.
- */
-const workgroup = (rotating: boolean): string => /* wgsl */ `${FEATURES}
-${rotating ? ROTATING : ""}
-var<workgroup> query: array<A4, D4>;
-var<workgroup> scores: array<f32, WG>;
-var<workgroup> sums: array<A4, WG>;
-var<workgroup> totals: array<f32, WG>;
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let task = linearId(wid, nwg);
-  if (task >= u.n) { return; }
-  let row = task / u.heads;
-  let head = task % u.heads;
-  let count = min(lengths[row], u.capacity);
-  let base = slotOf(row) * u.capacity * u.stride + head / u.group * D4;
-  ${rotating ? TURN : "if (lid < D4) { query[lid] = A4(qkv[row * u.width + head * D4 + lid]) * u.scale2; }"}
-  let c = lid % D4;
-  let split = lid / D4;
-  var m = LOWEST;
-  var l = 0.0;
-  var o = A4(0.0);
-  for (var first = firstKey(count); first < count; first += WG) {
-    workgroupBarrier();
-    let size = min(WG, count - first);
-    var s = A4(0.0);
-    if (lid < size) {
-      let at = base + (first + lid) * u.stride;
-      ${rotating ? "if (first + lid == own) { for (var k = 0u; k < D4; k++) { s = fma(query[k], newKey[k], s); } } else {" : "{"}
-        for (var k = 0u; k < D4; k++) { s = fma(query[k], A4(keys[at + k]), s); }
-      }
-    }
-    scores[lid] = select(LOWEST, score(s.x + s.y + s.z + s.w), lid < size);
-    workgroupBarrier();
-    var top = m;
-    for (var j = 0u; j < size; j++) { top = max(top, scores[j]); }
-    let f = exp2(m - top);
-    m = top;
-    l *= f;
-    o *= f;
-    if (split < SPLIT) {
-      for (var j = split; j < size; j += SPLIT) {
-        let p = exp2(scores[j] - top);
-        l += p;
-        ${rotating ? "if (first + j == own) { o = fma(A4(p), newValue[c], o); continue; }" : ""}
-        o = fma(A4(p), A4(values[base + (first + j) * u.stride + c]), o);
-      }
-    }
-  }
-  sums[lid] = o;
-  totals[lid] = l;
-  workgroupBarrier();
-  if (lid < D4) {
-    for (var k = 1u; k < SPLIT; k++) {
-      o += sums[k * D4 + c];
-      l += totals[k * D4 + c];
-    }
-    out[task * D4 + c] = T4(o * select(0.0, 1.0 / l, count > 0u));
-  }
-}
-`;
-
-export const CACHED_ATTENTION_WORKGROUP = workgroup(false);
-export const CACHED_ATTENTION_ROTATING = workgroup(true);

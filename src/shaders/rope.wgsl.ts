@@ -1,3 +1,19 @@
+/** Angles are tabled for positions below LOW, and for the multiples of LOW; positions reach LOW * HIGH. */
+export const LOW = 256;
+export const HIGH = 512;
+
+/** Cosine and sine of pair `c` at the row's position. */
+const ANGLE = /* wgsl */ `  let position = positions[row];
+  let low = (position % LOW) * 2u * HALF + c;
+  let high = (LOW + min(position / LOW, HIGH - 1u)) * 2u * HALF + c;
+  let c0 = angles[low];
+  let s0 = angles[low + HALF];
+  let c1 = angles[high];
+  let s1 = angles[high + HALF];
+  let co = c0 * c1 - s0 * s1;
+  let si = (s0 * c1 + c0 * s1) * u.sign;
+`;
+
 /**
  * Rotary embedding of the query and key columns of qkv [N, HEADS * WIDTH vectors]. Of each head the first 2 HALF vectors
  * are rotated in pairs (c, c + HALF); the other columns, and the value heads, are copied. An invocation owns one pair, or
@@ -30,16 +46,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
     }
     return;
   }
-  let position = positions[row];
-  let low = (position % LOW) * 2u * HALF + c;
-  let high = (LOW + min(position / LOW, HIGH - 1u)) * 2u * HALF + c;
-  let c0 = angles[low];
-  let s0 = angles[low + HALF];
-  let c1 = angles[high];
-  let s1 = angles[high + HALF];
-  let co = c0 * c1 - s0 * s1;
-  let si = (s0 * c1 + c0 * s1) * u.sign;
-  for (var h = 0u; h < u.heads; h++) {
+${ANGLE}  for (var h = 0u; h < u.heads; h++) {
     let a = F(x[at]);
     let b = F(x[at + HALF]);
     let turn = h < u.rotated;
@@ -66,3 +73,22 @@ fn keep(row: u32, h: u32, column: u32, value: V) {
 
 export const ROPE = rope(false);
 export const ROPE_INTO_CACHE = KEEP + rope(true);
+
+/** The same where x is y: an invocation owns one pair of a row, and what does not turn is left alone. */
+export const ROPE_IN_PLACE = /* wgsl */ `
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let i = linearId(wid, nwg) * WG + lid;
+  if (i >= u.n) { return; }
+  let row = i / HALF;
+  let c = i % HALF;
+${ANGLE}  var at = row * u.heads * WIDTH + c;
+  for (var h = 0u; h < u.rotated; h++) {
+    let a = F(y[at]);
+    let b = F(y[at + HALF]);
+    y[at] = V(a * co - b * si);
+    y[at + HALF] = V(b * co + a * si);
+    at += WIDTH;
+  }
+}
+`;

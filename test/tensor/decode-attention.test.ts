@@ -12,10 +12,11 @@ const ids = (list: number[]): Tensor => tensor(Uint32Array.from(list));
 
 describe("decodeAttention", () => {
   it.each([
-    ["heads that share keys", { heads: 4, kvHeads: 2, headDim: 16 }],
-    ["one head of keys, partly rotated", { heads: 3, kvHeads: 1, headDim: 24, pairs: 8 }],
-    ["a window and a cap", { heads: 2, kvHeads: 2, headDim: 8, window: 5, softcap: 2 }],
-  ])("is rope into the cache and attention to it: %s", async (_, { pairs, ...shape }: Shape) => {
+    ["heads that share keys", { heads: 4, kvHeads: 2, headDim: 16, splits: 1 }],
+    ["heads that share keys, in parts", { heads: 4, kvHeads: 2, headDim: 16, splits: 3 }],
+    ["one head of keys, partly rotated", { heads: 3, kvHeads: 1, headDim: 24, pairs: 8, splits: 1 }],
+    ["a window and a cap", { heads: 2, kvHeads: 2, headDim: 8, window: 5, softcap: 2, splits: 2 }],
+  ])("is rope into the cache and attention to it: %s", async (_, { pairs, splits, ...shape }: Shape) => {
     const frequencies = Float32Array.from({ length: pairs ?? shape.headDim / 2 }, (_, i) => 0.9 / (i + 1));
     const options = { ...shape, frequencies };
     const width = (shape.heads + 2 * shape.kvHeads) * shape.headDim;
@@ -30,7 +31,8 @@ describe("decodeAttention", () => {
       const rotated = ropeIntoCache(qkv, positions, options, { keys: caches[0], values: caches[1], slots });
       const apart = cachedAttention(rotated, caches[0], caches[1], lengths, { ...options, variant: "workgroup" });
       const places = { keys: caches[2], values: caches[3], slots };
-      return [apart, decodeAttention(qkv, positions, lengths, places, options), ...caches];
+      const together = decodeAttention(qkv, positions, lengths, places, { ...options, splits });
+      return [apart, together, ...caches];
     });
     const [apart, together, keys, stored, keysToo, storedToo] = await Promise.all(found.map((t) => t.read()));
     expectClose(together, apart, 2e-6, 1e-6);
@@ -59,6 +61,7 @@ interface Shape {
   kvHeads: number;
   headDim: number;
   pairs?: number;
+  splits: number;
   window?: number;
   softcap?: number;
 }

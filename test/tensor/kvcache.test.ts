@@ -46,15 +46,22 @@ async function lastRows(lengths: number[], options: CachedAttentionOptions, seed
   return { expected, actual };
 }
 
+/** The kernel for CPUs, and that for GPUs with whole rows and with rows in parts, of which some have no keys. */
+const kernels = [
+  { variant: "serial" },
+  { variant: "workgroup", splits: 1 },
+  { variant: "workgroup", splits: 3 },
+] as const;
+
 describe("cachedAttention", () => {
-  it("equals full attention at the last row, in both kernels", async () => {
+  it("equals full attention at the last row, in all kernels", async () => {
     const lengths = fc.array(fc.constantFrom(1, 2, 3, 8, 31, 64, 65, 130), { minLength: 1, maxLength: 4 });
     const shape = fc.constantFrom({ heads: 4, kvHeads: 4 }, { heads: 4, kvHeads: 2 }, { heads: 3, kvHeads: 1 });
     await fc.assert(
       fc.asyncProperty(lengths, shape, fc.nat(99), async (list, heads, seed) => {
-        for (const variant of ["serial", "workgroup"] as const) {
-          const { expected, actual } = await lastRows(list, { ...heads, headDim: 8, variant }, seed);
-          expectClose(actual, expected, 3e-6, 1e-7, variant);
+        for (const kernel of kernels) {
+          const { expected, actual } = await lastRows(list, { ...heads, headDim: 8, ...kernel }, seed);
+          expectClose(actual, expected, 3e-6, 1e-7, JSON.stringify(kernel));
         }
       }),
       { numRuns: 5, seed: 1 },
@@ -62,11 +69,11 @@ describe("cachedAttention", () => {
   });
 
   it("slides and caps as full attention does", async () => {
-    for (const variant of ["serial", "workgroup"] as const) {
+    for (const kernel of kernels) {
       for (const window of [5, 66]) {
-        const options = { heads: 4, kvHeads: 2, headDim: 8, variant, window, softcap: 2 };
+        const options = { heads: 4, kvHeads: 2, headDim: 8, ...kernel, window, softcap: 2 };
         const { expected, actual } = await lastRows([1, 5, 6, 66, 67, 130], options, 7);
-        expectClose(actual, expected, 3e-6, 1e-7, `${variant}, window ${window}`);
+        expectClose(actual, expected, 3e-6, 1e-7, `${JSON.stringify(kernel)}, window ${window}`);
       }
     }
   });
@@ -80,15 +87,22 @@ describe("cachedAttention", () => {
   });
 
   it("gives 0 for an empty slot", async () => {
-    for (const variant of ["serial", "workgroup"] as const) {
+    for (const kernel of kernels) {
       const y = scope(() => {
         const cache = () => tensor(new Float32Array(16).fill(7), [2, 2, 4]);
         const qkv = tensor(values(24, 1), [2, 12]);
-        return cachedAttention(qkv, cache(), cache(), ids([0, 1]), { heads: 1, kvHeads: 1, headDim: 4, variant });
+        return cachedAttention(qkv, cache(), cache(), ids([0, 1]), { heads: 1, kvHeads: 1, headDim: 4, ...kernel });
       });
       expectClose(await y.read(), [0, 0, 0, 0, 7, 7, 7, 7], 1e-6);
       y.free("test");
     }
+  });
+
+  it("bunches the heads of wide groups, and shares long caches by itself", async () => {
+    // 10 heads on a KV head: two bunches of 5. 300 keys: parts of a tile each.
+    const options = { heads: 10, kvHeads: 1, headDim: 8, variant: "workgroup" } as const;
+    const { expected, actual } = await lastRows([300, 7], options, 4);
+    expectClose(actual, expected, 3e-6, 1e-7);
   });
 
   it("refuses caches of another shape", () => {

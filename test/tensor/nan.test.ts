@@ -105,20 +105,23 @@ describe("attention", () => {
 });
 
 describe("attention to a cache", () => {
-  it.each(["serial", "workgroup"] as const)("is NaN where scores are, and 0 without keys: %s", async (variant) => {
-    const slots: (readonly number[])[] = [[0, nan], [-inf, -inf], [0, 0], [-3e38, -2e38], [inf, 0], []];
-    const capacity = 2;
-    const keys = Float32Array.from(slots.flatMap((s) => [0, 1].flatMap((i) => [s[i] ?? nan, 0, 0, 0])));
-    const values = new Float32Array(keys.length).fill(2);
-    const query = Float32Array.from(slots.flatMap(() => [...rowsOf([0])]));
-    const made = {
-      q: tensor(query, [slots.length, 12]),
-      k: tensor(keys, [slots.length, capacity, 4]),
-      v: tensor(values, [slots.length, capacity, 4]),
-      lengths: tensor(Uint32Array.from(slots, (s) => s.length)),
-    };
-    const out = await read(() => cachedAttention(made.q, made.k, made.v, made.lengths, { ...one, variant }));
-    expect(out.filter((_, i) => i % 4 === 0)).toEqual([nan, nan, 2, 2, nan, 0]);
-    for (const one of Object.values(made)) one.free("test");
-  });
+  it.each([{ variant: "serial" }, { variant: "workgroup", splits: 1 }, { variant: "workgroup", splits: 2 }] as const)(
+    "is NaN where scores are, and 0 without keys: %j",
+    async (kernel) => {
+      const slots: (readonly number[])[] = [[0, nan], [-inf, -inf], [0, 0], [-3e38, -2e38], [inf, 0], []];
+      const capacity = 2;
+      const keys = Float32Array.from(slots.flatMap((s) => [0, 1].flatMap((i) => [s[i] ?? nan, 0, 0, 0])));
+      const values = new Float32Array(keys.length).fill(2);
+      const query = Float32Array.from(slots.flatMap(() => [...rowsOf([0])]));
+      const made = {
+        q: tensor(query, [slots.length, 12]),
+        k: tensor(keys, [slots.length, capacity, 4]),
+        v: tensor(values, [slots.length, capacity, 4]),
+        lengths: tensor(Uint32Array.from(slots, (s) => s.length)),
+      };
+      const out = await read(() => cachedAttention(made.q, made.k, made.v, made.lengths, { ...one, ...kernel }));
+      expect(out.filter((_, i) => i % 4 === 0)).toEqual([nan, nan, 2, 2, nan, 0]);
+      for (const one of Object.values(made)) one.free("test");
+    },
+  );
 });

@@ -4,12 +4,16 @@ import { kernel } from "../../gpu/kernel.ts";
 import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork, run } from "../../gpu/stream.ts";
 import { sound } from "../../gpu/variants.ts";
-import { CACHED_ATTENTION_SERIAL, CACHED_ATTENTION_WORKGROUP, KV_FORK, KV_WRITE } from "../../shaders/kvcache.wgsl.ts";
+import { CACHED_ATTENTION_SERIAL, KV_FORK, KV_WRITE } from "../../shaders/kvcache.wgsl.ts";
 import { empty, type Tensor, tensor, zeros } from "../core.ts";
+import { attendCache, attending, scoring } from "./attend-cache.ts";
 import { type AttentionOptions, MAX_HEAD_DIM } from "./attention.ts";
+import { add, scale } from "./elementwise.ts";
 import { testCached } from "./self-tests.ts";
 
 const WG = 64;
+/** Invocations of a workgroup on CPU adapters. */
+const SERIAL = 8;
 
 const writeKernel = kernel({
   name: "kv_cache_write",
@@ -37,39 +41,32 @@ const forkKernel = kernel({
   scalars: { n: "u32", slots: "u32", capacity: "u32" },
 });
 
-const bindings = {
+const operands = {
   qkv: "read vec4<T>",
-  keys: "read vec4<T>",
-  values: "read vec4<T>",
+  keys: "read vec4<KV>",
+  values: "read vec4<KV>",
   lengths: "read u32",
   slots: "read u32",
-  out: "write vec4<T>",
 };
-/** Scalars of the kernels of cached attention, in order; `width`, of a row of qkv, and `stride`, of the cache, in vec4. */
-export const attentionScalars = {
-  n: "u32",
-  slots: "u32",
-  capacity: "u32",
-  heads: "u32",
-  group: "u32",
-  width: "u32",
-  stride: "u32",
-  scale2: "f32",
-  window: "u32",
-  cap2: "f32",
-} as const;
 const serialKernel = kernel({
   name: "cached_attention_serial",
   code: CACHED_ATTENTION_SERIAL,
-  bindings,
-  scalars: { ...attentionScalars, d4: "u32" },
+  bindings: { ...operands, out: "write vec4<T>" },
+  scalars: {
+    n: "u32",
+    slots: "u32",
+    capacity: "u32",
+    heads: "u32",
+    group: "u32",
+    width: "u32",
+    stride: "u32",
+    scale2: "f32",
+    window: "u32",
+    cap2: "f32",
+    d4: "u32",
+  },
 });
-const workgroupKernel = kernel({
-  name: "cached_attention",
-  code: CACHED_ATTENTION_WORKGROUP,
-  bindings,
-  scalars: attentionScalars,
-});
+const attendingKernels = attending("cached_attention", false, operands);
 
 /** Where token rows are kept: row n at cache[slots[n], its position]. */
 export interface CachePlaces {
@@ -85,6 +82,8 @@ export interface CachedAttentionOptions extends Omit<AttentionOptions, "variant"
   slots?: Tensor;
   /** Overrides the adapter's kernel variant; for tests and benches. */
   variant?: "serial" | "workgroup";
+  /** Workgroups that share the keys of a row, in place of as many as a GPU has use for; for tests and benches. */
+  splits?: number;
 }
 
 /**
@@ -132,7 +131,7 @@ export function kvCacheFork(cacheK: Tensor, cacheV: Tensor, from: Tensor, to: Te
  * | adapter | kernel    | why
  * |---------|-----------|------------------------------------------------------------------------------
  * | CPU     | serial    | a load costs the same alone or shared, and barriers cost 50 to 550 ns
- * | GPU     | workgroup | (row, head) pairs alone are too few invocations, and their loads would not coalesce
+ * | GPU     | workgroup | one reads keys and values for all heads on a KV head; several share a long cache
  *
  * @param qkv [B, (H + 2 kvHeads) * D]; only the query columns are read
  * @param lengths u32 [B]
@@ -151,23 +150,21 @@ export function cachedAttention(
   checkWidth("cachedAttention", qkv, rows, cacheK, options);
   if (slots && slots.size !== rows) throw new Error(`cachedAttention: ${rows} rows, but ${slots.size} slots of theirs`);
   if (!slots && rows > count) throw new Error(`cachedAttention: ${rows} rows, but the cache has ${count} slots`);
-  const D4 = headDim / 4;
-  const scale2 = (options.scale ?? 1 / Math.sqrt(headDim)) * Math.LOG2E;
   const out = empty([rows, H * headDim], qkv.dtype, "cachedAttention");
-  // A window that the cache does not outgrow is none.
-  const window = options.window && options.window < capacity ? options.window : 0;
-  const cap2 = (options.softcap ?? 0) * Math.LOG2E;
-  const consts = { T: qkv.dtype, D4, SLOTTED: slots !== undefined, WINDOW: window > 0, SOFTCAP: cap2 > 0 };
-  const buffers = [qkv.view, cacheK.view, cacheV.view, lengths.view, (slots ?? lengths).view, out.view];
-  const n = rows * H;
-  const scalars = [n, count, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2, window, cap2];
+  const buffers = [qkv.view, cacheK.view, cacheV.view, lengths.view, (slots ?? lengths).view];
   const shared = caps().kind === "hardware" && sound(caps(), "cached attention");
   const variant = options.variant ?? (shared ? "workgroup" : "serial");
-  if (variant === "serial") {
-    run(serialKernel, { ...consts, WG: 8 }, buffers, [...scalars, D4], Math.ceil(n / 8));
-  } else {
-    run(workgroupKernel, { ...consts, WG, SPLIT: Math.floor(WG / D4) }, buffers, scalars, n);
+  const base = { T: qkv.dtype, KV: cacheK.dtype, SLOTTED: slots !== undefined };
+  if (variant === "workgroup") {
+    attendCache(attendingKernels, base, buffers, lengths, out, { ...options, slots: count, capacity });
+    return out;
   }
+  const D4 = headDim / 4;
+  const { scale2, window, cap2, features } = scoring(options, capacity);
+  const n = rows * H;
+  const scalars = [n, count, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2, window, cap2, D4];
+  const groups = Math.ceil(n / SERIAL);
+  run(serialKernel, { ...base, D4, ...features, WG: SERIAL }, [...buffers, out.view], scalars, groups);
   addWork(2 * n * headDim * capacity);
   return out;
 }
@@ -232,12 +229,16 @@ registerSelfTest(
       ids(rows, (i) => i),
       shape,
     );
-    return cachedAttention(
-      last,
-      keys,
-      values,
-      ids(1, () => rows),
-      { ...shape, variant: "workgroup" },
-    );
+    const attended = (splits: number) => {
+      const like = { ...shape, variant: "workgroup" as const, splits };
+      return cachedAttention(
+        last,
+        keys,
+        values,
+        ids(1, () => rows),
+        like,
+      );
+    };
+    return scale(add(attended(1), attended(2)), 0.5); // in one piece, and in parts
   }),
 );

@@ -3,7 +3,7 @@ import { caps, onClose } from "../../gpu/device.ts";
 import { kernel } from "../../gpu/kernel.ts";
 import { createBuffer } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
-import { ROPE, ROPE_INTO_CACHE } from "../../shaders/rope.wgsl.ts";
+import { HIGH, LOW, ROPE, ROPE_IN_PLACE, ROPE_INTO_CACHE } from "../../shaders/rope.wgsl.ts";
 import { borrow, empty, record, type Tensor } from "../core.ts";
 import { type CachePlaces, checkPlaces } from "./kvcache.ts";
 
@@ -26,9 +26,6 @@ export interface RopeOptions {
   maxPositions?: number;
 }
 
-/** Angles are tabled for positions below LOW, and for the multiples of LOW; positions reach LOW * HIGH. */
-export const LOW = 256;
-export const HIGH = 512;
 const WG = 64;
 
 /** The longest sequence whose positions can be rotated. */
@@ -38,6 +35,13 @@ const ropeKernel = kernel({
   name: "rope",
   code: ROPE,
   bindings: { x: "read V", positions: "read u32", angles: "read F", y: "write V" },
+  scalars: { n: "u32", rotated: "u32", heads: "u32", sign: "f32" },
+});
+
+const inPlaceKernel = kernel({
+  name: "rope_in_place",
+  code: ROPE_IN_PLACE,
+  bindings: { positions: "read u32", angles: "read F", y: "write V" },
   scalars: { n: "u32", rotated: "u32", heads: "u32", sign: "f32" },
 });
 
@@ -79,6 +83,13 @@ export function ropeIntoCache(qkv: Tensor, positions: Tensor, options: RopeOptio
 }
 
 function rotate(qkv: Tensor, positions: Tensor, options: RopeOptions, cache?: CachePlaces): Tensor {
+  const table = checkRows(qkv, positions, options);
+  const y = turn(qkv, positions, options, table, 1, cache);
+  return record("rope", [qkv], y, (dy) => [turn(dy, positions, options, table, -1)]);
+}
+
+/** Refuses rows that do not fit; returns the angles. */
+function checkRows(qkv: Tensor, positions: Tensor, options: RopeOptions): Tensor {
   const { heads, kvHeads, headDim } = options;
   const width = (heads + 2 * kvHeads) * headDim;
   if (headDim % 4 !== 0) throw new Error(`rope: head dimension ${headDim} is not a multiple of 4`);
@@ -89,8 +100,30 @@ function rotate(qkv: Tensor, positions: Tensor, options: RopeOptions, cache?: Ca
   if ((options.maxPositions ?? 0) > MAX_ROPE_POSITIONS) {
     throw new Error(`rope: angles are tabled for ${MAX_ROPE_POSITIONS} positions, not ${options.maxPositions}`);
   }
-  const y = turn(qkv, positions, options, table, 1, cache);
-  return record("rope", [qkv], y, (dy) => [turn(dy, positions, options, table, -1)]);
+  return table;
+}
+
+/** `rope` that overwrites its input, or its reverse, which gives the gradient. Not recorded. */
+export function ropeInPlace(qkv: Tensor, positions: Tensor, options: RopeOptions, sign: 1 | -1 = 1): void {
+  const table = checkRows(qkv, positions, options);
+  const { heads, kvHeads } = options;
+  const { HALF, WIDTH, consts } = widths(qkv, options, table);
+  const n = positions.size * HALF;
+  const scalars = [n, heads + kvHeads, heads + 2 * kvHeads, sign];
+  const all = { ...consts, HALF, WIDTH, LOW, HIGH, WG };
+  run(inPlaceKernel, all, [positions.view, table.view, qkv.view], scalars, Math.ceil(n / WG));
+}
+
+/** Columns of a head and of its rotated half in vectors, as wide ones as divide both that half and the rest. */
+function widths(x: Tensor, { headDim }: RopeOptions, table: Tensor) {
+  const half = table.shape[1] / 2;
+  const lanes = [4, 2, 1].find((n) => half % n === 0 && (headDim - 2 * half) % n === 0) as number;
+  const vector = (type: string) => (lanes === 1 ? type : `vec${lanes}<${type}>`);
+  return {
+    HALF: half / lanes,
+    WIDTH: headDim / lanes,
+    consts: { T: x.dtype, V: vector(x.dtype), F: vector("f32") },
+  };
 }
 
 /** cos and sin of the angles that an invocation composes, f32 [LOW + HIGH, 2 * rotated pairs]; kept for the next call. */
@@ -105,20 +138,16 @@ export function angleTable({ headDim, theta, frequencies, magnitude }: RopeOptio
 function turn(
   x: Tensor,
   positions: Tensor,
-  { heads, kvHeads, headDim }: RopeOptions,
+  options: RopeOptions,
   table: Tensor,
   sign: number,
   cache?: CachePlaces,
 ): Tensor {
-  const half = table.shape[1] / 2;
-  // As many columns at once as divide both the rotated half and the rest.
-  const lanes = [4, 2, 1].find((n) => half % n === 0 && (headDim - 2 * half) % n === 0) as number;
-  const HALF = half / lanes;
-  const WIDTH = headDim / lanes;
-  const vector = (type: string) => (lanes === 1 ? type : `vec${lanes}<${type}>`);
+  const { heads, kvHeads } = options;
+  const { HALF, WIDTH, consts: types } = widths(x, options, table);
   const y = empty(x.shape, x.dtype, "rope");
   const n = positions.size * (WIDTH - HALF);
-  const consts = { T: x.dtype, V: vector(x.dtype), F: vector("f32"), HALF, WIDTH, LOW, HIGH, WG };
+  const consts = { ...types, HALF, WIDTH, LOW, HIGH, WG };
   const buffers = [x.view, positions.view, table.view, y.view];
   const scalars = [n, heads + kvHeads, heads + 2 * kvHeads, sign];
   const groups = Math.ceil(n / WG);

@@ -1,0 +1,116 @@
+/** A GPU's attention to a cache: rows whole, in one dispatch, or in parts that a second one joins. */
+import { caps } from "../../gpu/device.ts";
+import { type Kernel, kernel } from "../../gpu/kernel.ts";
+import type { BufferView } from "../../gpu/pool.ts";
+import { addWork, run } from "../../gpu/stream.ts";
+import { cacheParts } from "../../gpu/variants.ts";
+import {
+  CACHED_ATTENTION_JOIN,
+  CACHED_HEADS,
+  cachedAttentionPart,
+  cachedAttentionWhole,
+} from "../../shaders/cached-attention.wgsl.ts";
+import { empty, type Tensor } from "../core.ts";
+import type { AttentionOptions } from "./attention.ts";
+
+const WG = 64;
+
+const scalars = {
+  tasks: "u32",
+  splits: "u32",
+  slots: "u32",
+  capacity: "u32",
+  heads: "u32",
+  group: "u32",
+  width: "u32",
+  stride: "u32",
+  scale2: "f32",
+  window: "u32",
+  cap2: "f32",
+} as const;
+const result = { out: "write vec4<T>" };
+
+interface Attending {
+  whole: Kernel;
+  part: Kernel;
+}
+
+/** The kernels that read these bindings, of which the shader says the order. */
+export const attending = (name: string, rotating: boolean, operands: Record<string, string>): Attending => ({
+  whole: kernel({
+    name,
+    code: cachedAttentionWhole(rotating),
+    bindings: { ...operands, ...result },
+    scalars,
+  }),
+  part: kernel({
+    name: `${name}_part`,
+    code: cachedAttentionPart(rotating),
+    bindings: { ...operands, parts: "write vec4<f32>" },
+    scalars,
+  }),
+});
+
+const joinKernel = kernel({
+  name: "cached_attention_join",
+  code: CACHED_ATTENTION_JOIN,
+  bindings: { parts: "read vec4<f32>", lengths: "read u32", ...result },
+  scalars: { n: "u32", heads: "u32", capacity: "u32", splits: "u32" },
+});
+
+type Scored = Omit<AttentionOptions, "variant">;
+
+/** How scores are scaled, capped and limited; numbers in base 2. A window that the cache does not outgrow is none. */
+export function scoring({ headDim, scale, softcap, window }: Scored, capacity: number) {
+  const scale2 = (scale ?? 1 / Math.sqrt(headDim)) * Math.LOG2E;
+  const cap2 = (softcap ?? 0) * Math.LOG2E;
+  const kept = window && window < capacity ? window : 0;
+  return { scale2, window: kept, cap2, features: { WINDOW: kept > 0, SOFTCAP: cap2 > 0 } };
+}
+
+/** What the rows and the cache are like. */
+export interface AttendShape extends Scored {
+  /** Those of the cache. */
+  slots: number;
+  capacity: number;
+  /** Workgroups that share a row's keys, in place of as many as a GPU has use for. */
+  splits?: number;
+}
+
+/**
+ * Writes the attention of lengths.size rows to `out` [B, H * D].
+ * @param consts what the kernels take beside D4, HEADS and features of the scores
+ * @param operands views of their bindings, up to the result
+ */
+export function attendCache(
+  { whole, part }: Attending,
+  consts: Record<string, string | number | boolean>,
+  operands: BufferView[],
+  lengths: Tensor,
+  out: Tensor,
+  shape: AttendShape,
+): void {
+  const { slots, capacity, heads, kvHeads, headDim } = shape;
+  const { scale2, window, cap2, features } = scoring(shape, capacity);
+  const D4 = headDim / 4;
+  const group = heads / kvHeads;
+  const HEADS = largestDivisor(group, CACHED_HEADS);
+  const n = lengths.size * heads;
+  const splits = shape.splits ?? cacheParts(caps(), n / HEADS, capacity);
+  const tasks = (n / HEADS) * splits;
+  const all = { ...consts, D4, HEADS, ...features };
+  const width = (heads + 2 * kvHeads) * D4;
+  const values = [tasks, splits, slots, capacity, heads, group, width, kvHeads * D4, scale2, window, cap2];
+  addWork(2 * n * headDim * capacity);
+  if (splits === 1) return void run(whole, all, [...operands, out.view], values, tasks);
+  const parts = empty([n, splits, headDim + 4], "f32", "cachedAttention");
+  run(part, all, [...operands, parts.view], values, tasks);
+  const joined = [parts.view, lengths.view, out.view];
+  run(joinKernel, { T: out.dtype, D4, WG }, joined, [n * D4, heads, capacity, splits], Math.ceil((n * D4) / WG));
+}
+
+const largestDivisor = (n: number, most: number): number => {
+  let divisor = Math.min(n, most);
+  while (n % divisor !== 0) divisor -= 1;
+  return divisor;
+};

@@ -1,0 +1,163 @@
+/** A GPU's attention to a cache, on whatever adapter there is. Only in Node: SwiftShader takes minutes. */
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { caps, scope, type Tensor, tensor } from "webrlhf";
+import { decodeAttention, fusesRotation } from "../../src/tensor/ops/decode-attention.ts";
+import { cachedAttention } from "../../src/tensor/ops/kvcache.ts";
+import { ropeIntoCache } from "../../src/tensor/ops/rope.ts";
+import { expectClose, gpuReady } from "../helpers.ts";
+import { values } from "../tensor/check.ts";
+
+beforeAll(gpuReady);
+
+// Seconds of work to compile each kernel; on a busy machine that takes minutes.
+const patience = 600_000;
+
+// Most kernels are left to runs of a GPU's kernels.
+const everything = globalThis.process.env.WEBRLHF_ADAPTER_KIND === "hardware";
+
+interface Case {
+  lengths: number[];
+  capacity: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  splits?: number;
+  window?: number;
+  softcap?: number;
+  scale?: number;
+  /** The slot of each row; row b has slot b where there are none. */
+  slots?: number[];
+}
+
+const ids = (list: readonly number[]): Tensor => tensor(Uint32Array.from(list));
+
+/** What a row makes of the keys that it sees, in float64. */
+function expected(c: Case, qkv: Float32Array, keys: Float32Array, stored: Float32Array): Float64Array {
+  const { heads, kvHeads, headDim: D, capacity, window, softcap } = c;
+  const width = (heads + 2 * kvHeads) * D;
+  const scale = c.scale ?? 1 / Math.sqrt(D);
+  const out = new Float64Array(c.lengths.length * heads * D);
+  for (const [b, length] of c.lengths.entries()) {
+    const count = Math.min(length, capacity);
+    const first = window ? Math.max(0, count - window) : 0;
+    for (let h = 0; h < heads; h++) {
+      const at = (j: number) =>
+        (((c.slots?.[b] ?? b) * capacity + j) * kvHeads + Math.floor((h * kvHeads) / heads)) * D;
+      const scores = Array.from({ length: count - first }, (_, i) => {
+        let dot = 0;
+        for (let d = 0; d < D; d++) dot += qkv[b * width + h * D + d] * keys[at(first + i) + d];
+        return softcap ? softcap * Math.tanh((dot * scale) / softcap) : dot * scale;
+      });
+      const top = scores.reduce((x, y) => Math.max(x, y), -Infinity);
+      const weights = scores.map((score) => Math.exp(score - top));
+      const total = weights.reduce((x, y) => x + y, 0);
+      for (const [i, weight] of weights.entries()) {
+        for (let d = 0; d < D; d++) out[(b * heads + h) * D + d] += (weight / total) * stored[at(first + i) + d];
+      }
+    }
+  }
+  return out;
+}
+
+async function check(c: Case, seed: number): Promise<void> {
+  const slots = Math.max(c.lengths.length, ...(c.slots ?? []).map((slot) => slot + 1));
+  const shape = [slots, c.capacity, c.kvHeads * c.headDim];
+  const size = shape.reduce((x, y) => x * y);
+  const [keys, stored] = [values(size, seed + 1), values(size, seed + 2)];
+  const width = (c.heads + 2 * c.kvHeads) * c.headDim;
+  const qkv = values(c.lengths.length * width, seed, 3);
+  const out = scope(() =>
+    cachedAttention(
+      tensor(qkv, [c.lengths.length, width]),
+      tensor(keys, shape),
+      tensor(stored, shape),
+      ids(c.lengths),
+      { ...c, slots: c.slots && ids(c.slots), variant: "workgroup" },
+    ),
+  );
+  expectClose(await out.read(), expected(c, qkv, keys, stored), 4e-6, 1e-6, JSON.stringify(c));
+  out.free("test");
+}
+
+/** 1, 3, 7 and 8 query heads on a KV head, and 10, which are two bunches. Each is a kernel of its own. */
+const groups: [heads: number, kvHeads: number][] = [
+  [2, 2],
+  [9, 3],
+  [7, 1],
+  [16, 2],
+  [10, 1],
+];
+
+describe("a GPU's attention to a cache", { timeout: patience }, () => {
+  const lengths = fc.array(fc.constantFrom(0, 1, 2, 63, 64, 65, 127, 129, 200, 301), { minLength: 1, maxLength: 4 });
+  const some = everything ? groups : groups.slice(0, 2);
+
+  it("equals float64 on random rows, in 1 to many parts", async () => {
+    const splits = fc.constantFrom(undefined, 1, 2, 3, 7, 64);
+    await fc.assert(
+      fc.asyncProperty(lengths, fc.constantFrom(...some), splits, fc.nat(1000), async (list, group, parts, seed) => {
+        const [heads, kvHeads] = group;
+        await check({ lengths: list, capacity: 300, heads, kvHeads, headDim: 8, splits: parts }, seed);
+      }),
+      { numRuns: everything ? 30 : 8, seed: 1 },
+    );
+  });
+
+  it("equals float64 with a window, a cap and slots of rows", async () => {
+    const window = fc.constantFrom(1, 2, 64, 65, 150);
+    await fc.assert(
+      fc.asyncProperty(lengths, window, fc.constantFrom(1, 3), fc.nat(1000), async (list, seen, splits, seed) => {
+        const limits = { window: seen, softcap: 1.5, scale: 1, splits };
+        const slots = list.map((_, b) => (b * 3 + 1) % 5);
+        await check({ lengths: list, capacity: 301, heads: 4, kvHeads: 2, headDim: 20, slots, ...limits }, seed);
+      }),
+      { numRuns: everything ? 20 : 6, seed: 1 },
+    );
+  });
+});
+
+describe.runIf(everything)("a GPU's attention to a cache at the widths of real heads", { timeout: patience }, () => {
+  it.each([32, 64, 96, 128, 256])("equals float64 at head dimension %d", async (headDim) => {
+    for (const splits of [1, 4]) {
+      await check({ lengths: [0, 1, 77, 230], capacity: 230, heads: 6, kvHeads: 2, headDim, splits }, headDim);
+    }
+  });
+
+  it.each([64, 128])("turns and keeps its own key at head dimension %d as rope does", async (headDim) => {
+    const shape = { heads: 6, kvHeads: 2, headDim };
+    const [rows, capacity] = [3, 210];
+    const width = 10 * headDim;
+    const size = rows * capacity * 2 * headDim;
+    for (const splits of [1, 3]) {
+      const found = scope(() => {
+        const qkv = tensor(values(rows * width, 1, 2), [rows, width]);
+        const caches = [2, 3, 2, 3].map((seed) => tensor(values(size, seed), [rows, capacity, 2 * headDim]));
+        const [positions, lengths, slots] = [ids([0, 64, 209]), ids([1, 65, 210]), ids([0, 1, 2])];
+        const places = { keys: caches[0], values: caches[1], slots };
+        const together = decodeAttention(qkv, positions, lengths, places, { ...shape, splits });
+        const turned = ropeIntoCache(qkv, positions, shape, { keys: caches[2], values: caches[3], slots });
+        const like = { ...shape, variant: "workgroup", splits: 1 } as const;
+        return [together, cachedAttention(turned, caches[2], caches[3], lengths, like), caches[0], caches[2]];
+      });
+      const [together, apart, keys, keysToo] = await Promise.all(found.map((t) => t.read()));
+      expectClose(together, apart, 4e-6, 1e-6);
+      expectClose(keys, keysToo, 1e-6, 1e-7);
+      for (const t of found) t.free("test");
+    }
+  });
+
+  it("gives way where the adapter computes it wrong", () => {
+    const before = caps().unsound;
+    try {
+      scope(() => {
+        const qkv = tensor(values(24, 1), [1, 24]);
+        expect(fusesRotation(qkv, { heads: 1, kvHeads: 1, headDim: 8 })).toBe(true);
+        caps().unsound = ["cached attention"];
+        expect(fusesRotation(qkv, { heads: 1, kvHeads: 1, headDim: 8 })).toBe(false);
+      });
+    } finally {
+      caps().unsound = before;
+    }
+  });
+});
