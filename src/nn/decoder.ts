@@ -7,6 +7,7 @@ import { decodeAttention, fusesRotation } from "../tensor/ops/decode-attention.t
 import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise.ts";
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
 import { MAX_ROPE_POSITIONS, rope, ropeIntoCache, rotatesIntoCache } from "../tensor/ops/rope.ts";
+import { rotatedAttention } from "../tensor/ops/rotated-attention.ts";
 import type { Packing } from "../tensor/packing.ts";
 import { rerunnable } from "./ambient.ts";
 import type { KvCache } from "./cache.ts";
@@ -63,6 +64,9 @@ class Attention extends Module {
     if (!("packing" in at) && !at.shared && cache && turning && fusesRotation(qkv, turning)) {
       const attended = decodeAttention(qkv, positions, at.lengths, cache, { ...options, ...turning });
       return this.out.forward(attended, residual);
+    }
+    if ("packing" in at && !cache && turning) {
+      return this.out.forward(rotatedAttention(qkv, at.packing, { ...options, ...turning }), residual);
     }
     const together = turning && cache && rotatesIntoCache(positions.size);
     if (together) qkv = ropeIntoCache(qkv, positions, turning, cache);

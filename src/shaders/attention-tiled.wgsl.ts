@@ -28,6 +28,8 @@ export interface TiledShape {
   window: boolean;
   /** scores are capped at `u.cap2`, in base 2 */
   softcap: boolean;
+  /** vec4s of the half of a head that turned with the position: gradients of queries and keys are turned back; 0: none */
+  turned: number;
 }
 
 /** Own rows of a workgroup. */
@@ -171,6 +173,40 @@ ${lines(columns(shape), (c) => {
   }`,
   );
 
+/** Whether an invocation has both columns of each of its pairs, so that it can turn their gradients back: see `storeTurned`. */
+export const turnsBack = ({ d4, lanes }: Pick<TiledShape, "d4" | "lanes">, half: number): boolean =>
+  half % lanes === 0 && 2 * half <= d4;
+
+/** Cosines and sines of pair c at a position; angles are tabled as in rope.wgsl.ts. */
+const TURN = `struct Turn { co: A4, si: A4 }
+fn turnOf(position: u32, c: u32) -> Turn {
+  let low = (position % LOW) * 2u * TURNED + c;
+  let high = (LOW + min(position / LOW, HIGH - 1u)) * 2u * TURNED + c;
+  return Turn(
+    angles[low] * angles[high] - angles[low + TURNED] * angles[high + TURNED],
+    angles[low + TURNED] * angles[high] + angles[low] * angles[high + TURNED],
+  );
+}
+`;
+
+/** As `store`, of the gradient of rows that were turned by their positions, times u.scale: turned back. */
+function storeTurned(shape: TiledShape, name: string, at: string): string {
+  const apart = shape.turned / shape.lanes; // from one column of a pair to the other
+  if (apart === 0) return store(shape, name, "dqkv", at, () => " * u.scale");
+  const turn = times(
+    shape.rows,
+    apart,
+    (i, c) => `  {
+    let turn = turnOf(min(block.x + mine + ${i}u, block.y - 1u) - block.z, column${c});
+    let first = ${name}${i}_${c};
+    let second = ${name}${i}_${c + apart};
+    ${name}${i}_${c} = first * turn.co + second * turn.si;
+    ${name}${i}_${c + apart} = second * turn.co - first * turn.si;
+  }`,
+  );
+  return `${turn}\n${store(shape, name, "dqkv", at, () => " * u.scale")}`;
+}
+
 /** name{h} = a number of each own row. */
 const perRow = (shape: TiledShape, name: string, value: (row: string) => string): string =>
   lines(
@@ -212,8 +248,8 @@ const OUT_DOUT = `fn outDout(at: u32, count: u32) -> f32 {
  * blocks come first, so that none of them is left to run alone at the end.
  */
 function entry(shape: TiledShape, heads: "heads" | "kvHeads", body: string): string {
-  const { d4, rows, items, lanes, softcap } = shape;
-  return `${softcap ? `alias D = A4;${TANH}` : ""}const LOWEST = A4(-3.0e38);
+  const { d4, rows, items, lanes, softcap, turned } = shape;
+  return `${softcap ? `alias D = A4;${TANH}` : ""}${turned > 0 ? `const TURNED = ${turned}u;\n${TURN}` : ""}const LOWEST = A4(-3.0e38);
 const D4 = ${d4}u;
 const BLOCK = ${TILED_BLOCK}u;
 const QUADS = BLOCK / 4u;
@@ -332,7 +368,7 @@ ${put(shape, "g")}
 ${gather(shape, "d", KEY)}
   }
 ${storePerRow(shape, "delta", "delta")}
-${store(shape, "d", "dqkv", "row * width + query * D4", () => " * u.scale")}`,
+${storeTurned(shape, "d", "row * width + query * D4")}`,
   )}`;
 }
 
@@ -373,7 +409,7 @@ ${put(shape, "g")}
 ${gather(shape, "dk", QUERY)}
   }
   }
-${store(shape, "dk", "dqkv", KEY.at("row"), () => " * u.scale")}
+${storeTurned(shape, "dk", KEY.at("row"))}
 ${store(shape, "dv", "dqkv", VALUE.at("row"), () => "")}`,
   );
 }

@@ -85,6 +85,24 @@ describe.runIf(everything)("a GPU's attention at the widths of real heads", { ti
     await checkAttention({ ...c, headDim }, headDim, "tiled");
   });
 
+  // All columns turn, or some; 96 columns are not shared so that one invocation has both of a pair.
+  it.each([
+    [64, 32],
+    [64, 8],
+    [96, 48],
+    [128, 64],
+    [128, 32],
+    [256, 128],
+    [20, 6],
+  ])("turns queries, keys and their gradients: %d columns, %d pairs", async (headDim, pairs) => {
+    await checkAttention({ ...c, headDim, pairs, pads: [0, 1, 2] }, headDim, "tiled");
+  });
+
+  it("turns the gradients back in other kernels, too", async () => {
+    await checkAttention({ ...c, headDim: 16, pairs: 8, window: 40, softcap: 2 }, 1, "direct");
+    await checkAttention({ ...c, headDim: 64, pairs: 32, window: 40, softcap: 2 }, 1, "tiled");
+  });
+
   it.each([64, 256])("slides and caps at head dimension %d", async (headDim) => {
     await checkAttention({ ...c, headDim, window: 40, softcap: 2 }, headDim, "tiled");
   });
@@ -92,5 +110,6 @@ describe.runIf(everything)("a GPU's attention at the widths of real heads", { ti
   it.for([8, 128])("works in f16 at head dimension %d", async (headDim, context) => {
     if (!caps().f16) return context.skip();
     await checkAttention({ ...c, headDim }, headDim, "tiled", "f16");
+    await checkAttention({ ...c, headDim: 64, pairs: 32 }, 1, "tiled", "f16");
   });
 });

@@ -1,6 +1,7 @@
-import { attention, backward, packing, scope, tensor } from "webrlhf";
+import { attention, backward, packing, scale, scope, tensor } from "webrlhf";
 import type { AttentionVariant } from "../../src/gpu/variants.ts";
 import { empty, recordMany } from "../../src/tensor/core.ts";
+import { rotatedAttention } from "../../src/tensor/ops/rotated-attention.ts";
 import { expectClose } from "../helpers.ts";
 import { halves, values } from "./check.ts";
 
@@ -18,10 +19,12 @@ export interface AttentionCase {
   window?: number;
   /** The last rows of each sequence that no row sees. */
   pads?: number[];
+  /** Pairs of columns of queries and keys that turn with the position. */
+  pairs?: number;
 }
 
 /** Causal attention over packed sequences and its gradient, row by row in float64. */
-export function attentionReference(qkv: Float32Array, dout: Float32Array, c: AttentionCase) {
+export function attentionReference(qkv: ArrayLike<number>, dout: ArrayLike<number>, c: AttentionCase) {
   const { heads: H, kvHeads: K, headDim: D } = c;
   const scale = c.scale ?? 1 / Math.sqrt(D);
   const W = (H + 2 * K) * D;
@@ -71,6 +74,42 @@ export function attentionReference(qkv: Float32Array, dout: Float32Array, c: Att
   return { out, dqkv, stats };
 }
 
+/** Speeds and factor of a test's rotation. */
+const turning = (pairs: number) => ({
+  frequencies: Float32Array.from({ length: pairs }, (_, i) => 0.9 / (i + 1)),
+  magnitude: 1.25,
+});
+
+/** Rows with their queries and keys turned by their positions, or back. */
+function turned(qkv: ArrayLike<number>, c: AttentionCase, sign: number): Float64Array {
+  const { heads, kvHeads, headDim, pairs = 0 } = c;
+  const { frequencies, magnitude } = turning(pairs);
+  const out = Float64Array.from(qkv);
+  c.lengths.forEach((length, s) => {
+    for (let p = 0; p < length; p++) {
+      for (let h = 0; h < heads + kvHeads; h++) {
+        const at = ((c.starts[s] + p) * (heads + 2 * kvHeads) + h) * headDim;
+        for (let i = 0; i < pairs; i++) {
+          const [co, si] = [Math.cos(p * frequencies[i]), sign * Math.sin(p * frequencies[i])].map(
+            (x) => x * magnitude,
+          );
+          const [a, b] = [out[at + i], out[at + i + pairs]];
+          out[at + i] = a * co - b * si;
+          out[at + i + pairs] = b * co + a * si;
+        }
+      }
+    }
+  });
+  return out;
+}
+
+/** The reference with turned queries and keys, back to before the turn. */
+function reference(qkv: Float32Array, dout: Float32Array, c: AttentionCase) {
+  if (!c.pairs) return attentionReference(qkv, dout, c);
+  const { out, dqkv } = attentionReference(turned(qkv, c, 1), dout, c);
+  return { out, dqkv: turned(dqkv, c, -1) };
+}
+
 /** Holds attention and its gradient, in this variant or the adapter's own, against the reference. */
 export async function checkAttention(
   c: AttentionCase,
@@ -88,22 +127,18 @@ export async function checkAttention(
     x.requiresGrad = true;
     x.grad = tensor(new Float32Array(rows * width), [rows, width], dtype);
     const p = packing(c.lengths, c.starts, rows, c.pads);
-    const y = attention(x, p, {
-      heads,
-      kvHeads,
-      headDim,
-      scale: c.scale,
-      softcap: c.softcap,
-      window: c.window,
-      variant,
-    });
+    const { scale: factor, softcap, window } = c;
+    const options = { heads, kvHeads, headDim, scale: factor, softcap, window, variant };
+    const y = c.pairs
+      ? rotatedAttention(scale(x, 1), p, { ...options, ...turning(c.pairs) }) // a copy, which may be turned in place
+      : attention(x, p, options);
     const copy = y.alias(y.shape, "copy");
     const loss = empty([1]);
     recordMany("loss", [y], [loss], () => [tensor(dout, y.shape, dtype)]);
     backward(loss);
     return { out: copy, dqkv: x.grad };
   });
-  const exact = attentionReference(qkv, dout, c);
+  const exact = reference(qkv, dout, c);
   const label = `${variant ?? "default"} ${dtype} ${JSON.stringify(c)}`;
   const [rtol, gradRtol] = dtype === "f16" ? [1e-3, 2e-3] : [2e-6, 5e-6];
   expectClose(await out.read(), exact.out, rtol, 1e-7, `output, ${label}`);

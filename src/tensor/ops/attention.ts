@@ -4,18 +4,16 @@ import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork, run } from "../../gpu/stream.ts";
 import { type AttentionVariant, attentionTile, attentionVariant } from "../../gpu/variants.ts";
-import {
-  type AttentionShape,
-  attentionBackwardKeyValue,
-  attentionBackwardQuery,
-  attentionForward,
-} from "../../shaders/attention.wgsl.ts";
+import { attentionBackwardKeyValue, attentionBackwardQuery, attentionForward } from "../../shaders/attention.wgsl.ts";
 import {
   TILED_BLOCK,
+  type TiledShape,
   tiledBackwardKeyValue,
   tiledBackwardQuery,
   tiledForward,
+  turnsBack,
 } from "../../shaders/attention-tiled.wgsl.ts";
+import { HIGH, LOW } from "../../shaders/rope.wgsl.ts";
 import { empty, record, type Tensor } from "../core.ts";
 import { type BlockSize, type Packing, packing } from "../packing.ts";
 import { testAttention } from "./self-tests.ts";
@@ -50,6 +48,8 @@ interface Plan {
   backwardKeyValue: () => string;
   subgroups: boolean;
   consts: Record<string, number>;
+  /** The gradients' kernels also read the table of angles. */
+  turned: boolean;
   block: BlockSize;
 }
 
@@ -63,6 +63,19 @@ export const MAX_HEAD_DIM = 256;
  * @returns [N, H * D]
  */
 export function attention(qkv: Tensor, packing: Packing, options: AttentionOptions): Tensor {
+  return attend(qkv, packing, options);
+}
+
+/** How queries and keys were turned by their positions before; not recorded, so that their gradients have to be turned back. */
+export interface Turned {
+  /** See `angleTable`. */
+  angles: Tensor;
+  /** Turns the gradient of qkv back in place, for kernels that do not as they store it. */
+  back: (gradient: Tensor) => void;
+}
+
+/** `attention`, whose gradient goes back to before the turn. */
+export function attend(qkv: Tensor, packing: Packing, options: AttentionOptions, turned?: Turned): Tensor {
   const { heads, kvHeads, headDim } = options;
   checkShapes(qkv, packing, options);
   const scale = options.scale ?? 1 / Math.sqrt(headDim);
@@ -74,7 +87,7 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
   const cap = options.softcap ?? 0;
   // A window that no sequence outgrows is none.
   const window = options.window && options.window < packing.maxLength ? options.window : 0;
-  const features = { window: window > 0, softcap: cap > 0 };
+  const features = { window: window > 0, softcap: cap > 0, turned: 0 };
   const limits = [window, cap * Math.LOG2E];
   const out = empty([rows, heads * headDim], qkv.dtype, "attention");
   const stats = empty([rows, heads], "f32", "attention");
@@ -92,17 +105,21 @@ export function attention(qkv: Tensor, packing: Packing, options: AttentionOptio
     [qkv],
     out,
     (dout) => {
-      const chosen = plan(variant, d4, "backward", features);
+      const half = (turned?.angles.shape[1] ?? 0) / 8;
+      const fused = turned !== undefined && variant === "tiled" && turnsBack({ d4, ...attentionTile(d4) }, half);
+      const chosen = plan(variant, d4, "backward", { ...features, turned: fused ? half : 0 });
       const { table, count } = packing.blocks[chosen.block];
       const dqkv = empty(qkv.shape, qkv.dtype, "attention_grad");
       const delta = empty([rows, heads], "f32", "attention_grad");
-      const all = { T: qkv.dtype, ...chosen.consts };
-      const forQuery = [qkv.view, out.view, dout.view, stats.view, table.view, dqkv.view, delta.view];
+      const all = { T: qkv.dtype, ...chosen.consts, ...(fused ? { LOW, HIGH } : {}) };
+      const angles = fused ? [turned.angles.view] : [];
+      const forQuery = [qkv.view, out.view, dout.view, stats.view, table.view, dqkv.view, delta.view, ...angles];
       const scalars = [d4, heads, kvHeads, scale2, scale, ...limits];
       run(backwardQuery(chosen), all, forQuery, [count * heads, ...scalars], count * heads);
-      const forKeyValue = [qkv.view, dout.view, stats.view, delta.view, table.view, dqkv.view];
+      const forKeyValue = [qkv.view, dout.view, stats.view, delta.view, table.view, dqkv.view, ...angles];
       run(backwardKeyValue(chosen), all, forKeyValue, [count * kvHeads, ...scalars], count * kvHeads);
       addWork(14 * work);
+      if (!fused) turned?.back(dqkv);
       return [dqkv];
     },
     [stats],
@@ -124,9 +141,10 @@ function plan(
   variant: AttentionVariant,
   d4: number,
   pass: "forward" | "backward",
-  features: Pick<AttentionShape, "window" | "softcap">,
+  features: Pick<TiledShape, "window" | "softcap" | "turned">,
 ): Plan {
-  const suffix = `${features.window ? "_window" : ""}${features.softcap ? "_softcap" : ""}`;
+  const { turned, ...limits } = features;
+  const suffix = `${limits.window ? "_window" : ""}${limits.softcap ? "_softcap" : ""}${turned ? `_turned${turned}` : ""}`;
   if (variant === "tiled") {
     const shape = { d4, ...attentionTile(d4), ...features };
     return {
@@ -136,13 +154,14 @@ function plan(
       backwardKeyValue: () => tiledBackwardKeyValue(shape),
       subgroups: false,
       consts: {},
+      turned: turned > 0,
       block: TILED_BLOCK,
     };
   }
   const WG = variant === "shuffle" ? caps().subgroupSize : 8;
   // Two keys at a time beyond 64 columns: the text is unrolled over both, and lavapipe takes seconds to compile more.
   const step = pass === "backward" ? 1 : d4 > 16 ? 2 : 4;
-  const shape = { d4, rows: 16 / WG, step, source: variant, ...features };
+  const shape = { d4, rows: 16 / WG, step, source: variant, ...limits };
   return {
     label: `${variant}_d${d4 * 4}_r${shape.rows}${suffix}`,
     forward: () => attentionForward(shape),
@@ -150,6 +169,7 @@ function plan(
     backwardKeyValue: () => attentionBackwardKeyValue(shape),
     subgroups: variant === "shuffle",
     consts: { WG },
+    turned: false,
     block: 16,
   };
 }
@@ -162,6 +182,8 @@ function variantOf(pass: string, { label }: Plan, make: (name: string) => Kernel
   made.set(name, found);
   return found;
 }
+
+const anglesOf = ({ turned }: Plan): Record<string, string> => (turned ? { angles: "read vec4f" } : {});
 
 const shapeScalars = { tasks: "u32", d4: "u32", heads: "u32", kvHeads: "u32", scale2: "f32" } as const;
 const limitScalars = { window: "u32", cap2: "f32" } as const;
@@ -190,6 +212,7 @@ const backwardQuery = (chosen: Plan): Kernel =>
         blocks: "read vec4<u32>",
         dqkv: "write vec4<T>",
         delta: "write f32",
+        ...anglesOf(chosen),
       },
       scalars: { ...shapeScalars, scale: "f32", ...limitScalars },
       subgroups: chosen.subgroups,
@@ -208,6 +231,7 @@ const backwardKeyValue = (chosen: Plan): Kernel =>
         delta: "read f32",
         blocks: "read vec4<u32>",
         dqkv: "write vec4<T>",
+        ...anglesOf(chosen),
       },
       scalars: { ...shapeScalars, scale: "f32", ...limitScalars },
       subgroups: chosen.subgroups,
