@@ -102,11 +102,25 @@ async function steps(load, shape) {
   for (const format of ["float32", "int8", "int4"]) {
     const model = new CausalLM(config, "m", format);
     for (const rows of [1, 4, 16, 256]) {
-      const prompts = Array.from({ length: rows }, () => ids(8));
+      // After a long prompt a few rows attend to their cache in parts.
+      const prompts = Array.from({ length: rows }, () => ids(rows === 1 ? 512 : 8));
       await generate(model, prompts, { maxNewTokens: 3, seed: 1, eosIds: [], topK: 50, topP: 0.9 });
     }
   }
+  attendToPrefix(await load("/src/tensor/ops/kvcache.ts"), await load("/src/index.ts"), config);
   await finish(); // throws what did not compile
+}
+
+/** What later parts of a prompt do: rows that share a slot, in one piece and in parts. */
+function attendToPrefix({ cachedAttention }, { scope, tensor, zeros }, { heads, kvHeads, headDim }) {
+  scope(() => {
+    const ids = () => tensor(new Uint32Array(64));
+    const cache = () => zeros([1, 512, kvHeads * headDim]);
+    const rows = zeros([64, (heads + 2 * kvHeads) * headDim]);
+    for (const splits of [1, 2]) {
+      cachedAttention(rows, cache(), cache(), ids(), { heads, kvHeads, headDim, slots: ids(), splits });
+    }
+  });
 }
 
 // ---- The parent reads what was printed. ----
