@@ -26,7 +26,7 @@ fn rowMax(v: f32, lid: u32) -> f32 { return v; }
 // Two folds instead of a tree: WG values to FOLD, then everybody reads the FOLD values. Two barriers whatever WG is;
 // the next call's first barrier keeps its second array from being overwritten too early.
 const WORKGROUP = `
-const FOLD = 16u;
+const FOLD = select(16u, 32u, WG >= 512u);
 var<workgroup> rowPart: array<vec4f, WG>;
 var<workgroup> rowFold: array<vec4f, FOLD>;
 fn rowSum4(v: vec4f, lid: u32) -> vec4f {

@@ -3,7 +3,7 @@ import { caps, layerNorm, logSoftmax, rmsNorm, scope, softmax, tensor, tokenLogP
 import { slotOptions, slotState } from "../../src/nn/sampling.ts";
 import { forceRowVariant, rowPlan } from "../../src/tensor/ops/rows.ts";
 import { Slots } from "../../src/tensor/ops/sample.ts";
-import { gpuReady } from "../helpers.ts";
+import { expectClose, gpuReady } from "../helpers.ts";
 import { byRow, checkOp, input, values } from "./check.ts";
 
 beforeAll(gpuReady);
@@ -23,6 +23,19 @@ const logProbs = (row: Float64Array) => {
   const lse = Math.log(row.reduce((s, v) => s + Math.exp(v), 0));
   return row.map((v) => v - lse);
 };
+
+it.runIf(globalThis.process?.env?.WEBRLHF_ADAPTER_KIND === "hardware")(
+  "shares a row of many logits among as many invocations as there are",
+  async () => {
+    const cols = 16_500;
+    const { maxInvocations, maxWorkgroupStorage } = caps();
+    expect(rowPlan(cols).LANES).toBe(maxInvocations >= 1024 && maxWorkgroupStorage >= 20480 ? 1024 : 256);
+    const x = values(2 * cols, 1, 3);
+    const y = scope(() => logSoftmax(tensor(x, [2, cols])));
+    expectClose(await y.read(), byRow(Float64Array.from(x), cols, logProbs), 1e-5, 1e-6);
+    y.free("test");
+  },
+);
 
 // Every adapter's test run covers the variant its own table chooses; these cover the others.
 for (const variant of ["workgroup", "serial"] as const) {

@@ -48,9 +48,15 @@ function subgroupPlan(width: 1 | 4): RowPlan | null {
   return fixed ? { variant: "subgroup", width, WG: kind === "cpu" ? 64 : 128, LANES: subgroupSize } : null;
 }
 
+/** From so many vectors on (the logits of a large vocabulary), a row is walked by as many invocations as there can be. */
+const LONG = 4096;
+
 function workgroupPlan(cols: number): RowPlan {
   const width = vectorWidth(cols);
-  const lanes = cols / width <= 64 ? 64 : cols / width <= 128 ? 128 : 256;
+  const { maxInvocations, maxWorkgroupStorage } = caps();
+  const most = maxInvocations >= 1024 && maxWorkgroupStorage >= 20 << 10 ? 1024 : 256; // sums of 1024 take 16.5 KiB
+  const n = cols / width;
+  const lanes = n >= LONG ? most : n <= 64 ? 64 : n <= 128 ? 128 : 256;
   return { variant: "workgroup", width, WG: lanes, LANES: lanes };
 }
 
