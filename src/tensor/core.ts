@@ -13,6 +13,7 @@
 import { acquire, type BufferView, release, sizeClass, subview } from "../gpu/pool.ts";
 import { download, upload } from "../gpu/stream.ts";
 import { f16sToF32, f32ToF16 } from "../runtime/half.ts";
+import { dropSums, settleSums } from "./late-sums.ts";
 import { addInto, fill, sumInto } from "./raw.ts";
 
 /** Type of a tensor's elements: f32 and f16 can have gradients, u32 are ids. */
@@ -355,14 +356,19 @@ export function backward(loss: Tensor, seed: number | Tensor = 1): void {
   const entries = tape;
   tape = [];
   reached = [];
-  noGrad(() => {
-    const given = typeof seed === "number" ? null : seed;
-    if (given) given.gradSlots += 1; // the caller's own slot: it is neither added into nor freed
-    setGrad(loss, given ?? fill(empty(loss.shape, "f32", "backward"), seed as number));
-    differentiate(entries, loss);
-    for (const leaf of reached) keepGrad(leaf);
-    if (given) given.gradSlots -= 1;
-  });
+  try {
+    noGrad(() => {
+      const given = typeof seed === "number" ? null : seed;
+      if (given) given.gradSlots += 1; // the caller's own slot: it is neither added into nor freed
+      setGrad(loss, given ?? fill(empty(loss.shape, "f32", "backward"), seed as number));
+      differentiate(entries, loss);
+      settleSums();
+      for (const leaf of reached) keepGrad(leaf);
+      if (given) given.gradSlots -= 1;
+    });
+  } finally {
+    dropSums();
+  }
   reached = [];
 }
 

@@ -17,6 +17,7 @@ import {
 import { quantizedAccess } from "../../shaders/quantized.wgsl.ts";
 import { TRANSPOSE } from "../../shaders/transpose.wgsl.ts";
 import { bytesOf, type DType } from "../core.ts";
+import { sumLater } from "../late-sums.ts";
 import type { QuantizedFormat } from "../quantize.ts";
 
 /** A matrix product as kernels see it. */
@@ -45,6 +46,8 @@ export interface Product extends Epilogue {
   out: BufferView;
   strideA: number;
   strideB: number;
+  /** Parts of it may be added up later; it lies in the output as in a whole one, and nothing else is to be done to it. */
+  late: boolean;
 }
 
 /** Enqueues the product by this variant. */
@@ -246,7 +249,10 @@ function inParts(
   const consts = { T: p.T, OUT: split ? "f32" : p.T, BM: bm, BN: bn, BK: bk };
   const grid: [number, number, number] = [Math.ceil(p.n / bn), Math.ceil(p.m / bm), p.batch * used];
   run(k, consts, [p.a, ...p.b, ...(split ? [] : p.extras), out], scalars(p, used, span), ...grid);
-  if (split) {
+  if (!split) return;
+  if (p.late && p.extras.length === 0 && p.batch === 1) {
+    sumLater({ parts: out, count: used, size: p.m * p.n, into: p.out });
+  } else {
     combine(p, out, used);
     release(out);
   }

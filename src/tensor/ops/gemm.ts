@@ -42,6 +42,8 @@ export interface GemmOptions<Out extends Dense = Dense> {
   out?: Out;
   /** Add to what `out` holds. */
   accumulate?: boolean;
+  /** The output is a gradient that nothing reads before `backward()` has ended: see `mayBeLate`. */
+  late?: boolean;
   /** This variant instead of the table's choice; for tests and benches. */
   variant?: MatmulVariant;
 }
@@ -99,6 +101,7 @@ export function gemm<Out extends Dense = Tensor>(
     bias: !!bias,
     add: !!add,
     accumulate,
+    late: options.late === true && accumulate && T === "f32" && scale === 1 && ldc === n && firstC === 0,
   };
   if (batch * m * n > 0) launch(product, options.variant ?? matmulVariant(caps(), product));
   addWork(2 * batch * m * n * k);

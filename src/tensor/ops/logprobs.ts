@@ -2,10 +2,12 @@
  * The keystone of every trainer: log-probability and entropy per token from hidden states and the output head, without
  * ever holding [tokens, vocabulary]. Logits exist one bounded chunk at a time; the backward pass computes them again.
  */
+import { caps } from "../../gpu/device.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { subview } from "../../gpu/pool.ts";
 import { LOGPROBS_BWD, LOGPROBS_FWD } from "../../shaders/logprobs.wgsl.ts";
-import { empty, recordMany, type Sink, scope, type Tensor, willRecord } from "../core.ts";
+import { empty, recordMany, type Sink, scope, Tensor, willRecord } from "../core.ts";
+import { mayBeLate } from "../late-sums.ts";
 import { trainable, type Weight } from "../quantized.ts";
 import { gemm } from "./gemm.ts";
 import { weightRows } from "./row-blocks.ts";
@@ -46,7 +48,7 @@ export interface LogProbOptions {
   temperature?: number;
   /** Logits z become softcap * tanh(z / softcap), before the temperature; default null, no cap. */
   softcap?: number | null;
-  /** Most logits held at once, in floats (default 8 Mi = 32 MiB). */
+  /** Most logits held at once, in floats (default 8 Mi = 32 MiB, on GPUs 32 Mi). */
   budget?: number;
 }
 
@@ -60,7 +62,8 @@ export interface TokenLogProbs {
   top: Tensor;
 }
 
-const BUDGET = 8 << 20;
+/** Each chunk costs a GPU seven dispatches, and is to be large enough that all of it has work. */
+const budgetHere = () => (caps().kind === "hardware" ? Math.min(32 << 20, caps().maxBinding / 4) : 8 << 20);
 const KEEP = 2 << 20; // small enough to keep for the backward pass instead of computing the logits again
 
 /**
@@ -76,7 +79,7 @@ export function tokenLogProbs(
   targets: Tensor,
   options: LogProbOptions = {},
 ): TokenLogProbs {
-  const { temperature = 1, budget = BUDGET } = options;
+  const { temperature = 1, budget = budgetHere() } = options;
   const [rows, width] = matrixShape(hidden.shape);
   const [vocab, headWidth] = matrixShape(head.shape);
   if (width !== headWidth) throw new Error(`tokenLogProbs: hidden is [${hidden.shape}] but head is [${head.shape}]`);
@@ -129,6 +132,7 @@ export function tokenLogProbs(
     ([dLogProbs, dEntropies], [sinkHidden, sinkHead = false]) => {
       const dHidden = target(sinkHidden, hidden.shape);
       const dHead = target(sinkHead, head.shape);
+      const late = head instanceof Tensor && mayBeLate(head, sinkHead);
       scope(() => {
         const scratch = kept ?? empty([largest(blocks)]);
         for (const block of blocks) {
@@ -148,7 +152,7 @@ export function tokenLogProbs(
             const x = part(hidden, block.row, block.rows, width);
             const out = part(dHead, block.column, block.columns, width);
             const accumulate = adds(sinkHead) || block.row > 0;
-            gemm(scratch.view, x, "TN", [block.columns, width, block.rows], { out, accumulate });
+            gemm(scratch.view, x, "TN", [block.columns, width, block.rows], { out, accumulate, late });
           }
         }
       });

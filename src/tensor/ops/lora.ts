@@ -7,6 +7,7 @@ import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import { DROPOUT, loraUp } from "../../shaders/lora.wgsl.ts";
 import { empty, record, type Sink, type Tensor, willRecord } from "../core.ts";
+import { mayBeLate } from "../late-sums.ts";
 import { WG } from "../raw.ts";
 import { gemm, type Strided } from "./gemm.ts";
 import { rowBlocks } from "./row-blocks.ts";
@@ -207,10 +208,10 @@ export function applyDropout(x: Tensor, { seed, step, pass, layer, rate }: Dropo
 function into(
   sink: Sink,
   like: Tensor,
-  compute: (o: { out?: Tensor; accumulate?: boolean; shape?: readonly number[] }) => Tensor,
+  compute: (o: { out?: Tensor; accumulate?: boolean; late?: boolean; shape?: readonly number[] }) => Tensor,
 ): Tensor | null {
   if (sink === false) return null;
   if (sink === true) return compute({ shape: like.shape });
-  compute({ out: sink, accumulate: true });
+  compute({ out: sink, accumulate: true, late: mayBeLate(like, sink) });
   return sink;
 }

@@ -1,5 +1,6 @@
 /** Matrix products with gradients: `linear` for layers, `matmul` for everything else. */
 import { record, type Shape, type Sink, sumMiddle, type Tensor } from "../core.ts";
+import { mayBeLate } from "../late-sums.ts";
 import { trainable, type Weight } from "../quantized.ts";
 import { add } from "./elementwise.ts";
 import { type GemmOptions, gemm } from "./gemm.ts";
@@ -94,13 +95,13 @@ export function matmul(a: Tensor, b: Tensor, { transA = false, transB = false }:
   });
 }
 
-type Into = { out?: Tensor; accumulate?: boolean; shape?: Shape };
+type Into = { out?: Tensor; accumulate?: boolean; late?: boolean; shape?: Shape };
 
 /** A gradient written where the sink says. */
 function into(sink: Sink, like: Tensor, compute: (o: Into) => Tensor): Tensor | null {
   if (sink === false) return null;
   if (sink === true) return compute({ shape: like.shape });
-  compute({ out: sink, accumulate: true });
+  compute({ out: sink, accumulate: true, late: mayBeLate(like, sink) });
   return sink;
 }
 

@@ -1,7 +1,7 @@
 /** RMSNorm and LayerNorm over the last axis. */
 import { caps } from "../../gpu/device.ts";
 import type { Consts } from "../../gpu/kernel.ts";
-import type { BufferView } from "../../gpu/pool.ts";
+import { acquire, type BufferView } from "../../gpu/pool.ts";
 import { run } from "../../gpu/stream.ts";
 import {
   FOLD_CHUNKS,
@@ -15,6 +15,7 @@ import {
   RMSNORM_GRADIENTS,
 } from "../../shaders/norm.wgsl.ts";
 import { empty, record, type Sink, scope, type Tensor } from "../core.ts";
+import { mayBeLate, sumLater } from "../late-sums.ts";
 import {
   gpuRows,
   matrixShape,
@@ -123,7 +124,10 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET 
       const consts = { T, OFFSET, ACC: sinkX !== true };
       const buffers = [x.view, weight.view, dy.view, rstd.view, ...(dx ? [dx.view] : [])];
       if (dx && sinkW && gpuRows()) {
-        return [dx, ...gradientsTogether(rmsGradients, plan, consts, buffers, rows, cols, ["ACC_W"], [sinkW])];
+        return [
+          dx,
+          ...gradientsTogether(rmsGradients, plan, consts, buffers, rows, cols, ["ACC_W"], [sinkW], [weight]),
+        ];
       }
       if (dx) runRows(rms.dx, plan, consts, buffers, [rows, n, cols], rows);
       return [dx, ...paramGradients(rms.dw, [x.view, dy.view, rstd.view], T, rows, cols, ["ACC_W"], [sinkW])];
@@ -160,7 +164,10 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps = 1e-5): 
       const sinks = [sinkW, sinkB];
       const flags = ["ACC_W", "ACC_B"];
       if (dx && (sinkW || sinkB) && gpuRows()) {
-        return [dx, ...gradientsTogether(layerGradients, plan, consts, buffers, rows, cols, flags, sinks)];
+        return [
+          dx,
+          ...gradientsTogether(layerGradients, plan, consts, buffers, rows, cols, flags, sinks, [weight, bias]),
+        ];
       }
       if (dx) runRows(layerDx, plan, consts, buffers, [rows, n, cols], rows);
       return [dx, ...paramGradients(layerDwb, [x.view, dy.view, stats.view], T, rows, cols, flags, sinks)];
@@ -189,6 +196,7 @@ function chunked(
   flags: readonly string[],
   sinks: readonly Sink[],
   launch: (sums: Chunked) => void,
+  params: readonly Tensor[] = [],
 ): (Tensor | null)[] {
   const cpu = caps().kind === "cpu";
   // A CPU adapter has few cores to feed and pays per load; a GPU wants thousands of invocations.
@@ -196,15 +204,21 @@ function chunked(
   const outputs = sinks.map((s) => target(s, [cols]));
   scope(() => {
     const direct = chunks === 1;
-    const targets = outputs.map((out) => (direct && out ? out : empty([chunks, cols])));
+    const late = sinks.map((sink, i) => !direct && params[i] !== undefined && mayBeLate(params[i], sink));
+    const targets = outputs.map((out, i) => {
+      if (direct && out) return out.view;
+      return late[i] ? acquire(4 * chunks * cols, "norm") : empty([chunks, cols]).view;
+    });
     const adds = (sink: Sink) => direct && sink !== true && sink !== false;
     const accumulate = Object.fromEntries(flags.map((flag, i) => [flag, adds(sinks[i])]));
-    launch({ targets: targets.map((t) => t.view), accumulate, chunk: Math.ceil(rows / chunks), chunks });
+    launch({ targets, accumulate, chunk: Math.ceil(rows / chunks), chunks });
     if (direct) return;
     const { plan, n, groups } = columnPlan(cols);
     outputs.forEach((out, i) => {
       const consts = { WG: plan.WG, ACC: sinks[i] !== true };
-      if (out) run(foldChunks(plan), consts, [targets[i].view, out.view], [n, chunks], groups);
+      if (!out) return;
+      if (late[i]) sumLater({ parts: targets[i], count: chunks, size: cols, into: out.view });
+      else run(foldChunks(plan), consts, [targets[i], out.view], [n, chunks], groups);
     });
   });
   return outputs;
@@ -246,15 +260,17 @@ function gradientsTogether(
   cols: number,
   flags: string[],
   sinks: Sink[],
+  params: Tensor[],
 ): (Tensor | null)[] {
   const { width, WG, LANES } = plan;
   const n = cols / width;
   const groups = Math.ceil((rows * LANES) / WG);
-  return chunked(rows, cols, flags, sinks, ({ targets, accumulate, chunk, chunks }) => {
+  const launch = ({ targets, accumulate, chunk, chunks }: Chunked) => {
     const scalars = [rows, n, cols, chunk, chunks, groups];
     const all = groups + chunks * Math.ceil(n / WG);
     run(k(plan), { ...consts, WG, LANES, ...accumulate }, [...buffers, ...targets], scalars, all);
-  });
+  };
+  return chunked(rows, cols, flags, sinks, launch, params);
 }
 
 function checkParam(op: string, name: string, t: Tensor, cols: number): void {
