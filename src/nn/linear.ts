@@ -45,6 +45,7 @@ export class Linear extends Module {
     const y = linear(x, weight.stored instanceof QuantizedWeight ? weight.stored : like(weight), {
       bias: bias ? like(bias) : undefined,
       residual,
+      mayWait: true,
     });
     if (!adapter) return y;
     const parts = adapter.parts.map((part) => ({ ...part, b: like(part.b) }));

@@ -14,15 +14,23 @@ import { FEATURES } from "./kvcache.wgsl.ts";
 /** Heads of a workgroup at most: 64 invocations find 8 partial maxima of each. */
 export const CACHED_HEADS = 8;
 
+/** Vector i of qkv; PARTS: the sum of its u.terms parts, of u.size vectors each. */
+const PROJECTED = `
+fn projected(i: u32) -> A4 {
+  var sum = A4(qkv[i]);
+  if (PARTS) { for (var k = 1u; k < u.terms; k++) { sum += A4(qkv[k * u.size + i]); } }
+  return sum;
+}`;
+
 /** Columns that turn together are HALF vectors apart; angles are tabled as in rope.wgsl.ts. */
 const ROTATING = `
 var<workgroup> newKey: array<A4, D4>;
 var<workgroup> newValue: array<A4, D4>;
 fn turned(head: u32, c: u32, position: u32) -> A4 {
-  let here = A4(qkv[head + c]);
+  let here = projected(head + c);
   if (c >= 2u * HALF) { return here; }
   let second = c >= HALF;
-  let other = A4(qkv[head + select(c + HALF, c - HALF, second)]);
+  let other = projected(head + select(c + HALF, c - HALF, second));
   let low = (position % LOW) * 2u * HALF + c % HALF;
   let high = (LOW + min(position / LOW, HIGH - 1u)) * 2u * HALF + c % HALF;
   let co = angles[low] * angles[high] - angles[low + HALF] * angles[high + HALF];
@@ -40,7 +48,7 @@ const TURN = `let position = positions[row];
   if (lid < D4) {
     let key = row * u.width + (u.heads + keyHead) * D4;
     newKey[lid] = turned(key, lid, position);
-    newValue[lid] = A4(qkv[key + u.stride + lid]);
+    newValue[lid] = projected(key + u.stride + lid);
     if (own < u.capacity && head % u.group == 0u && part == 0u) {
       let to = (slots[row] * u.capacity + position) * u.stride + keyHead * D4 + lid;
       keys[to] = vec4<KV>(newKey[lid]);
@@ -48,7 +56,7 @@ const TURN = `let position = positions[row];
     }
   }`;
 const PLAIN =
-  "for (var e = lid; e < HEADS * D4; e += WG) { query[e] = A4(qkv[row * u.width + head * D4 + e]) * u.scale2; }";
+  "for (var e = lid; e < HEADS * D4; e += WG) { query[e] = projected(row * u.width + head * D4 + e) * u.scale2; }";
 
 /**
  * A vec4 of key or value number `j`, which is the row's own or lies in the cache. In place of its own one, which may be being
@@ -59,7 +67,7 @@ const kept = (rotating: boolean, j: string, own: string, cached: string): string
 const placeOf = (rotating: boolean, j: string): string =>
   rotating ? `select(${j}, select(own - 1u, min(1u, u.capacity - 1u), own == 0u), ${j} == own)` : j;
 
-const attend = (rotating: boolean, finish: string): string => /* wgsl */ `${FEATURES}
+const attend = (rotating: boolean, finish: string): string => /* wgsl */ `${FEATURES}${PROJECTED}
 ${rotating ? ROTATING : ""}
 const WG = 64u;
 const GROUPS = WG / D4;

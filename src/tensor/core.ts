@@ -30,6 +30,17 @@ interface Storage {
 }
 
 /**
+ * How a tensor gets its values once somebody asks for them.
+ * @internal
+ */
+export interface Late {
+  /** Computes them. */
+  settle(): void;
+  /** Nobody will ask. */
+  drop(): void;
+}
+
+/**
  * An array on the GPU: contiguous, row-major, of f32, f16 or u32. Made by `tensor`, `zeros`, `full` and the ops; dies with
  * the `scope` that made it unless that returns it.
  */
@@ -56,6 +67,11 @@ export class Tensor {
    * @internal
    */
   held = 0;
+  /**
+   * Set while the values are not computed yet.
+   * @internal
+   */
+  late: Late | null = null;
   /** The op that made it, for errors. */
   readonly madeBy: string;
   private readonly storage: Storage;
@@ -92,6 +108,9 @@ export class Tensor {
           "return it from the scope, or derive what you need before backward()",
       );
     }
+    const { late } = this;
+    this.late = null;
+    late?.settle();
     return this.window;
   }
 
@@ -104,8 +123,24 @@ export class Tensor {
   free(by = "free()"): void {
     if (this.freedBy !== null || !this.storage.pooled) return;
     this.freedBy = by;
+    const { late } = this;
+    this.late = null;
+    late?.drop();
+    this.letGo();
+  }
+
+  private letGo(): void {
     this.storage.owners -= 1;
-    if (this.storage.owners === 0) release(this.storage.view);
+    if (this.storage.owners === 0 && this.storage.pooled) release(this.storage.view);
+  }
+
+  /**
+   * Keeps the memory, whoever frees the tensor, until the function that it returns is called.
+   * @internal
+   */
+  hold(): () => void {
+    this.storage.owners += 1;
+    return () => this.letGo();
   }
 
   /**

@@ -1,7 +1,9 @@
 /** Gated activations. */
 import { type Gate, gluBackward, gluForward } from "../../shaders/activation.wgsl.ts";
+import { gluOfParts } from "../../shaders/unsummed.wgsl.ts";
 import { empty, record, type Tensor } from "../core.ts";
-import { matrixShape, type RowKernel, rowKernel, runRows, target, walkPlan } from "./rows.ts";
+import { matrixShape, type RowKernel, type RowPlan, rowKernel, runRows, target, walkPlan } from "./rows.ts";
+import { type Unsummed, unsummed } from "./unsummed.ts";
 
 export type { Gate };
 
@@ -29,6 +31,25 @@ const table: Readonly<Record<Gate, ReturnType<typeof kernels>>> = {
   relu: kernels("relu"),
 };
 
+const kernelsOfParts = new Map<string, RowKernel>();
+
+/** The same of a product that is not added up, and stays so: mostly nobody else reads it. */
+function ofParts(gate: Gate, parts: Unsummed, plan: RowPlan, gateUp: Tensor, h: Tensor, rows: number): void {
+  const name = `${gate}_glu_of_${parts.name}`;
+  const k =
+    kernelsOfParts.get(name) ??
+    rowKernel({
+      name,
+      code: gluOfParts(gate, parts.adds),
+      bindings: { ...parts.bindings, h: "write F" },
+      scalars: { rows: "u32", n: "u32", splits: "u32", size: "u32" },
+      reduces: false,
+    });
+  kernelsOfParts.set(name, k);
+  const scalars = [rows, h.size / rows / plan.width, parts.splits, gateUp.size / plan.width];
+  runRows(k, plan, { T: "f32" }, [...parts.views, h.view], scalars, rows);
+}
+
 /**
  * activation(gate) * up: SwiGLU ("silu"), GeGLU ("gelu" exact, "gelu_tanh" approximated), ReGLU ("relu").
  * @param gateUp [..., 2F]: the first F columns are the gate, the last F the other factor
@@ -43,6 +64,11 @@ export function glu(gateUp: Tensor, activation: Gate): Tensor {
   const T = gateUp.dtype;
   const n = half / plan.width;
   const h = empty([...gateUp.shape.slice(0, -1), half], gateUp.dtype);
+  const parts = unsummed(gateUp);
+  if (parts) {
+    ofParts(activation, parts, plan, gateUp, h, rows);
+    return h;
+  }
   runRows(forward, plan, { T }, [gateUp.view, h.view], [rows, n], rows);
   return record("glu", [gateUp], h, (dh, [sink]) => {
     const dx = target(sink, gateUp.shape, gateUp.dtype);

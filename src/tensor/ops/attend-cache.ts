@@ -12,6 +12,7 @@ import {
 } from "../../shaders/cached-attention.wgsl.ts";
 import { empty, type Tensor } from "../core.ts";
 import type { AttentionOptions } from "./attention.ts";
+import { unsummed } from "./unsummed.ts";
 
 const WG = 64;
 
@@ -27,6 +28,8 @@ const scalars = {
   scale2: "f32",
   window: "u32",
   cap2: "f32",
+  terms: "u32",
+  size: "u32",
 } as const;
 const result = { out: "write vec4<T>" };
 
@@ -79,12 +82,14 @@ export interface AttendShape extends Scored {
 
 /**
  * Writes the attention of lengths.size rows to `out` [B, H * D].
- * @param consts what the kernels take beside D4, HEADS and features of the scores
- * @param operands views of their bindings, up to the result
+ * @param consts what the kernels take beside T, D4, HEADS and features of the scores
+ * @param qkv which may be left in parts
+ * @param operands views of the other bindings, up to the result
  */
 export function attendCache(
   { whole, part }: Attending,
   consts: Record<string, string | number | boolean>,
+  qkv: Tensor,
   operands: BufferView[],
   lengths: Tensor,
   out: Tensor,
@@ -98,14 +103,31 @@ export function attendCache(
   const n = lengths.size * heads;
   const splits = shape.splits ?? cacheParts(caps(), n / HEADS, capacity);
   const tasks = (n / HEADS) * splits;
-  const all = { ...consts, D4, HEADS, ...features };
+  const waiting = unsummed(qkv);
+  const parts = waiting?.adds === false ? waiting : null;
+  const [rows, terms] = parts ? [parts.views[0], parts.splits] : [qkv.view, 1];
+  const all = { T: qkv.dtype, PARTS: parts !== null, ...consts, D4, HEADS, ...features };
   const width = (heads + 2 * kvHeads) * D4;
-  const values = [tasks, splits, slots, capacity, heads, group, width, kvHeads * D4, scale2, window, cap2];
+  const values = [
+    tasks,
+    splits,
+    slots,
+    capacity,
+    heads,
+    group,
+    width,
+    kvHeads * D4,
+    scale2,
+    window,
+    cap2,
+    terms,
+    qkv.size / 4,
+  ];
   addWork(2 * n * headDim * capacity);
-  if (splits === 1) return void run(whole, all, [...operands, out.view], values, tasks);
-  const parts = empty([n, splits, headDim + 4], "f32", "cachedAttention");
-  run(part, all, [...operands, parts.view], values, tasks);
-  const joined = [parts.view, lengths.view, out.view];
+  if (splits === 1) return void run(whole, all, [rows, ...operands, out.view], values, tasks);
+  const pieces = empty([n, splits, headDim + 4], "f32", "cachedAttention");
+  run(part, all, [rows, ...operands, pieces.view], values, tasks);
+  const joined = [pieces.view, lengths.view, out.view];
   run(joinKernel, { T: out.dtype, D4, WG }, joined, [n * D4, heads, capacity, splits], Math.ceil((n * D4) / WG));
 }
 

@@ -51,8 +51,8 @@ export function decodeAttention(
     throw new Error(`decodeAttention: ${rows} rows, but ${lengths.size} lengths and ${count} slots`);
   }
   const out = empty([rows, H * headDim], qkv.dtype, "decodeAttention");
-  const consts = { T: qkv.dtype, KV: cache.keys.dtype, SLOTTED: false, HALF: half / 4, LOW, HIGH };
-  const operands = [qkv, cache.keys, cache.values, lengths, cache.slots, positions, table].map(({ view }) => view);
-  attendCache(rotating, consts, operands, lengths, out, { ...options, slots: count, capacity });
+  const consts = { KV: cache.keys.dtype, SLOTTED: false, HALF: half / 4, LOW, HIGH };
+  const operands = [cache.keys, cache.values, lengths, cache.slots, positions, table].map(({ view }) => view);
+  attendCache(rotating, consts, qkv, operands, lengths, out, { ...options, slots: count, capacity });
   return out;
 }

@@ -46,6 +46,8 @@ export interface Product extends Epilogue {
   out: BufferView;
   strideA: number;
   strideB: number;
+  /** Takes the parts, where they may be left unsummed, and how to add them up. */
+  leave: ((parts: BufferView, splits: number, addUp: () => void) => void) | null;
   /** Parts of it may be added up later; it lies in the output as in a whole one, and nothing else is to be done to it. */
   late: boolean;
 }
@@ -252,6 +254,8 @@ function inParts(
   if (!split) return;
   if (p.late && p.extras.length === 0 && p.batch === 1) {
     sumLater({ parts: out, count: used, size: p.m * p.n, into: p.out });
+  } else if (p.leave) {
+    p.leave(out, used, () => combine(p, out, used));
   } else {
     combine(p, out, used);
     release(out);

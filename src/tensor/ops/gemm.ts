@@ -9,6 +9,7 @@ import { bytesOf, type DType, empty, type Shape, Tensor } from "../core.ts";
 import { QuantizedWeight } from "../quantized.ts";
 import { launch, type Product } from "./gemm-launch.ts";
 import { testProducts } from "./self-tests.ts";
+import { Unsummed } from "./unsummed.ts";
 
 /** A matrix inside another one, such as some of its columns: row i starts at element `first` + i * `stride` of `of`. */
 export interface Strided {
@@ -44,6 +45,8 @@ export interface GemmOptions<Out extends Dense = Dense> {
   accumulate?: boolean;
   /** The output is a gradient that nothing reads before `backward()` has ended: see `mayBeLate`. */
   late?: boolean;
+  /** Nothing is recorded: the new tensor may be left in parts, see unsummed.ts. */
+  inParts?: boolean;
   /** This variant instead of the table's choice; for tests and benches. */
   variant?: MatmulVariant;
 }
@@ -101,6 +104,12 @@ export function gemm<Out extends Dense = Tensor>(
     bias: !!bias,
     add: !!add,
     accumulate,
+    leave:
+      options.inParts === true && !options.out && !bias && batch === 1 && scale === 1 && T === "f32"
+        ? (parts, splits, addUp) => {
+            (out as Tensor).late = new Unsummed(parts, splits, add, addUp);
+          }
+        : null,
     late: options.late === true && accumulate && T === "f32" && scale === 1 && ldc === n && firstC === 0,
   };
   if (batch * m * n > 0) launch(product, options.variant ?? matmulVariant(caps(), product));

@@ -151,12 +151,12 @@ export function cachedAttention(
   if (slots && slots.size !== rows) throw new Error(`cachedAttention: ${rows} rows, but ${slots.size} slots of theirs`);
   if (!slots && rows > count) throw new Error(`cachedAttention: ${rows} rows, but the cache has ${count} slots`);
   const out = empty([rows, H * headDim], qkv.dtype, "cachedAttention");
-  const buffers = [qkv.view, cacheK.view, cacheV.view, lengths.view, (slots ?? lengths).view];
+  const buffers = [cacheK.view, cacheV.view, lengths.view, (slots ?? lengths).view];
   const shared = caps().kind === "hardware" && sound(caps(), "cached attention");
   const variant = options.variant ?? (shared ? "workgroup" : "serial");
-  const base = { T: qkv.dtype, KV: cacheK.dtype, SLOTTED: slots !== undefined };
+  const base = { KV: cacheK.dtype, SLOTTED: slots !== undefined };
   if (variant === "workgroup") {
-    attendCache(attendingKernels, base, buffers, lengths, out, { ...options, slots: count, capacity });
+    attendCache(attendingKernels, base, qkv, buffers, lengths, out, { ...options, slots: count, capacity });
     return out;
   }
   const D4 = headDim / 4;
@@ -164,7 +164,8 @@ export function cachedAttention(
   const n = rows * H;
   const scalars = [n, count, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2, window, cap2, D4];
   const groups = Math.ceil(n / SERIAL);
-  run(serialKernel, { ...base, D4, ...features, WG: SERIAL }, [...buffers, out.view], scalars, groups);
+  const consts = { T: qkv.dtype, ...base, D4, ...features, WG: SERIAL };
+  run(serialKernel, consts, [qkv.view, ...buffers, out.view], scalars, groups);
   addWork(2 * n * headDim * capacity);
   return out;
 }

@@ -1,5 +1,5 @@
 /** Matrix products with gradients: `linear` for layers, `matmul` for everything else. */
-import { record, type Shape, type Sink, sumMiddle, type Tensor } from "../core.ts";
+import { record, type Shape, type Sink, sumMiddle, type Tensor, willRecord } from "../core.ts";
 import { mayBeLate } from "../late-sums.ts";
 import { trainable, type Weight } from "../quantized.ts";
 import { add } from "./elementwise.ts";
@@ -15,13 +15,18 @@ export interface LinearOptions {
   bias?: Tensor;
   /** [N, out], added to the result (a skip connection, for free). */
   residual?: Tensor;
+  /**
+   * The residual is not overwritten while the result is used, so that the result may wait for who reads it first: unsummed.ts.
+   * @internal
+   */
+  mayWait?: boolean;
 }
 
 /**
  * y = x W^T (+ bias) (+ residual) for rows x [N, in] and a weight [out, in]; leading dimensions of x are rows, too.
  * Throws when the shapes do not fit together.
  */
-export function linear(x: Tensor, weight: Weight, { bias, residual }: LinearOptions = {}): Tensor {
+export function linear(x: Tensor, weight: Weight, { bias, residual, mayWait }: LinearOptions = {}): Tensor {
   const [outSize, inSize] = weight.shape;
   if (weight.shape.length !== 2) throw new Error(`linear: the weight has shape [${weight.shape}], not [out, in]`);
   if (x.shape[x.shape.length - 1] !== inSize) {
@@ -34,9 +39,10 @@ export function linear(x: Tensor, weight: Weight, { bias, residual }: LinearOpti
     const sum = bias ? add(product, bias) : product;
     return residual ? add(sum, residual) : sum;
   }
-  const y = gemm(x, weight, "NT", [rows, outSize, inSize], { bias, add: residual, shape });
   const trained = trainable(weight);
   const inputs = [x, ...trained, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
+  const inParts = mayWait && !willRecord(inputs);
+  const y = gemm(x, weight, "NT", [rows, outSize, inSize], { bias, add: residual, shape, inParts });
   return record("linear", inputs, y, (dy, sinks) => {
     const grads = [into(sinks[0], x, (o) => gemm(dy, weight, "NN", [rows, inSize, outSize], o))];
     for (const w of trained) grads.push(into(sinks[1], w, (o) => gemm(dy, x, "TN", [outSize, inSize, rows], o)));

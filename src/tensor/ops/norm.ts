@@ -14,6 +14,7 @@ import {
   RMSNORM_FWD,
   RMSNORM_GRADIENTS,
 } from "../../shaders/norm.wgsl.ts";
+import { rmsNormOfParts } from "../../shaders/unsummed.wgsl.ts";
 import { empty, record, type Sink, scope, type Tensor } from "../core.ts";
 import { mayBeLate, sumLater } from "../late-sums.ts";
 import {
@@ -27,6 +28,7 @@ import {
   target,
   vectorWidth,
 } from "./rows.ts";
+import { type Unsummed, unsummed } from "./unsummed.ts";
 
 /** The kernels of an RMSNorm: forwards, and the gradients of its input and of its weights. */
 export const rmsKernels = (name: string, code: { fwd: string; dx: string; dw: string }) => ({
@@ -113,6 +115,11 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET 
   const T = x.dtype;
   const n = cols / plan.width;
   const y = empty(x.shape, x.dtype);
+  const parts = unsummed(x, [x, weight]);
+  if (parts) {
+    sumAndNorm(x, parts, weight, y, plan, [rows, n, cols, eps], OFFSET);
+    return y;
+  }
   const rstd = empty([rows]);
   runRows(rms.fwd, plan, { T, OFFSET }, [x.view, weight.view, y.view, rstd.view], [rows, n, cols, eps], rows);
   return record(
@@ -134,6 +141,34 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET 
     },
     [rstd],
   );
+}
+
+const ofParts = new Map<string, RowKernel>();
+
+/** Adds up x and norms it in one dispatch. */
+function sumAndNorm(
+  x: Tensor,
+  parts: Unsummed,
+  weight: Tensor,
+  y: Tensor,
+  plan: RowPlan,
+  scalars: number[],
+  OFFSET: boolean,
+): void {
+  const { name, adds, splits, views } = parts;
+  const k =
+    ofParts.get(name) ??
+    rowKernel({
+      name: `rmsnorm_of_${name}`,
+      code: rmsNormOfParts(adds),
+      bindings: { ...parts.bindings, w: "read F", x: "write F", y: "write F" },
+      scalars: { rows: "u32", n: "u32", d: "f32", eps: "f32", splits: "u32", size: "u32" },
+    });
+  ofParts.set(name, k);
+  x.late = null;
+  const buffers = [...views, weight.view, x.view, y.view];
+  runRows(k, plan, { T: "f32", OFFSET }, buffers, [...scalars, splits, x.size / plan.width], scalars[0]);
+  parts.drop();
 }
 
 /**
