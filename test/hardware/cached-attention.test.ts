@@ -1,7 +1,8 @@
 /** A GPU's attention to a cache, on whatever adapter there is. Only in Node: SwiftShader takes minutes. */
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps, scope, type Tensor, tensor } from "webrlhf";
+import { type Caps, caps, scope, type Tensor, tensor } from "webrlhf";
+import { cacheParts } from "../../src/gpu/variants.ts";
 import { decodeAttention, fusesRotation } from "../../src/tensor/ops/decode-attention.ts";
 import { cachedAttention } from "../../src/tensor/ops/kvcache.ts";
 import { ropeIntoCache } from "../../src/tensor/ops/rope.ts";
@@ -114,6 +115,20 @@ describe("a GPU's attention to a cache", { timeout: patience }, () => {
       }),
       { numRuns: everything ? 20 : 6, seed: 1 },
     );
+  });
+});
+
+describe("the parts of a cache", () => {
+  const gpu = (saturating?: number): Caps => ({ ...caps(), kind: "hardware", saturating });
+
+  it("are as many as keep a GPU busy, and none where they would not pay for their sum", () => {
+    expect(cacheParts(gpu(256), 3, 192)).toBe(1); // three tiles
+    expect(cacheParts(gpu(256), 3, 193)).toBe(4);
+    expect(cacheParts(gpu(256), 3, 100_000)).toBe(64);
+    expect(cacheParts(gpu(), 3, 2048)).toBe(32);
+    expect(cacheParts(gpu(24), 3, 2048)).toBe(16);
+    expect(cacheParts(gpu(24), 16 * 3, 2048)).toBe(1);
+    expect(cacheParts(gpu(256), 300, 8192)).toBe(1);
   });
 });
 
