@@ -88,9 +88,7 @@ describe.runIf(everything)("a GPU's attention at the widths of real heads", { ti
   // All columns turn, or some; 96 columns are not shared so that one invocation has both of a pair.
   it.each([
     [64, 32],
-    [64, 8],
     [96, 48],
-    [128, 64],
     [128, 32],
     [256, 128],
     [20, 6],
