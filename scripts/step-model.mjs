@@ -5,13 +5,13 @@
  * product, with its operations: those that were asked for, and those that its tiles compute.
  *
  *   node scripts/step-model.mjs                  SFT, LoRA and decoding of SmolLM2-135M's shape
- *   node scripts/step-model.mjs --step decode-1  some of sft, sft-half, lora, decode-1, decode-16, decode-256
+ *   node scripts/step-model.mjs --step decode-1  some of sft, sft-half, lora, decode-1, decode-1-4096, decode-16, decode-256
  *   node scripts/step-model.mjs --kernels        with a line for each kernel
  *   node scripts/step-model.mjs --json
  *
  * The model of time is crude, and there to be proved wrong by `webrlhf gpu-day`: each dispatch takes the longer of its
- * arithmetic and its memory traffic, plus the gap before the next one. Traffic is all that is bound, so that what stays in caches
- * makes it too high. Peaks are the makers' figures; the parts of them that are reached are assumptions, named below.
+ * arithmetic and its memory traffic, plus the gap before the next one; fewer workgroups than the GPU has cores get their share of
+ * both. Traffic is all that is bound, so that what stays in caches makes it too high. Peaks are the makers' figures; the parts of them that are reached are assumptions, named below.
  */
 import { parseArgs } from "node:util";
 import { fromSource } from "./source.mjs";
@@ -19,7 +19,7 @@ import { fromSource } from "./source.mjs";
 const { values: options } = parseArgs({
   options: { step: { type: "string" }, kernels: { type: "boolean" }, json: { type: "boolean" } },
 });
-const known = ["sft", "sft-half", "lora", "decode-1", "decode-16", "decode-256"];
+const known = ["sft", "sft-half", "lora", "decode-1", "decode-1-4096", "decode-16", "decode-256"];
 const wanted = options.step?.split(",") ?? known;
 for (const step of wanted) if (!known.includes(step)) throw new Error(`no step ${step}; there are ${known.join(", ")}`);
 
@@ -30,12 +30,12 @@ const smollm2 = {
 const [SEQUENCES, TOKENS, PROMPT] = [8, 1024, 128];
 const NEW = 16; // tokens that are counted in decoding
 
-/** Peaks in TFLOP/s (f32 lanes; f16 matrix units, dense) and TB/s; microseconds from one dependent dispatch to the next. */
+/** Peaks in TFLOP/s (f32 lanes; f16 matrix units, dense) and TB/s; microseconds from one dependent dispatch to the next; cores. */
 const gpus = {
-  "H200 SXM": { f32: 67, matrix: 989, memory: 4.8, gap: 4 },
-  "RTX 4060 laptop": { f32: 11.6, matrix: 46, memory: 0.256, gap: 4 },
-  "Apple M2, 10 cores": { f32: 3.6, matrix: 3.6, memory: 0.1, gap: 6 },
-  "Radeon 890M": { f32: 5.9, matrix: 23, memory: 0.12, gap: 6 },
+  "H200 SXM": { f32: 67, matrix: 989, memory: 4.8, gap: 4, cores: 132 },
+  "RTX 4060 laptop": { f32: 11.6, matrix: 46, memory: 0.256, gap: 4, cores: 24 },
+  "Apple M2, 10 cores": { f32: 3.6, matrix: 3.6, memory: 0.1, gap: 6, cores: 10 },
+  "Radeon 890M": { f32: 5.9, matrix: 23, memory: 0.12, gap: 6, cores: 16 },
 };
 /** The part of a peak that is reached: products of 8 x 8 sums per invocation wait for workgroup memory, matrix units for staging. */
 const reached = { f32: 0.45, matrix: 0.2, attention: 0.2, memory: 0.8 };
@@ -53,7 +53,7 @@ await fromSource(async (load) => {
     const seen = { dispatches: [], submits: 0 };
     await withStandIn(standIn(device(), seen), async () => {
       const { per, unit, tokens } = step.startsWith("decode")
-        ? await decode(load, Number(step.split("-")[1]), seen)
+        ? await decode(load, seen, ...step.split("-").slice(1).map(Number))
         : await train(load, step, seen);
       results.push({ step, unit, ...summary(seen, per, tokens) });
     });
@@ -80,7 +80,10 @@ function standIn({ features, limits }, seen) {
       scalars = new Uint32Array(data.slice(start, start + count));
     },
     dispatchWorkgroups(x, y = 1, z = 1) {
-      const bytes = group.entries.reduce((sum, { resource }) => sum + resource.size, 0);
+      const sizes = group.entries.map(({ resource }) => resource.size);
+      const all = sizes.reduce((sum, size) => sum + size, 0);
+      // Of the table that it gathers from, a dispatch reads what it writes.
+      const bytes = label.startsWith("gather_rows") ? 2 * (all - Math.max(...sizes)) : all;
       seen.dispatches.push({ label, groups: [x, y, z], scalars, bytes });
       scalars = undefined;
     },
@@ -125,10 +128,10 @@ async function train(load, step, seen) {
   return { per: 1, unit: `step of ${SEQUENCES} x ${TOKENS} tokens`, tokens: SEQUENCES * TOKENS };
 }
 
-async function decode(load, rows, seen) {
+async function decode(load, seen, rows, prompt = PROMPT) {
   const { CausalLM, decoderConfig, generate } = await load("/src/nn/index.ts");
   const model = new CausalLM(decoderConfig(smollm2), "m");
-  const prompts = Array.from({ length: rows }, (_, s) => idsOf(PROMPT, s));
+  const prompts = Array.from({ length: rows }, (_, s) => idsOf(prompt, s));
   const run = (maxNewTokens) => generate(model, prompts, { maxNewTokens, seed: 1, eosIds: [] });
   await run(1 + NEW);
   Object.assign(seen, { dispatches: [], submits: 0 });
@@ -138,7 +141,7 @@ async function decode(load, rows, seen) {
   await run(1 + NEW);
   seen.dispatches.splice(0, first.dispatches);
   seen.submits -= first.submits;
-  return { per: NEW, unit: `token of ${rows} sequences after ${PROMPT}`, tokens: rows };
+  return { per: NEW, unit: `token of ${rows} sequences after ${prompt}`, tokens: rows };
 }
 
 function up(x, to) {
@@ -186,11 +189,13 @@ function summary(seen, per, tokens) {
       sum.bytes += bytes / per;
     }
     kernel.dispatches += 1 / per;
-    for (const [gpu, { f32, matrix, memory, gap }] of Object.entries(gpus)) {
+    const groups = dispatch.groups.reduce((x, y) => x * y);
+    for (const [gpu, { f32, matrix, memory, gap, cores }] of Object.entries(gpus)) {
+      const busy = Math.min(1, groups / cores);
       const lanes = f32 * reached.f32;
       const rate = found?.half ? Math.max(lanes, matrix * reached.matrix) : lanes;
       const arithmetic = executed / rate + attention(name) / (f32 * reached.attention);
-      seconds[gpu] += (Math.max(arithmetic, bytes / (memory * reached.memory)) / 1e12 + gap / 1e6) / per;
+      seconds[gpu] += (Math.max(arithmetic, bytes / (memory * reached.memory)) / busy / 1e12 + gap / 1e6) / per;
     }
   }
   return {
@@ -206,7 +211,7 @@ function summary(seen, per, tokens) {
 
 function lines(results) {
   const row = (cells) =>
-    `${cells[0].padEnd(11)}${cells
+    `${cells[0].padEnd(15)}${cells
       .slice(1)
       .map((cell) => cell.padStart(12))
       .join("")}`;
@@ -217,7 +222,7 @@ function lines(results) {
   const predicted = Object.keys(gpus).map((gpu) =>
     [
       gpu.padEnd(20),
-      ...results.map((r) => Math.round(r.tokensPerSecond[gpu]).toLocaleString("en-US").padStart(12)),
+      ...results.map((r) => Math.round(r.tokensPerSecond[gpu]).toLocaleString("en-US").padStart(15)),
     ].join(""),
   );
   return [
@@ -225,7 +230,7 @@ function lines(results) {
     ...counted,
     "",
     "tokens a second, as the model has it:",
-    ["".padEnd(20), ...results.map(({ step }) => step.padStart(12))].join(""),
+    ["".padEnd(20), ...results.map(({ step }) => step.padStart(15))].join(""),
     ...predicted,
   ];
 }

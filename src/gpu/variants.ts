@@ -215,13 +215,28 @@ export interface AttentionTile {
 export const attentionTile = (d4: number): AttentionTile =>
   d4 <= 32 ? { rows: 4, items: 4, lanes: 8 } : { rows: 4, items: 2, lanes: 16 };
 
-/** Keys of a cache that a workgroup attends to at a time. */
+/** Keys of a cache that a workgroup attends to at a time, and most of its heads: 64 invocations find 8 partial maxima of each. */
 const CACHE_TILE = 64;
+const CACHE_HEADS = 8;
+
 /**
- * How many workgroups share the keys of a row and of some heads, of which there are `bunches`: enough for a busy GPU, with whole
- * tiles of keys. Up to three tiles one after another take no longer than the dispatch that joins parts.
+ * How attention to a cache is shared: heads on a KV head that a workgroup attends for, and workgroups that share the keys of a
+ * row. Keys are split where that keeps a GPU busy, in whole tiles; up to three tiles one after another take no longer than the
+ * dispatch that joins parts. Heads that share keys and values are worth less than a busy GPU.
+ * @param all query heads of all rows
+ * @param group those on one KV head
  */
-export function cacheParts(caps: Caps, bunches: number, capacity: number): number {
+export function cacheShares(
+  caps: Caps,
+  all: number,
+  group: number,
+  capacity: number,
+): { heads: number; parts: number } {
+  const divisors = Array.from({ length: Math.min(group, CACHE_HEADS) }, (_, i) => i + 1).filter((n) => group % n === 0);
+  const most = divisors[divisors.length - 1];
   const tiles = Math.ceil(capacity / CACHE_TILE);
-  return tiles <= 3 ? 1 : Math.max(1, Math.min(Math.floor((2 * saturating(caps)) / bunches), tiles, 64));
+  const wanted = Math.floor((2 * saturating(caps) * most) / all);
+  const parts = tiles <= 3 ? 1 : Math.max(1, Math.min(wanted, tiles, 64));
+  const heads = parts > 1 ? most : (divisors.find((n) => all / n <= saturating(caps)) ?? most);
+  return { heads, parts };
 }

@@ -11,9 +11,6 @@
  */
 import { FEATURES } from "./kvcache.wgsl.ts";
 
-/** Heads of a workgroup at most: 64 invocations find 8 partial maxima of each. */
-export const CACHED_HEADS = 8;
-
 /** Vector i of qkv; PARTS: the sum of its u.terms parts, of u.size vectors each. */
 const PROJECTED = `
 fn projected(i: u32) -> A4 {

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type Caps, caps, scope, type Tensor, tensor } from "webrlhf";
-import { cacheParts } from "../../src/gpu/variants.ts";
+import { cacheShares } from "../../src/gpu/variants.ts";
 import { decodeAttention, fusesRotation } from "../../src/tensor/ops/decode-attention.ts";
 import { cachedAttention } from "../../src/tensor/ops/kvcache.ts";
 import { ropeIntoCache } from "../../src/tensor/ops/rope.ts";
@@ -24,6 +24,7 @@ interface Case {
   kvHeads: number;
   headDim: number;
   splits?: number;
+  headsTogether?: number;
   window?: number;
   softcap?: number;
   scale?: number;
@@ -81,13 +82,13 @@ async function check(c: Case, seed: number): Promise<void> {
   out.free("test");
 }
 
-/** 1, 3, 7 and 8 query heads on a KV head, and 10, which are two bunches. Each is a kernel of its own. */
-const groups: [heads: number, kvHeads: number][] = [
-  [2, 2],
-  [9, 3],
-  [7, 1],
-  [16, 2],
-  [10, 1],
+/** Heads, KV heads, and how many on one of these a workgroup has. Each is a kernel of its own. */
+const groups: [heads: number, kvHeads: number, headsTogether: number][] = [
+  [2, 2, 1],
+  [9, 3, 3],
+  [7, 1, 7],
+  [16, 2, 8],
+  [10, 1, 5],
 ];
 
 describe("a GPU's attention to a cache", { timeout: patience }, () => {
@@ -98,8 +99,8 @@ describe("a GPU's attention to a cache", { timeout: patience }, () => {
     const splits = fc.constantFrom(undefined, 1, 2, 3, 7, 64);
     await fc.assert(
       fc.asyncProperty(lengths, fc.constantFrom(...some), splits, fc.nat(1000), async (list, group, parts, seed) => {
-        const [heads, kvHeads] = group;
-        await check({ lengths: list, capacity: 300, heads, kvHeads, headDim: 8, splits: parts }, seed);
+        const [heads, kvHeads, headsTogether] = group;
+        await check({ lengths: list, capacity: 300, heads, kvHeads, headsTogether, headDim: 8, splits: parts }, seed);
       }),
       { numRuns: everything ? 30 : 8, seed: 1 },
     );
@@ -111,36 +112,47 @@ describe("a GPU's attention to a cache", { timeout: patience }, () => {
       fc.asyncProperty(lengths, window, fc.constantFrom(1, 3), fc.nat(1000), async (list, seen, splits, seed) => {
         const limits = { window: seen, softcap: 1.5, scale: 1, splits };
         const slots = list.map((_, b) => (b * 3 + 1) % 5);
-        await check({ lengths: list, capacity: 301, heads: 4, kvHeads: 2, headDim: 20, slots, ...limits }, seed);
+        await check(
+          { lengths: list, capacity: 301, heads: 4, kvHeads: 2, headsTogether: 2, headDim: 20, slots, ...limits },
+          seed,
+        );
       }),
       { numRuns: everything ? 20 : 6, seed: 1 },
     );
   });
 });
 
-describe("the parts of a cache", () => {
+describe("the shares of attention to a cache", () => {
   const gpu = (saturating?: number): Caps => ({ ...caps(), kind: "hardware", saturating });
 
-  it("are as many as keep a GPU busy, and none where they would not pay for their sum", () => {
-    expect(cacheParts(gpu(256), 3, 192)).toBe(1); // three tiles
-    expect(cacheParts(gpu(256), 3, 193)).toBe(4);
-    expect(cacheParts(gpu(256), 3, 100_000)).toBe(64);
-    expect(cacheParts(gpu(), 3, 2048)).toBe(32);
-    expect(cacheParts(gpu(24), 3, 2048)).toBe(16);
-    expect(cacheParts(gpu(24), 16 * 3, 2048)).toBe(1);
-    expect(cacheParts(gpu(256), 300, 8192)).toBe(1);
+  it("split keys to keep a GPU busy, where that pays for joining the parts", () => {
+    expect(cacheShares(gpu(256), 9, 3, 193)).toEqual({ heads: 3, parts: 4 });
+    expect(cacheShares(gpu(256), 9, 3, 100_000)).toEqual({ heads: 3, parts: 64 });
+    expect(cacheShares(gpu(), 9, 3, 2048)).toEqual({ heads: 3, parts: 32 });
+    expect(cacheShares(gpu(24), 9, 3, 2048)).toEqual({ heads: 3, parts: 16 });
+    expect(cacheShares(gpu(24), 16 * 9, 3, 2048)).toEqual({ heads: 3, parts: 1 });
+  });
+
+  it("have as few heads as keep a GPU busy with whole rows", () => {
+    expect(cacheShares(gpu(256), 9, 3, 192)).toEqual({ heads: 1, parts: 1 }); // three tiles
+    expect(cacheShares(gpu(256), 64 * 16, 4, 128)).toEqual({ heads: 4, parts: 1 });
+    expect(cacheShares(gpu(256), 32 * 16, 4, 128)).toEqual({ heads: 2, parts: 1 });
+    expect(cacheShares(gpu(256), 100 * 20, 10, 128)).toEqual({ heads: 5, parts: 1 });
   });
 });
 
 describe.runIf(everything)("a GPU's attention to a cache at the widths of real heads", { timeout: patience }, () => {
   it.each([32, 64, 96, 128, 256])("equals float64 at head dimension %d", async (headDim) => {
     for (const splits of [1, 4]) {
-      await check({ lengths: [0, 1, 77, 230], capacity: 230, heads: 6, kvHeads: 2, headDim, splits }, headDim);
+      await check(
+        { lengths: [0, 1, 77, 230], capacity: 230, heads: 6, kvHeads: 2, headsTogether: 3, headDim, splits },
+        headDim,
+      );
     }
   });
 
   it.each([64, 128])("turns and keeps its own key at head dimension %d as rope does", async (headDim) => {
-    const shape = { heads: 6, kvHeads: 2, headDim };
+    const shape = { heads: 6, kvHeads: 2, headsTogether: 3, headDim };
     const [rows, capacity] = [3, 210];
     const width = 10 * headDim;
     const size = rows * capacity * 2 * headDim;

@@ -66,7 +66,7 @@ export function glu(gateUp: Tensor, activation: Gate): Tensor {
   const h = empty([...gateUp.shape.slice(0, -1), half], gateUp.dtype);
   const parts = unsummed(gateUp);
   if (parts) {
-    ofParts(activation, parts, plan, gateUp, h, rows);
+    ofParts(activation, parts, { ...plan, WG: 256, LANES: 256 }, gateUp, h, rows);
     return h;
   }
   runRows(forward, plan, { T }, [gateUp.view, h.view], [rows, n], rows);

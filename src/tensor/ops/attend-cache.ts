@@ -3,10 +3,9 @@ import { caps } from "../../gpu/device.ts";
 import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { addWork, run } from "../../gpu/stream.ts";
-import { cacheParts } from "../../gpu/variants.ts";
+import { cacheShares } from "../../gpu/variants.ts";
 import {
   CACHED_ATTENTION_JOIN,
-  CACHED_HEADS,
   cachedAttentionPart,
   cachedAttentionWhole,
 } from "../../shaders/cached-attention.wgsl.ts";
@@ -76,8 +75,9 @@ export interface AttendShape extends Scored {
   /** Those of the cache. */
   slots: number;
   capacity: number;
-  /** Workgroups that share a row's keys, in place of as many as a GPU has use for. */
+  /** Workgroups that share a row's keys, and heads on one KV head of a workgroup, in place of what suits the GPU. */
   splits?: number;
+  headsTogether?: number;
 }
 
 /**
@@ -99,9 +99,10 @@ export function attendCache(
   const { scale2, window, cap2, features } = scoring(shape, capacity);
   const D4 = headDim / 4;
   const group = heads / kvHeads;
-  const HEADS = largestDivisor(group, CACHED_HEADS);
   const n = lengths.size * heads;
-  const splits = shape.splits ?? cacheParts(caps(), n / HEADS, capacity);
+  const shares = cacheShares(caps(), n, group, capacity);
+  const HEADS = shape.headsTogether ?? shares.heads;
+  const splits = shape.splits ?? shares.parts;
   const tasks = (n / HEADS) * splits;
   const waiting = unsummed(qkv);
   const parts = waiting?.adds === false ? waiting : null;
@@ -130,9 +131,3 @@ export function attendCache(
   const joined = [pieces.view, lengths.view, out.view];
   run(joinKernel, { T: out.dtype, D4, WG }, joined, [n * D4, heads, capacity, splits], Math.ceil((n * D4) / WG));
 }
-
-const largestDivisor = (n: number, most: number): number => {
-  let divisor = Math.min(n, most);
-  while (n % divisor !== 0) divisor -= 1;
-  return divisor;
-};

@@ -84,6 +84,8 @@ export interface CachedAttentionOptions extends Omit<AttentionOptions, "variant"
   variant?: "serial" | "workgroup";
   /** Workgroups that share the keys of a row, in place of as many as a GPU has use for; for tests and benches. */
   splits?: number;
+  /** Heads on one KV head that a workgroup attends for; for tests. */
+  headsTogether?: number;
 }
 
 /**

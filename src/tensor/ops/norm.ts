@@ -27,6 +27,7 @@ import {
   runRows,
   target,
   vectorWidth,
+  widePlan,
 } from "./rows.ts";
 import { type Unsummed, unsummed } from "./unsummed.ts";
 
@@ -117,7 +118,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET 
   const y = empty(x.shape, x.dtype);
   const parts = unsummed(x, [x, weight]);
   if (parts) {
-    sumAndNorm(x, parts, weight, y, plan, [rows, n, cols, eps], OFFSET);
+    sumAndNorm(x, parts, weight, y, eps, OFFSET);
     return y;
   }
   const rstd = empty([rows]);
@@ -146,15 +147,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET 
 const ofParts = new Map<string, RowKernel>();
 
 /** Adds up x and norms it in one dispatch. */
-function sumAndNorm(
-  x: Tensor,
-  parts: Unsummed,
-  weight: Tensor,
-  y: Tensor,
-  plan: RowPlan,
-  scalars: number[],
-  OFFSET: boolean,
-): void {
+function sumAndNorm(x: Tensor, parts: Unsummed, weight: Tensor, y: Tensor, eps: number, OFFSET: boolean): void {
   const { name, adds, splits, views } = parts;
   const k =
     ofParts.get(name) ??
@@ -165,9 +158,11 @@ function sumAndNorm(
       scalars: { rows: "u32", n: "u32", d: "f32", eps: "f32", splits: "u32", size: "u32" },
     });
   ofParts.set(name, k);
+  const [rows, cols] = matrixShape(x.shape);
+  const plan = widePlan(cols);
   x.late = null;
-  const buffers = [...views, weight.view, x.view, y.view];
-  runRows(k, plan, { T: "f32", OFFSET }, buffers, [...scalars, splits, x.size / plan.width], scalars[0]);
+  const scalars = [rows, cols / plan.width, cols, eps, splits, x.size / plan.width];
+  runRows(k, plan, { T: "f32", OFFSET }, [...views, weight.view, x.view, y.view], scalars, rows);
   parts.drop();
 }
 

@@ -41,6 +41,11 @@ export function rowPlan(cols: number): RowPlan {
   return sound(caps(), "workgroup rows") ? workgroupPlan(cols) : { variant: "serial", width, WG: 64, LANES: 1 };
 }
 
+/** `rowPlan` for few rows with much to read for each element: as many invocations to a row as it has use for. */
+export function widePlan(cols: number): RowPlan {
+  return caps().kind === "hardware" && !forced && sound(caps(), "workgroup rows") ? workgroupPlan(cols) : rowPlan(cols);
+}
+
 /** A subgroup per row, where the adapter has subgroups of one size. */
 function subgroupPlan(width: 1 | 4): RowPlan | null {
   const { kind, subgroups, subgroupSize, subgroupSizeMax } = caps();
