@@ -84,7 +84,7 @@ const MANY_ROWS = 640;
 const NARROW = 48;
 
 /** Tiles of equal height, as few rows as m allows: 128 at most, 64 where those would not keep the device busy. */
-function tile(caps: Caps, shape: MatmulShape): MatmulVariant {
+function tile(caps: Caps, shape: MatmulShape): Extract<MatmulVariant, { family: "tiled" }> {
   const { mode, m, n, k } = shape;
   const gradient = mode === "TN";
   const narrow = n <= NARROW;
@@ -178,8 +178,29 @@ const table: Row[] = [
   },
 ];
 
+let invariant = false;
+
+/** Kernels are chosen so that no row's values depend on how many rows there are. */
+export const batchInvariant = (): boolean => invariant;
+
+/**
+ * Runs what `work` enqueues by kernels whose values for a row are the same bits whatever other rows there are. On GPUs few rows
+ * then take longer: their products are neither split nor joined with what is around them. CPU adapters always compute so.
+ */
+export function batchInvariantly<R>(work: () => R): R {
+  const before = invariant;
+  invariant = true;
+  try {
+    return work();
+  } finally {
+    invariant = before;
+  }
+}
+
 /** The variant for a product C[m,n] = op(A) op(B) on this adapter. */
 export function matmulVariant(caps: Caps, shape: MatmulShape): MatmulVariant {
+  // Tiles of all sizes add up along k in the same order.
+  if (invariant && caps.kind !== "cpu" && sound(caps, "tiled products")) return { ...tile(caps, shape), splits: 1 };
   const row = table.find(({ when }) => when(caps, shape)) as Row;
   return row.use(caps, shape);
 }
@@ -234,6 +255,7 @@ export function cacheShares(
 ): { heads: number; parts: number } {
   const divisors = Array.from({ length: Math.min(group, CACHE_HEADS) }, (_, i) => i + 1).filter((n) => group % n === 0);
   const most = divisors[divisors.length - 1];
+  if (invariant) return { heads: most, parts: 1 };
   const tiles = Math.ceil(capacity / CACHE_TILE);
   const wanted = Math.floor((2 * saturating(caps) * most) / all);
   const parts = tiles <= 3 ? 1 : Math.max(1, Math.min(wanted, tiles, 64));

@@ -1,4 +1,5 @@
 /** The transformer decoder: embedding, blocks of attention and MLP around a residual stream, final norm. */
+import { batchInvariant, batchInvariantly } from "../gpu/variants.ts";
 import { UserError } from "../runtime/errors.ts";
 import { checkpoint, scope, type Tensor, willRecord } from "../tensor/core.ts";
 import { attention } from "../tensor/ops/attention.ts";
@@ -154,6 +155,8 @@ export class Decoder extends Module {
    * and the statistics of norms and softmax stay f32.
    */
   half = false;
+  /** A row's values are the same bits whatever other sequences are computed beside it: see `batchInvariantly`. */
+  batchInvariant = false;
 
   constructor(config: DecoderConfig) {
     super();
@@ -166,6 +169,7 @@ export class Decoder extends Module {
 
   /** Hidden states after the final norm, [N, hidden], for N token rows. */
   forward(ids: Ids | { gpu: Tensor; host?: undefined }, at: Sequences): Tensor {
+    if (this.batchInvariant && !batchInvariant()) return batchInvariantly(() => this.forward(ids, at));
     if ("packing" in at) checkLength(at.packing.maxLength, this.config);
     let x = this.embed.forward(ids.gpu, ids.host);
     if (this.config.embedScale !== 1) x = scale(x, this.config.embedScale);

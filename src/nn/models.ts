@@ -1,5 +1,6 @@
 /** A decoder with a head: language models and scorers (reward models, critics). */
 import { caps } from "../gpu/device.ts";
+import { batchInvariantly } from "../gpu/variants.ts";
 import { UserError } from "../runtime/errors.ts";
 import { noGrad, type Tensor, tensor } from "../tensor/core.ts";
 import { cast } from "../tensor/ops/cast.ts";
@@ -89,6 +90,22 @@ export abstract class Model extends Module {
     (decoder instanceof Decoder ? decoder : decoder.base).half = on;
   }
 
+  /**
+   * What a forward pass gives a sequence, its log-probabilities or scores included, is the same bits whatever is computed beside
+   * it. On GPUs that is slower for few rows; CPU adapters compute so in any case. Default off.
+   */
+  set batchInvariant(on: boolean) {
+    const { decoder } = this;
+    (decoder instanceof Decoder ? decoder : decoder.base).batchInvariant = on;
+  }
+
+  /** Enqueues what follows the decoder by the same choice of kernels. */
+  protected alike<R>(work: () => R): R {
+    const { decoder } = this;
+    const { batchInvariant } = decoder instanceof Decoder ? decoder : decoder.base;
+    return batchInvariant ? batchInvariantly(work) : work();
+  }
+
   /** Allocates the parameters; `label` names the model in memory errors ("actor", "reward model"). */
   protected allocate(label: string, format: WeightFormat): void {
     this.store = new ParameterStore([...this.parameters(), ...(this.adapter?.parameters ?? [])], label, format);
@@ -168,7 +185,7 @@ export class CausalLM extends Model {
 
   /** Next-token logits, [N, vocab], for the given hidden rows. For a few rows: training uses `logProbs`. */
   logits(hidden: Tensor): Tensor {
-    const logits = linear(hidden, this.headWeight);
+    const logits = this.alike(() => linear(hidden, this.headWeight));
     const { logitSoftcap } = this.config;
     return logitSoftcap === null ? logits : softCap(logits, logitSoftcap);
   }
@@ -188,7 +205,7 @@ export class CausalLM extends Model {
   /** Where `logProbs` ends: from hidden states; `targets` u32 [N]. */
   headLogProbs(hidden: Tensor, targets: Tensor, temperature = 1): TokenLogProbs {
     const softcap = this.config.logitSoftcap;
-    return tokenLogProbs(hidden, this.headWeight, targets, { temperature, softcap });
+    return this.alike(() => tokenLogProbs(hidden, this.headWeight, targets, { temperature, softcap }));
   }
 
   /**
@@ -267,6 +284,6 @@ export class ScoreModel extends Model {
   }
 
   private headOutputs(hidden: Tensor): Tensor {
-    return linear(hidden, this.score.value, this.scoreBias ? { bias: this.scoreBias.value } : {});
+    return this.alike(() => linear(hidden, this.score.value, this.scoreBias ? { bias: this.scoreBias.value } : {}));
   }
 }

@@ -66,6 +66,7 @@ export const criticFreeSettings = (
     aka: ["max_completion_length", "max_new_tokens"],
   }),
   ...shared.sampling,
+  ...shared.determinism,
   ...shared.rewardMixture,
   overlongBufferLen: method.int(0, "Responses are penalised from this many tokens before the longest length on", {
     min: 0,
@@ -202,6 +203,7 @@ async function* takeRollouts(
           weights: [...ownRewards.weights, 1],
         };
   policy.gradientCheckpointing = o.gradientCheckpointing;
+  for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const optimizer = owned.keep(new AdamW(policy.store, adamOf(o)));
   const sampler = models.sampler ?? policySampler(policy, tokenizer);
   const inputs = { policy, sampler, reference, rewards: parts, tokenizer, prompts, ...(gold && { gold }) };

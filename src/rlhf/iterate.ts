@@ -64,6 +64,7 @@ export const iterate = settings(
     }),
     responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
     ...shared.sampling,
+    ...shared.determinism,
     eosTokenId: rollout.numbers(null, "Ids of the tokens that end a response; default: the model's"),
     ...shared.rewardMixture,
     ...pairSettings,
@@ -147,6 +148,7 @@ export async function* trainIteratively(
   const copy = models.initial || baseOf(policy) ? null : copyOf(policy, "copy of the start");
   const initial = models.initial ?? baseOf(policy) ?? (copy as CausalLM);
   policy.gradientCheckpointing = o.gradientCheckpointing;
+  for (const model of [policy, initial]) model.batchInvariant = o.deterministic;
   try {
     const working = {
       policy,

@@ -194,6 +194,7 @@ async function* takeRollouts(
   const follower = o.emaBeta === null ? null : (models.average ?? owned.keep(copyOf(policy, "moving average")));
   critic.gradientCheckpointing = shared.ofCritic(o).gradientCheckpointing;
   policy.gradientCheckpointing = o.gradientCheckpointing;
+  for (const model of [policy, reference, follower, critic]) if (model) model.batchInvariant = o.deterministic;
 
   const parts = rewardParts(rewards, tokenizer, o.rewardWeights);
   const offload = new Offload(levelsOf(o));

@@ -126,6 +126,7 @@ export const raft = settings(
     }),
     minNewTokens: rollout.int(0, "Tokens before a response may end", { min: 0 }),
     ...shared.sampling,
+    ...shared.determinism,
     temperature: rollout.float(0.85, "Sampling temperature", positive),
     ...shared.optimiser(2e-5, "constant", 8),
     lrSchedulerType: optim.choice(
@@ -200,6 +201,7 @@ export async function* trainRaft(
   const { samples, promptsPerStep } = sizes(o);
   const maxSteps = o.reusePrompts ? o.maxSteps : Math.min(o.maxSteps, Math.ceil(prompts.length / promptsPerStep));
   policy.gradientCheckpointing = o.gradientCheckpointing;
+  for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const optimizer = new AdamW(policy.store, adamOf(o));
   let firstTokens: TokenCounts | null = null;
   yield* loop(

@@ -11,7 +11,15 @@ import { responseLogProbs } from "./measure.ts";
 import { allResident, type RoleScope } from "./offload.ts";
 import { mixedRewards, partMeans, type RewardParts } from "./rewards.ts";
 import { type Prompt, type Response, type Sampler, samplesOf, withinLength } from "./sampler.ts";
-import { checkResponseLength, positive, rewardMixture, rollout, sampling, samplingParams } from "./settings.ts";
+import {
+  checkResponseLength,
+  determinism,
+  positive,
+  rewardMixture,
+  rollout,
+  sampling,
+  samplingParams,
+} from "./settings.ts";
 import { average, klTerm, type Normalizer, normalize, shapeRewards, updateRunning, whiten } from "./stats.ts";
 import { distinctN } from "./text-stats.ts";
 
@@ -53,6 +61,7 @@ export const rolloutSettings = {
   ),
   minNewTokens: rollout.int(0, "Shortest response in tokens", { min: 0, aka: ["min_dec_len"] }),
   ...sampling,
+  ...determinism,
   missingEosPenalty: rollout.float(0, "Taken off the score of a response that does not end by itself", {
     min: 0,
   }),

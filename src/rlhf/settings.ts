@@ -250,6 +250,14 @@ export const sampling = {
 export const samplingParams = (values: ResolvedSettings<typeof sampling>): ResolvedSettings<typeof sampling> =>
   Object.fromEntries(eachChoice.map(([name]) => [name, values[name]])) as ResolvedSettings<typeof sampling>;
 
+/** What responses may depend on. */
+export const determinism = {
+  deterministic: rollout.bool(
+    false,
+    "Responses and their log-probabilities are the same bits whatever is computed beside them: slower on GPUs, always so on CPUs",
+  ),
+};
+
 /** Throws a UserError where responses have to be longer than they may. */
 export function checkResponseLength<K extends string>(
   o: { responseLength: number } & Record<K, number | null>,

@@ -5,6 +5,7 @@
 import { caps } from "../../gpu/device.ts";
 import type { BufferView } from "../../gpu/pool.ts";
 import { subview } from "../../gpu/pool.ts";
+import { batchInvariant } from "../../gpu/variants.ts";
 import { LOGPROBS_BWD, LOGPROBS_FWD } from "../../shaders/logprobs.wgsl.ts";
 import { empty, recordMany, type Sink, scope, Tensor, willRecord } from "../core.ts";
 import { mayBeLate } from "../late-sums.ts";
@@ -180,8 +181,11 @@ function cut(rows: number, vocab: number, budget: number, widest: number): Block
   const blocks: Block[] = [];
   const down = (n: number) => Math.max(ALIGN, Math.floor(n / ALIGN) * ALIGN);
   const narrowest = Math.min(vocab, 4096); // narrower chunks waste the matmul
-  const perBlock = rows * narrowest <= budget ? rows : Math.min(rows, down(budget / narrowest));
-  const affordable = perBlock * vocab <= budget ? vocab : down(budget / perBlock);
+  // A sum over the vocabulary ends in the same bits where it is cut at the same columns.
+  const sized = batchInvariant() ? Math.min(rows, 512) : rows;
+  const perBlock = sized * narrowest <= budget ? sized : Math.min(sized, down(budget / narrowest));
+  const together = batchInvariant() ? 512 : perBlock;
+  const affordable = together * vocab <= budget ? vocab : down(budget / together);
   const columnsPerBlock = Math.min(vocab, affordable, widest);
   for (let row = 0; row < rows; row += perBlock) {
     for (let column = 0; column < vocab; column += columnsPerBlock) {

@@ -2,6 +2,7 @@
 import { caps } from "../../gpu/device.ts";
 import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { addWork, run } from "../../gpu/stream.ts";
+import { batchInvariant } from "../../gpu/variants.ts";
 import { type Gate, gateCode } from "../../shaders/activation.wgsl.ts";
 import { readFour, readQuantized } from "../../shaders/matmul-access.wgsl.ts";
 import { NORMED_LINEAR } from "../../shaders/normed-linear.wgsl.ts";
@@ -32,7 +33,8 @@ const MOST_ROWS = 8;
  */
 export function fusesNorm(x: Tensor, { norm, weight, bias }: NormedLinear): boolean {
   const cols = x.shape[x.shape.length - 1];
-  if (caps().kind === "cpu" || x.dtype !== "f32" || cols % 4 !== 0 || x.size > MOST_ROWS * cols) return false;
+  if (caps().kind === "cpu" || batchInvariant() || x.dtype !== "f32" || cols % 4 !== 0 || x.size > MOST_ROWS * cols)
+    return false;
   return !willRecord([x, norm, ...trainable(weight), ...(bias ? [bias] : [])]);
 }
 
