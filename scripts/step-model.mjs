@@ -5,7 +5,8 @@
  * product, with its operations: those that were asked for, and those that its tiles compute.
  *
  *   node scripts/step-model.mjs                  SFT, LoRA and decoding of SmolLM2-135M's shape
- *   node scripts/step-model.mjs --step decode-1  some of sft, sft-half, lora, decode-1, decode-1-4096, decode-16, decode-256
+ *   node scripts/step-model.mjs --step decode-1  some of sft, sft-half, lora, decode-1, decode-1-4096, decode-16, decode-256 and, in
+ *                                                half precision, lora-half, decode-1-half, decode-16-half, decode-256-half
  *   node scripts/step-model.mjs --kernels        with a line for each kernel
  *   node scripts/step-model.mjs --json
  *
@@ -19,8 +20,9 @@ import { fromSource } from "./source.mjs";
 const { values: options } = parseArgs({
   options: { step: { type: "string" }, kernels: { type: "boolean" }, json: { type: "boolean" } },
 });
-const known = ["sft", "sft-half", "lora", "decode-1", "decode-1-4096", "decode-16", "decode-256"];
-const wanted = options.step?.split(",") ?? known;
+const usual = ["sft", "sft-half", "lora", "decode-1", "decode-1-4096", "decode-16", "decode-256"];
+const known = [...usual, "lora-half", "decode-1-half", "decode-1-4096-half", "decode-16-half", "decode-256-half"];
+const wanted = options.step?.split(",") ?? usual;
 for (const step of wanted) if (!known.includes(step)) throw new Error(`no step ${step}; there are ${known.join(", ")}`);
 
 const smollm2 = {
@@ -53,7 +55,7 @@ await fromSource(async (load) => {
     const seen = { dispatches: [], submits: 0 };
     await withStandIn(standIn(device(), seen), async () => {
       const { per, unit, tokens } = step.startsWith("decode")
-        ? await decode(load, seen, ...step.split("-").slice(1).map(Number))
+        ? await decode(load, seen, step.endsWith("-half"), ...step.replace("-half", "").split("-").slice(1).map(Number))
         : await train(load, step, seen);
       results.push({ step, unit, ...summary(seen, per, tokens) });
     });
@@ -115,8 +117,8 @@ async function train(load, step, seen) {
   const { finish, scope } = await load("/src/index.ts");
   const base = new CausalLM(decoderConfig(smollm2), "m");
   const lora = { rank: 16, alpha: 32, targets: "all-linear" };
-  const model = step === "lora" ? new CausalLM({ base, lora }, "a") : base;
-  model.half = step === "sft-half";
+  const model = step.startsWith("lora") ? new CausalLM({ base, lora }, "a") : base;
+  model.half = step.endsWith("-half");
   const optimizer = new AdamW(model.store, { lossScaling: model.half });
   const sequences = Array.from({ length: SEQUENCES }, (_, s) => ({ ids: idsOf(TOKENS, s), promptLength: 1 }));
   const one = () => scope(() => void sftStep(model, optimizer, [sequences], 1e-4));
@@ -128,9 +130,10 @@ async function train(load, step, seen) {
   return { per: 1, unit: `step of ${SEQUENCES} x ${TOKENS} tokens`, tokens: SEQUENCES * TOKENS };
 }
 
-async function decode(load, seen, rows, prompt = PROMPT) {
+async function decode(load, seen, half, rows, prompt = PROMPT) {
   const { CausalLM, decoderConfig, generate } = await load("/src/nn/index.ts");
   const model = new CausalLM(decoderConfig(smollm2), "m");
+  model.half = half;
   const prompts = Array.from({ length: rows }, (_, s) => idsOf(prompt, s));
   const run = (maxNewTokens) => generate(model, prompts, { maxNewTokens, seed: 1, eosIds: [] });
   await run(1 + NEW);
@@ -211,7 +214,7 @@ function summary(seen, per, tokens) {
 
 function lines(results) {
   const row = (cells) =>
-    `${cells[0].padEnd(15)}${cells
+    `${cells[0].padEnd(20)}${cells
       .slice(1)
       .map((cell) => cell.padStart(12))
       .join("")}`;
@@ -222,7 +225,7 @@ function lines(results) {
   const predicted = Object.keys(gpus).map((gpu) =>
     [
       gpu.padEnd(20),
-      ...results.map((r) => Math.round(r.tokensPerSecond[gpu]).toLocaleString("en-US").padStart(15)),
+      ...results.map((r) => Math.round(r.tokensPerSecond[gpu]).toLocaleString("en-US").padStart(20)),
     ].join(""),
   );
   return [
@@ -230,7 +233,7 @@ function lines(results) {
     ...counted,
     "",
     "tokens a second, as the model has it:",
-    ["".padEnd(20), ...results.map(({ step }) => step.padStart(15))].join(""),
+    ["".padEnd(20), ...results.map(({ step }) => step.padStart(20))].join(""),
     ...predicted,
   ];
 }

@@ -1,6 +1,6 @@
 /** Settings of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
 import { foreignNames } from "../open/foreign.ts";
-import { openingSettings, promptSettings, serverSettings, weightSettings } from "../open/settings.ts";
+import { computeSettings, openingSettings, promptSettings, serverSettings, weightSettings } from "../open/settings.ts";
 import { sampling } from "../rlhf/settings.ts";
 import { type Condition, effective, group, needs, settings, without } from "../settings/index.ts";
 
@@ -65,7 +65,7 @@ const generateTable = {
   numReturnSequences: rollout.int(1, "Responses per prompt", { min: 1 }),
   modelNameOrPath: model.path(null, "Model folder; not needed with --server"),
   ...openingSettings,
-  ...effective(without("server"), weightSettings),
+  ...effective(without("server"), { ...weightSettings, ...computeSettings }),
   inputFile: data.path(null, 'JSON lines to answer, each with "prompt" or "messages", "id" and options; - reads stdin'),
   ...generation,
   ...effective(without("server"), slots(64)),
@@ -86,16 +86,18 @@ const generateTable = {
 
 export const generateSettings = settings("generate", generateTable, undefined, foreignNames);
 
-export const chatSettings = settings("chat", {
+const chatTable = {
   modelNameOrPath: model.path(null, "Model folder", { required: true }),
   ...openingSettings,
   system: data.text(null, "System message to begin with"),
   ...generation,
   maxNewTokens: rollout.int(256, "Longest answer in tokens", { min: 1, aka: ["response_length", "max_tokens"] }),
   ...context,
-});
+};
 
-export const serveSettings = settings("serve", {
+export const chatSettings = settings("chat", chatTable, undefined, foreignNames);
+
+const serveTable = {
   modelNameOrPath: model.path(null, "Model folder", { required: true }),
   servedModelName: model.text(null, "Name that clients ask for; default: the folder's name"),
   ...openingSettings,
@@ -125,4 +127,6 @@ export const serveSettings = settings("serve", {
   maxAnswerBytes: network.int(16 << 20, "Largest answer, as reckoned before it is made", { min: 1024 }),
   requestTimeout: network.float(600, "Seconds that one answer may take; 0 sets no limit", { min: 0 }),
   shutdownTimeout: network.float(10, "Seconds that running requests get to finish when the server stops", { min: 0 }),
-});
+};
+
+export const serveSettings = settings("serve", serveTable, undefined, foreignNames);

@@ -47,6 +47,8 @@ export interface Variant extends Pipelined {
 /** Bind groups are shared by every kernel with the same pattern of accesses. */
 interface BindLayout {
   readonly count: number;
+  /** The bindings that are written. */
+  readonly writes: readonly number[];
   readonly layout: GPUBindGroupLayout;
   readonly groups: GroupNode;
 }
@@ -169,7 +171,8 @@ function bindLayout(kernel: Kernel): BindLayout {
         buffer: { type: access === "read" ? "read-only-storage" : "storage" },
       })),
     });
-    found = { count: accesses.length, layout, groups: new Map() };
+    const writes = accesses.flatMap((access, i) => (access === "read" ? [] : [i]));
+    found = { count: accesses.length, writes, layout, groups: new Map() };
     layouts.set(key, found);
   }
   return found;

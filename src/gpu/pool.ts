@@ -17,6 +17,13 @@ export interface BufferView {
   readonly generation: number;
   /** Memo of `subview`. */
   children?: Map<string, BufferView>;
+  /** Set by every command that writes through this view, for whoever keeps something that is made of what it holds. */
+  mark?: WriteMark;
+}
+
+/** Whether something was written since somebody last looked. */
+export interface WriteMark {
+  written: boolean;
 }
 
 let nextId = 1;
@@ -156,9 +163,16 @@ export function subview(view: BufferView, offset: number, size: number): BufferV
   let child = view.children.get(key);
   if (!child) {
     child = { id: nextId++, buffer: view.buffer, offset: view.offset + offset, size, generation: view.generation };
+    if (view.mark) child.mark = view.mark;
     view.children.set(key, child);
   }
   return child;
+}
+
+/** Sets this mark from now on wherever the view or a part of it is written; one mark may be that of several views. */
+export function markWrites(view: BufferView, mark: WriteMark): void {
+  view.mark = mark;
+  for (const child of view.children?.values() ?? []) markWrites(child, mark);
 }
 
 /** Takes every free buffer out of the pool, for `trim` to destroy. */

@@ -87,6 +87,7 @@ export function run(
   }
   const variant = specialize(kernel, consts);
   const group = bindGroup(variant, buffers);
+  for (const i of variant.layout.writes) written(buffers[i]);
   dispatches += 1;
   if (waiting.length > 0 || variant.pipeline === null) {
     hold(() => dispatch(variant, group, scalars, gridX, gridY, z));
@@ -151,6 +152,11 @@ async function caughtUp(): Promise<void> {
 
 onCompiled(replay);
 
+/** What waits was written when it was enqueued. */
+function written({ mark }: BufferView): void {
+  if (mark && !replaying) mark.written = true;
+}
+
 /**
  * Tells the stream how many floating-point operations were just enqueued, so that it submits before they run for long:
  * pace.ts says how long.
@@ -214,6 +220,7 @@ function submit(): void {
 /** Copies `bytes` between buffers, in stream order. */
 export function copy(from: BufferView, to: BufferView, bytes: number, fromOffset = 0, toOffset = 0): void {
   if (bytes === 0) return;
+  written(to);
   if (waiting.length > 0) {
     hold(() => copy(from, to, bytes, fromOffset, toOffset));
     return;
@@ -223,6 +230,7 @@ export function copy(from: BufferView, to: BufferView, bytes: number, fromOffset
 
 /** Fills with zeros, in stream order. */
 export function clear(view: BufferView, bytes = view.size): void {
+  written(view);
   if (waiting.length > 0) {
     hold(() => clear(view, bytes));
     return;
@@ -234,6 +242,7 @@ export function clear(view: BufferView, bytes = view.size): void {
 export function upload(view: BufferView, data: Float32Array | Uint32Array | Uint16Array, offset = 0): void {
   const bytes = Math.ceil(data.byteLength / 4) * 4;
   if (bytes === 0) return;
+  written(view);
   if (bytes > STAGING / 4) {
     // Large data: submit what is pending, then write straight into place.
     settle();

@@ -6,15 +6,23 @@ export class KvCache {
   readonly slots: number;
   /** Tokens a slot can hold. */
   readonly capacity: number;
+  /** Type of what it holds, and with it of attention's and the MLP's inputs where tokens go through it. */
+  readonly type: "f32" | "f16";
   private readonly layers: { keys: Tensor; values: Tensor }[];
 
-  constructor({ layers, kvHeads, headDim }: DecoderConfig, slots: number, capacity: number) {
+  constructor(
+    { layers, kvHeads, headDim }: DecoderConfig,
+    slots: number,
+    capacity: number,
+    type: "f32" | "f16" = "f32",
+  ) {
     this.slots = slots;
     this.capacity = capacity;
+    this.type = type;
     const shape = [slots, capacity, kvHeads * headDim];
     this.layers = Array.from({ length: layers }, () => ({
-      keys: empty(shape, "f32", "key cache"),
-      values: empty(shape, "f32", "value cache"),
+      keys: empty(shape, type, "key cache"),
+      values: empty(shape, type, "value cache"),
     }));
   }
 

@@ -3,7 +3,6 @@ import { batchInvariant, batchInvariantly } from "../gpu/variants.ts";
 import { UserError } from "../runtime/errors.ts";
 import { checkpoint, scope, type Tensor, willRecord } from "../tensor/core.ts";
 import { attention } from "../tensor/ops/attention.ts";
-import { cast } from "../tensor/ops/cast.ts";
 import { decodeAttention, fusesRotation } from "../tensor/ops/decode-attention.ts";
 import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise.ts";
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
@@ -27,6 +26,9 @@ export type Sequences =
    * `shared` of slot `slots[b]`, and sees that slot's first `lengths[b]` tokens.
    */
   | { cache: KvCache; slots: Tensor; positions: Tensor; lengths: Tensor; shared?: boolean };
+
+/** Type of what products, attention and activations inside of a block read, and of the cache; the residual stream is f32. */
+type Inner = "f32" | "f16";
 
 /** Where the rows stand in their sequences. */
 const positionsOf = (at: Sequences): Tensor => ("packing" in at ? at.packing.positions : at.positions);
@@ -52,10 +54,10 @@ class Attention extends Module {
     this.rotary = rotaryOf(config, layer);
   }
 
-  forward(x: Tensor, norm: Norm, at: Sequences, residual?: Tensor): Tensor {
+  forward(x: Tensor, norm: Norm, at: Sequences, type: Inner, residual?: Tensor): Tensor {
     const { heads, kvHeads, headDim, attentionScale: scale, attentionSoftcap, slidingWindow } = this.config;
     const shape = { heads, kvHeads, headDim };
-    let qkv = this.qkv.afterNorm(norm, x);
+    let qkv = this.qkv.afterNorm(norm, x, type);
     if (this.qkNorm) qkv = this.qkNorm.forward(qkv);
     const window = this.config.slidingLayers[this.layer] ? slidingWindow : null;
     const options = { ...shape, scale, softcap: attentionSoftcap, window };
@@ -64,10 +66,10 @@ class Attention extends Module {
     const cache = at.cache && { ...at.cache.layer(this.layer), slots: at.slots as Tensor };
     if (!("packing" in at) && !at.shared && cache && turning && fusesRotation(qkv, turning)) {
       const attended = decodeAttention(qkv, positions, at.lengths, cache, { ...options, ...turning });
-      return this.out.forward(attended, residual);
+      return this.out.forward(attended, { residual });
     }
     if ("packing" in at && !cache && turning) {
-      return this.out.forward(rotatedAttention(qkv, at.packing, { ...options, ...turning }), residual);
+      return this.out.forward(rotatedAttention(qkv, at.packing, { ...options, ...turning }), { residual });
     }
     const together = turning && cache && rotatesIntoCache(positions.size);
     if (together) qkv = ropeIntoCache(qkv, positions, turning, cache);
@@ -75,10 +77,10 @@ class Attention extends Module {
       if (turning) qkv = rope(qkv, positions, turning);
       if (cache) kvCacheWrite(qkv, cache.keys, cache.values, cache.slots, positions, shape);
     }
-    if ("packing" in at) return this.out.forward(attention(qkv, at.packing, options), residual);
+    if ("packing" in at) return this.out.forward(attention(qkv, at.packing, options), { residual });
     const { keys, values } = at.cache.layer(this.layer);
     const slots = at.shared ? at.slots : undefined;
-    return this.out.forward(cachedAttention(qkv, keys, values, at.lengths, { ...options, slots }), residual);
+    return this.out.forward(cachedAttention(qkv, keys, values, at.lengths, { ...options, slots }), { residual });
   }
 }
 
@@ -99,10 +101,12 @@ class Mlp extends Module {
     this.activation = activation;
   }
 
-  forward(x: Tensor, norm: Norm, residual?: Tensor): Tensor {
+  forward(x: Tensor, norm: Norm, type: Inner, residual?: Tensor): Tensor {
     const { gated, activation } = this;
-    const h = gated ? this.up.afterNorm(norm, x, activation) : plain[activation](this.up.afterNorm(norm, x));
-    return this.down.forward(h, residual);
+    const h = gated
+      ? this.up.afterNorm(norm, x, type, activation)
+      : plain[activation](this.up.afterNorm(norm, x, type));
+    return this.down.forward(h, { residual });
   }
 }
 
@@ -129,13 +133,13 @@ class Block extends Module {
     this.parallel = config.parallelResidual;
   }
 
-  forward(x: Tensor, at: Sequences): Tensor {
+  forward(x: Tensor, at: Sequences, type: Inner): Tensor {
     const { norm1, norm2, attention, mlp, postNorm1, postNorm2 } = this;
     const h = postNorm1
-      ? add(x, postNorm1.forward(attention.forward(x, norm1, at)))
-      : attention.forward(x, norm1, at, x);
+      ? add(x, postNorm1.forward(attention.forward(x, norm1, at, type)))
+      : attention.forward(x, norm1, at, type, x);
     const read = this.parallel ? x : h;
-    return postNorm2 ? add(h, postNorm2.forward(mlp.forward(read, norm2))) : mlp.forward(read, norm2, h);
+    return postNorm2 ? add(h, postNorm2.forward(mlp.forward(read, norm2, type))) : mlp.forward(read, norm2, type, h);
   }
 }
 
@@ -151,8 +155,8 @@ export class Decoder extends Module {
   /** Gradient checkpointing: keep only each block's input for the gradient, and compute the block again then. */
   checkpointing = false;
   /**
-   * Whole sequences run through the blocks in f16, with copies of the weights in f16. What goes in and comes out, sums,
-   * and the statistics of norms and softmax stay f32.
+   * What products, attention and activations inside of the blocks read is f16, copies of the weights as well. The residual
+   * stream, norms, softmax and sums stay f32. Tokens that go through a cache are read as its type says instead.
    */
   half = false;
   /** A row's values are the same bits whatever other sequences are computed beside it: see `batchInvariantly`. */
@@ -177,13 +181,13 @@ export class Decoder extends Module {
       const host = "packing" in at ? at.packing.hostPositions : undefined;
       x = add(x, this.positions.forward(positionsOf(at), host));
     }
-    if (this.half && "packing" in at && !at.cache) x = cast(x, "f16");
+    const type = at.cache ? at.cache.type : this.half ? "f16" : "f32";
     for (const block of this.blocks) {
-      const run = (h: Tensor) => block.forward(h, at);
+      const run = (h: Tensor) => block.forward(h, at, type);
       // Without a tape the intermediate results of a block die with it, and the residual stream with the next one.
       x = this.checkpointing ? checkpoint(rerunnable(run), x) : willRecord([x]) ? run(x) : scope(() => run(x));
     }
-    return cast(this.norm.forward(x), "f32");
+    return this.norm.forward(x);
   }
 }
 

@@ -30,9 +30,11 @@ export class Norm extends Module {
     this.offset = normOffset;
   }
 
-  forward(x: Tensor): Tensor {
+  /** @param type of the result; the statistics are f32 */
+  forward(x: Tensor, type = x.dtype): Tensor {
     const { weight, bias, eps, offset } = this;
-    return bias ? layerNorm(x, weight.value, bias.value, eps) : rmsNorm(x, weight.value, eps, { offset });
+    if (bias) return layerNorm(x, weight.value, bias.value, eps, { type });
+    return rmsNorm(x, weight.value, eps, { offset, type });
   }
 }
 

@@ -1,13 +1,12 @@
 /** The linear layer, where adapters hang. */
 
 import type { Tensor } from "../tensor/core.ts";
+import { halfOf } from "../tensor/half-copies.ts";
 import { type Gate, glu } from "../tensor/ops/activation.ts";
-import { cast } from "../tensor/ops/cast.ts";
 import { addLora } from "../tensor/ops/lora.ts";
 import { linear } from "../tensor/ops/matmul.ts";
 import { fusesNorm, normedLinear } from "../tensor/ops/normed-linear.ts";
 import { Parameter } from "../tensor/params.ts";
-import { QuantizedWeight } from "../tensor/quantized.ts";
 import { dropoutScope } from "./ambient.ts";
 import type { Norm } from "./layers.ts";
 import { Module } from "./module.ts";
@@ -24,8 +23,8 @@ export interface LowRank {
 }
 
 /**
- * y = x W^T + b (+ residual), W [out, in]; with an adapter also + s (drop(x) A^T) B^T. Rows in f16 meet a copy of the
- * weights in f16, made for each pass, or quantized weights as they are.
+ * y = x W^T + b (+ residual), W [out, in]; with an adapter also + s (drop(x) A^T) B^T. Rows in f16 meet the weights' copy in
+ * f16, or quantized weights as they are; biases, residuals and an adapter's matrices stay f32.
  */
 export class Linear extends Module {
   readonly weight: Parameter;
@@ -39,30 +38,31 @@ export class Linear extends Module {
     this.bias = bias ? new Parameter([outputs], { constant: 0 }) : null;
   }
 
-  forward(x: Tensor, residual?: Tensor): Tensor {
+  /** @param type of the result */
+  forward(x: Tensor, { residual, type = "f32" }: { residual?: Tensor; type?: "f32" | "f16" } = {}): Tensor {
     const { weight, bias, adapter } = this;
-    const like = ({ value }: Parameter) => (x.dtype === "f16" ? cast(value, "f16") : value);
-    const y = linear(x, weight.stored instanceof QuantizedWeight ? weight.stored : like(weight), {
-      bias: bias ? like(bias) : undefined,
-      residual,
-      mayWait: true,
-    });
+    const own = x.dtype === "f16" ? halfOf(weight.stored) : weight.stored;
+    const y = linear(x, own, { bias: bias?.value, residual, type, mayWait: true });
     if (!adapter) return y;
-    const parts = adapter.parts.map((part) => ({ ...part, b: like(part.b) }));
+    const parts = adapter.parts.map((part) => ({ ...part, b: part.b.value }));
     const scope = dropoutScope();
     const key = scope && { ...scope, layer: adapter.layer, rate: adapter.dropout };
-    return addLora(y, x, like(adapter.a), parts, key);
+    return addLora(y, x, adapter.a.value, parts, key);
   }
 
-  /** What this layer makes of a norm of x, gated where an activation is named: in one step where that is faster. */
-  afterNorm(norm: Norm, x: Tensor, gate?: Gate): Tensor {
+  /**
+   * What this layer makes of a norm of x, gated where an activation is named: in one step where that is faster.
+   * @param type of what it reads and gives
+   */
+  afterNorm(norm: Norm, x: Tensor, type: "f32" | "f16", gate?: Gate): Tensor {
     const { weight, bias, adapter } = this;
     if (!adapter && !norm.bias) {
       const { eps, offset } = norm;
-      const parts = { norm: norm.weight.value, eps, offset, weight: weight.stored, bias: bias?.value, gate };
+      const own = type === "f16" ? halfOf(weight.stored) : weight.stored;
+      const parts = { norm: norm.weight.value, eps, offset, weight: own, bias: bias?.value, gate, type };
       if (fusesNorm(x, parts)) return normedLinear(x, parts);
     }
-    const y = this.forward(norm.forward(x));
+    const y = this.forward(norm.forward(x, type), { type });
     return gate ? glu(y, gate) : y;
   }
 }

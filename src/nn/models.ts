@@ -3,6 +3,7 @@ import { caps } from "../gpu/device.ts";
 import { batchInvariantly } from "../gpu/variants.ts";
 import { UserError } from "../runtime/errors.ts";
 import { noGrad, type Tensor, tensor } from "../tensor/core.ts";
+import { halfOf } from "../tensor/half-copies.ts";
 import { cast } from "../tensor/ops/cast.ts";
 import { columnMeans } from "../tensor/ops/column-means.ts";
 import { elements } from "../tensor/ops/elements.ts";
@@ -88,6 +89,14 @@ export abstract class Model extends Module {
       throw new UserError(`fp16 needs the feature shader-f16, which ${name} does not have: leave fp16 out`);
     }
     (decoder instanceof Decoder ? decoder : decoder.base).half = on;
+    if (on) return;
+    this.store.freeHalf();
+    this.baseModel?.store.freeHalf();
+  }
+
+  get half(): boolean {
+    const { decoder } = this;
+    return (decoder instanceof Decoder ? decoder : decoder.base).half;
   }
 
   /**
@@ -185,7 +194,8 @@ export class CausalLM extends Model {
 
   /** Next-token logits, [N, vocab], for the given hidden rows. For a few rows: training uses `logProbs`. */
   logits(hidden: Tensor): Tensor {
-    const logits = this.alike(() => linear(hidden, this.headWeight));
+    const { half } = this;
+    const logits = this.alike(() => linear(half ? cast(hidden, "f16") : hidden, this.headAs(half), { type: "f32" }));
     const { logitSoftcap } = this.config;
     return logitSoftcap === null ? logits : softCap(logits, logitSoftcap);
   }
@@ -205,7 +215,12 @@ export class CausalLM extends Model {
   /** Where `logProbs` ends: from hidden states; `targets` u32 [N]. */
   headLogProbs(hidden: Tensor, targets: Tensor, temperature = 1): TokenLogProbs {
     const softcap = this.config.logitSoftcap;
-    return this.alike(() => tokenLogProbs(hidden, this.headWeight, targets, { temperature, softcap }));
+    const type = this.half ? "f16" : "f32";
+    return this.alike(() => tokenLogProbs(hidden, this.headAs(this.half), targets, { temperature, softcap, type }));
+  }
+
+  private headAs(half: boolean): Weight {
+    return half ? halfOf(this.headWeight) : this.headWeight;
   }
 
   /**

@@ -351,6 +351,7 @@ export class ModelOpener {
   private keep<M extends Model>(model: M): M {
     this.opened.push(model);
     model.gradientCheckpointing = this.options.gradientCheckpointing ?? false;
+    if (this.options.fp16) model.half = true;
     return model;
   }
 }

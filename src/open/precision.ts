@@ -27,6 +27,8 @@ export interface PrecisionOptions {
   rewardModelDtype?: AskedFormat | undefined;
   /** How the reference's weights are kept. Default "auto": as `dtype` says. */
   refModelDtype?: AskedFormat | undefined;
+  /** Compute in half precision: see `Model.half`. Default false. */
+  fp16?: boolean | undefined;
 }
 
 /** The format that `dtype` and its short forms ask for. Throws `UserError` when they contradict each other. */

@@ -195,6 +195,7 @@ function own(score: RewardFunction, { name, weight }: Omit<WeightedReward, "scor
   return Object.assign(rename(reward, called), {
     ...(counts !== undefined && { weight: counts }),
     ...(score.residents && { residents: score.residents }),
+    ...(score.models && { models: score.models }),
     ...(score.forTokenizer && { forTokenizer: score.forTokenizer }),
   });
 }

@@ -100,8 +100,23 @@ export const baseSettings = {
   baseModelNameOrPath: peft.path(null, "Base of an adapter's folder; default: what its adapter_config.json names"),
 };
 
+/** How a model computes that is used as it is. */
+export const computeSettings = {
+  fp16: precision.bool(
+    false,
+    "Compute in f16, with a cache of keys and values in f16; the residual stream, norms, softmax and sums stay f32. " +
+      "--dtype float16 keeps the weights in half the memory besides",
+  ),
+};
+
 /** How a model is opened that is used as it is. */
-export const openingSettings = { ...baseSettings, ...templateSettings, ...hubSettings, ...weightSettings };
+export const openingSettings = {
+  ...baseSettings,
+  ...templateSettings,
+  ...hubSettings,
+  ...weightSettings,
+  ...computeSettings,
+};
 
 /** A fresh adapter. */
 const newAdapter = (dropout: number) => ({

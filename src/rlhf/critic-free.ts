@@ -7,13 +7,14 @@ import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { permutation } from "../runtime/rng.ts";
 import { type DerivedDefault, group, needs, type ResolvedSettings } from "../settings/index.ts";
-import { backward } from "../tensor/core.ts";
+import { backward, type Tensor } from "../tensor/core.ts";
 import { averagingWeights, type LossAveraging, withoutSpread } from "./advantages.ts";
 import { pack, predictions } from "./batch.ts";
 import { clipMetrics, lossBound, ratiosOf, ratioTerms, spreadMetrics } from "./critic-free-metrics.ts";
 import { dataEvents } from "./data-events.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
+import { inHalf } from "./half.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
 import { responseLogProbs } from "./measure.ts";
@@ -23,7 +24,7 @@ import { overlongPenalty } from "./overlong.ts";
 import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
-import { rewardParts } from "./rewards.ts";
+import { judgesOf, rewardParts } from "./rewards.ts";
 import { collectRollout, type Rollout, type RolloutState } from "./rollout.ts";
 import { heldOutPrompts, type PromptData, policySampler, promptsOf, type Response, tokenizerOf } from "./sampler.ts";
 import * as shared from "./settings.ts";
@@ -87,6 +88,7 @@ export const criticFreeSettings = (
     "Leave responses that do not end by themselves out of the update (DAPO's overlong filtering)",
   ),
   ...shared.optimiser(1e-6, "linear", 8, betas),
+  ...shared.half,
   ...shared.shown,
   ...shared.opened,
   ...shared.rolloutEvaluation,
@@ -202,6 +204,7 @@ async function* takeRollouts(
           ],
           weights: [...ownRewards.weights, 1],
         };
+  owned.keep(inHalf(o.fp16, [policy, reference, ...judgesOf(parts)]));
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const optimizer = owned.keep(new AdamW(policy.store, adamOf(o)));
@@ -344,7 +347,10 @@ async function learn(
   });
   const { read, parts, loss, control, rate } = await descend(optimizer, steps, {
     share: () => 1, // its weights make the sum of the passes the average
-    pass: (part) => lessonPass(policy, part, weights.get(part) as Float32Array, o.temperature, rule.loss),
+    pass: (part) => {
+      const seed = optimizer.lossSeed();
+      return lessonPass(policy, part, weights.get(part) as Float32Array, seed, o.temperature, rule.loss);
+    },
     rate: ({ total, taken }) => rateAt(o, total, taken),
     taken: await opened?.policyUpdates({
       logProbs: async (shown) => (await responseLogProbs(policy, shown, o.temperature)).logProbs,
@@ -359,15 +365,17 @@ async function learn(
     ...clipMetrics(terms, rule.loss),
     grad_norm: control.gradNorm,
     skipped_steps: control.skipped,
+    ...(control.lossScale !== null && { loss_scale: control.lossScale }),
     learning_rate: rate,
   };
 }
 
-/** The loss and its gradient on a few responses; `weights` turn its sum into the method's average. */
+/** The loss and its gradient, times `seed`, on a few responses; `weights` turn its sum into the method's average. */
 function lessonPass(
   policy: CausalLM,
   part: readonly Lesson[],
   weights: Float32Array,
+  seed: number | Tensor,
   temperature: number,
   options: RatioLossOptions,
 ) {
@@ -384,6 +392,6 @@ function lessonPass(
   };
   const loss = ratioLoss(logProbs, inputs, options);
   const watched = watch({ loss, logProbs });
-  backward(loss);
+  backward(loss, seed);
   return watched;
 }

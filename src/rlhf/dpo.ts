@@ -12,6 +12,7 @@ import { mean, sum } from "../tensor/ops/reduce.ts";
 import { segmentSums } from "../tensor/ops/segments.ts";
 import type { TrainEvent } from "./events.ts";
 import { trainOnExamples } from "./examples.ts";
+import { inHalf } from "./half.ts";
 import type { RunOptions } from "./loop.ts";
 import { divergences, preferenceLoss, preferenceLosses, RunningMean } from "./losses/preference.ts";
 import { type PairData, type PairLoss, type PairObjective, pairCuts, pairMethod, pairsOf } from "./pair-trainer.ts";
@@ -167,8 +168,8 @@ export async function* trainDpo(
   const learned = before ? yield* referencedPairs(models.reference ?? policy, pairs, o.fp16) : pairs;
   const { reference, free } = before ? { reference: null, free: () => {} } : referenceOf(policy, models.reference);
   const running = new RunningMean();
+  const half = inHalf(o.fp16, [reference]);
   try {
-    if (reference) reference.half = o.fp16; // rounded as the policy is, so that both start alike
     const method = {
       stage: "dpo",
       ...pairMethod(policy, o, dpoObjective(reference, o, running)),
@@ -181,7 +182,7 @@ export async function* trainDpo(
     };
     yield* trainOnExamples(policy, learned, o, method, run);
   } finally {
-    if (reference) reference.half = false;
+    half.destroy();
     running.destroy();
     free();
   }

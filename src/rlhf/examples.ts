@@ -8,6 +8,7 @@ import { spelled } from "../settings/index.ts";
 import type { CheckpointedModel } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
 import type { TrainEvent } from "./events.ts";
+import { inHalf } from "./half.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { tokenizerOf } from "./sampler.ts";
 import type { CommonSettings, OptimiserSettings } from "./settings.ts";
@@ -101,9 +102,9 @@ export async function* trainOnExamples<Example>(
 ): AsyncGenerator<TrainEvent> {
   const plan = new BatchPlan(train.length, settings);
   const { maxSteps } = plan;
-  model.half = settings.fp16;
   model.gradientCheckpointing = settings.gradientCheckpointing;
-  const optimizer = new AdamW(model.store, { ...adamOf(settings), lossScaling: settings.fp16 });
+  const optimizer = new AdamW(model.store, adamOf(settings));
+  const half = inHalf(settings.fp16, [model]);
   yield* loop(
     {
       stage: method.stage,
@@ -129,8 +130,8 @@ export async function* trainOnExamples<Example>(
       ...(held.length > 0 && { evaluate: async () => ({ metrics: await method.evaluate(held) }) }),
       finished: () => ({ "": model }),
       close() {
+        half.destroy();
         optimizer.destroy();
-        model.half = false;
       },
     },
     settings,

@@ -16,10 +16,11 @@ import { dataEvents } from "./data-events.ts";
 import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
 import { evaluatePolicy } from "./evaluate.ts";
 import type { Sample, TrainEvent } from "./events.ts";
+import { inHalf } from "./half.ts";
 import { judgeByReward, type RowJudge, rewardStatistics, type SequenceOf } from "./iterate/annotate.ts";
 import { BestIteration, wholeIterations } from "./iterate/best.ts";
 import { type Finished, finishedIterations, HELD_OUT, removeCheckpoints, reported } from "./iterate/finished.ts";
-import { checkPairs, describeCounts, findPairs, pairSettings, type RowPair } from "./iterate/pairs.ts";
+import { checkPairs, describeCounts, exampleOf, findPairs, pairSettings } from "./iterate/pairs.ts";
 import { type NumberedPrompt, promptSlices } from "./iterate/sample.ts";
 import { pairLines, sampleStage, scoreStage } from "./iterate/stages.ts";
 import type { RunOptions } from "./loop.ts";
@@ -30,7 +31,7 @@ import { differing, type PairExample } from "./pairs.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { recorded } from "./recorded.ts";
 import { precomputeReference } from "./reference.ts";
-import { mixedRewards, type RewardFunction, type Rewards, rewardParts } from "./rewards.ts";
+import { judgesOf, mixedRewards, type RewardFunction, type Rewards, rewardParts } from "./rewards.ts";
 import {
   fromPrompt,
   type Prompt,
@@ -149,6 +150,7 @@ export async function* trainIteratively(
   const initial = models.initial ?? baseOf(policy) ?? (copy as CausalLM);
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, initial]) model.batchInvariant = o.deterministic;
+  const half = inHalf(o.fp16, [policy, initial, ...judgesOf(parts)]);
   try {
     const working = {
       policy,
@@ -169,6 +171,7 @@ export async function* trainIteratively(
     const restore = () => restoreModels(run.folder, { "": policy });
     yield* recorded(run, { stage: "iterate", settings: o, restore }, () => iterations(working, o));
   } finally {
+    half.destroy();
     copy?.destroy();
   }
 }
@@ -380,13 +383,6 @@ async function accuracyOn(policy: CausalLM, pairs: readonly PairExample[], o: It
   } finally {
     running.destroy();
   }
-}
-
-/** A pair as token ids, as they were sampled: what was cut off has no end token, and none is learned. */
-function exampleOf({ ids }: Prompt, { row, chosen, rejected, margin }: RowPair): PairExample {
-  const tokens = row.tokenIds as number[][];
-  const whole = (k: number) => Uint32Array.from([...ids, ...tokens[k]]);
-  return { chosen: whole(chosen), rejected: whole(rejected), promptLength: ids.length, margin };
 }
 
 /** A row's response as it was sampled. */

@@ -24,6 +24,7 @@ import {
   examplesOf,
   trainOnExamples,
 } from "./examples.ts";
+import { inHalf } from "./half.ts";
 import type { RunOptions } from "./loop.ts";
 import { preference, referenceOf, referenceSync, syncSettings } from "./reference.ts";
 import { data, positive } from "./settings.ts";
@@ -121,8 +122,8 @@ export async function* trainKto(
   const { reference, free } = referenceOf(policy, models.reference);
   const both = { policy, reference };
   const own = { ...o, maxLength };
+  const half = inHalf(o.fp16, [reference]);
   try {
-    reference.half = o.fp16; // rounded as the policy is, so that both start alike
     const method: ExampleMethod<LabelledSequence> = {
       stage: "kto",
       step(optimizer, batches, rate, dropout) {
@@ -145,7 +146,7 @@ export async function* trainKto(
     };
     yield* trainOnExamples(policy, answers, o, method, run);
   } finally {
-    reference.half = false;
+    half.destroy();
     free();
   }
 }

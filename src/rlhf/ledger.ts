@@ -51,7 +51,12 @@ export class Ledger {
       counts.reason = idle;
       events.push({ type: "warning", step, text: `nothing was learned in this step: ${idle}` });
     }
-    const { skipped_steps: skipped = this.skipped, loss_scale: scale = LOWEST_SCALE } = metrics;
+    const {
+      skipped_steps: skipped = this.skipped,
+      loss_scale = LOWEST_SCALE,
+      critic_loss_scale = loss_scale,
+    } = metrics;
+    const scale = Math.min(loss_scale, critic_loss_scale);
     if (skipped > this.skipped && scale <= LOWEST_SCALE) {
       const text = `optimizer steps skipped: ${skipped - this.skipped} in this step, ${skipped} in all; ${gradients(metrics)}`;
       events.push({ type: "warning", step, text });

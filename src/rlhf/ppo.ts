@@ -15,7 +15,7 @@ import type { CausalLM, ScoreModel } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { all, byDialect, dialectIn, group, needs, type SettingsInput, settings } from "../settings/index.ts";
-import { backward, tensor } from "../tensor/core.ts";
+import { backward, type Tensor, tensor } from "../tensor/core.ts";
 import { add, scale } from "../tensor/ops/elementwise.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
 import { type Experience, gaeExperience } from "./advantages.ts";
@@ -24,6 +24,7 @@ import type { Trainee } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
+import { inHalf } from "./half.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { policyLoss, valueLoss } from "./losses/clipped.ts";
 import { entropyLoss, klLoss } from "./losses/penalties.ts";
@@ -35,7 +36,7 @@ import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf, criticOf } from "./partners.ts";
 import { objectiveBound, policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
 import { PromptOrder } from "./prompts.ts";
-import { residentsOf, rewardParts } from "./rewards.ts";
+import { judgesOf, residentsOf, rewardParts } from "./rewards.ts";
 import {
   checkLengths,
   collectRollout,
@@ -120,6 +121,7 @@ export const ppo = settings(
       maxGradNorm: byDialect({ paddle: 1, trl: 0 }),
     }),
     ...shared.scheduleEnd,
+    ...shared.half,
     ...shared.criticOptimiser,
     ...offloadSettings,
     ...shared.shown,
@@ -197,6 +199,7 @@ async function* takeRollouts(
   for (const model of [policy, reference, follower, critic]) if (model) model.batchInvariant = o.deterministic;
 
   const parts = rewardParts(rewards, tokenizer, o.rewardWeights);
+  owned.keep(inHalf(o.fp16, [policy, critic, reference, follower, ...judgesOf(parts)]));
   const offload = new Offload(levelsOf(o));
   const { within } = offload;
   await offload.add("reference", residentsOf(reference));
@@ -205,17 +208,13 @@ async function* takeRollouts(
   if (follower) await offload.add("average", residentsOf(follower));
   await offload.add("critic", residentsOf(critic));
   await offload.add("policy", residentsOf(policy));
-  const actor = {
-    model: policy,
-    optimizer: await within(["policy"], async () => owned.keep(new AdamW(policy.store, adamOf(o)))),
+  const trainee = async (role: "policy" | "critic", model: CausalLM | ScoreModel, set: shared.OptimiserSettings) => {
+    const optimizer = await within([role], async () => owned.keep(new AdamW(model.store, adamOf(set))));
+    await offload.add(`${role} optimizer`, [optimizer.resident]);
+    return { model, optimizer };
   };
-  await offload.add("policy optimizer", [actor.optimizer.resident]);
-  const criticAdam = adamOf(shared.ofCritic(o));
-  const value = {
-    model: critic,
-    optimizer: await within(["critic"], async () => owned.keep(new AdamW(critic.store, criticAdam))),
-  };
-  await offload.add("critic optimizer", [value.optimizer.resident]);
+  const actor = await trainee("policy", policy, o);
+  const value = await trainee("critic", critic, shared.ofCritic(o));
 
   const plain = policySampler(policy, tokenizer);
   const sampler = models.sampler ?? (follower && o.emaGeneration ? policySampler(follower, tokenizer) : plain);
@@ -293,11 +292,11 @@ async function* takeRollouts(
 /** What updates divide logits by. */
 const temperatureOf = (o: PpoSettings): number => (o.tempered === "always" ? o.temperature : 1);
 
-/** The policy's loss and gradient on a few responses; `share` is what the pass counts for in its optimizer step. */
+/** The policy's loss and gradient on a few responses, times what the pass counts for in its optimizer step and a loss scale. */
 export function policyPass(
   policy: CausalLM,
   part: readonly Experience[],
-  share: number,
+  seed: number | Tensor,
   klCoef: number,
   o: PpoSettings,
 ) {
@@ -315,12 +314,12 @@ export function policyPass(
   }
   if (o.entropyCoef !== 0) loss = add(loss, scale(entropyLoss(entropy, weights), o.entropyCoef));
   const watched = watch({ loss, logProbs, entropy });
-  backward(loss, share);
+  backward(loss, seed);
   return watched;
 }
 
-/** The critic's loss and gradient on a few responses. */
-export function valuePass(critic: ScoreModel, part: readonly Experience[], share: number, o: PpoSettings) {
+/** The critic's loss and gradient on a few responses; `seed` multiplies the gradient. */
+export function valuePass(critic: ScoreModel, part: readonly Experience[], seed: number | Tensor, o: PpoSettings) {
   const sequences = part.map((e) => e.response);
   const { ids, packing, starts } = pack(sequences);
   const slots = part.map((e) => e.values.length);
@@ -332,7 +331,7 @@ export function valuePass(critic: ScoreModel, part: readonly Experience[], share
   };
   const loss = valueLoss(values, constants, o.clipRangeValue);
   const watched = watch({ loss, values });
-  backward(loss, share * o.vfCoef);
+  backward(loss, seed);
   return watched;
 }
 
@@ -350,12 +349,13 @@ export async function updatePolicy(
     clipped: objectiveBound(o),
   });
   const half = ptx.length > 0 && o.ptxCombination === "average" ? 0.5 : 1;
+  const seed = (factor: number) => optimizer.lossSeed(factor * half);
   const { read, parts, loss, beside, control, rate } = await descend(optimizer, steps, {
-    pass: (part, share) => policyPass(policy, part, share * half, klCoef, o),
+    pass: (part, share) => policyPass(policy, part, seed(share), klCoef, o),
     rate: (step) => rateOf(o, step, o.lrSchedulerUnit),
     ...(ptx.length > 0 && {
       beside: ({ parts, firsts }, i, share) =>
-        nllPass(policy, ptx.slice(firsts[i], firsts[i] + parts[i].length), o.ptxCoef * half * share),
+        nllPass(policy, ptx.slice(firsts[i], firsts[i] + parts[i].length), seed(o.ptxCoef * share)),
     }),
     after: () => follower && lerpInto(follower.store, policy.store, 1 - (o.emaBeta as number)),
     taken,
@@ -366,6 +366,7 @@ export async function updatePolicy(
     ...(beside.length > 0 && { ptx_loss: average(beside.map(({ loss }) => loss[0])) }),
     actor_grad_norm: control.gradNorm,
     skipped_steps: control.skipped,
+    ...(control.lossScale !== null && { loss_scale: control.lossScale }),
     learning_rate: rate,
   };
 }
@@ -379,7 +380,7 @@ export async function updateValue(
 ): Promise<Record<string, number>> {
   const critic = model as ScoreModel;
   const { read, parts, loss, control, rate } = await descend(optimizer, steps, {
-    pass: (part, share) => valuePass(critic, part, share, o),
+    pass: (part, share) => valuePass(critic, part, optimizer.lossSeed(share * o.vfCoef), o),
     rate: (step) => rateOf(shared.ofCritic(o), step, o.lrSchedulerUnit),
     taken: await opened?.valueUpdates({
       values: (shown, slots) => responseValues(critic, shown, slots),
@@ -391,6 +392,7 @@ export async function updateValue(
     ...valueMetrics(read, parts, o.clipRangeValue),
     critic_grad_norm: control.gradNorm,
     skipped_steps: control.skipped,
+    ...(control.lossScale !== null && { critic_loss_scale: control.lossScale }),
     critic_learning_rate: rate,
   };
 }

@@ -21,11 +21,12 @@ import {
   spelled,
   where,
 } from "../settings/index.ts";
-import type { Sequence } from "./batch.ts";
 import { dataEvents } from "./data-events.ts";
 import type { TrainEvent } from "./events.ts";
+import { inHalf } from "./half.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { responseLogProbs, sampledKl } from "./measure.ts";
+import { Owned } from "./owned.ts";
 import { type AlignmentModels, baseOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
 import {
@@ -36,13 +37,13 @@ import {
   discardLmflow,
   planted,
 } from "./raft/hooks.ts";
-import { fineTune } from "./raft/learn.ts";
+import { fineTune, toLearn } from "./raft/learn.ts";
 import { heldOutEvaluation, shortEnough } from "./raft/prompts.ts";
 import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "./raft/rank.ts";
 import { candidateRows, raftRow } from "./raft/rows.ts";
 import { countTokens, monitorEvents, type TokenCounts, tokensIn } from "./raft/token-monitor.ts";
 import { removeTrainSets, writeTrainSet } from "./raft/train-sets.ts";
-import { mixedRewards, partMeans, rewardParts } from "./rewards.ts";
+import { judgesOf, mixedRewards, partMeans, rewardParts } from "./rewards.ts";
 import {
   heldOutPrompts,
   lengthMetrics,
@@ -129,6 +130,7 @@ export const raft = settings(
     ...shared.determinism,
     temperature: rollout.float(0.85, "Sampling temperature", positive),
     ...shared.optimiser(2e-5, "constant", 8),
+    ...shared.half,
     lrSchedulerType: optim.choice(
       ["constant", "linear", "cosine", "linear-per-iteration"],
       "constant",
@@ -202,7 +204,9 @@ export async function* trainRaft(
   const maxSteps = o.reusePrompts ? o.maxSteps : Math.min(o.maxSteps, Math.ceil(prompts.length / promptsPerStep));
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
-  const optimizer = new AdamW(policy.store, adamOf(o));
+  const owned = new Owned();
+  owned.keep(inHalf(o.fp16, [policy, reference, ...judgesOf(inputs.parts)]));
+  const optimizer = owned.keep(new AdamW(policy.store, adamOf(o)));
   let firstTokens: TokenCounts | null = null;
   yield* loop(
     {
@@ -268,7 +272,7 @@ export async function* trainRaft(
       finite: ["loss", "kl"],
       ...(held.length > 0 && heldOutEvaluation({ ...inputs, gold: models.gold }, held, o, run.folder)),
       finished: () => ({ "": policy }),
-      close: () => optimizer.destroy(),
+      close: () => owned.destroy(),
     },
     o,
     run,
@@ -393,10 +397,4 @@ async function rankByKl(
     scores[i] = adjusted[k];
   });
   return scores;
-}
-
-/** What is learned of a kept response, as the settings say. */
-function toLearn({ ids, promptLength, ended }: Response, { config }: CausalLM, o: RaftSettings): Sequence {
-  const drop = !o.appendEos && ended && config.eosIds.includes(ids[ids.length - 1]);
-  return { ids: drop ? ids.subarray(0, -1) : ids, promptLength: o.maskPrompt ? promptLength : 0 };
 }

@@ -9,6 +9,7 @@ import { lerpInto } from "../tensor/ops/lerp.ts";
 import type { Sequence } from "./batch.ts";
 import type { TrainEvent } from "./events.ts";
 import type { ExampleMethod, ExampleSplits } from "./examples.ts";
+import { inHalf } from "./half.ts";
 import { responseLogProbs } from "./measure.ts";
 import type { PairExample } from "./pairs.ts";
 import { baseOf, copyOf } from "./partners.ts";
@@ -86,7 +87,7 @@ async function* precomputing<P extends PairExample>(
   fp16: boolean,
 ): AsyncGenerator<number, P[]> {
   const done: P[] = [];
-  reference.half = fp16;
+  const half = inHalf(fp16, [reference]);
   try {
     for (let at = 0; at < pairs.length; at += PAIRS_AT_ONCE) {
       const part = pairs.slice(at, at + PAIRS_AT_ONCE);
@@ -101,7 +102,7 @@ async function* precomputing<P extends PairExample>(
       yield done.length;
     }
   } finally {
-    reference.half = false;
+    half.destroy();
   }
   return done;
 }

@@ -20,6 +20,8 @@ export interface RewardFunction {
   forTokenizer?: (policyTokenizer: TextTokenizer) => RewardFunction;
   /** The memory that it needs on the GPU, where that may leave in between. */
   residents?: readonly Evictable[];
+  /** The models that score. They compute in half precision where the policy does. */
+  models?: readonly Model[];
 }
 
 /** One reward, several in a row, or several by name; their weighted sum is learned, and each is logged. */
@@ -90,6 +92,9 @@ export async function mixedRewards(
   return { scores: responses.map((_, i) => parts.reduce((sum, own, k) => sum + weights[k] * own[i], 0)), parts };
 }
 
+/** The models among the rewards. */
+export const judgesOf = (parts?: RewardParts): Model[] => parts?.functions.flatMap((f) => f.models ?? []) ?? [];
+
 /** The mean of each reward, where there are several. */
 export const partMeans = (names: readonly string[], parts: readonly (readonly number[])[]): Record<string, number> =>
   names.length > 1 ? Object.fromEntries(names.map((name, k) => [`rewards/${name}`, average(parts[k])])) : {};
@@ -117,6 +122,7 @@ export function modelReward(model: ScoreModel, options: ModelRewardOptions = {})
   takeNormalization(model, options);
   const score: RewardFunction = (responses) => scoreSequences(model, responses);
   score.residents = residentsOf(model);
+  score.models = [model];
   return score;
 }
 

@@ -139,15 +139,15 @@ export async function sftMetrics(watched: Watched): Promise<Record<string, numbe
 }
 
 /**
- * Enqueues the supervised loss on a few sequences, the mean over their response tokens, with its gradient times `factor`.
+ * Enqueues the supervised loss on a few sequences, the mean over their response tokens, with its gradient times `seed`.
  * Used beside other losses.
  */
-export function nllPass(policy: CausalLM, sequences: readonly Sequence[], factor: number): Watched<"loss"> {
+export function nllPass(policy: CausalLM, sequences: readonly Sequence[], seed: number | Tensor): Watched<"loss"> {
   const { ids, packing, starts } = pack(sequences);
   const { rows, targets } = predictions(sequences, starts);
   const loss = nllLoss(policy.logProbs(ids, packing, rows, targets).logProbs, 1 / rows.length);
   const watched = watch({ loss });
-  backward(loss, factor);
+  backward(loss, seed);
   return watched;
 }
 

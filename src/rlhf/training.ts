@@ -69,10 +69,11 @@ export function rateAt(options: RateOptions, maxSteps: number, step: number): nu
 
 /** The settings of an optimizer, as AdamW takes them. */
 export const adamOf = (
-  o: Pick<OptimiserSettings, "adamBeta1" | "adamBeta2" | "weightDecay" | "maxGradNorm" | "optim">,
+  o: Pick<OptimiserSettings, "adamBeta1" | "adamBeta2" | "weightDecay" | "maxGradNorm" | "optim"> & { fp16?: boolean },
 ): AdamWOptions => ({
   betas: [o.adamBeta1, o.adamBeta2],
   weightDecay: o.weightDecay,
   maxGradNorm: o.maxGradNorm,
   eightBit: o.optim === "adamw_8bit",
+  lossScaling: o.fp16 ?? false,
 });

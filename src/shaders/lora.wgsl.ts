@@ -16,7 +16,7 @@ fn part${p}(row: u32, c: u32) {
   var sum = 0.0;
   for (var k = 0u; k < RANK${p}; k++) { sum += f32(low[row * LOW + OFFSET${p} + k]) * f32(b${p}[c * RANK${p} + k]); }
   let at = row * WIDTH + FIRST${p} + c;
-  y[at] = T(f32(y[at]) + f32(SCALE${p}) * sum);
+  y[at] = OUT(f32(y[at]) + f32(SCALE${p}) * sum);
 }`,
   )
   .join("")}

@@ -20,13 +20,13 @@ fn read${name}(i: u32, left: u32) -> vec4f {
 export const readQuantized =
   "fn readB(i: u32, left: u32) -> vec4f { return select(vec4f(), unpack4(i / 4u), left > 0u); }";
 
-/** `finish(z, row, col, value)`: one output, stored as `type`. */
-export function finishOne({ bias, add, accumulate }: Epilogue, type = "T"): string {
+/** `finish(z, row, col, value)`: one output. */
+export function finishOne({ bias, add, accumulate }: Epilogue): string {
   const plus = [bias ? " + f32(bias[col])" : "", add ? " + f32(add[i])" : "", accumulate ? " + f32(c[i])" : ""];
   return `
 fn finish(z: u32, row: u32, col: u32, value: f32) {
   let i = u.firstC + z * u.sc + row * u.ldc + col;
-  c[i] = ${type}(value * u.scale${plus.join("")});
+  c[i] = OUT(value * u.scale${plus.join("")});
 }`;
 }
 

@@ -213,7 +213,7 @@ ${range(cols)
   .map(
     (j) => `    if (${at(j)} < u.n) {
       let p = base + ${at(j)};
-      c[p] = T(sums[i * ${cols}u + ${j}u] * u.scale${plus(j)});
+      c[p] = OUT(sums[i * ${cols}u + ${j}u] * u.scale${plus(j)});
     }`,
   )
   .join("\n")}

@@ -1,5 +1,5 @@
 /**
- * RMSNorm and LayerNorm. Statistics and sums are f32 whatever T is. `n` = row length in vectors, `d` in elements.
+ * RMSNorm and LayerNorm, from T to Y (vectors V and VY). Statistics and sums are f32 whatever they are. `n` = row length in vectors, `d` in elements.
  * OFFSET: RMSNorm's weights are stored less 1.
  */
 export const WEIGHT = `
@@ -42,7 +42,7 @@ export const RMSNORM_FWD = `${WEIGHT}
   }
   let r = inverseSqrt(rowSum(hsum(squares), lid) / u.d + u.eps);
   if (row < u.rows) {
-    for (var i = lane; i < u.n; i += LANES) { y[base + i] = V(F(x[base + i]) * r * weight(i)); }
+    for (var i = lane; i < u.n; i += LANES) { y[base + i] = VY(F(x[base + i]) * r * weight(i)); }
     if (lane == 0u) { rstd[row] = r; }
   }
 }`;
@@ -85,7 +85,7 @@ export const LAYERNORM_FWD = `
   }
   let r = inverseSqrt(rowSum(hsum(squares), lid) / u.d + u.eps);
   if (row < u.rows) {
-    for (var i = lane; i < u.n; i += LANES) { y[base + i] = V(fma((F(x[base + i]) - mean) * r, w[i], b[i])); }
+    for (var i = lane; i < u.n; i += LANES) { y[base + i] = VY(fma((F(x[base + i]) - mean) * r, w[i], b[i])); }
     if (lane == 0u) { stats[row] = vec2f(mean, r); }
   }
 }`;

@@ -38,6 +38,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid:
   let j = lid % 8u;
   let to = wid.x * COLS + j;
   if (i >= ROWS || i >= u.m || j >= COLS || to >= u.n) { return; }
-  if (GATED) { y[i * u.n + to] = act(whole(i, j, to)) * whole(i, j + COLS, u.n + to); } else { y[i * u.n + to] = whole(i, j, to); }
+  var v = whole(i, j, to);
+  if (GATED) { v = act(v) * whole(i, j + COLS, u.n + to); }
+  y[i * u.n + to] = OUT(v);
 }
 `;

@@ -26,7 +26,7 @@ export const QK_NORM_FWD = `${PART}
   if (row < u.rows) {
     for (var i = lane; i < u.n; i += LANES) {
       let v = F(x[base + i]);
-      if (head < TURNED) { y[base + i] = V(v * r * weight(own + i)); } else { y[base + i] = V(v); }
+      if (head < TURNED) { y[base + i] = VY(v * r * weight(own + i)); } else { y[base + i] = VY(v); }
     }
     if (lane == 0u) { rstd[row] = r; }
   }

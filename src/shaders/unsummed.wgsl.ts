@@ -1,5 +1,5 @@
 /**
- * Row kernels that read a product of which there are u.splits parts, each of u.size vectors: bindings parts, and
+ * Row kernels that read a product of which there are u.splits parts, each of u.size vectors, f32: bindings parts, and
  * `add` where that is added to it.
  */
 import { type Gate, gateCode } from "./activation.wgsl.ts";
@@ -17,7 +17,7 @@ fn summed(i: u32) -> F {
 const MAIN =
   "@compute @workgroup_size(WG) fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32)";
 
-/** x = the product, y = its RMSNorm, as norm.wgsl.ts has it. */
+/** x = the product, f32, y = its RMSNorm, as norm.wgsl.ts has it. */
 export const rmsNormOfParts = (adds: boolean): string => /* wgsl */ `${WEIGHT}${summed(adds)}
 ${MAIN} {
   let lane = lid % LANES;
@@ -31,7 +31,7 @@ ${MAIN} {
   }
   let r = inverseSqrt(rowSum(hsum(squares), lid) / u.d + u.eps);
   if (row < u.rows) {
-    for (var i = lane; i < u.n; i += LANES) { y[base + i] = x[base + i] * r * weight(i); }
+    for (var i = lane; i < u.n; i += LANES) { y[base + i] = VY(x[base + i] * r * weight(i)); }
   }
 }`;
 
@@ -42,6 +42,6 @@ ${MAIN} {
   if (row >= u.rows) { return; }
   let base = row * u.n;
   for (var i = lid % LANES; i < u.n; i += LANES) {
-    h[base + i] = act(summed(2u * base + i)) * summed(2u * base + u.n + i);
+    h[base + i] = V(act(summed(2u * base + i)) * summed(2u * base + u.n + i));
   }
 }`;

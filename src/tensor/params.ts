@@ -10,6 +10,7 @@ import { clear, destroyBuffers, download, upload } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
 import { normal, uniform } from "../runtime/rng.ts";
 import { borrow, type Shape, Tensor } from "./core.ts";
+import { HalfCopies } from "./half-copies.ts";
 import { tableFormats, type WeightFormat } from "./quantize.ts";
 import { QuantizedWeight, type Weight } from "./quantized.ts";
 import { Resident } from "./residency.ts";
@@ -111,6 +112,7 @@ export class ParameterStore {
   private readonly buffers: BufferView[] = [];
   private readonly gradientBuffers: BufferView[] = [];
   private readonly quantized: readonly QuantizedWeight[];
+  private readonly half: HalfCopies;
 
   constructor(parameters: readonly Parameter[], label: string, format: WeightFormat = "float32") {
     this.label = label;
@@ -147,13 +149,18 @@ export class ParameterStore {
     const values = this.allocate("parameters");
     this.buffers.push(...new Set(values.buffers));
     this.chunks = sizes.map(({ size, decayed }, i) => ({ size, decayed, values: values.chunks[i] }));
+    this.half = new HalfCopies(this.buffers, label);
     for (const { parameter, chunk, offset } of places) {
-      parameter.attach(this.part(values.buffers[chunk], offset, parameter));
+      const buffer = values.buffers[chunk];
+      const value = this.part(buffer, offset, parameter);
+      parameter.attach(value);
+      if (isMatrix(parameter)) this.half.add({ value, buffer, offset });
     }
     this.quantized = format === "float32" ? [] : ordered.filter(isMatrix).map((p) => this.quantize(p, format));
     this.resident = new Resident(
       () => [...this.buffers, ...this.quantized.flatMap((w) => w.buffers)],
       () => this.gradientBuffers,
+      () => this.half.free(),
     );
   }
 
@@ -226,6 +233,11 @@ export class ParameterStore {
     return { chunks, buffers };
   }
 
+  /** Gives back the memory of the copies in f16 that passes in half precision made of the matrices. */
+  freeHalf(): void {
+    this.half.free();
+  }
+
   /** Sets all gradients to zero. */
   zeroGrad(): void {
     for (const view of this.gradients ?? []) clear(view);
@@ -256,6 +268,7 @@ export class ParameterStore {
   /** Frees the memory of values and gradients. */
   destroy(): void {
     const quantized = this.quantized.flatMap((w) => w.buffers);
+    this.half.free();
     destroyBuffers([...this.buffers, ...this.gradientBuffers, ...quantized]);
     this.gradients = null;
   }

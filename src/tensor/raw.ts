@@ -59,7 +59,9 @@ const addKernel = kernel({
 
 /** target += factor * source, in place; returns the target. */
 export function addInto<V extends Values>(target: V, source: Values, factor = 1): V {
-  if (target.size !== source.size) throw new Error(`addInto: ${source.size} values into ${target.size}`);
+  if (target.size !== source.size || target.dtype !== source.dtype) {
+    throw new Error(`addInto: ${source.size} ${source.dtype} values into ${target.size} ${target.dtype}`);
+  }
   const { S, V, n, groups } = vectors(target.size, target.dtype);
   run(addKernel, { S, V, WG, PER }, [source.view, target.view], [n, factor], groups);
   return target;

@@ -25,15 +25,22 @@ export interface Evictable {
 export class Resident implements Evictable {
   private readonly kept: () => readonly BufferView[];
   private readonly zeroed: () => readonly BufferView[];
+  private readonly leaving: () => void;
   private copies: { view: BufferView; data: Uint32Array<ArrayBuffer> | null }[] | null = null;
 
   /**
    * @param kept buffers (as `createBuffer` made them) whose contents are kept
    * @param zeroed buffers that hold only zeros whenever the memory leaves
+   * @param leaving frees what can be made again of what is kept
    */
-  constructor(kept: () => readonly BufferView[], zeroed: () => readonly BufferView[] = () => []) {
+  constructor(
+    kept: () => readonly BufferView[],
+    zeroed: () => readonly BufferView[] = () => [],
+    leaving: () => void = () => {},
+  ) {
     this.kept = kept;
     this.zeroed = zeroed;
+    this.leaving = leaving;
   }
 
   /** The memory is on the GPU. */
@@ -44,6 +51,7 @@ export class Resident implements Evictable {
   /** Copies the contents to the host and destroys the buffers. Those of a stand-in hold nothing to copy. */
   async evict(): Promise<void> {
     if (this.copies) return;
+    this.leaving();
     const copies: { view: BufferView; data: Uint32Array<ArrayBuffer> | null }[] = [];
     for (const view of this.kept()) copies.push({ view, data: onStandIn() ? null : await contents(view) });
     for (const view of this.zeroed()) copies.push({ view, data: null });

@@ -6,6 +6,7 @@ import { estimateOverHeld, lora, tinyPlan as plan } from "./tiny-runs.ts";
 describe("the memory estimate of rollouts", () => {
   it.each<[string, Partial<MemoryPlan>]>([
     ["ppo", { stage: "ppo" }],
+    ["ppo in f16", { stage: "ppo", half: true }],
     ["ppo with adapters on one base", { stage: "ppo", lora }],
     ["raft", { stage: "raft" }],
     ["grpo without a reference", { stage: "grpo", reference: null }],
@@ -13,6 +14,8 @@ describe("the memory estimate of rollouts", () => {
     ["rloo with an adapter", { stage: "rloo", lora }],
     ["reinforce", { stage: "reinforce", samples: 1 }],
     ["iterate", { stage: "iterate" }],
+    ["grpo in f16", { stage: "grpo", half: true }],
+    ["iterate in f16", { stage: "iterate", half: true }],
     ["ppo with all by turns", { stage: "ppo", offload: ["freeze_model", "optimizer", "train_model"] }],
     ["ppo with moments by turns", { stage: "ppo", offload: ["optimizer"], batchSize: 2 }],
     [

@@ -167,7 +167,7 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
         responseLength: p.responseLength,
         numTrainEpochs: 1,
       };
-      return toTheEnd(rlhf.trainRaft(models, { train: prompts }, { ...common, ...sizes }));
+      return toTheEnd(rlhf.trainRaft(models, { train: prompts }, { ...half, ...sizes }));
     }
     case "ppo":
       return ppo(p, policy, another, scorer);
@@ -182,7 +182,7 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
         numGenerations: p.samples,
         responseLength: p.responseLength,
       };
-      const own = { ...common, ...sizes, beta: models.reference ? 0.1 : 0 };
+      const own = { ...half, ...sizes, beta: models.reference ? 0.1 : 0 };
       if (p.stage === "grpo") return toTheEnd(rlhf.trainGrpo(models, data, own));
       if (p.stage === "rloo") return toTheEnd(rlhf.trainRloo(models, data, own));
       return toTheEnd(rlhf.trainReinforce(models, data, own));
@@ -205,6 +205,7 @@ async function ppo(p: MemoryPlan, policy: CausalLM, another: () => CausalLM, sco
     maxSteps: 2,
     perDeviceTrainBatchSize: p.batchSize,
     learningRate: 1e-4,
+    fp16: p.half,
     rolloutBatchSize: p.prompts,
     numGenerations: p.samples,
     responseLength: p.responseLength,
@@ -229,6 +230,7 @@ async function iterate(p: MemoryPlan, policy: CausalLM, initial: CausalLM, model
     numTrainEpochs: 1,
     perDeviceTrainBatchSize: p.batchSize,
     learningRate: 1e-4,
+    fp16: p.half,
   };
   const folder = { files: memoryFiles(), path: "out" };
   const models = { policy, initial, tokenizer, rewards: rlhf.modelReward(model) };

@@ -134,6 +134,58 @@ describe("the verbs", { timeout: 60_000 }, () => {
     }
   });
 
+  it("sample, chat and judge in half precision, and say that bfloat16 is none", async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    const asked = ["--model_name_or_path", policy, "--prompt", "Once there was", "--max_new_tokens", "4"];
+    const sampled = [[], ["--fp16"], ["--fp16", "--dtype", "float16"]].map(async (more) => {
+      const { code, text, results } = await run("generate", ...asked, "--logprobs", "0", ...more);
+      expect(code, text).toBe(0);
+      return JSON.parse(results[0]).logprobs[0] as number;
+    });
+    const [exact, half, kept] = await Promise.all(sampled);
+    for (const one of [half, kept]) {
+      expect(one).not.toBe(exact);
+      expect(one).toBeCloseTo(exact, 2);
+    }
+    const models = ["--model_name_or_path", policy, "--reward_model_path", judge];
+    const { code, text } = await run(
+      ...[
+        "evaluate",
+        ...models,
+        "--fp16",
+        "--bf16",
+        "--num_prompts",
+        "2",
+        "--response_length",
+        "4",
+        "--output_dir",
+        out,
+      ],
+    );
+    expect(code, text).toBe(0);
+    expect(text).toContain("no effect here: bf16");
+    for (const verb of ["chat", "serve", "score", "annotate"]) {
+      const { code, text } = await run(verb, "--fp16", "--bf16", "--model_name_or_pat", "x");
+      expect(code).toBe(1);
+      expect(text).not.toMatch(/[bf]f?16/);
+    }
+  });
+
+  it("train PPO in half precision, and report both loss scales", async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    const { code, text } = await run(
+      ...["ppo", "--model_name_or_path", policy, "--reward_model_path", judge, "--fp16", ...world],
+      ...["--max_steps", "2", "--rollout_batch_size", "4", "--response_length", "4", "--output_dir", out],
+    );
+    expect(code, text).toBe(0);
+    const lines = (await readFile(join(out, "metrics.jsonl"), "utf8")).trim().split("\n");
+    const steps = lines.map((line) => JSON.parse(line)).filter((line) => line.loss_scale !== undefined);
+    expect(steps.map((step) => [step.loss_scale, step.critic_loss_scale])).toEqual([
+      [65536, 65536],
+      [65536, 65536],
+    ]);
+  });
+
   it("evaluate a policy and a reward model in few bits", async () => {
     const models = ["--model_name_or_path", policy, "--reward_model_path", judge, "--ref_model_name_or_path", policy];
     const { code, text } = await run(

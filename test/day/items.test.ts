@@ -69,14 +69,17 @@ describe("a day's items", () => {
     }
     expect((await run("attention")).figures).toHaveLength(4);
     const decoded = await run("decode");
-    expect(decoded.figures.map(({ unit }) => unit)).toEqual(tiny.decode.map(() => "tokens/s"));
+    const { f16 } = await gpuReady();
+    const types = f16 ? 2 : 1;
+    expect(decoded.figures.map(({ unit }) => unit)).toEqual(Array(types * tiny.decode.length).fill("tokens/s"));
+    expect(new Set(decoded.figures.map(({ what }) => what)).size).toBe(decoded.figures.length);
   });
 
   it("train by every method", async () => {
     const { f16 } = await gpuReady();
     const { figures } = await run("train");
     const said = figures.map(({ what }) => what.split(",")[0]);
-    const half = f16 ? ["SFT in half precision", "LoRA in half precision"] : [];
+    const half = f16 ? ["SFT in half precision", "LoRA in half precision", "PPO in half precision"] : [];
     expect(said.sort()).toEqual(
       ["SFT", "SFT of an eighth of the length", "LoRA", "DPO", "PPO", "GRPO", ...half].sort(),
     );

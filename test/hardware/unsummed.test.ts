@@ -1,6 +1,8 @@
 /** Products that a GPU leaves in parts until somebody reads them. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { add, caps, full, glu, linear, noGrad, rmsNorm, scope, stats, type Tensor, tensor } from "webrlhf";
+import { empty } from "../../src/tensor/core.ts";
+import { decodeAttention } from "../../src/tensor/ops/decode-attention.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "../tensor/check.ts";
 
@@ -74,6 +76,37 @@ describe("a product in parts", () => {
     });
     await close(h, gated, "gated");
     await close(gateUp, exact, "both halves");
+  });
+
+  it("is the same in half precision: operands and results in f16, sums and what is added in f32", async (context) => {
+    if (!caps().f16) return context.skip();
+    const halves = (data: Float32Array, shape: [number, number]) => tensor(data, shape, "f16");
+    const all = scope(() =>
+      noGrad(() =>
+        [true, false].flatMap((mayWait) => {
+          const [rows, matrix] = [halves(x, [ROWS, IN]), halves(w, [OUT, IN])];
+          const sum = linear(rows, matrix, { residual: tensor(skip, [ROWS, OUT]), type: "f32", mayWait });
+          const both = linear(rows, matrix, { type: "f16", mayWait });
+          const wide = values(64 * IN, 5);
+          const qkv = linear(rows, halves(wide, [64, IN]), { type: "f16", mayWait });
+          if (mayWait) for (const t of [sum, both, qkv]) expectWaiting(t);
+          const normed = rmsNorm(sum, tensor(weight), 1e-3, { type: "f16" });
+          // Of one token each attends to itself: what comes out are the values.
+          const slots = tensor(Uint32Array.from({ length: ROWS }, (_, i) => i));
+          const places = { slots, keys: empty([ROWS, 4, 16], "f16"), values: empty([ROWS, 4, 16], "f16") };
+          const [firsts, ones] = [new Uint32Array(ROWS), new Uint32Array(ROWS).fill(1)];
+          const heads = { heads: 2, kvHeads: 1, headDim: 16 };
+          const attended = decodeAttention(qkv, tensor(firsts), tensor(ones), places, heads);
+          return [sum, normed, glu(both, "silu"), both, attended, qkv];
+        }),
+      ),
+    );
+    const read = await Promise.all(all.map((t) => t.read()));
+    expect(all.slice(0, 6).map((t) => t.dtype)).toEqual(["f32", "f16", "f16", "f16", "f16", "f16"]);
+    for (let i = 0; i < 6; i++) expectClose(read[i], read[6 + i], 2e-3, 2e-3, `result ${i}`);
+    const own = read[4].map((_, i) => read[5][Math.floor(i / 32) * 64 + 48 + (i % 16)]);
+    expectClose(read[4], own, 2e-3, 2e-3, "values");
+    for (const t of all) t.free("test");
   });
 
   it("keeps what is added to it, whose scope may have ended", async () => {

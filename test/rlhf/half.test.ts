@@ -2,10 +2,27 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { caps, memoryFiles, openDevice, scope } from "webrlhf";
 import { AdamW, CausalLM, type Model, readControl, ScoreModel } from "webrlhf/nn";
-import { type RunOptions, type sft, trainReward, trainSft } from "webrlhf/rlhf";
+import {
+  type CriticFreeModels,
+  modelReward,
+  policySampler,
+  type Response,
+  type RewardFunction,
+  type RunOptions,
+  type Sampler,
+  type sft,
+  trainDpo,
+  trainGrpo,
+  trainPpo,
+  trainRaft,
+  trainReinforce,
+  trainReward,
+  trainRloo,
+  trainSft,
+} from "webrlhf/rlhf";
 import { sftStep } from "../../src/rlhf/sft.ts";
 import { readChunks } from "../../src/tensor/params.ts";
-import { collect, metricsOf, pairs, sequences, tinyConfig } from "./tiny.ts";
+import { collect, metricsOf, pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";
 
 beforeAll(() => openDevice());
 
@@ -23,8 +40,9 @@ const trained = (policy: CausalLM, more: Parameters<typeof sft>[0], run?: RunOpt
   trainSft({ policy }, sequences(32), { ...settings, ...more }, run);
 
 // Largest difference of a step's loss over 30 steps, measured: 2.5e-4 while it falls from 5.80 to 4.53, and 3.1e-3 while it
-// falls from 0.69 to 0.52. A bound is about three times that.
-const bounds = { sft: 8e-4, reward: 1e-2 };
+// falls from 0.69 to 0.52. A bound is about three times that. Over 20 steps of DPO, whose loss falls from 0.69 to 0.58, 1.4e-5; of
+// PPO on the same responses, whose KL rises from 0 to 0.05, 1.5e-4, 8.7e-5 and 2.9e-4. A bound is five to seven times that.
+const bounds = { sft: 8e-4, reward: 1e-2, dpo: 1e-4, actor_loss: 1e-3, critic_loss: 5e-4, kl: 1.5e-3 };
 
 describe("half precision", () => {
   it("is refused where the adapter has no f16", ({ skip }) => {
@@ -111,7 +129,7 @@ describe("half precision", () => {
     model.half = true;
     const optimizer = new AdamW(model.store, { lossScaling: true });
     const state = await optimizer.state();
-    state.control[8] = 2 ** 24; // gradients beyond 65,504 become infinite
+    state.control[8] = 2 ** 34; // gradients beyond 65,504 become infinite
     optimizer.load(state);
     const before = await bits(model);
     const seen = [];
@@ -120,13 +138,13 @@ describe("half precision", () => {
       seen.push(readControl(await optimizer.control.read(), 10));
       if (i === 0) expect(await bits(model)).toEqual(before);
     }
-    expect(seen[0]).toMatchObject({ applied: false, skipped: 1, steps: 0, lossScale: 2 ** 23 });
+    expect(seen[0]).toMatchObject({ applied: false, skipped: 1, steps: 0, lossScale: 2 ** 33 });
     const first = seen.findIndex((s) => s.applied);
     expect(first).toBeGreaterThan(0);
     seen.slice(0, first).forEach((s, i) => {
-      expect(s.lossScale).toBe(2 ** (23 - i));
+      expect(s.lossScale).toBe(2 ** (33 - i));
     });
-    expect(seen[13]).toMatchObject({ applied: true, skipped: first, steps: 14 - first, lossScale: 2 ** (24 - first) });
+    expect(seen[13]).toMatchObject({ applied: true, skipped: first, steps: 14 - first, lossScale: 2 ** (34 - first) });
     expect((await readChunks(model.store.chunks.map((c) => c.values)))[0].every(Number.isFinite)).toBe(true);
     optimizer.destroy();
     model.destroy();
@@ -153,5 +171,111 @@ describe("half precision", () => {
     for (const m of metricsOf(rest)) losses.push(m.loss);
     expect(losses).toEqual(curve);
     expect(await bits(second)).toEqual(await bits(whole));
+  });
+});
+
+describe("half precision in every trainer", () => {
+  /** Draws once, and gives the same responses again: curves then differ by rounding alone. */
+  function sampledOnce(policy: CausalLM): { drawing: Sampler; again: Sampler } {
+    const drawn: Response[][] = [];
+    const draw = policySampler(policy, tokenizer);
+    let at = 0;
+    return {
+      async drawing(...asked) {
+        drawn.push(await draw(...asked));
+        return drawn[drawn.length - 1];
+      },
+      again: async () => drawn[at++],
+    };
+  }
+  const rewards = (responses: readonly Response[]) => responses.map(({ text }) => text.split("a").length / 4);
+  const largest = (a: readonly number[], b: readonly number[]) => Math.max(...a.map((v, i) => Math.abs(v - b[i])));
+
+  it("follows the f32 curves for 20 steps of DPO and of PPO", { timeout: 60_000 }, async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    const model = () => new CausalLM(tinyConfig()).initialize(1);
+    const steps = { maxSteps: 20, perDeviceTrainBatchSize: 4, learningRate: 2e-3 };
+    const dpo: number[][] = [];
+    for (const fp16 of [false, true]) {
+      const policy = model();
+      const metrics = metricsOf(await collect(trainDpo({ policy }, pairs(16), { ...steps, fp16 })));
+      dpo.push(metrics.map((m) => m.loss));
+      expect(policy.half).toBe(false);
+      policy.destroy();
+    }
+    expect(largest(dpo[0], dpo[1])).toBeLessThan(bounds.dpo);
+    expect(dpo[1][19]).toBeLessThan(dpo[1][0] - 0.02);
+
+    const ppo: Record<string, number>[][] = [];
+    const first = model();
+    const { drawing, again } = sampledOnce(first);
+    for (const fp16 of [false, true]) {
+      const policy = fp16 ? model() : first;
+      const critic = new ScoreModel(tinyConfig(), "critic").initialize(2);
+      const run = trainPpo({ policy, critic, rewards, tokenizer, sampler: fp16 ? again : drawing }, prompts(8), {
+        ...steps,
+        rolloutBatchSize: 4,
+        responseLength: 8,
+        numPpoEpochs: 2,
+        klCoef: 0.1,
+        fp16,
+      });
+      ppo.push(metricsOf(await collect(run)));
+      expect([policy.half, critic.half]).toEqual([false, false]);
+      critic.destroy();
+      policy.destroy();
+    }
+    const [exact, half] = ppo;
+    for (const name of ["actor_loss", "critic_loss", "kl"] as const) {
+      const [a, b] = [exact, half].map((curve) => curve.map((m) => m[name]));
+      expect(largest(a, b), name).toBeLessThan(bounds[name]);
+      expect(largest(a, b), name).toBeGreaterThan(0);
+    }
+    expect(exact[19].kl).toBeGreaterThan(0.02); // it moved
+    for (const m of half) expect([m.loss_scale, m.critic_loss_scale].every((s) => s >= 16384)).toBe(true);
+    expect(exact[0].loss_scale).toBeUndefined();
+  });
+
+  it("is there in the methods without a critic and in RAFT", { timeout: 60_000 }, async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    const judge = new ScoreModel(tinyConfig(), "judge").initialize(3);
+    const judged: boolean[] = [];
+    const score = modelReward(judge);
+    const reward: RewardFunction = Object.assign(
+      (responses: readonly Response[]) => {
+        judged.push(judge.half);
+        return score(responses);
+      },
+      { models: score.models },
+    );
+    const common = { maxSteps: 2, responseLength: 6, learningRate: 1e-3, fp16: true } as const;
+    const group = { ...common, numGenerations: 2, perDeviceTrainBatchSize: 4, beta: 0.1 };
+    const runs = {
+      grpo: (models: CriticFreeModels) => trainGrpo(models, prompts(4), group),
+      rloo: (models: CriticFreeModels) => trainRloo(models, prompts(4), group),
+      reinforce: (models: CriticFreeModels) => trainReinforce(models, prompts(4), { ...group, numGenerations: 1 }),
+      raft: (models: CriticFreeModels) =>
+        trainRaft({ ...models, reference: undefined }, prompts(4), {
+          ...common,
+          raftBatchSize: 2,
+          topRewardPercentage: 0.5,
+          perDeviceTrainBatchSize: 2,
+        }),
+    };
+    for (const [name, train] of Object.entries(runs)) {
+      const policy = new CausalLM(tinyConfig()).initialize(1);
+      const before = await bits(policy);
+      const metrics = metricsOf(await collect(train({ policy, rewards: reward, tokenizer })));
+      expect(
+        metrics.map((m) => m.loss_scale >= 1024),
+        name,
+      ).toEqual([true, true]);
+      expect(await bits(policy), name).not.toEqual(before);
+      expect([policy.half, judge.half], name).toEqual([false, false]);
+      policy.destroy();
+    }
+    expect(judged.length).toBeGreaterThan(0);
+    expect(judged.every((half) => half)).toBe(true);
+    judge.destroy();
   });
 });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, embedding, scope, tensor, tokenLogProbs } from "webrlhf";
+import { backward, caps, embedding, scope, tensor, tokenLogProbs } from "webrlhf";
 import { empty, recordMany } from "../../src/tensor/core.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, input, values } from "./check.ts";
@@ -119,6 +119,22 @@ describe("tokenLogProbs", () => {
     }
   });
 
+  it("reads f16, whole and in chunks, with logits and gradients in f32", async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    const [rows, width, vocab] = [256, 4, 300];
+    const targets = draw(rows, vocab, 1);
+    const hidden = values(rows * width, 2, 3);
+    const head = values(vocab * width, 3, 3);
+    const exact = await gradients(hidden, head, targets, width, {});
+    for (const budget of [rows * vocab, 128 * 128]) {
+      const half = await gradients(hidden, head, targets, width, { budget, type: "f16" });
+      half.forEach((h, i) => {
+        expectClose(h, exact[i], 4e-3, 4e-3, `budget ${budget}, result ${i}`);
+        expect(h).not.toEqual(exact[i]);
+      });
+    }
+  });
+
   it("adds the gradients of a head tied to the embedding table", async () => {
     const ids = Uint32Array.from([2, 0, 2, 4, 1]);
     const targets = Uint32Array.from([0, 2, 4, 1, 3]);
@@ -158,11 +174,11 @@ async function gradients(
   head: Float32Array,
   targets: Uint32Array,
   width: number,
-  options: { budget?: number },
+  options: { budget?: number; type?: "f32" | "f16" },
 ): Promise<Float32Array[]> {
   const rows = hidden.length / width;
   const kept = scope(() => {
-    const leaves = [tensor(hidden, [rows, width]), tensor(head, [head.length / width, width])];
+    const leaves = [tensor(hidden, [rows, width]), tensor(head, [head.length / width, width], options.type)];
     const grads = leaves.map((t) => {
       t.requiresGrad = true;
       t.grad = tensor(new Float32Array(t.size), t.shape);

@@ -143,6 +143,31 @@ describe("the linear layer with adapters", () => {
     });
   });
 
+  it("takes rows in f16 with matrices in f32, and gives f32", async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    // As many parts as are added in one dispatch, and one more.
+    for (const count of [2, 7]) {
+      const parts = Array.from({ length: count }, (_, i) => ({
+        rank: 1 + (i % 2),
+        columns: 2,
+        gap: 0,
+        scale: 1 + i / 4,
+      }));
+      const rank = parts.reduce((sum, part) => sum + part.rank, 0);
+      const op = ([x, w, a, bias, residual, ...bs]: Tensor[]) =>
+        addLora(linear(x, w, { bias, residual, type: "f32" }), x, a, partsOf(parts, bs));
+      const sizes = [[5, 12], [16, 12], [rank, 12], [16], [5, 16], ...parts.map((part) => [2, part.rank])];
+      const inputs = sizes.map((shape, i): Input => ({ ...input(shape, i + 1), dtype: i < 2 ? "f16" : "f32" }));
+      const options = { rtol: 2e-3, gradRtol: 4e-3, wrt: [0, 2, 5, 6] };
+      await checkOp(
+        op,
+        inputs,
+        reference(5, 12, 16, parts, () => 1),
+        options,
+      );
+    }
+  });
+
   it.each([
     [9, 0],
     [40, 0.4],

@@ -43,11 +43,15 @@ interface Case {
   accumulate?: boolean;
   variant?: MatmulVariant;
   dtype?: DType;
+  /** Types of A, B, output, bias and addend, where they are not all `dtype`. */
+  types?: Partial<Record<"a" | "b" | "out" | "bias" | "add", DType>>;
 }
 
 async function check(c: Case): Promise<void> {
-  const { mode, m, n, k, batch = 1, variant, dtype = "f32" } = c;
-  const round = dtype === "f16" ? (v: Float32Array) => v.map((x) => Math.round(x * 64) / 64) : (v: Float32Array) => v;
+  const { mode, m, n, k, batch = 1, variant, dtype = "f32", types = {} } = c;
+  const { a: A = dtype, b: B = dtype, out: OUT = dtype, bias: BIAS = dtype, add: ADD = dtype } = types;
+  const round =
+    dtype === "f16" || c.types ? (v: Float32Array) => v.map((x) => Math.round(x * 64) / 64) : (v: Float32Array) => v;
   const a = round(values(m * k * (c.shareA ? 1 : batch), 1));
   const b = round(values(n * k * (c.shareB ? 1 : batch), 2));
   const bias = round(values(n, 3));
@@ -57,23 +61,34 @@ async function check(c: Case): Promise<void> {
     (v, i) => v + (c.bias ? bias[i % n] : 0) + (c.add ? add[i] : 0) + (c.accumulate ? old[i] : 0),
   );
   const y = scope(() =>
-    gemm(tensor(a, [a.length], dtype), tensor(b, [b.length], dtype), mode, [m, n, k], {
+    gemm(tensor(a, [a.length], A), tensor(b, [b.length], B), mode, [m, n, k], {
       batch,
       variant,
-      bias: c.bias ? tensor(bias, [n], dtype) : undefined,
-      add: c.add ? tensor(add, [add.length], dtype) : undefined,
-      out: c.accumulate ? tensor(old, [old.length], dtype) : undefined,
+      bias: c.bias ? tensor(bias, [n], BIAS) : undefined,
+      add: c.add ? tensor(add, [add.length], ADD) : undefined,
+      type: OUT,
+      out: c.accumulate ? tensor(old, [old.length], OUT) : undefined,
       accumulate: c.accumulate,
     }),
   );
   const { variant: _, ...shown } = c;
-  const tolerance = dtype === "f16" ? 2e-3 : 1e-6 * Math.max(4, Math.sqrt(k));
+  expect(y.dtype).toBe(OUT);
+  const tolerance = OUT === "f16" ? 2e-3 : 1e-6 * Math.max(4, Math.sqrt(k));
   const what = `${JSON.stringify(shown)} by ${JSON.stringify(variant ?? "the table's choice")}`;
   expectClose(await y.read(), expected, tolerance, 1e-6, what);
   y.free("test");
 }
 
 const SKINNY: MatmulVariant = { family: "skinny", rows: 4 };
+
+/** What training and decoding in half precision multiply, and the reverse of each. */
+const mixes: NonNullable<Case["types"]>[] = [
+  { a: "f16", b: "f16", out: "f32", bias: "f32", add: "f32" },
+  { a: "f16", b: "f16", out: "f16", bias: "f32", add: "f32" },
+  { a: "f32", b: "f16", out: "f16", bias: "f16", add: "f32" },
+  { a: "f32", b: "f16", out: "f32", bias: "f32", add: "f16" },
+  { a: "f16", b: "f32", out: "f16", bias: "f32", add: "f16" },
+];
 
 /** Matrices inside larger ones, at places that vec4 reaches and at others; what lies around the output stays as it was. */
 async function checkParts(variant?: MatmulVariant): Promise<void> {
@@ -192,6 +207,32 @@ describe("gemm", () => {
     await check({ mode: "NT", m: 33, n: 131, k: 37, variant: by(2), dtype, bias: true, add: true });
     await check({ mode: "TN", m: 40, n: 36, k: 150, variant: by(2, 3), dtype, accumulate: true });
     await check({ mode: "NT", m: 68, n: 132, k: 40, variant: by(4), dtype });
+    for (const types of mixes) {
+      for (const mode of modes) await check({ mode, m: 40, n: 36, k: 20, variant: by(2), types });
+      await check({ mode: "TN", m: 40, n: 36, k: 150, variant: by(2, 3), types, accumulate: true });
+    }
+  });
+
+  it("takes an operand, an output, a bias and an addend of each type", async ({ skip }) => {
+    if (!caps().f16) skip("the adapter has no f16");
+    const tiled = (splits: number): MatmulVariant => ({
+      ...{ family: "tiled", bm: 16, bn: 16, bk: 4 },
+      rows: 4,
+      cols: 4,
+      splits,
+    });
+    const epilogue = { bias: true, add: true };
+    for (const types of mixes) {
+      await check({ mode: "NT", m: 3, n: 12, k: 20, types, ...epilogue });
+      await check({ mode: "TN", m: 4, n: 9, k: 17, types, accumulate: true });
+      await check({ mode: "NN", m: 3, n: 5, k: 12, types, variant: { family: "direct", rows: 2, cols: 2, lanes: 8 } });
+      await check({ mode: "NT", m: 9, n: 12, k: 20, types, variant: tiled(1), ...epilogue });
+      await check({ mode: "TN", m: 12, n: 9, k: 17, types, variant: tiled(2), accumulate: true });
+      await check({ mode: "NT", m: 3, n: 20, k: 24, types, variant: SKINNY, ...epilogue });
+    }
+    const types = mixes[2];
+    await check({ mode: "NT", m: 4, n: 1, k: 24, types });
+    await check({ mode: "NN", m: 3, n: 8, k: 12, types, batch: 2, shareB: true });
   });
 
   it("splits long sums and adds them up in a fixed order", async () => {
@@ -240,7 +281,9 @@ describe("gemm", () => {
       expect(() => gemm(a, a, "NN", [3, 4, 4])).toThrow(/B has shape \[3,4\], not 16 elements/);
       expect(() => gemm(a, a, "NT", [3, 3, 4], { bias: tensor([1, 2]) })).toThrow(/the bias has shape \[2\]/);
       expect(() => gemm(a, a, "NT", [3, 3, 4], { accumulate: true })).toThrow(/needs an output/);
-      expect(() => gemm(a, tensor(new Uint32Array(12)), "NT", [3, 3, 4])).toThrow(/cannot multiply f32 with u32/);
+      expect(() => gemm(a, tensor(new Uint32Array(12)), "NT", [3, 3, 4])).toThrow(
+        /B holds u32: products are of f32 and f16/,
+      );
       const part = { of: a, stride: 4, first: 2 };
       expect(() => gemm(part, a, "NT", [3, 3, 4])).toThrow(/A: \[3,4\] at 2 by 4 passes its 12 elements/);
       expect(() => gemm({ ...part, stride: 2, first: 0 }, a, "NT", [3, 3, 2], { batch: 2 })).toThrow(/have no batch/);

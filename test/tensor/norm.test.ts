@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import { backward, caps, layerNorm, mul, qkNorm, rmsNorm, scope, sum, tensor } from "webrlhf";
+import { backward, caps, cast, layerNorm, mul, qkNorm, rmsNorm, scope, sum, tensor } from "webrlhf";
 import { empty, recordMany } from "../../src/tensor/core.ts";
 import { forceRowVariant } from "../../src/tensor/ops/rows.ts";
 import { differentiate } from "../differentiate.ts";
@@ -152,6 +152,26 @@ describe("a norm's gradients in one dispatch, as on GPUs", () => {
 });
 
 describe("f16 storage", () => {
+  it("goes from f32 to f16 and back, gradients of f32 in f32", async (context) => {
+    if (!caps().f16) return context.skip();
+    const [w, b] = [input([20], 2), input([20], 3)];
+    for (const [dtype, type] of [["f32", "f16"] as const, ["f16", "f32"] as const]) {
+      const x = { ...input([3, 20], 1), dtype };
+      // A gradient that goes on in f16, or is added to one that is there.
+      const options = { rtol: 1e-3, gradRtol: 2e-3, inner: false };
+      await checkOp(([x, w]) => cast(rmsNorm(x, w, 1e-3, { type }), "f32"), [x, w], rmsReference(20, 1e-3), options);
+      await checkOp(
+        ([x, w, b]) => cast(layerNorm(x, w, b, 1e-2, { type }), "f32"),
+        [x, w, b],
+        layerReference(20, 1e-2),
+        options,
+      );
+    }
+    const y = scope(() => rmsNorm(tensor([1, 2, 3, 4]), tensor([1, 1, 1, 1]), 1e-6, { type: "f16" }));
+    expect(y.dtype).toBe("f16");
+    y.free("test");
+  });
+
   it("keeps statistics in f32", async (context) => {
     if (!caps().f16) return context.skip();
     // 300^2 * 32 overflows f16, whose largest number is 65504.

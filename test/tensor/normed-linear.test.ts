@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { caps, glu, linear, noGrad, QuantizedWeight, rmsNorm, scope, tensor } from "webrlhf";
+import { caps, cast, glu, linear, noGrad, QuantizedWeight, rmsNorm, scope, tensor } from "webrlhf";
 import { destroyBuffers } from "../../src/gpu/stream.ts";
 import { fusesNorm, type NormedLinear, normedLinear } from "../../src/tensor/ops/normed-linear.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -59,6 +59,23 @@ describe("normedLinear", () => {
     expectClose(actual, expected, 2e-6, 1e-6);
     for (const t of found) t.free("test");
     if (kept) destroyBuffers(kept.buffers);
+  });
+
+  it("reads weights in f16, and gives f16", async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    const found = scope(() =>
+      noGrad(() => {
+        const x = matrix(3, 20, 1);
+        const norm = tensor(values(20, 3));
+        const weight = cast(matrix(28, 20, 2), "f16");
+        const y = glu(linear(rmsNorm(x, norm, 1e-5), weight, { type: "f32" }), "silu");
+        return [y, normedLinear(x, { norm, eps: 1e-5, offset: false, weight, gate: "silu", type: "f16" })];
+      }),
+    );
+    const [expected, actual] = await Promise.all(found.map((t) => t.read()));
+    expect(found[1].dtype).toBe("f16");
+    expectClose(actual, expected, 1e-3, 1e-3);
+    for (const t of found) t.free("test");
   });
 
   it("is for GPUs, and refuses what does not fit", () => {

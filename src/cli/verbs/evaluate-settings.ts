@@ -1,4 +1,5 @@
 /** What the verb `evaluate` takes. */
+import { foreignNames } from "../../open/foreign.ts";
 import {
   openingSettings,
   overwriting,
@@ -27,8 +28,7 @@ const pairJudging = effective(without("modelNameOrPath"), {
   bootstrapSamples: judging.int(1000, "Resamples for the 95 % intervals; 0 gives none", { min: 0 }),
 });
 
-/** The settings of `evaluate`. */
-export const evaluateSettings = settings("evaluate", {
+const evaluateTable = {
   subject: model.choice(
     ["auto", "policy", "reward"],
     "auto",
@@ -66,4 +66,7 @@ export const evaluateSettings = settings("evaluate", {
   seed,
   outputDir: logging.path("out/evaluate", "Folder for evaluation.json"),
   ...overwriting,
-});
+};
+
+/** The settings of `evaluate`. */
+export const evaluateSettings = settings("evaluate", evaluateTable, undefined, foreignNames);

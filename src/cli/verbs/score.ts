@@ -5,6 +5,7 @@ import { readRows } from "../../data/readers.ts";
 import type { Columns } from "../../data/schemas.ts";
 import { type Scorable, scorable } from "../../data/scorable.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
+import { foreignNames } from "../../open/foreign.ts";
 import { withModels } from "../../open/models.ts";
 import { ModelOpener } from "../../open/opener.ts";
 import { isWeightless } from "../../open/rewards.ts";
@@ -23,7 +24,7 @@ import { type Context, defineVerb, Interrupted } from "../verb.ts";
 import { readingSettings } from "./reading-settings.ts";
 import { summaries } from "./summaries.ts";
 
-const scoreSettings = settings("score", {
+const scoreTable = {
   rewardModelPath: rewardSettings.rewardModelPath,
   ...openingSettings,
   ...rewardWeights,
@@ -36,7 +37,9 @@ const scoreSettings = settings("score", {
     "Normalise by the statistics of the model's training; auto: as the model says",
   ),
   outputFile: logging.path(null, "JSONL file for the rows with their rewards", { required: true }),
-});
+};
+
+const scoreSettings = settings("score", scoreTable, undefined, foreignNames);
 
 type Options = ReturnType<typeof scoreSettings>;
 

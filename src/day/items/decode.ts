@@ -7,20 +7,22 @@ import { Budget, paceOfCalls } from "../pace.ts";
 
 export const decode: DayItem = {
   name: "decode",
-  summary: "generation by the model, one sequence and many, after short prompts and long ones",
+  summary:
+    "generation by the model, one sequence and many, after short prompts and long ones, in f32 and in half precision",
   share: 40,
-  async run({ model, seconds, tell }: DayContext) {
+  async run({ caps, model, seconds, tell }: DayContext) {
     const budget = new Budget(seconds);
     const policy = new CausalLM(model.config, "the day's model").initialize(1);
     const { prompt, response } = model;
     const longest = model.config.maxPositions - response;
     const long = [1024, 8192].filter((length) => length > prompt && length <= longest);
-    const cases = [
-      ...model.decode.map((sequences) => ({ sequences, length: prompt })),
-      ...(model.decode.length > 2 ? long.map((length) => ({ sequences: 1, length })) : []),
-    ];
+    const cases = (caps.f16 ? [false, true] : [false]).flatMap((half) => [
+      ...model.decode.map((sequences) => ({ half, sequences, length: prompt })),
+      ...(model.decode.length > 2 ? long.map((length) => ({ half, sequences: 1, length })) : []),
+    ]);
     try {
-      for (const [at, { sequences, length }] of cases.entries()) {
+      for (const [at, { half, sequences, length }] of cases.entries()) {
+        policy.half = half;
         const prompts = Array.from({ length: sequences }, (_, s) => tokensOf(model, length, s));
         const each = budget.shareOf(cases.length - at) / 2;
         const timed = async (maxNewTokens: number) =>
@@ -31,7 +33,7 @@ export const decode: DayItem = {
         const later = all.best - first.best;
         const [tokens, taken] = later > all.best / 10 ? [response, later] : [1 + response, all.best];
         tell({
-          what: `decoding, ${sequences} sequences after ${length} tokens`,
+          what: `decoding${half ? " in half precision" : ""}, ${sequences} sequences after ${length} tokens`,
           unit: "tokens/s",
           value: (sequences * tokens) / taken,
           samples: all.samples,

@@ -71,11 +71,11 @@ function rollouts(model: DayModel) {
   return { count, tokenizer, prompts: { train: prompts, eval: [] }, rewards };
 }
 
-const proximal = (model: DayModel) => {
+const proximal = (fp16: boolean) => (model: DayModel) => {
   const { count, tokenizer, prompts, rewards } = rollouts(model);
   const { policy, free } = policyOf(model);
   const sizes = { rolloutBatchSize: 4 * count, perDeviceTrainBatchSize: count, responseLength: model.response };
-  const settings = ppo({ ...optimiser, ...sizes });
+  const settings = ppo({ ...optimiser, ...sizes, fp16 });
   const events = trainPpo({ policy, rewards, tokenizer }, prompts, settings);
   return { events, free, tokens: 4 * count * (model.prompt + model.response) };
 };
@@ -96,7 +96,8 @@ const cases: Case[] = [
   { name: "LoRA", trainer: supervised(false, true) },
   { name: "LoRA in half precision", half: true, trainer: supervised(true, true) },
   { name: "DPO", trainer: preferences },
-  { name: "PPO", trainer: proximal },
+  { name: "PPO", trainer: proximal(false) },
+  { name: "PPO in half precision", half: true, trainer: proximal(true) },
   { name: "GRPO", trainer: grouped },
 ];
 

@@ -79,7 +79,7 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
     case "cpo":
       return trainCpo({ policy }, both(twoPairs), once);
     default:
-      return online(plan, policy, referenceOf(), { ...settings, showSamples: 0 });
+      return online(plan, policy, referenceOf(), { ...settings, fp16: half, showSamples: 0 });
   }
 }
 
@@ -123,7 +123,6 @@ async function online(
       const own = {
         ...settings,
         ...plan.dpo,
-        fp16: plan.half,
         numTrainEpochs: 1,
         responseLength,
         numGenerations: samples,
@@ -197,6 +196,7 @@ function ranked(judge?: RewardFunction): RewardFunction {
     return responses.map((_, i) => i);
   };
   if (judge?.residents) reward.residents = judge.residents;
+  if (judge?.models) reward.models = judge.models;
   return reward;
 }
 

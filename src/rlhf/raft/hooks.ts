@@ -34,12 +34,14 @@ export const discardContaining =
  * A reward with a known hole, for studies of reward hacking: `bonus` more for every response that contains `text`,
  * however often. A policy that finds it can do without what the reward was meant for.
  */
-export const plantedReward =
-  (reward: RewardFunction, text: string, bonus: number): RewardFunction =>
-  async (responses) => {
+export function plantedReward(reward: RewardFunction, text: string, bonus: number): RewardFunction {
+  const planted: RewardFunction = async (responses) => {
     const rewards = await reward(responses);
     return responses.map((response, i) => rewards[i] + (response.text.includes(text) ? bonus : 0));
   };
+  if (reward.models) planted.models = reward.models;
+  return planted;
+}
 
 /** Rewards with the flaw that the settings plant into the first of them. */
 export function planted(parts: RewardParts, o: { plantedText: string | null; plantedBonus: number }): RewardParts {

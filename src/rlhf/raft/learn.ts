@@ -5,6 +5,7 @@ import type { AdamW } from "../../nn/optimizer.ts";
 import { permutation, uint32 } from "../../runtime/rng.ts";
 import { scope } from "../../tensor/core.ts";
 import { predictedTokens, type Sequence } from "../batch.ts";
+import type { Response } from "../sampler.ts";
 import type { OptimiserSettings } from "../settings.ts";
 import { sftMetrics, sftStep } from "../sft.ts";
 import { average } from "../stats.ts";
@@ -24,6 +25,16 @@ export interface LearnOptions
   blockSize: number | null;
   disableGroupTexts: boolean;
   seed: number;
+}
+
+/** What is learned of a kept response: the prompt as well, or not, and the end token, or not. */
+export function toLearn(
+  { ids, promptLength, ended }: Response,
+  { config }: CausalLM,
+  { appendEos, maskPrompt }: { appendEos: boolean; maskPrompt: boolean },
+): Sequence {
+  const drop = !appendEos && ended && config.eosIds.includes(ids[ids.length - 1]);
+  return { ids: drop ? ids.subarray(0, -1) : ids, promptLength: maskPrompt ? promptLength : 0 };
 }
 
 /** LMFlow's longest block for models with a context above 1024. */

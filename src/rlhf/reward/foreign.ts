@@ -57,5 +57,6 @@ export function foreignReward(
   };
   const score: RewardFunction = async (responses) => scoreSequences(model, responses.map(read));
   score.residents = residentsOf(model);
+  score.models = [model];
   return score;
 }

@@ -41,13 +41,13 @@ function ofParts(gate: Gate, parts: Unsummed, plan: RowPlan, gateUp: Tensor, h: 
     rowKernel({
       name,
       code: gluOfParts(gate, parts.adds),
-      bindings: { ...parts.bindings, h: "write F" },
+      bindings: { ...parts.bindings, h: "write V" },
       scalars: { rows: "u32", n: "u32", splits: "u32", size: "u32" },
       reduces: false,
     });
   kernelsOfParts.set(name, k);
   const scalars = [rows, h.size / rows / plan.width, parts.splits, gateUp.size / plan.width];
-  runRows(k, plan, { T: "f32" }, [...parts.views, h.view], scalars, rows);
+  runRows(k, plan, { T: h.dtype }, [...parts.views, h.view], scalars, rows);
 }
 
 /**

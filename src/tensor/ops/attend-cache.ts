@@ -82,7 +82,7 @@ export interface AttendShape extends Scored {
 
 /**
  * Writes the attention of lengths.size rows to `out` [B, H * D].
- * @param consts what the kernels take beside T, D4, HEADS and features of the scores
+ * @param consts what the kernels take beside T, Q, D4, HEADS and features of the scores
  * @param qkv which may be left in parts
  * @param operands views of the other bindings, up to the result
  */
@@ -107,7 +107,7 @@ export function attendCache(
   const waiting = unsummed(qkv);
   const parts = waiting?.adds === false ? waiting : null;
   const [rows, terms] = parts ? [parts.views[0], parts.splits] : [qkv.view, 1];
-  const all = { T: qkv.dtype, PARTS: parts !== null, ...consts, D4, HEADS, ...features };
+  const all = { T: qkv.dtype, Q: parts ? "f32" : qkv.dtype, PARTS: parts !== null, ...consts, D4, HEADS, ...features };
   const width = (heads + 2 * kvHeads) * D4;
   const values = [
     tasks,

@@ -1,9 +1,9 @@
-/** Between f32 and f16: how a pass in half precision takes its copies of f32 weights, and gives gradients back to them. */
+/** Between f32 and f16. */
 import { kernel } from "../../gpu/kernel.ts";
 import { run } from "../../gpu/stream.ts";
 import { CAST } from "../../shaders/cast.wgsl.ts";
 import { empty, record, type Tensor } from "../core.ts";
-import { PER, vectors, WG } from "../raw.ts";
+import { PER, type Values, vectors, WG } from "../raw.ts";
 
 const castKernel = kernel({
   name: "cast",
@@ -22,7 +22,10 @@ export function cast(x: Tensor, dtype: "f32" | "f16"): Tensor {
   });
 }
 
-function convert(from: Tensor, to: Tensor, ACC: boolean): Tensor {
+/** Writes values in the other type; not recorded. */
+export const castInto = (from: Values, to: Values): void => void convert(from, to, false);
+
+function convert<To extends Values>(from: Values, to: To, ACC: boolean): To {
   const { S, n, groups } = vectors(from.size, from.dtype);
   const { S: R } = vectors(to.size, to.dtype);
   run(castKernel, { S, R, WG, PER, ACC }, [from.view, to.view], [n], groups);

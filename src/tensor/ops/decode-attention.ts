@@ -8,7 +8,7 @@ import { type CachedAttentionOptions, type CachePlaces, checkPlaces } from "./kv
 import { angleTable, type RopeOptions } from "./rope.ts";
 
 const rotating = attending("rotating_cached_attention", true, {
-  qkv: "read vec4<T>",
+  qkv: "read vec4<Q>",
   keys: "write vec4<KV>",
   values: "write vec4<KV>",
   lengths: "read u32",

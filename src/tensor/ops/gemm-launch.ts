@@ -27,7 +27,10 @@ export interface Product extends Epilogue {
   n: number;
   k: number;
   batch: number;
+  /** "f16" where an operand or the output is. */
   T: string;
+  /** The types of A, of B where it is not quantized, of the output, and of bias and addend. */
+  types: Readonly<{ T: string; TB: string; OUT: string; BIAS?: string; ADD?: string }>;
   a: BufferView;
   /** The memory of B: values, and the scales of a quantized weight. */
   b: readonly BufferView[];
@@ -110,7 +113,6 @@ function declare(
   e: Epilogue,
   vec: { a: boolean; b: boolean; c: boolean },
   code: () => string,
-  type = "T",
   subgroups = false,
   matrices = false,
 ): Kernel {
@@ -118,16 +120,16 @@ function declare(
   const full = `matmul_${name}${format ? `_${format}` : ""}_${widths}${epilogueName(e)}`;
   let found = kernels.get(full);
   if (!found) {
-    const element = (wide: boolean, scalar = "T") => (wide ? `vec4<${scalar}>` : scalar);
+    const element = (wide: boolean, scalar: string) => (wide ? `vec4<${scalar}>` : scalar);
     found = kernel({
       name: full,
       code: format ? quantizedAccess[format].code + code() : code(),
       bindings: {
-        a: `read ${element(vec.a)}`,
-        ...(format ? quantizedAccess[format].bindings : { b: `read ${element(vec.b)}` }),
-        ...(e.bias ? { bias: `read ${element(vec.c)}` } : {}),
-        ...(e.add ? { add: `read ${element(vec.c)}` } : {}),
-        c: `write ${element(vec.c, type)}`,
+        a: `read ${element(vec.a, "T")}`,
+        ...(format ? quantizedAccess[format].bindings : { b: `read ${element(vec.b, "TB")}` }),
+        ...(e.bias ? { bias: `read ${element(vec.c, "BIAS")}` } : {}),
+        ...(e.add ? { add: `read ${element(vec.c, "ADD")}` } : {}),
+        c: `write ${element(vec.c, "OUT")}`,
       },
       scalars: sizes,
       subgroups,
@@ -153,10 +155,10 @@ function unrolled(p: Product, variant: Extract<MatmulVariant, { family: "subgrou
   const code = () => unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, quantized, bias, add, accumulate });
   const subgroups = family === "subgroup";
   const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
-  const k = declare(name, p.format, p, { a: vecA, b: vecB, c: false }, code, "T", subgroups);
+  const k = declare(name, p.format, p, { a: vecA, b: vecB, c: false }, code, subgroups);
   const tall = subgroups ? rows : 8 * rows;
   const buffers = [p.a, ...p.b, ...p.extras, p.out];
-  run(k, { T: p.T }, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
+  run(k, { ...p.types }, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
 }
 
 /** What is contiguous along k can be transposed, four elements at a time. */
@@ -165,9 +167,9 @@ const turns = (p: Product): boolean =>
 
 /** Transposes what is contiguous along k and multiplies in mode TN, whose loads are contiguous. */
 function turned(p: Product, variant: Extract<MatmulVariant, { family: "subgroup" | "direct" }>): void {
-  const a = transposed(p.a, p.m, p.k, [p.lda, p.firstA], p.strideA > 0 ? p.batch : 1, p.T);
+  const a = transposed(p.a, p.m, p.k, [p.lda, p.firstA], p.strideA > 0 ? p.batch : 1, p.types.T);
   const ofB = [p.ldb, p.firstB] as const;
-  const b = p.mode === "NT" ? transposed(p.b[0], p.n, p.k, ofB, p.strideB > 0 ? p.batch : 1, p.T) : null;
+  const b = p.mode === "NT" ? transposed(p.b[0], p.n, p.k, ofB, p.strideB > 0 ? p.batch : 1, p.types.TB) : null;
   const both = { mode: "TN", a, lda: p.m, firstA: 0 } as const;
   unrolled({ ...p, ...both, ...(b ? { b: [b], ldb: p.n, firstB: 0 } : {}) }, variant);
   release(a);
@@ -212,7 +214,7 @@ function tiled(p: Product, tile: Extract<MatmulVariant, { family: "tiled" }>): v
   if (!along.a && rows % 4 !== 0) vec.a = false;
   inParts(p, tile, (e, split) => {
     const code = () => [readFour("A", vec.a), readB(p, vec.b), putFour(e, vec.c), tiledMatmul(tile, along)].join("\n");
-    return declare(`tiled${split}_${p.mode}_${bm}x${bn}x${bk}_${rows}x${cols}`, p.format, e, vec, code, "OUT");
+    return declare(`tiled${split}_${p.mode}_${bm}x${bn}x${bk}_${rows}x${cols}`, p.format, e, vec, code);
   });
 }
 
@@ -220,11 +222,11 @@ function matrix(p: Product, tile: Extract<MatmulVariant, { family: "matrix" }>):
   const along = alongK(p.mode);
   const vec = { ...vectorsOf(p), c: false };
   inParts(p, { ...matrixOutputs(tile), bk: MATRIX_STEPS, splits: tile.splits }, (e, split) => {
-    const access = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(e, "OUT")];
+    const access = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(e)];
     const code = () => [...access(), matrixMatmul(tile, along)].join("\n");
     const { m, n, k, lanes, sums } = tile;
     const name = `matrix${split}_${p.mode}_${m}x${n}x${k}_${sums}x${lanes}`;
-    return declare(name, p.format, e, vec, code, "OUT", true, true);
+    return declare(name, p.format, e, vec, code, true, true);
   });
 }
 
@@ -248,7 +250,8 @@ function inParts(
   const split = used > 1;
   const k = kernelFor(split ? PLAIN : p, split ? "_split" : "");
   const out = split ? acquire(4 * used * p.batch * p.m * p.n, "matmul") : p.out;
-  const consts = { T: p.T, OUT: split ? "f32" : p.T, BM: bm, BN: bn, BK: bk };
+  const { T, TB } = p.types;
+  const consts = { ...(split ? { T, TB, OUT: "f32" } : p.types), BM: bm, BN: bn, BK: bk };
   const grid: [number, number, number] = [Math.ceil(p.n / bn), Math.ceil(p.m / bm), p.batch * used];
   run(k, consts, [p.a, ...p.b, ...(split ? [] : p.extras), out], scalars(p, used, span), ...grid);
   if (!split) return;
@@ -262,6 +265,9 @@ function inParts(
   }
 }
 
+/** The types of what a product gives, without its operands'. */
+const outsideTypes = ({ types: { T: _, TB: __, ...outside } }: Product) => outside;
+
 function combine(p: Product, parts: BufferView, splits: number): void {
   const name = `matmul_combine${epilogueName(p)}`;
   let k = kernels.get(name);
@@ -271,9 +277,9 @@ function combine(p: Product, parts: BufferView, splits: number): void {
       code: finishOne(p) + MATMUL_COMBINE,
       bindings: {
         parts: "read f32",
-        ...(p.bias ? { bias: "read T" } : {}),
-        ...(p.add ? { add: "read T" } : {}),
-        c: "write T",
+        ...(p.bias ? { bias: "read BIAS" } : {}),
+        ...(p.add ? { add: "read ADD" } : {}),
+        c: "write OUT",
       },
       scalars: { n: "u32", sc: "u32", size: "u32", splits: "u32", ldc: "u32", firstC: "u32", scale: "f32" },
     });
@@ -281,7 +287,7 @@ function combine(p: Product, parts: BufferView, splits: number): void {
   }
   const size = p.batch * p.m * p.n;
   const given = [p.n, p.m * p.n, size, splits, p.ldc, p.firstC, p.scale];
-  run(k, { T: p.T }, [parts, ...p.extras, p.out], given, Math.ceil(size / 64));
+  run(k, outsideTypes(p), [parts, ...p.extras, p.out], given, Math.ceil(size / 64));
 }
 
 function skinny(p: Product, { rows }: Extract<MatmulVariant, { family: "skinny" }>): void {
@@ -289,5 +295,5 @@ function skinny(p: Product, { rows }: Extract<MatmulVariant, { family: "skinny" 
   const vec = { a: fours(p.k, p.lda, p.firstA), b: p.format !== null || fours(p.k, p.ldb, p.firstB), c: false };
   const code = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
   const k = declare("skinny", p.format, p, vec, code);
-  run(k, { T: p.T, ROWS: rows }, [p.a, ...p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
+  run(k, { ...p.types, ROWS: rows }, [p.a, ...p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
 }

@@ -18,7 +18,7 @@ export interface Strided {
   first: number;
 }
 
-/** A whole tensor, part of one by its memory (then f32), or a matrix inside of either. */
+/** A whole tensor, part of an f32 one by its memory, or a matrix inside of either. */
 export type Dense = Tensor | BufferView | Strided;
 
 /** The second operand may be a quantized weight besides. */
@@ -39,6 +39,8 @@ export interface GemmOptions<Out extends Dense = Dense> {
   add?: Tensor;
   /** Shape of the new tensor; default [m,n] or [batch,m,n]. */
   shape?: Shape;
+  /** Type of the new tensor; default f16 where both operands have it, else f32. */
+  type?: DType;
   /** Write here instead of into a new tensor; with `add` no `Strided`. */
   out?: Out;
   /** Add to what `out` holds. */
@@ -53,7 +55,8 @@ export interface GemmOptions<Out extends Dense = Dense> {
 
 /**
  * C[m,n] = scale op(A) op(B), plus a bias, a matrix or the previous contents; returns the output. Not recorded for gradients.
- * NN: A[m,k] B[k,n]. NT: A[m,k] B[n,k]. TN: A[k,m] B[k,n]. Throws when sizes or types do not fit.
+ * NN: A[m,k] B[k,n]. NT: A[m,k] B[n,k]. TN: A[k,m] B[k,n]. Operands, output, bias and addend are f32 or f16, each as it likes;
+ * matrix units round an operand in f32 to f16 where the other one or the output is f16. Throws when sizes do not fit.
  */
 export function gemm<Out extends Dense = Tensor>(
   a: Dense,
@@ -64,16 +67,19 @@ export function gemm<Out extends Dense = Tensor>(
 ): Out {
   const [m, n, k] = sizes;
   const { batch = 1, bias, add, accumulate = false, scale = 1 } = options;
-  const T = check(a, b, mode, sizes, options);
+  check(a, b, mode, sizes, options);
+  const quantized = b instanceof QuantizedWeight ? b : null;
+  const [T, TB] = [typeOf(a), b instanceof QuantizedWeight ? typeOf(a) : typeOf(b)];
   const shape = options.shape ?? (batch > 1 ? [batch, m, n] : [m, n]);
-  const out = options.out ?? empty(shape, T as DType, "matmul");
+  const type = options.type ?? (T === "f16" && TB === "f16" ? "f16" : "f32");
+  const out = options.out ?? empty(shape, type, "matmul");
+  const OUT = typeOf(out);
   const extras: BufferView[] = [];
   if (bias) extras.push(bias.view);
   if (add) extras.push(add.view);
-  const strideA = batch === 1 || elements(a, T) < batch * m * k ? 0 : m * k;
-  const strideB = batch === 1 || elements(b, T) < batch * n * k ? 0 : n * k;
+  const strideA = batch === 1 || elements(a) < batch * m * k ? 0 : m * k;
+  const strideB = batch === 1 || elements(b) < batch * n * k ? 0 : n * k;
   const viewA = viewOf(a);
-  const quantized = b instanceof QuantizedWeight ? b : null;
   const viewsB = b instanceof QuantizedWeight ? b.buffers : [viewOf(b)];
   const [lda, firstA] = placeOf(a, mode === "TN" ? m : k);
   const [ldb, firstB] = b instanceof QuantizedWeight ? [b.stride, 0] : placeOf(b, mode === "NT" ? k : n);
@@ -86,7 +92,14 @@ export function gemm<Out extends Dense = Tensor>(
     n: turn ? m : n,
     k,
     batch,
-    T,
+    T: [T, TB, OUT].includes("f16") ? "f16" : "f32",
+    types: {
+      T: turn ? TB : T,
+      TB: turn ? T : TB,
+      OUT,
+      ...(bias && { BIAS: bias.dtype }),
+      ...(add && { ADD: add.dtype }),
+    },
     a: turn ? viewsB[0] : viewA,
     b: turn ? [viewA] : viewsB,
     format: quantized?.format ?? null,
@@ -105,12 +118,12 @@ export function gemm<Out extends Dense = Tensor>(
     add: !!add,
     accumulate,
     leave:
-      options.inParts === true && !options.out && !bias && batch === 1 && scale === 1 && T === "f32"
+      options.inParts === true && !options.out && !bias && batch === 1 && scale === 1 && (!add || add.dtype === "f32")
         ? (parts, splits, addUp) => {
             (out as Tensor).late = new Unsummed(parts, splits, add, addUp);
           }
         : null,
-    late: options.late === true && accumulate && T === "f32" && scale === 1 && ldc === n && firstC === 0,
+    late: options.late === true && accumulate && OUT === "f32" && scale === 1 && ldc === n && firstC === 0,
   };
   if (batch * m * n > 0) launch(product, options.variant ?? matmulVariant(caps(), product));
   addWork(2 * batch * m * n * k);
@@ -122,55 +135,51 @@ const viewOf = (t: Dense): BufferView => {
   const whole = wholeOf(t);
   return whole instanceof Tensor ? whole.view : whole;
 };
-const elements = (t: Operand, T: string): number => {
+const elements = (t: Operand): number => {
   const whole = wholeOf(t);
-  return "shape" in whole ? whole.size : Math.floor(whole.size / bytesOf(T as DType));
+  return "shape" in whole ? whole.size : Math.floor(whole.size / bytesOf("f32"));
 };
 /** Elements from one row to the next, and before the first one. */
 const placeOf = (t: Dense, width: number): [stride: number, first: number] =>
   "of" in t ? [t.stride, t.first] : [width, 0];
 
-/** The common type of the operands. */
 function check(
   a: Dense,
   b: Operand,
   mode: MatmulMode,
   [m, n, k]: ProductSizes,
   { batch = 1, bias, add, out, accumulate }: GemmOptions,
-): string {
-  const T = typeOf(a);
+): void {
   const strided = [a, b, out].some((t) => t && "of" in t);
   const problem =
-    misfit("A", a, T, batch, mode === "TN" ? [k, m] : [m, k], true) ??
-    misfit("B", b, T, batch, mode === "NT" ? [n, k] : [k, n], true) ??
-    misfit("the bias", bias, T, 1, [1, n]) ??
-    misfit("the addend", add, T, batch, [m, n]) ??
-    misfit("the output", out, T, batch, [m, n]) ??
+    misfit("A", a, batch, mode === "TN" ? [k, m] : [m, k], true) ??
+    misfit("B", b, batch, mode === "NT" ? [n, k] : [k, n], true) ??
+    misfit("the bias", bias, 1, [1, n]) ??
+    misfit("the addend", add, batch, [m, n]) ??
+    misfit("the output", out, batch, [m, n]) ??
     (accumulate && !out ? "accumulate needs an output to add to" : null) ??
     (strided && batch > 1 ? "matrices inside others have no batch" : null) ??
     (add && out && "of" in out ? "an addend needs an output of its own shape" : null);
-  if (problem === null) return T;
+  if (problem === null) return;
   throw new Error(`matmul ${mode} [m=${m}, n=${n}, k=${k}${batch > 1 ? `, batch=${batch}` : ""}]: ${problem}`);
 }
 
-const typeOf = (t: Dense): string => {
+const typeOf = (t: Dense): DType => {
   const whole = wholeOf(t);
   return whole instanceof Tensor ? whole.dtype : "f32";
 };
 
-/** What is wrong with an operand that must have matrices [rows, cols] of `T`: `batch` of them, or one that is shared. */
+/** What is wrong with an operand that must have matrices [rows, cols]: `batch` of them, or one that is shared. */
 function misfit(
   name: string,
   t: Operand | undefined,
-  T: string,
   batch: number,
   [rows, cols]: [number, number],
   mayShare = false,
 ): string | null {
   if (!t) return null;
-  const type = t instanceof QuantizedWeight ? T : typeOf(t); // a quantized weight is unpacked to f32 as it is read
-  if (type !== T || T === "u32") return `cannot multiply ${T} with ${type}`;
-  const has = elements(t, T);
+  if (!(t instanceof QuantizedWeight) && typeOf(t) === "u32") return `${name} holds u32: products are of f32 and f16`;
+  const has = elements(t);
   if ("of" in t) {
     const fits = t.first >= 0 && t.stride >= cols && t.first + (rows - 1) * t.stride + cols <= has;
     return fits ? null : `${name}: [${rows},${cols}] at ${t.first} by ${t.stride} passes its ${has} elements`;

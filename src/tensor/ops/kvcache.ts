@@ -42,7 +42,7 @@ const forkKernel = kernel({
 });
 
 const operands = {
-  qkv: "read vec4<T>",
+  qkv: "read vec4<Q>",
   keys: "read vec4<KV>",
   values: "read vec4<KV>",
   lengths: "read u32",
@@ -166,7 +166,7 @@ export function cachedAttention(
   const n = rows * H;
   const scalars = [n, count, capacity, H, H / HKV, (H + 2 * HKV) * D4, C, scale2, window, cap2, D4];
   const groups = Math.ceil(n / SERIAL);
-  const consts = { T: qkv.dtype, ...base, D4, ...features, WG: SERIAL };
+  const consts = { T: qkv.dtype, Q: qkv.dtype, ...base, D4, ...features, WG: SERIAL };
   run(serialKernel, consts, [qkv.view, ...buffers, out.view], scalars, groups);
   addWork(2 * n * headDim * capacity);
   return out;

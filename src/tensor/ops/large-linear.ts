@@ -7,7 +7,7 @@ import { gemm } from "./gemm.ts";
 import { rowBlocks, weightBlocks } from "./row-blocks.ts";
 import { target } from "./rows.ts";
 
-/** y = x W^T for x [N, in], f32, and W [out, in], f32 or quantized; `shape` is y's. */
+/** y = x W^T, f32, for x [N, in] and W [out, in]; `shape` is y's. */
 export function largeLinear(x: Tensor, weight: Weight, shape: Shape): Tensor {
   const [outSize, inSize] = weight.shape;
   const rows = x.size / inSize;
@@ -22,7 +22,7 @@ export function largeLinear(x: Tensor, weight: Weight, shape: Shape): Tensor {
     }
   });
   return record("linear", [x, ...trainable(weight)], y, (dy, [sinkX, sinkW = false]) => {
-    const dx = target(sinkX, x.shape);
+    const dx = target(sinkX, x.shape, x.dtype);
     const dw = target(sinkW, weight.shape);
     const sinks = dw && rowBlocks(dw);
     scope(() => {
@@ -32,7 +32,7 @@ export function largeLinear(x: Tensor, weight: Weight, shape: Shape): Tensor {
         forEachRow(rows, block, outSize, (at, bytes, row) => copy(dy.view, part, bytes, at, row));
         if (dx) {
           const accumulate = sinkX !== true || first > 0;
-          gemm(part, block.rows, "NN", [rows, inSize, count], { out: dx.view, accumulate });
+          gemm(part, block.rows, "NN", [rows, inSize, count], { out: dx, accumulate });
         }
         if (sinks) gemm(part, x, "TN", [count, inSize, rows], { out: sinks[i].view, accumulate: sinkW !== true });
       });

@@ -10,8 +10,9 @@ import { LOGPROBS_BWD, LOGPROBS_FWD } from "../../shaders/logprobs.wgsl.ts";
 import { empty, recordMany, type Sink, scope, Tensor, willRecord } from "../core.ts";
 import { mayBeLate } from "../late-sums.ts";
 import { trainable, type Weight } from "../quantized.ts";
+import { castInto } from "./cast.ts";
 import { gemm } from "./gemm.ts";
-import { weightRows } from "./row-blocks.ts";
+import { tensorRows, weightRows } from "./row-blocks.ts";
 import { matrixShape, rowKernel, rowPlan, rowsPerBinding, runRows, target, walkPlan } from "./rows.ts";
 
 const forward = rowKernel({
@@ -51,6 +52,8 @@ export interface LogProbOptions {
   softcap?: number | null;
   /** Most logits held at once, in floats (default 8 Mi = 32 MiB, on GPUs 32 Mi). */
   budget?: number;
+  /** The products that make logits, and their gradients, read hidden states rounded to this; logits are f32. Default f32. */
+  type?: "f32" | "f16";
 }
 
 /** Log-probability and entropy per row, both with gradients, and what they are measured against. */
@@ -71,7 +74,7 @@ const KEEP = 2 << 20; // small enough to keep for the backward pass instead of c
  * Log-probability of each row's target and entropy of its distribution, softmax(hidden head^T / temperature). Gradients
  * of both reach `hidden` and `head`; a head tied to the embedding table works, since gradients add up.
  * @param hidden [N, D], f32
- * @param head [V, D], f32 or quantized
+ * @param head [V, D], f32, f16 or quantized
  * @param targets u32 [N], each below V
  */
 export function tokenLogProbs(
@@ -80,7 +83,7 @@ export function tokenLogProbs(
   targets: Tensor,
   options: LogProbOptions = {},
 ): TokenLogProbs {
-  const { temperature = 1, budget = budgetHere() } = options;
+  const { temperature = 1, budget = budgetHere(), type = "f32" } = options;
   const [rows, width] = matrixShape(hidden.shape);
   const [vocab, headWidth] = matrixShape(head.shape);
   if (width !== headWidth) throw new Error(`tokenLogProbs: hidden is [${hidden.shape}] but head is [${head.shape}]`);
@@ -89,7 +92,7 @@ export function tokenLogProbs(
   }
   if (!(temperature > 0)) throw new Error(`tokenLogProbs: temperature must be positive, not ${temperature}`);
   const inputs = [hidden, ...trainable(head)];
-  const blocks = cut(rows, vocab, budget, rowsPerBinding(4 * width, vocab));
+  const blocks = cut(rows, vocab, budget, rowsPerBinding(4 * width, vocab), type === "f32" ? 64 : 128);
   const it = 1 / temperature;
   const cap = options.softcap ?? 0;
   const SOFTCAP = cap > 0;
@@ -100,9 +103,12 @@ export function tokenLogProbs(
   const keep = blocks.length === 1 && rows * vocab <= Math.min(KEEP, budget) && willRecord(inputs);
   const kept = keep ? empty([rows, vocab], "f32", "tokenLogProbs logits") : null;
 
+  const read = type === "f32" ? hidden : empty([rows, width], type, "tokenLogProbs");
+  if (read !== hidden) castInto(hidden, read);
+
   const part = (t: Tensor, from: number, count: number, cols = 1) => slice(t, from, count, cols);
   const logitsOf = ({ row, rows, column, columns }: Block, out: BufferView) =>
-    gemm(part(hidden, row, rows, width), weightRows(head, column, columns), "NT", [rows, columns, width], { out });
+    gemm(tensorRows(read, row, rows), weightRows(head, column, columns), "NT", [rows, columns, width], { out });
 
   scope(() => {
     const state = empty([rows, 4]);
@@ -150,7 +156,7 @@ export function tokenLogProbs(
             gemm(scratch.view, w, "NN", [block.rows, width, block.columns], { out, accumulate });
           }
           if (dHead) {
-            const x = part(hidden, block.row, block.rows, width);
+            const x = tensorRows(read, block.row, block.rows);
             const out = part(dHead, block.column, block.columns, width);
             const accumulate = adds(sinkHead) || block.row > 0;
             gemm(scratch.view, x, "TN", [block.columns, width, block.rows], { out, accumulate, late });
@@ -159,7 +165,7 @@ export function tokenLogProbs(
       });
       return [dHidden, dHead];
     },
-    kept ? [lse, kept] : [lse],
+    [lse, ...(kept ? [kept] : []), ...(read === hidden ? [] : [read])],
   );
   return { logProbs, entropy, top };
 }
@@ -171,15 +177,14 @@ interface Block {
   columns: number;
 }
 
-const ALIGN = 64; // rows of f32 start at multiples of 256 bytes, whatever their width
-
 /**
  * Blocks of at most `budget` logits: all rows and a part of the vocabulary, unless there are very many rows.
  * @param widest most columns, i.e. rows of the head, that one binding holds
+ * @param align rows start at multiples of this, and so at multiples of 256 bytes whatever their width
  */
-function cut(rows: number, vocab: number, budget: number, widest: number): Block[] {
+function cut(rows: number, vocab: number, budget: number, widest: number, align: number): Block[] {
   const blocks: Block[] = [];
-  const down = (n: number) => Math.max(ALIGN, Math.floor(n / ALIGN) * ALIGN);
+  const down = (n: number) => Math.max(align, Math.floor(n / align) * align);
   const narrowest = Math.min(vocab, 4096); // narrower chunks waste the matmul
   // A sum over the vocabulary ends in the same bits where it is cut at the same columns.
   const sized = batchInvariant() ? Math.min(rows, 512) : rows;

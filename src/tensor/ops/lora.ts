@@ -37,8 +37,8 @@ export interface DropoutKey {
 
 /**
  * Adds the adapters' part to the output of a linear layer, in place; returns it.
- * @param y [N, out], which nobody else reads
- * @param x [N, in], the layer's input; f32 or f16, as everything else then
+ * @param y [N, out], which nobody else reads; f32 or f16, as each of the others
+ * @param x [N, in], the layer's input; x A^T has its type
  * @param a [R, in]: the A matrices of all parts, one below the other
  * @param parts disjoint ranges of rows of `a` and of output columns
  * @param dropout on what the adapters see of x; the parts share one mask
@@ -68,7 +68,9 @@ export function addLora(
   // Few rows are bound by dispatches, and no copy of x A^T is wanted there that carries the scales.
   const few = rows <= FEW_ROWS && parts.length <= MOST_PARTS;
   const visible = seen();
-  const low = few ? gemm(visible, a, "NT", [rows, rank, inSize]) : scaledLow(visible, a, parts, rows);
+  const low = few
+    ? gemm(visible, a, "NT", [rows, rank, inSize], { type: x.dtype })
+    : scaledLow(visible, a, parts, rows);
   if (visible !== x) visible.free("lora");
   if (few) addParts(y, low, parts, rows);
   else for (const part of parts) addPart(y, low, part, rows);
@@ -81,7 +83,7 @@ export function addLora(
     y.alias(y.shape, "lora"),
     (dy, [, sx, sa, ...sbs]) => {
       const scaled = few ? scaledLow(seen(), a, parts, rows) : low;
-      const dLow = empty([rows, rank], y.dtype, "lora_grad");
+      const dLow = empty([rows, rank], x.dtype, "lora_grad");
       const db = parts.map((part, i) => {
         const [columns, r] = part.b.shape;
         const dPart = { of: dy, stride: outSize, first: part.first };
@@ -92,7 +94,7 @@ export function addLora(
       const da = into(sa, a, (o) => gemm(dLow, seen(), "TN", [rank, inSize, rows], o));
       const dx = into(sx, x, (o) => {
         if (!drop) return gemm(dLow, a, "NN", [rows, inSize, rank], o);
-        return applyDropout(gemm(dLow, a, "NN", [rows, inSize, rank], { shape: x.shape }), drop, o.out);
+        return applyDropout(gemm(dLow, a, "NN", [rows, inSize, rank], { shape: x.shape, type: x.dtype }), drop, o.out);
       });
       return [dy, dx, da, ...db];
     },
@@ -141,12 +143,13 @@ const upKernels = new Map<number, Kernel>();
 function addParts(y: Tensor, low: Tensor, parts: readonly LoraPart[], rows: number): void {
   let up = upKernels.get(parts.length);
   if (!up) {
-    const bs = Object.fromEntries(parts.map((_, p) => [`b${p}`, "read T"]));
-    const bindings = { low: "read T", ...bs, y: "write T" };
+    const bs = Object.fromEntries(parts.map((_, p) => [`b${p}`, "read TB"]));
+    const bindings = { low: "read T", ...bs, y: "write OUT" };
     up = kernel({ name: `lora_up_${parts.length}`, code: loraUp(parts.length), bindings, scalars: { n: "u32" } });
     upKernels.set(parts.length, up);
   }
-  const consts: Record<string, number | string> = { T: y.dtype, WG, LOW: low.size / rows, WIDTH: y.size / rows };
+  const types = { T: low.dtype, TB: parts[0].b.dtype, OUT: y.dtype };
+  const consts: Record<string, number | string> = { ...types, WG, LOW: low.size / rows, WIDTH: y.size / rows };
   let total = 0;
   for (const [p, { b, rankOffset, first, scale }] of parts.entries()) {
     Object.assign(consts, { [`COLS${p}`]: b.shape[0], [`RANK${p}`]: b.shape[1], [`OFFSET${p}`]: rankOffset });
@@ -208,10 +211,16 @@ export function applyDropout(x: Tensor, { seed, step, pass, layer, rate }: Dropo
 function into(
   sink: Sink,
   like: Tensor,
-  compute: (o: { out?: Tensor; accumulate?: boolean; late?: boolean; shape?: readonly number[] }) => Tensor,
+  compute: (o: {
+    out?: Tensor;
+    accumulate?: boolean;
+    late?: boolean;
+    shape?: readonly number[];
+    type?: Tensor["dtype"];
+  }) => Tensor,
 ): Tensor | null {
   if (sink === false) return null;
-  if (sink === true) return compute({ shape: like.shape });
+  if (sink === true) return compute({ shape: like.shape, type: like.dtype });
   compute({ out: sink, accumulate: true, late: mayBeLate(like, sink) });
   return sink;
 }

@@ -1,7 +1,8 @@
 /** Matrix products with gradients: `linear` for layers, `matmul` for everything else. */
-import { record, type Shape, type Sink, sumMiddle, type Tensor, willRecord } from "../core.ts";
+import { type DType, record, type Shape, type Sink, sumMiddle, Tensor, willRecord } from "../core.ts";
 import { mayBeLate } from "../late-sums.ts";
 import { trainable, type Weight } from "../quantized.ts";
+import { cast } from "./cast.ts";
 import { add } from "./elementwise.ts";
 import { type GemmOptions, gemm } from "./gemm.ts";
 import { largeLinear } from "./large-linear.ts";
@@ -15,6 +16,8 @@ export interface LinearOptions {
   bias?: Tensor;
   /** [N, out], added to the result (a skip connection, for free). */
   residual?: Tensor;
+  /** Type of the result; default f16 where rows, weight and residual have it, else f32. */
+  type?: "f32" | "f16";
   /**
    * The residual is not overwritten while the result is used, so that the result may wait for who reads it first: unsummed.ts.
    * @internal
@@ -23,10 +26,10 @@ export interface LinearOptions {
 }
 
 /**
- * y = x W^T (+ bias) (+ residual) for rows x [N, in] and a weight [out, in]; leading dimensions of x are rows, too.
- * Throws when the shapes do not fit together.
+ * y = x W^T (+ bias) (+ residual) for rows x [N, in] and a weight [out, in]; leading dimensions of x are rows, too. All of them
+ * are f32 or f16, each as it likes; gradients have the types of what they are of, or of where they are added. Throws when the shapes do not fit together.
  */
-export function linear(x: Tensor, weight: Weight, { bias, residual, mayWait }: LinearOptions = {}): Tensor {
+export function linear(x: Tensor, weight: Weight, { bias, residual, type, mayWait }: LinearOptions = {}): Tensor {
   const [outSize, inSize] = weight.shape;
   if (weight.shape.length !== 2) throw new Error(`linear: the weight has shape [${weight.shape}], not [out, in]`);
   if (x.shape[x.shape.length - 1] !== inSize) {
@@ -34,15 +37,18 @@ export function linear(x: Tensor, weight: Weight, { bias, residual, mayWait }: L
   }
   const rows = x.size / inSize;
   const shape = [...x.shape.slice(0, -1), outSize];
+  const halves =
+    x.dtype === "f16" && residual?.dtype !== "f32" && !(weight instanceof Tensor && weight.dtype === "f32");
+  const to = type ?? (halves ? "f16" : "f32");
   if (isLarge(weight)) {
     const product = largeLinear(x, weight, shape);
     const sum = bias ? add(product, bias) : product;
-    return residual ? add(sum, residual) : sum;
+    return cast(residual ? add(sum, residual) : sum, to);
   }
   const trained = trainable(weight);
   const inputs = [x, ...trained, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
   const inParts = mayWait && !willRecord(inputs);
-  const y = gemm(x, weight, "NT", [rows, outSize, inSize], { bias, add: residual, shape, inParts });
+  const y = gemm(x, weight, "NT", [rows, outSize, inSize], { bias, add: residual, shape, type: to, inParts });
   return record("linear", inputs, y, (dy, sinks) => {
     const grads = [into(sinks[0], x, (o) => gemm(dy, weight, "NN", [rows, inSize, outSize], o))];
     for (const w of trained) grads.push(into(sinks[1], w, (o) => gemm(dy, x, "TN", [outSize, inSize, rows], o)));
@@ -51,7 +57,7 @@ export function linear(x: Tensor, weight: Weight, { bias, residual, mayWait }: L
       const target = typeof sink === "object" ? sink : undefined;
       grads.push(sink === false ? null : sumMiddle(dy, 1, rows, outSize, bias.shape, target));
     }
-    if (residual) grads.push(dy); // the engine adds it where a sum is wanted
+    if (residual) grads.push(cast(dy, residual.dtype === "f16" ? "f16" : "f32")); // the engine adds it where a sum is wanted
     return grads;
   });
 }
@@ -101,12 +107,12 @@ export function matmul(a: Tensor, b: Tensor, { transA = false, transB = false }:
   });
 }
 
-type Into = { out?: Tensor; accumulate?: boolean; late?: boolean; shape?: Shape };
+type Into = { out?: Tensor; accumulate?: boolean; late?: boolean; shape?: Shape; type?: DType };
 
 /** A gradient written where the sink says. */
 function into(sink: Sink, like: Tensor, compute: (o: Into) => Tensor): Tensor | null {
   if (sink === false) return null;
-  if (sink === true) return compute({ shape: like.shape });
+  if (sink === true) return compute({ shape: like.shape, type: like.dtype });
   compute({ out: sink, accumulate: true, late: mayBeLate(like, sink) });
   return sink;
 }
@@ -114,5 +120,5 @@ function into(sink: Sink, like: Tensor, compute: (o: Into) => Tensor): Tensor | 
 /** As `into`, unless the operand was shared by a batch: then the gradient keeps the batch, and the engine sums it. */
 function shared(sink: Sink, like: Tensor, full: Shape, compute: (o: Into) => Tensor): Tensor | null {
   if (full.length === like.shape.length) return into(sink, like, compute);
-  return sink === false ? null : compute({ shape: full });
+  return sink === false ? null : compute({ shape: full, type: like.dtype });
 }

@@ -31,24 +31,38 @@ import {
 } from "./rows.ts";
 import { type Unsummed, unsummed } from "./unsummed.ts";
 
+/** Types of a norm's input and output, and the output's vector; whatever they are, statistics and sums are f32. */
+export interface NormTypes {
+  readonly [name: string]: string;
+  T: string;
+  Y: string;
+  VY: string;
+}
+
+/** The types for the kernels of a plan. */
+export const normTypes = (T: string, Y: string, { width }: Pick<RowPlan, "width">): NormTypes => ({
+  ...{ T, Y },
+  VY: width === 4 ? `vec4<${Y}>` : Y,
+});
+
 /** The kernels of an RMSNorm: forwards, and the gradients of its input and of its weights. */
 export const rmsKernels = (name: string, code: { fwd: string; dx: string; dw: string }) => ({
   fwd: rowKernel({
     name: `${name}_fwd`,
     code: code.fwd,
-    bindings: { x: "read V", w: "read F", y: "write V", rstd: "write f32" },
+    bindings: { x: "read V", w: "read F", y: "write VY", rstd: "write f32" },
     scalars: { rows: "u32", n: "u32", d: "f32", eps: "f32" },
   }),
   dx: rowKernel({
     name: `${name}_dx`,
     code: code.dx,
-    bindings: { x: "read V", w: "read F", dy: "read V", rstd: "read f32", dx: "write V" },
+    bindings: { x: "read V", w: "read F", dy: "read VY", rstd: "read f32", dx: "write V" },
     scalars: { rows: "u32", n: "u32", d: "f32" },
   }),
   dw: rowKernel({
     name: `${name}_dw`,
     code: code.dw,
-    bindings: { x: "read V", dy: "read V", rstd: "read f32", dw: "write F" },
+    bindings: { x: "read V", dy: "read VY", rstd: "read f32", dw: "write F" },
     scalars: { rows: "u32", n: "u32", chunk: "u32" },
     reduces: false,
   }),
@@ -59,25 +73,25 @@ const bothScalars = { rows: "u32", n: "u32", d: "f32", chunk: "u32", chunks: "u3
 const rmsGradients = rowKernel({
   name: "rmsnorm_gradients",
   code: RMSNORM_GRADIENTS,
-  bindings: { x: "read V", w: "read F", dy: "read V", rstd: "read f32", dx: "write V", dw: "write F" },
+  bindings: { x: "read V", w: "read F", dy: "read VY", rstd: "read f32", dx: "write V", dw: "write F" },
   scalars: bothScalars,
 });
 const layerFwd = rowKernel({
   name: "layernorm_fwd",
   code: LAYERNORM_FWD,
-  bindings: { x: "read V", w: "read F", b: "read F", y: "write V", stats: "write vec2f" },
+  bindings: { x: "read V", w: "read F", b: "read F", y: "write VY", stats: "write vec2f" },
   scalars: { rows: "u32", n: "u32", d: "f32", eps: "f32" },
 });
 const layerDx = rowKernel({
   name: "layernorm_dx",
   code: LAYERNORM_DX,
-  bindings: { x: "read V", w: "read F", dy: "read V", stats: "read vec2f", dx: "write V" },
+  bindings: { x: "read V", w: "read F", dy: "read VY", stats: "read vec2f", dx: "write V" },
   scalars: { rows: "u32", n: "u32", d: "f32" },
 });
 const layerDwb = rowKernel({
   name: "layernorm_dwb",
   code: LAYERNORM_DWB,
-  bindings: { x: "read V", dy: "read V", stats: "read vec2f", dw: "write F", db: "write F" },
+  bindings: { x: "read V", dy: "read VY", stats: "read vec2f", dw: "write F", db: "write F" },
   scalars: { rows: "u32", n: "u32", chunk: "u32" },
   reduces: false,
 });
@@ -87,7 +101,7 @@ const layerGradients = rowKernel({
   bindings: {
     x: "read V",
     w: "read F",
-    dy: "read V",
+    dy: "read VY",
     stats: "read vec2f",
     dx: "write V",
     dw: "write F",
@@ -108,28 +122,34 @@ const foldChunks = rowKernel({
  * @param x [..., D]
  * @param weight [D], f32
  * @param offset the weights are stored less 1
+ * @param type of y; default x's
  */
-export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET = false } = {}): Tensor {
+export function rmsNorm(
+  x: Tensor,
+  weight: Tensor,
+  eps = 1e-6,
+  { offset: OFFSET = false, type = x.dtype }: { offset?: boolean; type?: Tensor["dtype"] } = {},
+): Tensor {
   const [rows, cols] = matrixShape(x.shape);
   checkParam("rmsNorm", "weight", weight, cols);
   const plan = rowPlan(cols);
-  const T = x.dtype;
+  const types = normTypes(x.dtype, type, plan);
   const n = cols / plan.width;
-  const y = empty(x.shape, x.dtype);
+  const y = empty(x.shape, type);
   const parts = unsummed(x, [x, weight]);
-  if (parts) {
+  if (parts && x.dtype === "f32") {
     sumAndNorm(x, parts, weight, y, eps, OFFSET);
     return y;
   }
   const rstd = empty([rows]);
-  runRows(rms.fwd, plan, { T, OFFSET }, [x.view, weight.view, y.view, rstd.view], [rows, n, cols, eps], rows);
+  runRows(rms.fwd, plan, { ...types, OFFSET }, [x.view, weight.view, y.view, rstd.view], [rows, n, cols, eps], rows);
   return record(
     "rmsNorm",
     [x, weight],
     y,
     (dy, [sinkX, sinkW]) => {
       const dx = target(sinkX, x.shape, x.dtype);
-      const consts = { T, OFFSET, ACC: sinkX !== true };
+      const consts = { ...types, OFFSET, ACC: sinkX !== true };
       const buffers = [x.view, weight.view, dy.view, rstd.view, ...(dx ? [dx.view] : [])];
       if (dx && sinkW && gpuRows()) {
         return [
@@ -138,7 +158,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6, { offset: OFFSET 
         ];
       }
       if (dx) runRows(rms.dx, plan, consts, buffers, [rows, n, cols], rows);
-      return [dx, ...paramGradients(rms.dw, [x.view, dy.view, rstd.view], T, rows, cols, ["ACC_W"], [sinkW])];
+      return [dx, ...paramGradients(rms.dw, [x.view, dy.view, rstd.view], types, rows, cols, ["ACC_W"], [sinkW])];
     },
     [rstd],
   );
@@ -154,7 +174,7 @@ function sumAndNorm(x: Tensor, parts: Unsummed, weight: Tensor, y: Tensor, eps: 
     rowKernel({
       name: `rmsnorm_of_${name}`,
       code: rmsNormOfParts(adds),
-      bindings: { ...parts.bindings, w: "read F", x: "write F", y: "write F" },
+      bindings: { ...parts.bindings, w: "read F", x: "write F", y: "write VY" },
       scalars: { rows: "u32", n: "u32", d: "f32", eps: "f32", splits: "u32", size: "u32" },
     });
   ofParts.set(name, k);
@@ -162,7 +182,14 @@ function sumAndNorm(x: Tensor, parts: Unsummed, weight: Tensor, y: Tensor, eps: 
   const plan = widePlan(cols);
   x.late = null;
   const scalars = [rows, cols / plan.width, cols, eps, splits, x.size / plan.width];
-  runRows(k, plan, { T: "f32", OFFSET }, [...views, weight.view, x.view, y.view], scalars, rows);
+  runRows(
+    k,
+    plan,
+    { ...normTypes("f32", y.dtype, plan), OFFSET },
+    [...views, weight.view, x.view, y.view],
+    scalars,
+    rows,
+  );
   parts.drop();
 }
 
@@ -171,25 +198,32 @@ function sumAndNorm(x: Tensor, parts: Unsummed, weight: Tensor, y: Tensor, eps: 
  * @param x [..., D]
  * @param weight [D], f32
  * @param bias [D], f32
+ * @param type of y; default x's
  */
-export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps = 1e-5): Tensor {
+export function layerNorm(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor,
+  eps = 1e-5,
+  { type = x.dtype }: { type?: Tensor["dtype"] } = {},
+): Tensor {
   const [rows, cols] = matrixShape(x.shape);
   checkParam("layerNorm", "weight", weight, cols);
   checkParam("layerNorm", "bias", bias, cols);
   const plan = rowPlan(cols);
-  const T = x.dtype;
+  const types = normTypes(x.dtype, type, plan);
   const n = cols / plan.width;
-  const y = empty(x.shape, x.dtype);
+  const y = empty(x.shape, type);
   const stats = empty([rows, 2]);
   const buffers = [x.view, weight.view, bias.view, y.view, stats.view];
-  runRows(layerFwd, plan, { T }, buffers, [rows, n, cols, eps], rows);
+  runRows(layerFwd, plan, { ...types }, buffers, [rows, n, cols, eps], rows);
   return record(
     "layerNorm",
     [x, weight, bias],
     y,
     (dy, [sinkX, sinkW, sinkB]) => {
       const dx = target(sinkX, x.shape, x.dtype);
-      const consts = { T, ACC: sinkX !== true };
+      const consts = { ...types, ACC: sinkX !== true };
       const buffers = [x.view, weight.view, dy.view, stats.view, ...(dx ? [dx.view] : [])];
       const sinks = [sinkW, sinkB];
       const flags = ["ACC_W", "ACC_B"];
@@ -200,7 +234,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps = 1e-5): 
         ];
       }
       if (dx) runRows(layerDx, plan, consts, buffers, [rows, n, cols], rows);
-      return [dx, ...paramGradients(layerDwb, [x.view, dy.view, stats.view], T, rows, cols, flags, sinks)];
+      return [dx, ...paramGradients(layerDwb, [x.view, dy.view, stats.view], types, rows, cols, flags, sinks)];
     },
     [stats],
   );
@@ -266,7 +300,7 @@ function columnPlan(cols: number): { plan: RowPlan; n: number; groups: number } 
 export function paramGradients(
   k: RowKernel,
   reads: BufferView[],
-  T: string,
+  types: NormTypes,
   rows: number,
   cols: number,
   flags: string[],
@@ -275,8 +309,16 @@ export function paramGradients(
 ): (Tensor | null)[] {
   if (sinks.every((s) => s === false)) return sinks.map(() => null);
   const { plan, n, groups } = columnPlan(cols);
+  const typed = normTypes(types.T, types.Y, plan);
   return chunked(rows, cols, flags, sinks, ({ targets, accumulate, chunk, chunks }) =>
-    run(k(plan), { T, WG: plan.WG, ...more, ...accumulate }, [...reads, ...targets], [rows, n, chunk], groups, chunks),
+    run(
+      k(plan),
+      { ...typed, WG: plan.WG, ...more, ...accumulate },
+      [...reads, ...targets],
+      [rows, n, chunk],
+      groups,
+      chunks,
+    ),
   );
 }
 

@@ -23,6 +23,8 @@ export interface NormedLinear {
   bias?: Tensor;
   /** y = activation(gate) * up. Default: no gate. */
   gate?: Gate;
+  /** Type of the result. Default f32. */
+  type?: "f32" | "f16";
 }
 
 const MOST_ROWS = 8;
@@ -59,9 +61,9 @@ function declare(weight: Weight, bias: boolean, gate: Gate | undefined): Kernel 
       bindings: {
         x: "read vec4f",
         norm: "read vec4f",
-        ...(format ? quantizedAccess[format].bindings : { b: "read vec4f" }),
+        ...(format ? quantizedAccess[format].bindings : { b: "read vec4<TB>" }),
         ...(bias ? { biases: "read f32" } : {}),
-        y: "write f32",
+        y: "write OUT",
       },
       scalars: { m: "u32", n: "u32", k: "u32", ldb: "u32", eps: "f32" },
     });
@@ -71,11 +73,11 @@ function declare(weight: Weight, bias: boolean, gate: Gate | undefined): Kernel 
 }
 
 /**
- * norm(x) W^T + bias, gated or not. Not recorded for gradients.
+ * norm(x) W^T + bias, gated or not, for a weight in f32, f16 or quantized. Not recorded for gradients.
  * @param x [..., K], f32, at most 8 rows, K a multiple of 4
  * @returns [..., N]
  */
-export function normedLinear(x: Tensor, { norm, eps, offset, weight, bias, gate }: NormedLinear): Tensor {
+export function normedLinear(x: Tensor, { norm, eps, offset, weight, bias, gate, type = "f32" }: NormedLinear): Tensor {
   const k = x.shape[x.shape.length - 1];
   const m = x.size / k;
   const [columns, inputs] = weight.shape;
@@ -83,7 +85,7 @@ export function normedLinear(x: Tensor, { norm, eps, offset, weight, bias, gate 
   if (k % 4 !== 0 || m > MOST_ROWS || inputs !== k || norm.size !== k || (bias && bias.size !== columns)) {
     throw new Error(`normedLinear: x [${x.shape}], norm [${norm.shape}] and weight [${weight.shape}] do not fit`);
   }
-  const y = empty([...x.shape.slice(0, -1), n], "f32", "normedLinear");
+  const y = empty([...x.shape.slice(0, -1), n], type, "normedLinear");
   const quantized = weight instanceof QuantizedWeight;
   const buffers = [
     x.view,
@@ -92,7 +94,8 @@ export function normedLinear(x: Tensor, { norm, eps, offset, weight, bias, gate 
     ...(bias ? [bias.view] : []),
     y.view,
   ];
-  const consts = { ROWS: m <= 1 ? 1 : m <= 4 ? 4 : 8, OFFSET: offset, GATED: gate !== undefined };
+  const types = { TB: weight instanceof QuantizedWeight ? "f32" : weight.dtype, OUT: type };
+  const consts = { ...types, ROWS: m <= 1 ? 1 : m <= 4 ? 4 : 8, OFFSET: offset, GATED: gate !== undefined };
   const scalars = [m, n, k, quantized ? weight.stride : k, eps];
   run(declare(weight, bias !== undefined, gate), consts, buffers, scalars, Math.ceil(n / (gate ? 4 : 8)));
   addWork(2 * m * columns * k);

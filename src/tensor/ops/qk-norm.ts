@@ -1,7 +1,7 @@
 /** RMSNorm inside attention: each query and key head by itself. */
 import { QK_NORM_DW, QK_NORM_DX, QK_NORM_FWD } from "../../shaders/qk-norm.wgsl.ts";
 import { empty, record, type Tensor } from "../core.ts";
-import { paramGradients, rmsKernels } from "./norm.ts";
+import { normTypes, paramGradients, rmsKernels } from "./norm.ts";
 import { rowPlan, runRows, target } from "./rows.ts";
 
 const kernels = rmsKernels("qk_norm", { fwd: QK_NORM_FWD, dx: QK_NORM_DX, dw: QK_NORM_DW });
@@ -35,12 +35,12 @@ export function qkNorm(qkv: Tensor, weight: Tensor, options: QkNormOptions): Ten
   }
   const rows = tokens * all;
   const plan = rowPlan(headDim);
-  const T = qkv.dtype;
+  const types = normTypes(qkv.dtype, qkv.dtype, plan);
   const n = headDim / plan.width;
   const sizes = { HEADS, KV_HEADS };
   const y = empty(qkv.shape, qkv.dtype, "qkNorm");
   const rstd = empty([rows], "f32", "qkNorm");
-  const consts = { T, OFFSET, ...sizes };
+  const consts = { ...types, OFFSET, ...sizes };
   runRows(kernels.fwd, plan, { ...consts }, [qkv.view, weight.view, y.view, rstd.view], [rows, n, headDim, eps], rows);
   return record(
     "qkNorm",
@@ -53,7 +53,7 @@ export function qkNorm(qkv: Tensor, weight: Tensor, options: QkNormOptions): Ten
         runRows(kernels.dx, plan, { ...consts, ACC: sinkX !== true }, buffers, [rows, n, headDim], rows);
       }
       const reads = [qkv.view, dy.view, rstd.view];
-      const [dw] = paramGradients(kernels.dw, reads, T, tokens, 2 * headDim, ["ACC"], [sinkW], sizes);
+      const [dw] = paramGradients(kernels.dw, reads, types, tokens, 2 * headDim, ["ACC"], [sinkW], sizes);
       return [dx, dw];
     },
     [rstd],

@@ -1,8 +1,8 @@
 /** Matrices that are larger than one binding: an op binds them in blocks of whole rows. */
 import { caps } from "../../gpu/device.ts";
 import { type BufferView, subview } from "../../gpu/pool.ts";
-import { bytesOf, Tensor } from "../core.ts";
-import type { QuantizedWeight, Weight } from "../quantized.ts";
+import { borrow, bytesOf, Tensor } from "../core.ts";
+import type { Weight } from "../quantized.ts";
 import { matrixShape, rowsPerBinding } from "./rows.ts";
 
 /** Rows first .. first + count - 1, and their memory. */
@@ -32,14 +32,19 @@ export function rowBlocks(matrix: Tensor): RowBlock[] {
 }
 
 /** Blocks of a weight's rows as operands of matrix products. */
-export function weightBlocks(weight: Weight): { first: number; count: number; rows: BufferView | QuantizedWeight }[] {
+export function weightBlocks(weight: Weight): { first: number; count: number; rows: Weight }[] {
   if (!(weight instanceof Tensor)) return weight.blocks();
-  return rowBlocks(weight).map(({ first, count, view }) => ({ first, count, rows: view }));
+  return rowBlocks(weight).map(({ first, count }) => ({ first, count, rows: tensorRows(weight, first, count) }));
 }
 
-/** Rows from .. from + count - 1 of an f32 weight, or of one in fewer bits, as an operand of matrix products. */
-export function weightRows(weight: Weight, from: number, count: number): BufferView | QuantizedWeight {
-  if (!(weight instanceof Tensor)) return weight.rows(from, count);
-  const [rows, width] = matrixShape(weight.shape);
-  return count === rows ? weight.view : subview(weight.view, from * width * 4, count * width * 4);
+/** Rows from .. from + count - 1 of a weight, as an operand of matrix products. */
+export const weightRows = (weight: Weight, from: number, count: number): Weight =>
+  weight instanceof Tensor ? tensorRows(weight, from, count) : weight.rows(from, count);
+
+/** Rows from .. from + count - 1 of a matrix, in its memory; of f16 they begin at a multiple of 128, else of 64. */
+export function tensorRows(matrix: Tensor, from: number, count: number): Tensor {
+  const [rows, width] = matrixShape(matrix.shape);
+  if (from === 0 && count === rows) return matrix;
+  const bytes = width * bytesOf(matrix.dtype);
+  return borrow(subview(matrix.view, from * bytes, count * bytes), [count, width], matrix.dtype, matrix.madeBy);
 }
