@@ -1,7 +1,8 @@
 /** A GPU's attention, on whatever adapter there is. Only in Node: SwiftShader takes minutes. */
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
-import { attention, caps, packing, scope, tensor } from "webrlhf";
+import { attention, backward, caps, packing, scale, scope, stats, sum, tensor } from "webrlhf";
+import { rotatedAttention } from "../../src/tensor/ops/rotated-attention.ts";
 import { gpuReady } from "../helpers.ts";
 import { checkAttention } from "../tensor/attention-reference.ts";
 import { values } from "../tensor/check.ts";
@@ -94,6 +95,25 @@ describe.runIf(everything)("a GPU's attention at the widths of real heads", { ti
     [20, 6],
   ])("turns queries, keys and their gradients: %d columns, %d pairs", async (headDim, pairs) => {
     await checkAttention({ ...c, headDim, pairs, pads: [0, 1, 2] }, headDim, "tiled");
+  });
+
+  it("turns in one dispatch, and back in none", () => {
+    const counts = ([attention, rotatedAttention] as const).map((attend) =>
+      scope(() => {
+        const leaf = tensor(values(40 * 192, 1), [40, 192]);
+        leaf.requiresGrad = true;
+        const qkv = scale(leaf, 1);
+        const before = stats().dispatches;
+        const y = attend(qkv, packing([40]), { heads: 1, kvHeads: 1, headDim: 64, variant: "tiled" });
+        const forward = stats().dispatches - before;
+        const loss = sum(y);
+        const middle = stats().dispatches;
+        backward(loss);
+        return { forward, backward: stats().dispatches - middle };
+      }),
+    );
+    expect(counts[0].forward).toBe(1);
+    expect(counts[1]).toEqual({ forward: 2, backward: counts[0].backward });
   });
 
   it("turns the gradients back in other kernels, too", async () => {

@@ -1,11 +1,13 @@
 /** Gradients that a GPU adds up from parts, several at a time. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, linear, rmsNorm, scope, type Tensor, tensor } from "webrlhf";
+import { backward, linear, rmsNorm, scope, stats, type Tensor, tensor } from "webrlhf";
 import { empty, recordMany } from "../../src/tensor/core.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "../tensor/check.ts";
 
 beforeAll(gpuReady);
+
+const everything = globalThis.process?.env?.WEBRLHF_ADAPTER_KIND === "hardware";
 
 // So many rows that the sums over them are split.
 const [ROWS, IN, OUT] = [1200, 24, 20];
@@ -54,6 +56,17 @@ describe("gradients of parameters", () => {
       expectClose(await grad.read(), expected(i < 2 ? [i, i + 6] : [i]), 3e-6, 1e-6, `weight ${i}`);
       grad.free("test");
     }
+  });
+
+  it.runIf(everything)("are added up four at a time", () => {
+    scope(() => {
+      const input = tensor(x, [ROWS, IN]);
+      const own = Array.from({ length: 4 }, (_, i) => leaf(values(OUT * IN, 20 + i), [OUT, IN], before));
+      const loss = lossOf(own.map((w) => linear(input, w)));
+      const { dispatches } = stats();
+      backward(loss);
+      expect(stats().dispatches - dispatches).toBe(1 + 4 + 1); // the loss's own gradient, products, sums
+    });
   });
 
   it("of norms too", async () => {
