@@ -31,6 +31,7 @@ const inWords = [
   "center_rewards_coefficient: null, 0",
   "min_p: null, 0",
   "num_completions_to_print: null, 4",
+  'optim: "adamw_torch_fused", "adamw_torch"',
 ];
 
 describe("defaults that differ from TRL's", () => {
