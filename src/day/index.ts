@@ -11,16 +11,14 @@ import { correct, halfCanary } from "./items/correct.ts";
 import { decode } from "./items/decode.ts";
 import { products } from "./items/products.ts";
 import { train } from "./items/train.ts";
-import { type DayModel, dayModels } from "./models.ts";
+import { type DayModel, dayModelFor } from "./models.ts";
 
 export type { Ceiling, DayContext, DayItem, Facts, Figure } from "./item.ts";
-export { type DayModel, dayModels } from "./models.ts";
+export { type DayModel, dayModelFor, dayModels } from "./models.ts";
+export { type Tuned, type TunedStep, type TuneOptions, tune } from "./tune.ts";
 
 /** All items in their order: what others stand on comes first. */
 export const dayItems: readonly DayItem[] = [about, halfCanary, correct, ceilings, products, attention, decode, train];
-
-/** The model that the day measures with where nobody chose one: a CPU only rehearses. */
-export const dayModelFor = (kind: "cpu" | "hardware"): DayModel => dayModels[kind === "cpu" ? "tiny" : "smollm2-135m"];
 
 /** Runs one item on the open device, or opens one. */
 export async function runDayItem(

@@ -87,3 +87,6 @@ export function matrices({ config }: DayModel): Record<string, readonly [outputs
     head: [vocabSize, hiddenSize],
   };
 }
+
+/** The model that the day measures with where nobody chose one: a CPU only rehearses. */
+export const dayModelFor = (kind: "cpu" | "hardware"): DayModel => dayModels[kind === "cpu" ? "tiny" : "smollm2-135m"];

@@ -1,6 +1,7 @@
 import { UserError } from "../runtime/errors.ts";
 import { packageVersion } from "../runtime/machine.ts";
 import { withoutNoise } from "../runtime/stderr.ts";
+import { tuningFile } from "../runtime/tuning-file.ts";
 import { verdict } from "../runtime/verdicts.ts";
 import { VERSION } from "../runtime/version.ts";
 import { f16Trouble } from "./f16-trial.ts";
@@ -53,7 +54,8 @@ export async function requestDawnAdapter({
     const wait = isSoftware(adapter) ? calmly : undefined;
     const withoutF16 = (f16 === true && (await f16Trouble(adapter, FLAGS))) || undefined;
     const note = describeAdapter(adapter);
-    return { adapter, gpu: instance, note, withoutF16, wait, remember: remember(adapter) };
+    const tuning = await tuningFile(nameOf(adapter), driverOf(adapter) ?? "");
+    return { adapter, gpu: instance, note, withoutF16, wait, remember: remember(adapter), ...(tuning && { tuning }) };
   };
 
   const hasLoader = hasVulkanLoader();

@@ -1,5 +1,6 @@
 import { UserError } from "../runtime/errors.ts";
-import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter } from "./found-adapter.ts";
+import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter, nameOf } from "./found-adapter.ts";
+import { tuningInBrowser } from "./tuning-browser.ts";
 
 /**
  * Opens the best WebGPU adapter of this runtime. Browsers and Deno bring their own WebGPU; Node uses Dawn from the
@@ -29,7 +30,10 @@ async function fromNavigator(gpu: GPU, { software }: AdapterOptions): Promise<Fo
   const adapter = await gpu.requestAdapter(
     software ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
   );
-  if (adapter) return { adapter, gpu, note: describeAdapter(adapter) };
+  if (adapter) {
+    const tuning = tuningInBrowser(nameOf(adapter));
+    return { adapter, gpu, note: describeAdapter(adapter), ...(tuning && { tuning }) };
+  }
   if ("Deno" in globalThis) {
     throw new UserError(`Deno finds no WebGPU adapter. ${DRIVER_HINT}`);
   }

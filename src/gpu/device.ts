@@ -7,7 +7,7 @@ import { UserError } from "../runtime/errors.ts";
 import { requestAdapter } from "./adapter.ts";
 import { f16Wanted } from "./f16-wanted.ts";
 import { DeviceLostError, OutOfMemoryError } from "./failures.ts";
-import { driverOf, isSoftware, matrixSize, nameOf, saturatingWorkgroups } from "./found-adapter.ts";
+import { driverOf, isSoftware, matrixSize, nameOf, saturatingWorkgroups, type TuningStore } from "./found-adapter.ts";
 import { failingFamilies, type KernelFamily, type Remember } from "./self-tests.ts";
 
 /** The properties of an adapter that kernels depend on. */
@@ -87,7 +87,8 @@ export function openDevice(options: OpenOptions = {}): Promise<Caps> {
 
 async function open(options: OpenOptions): Promise<Caps> {
   const f16 = f16Wanted(options.f16);
-  const { adapter, gpu, note, withoutF16, wait, remember } = await requestAdapter({ software: options.software, f16 });
+  const found = await requestAdapter({ software: options.software, f16 });
+  const { adapter, gpu, note, withoutF16, wait, remember } = found;
   const device = await requestDevice(adapter, f16 !== false && !withoutF16);
   device.addEventListener("uncapturederror", (event) => {
     const { error } = event as GPUUncapturedErrorEvent;
@@ -100,10 +101,26 @@ async function open(options: OpenOptions): Promise<Caps> {
   });
   current = opened;
   missing = null;
+  store = found.tuning ?? null;
+  const untuned = await tuner?.(opened.caps, store);
+  if (untuned) opened.doubts.push(untuned);
   if (opened.caps.kind === "cpu" || (await tryKernels(opened, remember))) return opened.caps;
   forgetDevice();
   return open(options);
 }
+
+/** Goes by what was kept of an adapter's tuning; what stands against it, in words. */
+type Tuner = (caps: Caps, store: TuningStore | null) => Promise<string | null>;
+let tuner: Tuner | null = null;
+let store: TuningStore | null = null;
+
+/** Registers what reads a tuning: tuning.ts. */
+export function onTuning(read: Tuner): void {
+  tuner = read;
+}
+
+/** Where the open adapter's tuning is kept; null where there is no such place. */
+export const tuningStore = (): TuningStore | null => store;
 
 // What was found in this process; Node keeps it in a folder as well.
 const found = new Map<string, boolean>();

@@ -10,6 +10,15 @@ export interface AdapterOptions {
   f16?: boolean | "trusted";
 }
 
+/** Where a runtime keeps which kernels are fastest on an adapter: see tuning.ts. */
+export interface TuningStore {
+  /** For people: a file, or "the tuning in this browser". */
+  where: string;
+  /** Null where nothing was kept. */
+  read(): Promise<unknown>;
+  write(tuning: object): Promise<void>;
+}
+
 /** An adapter that was found, and how to work with it. */
 export interface FoundAdapter {
   adapter: GPUAdapter;
@@ -21,6 +30,8 @@ export interface FoundAdapter {
   withoutF16?: string;
   /** Keeps what is found out about its kernels between programs. */
   remember?: Remember;
+  /** Where its tuning is kept. Absent where there is no such place. */
+  tuning?: TuningStore;
   /** Wraps the start of a call that is waited for, where waiting costs something. */
   wait?: <R>(call: () => R) => R;
 }

@@ -4,24 +4,9 @@
  */
 import { matrixBytes, matrixOutputs } from "../shaders/matmul-matrix.wgsl.ts";
 import type { Caps } from "./device.ts";
+import type { MatmulShape, MatmulVariant } from "./product.ts";
 import type { KernelFamily } from "./self-tests.ts";
-
-export interface MatmulShape {
-  mode: "NN" | "NT" | "TN";
-  m: number;
-  n: number;
-  k: number;
-  batch: number;
-  /** Type of the operands. Default f32. */
-  T?: string;
-}
-
-/** `turn`: operands that are contiguous along k are transposed first. */
-export type MatmulVariant =
-  | { family: "subgroup" | "direct"; rows: number; cols: number; lanes: number; turn?: boolean }
-  | { family: "tiled"; bm: number; bn: number; bk: number; rows: number; cols: number; splits: number }
-  | { family: "matrix"; m: number; n: number; k: number; lanes: number; sums: number; splits: number }
-  | { family: "skinny"; rows: number };
+import { tunedVariant } from "./tuning.ts";
 
 interface Row {
   when: (caps: Caps, shape: MatmulShape) => boolean;
@@ -201,6 +186,11 @@ export function batchInvariantly<R>(work: () => R): R {
 export function matmulVariant(caps: Caps, shape: MatmulShape): MatmulVariant {
   // Tiles of all sizes add up along k in the same order.
   if (invariant && caps.kind !== "cpu" && sound(caps, "tiled products")) return { ...tile(caps, shape), splits: 1 };
+  return tunedVariant(shape) ?? tabledVariant(caps, shape);
+}
+
+/** What the table chooses, whatever was found to be faster on this very adapter. */
+export function tabledVariant(caps: Caps, shape: MatmulShape): MatmulVariant {
   const row = table.find(({ when }) => when(caps, shape)) as Row;
   return row.use(caps, shape);
 }

@@ -4,7 +4,8 @@
  */
 import { beforeAll, describe, expect, it } from "vitest";
 import { type Caps, tensor } from "webrlhf";
-import { type MatmulShape, matmulVariant } from "../../src/gpu/variants.ts";
+import type { MatmulShape } from "../../src/gpu/product.ts";
+import { matmulVariant } from "../../src/gpu/variants.ts";
 import { gemm } from "../../src/tensor/ops/matmul.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { values } from "../tensor/check.ts";

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { caps, type DType, linear, matmul, noGrad, scope, tensor } from "webrlhf";
-import { type MatmulVariant, matmulVariant } from "../../src/gpu/variants.ts";
+import type { MatmulVariant } from "../../src/gpu/product.ts";
+import { matmulVariant } from "../../src/gpu/variants.ts";
 import { tileBytes, tileInvocations } from "../../src/shaders/matmul-tiled.wgsl.ts";
 import { gemm } from "../../src/tensor/ops/matmul.ts";
 import { expectClose, gpuReady } from "../helpers.ts";

@@ -11,8 +11,8 @@ import {
   tokenLogProbs,
 } from "webrlhf";
 import { type QuantizedFormat, quantizedFormats } from "webrlhf/nn";
+import type { MatmulVariant } from "../../src/gpu/product.ts";
 import { destroyBuffers } from "../../src/gpu/stream.ts";
-import type { MatmulVariant } from "../../src/gpu/variants.ts";
 import { bf16ToF32, f32ToBf16 } from "../../src/runtime/half.ts";
 import { gemm } from "../../src/tensor/ops/matmul.ts";
 import { packRows } from "../../src/tensor/quantize.ts";

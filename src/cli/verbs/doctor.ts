@@ -1,5 +1,6 @@
 /** `webrlhf doctor`: what this machine offers for training, and what is missing. */
 import type { Command } from "commander";
+import { tunedCount } from "../../gpu/tuning.ts";
 import { parts, size } from "../../open/estimate/fit.ts";
 import { type Stage, stages } from "../../open/estimate/plan.ts";
 import { estimateWith } from "../../open/estimate.ts";
@@ -142,7 +143,7 @@ function describe({ machine, packages, adapters, adapter, matmul, advice }: Repo
       ...(adapter.driver ? [row("Driver", adapter.driver)] : []),
       row(
         "Kernels",
-        `subgroups ${subgroups ? `of ${sizes}` : "no"}, f16 ${yes(adapter.f16)}, immediates ${yes(adapter.immediates)}`,
+        `subgroups ${subgroups ? `of ${sizes}` : "no"}, f16 ${yes(adapter.f16)}, immediates ${yes(adapter.immediates)}${tunedCount() > 0 ? `, ${tunedCount()} tuned products` : ""}`,
       ),
       row(
         "Limits",

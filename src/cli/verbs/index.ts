@@ -29,6 +29,7 @@ const others = {
     export: async () => (await import("./export.ts")).exportVerb,
     figure: async () => (await import("./figure.ts")).figureVerb,
     "gpu-day": async () => (await import("./gpu-day.ts")).gpuDayVerb,
+    tune: async () => (await import("./tune.ts")).tuneVerb,
   },
   "Data and model files": {
     data: async () => (await import("./data.ts")).dataVerb,

@@ -12,6 +12,7 @@ export const summaries = {
   export: "Make a recording of training runs that the site's replay page shows",
   figure: "Draw metrics of several runs into one SVG file, with their numbers as JSON",
   "gpu-day": "Check and time kernels, generation and training on this machine's GPU, for a table that people share",
+  tune: "Find the fastest kernels for this machine's adapter; later runs use them",
   data: "Show, describe, prepare and convert datasets",
   tokenizer: "Train a byte-level BPE tokenizer",
   merge: "Put an adapter into its base: a model folder like any other",

@@ -1,5 +1,6 @@
 /** Matrix products of a model's layers: as the table chooses, and by other kernels that could do it. */
-import { type MatmulVariant, matmulVariant } from "../../gpu/variants.ts";
+import type { MatmulVariant } from "../../gpu/product.ts";
+import { matmulVariant } from "../../gpu/variants.ts";
 import type { Tensor } from "../../tensor/core.ts";
 import { gemm, type ProductSizes } from "../../tensor/ops/gemm.ts";
 import type { DayContext, DayItem } from "../item.ts";
@@ -34,7 +35,7 @@ export function productsOf(model: DayModel): DayProduct[] {
   });
 }
 
-const shapeOf = (mode: Mode, [m, n, k]: ProductSizes): [a: number[], b: number[]] => [
+export const shapeOf = (mode: Mode, [m, n, k]: ProductSizes): [a: number[], b: number[]] => [
   mode === "TN" ? [k, m] : [m, k],
   mode === "NT" ? [n, k] : [k, n],
 ];
@@ -67,10 +68,22 @@ export function errorOf(
 }
 
 /** Sums of f32 in any order stay within this of the sum of magnitudes, for the lengths here. */
-const ACCEPTED = 2e-6;
+export const ACCEPTED = 2e-6;
 
 export const say = ({ family, ...rest }: MatmulVariant): string =>
   [family, ...Object.entries(rest).map(([key, value]) => `${key} ${value}`)].join(" ");
+
+/** Other ways for a CPU adapter: more or fewer rows to a load of B, and operands transposed first. All give the same bits. */
+export function candidatesOnCpu({ mode, sizes: [m] }: DayProduct, chosen: MatmulVariant): MatmulVariant[] {
+  if (chosen.family !== "subgroup") return [];
+  const { cols, lanes } = chosen;
+  const rows = [1, 4, 8, 16, 32].filter((count) => count < 2 * m || count === 1);
+  const turns = mode === "TN" || m < 9 ? [false] : [false, true];
+  const all = rows.flatMap((count) =>
+    turns.map((turn): MatmulVariant => ({ family: "subgroup", rows: count, cols, lanes, ...(turn && { turn }) })),
+  );
+  return all.filter((one) => say(one) !== say(chosen));
+}
 
 /** Everything that the tables know to do with such a product on a GPU. */
 export function candidates({ mode, sizes: [m, , k] }: DayProduct, chosen: MatmulVariant): MatmulVariant[] {

@@ -1,8 +1,8 @@
 /** Launches a matrix product: one launcher per family of kernels. */
 import { type Kernel, kernel } from "../../gpu/kernel.ts";
 import { acquire, type BufferView, release } from "../../gpu/pool.ts";
+import type { MatmulVariant } from "../../gpu/product.ts";
 import { run } from "../../gpu/stream.ts";
-import type { MatmulVariant } from "../../gpu/variants.ts";
 import { finishOne, putFour, readFour, readQuantized } from "../../shaders/matmul-access.wgsl.ts";
 import { MATRIX_STEPS, matrixMatmul, matrixOutputs } from "../../shaders/matmul-matrix.wgsl.ts";
 import { SKINNY_MATMUL } from "../../shaders/matmul-skinny.wgsl.ts";

@@ -1,9 +1,10 @@
 /** The raw matrix product: its operands, checks and the choice of a variant. Sums are in f32 throughout. */
 import { caps } from "../../gpu/device.ts";
 import type { BufferView } from "../../gpu/pool.ts";
+import type { MatmulVariant } from "../../gpu/product.ts";
 import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork } from "../../gpu/stream.ts";
-import { type MatmulVariant, matmulVariant } from "../../gpu/variants.ts";
+import { matmulVariant } from "../../gpu/variants.ts";
 import type { MatmulMode } from "../../shaders/matmul-unrolled.wgsl.ts";
 import { bytesOf, type DType, empty, type Shape, Tensor } from "../core.ts";
 import { QuantizedWeight } from "../quantized.ts";
