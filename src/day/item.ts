@@ -19,14 +19,15 @@ export interface Figure {
   readonly wrong?: boolean;
 }
 
-/** What an adapter is, in plain values. */
+/** Properties of an adapter, in plain values. */
 export type Facts = Readonly<Record<string, string | number | boolean | readonly string[]>>;
 
 /** What an adapter cannot do faster, as the day itself measures it, and its unit. */
 export const ceilingUnits = { "f32 multiply-adds": "GFLOP/s", "f16 multiply-adds": "GFLOP/s", memory: "GB/s" } as const;
+/** Name of a ceiling: a key of `ceilingUnits`. */
 export type Ceiling = keyof typeof ceilingUnits;
 
-/** What an item works with. */
+/** The surroundings of an item of the day: what it works with, and who hears of its figures. */
 export interface DayContext {
   readonly caps: Caps;
   readonly model: DayModel;

@@ -18,7 +18,7 @@ import { type DayModel, dayModelFor } from "./models.ts";
 import { noise, noiseTensor } from "./noise.ts";
 import { Budget, pace } from "./pace.ts";
 
-/** What the tuner looks at, and what it found. */
+/** A product that was tuned, and the outcome. */
 export interface TunedStep {
   /** "qkv NT 64x960x576" */
   what: string;
@@ -28,7 +28,7 @@ export interface TunedStep {
   gain: number;
 }
 
-/** How it is tuned. */
+/** Options of `tune`. */
 export interface TuneOptions {
   /** Whose products are tuned. Default: SmolLM2-135M's shape, and a tiny one on CPU adapters. */
   model?: DayModel | undefined;
@@ -39,7 +39,7 @@ export interface TuneOptions {
   signal?: AbortSignal;
 }
 
-/** What `tune` found. */
+/** Result of `tune`. */
 export interface Tuned {
   /** Products that go by other kernels than the table's from now on. */
   products: readonly TunedProduct[];
