@@ -22,7 +22,7 @@ export interface Figure {
 /** Properties of an adapter, in plain values. */
 export type Facts = Readonly<Record<string, string | number | boolean | readonly string[]>>;
 
-/** What an adapter cannot do faster, as the day itself measures it, and its unit. */
+/** Units of the ceilings that the day measures: what an adapter cannot do faster. */
 export const ceilingUnits = { "f32 multiply-adds": "GFLOP/s", "f16 multiply-adds": "GFLOP/s", memory: "GB/s" } as const;
 /** Name of a ceiling: a key of `ceilingUnits`. */
 export type Ceiling = keyof typeof ceilingUnits;

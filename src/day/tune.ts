@@ -41,8 +41,8 @@ export interface TuneOptions {
 
 /** Result of `tune`. */
 export interface Tuned {
-  /** Products that go by other kernels than the table's from now on. */
-  products: readonly TunedProduct[];
+  /** How many products go by other kernels than the table's from now on. */
+  products: number;
   /** The model that they are of. */
   model: string;
   /** Where it is kept. */
@@ -59,7 +59,7 @@ export async function tune(options: TuneOptions = {}): Promise<Tuned> {
   const caps = await openDevice();
   const model = options.model ?? dayModelFor(caps.kind);
   const tuning = await tuneProducts(caps, { ...options, model });
-  return { products: tuning.products, model: model.name, where: await keepTuning(tuning) };
+  return { products: tuning.products.length, model: model.name, where: await keepTuning(tuning) };
 }
 
 /** A gain below this may be noise, and is not worth a kernel more. */

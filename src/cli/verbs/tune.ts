@@ -28,7 +28,7 @@ export const tuneVerb = defineVerb({
       );
     const shape = o.shape === null ? undefined : dayModels[o.shape];
     const { products, model, where } = await tune({ model: shape, seconds: o.seconds, tell, signal });
-    const count = products.length === 1 ? "1 product" : `${products.length} products`;
+    const count = products === 1 ? "1 product" : `${products} products`;
     terminal.line(`${count} of ${model} will use other kernels from now on: ${where}`);
   },
 });
