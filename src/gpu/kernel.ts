@@ -136,18 +136,31 @@ function compile(kernel: Kernel, consts: Consts): Variant {
     compute: { module, entryPoint: "main" },
   };
   const refused = gpu.popErrorScope();
-  const why = (error: GPUError | Error) => explain(label, code, module, error);
-  watchError(refused.then((error) => error && why(error)));
   const variant: Variant = { kernel, pipeline: null, layout };
-  watchError(compileAside(variant, wanted).then(async (error) => error && ((await deviceLoss(gpu)) ?? why(error))));
+  const failed = compileAside(variant, wanted);
+  watchError(
+    Promise.all([refused, failed]).then(async ([invalid, error]) => {
+      if (!invalid && !error) return null;
+      const lost = invalid ? null : await deviceLoss(gpu);
+      return lost ?? explain(gpu, label, code, module, (invalid ?? error) as { message: string });
+    }),
+  );
   return variant;
 }
 
 // 64 bytes for every pipeline, so that immediates survive a change of pipeline.
 const immediateSize = () => (caps().immediates ? { immediateSize: 64 } : {});
 
-async function explain(label: string, code: string, module: GPUShaderModule, error: GPUError | Error): Promise<Error> {
-  const info = await module.getCompilationInfo?.().catch(() => null);
+async function explain(
+  gpu: GPUDevice,
+  label: string,
+  code: string,
+  module: GPUShaderModule,
+  error: { message: string },
+): Promise<Error> {
+  const asked = module.getCompilationInfo?.().catch(() => null);
+  gpu.queue.submit([]); // Chromium sends the question along with the next commands
+  const info = await asked;
   const messages = (info?.messages ?? []).map((m) => `  ${m.lineNum}:${m.linePos} ${m.type}: ${m.message}`);
   const numbered = code.split("\n").map((line, i) => `${String(i + 1).padStart(4)} ${line}`);
   return new Error([`kernel ${label} did not compile: ${error.message}`, ...messages, ...numbered].join("\n"));
