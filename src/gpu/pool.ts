@@ -60,15 +60,24 @@ const classWithin = (bytes: number, most: number): number =>
 /** Takes a buffer of at least `bytes`; `what` names it in errors. Contents are undefined. */
 export function acquire(bytes: number, what: string): BufferView {
   const size = classWithin(bytes, caps().maxBinding);
-  const largest = size > EXACT ? STRETCH * size : size;
-  let oldest: BufferView[] | null = null;
-  for (const [fits, heap] of free) {
-    if (fits < size || fits > largest || heap.length === 0) continue;
-    if (oldest === null || heap[0].id < oldest[0].id) oldest = heap;
-  }
-  if (oldest) return popLowest(oldest);
+  const fitting = size > EXACT ? oldestOf(size, STRETCH * size) : free.get(size);
+  if (fitting && fitting.length > 0) return popLowest(fitting);
   if (size > EXACT) outgrow(size);
   return createBuffer(size, what);
+}
+
+/** Sizes of large buffers that the pool has had, ascending, with their free ones. */
+let large: { size: number; heap: BufferView[] }[] = [];
+
+/** The free buffers of that size between these which has the lowest id among them. */
+function oldestOf(least: number, most: number): BufferView[] | null {
+  let oldest: BufferView[] | null = null;
+  for (let i = 0; i < large.length && large[i].size <= most; i++) {
+    const { size, heap } = large[i];
+    if (size < least || heap.length === 0) continue;
+    if (oldest === null || heap[0].id < oldest[0].id) oldest = heap;
+  }
+  return oldest;
 }
 
 /** Sets the largest free buffer aside that one of `size` bytes can stand in for. */
@@ -87,8 +96,12 @@ export const isStale = (view: BufferView): boolean => view.generation !== genera
 
 export function release(view: BufferView): void {
   if (isStale(view)) return;
-  const heap = free.get(view.size) ?? [];
-  free.set(view.size, heap);
+  let heap = free.get(view.size);
+  if (!heap) {
+    heap = [];
+    free.set(view.size, heap);
+    if (view.size > EXACT) large = [...large, { size: view.size, heap }].sort((a, b) => a.size - b.size);
+  }
   push(heap, view);
 }
 
@@ -179,6 +192,7 @@ export function markWrites(view: BufferView, mark: WriteMark): void {
 export function drainFree(): BufferView[] {
   const all = [...free.values()].flat();
   free.clear();
+  large = [];
   return all;
 }
 
@@ -186,12 +200,14 @@ onClose({
   forget() {
     generation = ++generations;
     free.clear();
+    large = [];
     outgrown.length = 0;
     poolBytes = 0;
   },
   setAside() {
-    const kept = { generation, poolBytes, free: [...free], outgrown: [...outgrown] };
+    const kept = { generation, poolBytes, free: [...free], outgrown: [...outgrown], large };
     return () => {
+      large = kept.large;
       for (const [size, views] of kept.free) free.set(size, views);
       outgrown.push(...kept.outgrown);
       ({ generation, poolBytes } = kept);
