@@ -1,14 +1,13 @@
 import { afterEach } from "vitest";
-import type { Model } from "webrlhf/nn";
 
-/** Hands a model back and destroys it when the test is over; call it once per file. */
-export function keeper(): <M extends Model>(model: M) => M {
-  const opened: Model[] = [];
+/** Hands a model, a store or the like back and destroys it when the test is over; call it once per file. */
+export function keeper(): <T extends { destroy(): void }>(thing: T) => T {
+  const opened: { destroy(): void }[] = [];
   afterEach(() => {
-    for (const model of opened.splice(0)) model.destroy();
+    for (const thing of opened.splice(0)) thing.destroy();
   });
-  return (model) => {
-    opened.push(model);
-    return model;
+  return (thing) => {
+    opened.push(thing);
+    return thing;
   };
 }

@@ -1,7 +1,8 @@
 /**
  * Buffers are pooled in size classes, and of the free buffers that fit the one with the lowest id is handed out first. Then which
  * buffer a tensor gets is a pure function of the sequence of allocations, the same program meets the same buffers every step, and
- * the bind-group cache hits: also when another batch needs more, since new buffers have higher ids. Reuse needs no fence: everything runs on one queue, in order.
+ * the bind-group cache hits: also when another batch needs more, since new buffers have higher ids. Reuse needs no fence:
+ * everything runs on one queue, in order.
  */
 import { UserError } from "../runtime/errors.ts";
 import { caps, device, onClose, watchError } from "./device.ts";
@@ -82,10 +83,9 @@ function oldestOf(least: number, most: number): BufferView[] | null {
 
 /** Sets the largest free buffer aside that one of `size` bytes can stand in for. */
 function outgrow(size: number): void {
-  const smaller = [...free].filter(([s, heap]) => heap.length > 0 && s > EXACT && s < size && s * STRETCH >= size);
-  const largest = Math.max(...smaller.map(([s]) => s));
-  const heap = free.get(largest);
-  if (heap) outgrown.push(popLowest(heap));
+  const smaller = large.filter((one) => one.heap.length > 0 && one.size < size && one.size * STRETCH >= size);
+  const largest = smaller.at(-1);
+  if (largest) outgrown.push(popLowest(largest.heap));
 }
 
 /** Takes out what larger buffers have replaced; commands up to the last submit may use it still. */

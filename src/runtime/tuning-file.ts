@@ -1,9 +1,8 @@
 /** Where Node keeps which kernels are fastest on an adapter: a file in this user's cache folder, or the one that is named. */
 import fs from "node:fs/promises";
-import path from "node:path";
-import { cacheFolder } from "./cache.ts";
 import { UserError } from "./errors.ts";
 import { diskFiles } from "./files.ts";
+import { fileAbout } from "./verdicts.ts";
 
 /**
  * The file of an adapter with its driver; null where no folder is writable. `WEBRLHF_TUNING` names another one, and "off" none.
@@ -12,7 +11,7 @@ import { diskFiles } from "./files.ts";
 export async function tuningFile(adapter: string, driver: string) {
   const chosen = process.env.WEBRLHF_TUNING;
   if (chosen === "off") return null;
-  const file = chosen || (await ownFile(adapter, driver).catch(() => null));
+  const file = chosen || (await fileAbout("tuning", [adapter, driver]).catch(() => null));
   if (file === null) return null;
   return {
     where: file,
@@ -32,9 +31,4 @@ export async function tuningFile(adapter: string, driver: string) {
       await (await diskFiles()).writeFile(file, `${JSON.stringify(tuning, null, 1)}\n`);
     },
   };
-}
-
-async function ownFile(adapter: string, driver: string): Promise<string> {
-  const name = ["tuning", adapter, driver].map((word) => word.replaceAll(/[^\w.-]+/g, "-")).join("_");
-  return path.join(await cacheFolder(), "adapters", `${name.slice(0, 200)}.json`);
 }

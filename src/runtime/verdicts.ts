@@ -16,7 +16,7 @@ export interface Finding<T> {
  * @param about what it depends on: the adapter, its driver, versions of packages
  */
 export async function verdict<T>(topic: string, about: readonly string[], find: () => Promise<Finding<T>>): Promise<T> {
-  const file = await fileOf(topic, about).catch(() => null); // no folder is writable: find out each time
+  const file = await fileAbout(topic, about).catch(() => null); // no folder is writable: find out each time
   const kept = file === null ? null : await read(file, about);
   if (kept) return kept.value as T;
   const { value, keep } = await find();
@@ -27,7 +27,8 @@ export async function verdict<T>(topic: string, about: readonly string[], find: 
   return value;
 }
 
-async function fileOf(topic: string, about: readonly string[]): Promise<string> {
+/** The file for what is known of `topic`, which depends on `about`. Throws where no cache folder is writable. */
+export async function fileAbout(topic: string, about: readonly string[]): Promise<string> {
   const name = [topic, ...about].map((word) => word.replaceAll(/[^\w.-]+/g, "-")).join("_");
   return path.join(await cacheFolder(), "adapters", `${name.slice(0, 200)}.json`);
 }

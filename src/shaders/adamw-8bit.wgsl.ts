@@ -49,6 +49,14 @@ fn firstMoment(codes: u32, scale: f32) -> vec4f {
   return select(size, -size, b > vec4u(127u));
 }
 fn secondMoment(codes: u32, scale: f32) -> vec4f { return decode(bytes(codes), 7u) * scale; }
+struct Moments { first: vec4f, second: vec4f }
+// both moments of a vector after this step
+fn moments(at: u32, scale: vec2f, factor: f32) -> Moments {
+  let gi = g[at] * factor;
+  let old = firstMoment(m[at], scale.x);
+  let kept = secondMoment(v[at], scale.y);
+  return Moments(old + u.keep1 * (gi - old), fma(kept, F(1.0 - u.keep2), u.keep2 * gi * gi));
+}
 `;
 
 export const ADAMW_8BIT = `${CODES}
@@ -65,10 +73,9 @@ export const ADAMW_8BIT = `${CODES}
   var largest = vec2f(0.0);
   for (var i = lane; i < STEPS; i += LANES) {
     let at = block * STEPS + i;
-    let gi = g[at] * factor;
-    let old = firstMoment(m[at], before.x);
-    let mi = old + u.keep1 * (gi - old);
-    let vi = fma(secondMoment(v[at], before.y), F(1.0 - u.keep2), u.keep2 * gi * gi);
+    let found = moments(at, before, factor);
+    let mi = found.first;
+    let vi = found.second;
     largest = max(largest, vec2f(hmax(abs(mi)), hmax(vi)));
     if (applied && row < u.rows) { p[at] = p[at] * shrink - stepSize * mi / (sqrt(vi) / root2 + u.eps); }
   }
@@ -78,10 +85,9 @@ export const ADAMW_8BIT = `${CODES}
   let by = 1.0 / max(after, vec2f(1e-37));
   for (var i = lane; i < STEPS; i += LANES) {
     let at = block * STEPS + i;
-    let gi = g[at] * factor;
-    let old = firstMoment(m[at], before.x);
-    let mi = old + u.keep1 * (gi - old);
-    let vi = fma(secondMoment(v[at], before.y), F(1.0 - u.keep2), u.keep2 * gi * gi);
+    let found = moments(at, before, factor);
+    let mi = found.first;
+    let vi = found.second;
     let sign = select(vec4u(0u), vec4u(128u), mi < F(0.0));
     m[at] = word(encode(min(abs(mi) * by.x, F(1.0)), 6u) | sign);
     v[at] = word(max(encode(min(vi * by.y, F(1.0)), 7u), select(vec4u(0u), vec4u(1u), vi > F(0.0))));

@@ -1,5 +1,5 @@
 /** Copies of weights in f16: right after whatever changed the weights, and gone when nobody needs them. */
-import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { backward, caps, cast, linear, Parameter, ParameterStore, scope, sum, Tensor, tensor } from "webrlhf";
 import { AdamW } from "webrlhf/nn";
 import { poolStats } from "../../src/gpu/pool.ts";
@@ -9,18 +9,12 @@ import { lerpInto } from "../../src/tensor/ops/lerp.ts";
 import { addLowRank } from "../../src/tensor/ops/lora.ts";
 import { writeChunks } from "../../src/tensor/params.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
+import { keeper } from "../keep.ts";
 import { values } from "./check.ts";
 
 beforeAll(gpuReady);
 
-const made: { destroy(): void }[] = [];
-afterEach(() => {
-  for (const thing of made.splice(0)) thing.destroy();
-});
-const keep = <T extends { destroy(): void }>(thing: T): T => {
-  made.push(thing);
-  return thing;
-};
+const keep = keeper();
 
 /** Of the matrices the third begins in the middle of 128 values. */
 function stored(seed: number) {

@@ -143,7 +143,8 @@ function describe({ machine, packages, adapters, adapter, matmul, advice }: Repo
       ...(adapter.driver ? [row("Driver", adapter.driver)] : []),
       row(
         "Kernels",
-        `subgroups ${subgroups ? `of ${sizes}` : "no"}, f16 ${yes(adapter.f16)}, immediates ${yes(adapter.immediates)}${tunedCount() > 0 ? `, ${tunedCount()} tuned products` : ""}`,
+        `subgroups ${subgroups ? `of ${sizes}` : "no"}, f16 ${yes(adapter.f16)}, immediates ${yes(adapter.immediates)}` +
+          (tunedCount() > 0 ? `, ${tunedCount()} tuned products` : ""),
       ),
       row(
         "Limits",

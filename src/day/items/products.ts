@@ -1,6 +1,6 @@
 /** Matrix products of a model's layers: as the table chooses, and by other kernels that could do it. */
 import type { MatmulVariant } from "../../gpu/product.ts";
-import { matmulVariant } from "../../gpu/variants.ts";
+import { tabledVariant } from "../../gpu/variants.ts";
 import type { Tensor } from "../../tensor/core.ts";
 import { gemm, type ProductSizes } from "../../tensor/ops/gemm.ts";
 import type { DayContext, DayItem } from "../item.ts";
@@ -117,7 +117,7 @@ export const products: DayItem = {
     for (const [at, product] of all.entries()) {
       const { name, mode, sizes } = product;
       const [m, n, k] = sizes;
-      const chosen = matmulVariant(caps, { mode, m, n, k, batch: 1 });
+      const chosen = tabledVariant(caps, { mode, m, n, k, batch: 1 });
       const others = caps.kind === "hardware" ? candidates(product, chosen) : [];
       const [shapeA, shapeB] = shapeOf(mode, sizes);
       const [a, b] = [noiseTensor(shapeA, 1), noiseTensor(shapeB, 2)];

@@ -15,9 +15,8 @@ import { unsummed } from "./unsummed.ts";
 
 const WG = 64;
 
-const scalars = {
-  tasks: "u32",
-  splits: "u32",
+/** What all kernels of attention to a cache are told, in order; `width`, of a row of qkv, and `stride`, of the cache, in vec4. */
+export const cacheScalars = {
   slots: "u32",
   capacity: "u32",
   heads: "u32",
@@ -27,9 +26,8 @@ const scalars = {
   scale2: "f32",
   window: "u32",
   cap2: "f32",
-  terms: "u32",
-  size: "u32",
 } as const;
+const scalars = { tasks: "u32", splits: "u32", ...cacheScalars, terms: "u32", size: "u32" } as const;
 const result = { out: "write vec4<T>" };
 
 interface Attending {

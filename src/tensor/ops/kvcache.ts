@@ -6,7 +6,7 @@ import { addWork, run } from "../../gpu/stream.ts";
 import { sound } from "../../gpu/variants.ts";
 import { CACHED_ATTENTION_SERIAL, KV_FORK, KV_WRITE } from "../../shaders/kvcache.wgsl.ts";
 import { empty, type Tensor, tensor, zeros } from "../core.ts";
-import { attendCache, attending, scoring } from "./attend-cache.ts";
+import { attendCache, attending, cacheScalars, scoring } from "./attend-cache.ts";
 import { type AttentionOptions, MAX_HEAD_DIM } from "./attention.ts";
 import { add, scale } from "./elementwise.ts";
 import { testCached } from "./self-tests.ts";
@@ -52,19 +52,7 @@ const serialKernel = kernel({
   name: "cached_attention_serial",
   code: CACHED_ATTENTION_SERIAL,
   bindings: { ...operands, out: "write vec4<T>" },
-  scalars: {
-    n: "u32",
-    slots: "u32",
-    capacity: "u32",
-    heads: "u32",
-    group: "u32",
-    width: "u32",
-    stride: "u32",
-    scale2: "f32",
-    window: "u32",
-    cap2: "f32",
-    d4: "u32",
-  },
+  scalars: { n: "u32", ...cacheScalars, d4: "u32" },
 });
 const attendingKernels = attending("cached_attention", false, operands);
 
