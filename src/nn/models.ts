@@ -108,11 +108,14 @@ export abstract class Model extends Module {
     (decoder instanceof Decoder ? decoder : decoder.base).batchInvariant = on;
   }
 
+  get batchInvariant(): boolean {
+    const { decoder } = this;
+    return (decoder instanceof Decoder ? decoder : decoder.base).batchInvariant;
+  }
+
   /** Enqueues what follows the decoder by the same choice of kernels. */
   protected alike<R>(work: () => R): R {
-    const { decoder } = this;
-    const { batchInvariant } = decoder instanceof Decoder ? decoder : decoder.base;
-    return batchInvariant ? batchInvariantly(work) : work();
+    return this.batchInvariant ? batchInvariantly(work) : work();
   }
 
   /** Allocates the parameters; `label` names the model in memory errors ("actor", "reward model"). */

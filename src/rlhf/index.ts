@@ -131,6 +131,16 @@ export {
 export { type NumberedPrompt, type SampleRowsOptions, sampleRows } from "./iterate/sample.ts";
 export { type IterateModels, type IterateRun, type IterateSettings, iterate, trainIteratively } from "./iterate.ts";
 export {
+  type JobResponse,
+  type JobResult,
+  type JobSampling,
+  type JobsOptions,
+  jobsOf,
+  promptsPerJob,
+  runJob,
+  type SamplingJob,
+} from "./jobs.ts";
+export {
   type KtoLossOptions,
   type KtoModels,
   type KtoSettings,

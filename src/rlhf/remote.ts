@@ -12,7 +12,8 @@ import type { CompletionChoice } from "../io/openai-types.ts";
 import { eachChoice, type SamplingParams } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
 import { uint32 } from "../runtime/rng.ts";
-import { earlierOnes, fromPrompt, type Prompt, type Response, type Sampler, type SamplingOptions } from "./sampler.ts";
+import { earlierOnes } from "./jobs.ts";
+import { fromPrompt, type Prompt, type Response, type Sampler, type SamplingOptions } from "./sampler.ts";
 
 /** A server that samples, and how it is asked. */
 export interface RemoteSamplerOptions {

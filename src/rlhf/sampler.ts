@@ -1,12 +1,12 @@
 /** The one seam through which trainers get responses: from the policy here, from a server, or from anybody else. */
 import type { ChatMessage } from "../data/chat-template.ts";
-import { type GenerateOptions, generate } from "../nn/generate.ts";
+import type { GenerateOptions } from "../nn/generate.ts";
 import type { CausalLM, Model } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { uint32 } from "../runtime/rng.ts";
 import type { Sequence } from "./batch.ts";
 import type { Sample } from "./events.ts";
+import { type JobResult, jobsOf, runJob, whole } from "./jobs.ts";
 import { type EvaluationChoice, evaluationAsked } from "./settings.ts";
 import { average } from "./stats.ts";
 
@@ -35,6 +35,10 @@ export interface Response extends Sequence, Pick<Prompt, "target" | "row"> {
   ended: boolean;
   /** The prompt's conversation with the response as its last message, where the prompt is a conversation. */
   messages?: readonly ChatMessage[];
+  /** Of each token under the policy that drew it, where that is known. */
+  logProbs?: Float32Array;
+  /** The policy that drew it, by the updates that it had had. */
+  version?: number;
 }
 
 /** How responses are drawn. */
@@ -44,6 +48,8 @@ export interface SamplingOptions extends Omit<GenerateOptions, "seed" | "streams
   iteration: number;
   /** Hears of responses as soon as all of their prompt are there: what fails later does not undo them. */
   onResponses?: (responses: readonly Response[]) => Promise<void>;
+  /** Prompts in one job: see `jobsOf`. */
+  promptsPerJob?: number | null;
 }
 
 /** Draws `samples` responses to each prompt, prompt by prompt; `promptIds` are stable numbers of the prompts. */
@@ -59,16 +65,6 @@ export const policySampler =
   (...request) =>
     sampleResponses(policy, tokenizer, ...request);
 
-/** For each id, how often it stands before: a prompt that comes twice in one iteration must not get the same responses. */
-export function earlierOnes(ids: ArrayLike<number>): number[] {
-  const seen = new Map<number, number>();
-  return Array.from(ids, (id) => {
-    const before = seen.get(id) ?? 0;
-    seen.set(id, before + 1);
-    return before;
-  });
-}
-
 /** What a response to a prompt says beside its ids, for rewards that look at it. */
 export const fromPrompt = ({ text: promptText, target, row, messages }: Prompt, text: string) => ({
   promptText,
@@ -79,8 +75,9 @@ export const fromPrompt = ({ text: promptText, target, row, messages }: Prompt, 
 });
 
 /**
- * Draws `samples` responses to each prompt, prompt by prompt. The random numbers are keyed by (seed, iteration, prompt id,
- * sample, token), so a response does not depend on what else is sampled with it.
+ * Draws `samples` responses to each prompt, prompt by prompt, job by job: see `jobsOf`. The random numbers are keyed by (seed,
+ * iteration, prompt id, sample, token); what else is sampled with a response changes no bit of it on CPU adapters, and on
+ * GPUs what is in its job does.
  * @param promptIds stable numbers of the prompts, e.g. their places in the dataset
  */
 export async function sampleResponses(
@@ -90,33 +87,35 @@ export async function sampleResponses(
   promptIds: ArrayLike<number>,
   options: SamplingOptions,
 ): Promise<Response[]> {
-  const samples = options.samples ?? 1;
-  const earlier = earlierOnes(promptIds);
-  const streams = Array.from({ length: prompts.length * samples }, (_, i) => {
-    const at = Math.floor(i / samples);
-    return uint32(options.seed, options.iteration, promptIds[at], earlier[at] * samples + (i % samples));
-  });
-  const completions = await generate(
-    policy,
-    prompts.map((p) => p.ids),
-    { ...options, streams },
-  );
-  const responses = completions.map(({ prompt, ids, ended }, i): Response => {
-    const given = prompts[prompt].ids;
-    const whole = new Uint32Array(given.length + ids.length);
-    whole.set(given);
-    whole.set(ids, given.length);
+  const { signal, onResponses, ...sampling } = options;
+  const ids = prompts.map((prompt) => prompt.ids);
+  const results: JobResult[] = [];
+  for (const job of jobsOf(ids, promptIds, sampling)) results.push(await runJob(policy, job, signal));
+  const responses = responsesOf(tokenizer, prompts, results, options.samples);
+  await onResponses?.(responses);
+  return responses;
+}
+
+/** The results of an iteration's jobs, in their order, as responses to its prompts. */
+export function responsesOf(
+  tokenizer: TextTokenizer,
+  prompts: readonly Prompt[],
+  results: readonly JobResult[],
+  samples = 1,
+): Response[] {
+  const drawn = results.flatMap(({ version, responses }) => responses.map((response) => ({ version, ...response })));
+  return drawn.map(({ ids, ended, text, version, logProbs }, i): Response => {
+    const prompt = Math.floor(i / samples);
     return {
-      ids: whole,
-      promptLength: given.length,
+      ...whole(prompts[prompt].ids, ids),
       prompt,
       sample: i % samples,
-      ...fromPrompt(prompts[prompt], tokenizer.decode(ids, { continued: true })),
+      ...fromPrompt(prompts[prompt], text ?? tokenizer.decode(ids, { continued: true })),
       ended,
+      version,
+      ...(logProbs && { logProbs }),
     };
   });
-  await options.onResponses?.(responses);
-  return responses;
 }
 
 /** A response cut to what a limit on prompt and response together leaves it: one token at least. */
@@ -126,7 +125,8 @@ export function withinLength(response: Response, maxLength: number, tokenizer: T
   if (ids.length <= kept) return response;
   const cut = ids.slice(0, kept);
   const text = tokenizer.decode(cut.subarray(promptLength), { continued: true });
-  return { ...withText(response, text), ids: cut, ended: false };
+  const logProbs = response.logProbs?.subarray(0, kept - promptLength);
+  return { ...withText(response, text), ids: cut, ended: false, ...(logProbs && { logProbs }) };
 }
 
 /** A response with another text, in its conversation as well. */
