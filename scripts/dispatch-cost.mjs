@@ -7,8 +7,8 @@
  *   node scripts/dispatch-cost.mjs --uniforms    scalars through a uniform buffer, as browsers without immediates do
  *   node scripts/dispatch-cost.mjs --profile N   N steps more, for a profiler
  *
- * Steps have equal lengths, then varying ones. What counts is the time that this process computes, so that it matters little what
- * else the machine does.
+ * Steps have equal lengths, then varying ones; then JavaScript alone, on a device that does nothing, and Dawn's own calls alone.
+ * What counts is the time that this process computes, so that it matters little what else the machine does.
  */
 import { parseArgs } from "node:util";
 import { create, globals } from "webgpu";
@@ -27,6 +27,7 @@ const COUNTED = 200;
 
 const load = (file) => import(new URL(`../dist/${file}.js`, import.meta.url).href);
 const { caps, openDevice, withStandIn } = await load("gpu/device");
+const { rehearse } = await load("gpu/rehearsal");
 const { stats } = await load("gpu/stream");
 const { AdamW, CausalLM, decoderConfig } = await load("nn/index");
 const { sftStep } = await load("rlhf/sft");
@@ -34,7 +35,11 @@ const { finish, scope } = await load("index");
 await openDevice({ noImmediates: options.uniforms });
 Object.assign(caps(), { kind: "hardware", subgroupSize: 32, subgroupSizeMax: 32, maxWorkgroupStorage: 16384 });
 const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
-await withStandIn(device, async () => {
+
+const seconds = () => process.cpuUsage().user + process.cpuUsage().system;
+const ofSorted = (costs) => `${costs[costs.length >> 1].toFixed(2)} µs a dispatch (least ${costs[0].toFixed(2)})`;
+
+async function train(where, kinds, more = 0) {
   const config = decoderConfig({
     ...{ family: "llama", vocabSize: 512, hiddenSize: 36, layers: 30, heads: 9, kvHeads: 3, intermediateSize: 96 },
     ...{ maxPositions: 512, tieEmbeddings: true },
@@ -46,39 +51,86 @@ await withStandIn(device, async () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return Math.floor((state / 2 ** 32) * below);
   };
+  const lengths = { "equal lengths": () => 256, "varying lengths": () => 128 + random(384) };
   const sequences = (lengthOf) =>
     Array.from({ length: 8 }, () => {
       const ids = Uint32Array.from({ length: lengthOf() }, () => random(config.vocabSize));
       return { ids, promptLength: 1 };
     });
-  for (const [what, lengthOf] of [
-    ["equal lengths", () => 256],
-    ["varying lengths", () => 128 + random(384)],
-  ]) {
+  const train = async (lengthOf) => {
+    const batch = sequences(lengthOf);
+    const [started, from] = [seconds(), stats().dispatches];
+    scope(() => void sftStep(model, optimizer, [batch], 1e-4));
+    await finish();
+    return (seconds() - started) / (stats().dispatches - from);
+  };
+  for (const kind of kinds) {
     const costs = [];
     let before = stats();
     for (let step = 0; step < WARM + COUNTED; step++) {
       if (step === WARM) before = stats();
-      const batch = sequences(lengthOf);
-      const [started, from] = [process.cpuUsage(), stats().dispatches];
-      scope(() => void sftStep(model, optimizer, [batch], 1e-4));
-      await finish();
-      const { user, system } = process.cpuUsage(started);
-      costs.push((user + system) / (stats().dispatches - from));
+      costs.push(await train(lengths[kind]));
     }
     const counted = costs.slice(WARM).sort((a, b) => a - b);
     const after = stats();
     const [hits, misses] = ["bindGroupHits", "bindGroupMisses"].map((name) => after[name] - before[name]);
-    const [median, least] = [counted[COUNTED >> 1], counted[0]].map((cost) => cost.toFixed(2));
     const found = ((100 * hits) / (hits + misses)).toFixed(2);
     const dispatches = Math.round((after.dispatches - before.dispatches) / COUNTED);
-    console.log(
-      `${what}: ${median} µs a dispatch (least ${least}), ${dispatches} a step, ${found} % of bind groups found`,
-    );
+    console.log(`${where}, ${kind}: ${ofSorted(counted)}, ${dispatches} a step, ${found} % of bind groups found`);
   }
-  for (let i = 0; i < Number(options.profile ?? 0); i++) {
-    scope(() => void sftStep(model, optimizer, [sequences(() => 256)], 1e-4));
-    await finish();
+  for (let i = 0; i < more; i++) await train(lengths["equal lengths"]);
+}
+
+/** The four calls of a dispatch, over as many pipelines, bind groups and buffers as a step has. */
+function bareCalls() {
+  const layout = device.createBindGroupLayout({
+    entries: [0, 1, 2, 3].map((binding) => ({ binding, visibility: 4, buffer: { type: "storage" } })),
+  });
+  const immediates = requiredLimits.maxImmediateSize > 0;
+  const code = `${immediates ? "var<immediate> u: mat4x4f;" : ""} @group(0) @binding(0) var<storage, read_write> y: array<f32>;
+    @compute @workgroup_size(64) fn main() { y[0] = ${immediates ? "u[0].x" : "1"}; }`;
+  const module = device.createShaderModule({ code });
+  const shared = device.createPipelineLayout({
+    bindGroupLayouts: [layout],
+    ...(immediates && { immediateSize: requiredLimits.maxImmediateSize }),
+  });
+  const pipelines = Array.from({ length: 16 }, () =>
+    device.createComputePipeline({ layout: shared, compute: { module, entryPoint: "main" } }),
+  );
+  const buffers = Array.from({ length: 1000 }, () => device.createBuffer({ size: 1024, usage: 128 }));
+  const groups = Array.from({ length: 767 }, (_, i) =>
+    device.createBindGroup({
+      layout,
+      entries: [0, 1, 2, 3].map((binding) => ({
+        binding,
+        resource: { buffer: buffers[(3 * i + 7 * binding) % buffers.length] },
+      })),
+    }),
+  );
+  const words = new ArrayBuffer(64);
+  const costs = [];
+  for (let step = 0; step < COUNTED; step++) {
+    const started = seconds();
+    for (let from = 0; from < groups.length; from += 256) {
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      for (let i = from; i < Math.min(from + 256, groups.length); i++) {
+        pass.setPipeline(pipelines[i % pipelines.length]);
+        pass.setBindGroup(0, groups[i]);
+        if (immediates) pass.setImmediates(0, words, 0, 60);
+        pass.dispatchWorkgroups(4);
+      }
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+    }
+    costs.push((seconds() - started) / groups.length);
   }
-});
+  console.log(`Dawn's own calls alone: ${ofSorted(costs.sort((a, b) => a - b))}`);
+}
+
+await withStandIn(device, () =>
+  train("JavaScript and Dawn", ["equal lengths", "varying lengths"], Number(options.profile ?? 0)),
+);
+await rehearse(() => train("JavaScript alone", ["equal lengths"]));
+bareCalls();
 process.exit(0);

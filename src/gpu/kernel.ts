@@ -52,10 +52,28 @@ interface BindLayout {
   readonly layout: GPUBindGroupLayout;
   readonly groups: GroupNode;
 }
-type GroupNode = Map<number, GroupNode | GPUBindGroup>;
+type GroupNode = Map<number, GroupNode | Known>;
+
+/** A bind group, and which one was asked for after it the last time: steps repeat themselves. */
+interface Known {
+  readonly layout: BindLayout;
+  readonly ids: readonly number[];
+  readonly group: GPUBindGroup;
+  next: Known | null;
+}
+
+/** A kernel with its constants, for callers that ask for the same ones again and again. */
+export interface Prepared {
+  readonly kernel: Kernel;
+  readonly consts: Consts;
+  /** Of the open device, once it was asked for. */
+  variant: Variant | null;
+}
 
 const kernels: Kernel[] = [];
+const prepared: Prepared[] = [];
 const layouts = new Map<string, BindLayout>();
+let latest: Known | null = null;
 let bindGroupHits = 0;
 let bindGroupMisses = 0;
 
@@ -79,6 +97,19 @@ export function specialize(kernel: Kernel, consts: Consts): Variant {
   for (const name in consts) node = child(child(node, name), consts[name]);
   node.variant ??= compile(kernel, consts);
   return node.variant;
+}
+
+/** Keeps a kernel with constants that must not change any more, for as long as the program runs. */
+export function prepare(kernel: Kernel, consts: Consts): Prepared {
+  const kept = { kernel, consts, variant: null };
+  prepared.push(kept);
+  return kept;
+}
+
+/** The compiled variant of what was prepared. */
+export function variantOf(kept: Prepared): Variant {
+  kept.variant ??= specialize(kept.kernel, kept.consts);
+  return kept.variant;
 }
 
 function child({ next }: VariantNode, key: Consts[string]): VariantNode {
@@ -191,12 +222,30 @@ function bindLayout(kernel: Kernel): BindLayout {
   return found;
 }
 
-/** The cached bind group of a variant for these buffers: a trie on view ids, so a hit allocates nothing. */
+/** The cached bind group of a variant for these buffers: the one that followed the last time, or a trie on view ids. */
 export function bindGroup(variant: Variant, views: readonly BufferView[]): GPUBindGroup {
-  const { count, layout, groups } = variant.layout;
-  if (views.length !== count) {
-    throw new Error(`kernel ${variant.kernel.name} takes ${count} buffers, got ${views.length}`);
+  const { layout } = variant;
+  const guess = latest?.next;
+  if (guess && guess.layout === layout && isOf(guess, views)) {
+    bindGroupHits += 1;
+    latest = guess;
+    return guess.group;
   }
+  const found = known(variant, views);
+  if (latest) latest.next = found;
+  latest = found;
+  return found.group;
+}
+
+function isOf({ ids }: Known, views: readonly BufferView[]): boolean {
+  if (views.length !== ids.length) return false;
+  for (let i = 0; i < ids.length; i++) if (views[i].id !== ids[i]) return false;
+  return true;
+}
+
+function known({ kernel, layout: own }: Variant, views: readonly BufferView[]): Known {
+  const { count, layout, groups } = own;
+  if (views.length !== count) throw new Error(`kernel ${kernel.name} takes ${count} buffers, got ${views.length}`);
   let node = groups;
   for (let i = 0; i < count - 1; i++) {
     let next = node.get(views[i].id) as GroupNode | undefined;
@@ -207,18 +256,19 @@ export function bindGroup(variant: Variant, views: readonly BufferView[]): GPUBi
     node = next;
   }
   const last = views[count - 1].id;
-  const hit = node.get(last) as GPUBindGroup | undefined;
+  const hit = node.get(last) as Known | undefined;
   if (hit) {
     bindGroupHits += 1;
     return hit;
   }
   bindGroupMisses += 1;
-  if (views.some(isStale)) throw new Error(`kernel ${variant.kernel.name} got a tensor of a device that was closed`);
-  const made = device().createBindGroup({
-    label: variant.kernel.name,
+  if (views.some(isStale)) throw new Error(`kernel ${kernel.name} got a tensor of a device that was closed`);
+  const group = device().createBindGroup({
+    label: kernel.name,
     layout,
     entries: views.map(({ buffer, offset, size }, binding) => ({ binding, resource: { buffer, offset, size } })),
   });
+  const made: Known = { layout: own, ids: views.map(({ id }) => id), group, next: null };
   node.set(last, made);
   return made;
 }
@@ -231,17 +281,26 @@ export function dropBindGroups(views: readonly BufferView[]): void {
     for (const child of children?.values() ?? []) add(child);
   };
   views.forEach(add);
+  latest = null;
   for (const { groups } of layouts.values()) prune(groups, gone);
 }
 
 function prune(node: GroupNode, gone: ReadonlySet<number>): void {
   for (const [id, next] of node) {
-    if (gone.has(id)) node.delete(id);
-    else if (next instanceof Map) {
+    if (gone.has(id)) {
+      node.delete(id);
+      unlink(next);
+    } else if (next instanceof Map) {
       prune(next, gone);
       if (next.size === 0) node.delete(id);
     }
   }
+}
+
+/** Takes what is forgotten out of the chain of what follows what, so that it keeps nothing else alive. */
+function unlink(node: GroupNode | Known): void {
+  if (node instanceof Map) for (const next of node.values()) unlink(next);
+  else node.next = null;
 }
 
 onClose({
@@ -250,7 +309,9 @@ onClose({
       variants.variant = null;
       variants.next.clear();
     }
+    for (const kept of prepared) kept.variant = null;
     layouts.clear();
+    latest = null;
   },
   setAside() {
     const compiled = kernels.map(({ variants }) => ({ variants, variant: variants.variant, next: [...variants.next] }));

@@ -51,7 +51,7 @@ export function sizeClass(bytes: number): number {
  * every length keeping its own.
  */
 const EXACT = 65536;
-const STRETCH = 4;
+const STRETCH = 6;
 const outgrown: BufferView[] = [];
 
 /** The class of a size; where the class alone is beyond the limit of a binding, the limit. */

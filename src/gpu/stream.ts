@@ -11,8 +11,10 @@ import {
   dropBindGroups,
   type Kernel,
   kernelStats,
+  type Prepared,
   specialize,
   type Variant,
+  variantOf,
 } from "./kernel.ts";
 import { budget, submitted } from "./pace.ts";
 import { type BufferView, destroyBuffer, drainFree, drainOutgrown, evictBuffer, poolStats, sizeClass } from "./pool.ts";
@@ -73,6 +75,31 @@ export function run(
   z = 1,
 ): void {
   if (x === 0 || y === 0 || z === 0) return;
+  enqueue(specialize(kernel, consts), buffers, scalars, x, y, z);
+}
+
+/** `run` for a kernel that was prepared with its constants, which need not be looked at any more. */
+export function runPrepared(
+  kept: Prepared,
+  buffers: readonly BufferView[],
+  scalars: readonly number[],
+  x: number,
+  y?: number,
+  z = 1,
+): void {
+  if (x === 0 || y === 0 || z === 0) return;
+  enqueue(variantOf(kept), buffers, scalars, x, y, z);
+}
+
+function enqueue(
+  variant: Variant,
+  buffers: readonly BufferView[],
+  scalars: readonly number[],
+  x: number,
+  y: number | undefined,
+  z: number,
+): void {
+  const { kernel } = variant;
   let gridX = x;
   let gridY = y ?? 1;
   if (y === undefined && x > MAX_GROUPS) {
@@ -85,7 +112,6 @@ export function run(
   if (scalars.length !== kernel.scalarTypes.length) {
     throw new Error(`kernel ${kernel.name} takes ${kernel.scalarTypes.length} scalars, got ${scalars.length}`);
   }
-  const variant = specialize(kernel, consts);
   const group = bindGroup(variant, buffers);
   for (const i of variant.layout.writes) written(buffers[i]);
   dispatches += 1;

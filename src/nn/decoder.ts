@@ -2,7 +2,7 @@
 import { batchInvariant, batchInvariantly } from "../gpu/variants.ts";
 import { UserError } from "../runtime/errors.ts";
 import { checkpoint, scope, type Tensor, willRecord } from "../tensor/core.ts";
-import { attention } from "../tensor/ops/attention.ts";
+import { type AttentionOptions, attention } from "../tensor/ops/attention.ts";
 import { decodeAttention, fusesRotation } from "../tensor/ops/decode-attention.ts";
 import { add, gelu, geluErf, relu, scale, silu } from "../tensor/ops/elementwise.ts";
 import { cachedAttention, kvCacheWrite } from "../tensor/ops/kvcache.ts";
@@ -30,6 +30,10 @@ export type Sequences =
 /** Type of what products, attention and activations inside of a block read, and of the cache; the residual stream is f32. */
 type Inner = "f32" | "f16";
 
+/** Heads whose queries and keys turn with their positions, and how. */
+type Turning = Pick<AttentionOptions, "heads" | "kvHeads" | "headDim"> & Rotary;
+type Heads = Omit<AttentionOptions, "variant">;
+
 /** Where the rows stand in their sequences. */
 const positionsOf = (at: Sequences): Tensor => ("packing" in at ? at.packing.positions : at.positions);
 
@@ -39,9 +43,11 @@ class Attention extends Module {
   /** Weights of the norms of query heads and of key heads, one after the other. */
   readonly qkNorm: QkNorm | null;
   readonly out: Linear;
-  private readonly config: DecoderConfig;
   private readonly layer: number;
-  private readonly rotary: Rotary | null;
+  private readonly options: Heads;
+  /** How queries and keys turn; null where they do not. */
+  private readonly turning: Turning | null;
+  private readonly turned: (Heads & Turning) | null;
 
   constructor(config: DecoderConfig, layer: number) {
     super();
@@ -49,33 +55,33 @@ class Attention extends Module {
     this.qkv = new Linear(hiddenSize, (heads + 2 * kvHeads) * headDim, { bias: config.qkvBias });
     this.qkNorm = config.qkNorm ? new QkNorm(config) : null;
     this.out = new Linear(heads * headDim, hiddenSize, { bias: config.outBias, std: 0.02 / Math.sqrt(2 * layers) });
-    this.config = config;
     this.layer = layer;
-    this.rotary = rotaryOf(config, layer);
+    const { attentionScale: scale, attentionSoftcap: softcap, slidingLayers, slidingWindow } = config;
+    const shape = { heads, kvHeads, headDim };
+    this.options = { ...shape, scale, softcap, window: slidingLayers[layer] ? slidingWindow : null };
+    const rotary = rotaryOf(config, layer);
+    this.turning = rotary && { ...shape, ...rotary };
+    this.turned = this.turning && { ...this.options, ...this.turning };
   }
 
   forward(x: Tensor, norm: Norm, at: Sequences, type: Inner, residual?: Tensor): Tensor {
-    const { heads, kvHeads, headDim, attentionScale: scale, attentionSoftcap, slidingWindow } = this.config;
-    const shape = { heads, kvHeads, headDim };
+    const { options, turning, turned } = this;
     let qkv = this.qkv.afterNorm(norm, x, type);
     if (this.qkNorm) qkv = this.qkNorm.forward(qkv);
-    const window = this.config.slidingLayers[this.layer] ? slidingWindow : null;
-    const options = { ...shape, scale, softcap: attentionSoftcap, window };
-    const turning = this.rotary && { ...shape, ...this.rotary };
     const positions = positionsOf(at);
     const cache = at.cache && { ...at.cache.layer(this.layer), slots: at.slots as Tensor };
-    if (!("packing" in at) && !at.shared && cache && turning && fusesRotation(qkv, turning)) {
-      const attended = decodeAttention(qkv, positions, at.lengths, cache, { ...options, ...turning });
+    if (!("packing" in at) && !at.shared && cache && turned && fusesRotation(qkv, turned)) {
+      const attended = decodeAttention(qkv, positions, at.lengths, cache, turned);
       return this.out.forward(attended, { residual });
     }
-    if ("packing" in at && !cache && turning) {
-      return this.out.forward(rotatedAttention(qkv, at.packing, { ...options, ...turning }), { residual });
+    if ("packing" in at && !cache && turned) {
+      return this.out.forward(rotatedAttention(qkv, at.packing, turned), { residual });
     }
     const together = turning && cache && rotatesIntoCache(positions.size);
     if (together) qkv = ropeIntoCache(qkv, positions, turning, cache);
     else {
       if (turning) qkv = rope(qkv, positions, turning);
-      if (cache) kvCacheWrite(qkv, cache.keys, cache.values, cache.slots, positions, shape);
+      if (cache) kvCacheWrite(qkv, cache.keys, cache.values, cache.slots, positions, options);
     }
     if ("packing" in at) return this.out.forward(attention(qkv, at.packing, options), { residual });
     const { keys, values } = at.cache.layer(this.layer);

@@ -81,7 +81,7 @@ export class Tensor {
 
   private constructor(shape: Shape, dtype: DType, storage: Storage, madeBy: string, window: BufferView) {
     this.shape = shape;
-    this.size = shape.reduce((a, b) => a * b, 1);
+    this.size = product(shape);
     this.dtype = dtype;
     this.storage = storage;
     this.window = window;
@@ -193,12 +193,17 @@ export class Tensor {
   }
 }
 
+function product(shape: Shape): number {
+  let size = 1;
+  for (let i = 0; i < shape.length; i++) size *= shape[i];
+  return size;
+}
+
 export const bytesOf = (dtype: DType): number => (dtype === "f16" ? 2 : 4);
 
 /** A tensor with undefined contents. */
 export function empty(shape: Shape, dtype: DType = "f32", madeBy = "empty"): Tensor {
-  const size = shape.reduce((a, b) => a * b, 1);
-  const view = acquire(size * bytesOf(dtype), madeBy);
+  const view = acquire(product(shape) * bytesOf(dtype), madeBy);
   return Tensor.over(shape, dtype, { view, owners: 1, pooled: true }, madeBy);
 }
 

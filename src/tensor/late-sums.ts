@@ -3,9 +3,9 @@
  * that the parts of several are added up in one dispatch.
  */
 import { caps } from "../gpu/device.ts";
-import { type Kernel, kernel } from "../gpu/kernel.ts";
+import { type Kernel, kernel, prepare } from "../gpu/kernel.ts";
 import { type BufferView, release } from "../gpu/pool.ts";
-import { run } from "../gpu/stream.ts";
+import { runPrepared } from "../gpu/stream.ts";
 import { lateSums } from "../shaders/late-sums.wgsl.ts";
 
 /** `into` += the sum of `count` parts, one after the other in `parts`, each of `size` floats. */
@@ -22,7 +22,6 @@ const MOST = 4;
 const WG = 64;
 
 let waiting: LateSum[] = [];
-const kernels = new Map<number, Kernel>();
 
 /** Whether a gradient may be added up late: one that `backward()` adds to what a leaf has, on a GPU. */
 export const mayBeLate = (leaf: { grad: object | null }, sink: object | boolean): boolean =>
@@ -42,16 +41,17 @@ const overlap = (a: BufferView, b: BufferView): boolean =>
 export function settleSums(): void {
   const sums = takeAll();
   if (sums.length === 0) return;
-  const V = sums.every(({ size }) => size % 4 === 0) ? "vec4<f32>" : "f32";
-  const sizes = sums.map(({ size }) => (V === "f32" ? size : size / 4));
-  const total = sizes.reduce((a, b) => a + b, 0);
-  run(
-    kernelOf(sums.length),
-    { V, WG },
-    sums.flatMap(({ parts, into }) => [parts, into]),
-    sums.flatMap(({ count }, i) => [sizes[i], count]),
-    Math.ceil(total / WG),
-  );
+  const wide = sums.every(({ size }) => size % 4 === 0);
+  const buffers: BufferView[] = [];
+  const scalars: number[] = [];
+  let total = 0;
+  for (const { parts, into, size, count } of sums) {
+    const n = wide ? size / 4 : size;
+    buffers.push(parts, into);
+    scalars.push(n, count);
+    total += n;
+  }
+  runPrepared((wide ? byVectors : byElements)(sums.length), buffers, scalars, Math.ceil(total / WG));
   for (const { parts } of sums) release(parts);
 }
 
@@ -66,20 +66,24 @@ function takeAll(): LateSum[] {
   return sums;
 }
 
-function kernelOf(count: number): Kernel {
+const kernelOf = memo((count: number): Kernel => {
   const each = Array.from({ length: count }, (_, i) => i);
-  const made = kernels.get(count) ?? make();
-  kernels.set(count, made);
-  return made;
+  return kernel({
+    name: `late_sums_${count}`,
+    code: lateSums(count),
+    bindings: Object.fromEntries(
+      each.flatMap((i) => [[`parts${i}`, "read V"] as const, [`into${i}`, "write V"] as const]),
+    ),
+    scalars: Object.fromEntries(each.flatMap((i) => [[`size${i}`, "u32"] as const, [`count${i}`, "u32"] as const])),
+  });
+});
+const byVectors = memo((count: number) => prepare(kernelOf(count), { V: "vec4<f32>", WG }));
+const byElements = memo((count: number) => prepare(kernelOf(count), { V: "f32", WG }));
 
-  function make(): Kernel {
-    return kernel({
-      name: `late_sums_${count}`,
-      code: lateSums(count),
-      bindings: Object.fromEntries(
-        each.flatMap((i) => [[`parts${i}`, "read V"] as const, [`into${i}`, "write V"] as const]),
-      ),
-      scalars: Object.fromEntries(each.flatMap((i) => [[`size${i}`, "u32"] as const, [`count${i}`, "u32"] as const])),
-    });
-  }
+function memo<V>(make: (count: number) => V): (count: number) => V {
+  const made: V[] = [];
+  return (count) => {
+    made[count] ??= make(count);
+    return made[count];
+  };
 }

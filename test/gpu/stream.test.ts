@@ -2,9 +2,21 @@ import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { caps, finish, openDevice, stats } from "webrlhf";
 import { isCompiling, onCompileProgress } from "../../src/gpu/compiling.ts";
 import { clearDeviceError } from "../../src/gpu/device.ts";
-import { kernel, source } from "../../src/gpu/kernel.ts";
+import { kernel, prepare, source } from "../../src/gpu/kernel.ts";
 import { acquire, createBuffer, release, sizeClass, subview } from "../../src/gpu/pool.ts";
-import { addWork, clear, copy, destroyBuffers, download, flush, run, trim, upload } from "../../src/gpu/stream.ts";
+import { rehearse } from "../../src/gpu/rehearsal.ts";
+import {
+  addWork,
+  clear,
+  copy,
+  destroyBuffers,
+  download,
+  flush,
+  run,
+  runPrepared,
+  trim,
+  upload,
+} from "../../src/gpu/stream.ts";
 
 beforeAll(() => openDevice());
 afterEach(clearDeviceError);
@@ -53,6 +65,46 @@ describe("stream", () => {
     expect(seen).toEqual([1.5, 1, -7, 3.5, 3, -7, 5.5, 5, -7, 7.5, 7, -7, 9.5, 9, -7]);
     release(x);
     release(y);
+  });
+
+  it("finds bind groups again in whatever order they are asked for, and none of buffers that are gone", async () => {
+    const counted = prepare(affine, { WG });
+    const make = () => Array.from({ length: 3 }, (_, i) => createBuffer(16, `b${i}`));
+    const add = (views: ReturnType<typeof make>, order: readonly number[]) => {
+      for (const i of order) runPrepared(counted, [views[i]], [4, 1, 10 ** i], 1);
+    };
+    const old = make();
+    for (const view of old) clear(view);
+    add(old, [0, 1, 2]);
+    const before = stats();
+    add(old, [0, 1, 2, 2, 1, 1, 0, 2]);
+    expect(await read(old[0], 4)).toEqual([3, 3, 3, 3]);
+    expect(await read(old[1], 1)).toEqual([40]);
+    expect(await read(old[2], 1)).toEqual([400]);
+    expect(stats().bindGroupMisses).toBe(before.bindGroupMisses);
+    expect(stats().bindGroupHits).toBe(before.bindGroupHits + 8);
+    destroyBuffers(old);
+    const fresh = make();
+    for (const view of fresh) clear(view);
+    add(fresh, [0, 1, 2, 0]);
+    expect(stats().bindGroupMisses).toBe(before.bindGroupMisses + 3);
+    expect((await Promise.all(fresh.map((view) => read(view, 1)))).flat()).toEqual([2, 10, 100]);
+    destroyBuffers(fresh);
+  });
+
+  it("compiles what was prepared anew for every device", async () => {
+    const counted = prepare(affine, { WG });
+    const once = async () => {
+      const x = acquire(16, "x");
+      clear(x);
+      runPrepared(counted, [x], [4, 1, 5], 1);
+      const [value] = await read(x, 1);
+      release(x);
+      return value;
+    };
+    expect(await once()).toBe(5);
+    await rehearse(async () => void (await once()));
+    expect(await once()).toBe(5);
   });
 
   it("keeps that order while kernels are being compiled, side by side", async () => {

@@ -1,8 +1,8 @@
 /** Launches a matrix product: one launcher per family of kernels. */
-import { type Kernel, kernel } from "../../gpu/kernel.ts";
+import { type Kernel, kernel, type Prepared, prepare } from "../../gpu/kernel.ts";
 import { acquire, type BufferView, release } from "../../gpu/pool.ts";
 import type { MatmulVariant } from "../../gpu/product.ts";
-import { run } from "../../gpu/stream.ts";
+import { run, runPrepared } from "../../gpu/stream.ts";
 import { finishOne, putFour, readFour, readQuantized } from "../../shaders/matmul-access.wgsl.ts";
 import { MATRIX_STEPS, matrixMatmul, matrixOutputs } from "../../shaders/matmul-matrix.wgsl.ts";
 import { SKINNY_MATMUL } from "../../shaders/matmul-skinny.wgsl.ts";
@@ -111,7 +111,7 @@ function declare(
   name: string,
   format: QuantizedFormat | null,
   e: Epilogue,
-  vec: { a: boolean; b: boolean; c: boolean },
+  vec: Vectors,
   code: () => string,
   subgroups = false,
   matrices = false,
@@ -140,6 +140,61 @@ function declare(
   return found;
 }
 
+/** Which bindings of a kernel are vec4. */
+interface Vectors {
+  a: boolean;
+  b: boolean;
+  c: boolean;
+}
+
+const modes: Readonly<Record<MatmulMode, number>> = { NN: 0, NT: 1, TN: 2 };
+const formats = Object.keys(quantizedAccess);
+
+/** One number for all that a kernel of a family depends on beside its tile. */
+function kindOf({ mode, types, format, bias, add, accumulate }: Product, vec: Vectors, split: boolean): number {
+  const { T, TB, OUT, BIAS, ADD } = types;
+  const flags =
+    (vec.a ? 1 : 0) +
+    (vec.b ? 2 : 0) +
+    (vec.c ? 4 : 0) +
+    (T === "f16" ? 8 : 0) +
+    (TB === "f16" ? 16 : 0) +
+    (split ? 32 : 0);
+  const outside = split
+    ? 0
+    : (OUT === "f16" ? 1 : 0) +
+      (bias ? 2 : 0) +
+      (BIAS === "f16" ? 4 : 0) +
+      (add ? 8 : 0) +
+      (ADD === "f16" ? 16 : 0) +
+      (accumulate ? 32 : 0);
+  return ((formats.indexOf(format ?? "") + 1) * 4 + modes[mode]) * 4096 + outside * 64 + flags;
+}
+
+/** Kernels of a family with their constants, by tile and kind: asked before every product, so that a hit builds no key. */
+type Family = Map<number, Map<number, Prepared>>;
+const families = {
+  subgroup: new Map(),
+  direct: new Map(),
+  tiled: new Map(),
+  matrix: new Map(),
+  skinny: new Map(),
+} satisfies Record<MatmulVariant["family"], Family>;
+
+function kernelOf(family: Family, tile: number, kind: number, make: () => Prepared): Prepared {
+  let kinds = family.get(tile);
+  if (!kinds) {
+    kinds = new Map();
+    family.set(tile, kinds);
+  }
+  let found = kinds.get(kind);
+  if (!found) {
+    found = make();
+    kinds.set(kind, found);
+  }
+  return found;
+}
+
 const readB = (p: Product, vec: boolean): string => (p.format ? readQuantized : readFour("B", vec));
 
 const alongK = (mode: MatmulMode) => ({ a: mode !== "TN", b: mode === "NT" });
@@ -152,13 +207,18 @@ function unrolled(p: Product, variant: Extract<MatmulVariant, { family: "subgrou
   const vecA = fours(p.lda, p.firstA, along.a ? p.k : p.m) && (along.a || vectorRows(family, rows, lanes));
   const evenB = along.b ? p.k % 4 === 0 : quantized || p.n % 4 === 0;
   const vecB = evenB && fours(p.ldb, p.firstB) && (along.b || vectorCols(cols));
-  const code = () => unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, quantized, bias, add, accumulate });
-  const subgroups = family === "subgroup";
-  const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
-  const k = declare(name, p.format, p, { a: vecA, b: vecB, c: false }, code, subgroups);
-  const tall = subgroups ? rows : 8 * rows;
+  const vec = { a: vecA, b: vecB, c: false };
+  const lanewise = family === "subgroup";
+  const number = (rows * 64 + cols) * 64 + lanes;
+  const k = kernelOf(families[family], number, kindOf(p, vec, false), () => {
+    const code = () =>
+      unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, quantized, bias, add, accumulate });
+    const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
+    return prepare(declare(name, p.format, p, vec, code, lanewise), { ...p.types });
+  });
+  const tall = lanewise ? rows : 8 * rows;
   const buffers = [p.a, ...p.b, ...p.extras, p.out];
-  run(k, { ...p.types }, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
+  runPrepared(k, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
 }
 
 /** What is contiguous along k can be transposed, four elements at a time. */
@@ -209,58 +269,77 @@ const PLAIN: Epilogue = { bias: false, add: false, accumulate: false };
 
 function tiled(p: Product, tile: Extract<MatmulVariant, { family: "tiled" }>): void {
   const { bm, bn, bk, rows, cols } = tile;
+  const parts = partsOf(p.k, bk, tile.splits);
+  const split = parts.count > 1;
   const along = alongK(p.mode);
-  const vec = { ...vectorsOf(p), c: fours(p.n, p.ldc, p.firstC) };
+  const vec = { a: readsFours(p, "a"), b: readsFours(p, "b"), c: fours(p.n, p.ldc, p.firstC) };
   if (!along.a && rows % 4 !== 0) vec.a = false;
-  inParts(p, tile, (e, split) => {
+  const number = (((bm * 512 + bn) * 64 + bk) * 16 + rows) * 16 + cols;
+  const k = kernelOf(families.tiled, number, kindOf(p, vec, split), () => {
+    const e = split ? PLAIN : p;
     const code = () => [readFour("A", vec.a), readB(p, vec.b), putFour(e, vec.c), tiledMatmul(tile, along)].join("\n");
-    return declare(`tiled${split}_${p.mode}_${bm}x${bn}x${bk}_${rows}x${cols}`, p.format, e, vec, code);
+    const name = `tiled${split ? "_split" : ""}_${p.mode}_${bm}x${bn}x${bk}_${rows}x${cols}`;
+    const consts = { ...typesOf(p, split), BM: bm, BN: bn, BK: bk };
+    return prepare(declare(name, p.format, e, vec, code), consts);
   });
+  inParts(p, k, bm, bn, parts);
 }
 
 function matrix(p: Product, tile: Extract<MatmulVariant, { family: "matrix" }>): void {
-  const along = alongK(p.mode);
-  const vec = { ...vectorsOf(p), c: false };
-  inParts(p, { ...matrixOutputs(tile), bk: MATRIX_STEPS, splits: tile.splits }, (e, split) => {
+  const { m, n, k: steps, lanes, sums } = tile;
+  const parts = partsOf(p.k, MATRIX_STEPS, tile.splits);
+  const split = parts.count > 1;
+  const vec = { a: readsFours(p, "a"), b: readsFours(p, "b"), c: false };
+  const { bm, bn } = matrixOutputs(tile);
+  const number = (((m * 256 + n) * 64 + steps) * 16 + sums) * 256 + lanes;
+  const k = kernelOf(families.matrix, number, kindOf(p, vec, split), () => {
+    const e = split ? PLAIN : p;
     const access = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(e)];
-    const code = () => [...access(), matrixMatmul(tile, along)].join("\n");
-    const { m, n, k, lanes, sums } = tile;
-    const name = `matrix${split}_${p.mode}_${m}x${n}x${k}_${sums}x${lanes}`;
-    return declare(name, p.format, e, vec, code, true, true);
+    const code = () => [...access(), matrixMatmul(tile, alongK(p.mode))].join("\n");
+    const name = `matrix${split ? "_split" : ""}_${p.mode}_${m}x${n}x${steps}_${sums}x${lanes}`;
+    const consts = { ...typesOf(p, split), BM: bm, BN: bn, BK: MATRIX_STEPS };
+    return prepare(declare(name, p.format, e, vec, code, true, true), consts);
   });
+  inParts(p, k, bm, bn, parts);
 }
 
-/** Which operands a kernel with tiles can read as vec4. */
-function vectorsOf(p: Product): { a: boolean; b: boolean } {
-  const along = alongK(p.mode);
-  return {
-    a: fours(along.a ? p.k : p.m, p.lda, p.firstA),
-    b: p.format !== null || fours(along.b ? p.k : p.n, p.ldb, p.firstB),
-  };
+/** The types of a kernel; parts are f32. */
+const typesOf = ({ types }: Product, split: boolean) =>
+  split ? { T: types.T, TB: types.TB, OUT: "f32" } : { ...types };
+
+/** Whether a kernel with tiles can read the operand as vec4. */
+function readsFours(p: Product, operand: "a" | "b"): boolean {
+  if (operand === "a") return fours(p.mode === "TN" ? p.m : p.k, p.lda, p.firstA);
+  return p.format !== null || fours(p.mode === "NT" ? p.k : p.n, p.ldb, p.firstB);
 }
 
-/** A product by tiles, whose k may be split: then the parts are added up in a second step. */
-function inParts(
-  p: Product,
-  { bm, bn, bk, splits }: { bm: number; bn: number; bk: number; splits: number },
-  kernelFor: (epilogue: Epilogue, split: string) => Kernel,
-): void {
-  const span = Math.max(1, Math.ceil(p.k / splits / bk)) * bk;
-  const used = Math.max(1, Math.ceil(p.k / span));
-  const split = used > 1;
-  const k = kernelFor(split ? PLAIN : p, split ? "_split" : "");
-  const out = split ? acquire(4 * used * p.batch * p.m * p.n, "matmul") : p.out;
-  const { T, TB } = p.types;
-  const consts = { ...(split ? { T, TB, OUT: "f32" } : p.types), BM: bm, BN: bn, BK: bk };
-  const grid: [number, number, number] = [Math.ceil(p.n / bn), Math.ceil(p.m / bm), p.batch * used];
-  run(k, consts, [p.a, ...p.b, ...(split ? [] : p.extras), out], scalars(p, used, span), ...grid);
+/** The parts that k is split into: how many there are, and how long all but the last one are. */
+interface Parts {
+  count: number;
+  span: number;
+}
+
+function partsOf(k: number, bk: number, splits: number): Parts {
+  const span = Math.max(1, Math.ceil(k / splits / bk)) * bk;
+  return { count: Math.max(1, Math.ceil(k / span)), span };
+}
+
+/** A product by tiles of [bm, bn]; parts of it are added up in a second step. */
+function inParts(p: Product, k: Prepared, bm: number, bn: number, { count, span }: Parts): void {
+  const { m, n, batch } = p;
+  const split = count > 1;
+  const out = split ? acquire(4 * count * batch * m * n, "matmul") : p.out;
+  const buffers = [p.a, ...p.b];
+  if (!split) buffers.push(...p.extras);
+  buffers.push(out);
+  runPrepared(k, buffers, scalars(p, count, span), Math.ceil(n / bn), Math.ceil(m / bm), batch * count);
   if (!split) return;
-  if (p.late && p.extras.length === 0 && p.batch === 1) {
-    sumLater({ parts: out, count: used, size: p.m * p.n, into: p.out });
+  if (p.late && p.extras.length === 0 && batch === 1) {
+    sumLater({ parts: out, count, size: m * n, into: p.out });
   } else if (p.leave) {
-    p.leave(out, used, () => combine(p, out, used));
+    p.leave(out, count, () => combine(p, out, count));
   } else {
-    combine(p, out, used);
+    combine(p, out, count);
     release(out);
   }
 }
@@ -292,8 +371,10 @@ function combine(p: Product, parts: BufferView, splits: number): void {
 
 function skinny(p: Product, { rows }: Extract<MatmulVariant, { family: "skinny" }>): void {
   if (p.mode !== "NT" || p.m > rows) throw new Error(`the skinny kernel takes mode NT and at most ${rows} rows`);
-  const vec = { a: fours(p.k, p.lda, p.firstA), b: p.format !== null || fours(p.k, p.ldb, p.firstB), c: false };
-  const code = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
-  const k = declare("skinny", p.format, p, vec, code);
-  run(k, { ...p.types, ROWS: rows }, [p.a, ...p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
+  const vec = { a: readsFours(p, "a"), b: readsFours(p, "b"), c: false };
+  const k = kernelOf(families.skinny, rows, kindOf(p, vec, false), () => {
+    const code = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
+    return prepare(declare("skinny", p.format, p, vec, code), { ...p.types, ROWS: rows });
+  });
+  runPrepared(k, [p.a, ...p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
 }

@@ -274,7 +274,10 @@ function chunked(
       return late[i] ? acquire(4 * chunks * cols, "norm") : empty([chunks, cols]).view;
     });
     const adds = (sink: Sink) => direct && sink !== true && sink !== false;
-    const accumulate = Object.fromEntries(flags.map((flag, i) => [flag, adds(sinks[i])]));
+    const accumulate: Record<string, boolean> = {};
+    flags.forEach((flag, i) => {
+      accumulate[flag] = adds(sinks[i]);
+    });
     launch({ targets, accumulate, chunk: Math.ceil(rows / chunks), chunks });
     if (direct) return;
     const { plan, n, groups } = columnPlan(cols);

@@ -1,8 +1,8 @@
 /** Rotary position embedding, in Hugging Face's pairing: column i turns with column i + D/2. */
 import { caps, onClose } from "../../gpu/device.ts";
-import { kernel } from "../../gpu/kernel.ts";
+import { type Kernel, kernel, type Prepared, prepare } from "../../gpu/kernel.ts";
 import { createBuffer } from "../../gpu/pool.ts";
-import { run } from "../../gpu/stream.ts";
+import { runPrepared } from "../../gpu/stream.ts";
 import { HIGH, LOW, ROPE, ROPE_IN_PLACE, ROPE_INTO_CACHE } from "../../shaders/rope.wgsl.ts";
 import { borrow, empty, record, type Tensor } from "../core.ts";
 import { type CachePlaces, checkPlaces } from "./kvcache.ts";
@@ -107,23 +107,38 @@ function checkRows(qkv: Tensor, positions: Tensor, options: RopeOptions): Tensor
 export function ropeInPlace(qkv: Tensor, positions: Tensor, options: RopeOptions, sign: 1 | -1 = 1): void {
   const table = checkRows(qkv, positions, options);
   const { heads, kvHeads } = options;
-  const { HALF, WIDTH, consts } = widths(qkv, options, table);
+  const { HALF, inPlace } = kernelsFor(qkv, options, table);
   const n = positions.size * HALF;
   const scalars = [n, heads + kvHeads, heads + 2 * kvHeads, sign];
-  const all = { ...consts, HALF, WIDTH, LOW, HIGH, WG };
-  run(inPlaceKernel, all, [positions.view, table.view, qkv.view], scalars, Math.ceil(n / WG));
+  runPrepared(inPlace, [positions.view, table.view, qkv.view], scalars, Math.ceil(n / WG));
 }
 
-/** Columns of a head and of its rotated half in vectors, as wide ones as divide both that half and the rest. */
-function widths(x: Tensor, { headDim }: RopeOptions, table: Tensor) {
+/** Columns of a head and of its rotated half in vectors, and the kernels for them. */
+interface Widths {
+  HALF: number;
+  WIDTH: number;
+  fresh: Prepared;
+  inPlace: Prepared;
+  intoCache: Prepared;
+}
+
+const prepared = new Map<number, Widths>();
+
+/** Vectors are as wide as divides both the rotated half of a head and the rest of it. */
+function kernelsFor({ dtype: T }: Tensor, { headDim }: RopeOptions, table: Tensor): Widths {
   const half = table.shape[1] / 2;
-  const lanes = [4, 2, 1].find((n) => half % n === 0 && (headDim - 2 * half) % n === 0) as number;
-  const vector = (type: string) => (lanes === 1 ? type : `vec${lanes}<${type}>`);
-  return {
-    HALF: half / lanes,
-    WIDTH: headDim / lanes,
-    consts: { T: x.dtype, V: vector(x.dtype), F: vector("f32") },
-  };
+  const key = (headDim * 4096 + half) * 2 + (T === "f16" ? 1 : 0);
+  let found = prepared.get(key);
+  if (!found) {
+    const lanes = [4, 2, 1].find((n) => half % n === 0 && (headDim - 2 * half) % n === 0) as number;
+    const vector = (type: string) => (lanes === 1 ? type : `vec${lanes}<${type}>`);
+    const [HALF, WIDTH] = [half / lanes, headDim / lanes];
+    const consts = { T, V: vector(T), F: vector("f32"), HALF, WIDTH, LOW, HIGH, WG };
+    const of = (k: Kernel) => prepare(k, consts);
+    found = { HALF, WIDTH, fresh: of(ropeKernel), inPlace: of(inPlaceKernel), intoCache: of(intoCacheKernel) };
+    prepared.set(key, found);
+  }
+  return found;
 }
 
 /** cos and sin of the angles that an invocation composes, f32 [LOW + HIGH, 2 * rotated pairs]; kept for the next call. */
@@ -144,19 +159,18 @@ function turn(
   cache?: CachePlaces,
 ): Tensor {
   const { heads, kvHeads } = options;
-  const { HALF, WIDTH, consts: types } = widths(x, options, table);
+  const { HALF, WIDTH, fresh, intoCache } = kernelsFor(x, options, table);
   const y = empty(x.shape, x.dtype, "rope");
   const n = positions.size * (WIDTH - HALF);
-  const consts = { ...types, HALF, WIDTH, LOW, HIGH, WG };
   const buffers = [x.view, positions.view, table.view, y.view];
   const scalars = [n, heads + kvHeads, heads + 2 * kvHeads, sign];
   const groups = Math.ceil(n / WG);
-  if (!cache) run(ropeKernel, consts, buffers, scalars, groups);
+  if (!cache) runPrepared(fresh, buffers, scalars, groups);
   else {
     const { keys, values, slots } = cache;
     const [count, capacity] = keys.shape;
     const places = [slots.view, keys.view, values.view];
-    run(intoCacheKernel, consts, [...buffers, ...places], [...scalars, count, capacity], groups);
+    runPrepared(intoCache, [...buffers, ...places], [...scalars, count, capacity], groups);
   }
   return y;
 }
