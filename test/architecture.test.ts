@@ -15,7 +15,7 @@ const floors = [
   ["settings"],
   ["rlhf"],
   ["open", "report", "day"],
-  ["serve", "worker"],
+  ["serve", "worker", "cluster"],
   ["cli"],
 ];
 
@@ -29,6 +29,7 @@ const hidden: Record<string, string[]> = {
   rlhf: ["shaders", "gpu"],
   open: ["shaders"],
   day: ["shaders", "io", "settings"],
+  cluster: ["shaders", "gpu", "tensor", "io", "settings"],
   report: ["shaders", "gpu", "tensor", "nn", "io"],
   serve: ["shaders", "gpu", "report"],
   worker: ["shaders", "report"],

@@ -1,0 +1,54 @@
+/**
+ * Names of a cluster's streams and subjects. A job is known by its key, the hash of its message, so that a result belongs to exactly
+ * one job, whoever asked for it and when.
+ */
+
+/** Stream of jobs: a work queue, from which a job is gone once it is acknowledged. */
+export const JOBS = "JOBS";
+/** Stream of results: a worker's last one for each job. */
+export const RESULTS = "RESULTS";
+/** The work queue's consumer that workers take jobs from. */
+export const CONSUMER = "sample";
+/** Object bucket of weights, by the SHA-256 of their bytes. */
+export const BLOBS = "blobs";
+/** Bucket of the runs that have a trainer. */
+export const RUNS = "runs";
+
+/** Seconds after which a job that a worker has not spoken of goes to another one. */
+export const ACK_WAIT = 30;
+/** Results are kept this long, seconds, for a trainer that comes back. */
+export const RESULTS_AGE = 24 * 3600;
+
+/** What a name in a subject may be: a run, a worker. */
+const TOKEN = /^[A-Za-z0-9_-]{1,64}$/;
+
+/** Whether a text can be a part of a subject. */
+export const isToken = (text: string): boolean => TOKEN.test(text);
+
+/** A text as a part of a subject: what cannot stand there becomes "-". */
+export const tokenOf = (text: string): string => text.replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 64) || "-";
+
+/** Where a job is asked for; another attempt is another message, which does not wait for the one before. */
+export const jobSubject = (run: string, key: string, attempt: number): string =>
+  `job.${CONSUMER}.${run}.${key}.${attempt}`;
+
+/** All jobs of a run. */
+export const jobsOfRun = (run: string): string => `job.${CONSUMER}.${run}.>`;
+
+/** Where a worker of a name puts a job's result. */
+export const resultSubject = (worker: string, run: string, key: string): string => `result.${worker}.${run}.${key}`;
+
+/** Results of a run from anybody, of one job or of all. */
+export const resultsOf = (run: string, key = "*"): string => `result.*.${run}.${key}`;
+
+/** The worker's name and the job's key in a result's subject; null where it is none. */
+export function ofResult(subject: string): { worker: string; run: string; key: string } | null {
+  const [kind, worker, run, key, ...more] = subject.split(".");
+  return kind === "result" && key !== undefined && more.length === 0 ? { worker, run, key } : null;
+}
+
+/** Where a worker says that it is there. */
+export const helloSubject = (worker: string): string => `hello.${worker}`;
+
+/** Where a user's answers come to, so that nobody reads those of another. */
+export const inboxOf = (user: string): string => `_INBOX_${user}`;

@@ -1,0 +1,102 @@
+/** A NATS server of a test's own: on a free port of this machine, with a store of its own, ended by its process id. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { diskFiles } from "webrlhf";
+import { ClusterFolder, type ServerChoice } from "../../src/cluster/configuration.ts";
+import { writeSecret } from "../../src/runtime/secrets.ts";
+
+/** The server's program, or null where there is none. */
+export const natsServer: string | null = (() => {
+  const named = process.env.WEBRLHF_NATS_SERVER;
+  const found = [named, "nats-server"].find((name) => name && spawnSync(name, ["--version"]).status === 0);
+  if (named && found !== named) throw new Error(`WEBRLHF_NATS_SERVER=${named} does not run`);
+  if (!found) {
+    console.warn(
+      "tests of the cluster are skipped: there is no nats-server. Get it with: apt-get install nats-server, brew install " +
+        "nats-server, or go install github.com/nats-io/nats-server/v2@latest; or name it with WEBRLHF_NATS_SERVER",
+    );
+  }
+  return found ?? null;
+})();
+
+const version = natsServer ? String(spawnSync(natsServer, ["--version"]).stdout) : "";
+/** Whether the server knows of `sync_interval`. */
+const syncs = !/v2\.[0-9]\./.test(version);
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+export class TestCluster {
+  readonly dir: string;
+  readonly folder: ClusterFolder;
+  readonly url: string;
+  private process: ChildProcess | null = null;
+  private said = "";
+
+  private constructor(dir: string, folder: ClusterFolder) {
+    this.dir = dir;
+    this.folder = folder;
+    this.url = `nats://127.0.0.1:${folder.server.port}`;
+  }
+
+  /** Starts one. Call `close` in the end. */
+  static async start(choice: Partial<ServerChoice> = {}): Promise<TestCluster> {
+    const dir = await mkdtemp(join(tmpdir(), "webrlhf-cluster-"));
+    const files = await diskFiles();
+    const server = { host: "127.0.0.1", port: await freePort(), store: join(dir, "store"), syncs, ...choice };
+    const folder = await ClusterFolder.create(files, join(dir, "cluster"), server, writeSecret);
+    const cluster = new TestCluster(dir, folder);
+    await cluster.up();
+    return cluster;
+  }
+
+  get pid(): number {
+    return this.process?.pid as number;
+  }
+
+  /** Starts the server, and waits until it listens. */
+  async up(): Promise<void> {
+    const child = spawn(natsServer as string, ["-c", join(this.folder.path, "nats.conf")], { stdio: "pipe" });
+    this.process = child;
+    this.said = "";
+    child.stderr?.on("data", (text) => {
+      this.said += text;
+    });
+    for (let i = 0; !/Server is ready/.test(this.said); i++) {
+      if (child.exitCode !== null || i > 400) throw new Error(`nats-server does not start: ${this.said}`);
+      await sleep(25);
+    }
+  }
+
+  /** Ends the server at once, as a power cut would. */
+  async kill(): Promise<void> {
+    const child = this.process;
+    this.process = null;
+    if (!child || child.exitCode !== null) return;
+    child.kill("SIGKILL");
+    await once(child, "exit");
+  }
+
+  /** Forgets everything that the server has stored; it is not running then. */
+  async wipe(): Promise<void> {
+    await rm(join(this.dir, "store"), { recursive: true, force: true });
+  }
+
+  creds = (name: string): string => join(this.folder.path, `${name}.creds`);
+
+  async close(): Promise<void> {
+    await this.kill();
+    await rm(this.dir, { recursive: true, force: true });
+  }
+}
