@@ -2,6 +2,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import {
   backward,
+  caps,
   memoryFiles,
   mul,
   noGrad,
@@ -232,13 +233,16 @@ const sequences = [
 
 describe("an adapter on a shared base", () => {
   it.each(["models-llama.json", "models-llama-tied.json", "models-gpt2.json"])(
-    "starts as the base, bit for bit (%s)",
+    "starts as the base, bit for bit where both have the same kernels (%s)",
     async (name) => {
       const base = (await openBase(name)) as CausalLM;
       const wholes = name.includes("gpt2") ? ["wte", "lm_head"] : ["embed_tokens", "lm_head", "norm"];
       const on = keep(new CausalLM({ base, lora: lora({ dropout: 0.5, modulesToSave: wholes }) }).initialize(7));
       const plain = await logitsOf(base, sequences);
-      expect(await logitsOf(on, sequences)).toEqual(plain);
+      const started = await logitsOf(on, sequences);
+      // A GPU norms few rows as it multiplies them, but for a layer with an adapter.
+      if (caps().kind === "hardware") expectClose(started, plain, 1e-6, 1e-5);
+      else expect(started).toEqual(plain);
       const low = on.store.parameters.filter((p) => p.name.endsWith("lora_A"));
       const drawn = await low[0].value.read();
       const bound = 1 / Math.sqrt(low[0].shape[1]);
