@@ -6,6 +6,7 @@
  *
  *   npm run check:gpu                    every kernel
  *   npm run check:gpu -- --only tiled    those whose name or constants contain a text
+ *   npm run check:gpu -- --table         with what RADV makes of each: registers, memory, and its innermost loop with most arithmetic
  */
 import { spawn } from "node:child_process";
 import fs from "node:fs";
@@ -15,7 +16,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { fromSource } from "./source.mjs";
 
-const { values: options } = parseArgs({ options: { only: { type: "string" } } });
+const { values: options } = parseArgs({ options: { only: { type: "string" }, table: { type: "boolean" } } });
 
 /** Heads of 64, 128 and 256 columns; one layer has all the kernels of many. */
 const shapes = [
@@ -101,10 +102,13 @@ async function steps(load, shape) {
   train(new CausalLM({ base, lora: { rank: 16, alpha: 32, targets: "all-linear" } }, "a"));
   for (const format of ["float32", "int8", "int4"]) {
     const model = new CausalLM(config, "m", format);
-    for (const rows of [1, 4, 16, 256]) {
-      // After a long prompt a few rows attend to their cache in parts.
-      const prompts = Array.from({ length: rows }, () => ids(rows === 1 ? 512 : 8));
-      await generate(model, prompts, { maxNewTokens: 3, seed: 1, eosIds: [], topK: 50, topP: 0.9 });
+    for (const half of [false, true]) {
+      model.half = half;
+      for (const rows of [1, 4, 16, 256]) {
+        // After a long prompt a few rows attend to their cache in parts.
+        const prompts = Array.from({ length: rows }, () => ids(rows === 1 ? 512 : 8));
+        await generate(model, prompts, { maxNewTokens: 3, seed: 1, eosIds: [], topK: 50, topP: 0.9 });
+      }
     }
   }
   attendToPrefix(await load("/src/tensor/ops/kvcache.ts"), await load("/src/index.ts"), config);
@@ -129,7 +133,7 @@ async function compileAndRead() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "check-gpu-"));
   const log = path.join(folder, "log"); // a file takes what two writers write in the order in which they do
   const out = fs.openSync(log, "w");
-  const debug = [process.env.RADV_DEBUG, "shaderstats,nocache"].filter(Boolean).join();
+  const debug = [process.env.RADV_DEBUG, "shaderstats,nocache", options.table && "asm"].filter(Boolean).join();
   const env = { ...process.env, WEBRLHF_CHECK_GPU: "1", WEBRLHF_ADAPTER_KIND: "hardware", RADV_DEBUG: debug };
   env.MESA_SHADER_CACHE_DISABLE = "true"; // a kernel out of the cache comes without figures
   if (process.platform === "linux") env.XDG_RUNTIME_DIR ??= os.tmpdir();
@@ -148,16 +152,65 @@ async function compileAndRead() {
   const kernels = new Map();
   for (const part of parts) {
     const [name] = part.split("\n", 1);
-    const bytes = /^Scratch size: *(\d+)/m.exec(part)?.[1];
+    const figures = figuresOf(part);
     // The driver compiles equal texts once, so that the second of them comes without figures.
-    if (bytes !== undefined || !kernels.has(name)) kernels.set(name, bytes === undefined ? null : Number(bytes));
+    if (figures || !kernels.has(name)) kernels.set(name, figures);
   }
-  const known = [...kernels].filter(([, bytes]) => bytes !== null);
-  const over = known.filter(([, bytes]) => bytes > 0);
+  const known = [...kernels].filter(([, figures]) => figures !== null);
+  const over = known.filter(([, { scratch }]) => scratch > 0);
   console.log(/^@@ADAPTER (.*)$/m.exec(head)?.[1]);
   console.log(`${kernels.size} kernels compiled, ${known.length} with figures of the driver`);
   if (kernels.size === 0) return 2;
+  if (options.table) printTable(known);
   if (over.length > 0) console.log("kept in scratch memory (bytes for each wave, kernel):");
-  for (const [name, bytes] of over) console.log(`${bytes} ${name}`);
+  for (const [name, { scratch }] of over) console.log(`${scratch} ${name}`);
   return over.length > 0 ? 1 : 0;
+}
+
+/** What the driver says of a kernel; null where it says nothing. */
+function figuresOf(part) {
+  const get = (label) => Number(new RegExp(`^${label}: *(\\d+)`, "m").exec(part)?.[1] ?? Number.NaN);
+  const scratch = get("Scratch size");
+  if (Number.isNaN(scratch)) return null;
+  return {
+    registers: get("VGPRs"),
+    spilled: get("Spilled VGPRs"),
+    scratch,
+    shared: get("LDS size"),
+    code: get("Code size"),
+    ...(options.table && loopOf(part)),
+  };
+}
+
+/** Multiply-adds and loads from workgroup memory in the innermost loop with most of the arithmetic. */
+function loopOf(part) {
+  const multiplyAdds = /^v_(dual_|pk_)?(fma|fmac|fmamk|fmaak|mad|mac|dot2|dot2c)_\w*f(16|32)/;
+  const lines = part.split("\n").flatMap((line) => line.trim().split(" :: "));
+  const labels = new Map();
+  lines.forEach((line, i) => {
+    const label = /^(BB\d+):/.exec(line)?.[1];
+    if (label) labels.set(label, i);
+  });
+  const loops = lines.flatMap((line, end) => {
+    const start = labels.get(/^s_c?branch\w* (BB\d+)/.exec(line)?.[1]);
+    return start !== undefined && start < end ? [{ start, end }] : [];
+  });
+  const inner = loops.filter((a) => !loops.some((b) => b !== a && b.start >= a.start && b.end < a.end));
+  const found = inner.map(({ start, end }) => {
+    const body = lines.slice(start, end);
+    const count = (what) => body.filter((line) => what.test(line)).length;
+    return { fma: count(multiplyAdds), mma: count(/^v_wmma_/), lds: count(/^ds_(load|read)/) };
+  });
+  return found.sort((a, b) => b.fma + 1000 * b.mma - a.fma - 1000 * a.mma)[0] ?? { fma: 0, mma: 0, lds: 0 };
+}
+
+function printTable(known) {
+  const names = ["registers", "spilled", "scratch", "shared", "code", "fma", "mma", "lds"];
+  const rows = known.map(([name, figures]) => {
+    const { fma, mma, lds } = figures;
+    return [...names.map((key) => figures[key]), fma + mma > 0 ? (lds / (mma || fma)).toFixed(2) : "-", name];
+  });
+  for (const row of [[...names, "lds/fma", "kernel"], ...rows]) {
+    console.log(row.map((cell, i) => (i < row.length - 1 ? String(cell).padStart(9) : ` ${cell}`)).join(""));
+  }
 }

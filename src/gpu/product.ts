@@ -1,4 +1,6 @@
 /** What a matrix product is like, and by which kernel it is computed. */
+import type { MatrixTile } from "../shaders/matmul-matrix.wgsl.ts";
+
 export interface MatmulShape {
   mode: "NN" | "NT" | "TN";
   m: number;
@@ -13,5 +15,5 @@ export interface MatmulShape {
 export type MatmulVariant =
   | { family: "subgroup" | "direct"; rows: number; cols: number; lanes: number; turn?: boolean }
   | { family: "tiled"; bm: number; bn: number; bk: number; rows: number; cols: number; splits: number }
-  | { family: "matrix"; m: number; n: number; k: number; lanes: number; sums: number; splits: number }
+  | ({ family: "matrix"; splits: number } & MatrixTile)
   | { family: "skinny"; rows: number };

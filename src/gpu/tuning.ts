@@ -1,5 +1,6 @@
 /** Which kernels were found to be fastest for matrix products on this adapter: what `matmulVariant` looks at before its table. */
 import { UserError } from "../runtime/errors.ts";
+import { matrixBytes, SUBGROUPS } from "../shaders/matmul-matrix.wgsl.ts";
 import { tileBytes, tileInvocations } from "../shaders/matmul-tiled.wgsl.ts";
 import { type Caps, caps, onTuning, tuningStore } from "./device.ts";
 import type { MatmulShape, MatmulVariant } from "./product.ts";
@@ -55,7 +56,7 @@ const FIELDS: Record<MatmulVariant["family"], Record<string, number>> = {
   subgroup: { rows: 32, cols: 16, lanes: 32 },
   direct: { rows: 8, cols: 8, lanes: 8 },
   tiled: { bm: 256, bn: 256, bk: 32, rows: 8, cols: 8, splits: 64 },
-  matrix: { m: 16, n: 16, k: 32, lanes: 128, sums: 8, splits: 64 },
+  matrix: { m: 16, n: 16, k: 32, lanes: 128, rows: 8, cols: 8, down: 4, splits: 64 },
   skinny: { rows: 8 },
 };
 
@@ -68,7 +69,7 @@ function isVariant(value: unknown, caps: Caps): value is MatmulVariant {
   if (Object.keys(numbers).sort().join() !== Object.keys(fields).sort().join()) return false;
   if (!Object.entries(numbers).every(([name, n]) => isCount(n, fields[name]))) return false;
   const v = value as MatmulVariant;
-  if (turn !== undefined && (typeof turn !== "boolean" || !("lanes" in v && "cols" in v && !("sums" in v))))
+  if (turn !== undefined && (typeof turn !== "boolean" || !(v.family === "subgroup" || v.family === "direct")))
     return false;
   switch (v.family) {
     case "subgroup":
@@ -79,7 +80,12 @@ function isVariant(value: unknown, caps: Caps): value is MatmulVariant {
     case "matrix": {
       const { matrices, subgroupSizeMax } = caps;
       return (
-        !!matrices && v.m === matrices.m && v.n === matrices.n && v.k === matrices.k && v.lanes === subgroupSizeMax
+        !!matrices &&
+        [v.m, v.n, v.k, v.lanes].join() === [matrices.m, matrices.n, matrices.k, subgroupSizeMax].join() &&
+        v.down !== 3 &&
+        v.rows * v.cols <= 16 &&
+        SUBGROUPS * v.lanes <= caps.maxInvocations &&
+        [true, false].every((b) => matrixBytes(v, { a: b, b }) <= caps.maxWorkgroupStorage)
       );
     }
     case "tiled": {

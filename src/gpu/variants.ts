@@ -2,7 +2,7 @@
  * Which kernel runs: capabilities and shape in, variant and tile out. The first row that applies wins. Figures beside the
  * rows are GFLOP/s in f32 on 2 cores of an AMD EPYC unless another machine is named.
  */
-import { matrixBytes, matrixOutputs } from "../shaders/matmul-matrix.wgsl.ts";
+import { matrixBytes, matrixOutputs, SUBGROUPS } from "../shaders/matmul-matrix.wgsl.ts";
 import type { Caps } from "./device.ts";
 import type { MatmulShape, MatmulVariant } from "./product.ts";
 import type { KernelFamily } from "./self-tests.ts";
@@ -87,16 +87,43 @@ function tile(caps: Caps, shape: MatmulShape): Extract<MatmulVariant, { family: 
   return { family: "tiled", bm, bn, bk, rows, cols, splits: splits(caps, shape, bm, bn) };
 }
 
-/** Matrices of 4 x 4 per subgroup where such tiles fill the device and fit, else 2 x 2 of them. */
-function matrix(caps: Caps, shape: MatmulShape): MatmulVariant {
+/**
+ * At most 8 x 8 matrices for a workgroup, half of that in each direction where those would not keep the device busy or would
+ * not fit. Tiles are of equal height and as wide as leaves the least over. Subgroups lie two by two, or side by side where rows
+ * are few or do not halve, or below each other where there are few columns.
+ */
+function matrix(caps: Caps, shape: MatmulShape): Extract<MatmulVariant, { family: "matrix" }> {
   const { m, n, k } = caps.matrices as NonNullable<Caps["matrices"]>;
   const along = { a: shape.mode !== "TN", b: shape.mode === "NT" };
-  const of = (sums: number) => ({ m, n, k, lanes: caps.subgroupSizeMax, sums });
-  const { bm, bn } = matrixOutputs(of(4));
-  const large = groups(shape, bm, bn) >= saturating(caps) / 2 && matrixBytes(of(4), along) <= caps.maxWorkgroupStorage;
-  const tile = of(large ? 4 : 2);
+  const lanes = caps.subgroupSizeMax;
+  const tileOf = (most: number) => {
+    if (shape.n <= 3 * n) return { m, n, k, lanes, rows: most / 4, cols: Math.ceil(shape.n / n), down: 4 };
+    const high = Math.ceil(shape.m / m);
+    const height = shape.m > MANY_ROWS ? most : Math.ceil(high / Math.ceil(high / most));
+    const down = height % 2 === 0 && height >= 4 ? 2 : 1;
+    const across = SUBGROUPS / down;
+    const wide = Math.ceil(shape.n / (across * n));
+    const widest = most / across;
+    const narrower = Math.max(1, widest - 1);
+    const left = (cols: number) => Math.ceil(wide / cols) * cols;
+    const cols = left(narrower) < left(widest) ? narrower : widest;
+    return { m, n, k, lanes, rows: height / down, cols, down };
+  };
+  const large = tileOf(8);
+  const { bm, bn } = matrixOutputs(large);
+  const fits = groups(shape, bm, bn) >= saturating(caps) / 2 && matrixBytes(large, along) <= caps.maxWorkgroupStorage;
+  const tile = fits ? large : tileOf(4);
   const outputs = matrixOutputs(tile);
   return { family: "matrix", ...tile, splits: splits(caps, shape, outputs.bm, outputs.bn) };
+}
+
+/** Up to so many rows the tiles of matrix units may compute this much more than is asked for; with more, they gain in any case. */
+const [FEW_FOR_MATRICES, MOST_EXCESS] = [256, 1.3];
+
+function wastesMatrices(caps: Caps, shape: MatmulShape): boolean {
+  if (shape.m > FEW_FOR_MATRICES) return false;
+  const { bm, bn } = matrixOutputs(matrix(caps, shape));
+  return groups({ ...shape, batch: 1 }, bm, bn) * bm * bn > MOST_EXCESS * shape.m * shape.n;
 }
 
 const table: Row[] = [
@@ -149,8 +176,9 @@ const table: Row[] = [
       s.T === "f16" &&
       s.m >= 32 &&
       caps.matrices !== undefined &&
-      4 * caps.subgroupSizeMax <= caps.maxInvocations &&
-      sound(caps, "matrix products"),
+      SUBGROUPS * caps.subgroupSizeMax <= caps.maxInvocations &&
+      sound(caps, "matrix products") &&
+      !wastesMatrices(caps, s),
     use: matrix,
     why: "matrix units multiply f16 several times as fast as the other kernels, which compute in f32 whatever they read",
   },

@@ -1,8 +1,8 @@
 /**
  * Matrix product with the matrix units of a GPU (subgroup matrices): operands in f16, sums in f32. A workgroup of four
- * subgroups, two by two, stages blocks of both operands in workgroup memory in the order in which they lie in memory; each
- * subgroup then multiplies `sums` x `sums` matrices. Sums leave through workgroup memory too, one matrix of each subgroup
- * at a time, so that edges and what is added to the product are as in the other kernels.
+ * subgroups stages blocks of both operands in workgroup memory in the order in which they lie in memory; each subgroup then
+ * multiplies `rows` x `cols` matrices. Sums leave through workgroup memory too, one matrix of each subgroup at a time, so that
+ * edges and what is added to the product are as in the other kernels.
  */
 export interface MatrixTile {
   /** Sizes that the adapter multiplies: [m, k] by [k, n]. */
@@ -11,8 +11,15 @@ export interface MatrixTile {
   k: number;
   /** The largest size of a subgroup. */
   lanes: number;
-  sums: number;
+  /** Matrices of sums of a subgroup. */
+  rows: number;
+  cols: number;
+  /** How many of the four subgroups lie one below the other: 1, 2 or 4. */
+  down: number;
 }
+
+/** Of a workgroup. */
+export const SUBGROUPS = 4;
 
 /** Steps of k that are staged at a time. */
 export const MATRIX_STEPS = 32;
@@ -20,7 +27,10 @@ export const MATRIX_STEPS = 32;
 const SPARE = 8;
 
 /** Outputs of a workgroup. */
-export const matrixOutputs = ({ m, n, sums }: MatrixTile) => ({ bm: 2 * sums * m, bn: 2 * sums * n });
+export const matrixOutputs = ({ m, n, rows, cols, down }: MatrixTile): { bm: number; bn: number } => ({
+  bm: down * rows * m,
+  bn: (SUBGROUPS / down) * cols * n,
+});
 
 const staged = (size: number, along: boolean): number =>
   along ? size * (MATRIX_STEPS + SPARE) : MATRIX_STEPS * (size + SPARE);
@@ -28,7 +38,7 @@ const staged = (size: number, along: boolean): number =>
 /** Bytes of workgroup memory. */
 export function matrixBytes(tile: MatrixTile, along: { a: boolean; b: boolean }): number {
   const { bm, bn } = matrixOutputs(tile);
-  return 2 * (staged(bm, along.a) + staged(bn, along.b)) + 4 * 4 * tile.m * tile.n;
+  return 2 * (staged(bm, along.a) + staged(bn, along.b)) + 4 * SUBGROUPS * tile.m * tile.n;
 }
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
@@ -38,9 +48,10 @@ const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
  * finish of matmul-access.wgsl.ts.
  */
 export function matrixMatmul(tile: MatrixTile, along: { a: boolean; b: boolean }): string {
-  const { m, n, k, lanes, sums } = tile;
+  const { m, n, k, lanes, rows, cols, down } = tile;
   const { bm, bn } = matrixOutputs(tile);
-  const wg = 4 * lanes;
+  const across = SUBGROUPS / down;
+  const wg = SUBGROUPS * lanes;
   const a = operand("A", "m", bm, along.a, wg);
   const b = operand("B", "n", bn, along.b, wg);
   const at = (name: "A" | "B", i: number, size: number, whole: number, isAlong: boolean) =>
@@ -50,14 +61,14 @@ export function matrixMatmul(tile: MatrixTile, along: { a: boolean; b: boolean }
   const left = `Left, ${along.a ? "row" : "col"}_major`;
   const right = `Right, ${along.b ? "col" : "row"}_major`;
   const multiply = [
-    ...range(sums).map((j) => `let b${j} = subgroupMatrixLoad<${right}>(${at("B", j, n, bn, along.b)});`),
-    ...range(sums).flatMap((i) => [
+    ...range(cols).map((j) => `let b${j} = subgroupMatrixLoad<${right}>(${at("B", j, n, bn, along.b)});`),
+    ...range(rows).flatMap((i) => [
       `let a${i} = subgroupMatrixLoad<${left}>(${at("A", i, m, bm, along.a)});`,
-      ...range(sums).map((j) => `c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, c${i}_${j});`),
+      ...range(cols).map((j) => `c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, c${i}_${j});`),
     ]),
   ];
-  const leave = range(sums).flatMap((i) =>
-    range(sums).map(
+  const leave = range(rows).flatMap((i) =>
+    range(cols).map(
       (j) => `
   subgroupMatrixStore<row_major>(&parts, own, c${i}_${j}, ${n}u);
   workgroupBarrier();
@@ -71,7 +82,7 @@ alias Right = subgroup_matrix_right<f16, ${n}, ${k}>;
 alias Sums = subgroup_matrix_result<f32, ${n}, ${m}>;
 var<workgroup> tileA: array<f16, ${staged(bm, along.a)}>;
 var<workgroup> tileB: array<f16, ${staged(bn, along.b)}>;
-var<workgroup> parts: array<f32, ${4 * m * n}>;
+var<workgroup> parts: array<f32, ${SUBGROUPS * m * n}>;
 ${a.functions}
 ${b.functions}
 
@@ -95,10 +106,10 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lid:
   let baseB = u.firstB + batch * u.sb;
   let subgroup = lid / ${lanes}u;
   let own = subgroup * ${m * n}u;
-  let atA = subgroup / 2u * ${sums * m}u;
-  let atB = subgroup % 2u * ${sums * n}u;
-${range(sums * sums)
-  .map((i) => `  var c${Math.floor(i / sums)}_${i % sums}: Sums;`)
+  let atA = subgroup / ${across}u * ${rows * m}u;
+  let atB = subgroup % ${across}u * ${cols * n}u;
+${range(rows * cols)
+  .map((i) => `  var c${Math.floor(i / cols)}_${i % cols}: Sums;`)
   .join("\n")}
   for (var k = first; ; k += ${MATRIX_STEPS}u) {
     // The next blocks are on their way while the current ones are multiplied.

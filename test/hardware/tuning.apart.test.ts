@@ -112,7 +112,7 @@ describe("a tuning", () => {
       { ...tile, splits: 1e9 },
       { ...tile, code: "evil" },
       { ...tile, turn: true },
-      { family: "matrix", m: 16, n: 16, k: 16, lanes: 32, sums: 2, splits: 1 }, // not on this adapter
+      { family: "matrix", m: 16, n: 16, k: 16, lanes: 32, rows: 2, cols: 2, down: 2, splits: 1 }, // not on this adapter
       { family: "subgroup", rows: 8, cols: 4, lanes: 31 },
       { family: "constructor" },
       { family: "skinny", rows: 9 },

@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { caps, type DType, linear, matmul, noGrad, scope, tensor } from "webrlhf";
 import type { MatmulVariant } from "../../src/gpu/product.ts";
 import { matmulVariant } from "../../src/gpu/variants.ts";
+import { MATRIX_STEPS, matrixOutputs } from "../../src/shaders/matmul-matrix.wgsl.ts";
 import { tileBytes, tileInvocations } from "../../src/shaders/matmul-tiled.wgsl.ts";
 import { gemm } from "../../src/tensor/ops/matmul.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
@@ -200,7 +201,10 @@ describe("gemm", () => {
     const { matrices, subgroupSizeMax: lanes } = caps();
     if (!matrices) return skip("the adapter has no subgroup matrices");
     const dtype = "f16";
-    const by = (sums: number, splits = 1): MatmulVariant => ({ family: "matrix", ...matrices, lanes, sums, splits });
+    const by = (rows: number, splits = 1, cols = rows, down = 2): MatmulVariant => ({
+      ...{ family: "matrix", ...matrices },
+      ...{ lanes, rows, cols, down, splits },
+    });
     for (const mode of modes) {
       await check({ mode, m: 72, n: 68, k: 100, variant: by(2), dtype });
       await check({ mode, m: 4, n: 12, k: 8, variant: by(2), dtype, batch: 2, shareB: true });
@@ -208,6 +212,9 @@ describe("gemm", () => {
     await check({ mode: "NT", m: 33, n: 131, k: 37, variant: by(2), dtype, bias: true, add: true });
     await check({ mode: "TN", m: 40, n: 36, k: 150, variant: by(2, 3), dtype, accumulate: true });
     await check({ mode: "NT", m: 68, n: 132, k: 40, variant: by(4), dtype });
+    await check({ mode: "NT", m: 50, n: 68, k: 36, variant: by(3, 1, 1, 1), dtype });
+    await check({ mode: "NN", m: 70, n: 20, k: 36, variant: by(2, 1, 3, 4), dtype, add: true });
+    await check({ mode: "TN", m: 40, n: 70, k: 150, variant: by(2, 2, 1, 1), dtype });
     for (const types of mixes) {
       for (const mode of modes) await check({ mode, m: 40, n: 36, k: 20, variant: by(2), types });
       await check({ mode: "TN", m: 40, n: 36, k: 150, variant: by(2, 3), types, accumulate: true });
@@ -423,6 +430,10 @@ describe("the table of variants", () => {
     const up = (x: number, step: number) => Math.ceil(x / step) * step;
     const computed = (v: MatmulVariant, m: number, n: number, k: number) => {
       if (v.family === "skinny") return v.rows * up(n, 8) * up(k, 64);
+      if (v.family === "matrix") {
+        const { bm, bn } = matrixOutputs(v);
+        return up(m, bm) * up(n, bn) * up(k, MATRIX_STEPS);
+      }
       if (v.family !== "tiled") throw new Error("a GPU takes the tiled or the skinny kernel");
       return up(m, v.bm) * up(n, v.bn) * up(k, v.bk);
     };
@@ -439,8 +450,15 @@ describe("the table of variants", () => {
           ["NT", out, inner],
           ["NN", inner, out],
         ] as const) {
-          const ratio = computed(pick({}, mode, m, n, k), m, n, k) / (m * n * k);
-          expect(ratio, `${mode} ${m}x${n}x${k}`).toBeLessThanOrEqual(1.3);
+          const shape = { mode, m, n, k, batch: 1 };
+          for (const [what, variant] of [
+            ["f32", matmulVariant(big, shape)],
+            ["f16", matmulVariant({ ...big, matrices: { m: 16, n: 16, k: 16 } }, { ...shape, T: "f16" })],
+            ["f16 by eights", matmulVariant({ ...big, matrices: { m: 8, n: 8, k: 8 } }, { ...shape, T: "f16" })],
+          ] as const) {
+            const ratio = computed(variant, m, n, k) / (m * n * k);
+            expect(ratio, `${what} ${mode} ${m}x${n}x${k}`).toBeLessThanOrEqual(1.3);
+          }
         }
       }
     }
@@ -451,9 +469,15 @@ describe("the table of variants", () => {
     const half = (over: object, ...[mode, m, n, k]: [Mode, number, number, number]) =>
       matmulVariant({ ...big, matrices, ...over }, { mode, m, n, k, batch: 1, T: "f16" });
     const wide = { maxWorkgroupStorage: 32768 };
-    expect(half(wide, "NT", 8192, 576, 576)).toMatchObject({ family: "matrix", sums: 4, lanes: 32, splits: 1 });
-    expect(half({}, "NT", 8192, 576, 576)).toMatchObject({ family: "matrix", sums: 2 });
-    expect(half({}, "TN", 576, 576, 8192)).toMatchObject({ family: "matrix", sums: 2 });
+    expect(half(wide, "NT", 8192, 576, 576)).toEqual({
+      ...{ family: "matrix", ...matrices, lanes: 32 },
+      ...{ rows: 4, cols: 3, down: 2, splits: 1 },
+    });
+    expect(half({}, "NT", 8192, 576, 576)).toMatchObject({ family: "matrix", rows: 2, cols: 2, down: 2 });
+    expect(half({}, "TN", 576, 576, 8192)).toMatchObject({ family: "matrix", rows: 2, cols: 2, down: 2 });
+    expect(half({}, "NT", 8192, 16, 576)).toMatchObject({ family: "matrix", rows: 1, cols: 1, down: 4 });
+    expect(half(wide, "NT", 48, 49152, 576)).toMatchObject({ family: "matrix", rows: 3, cols: 2, down: 1 });
+    expect(half({}, "NT", 33, 576, 576).family).toBe("tiled");
     expect(half({ subgroupSizeMax: 128 }, "NT", 8192, 576, 576).family).toBe("tiled");
     expect(half({}, "NT", 8, 576, 576).family).toBe("skinny");
     expect(pick({ matrices }, "NT", 8192, 576, 576).family).toBe("tiled");

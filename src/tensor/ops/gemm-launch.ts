@@ -286,17 +286,17 @@ function tiled(p: Product, tile: Extract<MatmulVariant, { family: "tiled" }>): v
 }
 
 function matrix(p: Product, tile: Extract<MatmulVariant, { family: "matrix" }>): void {
-  const { m, n, k: steps, lanes, sums } = tile;
+  const { m, n, k: steps, lanes, rows, cols, down } = tile;
   const parts = partsOf(p.k, MATRIX_STEPS, tile.splits);
   const split = parts.count > 1;
   const vec = { a: readsFours(p, "a"), b: readsFours(p, "b"), c: false };
   const { bm, bn } = matrixOutputs(tile);
-  const number = (((m * 256 + n) * 64 + steps) * 16 + sums) * 256 + lanes;
+  const number = (((((m * 32 + n) * 64 + steps) * 16 + rows) * 16 + cols) * 8 + down) * 256 + lanes;
   const k = kernelOf(families.matrix, number, kindOf(p, vec, split), () => {
     const e = split ? PLAIN : p;
     const access = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(e)];
     const code = () => [...access(), matrixMatmul(tile, alongK(p.mode))].join("\n");
-    const name = `matrix${split ? "_split" : ""}_${p.mode}_${m}x${n}x${steps}_${sums}x${lanes}`;
+    const name = `matrix${split ? "_split" : ""}_${p.mode}_${m}x${n}x${steps}_${rows}x${cols}_${down}x${lanes}`;
     const consts = { ...typesOf(p, split), BM: bm, BN: bn, BK: MATRIX_STEPS };
     return prepare(declare(name, p.format, e, vec, code, true, true), consts);
   });

@@ -197,7 +197,7 @@ registerSelfTest(
 );
 const byMatrices = (): MatmulVariant | undefined => {
   const { matrices, subgroupSizeMax: lanes } = caps();
-  return matrices && { family: "matrix", ...matrices, lanes, sums: 2, splits: 2 };
+  return matrices && { family: "matrix", ...matrices, lanes, rows: 2, cols: 2, down: 2, splits: 2 };
 };
 const inMatrices = testProducts(
   "matrix products",
