@@ -158,7 +158,7 @@ const cases = {
   "recipe-policies": make("run", [at("policies.json"), "--output_dir", "{out}/all"]),
 };
 /** Verbs that leave no files. */
-const unwritten = ["chat", "serve"];
+const unwritten = ["chat", "serve", "worker", "cluster"];
 
 const option = (words) => {
   const names = words.flatMap((word, i) => (word.startsWith("--") ? [[word.slice(2), words[i + 1]]] : []));

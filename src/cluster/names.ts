@@ -32,8 +32,9 @@ export const tokenOf = (text: string): string => text.replace(/[^A-Za-z0-9_-]+/g
 export const jobSubject = (run: string, key: string, attempt: number): string =>
   `job.${CONSUMER}.${run}.${key}.${attempt}`;
 
-/** All jobs of a run. */
-export const jobsOfRun = (run: string): string => `job.${CONSUMER}.${run}.>`;
+/** All jobs of a run, or all attempts of one. */
+export const jobsOfRun = (run: string, key?: string): string =>
+  key === undefined ? `job.${CONSUMER}.${run}.>` : `job.${CONSUMER}.${run}.${key}.*`;
 
 /** Where a worker of a name puts a job's result. */
 export const resultSubject = (worker: string, run: string, key: string): string => `result.${worker}.${run}.${key}`;
@@ -52,3 +53,6 @@ export const helloSubject = (worker: string): string => `hello.${worker}`;
 
 /** Where a user's answers come to, so that nobody reads those of another. */
 export const inboxOf = (user: string): string => `_INBOX_${user}`;
+
+/** The member that a hello is from; null where it is none. */
+export const ofHello = (subject: string): string | null => /^hello\.([^.]+)$/.exec(subject)?.[1] ?? null;

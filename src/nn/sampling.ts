@@ -5,8 +5,9 @@
  */
 import { UserError } from "../runtime/errors.ts";
 import { snakeCase } from "../runtime/names.ts";
+import { philox } from "../runtime/rng.ts";
 import { type Tensor, tensor } from "../tensor/core.ts";
-import { MAX_ENDS, type SlotNeeds, type SlotState } from "../tensor/ops/sample.ts";
+import { MAX_ENDS, SAMPLE_DOMAIN, type SlotNeeds, type SlotState } from "../tensor/ops/sample.ts";
 import type { DecoderConfig } from "./config.ts";
 
 /** How a response is sampled; everything but its length and seed has a default that does nothing. */
@@ -238,3 +239,13 @@ function biasesOf(rows: readonly (SlotOptions | null)[], early: boolean): Tensor
 }
 
 const floatBits = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0];
+
+/**
+ * What is added to a token's log-probability, at the sampling temperature, before the largest is taken: the noise of a response's
+ * random numbers, as the kernels compute it.
+ * @param step tokens that the response has already
+ */
+export function drawingNoise(seed: number, stream: number, step: number, token: number): number {
+  const words = philox(seed >>> 0, Math.floor(seed / 2 ** 32), stream, step, token >>> 2, SAMPLE_DOMAIN);
+  return -Math.log(-Math.log1p(-(words[token & 3] + 0.5) / 2 ** 32));
+}

@@ -37,12 +37,37 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
+/** Starts a server by a folder's configuration, and waits until it listens. */
+async function started(folder: string): Promise<ChildProcess> {
+  const child = spawn(natsServer as string, ["-c", join(folder, "nats.conf")], { stdio: "pipe" });
+  let said = "";
+  child.stderr?.on("data", (text) => {
+    said += text;
+  });
+  for (let i = 0; !/Server is ready/.test(said); i++) {
+    if (child.exitCode !== null || i > 400) throw new Error(`nats-server does not start: ${said}`);
+    await sleep(25);
+  }
+  return child;
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null) return;
+  child.kill("SIGKILL");
+  await once(child, "exit");
+}
+
+/** Serves the cluster of a folder. */
+export async function serveFolder(folder: string): Promise<{ close(): Promise<void> }> {
+  const child = await started(folder);
+  return { close: () => ended(child) };
+}
+
 export class TestCluster {
   readonly dir: string;
   readonly folder: ClusterFolder;
   readonly url: string;
   private process: ChildProcess | null = null;
-  private said = "";
 
   private constructor(dir: string, folder: ClusterFolder) {
     this.dir = dir;
@@ -61,31 +86,15 @@ export class TestCluster {
     return cluster;
   }
 
-  get pid(): number {
-    return this.process?.pid as number;
-  }
-
   /** Starts the server, and waits until it listens. */
   async up(): Promise<void> {
-    const child = spawn(natsServer as string, ["-c", join(this.folder.path, "nats.conf")], { stdio: "pipe" });
-    this.process = child;
-    this.said = "";
-    child.stderr?.on("data", (text) => {
-      this.said += text;
-    });
-    for (let i = 0; !/Server is ready/.test(this.said); i++) {
-      if (child.exitCode !== null || i > 400) throw new Error(`nats-server does not start: ${this.said}`);
-      await sleep(25);
-    }
+    this.process = await started(this.folder.path);
   }
 
   /** Ends the server at once, as a power cut would. */
   async kill(): Promise<void> {
-    const child = this.process;
+    if (this.process) await ended(this.process);
     this.process = null;
-    if (!child || child.exitCode !== null) return;
-    child.kill("SIGKILL");
-    await once(child, "exit");
   }
 
   /** Forgets everything that the server has stored; it is not running then. */

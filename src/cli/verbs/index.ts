@@ -37,6 +37,10 @@ const others = {
     merge: async () => (await import("./merge.ts")).mergeVerb,
     convert: async () => (await import("./convert.ts")).convertVerb,
   },
+  "Several machines": {
+    worker: async () => (await import("./worker.ts")).workerVerb,
+    cluster: async () => (await import("./cluster.ts")).clusterVerb,
+  },
 } satisfies Record<string, { [N in keyof typeof summaries]?: Loader }>;
 
 /** Methods whose verb does more than train. */

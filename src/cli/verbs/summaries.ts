@@ -17,6 +17,8 @@ export const summaries = {
   tokenizer: "Train a byte-level BPE tokenizer",
   merge: "Put an adapter into its base: a model folder like any other",
   convert: "Rewrite a model's files: another float type, shards, or a folder out of a GGUF file",
+  worker: "Draw responses for a trainer on another machine",
+  cluster: "Set up, watch and let workers into a cluster that draws a trainer's responses",
   run: "Run a recipe: several stages in order",
   doctor: "Show the runtime, the adapter and its speed, what is missing, and whether a training run would fit",
 } as const;

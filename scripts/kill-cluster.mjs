@@ -1,0 +1,220 @@
+#!/usr/bin/env node
+/**
+ * Trains in a cluster whose workers, server and trainer are killed at random, and compares what comes of it with a run that nobody
+ * disturbed and that had no cluster.
+ *
+ *   npm run build
+ *   node scripts/kill-cluster.mjs --trials 5
+ *   --kills 8        in each trial            --seed 7      other moments and victims
+ *   --workers 2      of Node                  --method ppo  another online method
+ *   --program FILE   another build            --keep        leave the folders of trials that differ
+ *
+ * A nats-server is taken from WEBRLHF_NATS_SERVER or the PATH. A kill is SIGKILL of a worker (another one starts), of the server (it
+ * starts again a little later, in one of the kills with its store deleted), or of the trainer (which goes on with --resume). In
+ * the end the run's files must have the bytes of the undisturbed one's, and the trainer must have taken each job once.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+
+const root = path.resolve(import.meta.dirname, "..");
+const { values: flags } = parseArgs({
+  options: {
+    trials: { type: "string", default: "3" },
+    kills: { type: "string", default: "6" },
+    workers: { type: "string", default: "2" },
+    seed: { type: "string", default: "1" },
+    steps: { type: "string", default: "10" },
+    method: { type: "string", default: "grpo" },
+    program: { type: "string", default: path.join(root, "dist/cli/main.js") },
+    keep: { type: "boolean", default: false },
+  },
+});
+const program = path.resolve(flags.program);
+const natsServer = process.env.WEBRLHF_NATS_SERVER ?? "nats-server";
+for (const [there, what] of [
+  [existsSync(program), `${program} is missing: run "npm run build" first`],
+  [
+    spawnSync(natsServer, ["--version"]).status === 0,
+    `${natsServer} does not run: install it, or set WEBRLHF_NATS_SERVER`,
+  ],
+]) {
+  if (there) continue;
+  console.error(what);
+  process.exit(1);
+}
+const work = mkdtempSync(path.join(tmpdir(), "webrlhf-kill-cluster-"));
+const at = (...names) => path.join(work, ...names);
+
+/** Numbers in [0, 1) of a seed (mulberry32). */
+function random(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+const children = new Set();
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGKILL");
+});
+
+function start(command, words) {
+  const child = spawn(command, words, { stdio: ["ignore", "pipe", "pipe"], cwd: work });
+  children.add(child);
+  child.said = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (text) => {
+      child.said += text;
+    });
+  }
+  child.ended = once(child, "exit").then(([code]) => {
+    children.delete(child);
+    return code;
+  });
+  return child;
+}
+const webrlhf = (...words) => start(process.execPath, [program, ...words]);
+async function run(...words) {
+  const child = webrlhf(...words);
+  if ((await child.ended) !== 0) throw new Error(`webrlhf ${words.join(" ")}\n${child.said}`);
+  return child;
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+const training = (folder) => [
+  ...`${flags.method} --model_name_or_path ${at("base")} --reward_model_path builtin:world --use_peft --lora_r 4`.split(
+    " ",
+  ),
+  ...(flags.method === "ppo" ? `--rollout_batch_size 16` : `--generation_batch_size 32 --num_generations 4`).split(" "),
+  ...`--dataset_name builtin:world --max_train_samples 64 --response_length 24 --per_device_train_batch_size 8`.split(
+    " ",
+  ),
+  ...`--learning_rate 1e-3 --max_steps ${flags.steps} --save_steps 2 --logging_steps 1 --prompts_per_job 1 --seed 3`.split(
+    " ",
+  ),
+  ...["--output_dir", folder],
+];
+
+/** Every file of a run with its hash, less those that hold the clock. */
+function contents(folder, below = "") {
+  return readdirSync(path.join(folder, below), { withFileTypes: true }).flatMap((entry) => {
+    const name = path.join(below, entry.name);
+    if (entry.isDirectory()) return contents(folder, name);
+    if (entry.name === "timing.jsonl") return [];
+    return [
+      `${name} ${createHash("sha256")
+        .update(readFileSync(path.join(folder, name)))
+        .digest("hex")
+        .slice(0, 16)}`,
+    ];
+  });
+}
+
+async function trial(number, expected) {
+  const chance = random(Number(flags.seed) * 1000 + number);
+  const between = (low, high) => low + (high - low) * chance();
+  const cluster = at(`cluster-${number}`);
+  const port = await freePort();
+  await run("cluster", "init", "--cluster_dir", cluster, "--port", String(port));
+  const url = `nats://127.0.0.1:${port}`;
+  const serve = () => start(natsServer, ["-c", path.join(cluster, "nats.conf")]);
+  let server = serve();
+  await sleep(500);
+  const help = () => webrlhf("worker", "--cluster", url, "--creds", path.join(cluster, "worker.creds"));
+  const workers = Array.from({ length: Number(flags.workers) }, help);
+  const output = at(`out-${number}`);
+  const train = (...more) =>
+    webrlhf(...training(output), "--cluster", url, "--creds", path.join(cluster, "trainer.creds"), ...more);
+  let trainer = train();
+  let told = "";
+  let over = false;
+  const kills = [];
+  let wiped = false;
+  for (let i = 0; i < Number(flags.kills) && !over; i++) {
+    over = await Promise.race([sleep(between(300, 2500)).then(() => false), trainer.ended.then(() => true)]);
+    if (over) break;
+    const which = chance();
+    if (which < 0.5) {
+      const victim = Math.floor(between(0, workers.length));
+      kills.push(`worker ${victim}`);
+      workers[victim].kill("SIGKILL");
+      await workers[victim].ended;
+      workers[victim] = help();
+    } else if (which < 0.8) {
+      server.kill("SIGKILL");
+      await server.ended;
+      const wipes = !wiped && chance() < 0.6;
+      if (wipes) rmSync(path.join(cluster, "store"), { recursive: true, force: true });
+      wiped ||= wipes;
+      kills.push(wipes ? "server with its store" : "server");
+      await sleep(between(50, 1500));
+      server = serve();
+    } else {
+      kills.push("trainer");
+      trainer.kill("SIGKILL");
+      await trainer.ended;
+      told += trainer.said;
+      trainer = train("--resume");
+    }
+  }
+  const code = await Promise.race([trainer.ended, sleep(240_000).then(() => "no end in 4 minutes")]);
+  told += trainer.said;
+  for (const child of [...workers, trainer, server]) child.kill("SIGKILL");
+  await Promise.all([...workers, trainer, server].map((child) => child.ended));
+  const found = code === 0 ? contents(output) : [];
+  const differing = [
+    ...expected.filter((line) => !found.includes(line)),
+    ...found.filter((line) => !expected.includes(line)).map((line) => `+ ${line}`),
+  ];
+  const byWorkers = workers.reduce((sum, { said }) => sum + Number(/stopped after (\d+)/.exec(said)?.[1] ?? 0), 0);
+  const good = code === 0 && differing.length === 0;
+  console.log(
+    `${good ? "ok    " : "FAILED"} trial ${number}: killed ${kills.join(", ")}${byWorkers ? `; ${byWorkers} by workers` : ""}`,
+  );
+  if (!good)
+    console.log(`exit ${code}\n${differing.join("\n")}\n${told}\n${workers.map(({ said }) => said).join("\n--\n")}`);
+  if (good || !flags.keep) {
+    rmSync(output, { recursive: true, force: true });
+    rmSync(cluster, { recursive: true, force: true });
+  }
+  return good;
+}
+
+let failed = 0;
+try {
+  const shape = "--hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --max_position_embeddings 96";
+  const few =
+    "--dataset_name builtin:world --max_train_samples 64 --per_device_train_batch_size 8 --max_steps 8 --seed 3";
+  await run("sft", ...`${shape} ${few}`.split(" "), "--output_dir", at("base"));
+  const began = Date.now();
+  await run(...training(at("undisturbed")));
+  const expected = contents(at("undisturbed"));
+  console.log(
+    `undisturbed, without a cluster: ${((Date.now() - began) / 1000).toFixed(1)} s, ${expected.length} files`,
+  );
+  for (let i = 0; i < Number(flags.trials); i++) if (!(await trial(i, expected))) failed++;
+} finally {
+  if (!flags.keep || failed === 0) rmSync(work, { recursive: true, force: true });
+}
+console.log(
+  failed === 0 ? `all ${flags.trials} trials gave the same bytes` : `${failed} of ${flags.trials} trials differ`,
+);
+process.exit(failed === 0 ? 0 : 1);

@@ -1,0 +1,171 @@
+/** A cluster's folder, its members, and what its server says. */
+import { spawnSync } from "node:child_process";
+import { clusterAccess } from "../../cluster/access.ts";
+import { ClusterFolder, CONFIGURATION } from "../../cluster/configuration.ts";
+import { connectCluster, tellServer } from "../../cluster/connection.ts";
+import { statusOf } from "../../cluster/status.ts";
+import { logging } from "../../rlhf/settings.ts";
+import { UserError } from "../../runtime/errors.ts";
+import { diskFiles } from "../../runtime/files.ts";
+import { absolute, join } from "../../runtime/paths.ts";
+import { writeSecret } from "../../runtime/secrets.ts";
+import { effective, settings, where } from "../../settings/index.ts";
+import { network } from "../cluster-settings.ts";
+import type { Terminal } from "../terminal.ts";
+import { defineVerb } from "../verb.ts";
+import { summaries } from "./summaries.ts";
+
+const clusterVerbSettings = settings(
+  "cluster",
+  {
+    action: network.choice(
+      ["init", "status", "invite", "revoke"],
+      "status",
+      "Set a cluster up, show what it is doing, let another worker in, or put somebody out",
+    ),
+    ...effective(where("action", "invite", "revoke"), {
+      member: network.text(null, "Name of who is invited or revoked; default of an invitation: guest-1 and so on"),
+    }),
+    clusterDir: logging.path("cluster", "Folder with the cluster's keys, credentials and the server's configuration"),
+    ...effective(where("action", "init"), {
+      host: network.text("127.0.0.1", "Address that the server listens at; default: this machine alone"),
+      port: network.int(4222, "Port of the server", { min: 1, max: 65535 }),
+      browsers: network.list(null, "Origins whose pages may work, e.g. https://class.example; default: none"),
+      browserPort: network.int(8443, "Port for pages", { min: 1, max: 65535 }),
+      tlsCert: network.path(null, "Certificate of the server, a PEM file: without one nothing is encrypted"),
+      tlsKey: network.path(null, "Key of the certificate, a PEM file"),
+    }),
+    ...effective(where("action", "invite"), {
+      minutes: network.float(90, "Minutes until the invitation expires", { min: 0, exclusiveMin: true }),
+      label: network.text(null, "What the invitation is for, in your words"),
+    }),
+    ...effective(where("action", "status", "revoke"), {
+      cluster: network.text(null, "The server's address; default: as cluster init was told"),
+    }),
+  },
+  (o, name) => {
+    if ((o.tlsCert === null) !== (o.tlsKey === null)) {
+      throw new UserError(`${name("tlsCert")} and ${name("tlsKey")} go together: give both, or neither`);
+    }
+    if (o.action === "revoke" && o.member === null) {
+      throw new UserError("name whom to revoke: webrlhf cluster revoke NAME");
+    }
+  },
+);
+
+export const clusterVerb = defineVerb({
+  name: "cluster",
+  summary: summaries.cluster,
+  settings: clusterVerbSettings,
+  argument: ["action", "member"],
+  examples: [
+    "webrlhf cluster init --host 0.0.0.0",
+    "webrlhf cluster status",
+    "webrlhf cluster invite room-12 --minutes 90",
+    "webrlhf cluster revoke room-12",
+  ],
+  endsAtOnce: true,
+  async run(o, { terminal }) {
+    const files = await diskFiles();
+    const path = o.clusterDir;
+    const say = (line: string) => terminal.line(line);
+    if (o.action === "init") {
+      const certificate = o.tlsCert === null ? null : { cert: absolute(o.tlsCert), key: absolute(o.tlsKey as string) };
+      const { host, port, browsers, browserPort } = o;
+      const store = absolute(join(path, "store"));
+      const syncs = serverSyncs(terminal);
+      const server = { host, port, browsers, browserPort, certificate, store, syncs };
+      await ClusterFolder.create(files, path, server, writeSecret);
+      say(`a cluster in ${path}; start its server with: nats-server -c ${join(path, CONFIGURATION)}`);
+      say(`a trainer:  --cluster ${addressOf(server)} --creds ${join(path, "trainer.creds")}`);
+      say(
+        `a worker:   webrlhf worker --cluster ${addressOf(server)} --creds worker.creds, with that file copied there`,
+      );
+      if (!isLocal(host) && certificate === null) {
+        const what =
+          "weights, prompts and responses go over the network unencrypted: --tls_cert and --tls_key encrypt them";
+        say(terminal.style("yellow", what));
+      }
+      return;
+    }
+    const folder = await ClusterFolder.open(files, path, writeSecret);
+    const url = o.cluster ?? addressOf(folder.server);
+    const access = async (name: string) => clusterAccess(url, join(path, `${name}.creds`));
+    if (o.action === "invite") {
+      const name = o.member ?? freeName(Object.keys(folder.members));
+      const choice = { seconds: Math.round(o.minutes * 60), ...(o.label !== null && { label: o.label }) };
+      const { file, member } = await folder.invite("worker", name, choice);
+      const until = new Date((member.expires as number) * 1000).toISOString();
+      say(
+        `${name} may work until ${until}: webrlhf worker --cluster ${url} --creds ${file}, with that file copied there`,
+      );
+    } else if (o.action === "revoke") {
+      const { account } = await folder.revoke(o.member as string);
+      await tellServer(await access("system"), account).catch((error: Error) => {
+        throw new UserError(
+          `${o.member} is revoked in ${join(path, CONFIGURATION)}, but the running server was not told: ${error.message}. Restart ` +
+            "it, or revoke again when it answers",
+          { cause: error },
+        );
+      });
+      say(`${o.member} is revoked: its connections are closed, and it gets no new one`);
+    } else {
+      const connection = await connectCluster(await access("trainer"), "webrlhf cluster status");
+      try {
+        tellStatus(await statusOf(connection), folder, terminal);
+      } finally {
+        await connection.nc.close();
+      }
+    }
+  },
+});
+
+const isLocal = (host: string): boolean => host === "localhost" || host === "::1" || host.startsWith("127.");
+
+/** The address that this machine's own programs connect to. */
+function addressOf({ host, port, certificate }: ClusterFolder["server"]): string {
+  const scheme = certificate ? "tls" : "nats";
+  const name = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
+  return `${scheme}://${name.includes(":") ? `[${name}]` : name}:${port}`;
+}
+
+function freeName(taken: readonly string[]): string {
+  for (let i = 1; ; i++) if (!taken.includes(`guest-${i}`)) return `guest-${i}`;
+}
+
+/** Whether the server that is installed here knows of `sync_interval`; where none is, it is taken for a recent one. */
+function serverSyncs(terminal: Terminal): boolean {
+  const { status, stdout } = spawnSync("nats-server", ["--version"], { encoding: "utf8" });
+  if (status !== 0) {
+    terminal.line("nats-server is not on the PATH here: get it with apt, brew, or from nats.io; version 2.10 or later");
+    return true;
+  }
+  const [, major, minor] = /v?(\d+)\.(\d+)/.exec(stdout) ?? [];
+  return Number(major) > 2 || Number(minor) >= 10;
+}
+
+function tellStatus(
+  { server, runs, waiting, underWay, results, workers }: Awaited<ReturnType<typeof statusOf>>,
+  folder: ClusterFolder,
+  terminal: Terminal,
+): void {
+  terminal.result(
+    `nats-server ${server}: ${waiting} jobs wait, ${underWay} are under way, ${results} results are kept`,
+  );
+  for (const { run, who } of runs) terminal.result(`run ${run}, trained by ${who}`);
+  if (runs.length === 0) terminal.result("no run: start a trainer with --cluster and --creds");
+  for (const { worker, member, adapter, webrlhf, done, tokensPerSecond, busy } of workers) {
+    const pace = `${done} jobs done, ${tokensPerSecond} tokens/s, ${busy ? "drawing" : "waiting"}`;
+    terminal.result(`worker ${worker} (${member}): ${pace}; webrlhf ${webrlhf} on ${adapter}`);
+  }
+  if (workers.length === 0)
+    terminal.result("no worker: start one with webrlhf worker --cluster URL --creds worker.creds");
+  const now = Date.now() / 1000;
+  for (const [name, { role, expires, revoked, label }] of Object.entries(folder.members)) {
+    if (role === "system") continue;
+    const until =
+      expires === undefined ? "" : `, ${expires < now ? "expired" : "until"} ${new Date(expires * 1000).toISOString()}`;
+    const about = label === undefined ? "" : ` (${label})`;
+    terminal.result(`member ${name}${about}: ${role}${revoked === undefined ? until : ", revoked"}`);
+  }
+}

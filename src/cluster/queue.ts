@@ -1,0 +1,50 @@
+/** A run's jobs and results, as the server has them. */
+import { JOBS, jobSubject, jobsOfRun, ofResult, RESULTS, resultsOf } from "./names.ts";
+import { absent, jobsConsumer, type Streams } from "./streams.ts";
+
+/** A run's part of the streams. */
+export class RunQueue {
+  private readonly streams: Streams;
+  private readonly run: string;
+
+  constructor(streams: Streams, run: string) {
+    this.streams = streams;
+    this.run = run;
+  }
+
+  /** Puts a job where workers take it. */
+  async ask(key: string, attempt: number, bytes: Uint8Array): Promise<void> {
+    const subject = jobSubject(this.run, key, attempt);
+    await this.streams.js.publish(subject, bytes, { msgID: `${key}.${attempt}` }).catch((error) => {
+      if (!/maximum messages per subject/.test(String(error))) throw error; // it is there already
+    });
+  }
+
+  /** Takes a job away, or all of them. */
+  async withdraw(key?: string): Promise<void> {
+    await this.streams.jsm.streams.purge(JOBS, { filter: jobsOfRun(this.run, key) });
+  }
+
+  /** Keys of the jobs that are not acknowledged yet. */
+  async unfinished(): Promise<Set<string>> {
+    const { state } = await this.streams.jsm.streams.info(JOBS, { subjects_filter: jobsOfRun(this.run) });
+    return new Set(Object.keys(state.subjects ?? {}).map((subject) => subject.split(".")[3]));
+  }
+
+  /** How many jobs, of all runs, no worker has taken yet. */
+  async untaken(): Promise<number> {
+    const consumer = await jobsConsumer(this.streams);
+    return consumer ? (await consumer.info()).num_pending : Number.POSITIVE_INFINITY;
+  }
+
+  /** A job's results, whoever put them there. */
+  async *results(key: string): AsyncGenerator<{ member: string; bytes: Uint8Array }> {
+    const subject = resultsOf(this.run, key);
+    for (let seq = 1; ; ) {
+      const found = await this.streams.jsm.direct.getMessage(RESULTS, { seq, next_by_subj: subject }).catch(absent);
+      if (!found) return;
+      yield { member: ofResult(found.subject)?.worker ?? "", bytes: found.data };
+      seq = found.seq + 1;
+    }
+  }
+}

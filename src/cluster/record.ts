@@ -1,0 +1,89 @@
+/** Results that a trainer has accepted, on its own disk: it asks for none of them again, whatever becomes of the server. */
+import type { JobResult } from "../rlhf/jobs.ts";
+import type { Files } from "../runtime/files.ts";
+import { readText } from "../runtime/json-files.ts";
+import { join } from "../runtime/paths.ts";
+import { decodeResult, type Expected } from "./messages.ts";
+
+/** Iterations whose results are kept, for a run that goes on from an older checkpoint. */
+const KEPT = 64;
+/** In place of a result that counts no more. */
+const DROPPED = "-";
+
+/** A folder with a file for each iteration; a line is a job's key and its result. What a killed run has cut is left out. */
+export class ResultRecord {
+  private readonly files: Files;
+  private readonly folder: string;
+  private readonly read = new Map<number, Map<string, Uint8Array>>();
+  private writing: Promise<void> = Promise.resolve();
+
+  constructor(files: Files, folder: string) {
+    this.files = files;
+    this.folder = folder;
+  }
+
+  /** The result of a job, or null where there is none, or a damaged one. */
+  async get(iteration: number, expected: Expected): Promise<JobResult | null> {
+    let rows = this.read.get(iteration);
+    if (!rows) {
+      rows = new Map();
+      const text = await readText(this.files, this.path(iteration));
+      for (const line of text?.split("\n").slice(0, -1) ?? []) {
+        const [key, base64] = line.split(" ");
+        const bytes = base64 === DROPPED ? null : decoded(base64);
+        if (bytes) rows.set(key, bytes);
+        else rows.delete(key);
+      }
+      this.read.set(iteration, rows);
+    }
+    const bytes = rows.get(expected.key);
+    if (!bytes) return null;
+    try {
+      const read = decodeResult(bytes, expected);
+      return "result" in read ? read.result : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** On the disk when the promise resolves, as far as the operating system is concerned. */
+  add(iteration: number, key: string, bytes: Uint8Array): Promise<void> {
+    return this.write(iteration, `${key} ${encoded(bytes)}\n`);
+  }
+
+  private write(iteration: number, line: string): Promise<void> {
+    const written = this.writing.then(() => this.files.append(this.path(iteration), line));
+    this.writing = written.catch(() => {}); // whoever added it hears of it
+    return written;
+  }
+
+  /** Forgets a result. */
+  drop(iteration: number, key: string): Promise<void> {
+    return this.write(iteration, `${key} ${DROPPED}\n`);
+  }
+
+  /** Removes what is older than the kept iterations. */
+  async trim(iteration: number): Promise<void> {
+    for (const known of this.read.keys()) if (known < iteration) this.read.delete(known);
+    for (const name of await this.files.list(this.folder)) {
+      const found = /^(\d+)\.results$/.exec(name);
+      if (found && Number(found[1]) <= iteration - KEPT) await this.files.remove(join(this.folder, name));
+    }
+  }
+
+  private path = (iteration: number): string => join(this.folder, `${iteration}.results`);
+}
+
+function encoded(bytes: Uint8Array): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 0x8000) text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+  return btoa(text);
+}
+
+function decoded(base64: string | undefined): Uint8Array | null {
+  try {
+    return Uint8Array.from(atob(base64 ?? ""), (char) => char.charCodeAt(0));
+  } catch {
+    return null; // a line that was cut
+  }
+}

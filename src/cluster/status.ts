@@ -1,0 +1,89 @@
+/** What a cluster is doing: who trains, who works, what waits. */
+import * as v from "valibot";
+import type { ClusterConnection } from "./connection.ts";
+import { CONSUMER, JOBS, ofHello, RESULTS, RUNS } from "./names.ts";
+import { whoIn } from "./owner.ts";
+import { packages } from "./packages.ts";
+import { absent, streamsOf } from "./streams.ts";
+
+/** A worker as it told of itself. */
+export interface SeenWorker {
+  /** The name of its credential. */
+  member: string;
+  worker: string;
+  adapter: string;
+  webrlhf: string;
+  done: number;
+  tokensPerSecond: number;
+  busy: boolean;
+}
+
+/** A cluster at one moment. */
+export interface ClusterStatus {
+  /** The server's version. */
+  server: string;
+  /** Runs with who trains them. */
+  runs: { run: string; who: string }[];
+  /** Jobs that wait, and that workers have. */
+  waiting: number;
+  underWay: number;
+  /** Results that the server keeps. */
+  results: number;
+  workers: SeenWorker[];
+}
+
+const word = v.pipe(v.string(), v.maxLength(500));
+const count = v.pipe(v.number(), v.finite(), v.minValue(0));
+const helloSchema = v.object({
+  worker: word,
+  adapter: word,
+  webrlhf: word,
+  done: count,
+  tokensPerSecond: count,
+  busy: v.boolean(),
+});
+
+/**
+ * Asks the server, and listens for a while to who says that it is there.
+ * @param ms workers say so every 5 seconds
+ */
+export async function statusOf({ nc }: ClusterConnection, ms = 6000): Promise<ClusterStatus> {
+  const workers = new Map<string, SeenWorker>();
+  nc.subscribe("hello.*", {
+    callback: (error, message) => {
+      const member = ofHello(message.subject);
+      if (error || member === null) return;
+      const read = v.safeParse(helloSchema, parsed(message.string()));
+      if (read.success) workers.set(`${member}/${read.output.worker}`, { member, ...read.output });
+    },
+  });
+  const { jsm } = await streamsOf(nc);
+  const consumer = await jsm.consumers.info(JOBS, CONSUMER).catch(absent);
+  const results = await jsm.streams.info(RESULTS).catch(absent);
+  const runs: ClusterStatus["runs"] = [];
+  if (await jsm.streams.info(`KV_${RUNS}`).catch(absent)) {
+    const { Kvm } = await packages.keyValue();
+    const kv = await new Kvm(nc).open(RUNS);
+    for await (const run of await kv.keys()) {
+      const entry = await kv.get(run);
+      if (entry?.operation === "PUT") runs.push({ run, who: whoIn(entry.string()) });
+    }
+  }
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  return {
+    server: nc.info?.version ?? "unknown",
+    runs,
+    waiting: consumer?.num_pending ?? 0,
+    underWay: consumer?.num_ack_pending ?? 0,
+    results: results?.state.messages ?? 0,
+    workers: [...workers.values()].sort((a, b) => (a.worker < b.worker ? -1 : 1)),
+  };
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,73 @@
+/** The server's streams of a cluster. All of them are soft state: whoever misses one makes it again. */
+import type { Consumer, JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/nats-core";
+import { ACK_WAIT, CONSUMER, JOBS, RESULTS, RESULTS_AGE } from "./names.ts";
+import { packages } from "./packages.ts";
+
+/** What the streams of a cluster are reached by. */
+export interface Streams {
+  js: JetStreamClient;
+  jsm: JetStreamManager;
+}
+
+/** How long a request to the server waits for an answer, milliseconds. */
+const TIMEOUT = 5000;
+
+export async function streamsOf(nc: NatsConnection): Promise<Streams> {
+  const { jetstream, jetstreamManager } = await packages.jetstream();
+  const options = { timeout: TIMEOUT, checkAPI: false };
+  return { js: jetstream(nc, options), jsm: await jetstreamManager(nc, options) };
+}
+
+/** Makes the streams of jobs and of results where they are missing. Returns whether one was. */
+export async function ensureStreams({ jsm }: Streams): Promise<boolean> {
+  const { AckPolicy, DiscardPolicy, RetentionPolicy } = await packages.jetstream();
+  const { nanos } = await packages.core();
+  const made = await Promise.all([
+    ensure(jsm, {
+      name: JOBS,
+      subjects: [`job.${CONSUMER}.>`],
+      retention: RetentionPolicy.Workqueue,
+      max_msgs_per_subject: 1,
+      discard: DiscardPolicy.New,
+      discard_new_per_subject: true,
+      max_msgs: 1_000_000,
+    }),
+    ensure(jsm, {
+      name: RESULTS,
+      subjects: ["result.>"],
+      max_msgs_per_subject: 1,
+      discard: DiscardPolicy.Old,
+      max_age: nanos(RESULTS_AGE * 1000),
+      allow_direct: true,
+    }),
+  ]);
+  const known = await jsm.consumers.info(JOBS, CONSUMER).catch(absent);
+  if (!known) {
+    await jsm.consumers.add(JOBS, {
+      durable_name: CONSUMER,
+      ack_policy: AckPolicy.Explicit,
+      ack_wait: nanos(ACK_WAIT * 1000),
+      max_deliver: -1,
+      max_ack_pending: 100_000,
+    });
+  }
+  return made.some(Boolean) || !known;
+}
+
+async function ensure(jsm: JetStreamManager, config: { name: string } & Record<string, unknown>): Promise<boolean> {
+  if (await jsm.streams.info(config.name).catch(absent)) return false;
+  await jsm.streams.add(config);
+  return true;
+}
+
+/** Null for what is not there; other errors are thrown. */
+export function absent(error: unknown): null {
+  const reason = error instanceof Error ? `${error.name} ${error.message}` : String(error);
+  if (/not found|404|no message found|no responders|StreamNotFound|ConsumerNotFound/i.test(reason)) return null;
+  throw error;
+}
+
+/** The consumer that workers take jobs from; null while there is none. */
+export const jobsConsumer = ({ js }: Streams): Promise<Consumer | null> =>
+  js.consumers.get(JOBS, CONSUMER).catch(absent);

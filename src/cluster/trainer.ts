@@ -1,0 +1,392 @@
+/**
+ * A trainer's side of a cluster. Its disk is the truth, and the server soft state: a job is a pure function of its message, its result
+ * is accepted once, and what is missing is asked for again. Acknowledgements prove nothing; only accepted results count.
+ */
+import type { JobResult, SamplingJob } from "../rlhf/jobs.ts";
+import { UserError } from "../runtime/errors.ts";
+import type { Files } from "../runtime/files.ts";
+import type { Counts, Doubtful, DrawnBy, Here, Iteration, Pending } from "./asked.ts";
+import { BlobWriter } from "./blobs.ts";
+import type { ClusterConnection } from "./connection.ts";
+import { decodeResult, encodeJob, encodeResult, Refused } from "./messages.ts";
+import { ofResult, resultsOf } from "./names.ts";
+import { News } from "./news.ts";
+import { Ownership } from "./owner.ts";
+import type { PublishedPolicy } from "./policy.ts";
+import { RunQueue } from "./queue.ts";
+import { Reach } from "./reach.ts";
+import { ResultRecord } from "./record.ts";
+import { ensureStreams, type Streams, streamsOf } from "./streams.ts";
+import { Trust } from "./trust.ts";
+
+/** A trainer in a cluster. */
+export interface TrainerOptions {
+  /** The run's name: letters, digits, "-" and "_". */
+  run: string;
+  /** The trainer, for others' messages. */
+  who: string;
+  /** Where accepted results are kept. */
+  files: Files;
+  folder: string;
+  say: (line: string) => void;
+  /** How long is waited for a trainer that held the name a moment ago, milliseconds. Default: until it must be gone. */
+  waitsMs?: number;
+  /** Part of the workers' results that are drawn again here, beside each worker's first one. Default 0: none. */
+  check?: number;
+  /** Puts out a member that was caught. */
+  revoke?: (member: string) => Promise<void>;
+}
+
+const SWEEP_MS = 3000;
+/** A run ends when a job could not be done so often. */
+const MOST_ERRORS = 3;
+/** Asks workers for results, and draws what nobody takes. */
+export class ClusterTrainer {
+  readonly counts: Counts = { by: new Map(), double: 0, refused: 0, caught: 0, askedAgain: 0 };
+  private readonly connection: ClusterConnection;
+  private readonly options: TrainerOptions;
+  private readonly owner: Ownership;
+  private readonly streams: Streams;
+  private readonly queue: RunQueue;
+  private readonly blobs: BlobWriter;
+  private readonly record: ResultRecord;
+  private readonly pending = new Map<string, Pending>();
+  private readonly iterations = new Map<number, Iteration>();
+  private readonly reach: Reach;
+  private readonly trust: Trust<Pending>;
+  private doubtful: Doubtful[] = [];
+  private readonly timer: ReturnType<typeof setInterval>;
+  private published: PublishedPolicy[] = [];
+  private failure: Error | null = null;
+  private accepting: Promise<void> = Promise.resolve();
+  /** What is computed here. */
+  private working: Promise<void> = Promise.resolve();
+  private closed = false;
+  private readonly news = new News();
+  private resumes = true;
+  private saidAlone = false;
+  private sweeping = false;
+  /** Seconds that results took. */
+  private readonly took: number[] = [];
+
+  private constructor(connection: ClusterConnection, options: TrainerOptions, owner: Ownership, streams: Streams) {
+    this.connection = connection;
+    this.options = options;
+    this.owner = owner;
+    this.streams = streams;
+    this.queue = new RunQueue(streams, options.run);
+    this.reach = new Reach(options.say);
+    this.trust = new Trust(options.check ?? 0);
+    this.blobs = new BlobWriter(connection.nc);
+    this.record = new ResultRecord(options.files, options.folder);
+    // Not by a consumer of the stream: it would be gone with the stream. What is missed here is read from the stream.
+    connection.nc.subscribe(resultsOf(options.run), {
+      callback: (error, message) => {
+        if (!error) this.hear(message.subject, message.data);
+      },
+    });
+    this.timer = setInterval(() => void this.sweep(), SWEEP_MS);
+  }
+
+  /** Joins a cluster as the one trainer of a run. Throws UserError where the run has one. */
+  static async open(connection: ClusterConnection, options: TrainerOptions): Promise<ClusterTrainer> {
+    const owner = await Ownership.take(connection.nc, options.run, options.who, options.say, options.waitsMs);
+    try {
+      const streams = await streamsOf(connection.nc);
+      await ensureStreams(streams);
+      const trainer = new ClusterTrainer(connection, options, owner, streams);
+      await connection.nc.flush();
+      return trainer;
+    } catch (error) {
+      await owner.release();
+      throw error;
+    }
+  }
+
+  /** Puts a policy where workers find it; those that nobody draws with any more go. */
+  async publish(policy: PublishedPolicy): Promise<void> {
+    const inUse = new Set([...this.iterations.values()].map((iteration) => iteration.policy));
+    const old = this.published.slice(0, -1).filter((one) => !inUse.has(one));
+    this.published = [...this.published.filter((one) => !old.includes(one)), policy];
+    const kept = new Set(this.published.flatMap(({ files }) => files.map(({ sha256 }) => sha256)));
+    await this.reach.do(() => policy.put(this.blobs));
+    for (const { files } of old) {
+      for (const { sha256 } of files) if (!kept.has(sha256)) await this.reach.do(() => this.blobs.remove(sha256));
+    }
+  }
+
+  /** Asks for an iteration's jobs. */
+  async request(
+    number: number,
+    jobs: readonly SamplingJob[],
+    { policy, vocabSize, endIds }: DrawnBy,
+    arrived?: (result: JobResult) => Promise<void>,
+  ): Promise<void> {
+    const of: Iteration = { number, policy, results: new Array(jobs.length), left: jobs.length, arrived };
+    this.iterations.set(number, of);
+    const asked: Pending[] = [];
+    for (const [place, job] of jobs.entries()) {
+      const { key, bytes } = await encodeJob(this.options.run, { policy: policy.ref, job });
+      const expected = { key, job, vocabSize, endIds };
+      const read = await this.record.get(number, expected);
+      if (read) await this.fill(of, place, read);
+      else asked.push({ ...expected, of, place, bytes, attempt: 0, askedAt: 0, errors: new Set(), here: false });
+    }
+    for (const one of asked) this.pending.set(one.key, one);
+    // What came while there was no trainer.
+    if (this.resumes) for (const one of asked) await this.reach.do(() => this.lookUp(one));
+    this.resumes = false;
+    await Promise.all(asked.filter((one) => this.isPending(one)).map((one) => this.ask(one)));
+    await this.record.trim(number);
+  }
+
+  /**
+   * The results of an iteration's jobs, in their order.
+   * @param here draws what no worker takes; null leaves all of it to workers
+   * @throws UserError where workers say that a job cannot be done, or another trainer has taken the run
+   */
+  async take(number: number, here: Here | null, signal?: AbortSignal): Promise<JobResult[]> {
+    const iteration = this.iterations.get(number);
+    if (!iteration) throw new Error(`iteration ${number} was not requested`);
+    try {
+      while (iteration.left > 0) {
+        if (this.failure) throw this.failure;
+        if (this.owner.lost) throw this.owner.lost;
+        if (this.closed) throw new Error("the run has left its cluster");
+        if (this.connection.nc.isClosed()) {
+          throw new UserError(
+            "the server has ended the connection: the trainer's credential has expired or was revoked",
+          );
+        }
+        signal?.throwIfAborted();
+        const doubtful = here && this.doubtful.find(({ one }) => one.of === iteration);
+        const own = here && !doubtful && (await this.claim(iteration));
+        if (doubtful) await this.atWork(this.check(doubtful, here));
+        else if (own) await this.atWork(this.drawHere(own, here));
+        else await this.news.wait(200, signal);
+      }
+      if (this.failure) throw this.failure;
+    } finally {
+      this.iterations.delete(number);
+      for (const one of [...this.pending.values()]) if (one.of === iteration) this.pending.delete(one.key);
+      this.doubtful = this.doubtful.filter(({ one }) => one.of !== iteration);
+    }
+    // Only now: a worker that is caught takes back what it gave.
+    if (this.checks) for (const result of iteration.results) await iteration.arrived?.(result);
+    this.tellAlone(iteration);
+    return iteration.results;
+  }
+
+  /** Takes the jobs back that are left, and leaves. Results on the disk stay: whose they are removes them. */
+  async close(): Promise<void> {
+    clearInterval(this.timer);
+    const { nc } = this.connection;
+    this.closed = true;
+    this.pending.clear();
+    this.news.tell();
+    await this.working.catch(() => {}); // who waits for it hears of it
+    await this.queue.withdraw().catch(() => {});
+    await this.accepting;
+    await this.owner.release();
+    await nc.close();
+  }
+
+  private atWork(work: Promise<void>): Promise<void> {
+    this.working = work;
+    return work;
+  }
+
+  private get checks(): boolean {
+    return (this.options.check ?? 0) > 0;
+  }
+
+  private isPending = (one: Pending): boolean => this.pending.get(one.key) === one;
+
+  private async ask(one: Pending): Promise<void> {
+    one.askedAt = Date.now();
+    await this.reach.do(() => this.queue.ask(one.key, one.attempt, one.bytes));
+  }
+
+  private askAgain(one: Pending): Promise<void> {
+    one.attempt += 1;
+    this.counts.askedAgain += 1;
+    return this.ask(one);
+  }
+
+  private hear(subject: string, bytes: Uint8Array): void {
+    const from = ofResult(subject);
+    if (!from || from.run !== this.options.run) return;
+    const own = this.pending.get(from.key);
+    if (own) void this.inTurn(() => this.accept(own, from.worker, bytes));
+    else this.counts.double += 1;
+  }
+
+  /** Results are looked at one after the other. */
+  private inTurn(work: () => Promise<void>): Promise<void> {
+    this.accepting = this.accepting.then(work).catch((error) => this.stop(error as Error));
+    return this.accepting;
+  }
+
+  /** Takes a result, or says why it is none. */
+  private async accept(one: Pending, from: string, bytes: Uint8Array): Promise<void> {
+    if (!this.isPending(one) || this.doubtful.some((other) => other.one === one)) {
+      this.counts.double += 1;
+      return;
+    }
+    if (this.trust.ignores(from)) return; // the sweep asks again
+    try {
+      const read = decodeResult(bytes, one);
+      if ("error" in read) return await this.fail(one, from, `${read.worker}: ${read.error}`);
+      this.took.push(read.seconds);
+      if (this.trust.isDue(from, read.worker)) {
+        one.here = true;
+        this.doubtful.push({ one, from, at: this.trust.now(), bytes, result: read.result });
+        this.news.tell();
+        return;
+      }
+      await this.keep(one, read.result, bytes, from);
+      this.trust.took(from, one);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.counts.refused += 1;
+      this.trust.refused(from);
+      const last = this.trust.ignores(from) ? `; nothing that ${from} sends is looked at any more: revoke it` : "";
+      this.options.say(`${from} sent ${error.message}: the job is asked for again${last}`);
+      await this.askAgain(one);
+    }
+  }
+
+  /** Draws a job again that a worker has drawn. */
+  private async check(doubtful: Doubtful, here: Here): Promise<void> {
+    const { one, from, at, bytes, result } = doubtful;
+    const wrong = await here.check(one.job, one.of.policy, result);
+    await this.inTurn(async () => {
+      if (!this.doubtful.includes(doubtful)) return;
+      if (wrong !== null) return this.caught(from, wrong);
+      this.doubtful = this.doubtful.filter((other) => other !== doubtful);
+      one.here = false;
+      await this.keep(one, result, bytes, from);
+      this.trust.passed(from, at);
+    });
+  }
+
+  /** Drops what a member has given since it was last known to be honest, and asks for it again. */
+  private async caught(from: string, wrong: string): Promise<void> {
+    const taken = this.trust.caught(from).filter(({ of }) => this.iterations.get(of.number) === of);
+    this.counts.caught += 1;
+    const waiting = this.doubtful.filter((other) => other.from === from).map(({ one }) => one);
+    this.doubtful = this.doubtful.filter((other) => other.from !== from);
+    for (const one of waiting) one.here = false;
+    for (const other of taken) {
+      other.of.left += 1;
+      this.counts.by.set(from, (this.counts.by.get(from) ?? 0) - 1);
+      this.pending.set(other.key, other);
+      await this.record.drop(other.of.number, other.key);
+    }
+    this.options.say(
+      `${from} does not draw as it is told: ${wrong}. ${waiting.length + taken.length} of its results are asked for again, and nothing that it sends ` +
+        "is looked at any more",
+    );
+    for (const other of [...waiting, ...taken]) await this.askAgain(other);
+    await this.options
+      .revoke?.(from)
+      .catch((error: Error) => this.options.say(`${from} is not revoked: ${error.message}`));
+  }
+
+  private async keep(one: Pending, result: JobResult, bytes: Uint8Array, from: string): Promise<void> {
+    await this.record.add(one.of.number, one.key, bytes);
+    this.pending.delete(one.key);
+    this.counts.by.set(from, (this.counts.by.get(from) ?? 0) + 1);
+    await this.fill(one.of, one.place, result);
+    this.news.tell();
+  }
+
+  private async fill(iteration: Iteration, place: number, result: JobResult): Promise<void> {
+    if (!this.checks) await iteration.arrived?.(result);
+    iteration.results[place] = result;
+    iteration.left -= 1;
+  }
+
+  private async fail(one: Pending, from: string, reason: string): Promise<void> {
+    one.errors.add(`${reason} (attempt ${one.attempt + 1})`);
+    this.options.say(`a job could not be done by ${from}, ${reason}`);
+    if (one.errors.size < MOST_ERRORS) return this.askAgain(one);
+    throw new UserError(`workers cannot do job ${one.job.id}: ${[...one.errors].join("; ")}`);
+  }
+
+  private stop(error: Error): void {
+    this.failure ??= error;
+    this.news.tell();
+  }
+
+  /** Looks at what is missing, and asks for it again. */
+  private async sweep(): Promise<void> {
+    if (this.pending.size === 0 || this.sweeping || this.connection.nc.isClosed()) return;
+    this.sweeping = true;
+    await this.reach.do(async () => {
+      if (await ensureStreams(this.streams)) this.blobs.forget();
+      for (const policy of this.published) await policy.put(this.blobs);
+      const there = await this.queue.unfinished();
+      for (const one of [...this.pending.values()]) {
+        // A job that the queue still has will be done; one that it has not has a result, or was lost.
+        if (there.has(one.key) || one.here || Date.now() - one.askedAt < SWEEP_MS / 2) continue;
+        const before = one.attempt;
+        await this.lookUp(one);
+        if (this.isPending(one) && one.attempt === before && !one.here) await this.askAgain(one);
+      }
+    });
+    this.sweeping = false;
+  }
+
+  /** Reads a job's results from the stream. */
+  private async lookUp(one: Pending): Promise<void> {
+    const before = one.attempt;
+    for await (const { member, bytes } of this.queue.results(one.key)) {
+      await this.inTurn(() => this.accept(one, member, bytes));
+      if (!this.isPending(one) || one.attempt !== before) return; // what was refused is asked for again
+    }
+  }
+
+  private async drawHere(one: Pending, here: Here): Promise<void> {
+    one.here = true;
+    const began = performance.now();
+    try {
+      const result = await here.draw(one.job, one.of.policy);
+      const seconds = (performance.now() - began) / 1000;
+      const bytes = encodeResult(one.key, { worker: "trainer", adapter: "", seconds }, result);
+      await this.inTurn(async () => {
+        if (!this.isPending(one)) return;
+        this.took.push(seconds);
+        await this.keep(one, result, bytes, "");
+      });
+      await this.queue.withdraw(one.key).catch(() => {}); // a copy that a worker has is refused when it comes
+    } finally {
+      one.here = false;
+    }
+  }
+
+  /** A job of an iteration that nobody has taken, from the queue's end, or that somebody has had for too long. */
+  private async claim(iteration: Iteration): Promise<Pending | null> {
+    const own = [...this.pending.values()].findLast((one) => one.of === iteration && !one.here);
+    if (!own) return null;
+    try {
+      if ((await this.queue.untaken()) > 0) {
+        await this.queue.withdraw(own.key);
+        return this.isPending(own) ? own : null;
+      }
+    } catch {
+      return own; // the server is away: what is drawn here needs none
+    }
+    const lately = this.took.slice(-31).sort((a, b) => a - b);
+    const usual = lately[Math.floor(lately.length / 2)] ?? 2;
+    return Date.now() - own.askedAt > Math.max(2000, 2500 * usual) ? own : null;
+  }
+
+  private tellAlone({ results }: Iteration): void {
+    if (this.saidAlone || results.length === 0 || [...this.counts.by.keys()].some((name) => name !== "")) return;
+    this.saidAlone = true;
+    this.options.say(
+      "no worker has joined: the trainer samples alone; start one with webrlhf worker --cluster URL --creds worker.creds",
+    );
+  }
+}

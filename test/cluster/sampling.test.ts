@@ -1,0 +1,332 @@
+/** Sampling over a real server: workers come and go, the server too, and the results are those of a local run to the bit. */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { diskFiles, openDevice } from "webrlhf";
+import { CausalLM } from "webrlhf/nn";
+import { type JobResult, jobsOf, runJob, type SamplingJob } from "webrlhf/rlhf";
+import type { Here } from "../../src/cluster/asked.ts";
+import { wrongWith } from "../../src/cluster/check.ts";
+import { type ClusterConnection, connectCluster } from "../../src/cluster/connection.ts";
+import { decodeJob, encodeResult } from "../../src/cluster/messages.ts";
+import { jobsOfRun, resultSubject } from "../../src/cluster/names.ts";
+import { PolicyPublisher } from "../../src/cluster/policy.ts";
+import { jobsConsumer, streamsOf } from "../../src/cluster/streams.ts";
+import { ClusterTrainer, type TrainerOptions } from "../../src/cluster/trainer.ts";
+import { runWorker } from "../../src/cluster/worker.ts";
+import { prompts, tinyConfig } from "../rlhf/tiny.ts";
+import { natsServer, TestCluster } from "./server.ts";
+
+const asked = prompts(12);
+const jobsWith = (iteration: number, version = iteration): SamplingJob[] =>
+  jobsOf(
+    asked.map((prompt) => prompt.ids),
+    asked.map((_, i) => i),
+    { iteration, version, samples: 2, seed: 5, maxNewTokens: 6, temperature: 0.7, promptsPerJob: 2 },
+  );
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+describe.skipIf(!natsServer)("a cluster", () => {
+  let cluster: TestCluster;
+  let dir: string;
+  let base: CausalLM;
+  const opened: (() => Promise<unknown>)[] = [];
+  let runs = 0;
+  let run = "";
+  beforeAll(async () => {
+    await openDevice();
+    cluster = await TestCluster.start();
+    base = new CausalLM(tinyConfig()).initialize(3);
+  });
+  afterAll(async () => {
+    base?.destroy();
+    await cluster?.close();
+  });
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), "webrlhf-sampling-"));
+    run = `run-${runs++}`;
+  });
+  afterEach(async () => {
+    for (const close of opened.splice(0).reverse()) await close();
+    await rm(dir, { recursive: true });
+  });
+
+  const joined = async (member: string): Promise<ClusterConnection> => {
+    const creds = await readFile(cluster.creds(member), "utf8");
+    const connection = await connectCluster({ url: cluster.url, creds, file: member }, "test");
+    opened.push(() => connection.nc.close());
+    return connection;
+  };
+  const said: string[] = [];
+  const trainer = async (more: Partial<TrainerOptions> = {}) => {
+    const say = (line: string) => void said.push(line);
+    const options = {
+      run,
+      who: "test",
+      files: await diskFiles(),
+      folder: join(dir, "results"),
+      say,
+      waitsMs: 1500,
+      ...more,
+    };
+    const one = await ClusterTrainer.open(await joined("trainer"), options);
+    let closed = false;
+    const close = async () => {
+      if (!closed) await one.close();
+      closed = true;
+    };
+    opened.push(close);
+    return { one, close };
+  };
+  const worker = async (name: string, member = "worker") => {
+    const connection = await joined(member);
+    const stop = new AbortController();
+    const done = runWorker(connection, { name, adapter: "test", signal: stop.signal });
+    const end = async () => {
+      stop.abort();
+      return done.catch(() => 0);
+    };
+    opened.push(end);
+    return end;
+  };
+  const byModel = (model: CausalLM): Here => ({
+    draw: (job) => runJob(model, job),
+    check: (job, _, result) => wrongWith(model, job, result),
+  });
+  const nowhere: Here | null = null;
+  const locally = async (model: CausalLM, jobs: readonly SamplingJob[]): Promise<JobResult[]> => {
+    const results: JobResult[] = [];
+    for (const job of jobs) results.push(await runJob(model, job));
+    return results;
+  };
+  const policyOf = async (model: CausalLM, publisher = new PolicyPublisher()) => ({
+    policy: await publisher.take(model),
+    vocabSize: model.config.vocabSize,
+    endIds: model.config.eosIds,
+  });
+  /** A worker that takes a job and is never heard of again. */
+  const dying = async (member = "worker") => {
+    const { nc } = await joined(member);
+    const consumer = await jobsConsumer(await streamsOf(nc));
+    const message = await consumer?.next({ expires: 3000 });
+    await nc.close();
+    return message;
+  };
+
+  it("draws what the policy here would draw, to the bit, whole models and adapters, version after version", async () => {
+    const { one } = await trainer();
+    await worker("a");
+    await worker("b");
+    const adapted = new CausalLM({ base, lora: { rank: 2, alpha: 4, targets: "all-linear" } }).initialize(9);
+    const publisher = new PolicyPublisher();
+    try {
+      for (const [version, model] of [base, adapted, adapted].entries()) {
+        // A fresh adapter adds nothing: its second factor is 0 until it has learned.
+        for (const [i, parameter] of (model === adapted ? model.store.parameters : []).entries()) {
+          parameter.value.write(
+            Float32Array.from({ length: parameter.size }, (_, k) => Math.sin(k + i + version) / 10),
+          );
+        }
+        const drawn = await policyOf(model, publisher);
+        await one.publish(drawn.policy);
+        const jobs = jobsWith(version);
+        await one.request(version, jobs, drawn);
+        expect(await one.take(version, nowhere)).toEqual(await locally(model, jobs));
+      }
+      expect([...one.counts.by.keys()]).toEqual(["worker"]);
+      expect(one.counts).toMatchObject({ refused: 0, double: 0 });
+    } finally {
+      adapted.destroy();
+    }
+  });
+
+  it("is the trainer alone where no worker comes, and it says so", async () => {
+    const { one } = await trainer();
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    await one.request(0, jobsWith(0), drawn);
+    said.length = 0;
+    expect(await one.take(0, byModel(base))).toEqual(await locally(base, jobsWith(0)));
+    expect([...one.counts.by]).toEqual([["", 6]]);
+    expect(said.join("\n")).toMatch(/no worker has joined: the trainer samples alone; start one with webrlhf worker/);
+    // Nothing is left that a worker could do in vain.
+    const { state } = await (await streamsOf((await joined("trainer")).nc)).jsm.streams.info("JOBS", {
+      subjects_filter: jobsOfRun(run),
+    });
+    expect(state.subjects ?? {}).toEqual({});
+  });
+
+  it("loses nothing with a worker that dies, and takes nothing twice", async () => {
+    const { one } = await trainer();
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    await one.request(0, jobsWith(0), drawn);
+    const lost = await dying();
+    expect(decodeJob(lost?.data as Uint8Array).job.id).toBe("0/0");
+    await worker("a");
+    expect(await one.take(0, byModel(base))).toEqual(await locally(base, jobsWith(0)));
+    expect([...one.counts.by.values()].reduce((a, b) => a + b)).toBe(6);
+  });
+
+  it("goes on after the server was killed, and after its store was deleted", async () => {
+    const { one } = await trainer();
+    const publisher = new PolicyPublisher();
+    const drawn = await policyOf(base, publisher);
+    await one.publish(drawn.policy);
+    for (const wipes of [false, true]) {
+      const iteration = Number(wipes);
+      await one.request(iteration, jobsWith(iteration), drawn);
+      await cluster.kill();
+      if (wipes) await cluster.wipe();
+      await sleep(300);
+      await cluster.up();
+      const end = await worker(`after-${wipes}`);
+      // Nobody here draws: what the store has lost is asked for again.
+      expect(await one.take(iteration, nowhere)).toEqual(await locally(base, jobsWith(iteration)));
+      await end();
+    }
+    expect(one.counts.by.get("worker")).toBe(12);
+  }, 60_000);
+
+  it("gives a trainer that comes back what came meanwhile, and forgets nothing that it has", async () => {
+    const first = await trainer();
+    const drawn = await policyOf(base);
+    await first.one.publish(drawn.policy);
+    await first.one.request(0, jobsWith(0).slice(0, 2), drawn);
+    const end = await worker("a");
+    await first.one.take(0, nowhere);
+    // The rest comes when there is no trainer; it is asked for by the message of one that was killed.
+    const all = jobsWith(0);
+    await first.one.request(0, all, drawn);
+    await sleep(1500);
+    await first.close();
+    await end();
+    const second = await trainer();
+    await second.one.publish(drawn.policy);
+    await second.one.request(0, all, drawn);
+    expect(await second.one.take(0, nowhere)).toEqual(await locally(base, all));
+  });
+
+  it("has one trainer for a run", async () => {
+    const { close } = await trainer();
+    await expect(trainer()).rejects.toThrow(/the run run-\d+ has a trainer already \(test\): stop that one/);
+    await close();
+    await (await trainer()).close();
+  }, 60_000);
+
+  it("asks again for a job that somebody else has acknowledged", async () => {
+    const { one } = await trainer();
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    await one.request(0, jobsWith(0), drawn);
+    const message = await dying();
+    // The subject of an acknowledgement can be guessed: it says which delivery it is of.
+    const { nc } = await joined("worker");
+    nc.publish((message as unknown as { msg: { reply: string } }).msg.reply, "+ACK");
+    await nc.flush();
+    await worker("a");
+    expect(await one.take(0, nowhere)).toEqual(await locally(base, jobsWith(0)));
+    expect(one.counts.askedAgain).toBe(1);
+  }, 60_000);
+
+  it("takes no nonsense, and stops listening to who sends it again and again", async () => {
+    await cluster.folder.invite("worker", `liar-${run}`);
+    const { one } = await trainer();
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    await one.request(0, jobsWith(0), drawn);
+    const { nc, user } = await joined(`liar-${run}`);
+    const streams = await streamsOf(nc);
+    const consumer = await jobsConsumer(streams);
+    const drawer = { worker: "liar", adapter: "none", seconds: 0 };
+    said.length = 0;
+    for (let i = 0; i < 4; i++) {
+      const message = await consumer?.next({ expires: 2000 });
+      if (!message) break;
+      const key = message.subject.split(".")[3];
+      const { job } = decodeJob(message.data);
+      const good = await runJob(base, job);
+      const nan = good.responses.map((response) => ({
+        ...response,
+        logProbs: response.logProbs?.map(() => Number.NaN) as Float32Array,
+      }));
+      const sent = [
+        crypto.getRandomValues(new Uint8Array(500)),
+        encodeResult(key, drawer, { ...good, responses: nan }),
+        new Uint8Array(1_000_000),
+        encodeResult(key, drawer, { ...good, version: 7 }),
+      ][i];
+      await streams.js.publish(resultSubject(user, run, key), sent);
+      await message.ackAck();
+    }
+    await worker("honest");
+    expect(await one.take(0, nowhere)).toEqual(await locally(base, jobsWith(0)));
+    expect([...one.counts.by]).toEqual([["worker", 6]]);
+    expect(one.counts.refused).toBe(3);
+    expect(said.join("\n")).toMatch(
+      /liar-run-\d+ sent a result with the log-probability NaN: the job is asked for again/,
+    );
+    expect(said.join("\n")).toMatch(/nothing that liar-run-\d+ sends is looked at any more: revoke it/);
+  }, 60_000);
+
+  it("ends the run where no worker can do a job, with the reason", async () => {
+    const { one } = await trainer();
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    await worker("a");
+    const impossible = jobsWith(0).map((job) => ({ ...job, maxNewTokens: 60 })); // more than the model's context
+    await one.request(0, impossible, drawn);
+    await expect(one.take(0, nowhere)).rejects.toThrow(/workers cannot do job 0\/\d: .*exceeds the context/);
+  }, 60_000);
+
+  it("gives a job back at once when its worker is asked to stop", async () => {
+    const { one } = await trainer();
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    const long = jobsWith(0)
+      .slice(0, 1)
+      .map((job) => ({ ...job, maxNewTokens: 30, ignoreEos: true }));
+    const end = await worker("a");
+    await one.request(0, long, { ...drawn, endIds: [] });
+    await sleep(30);
+    await end();
+    await worker("b");
+    const began = Date.now();
+    expect(await one.take(0, nowhere)).toEqual(await locally(base, long));
+    expect(Date.now() - began).toBeLessThan(15_000); // its lease would have been 30 s
+  }, 60_000);
+
+  it("catches who draws in another way than it is told, drops what it gave, and puts it out", async () => {
+    const cheat = `cheat-${run}`;
+    await cluster.folder.invite("worker", cheat);
+    const revoked: string[] = [];
+    // Hardly any but the first of each name.
+    const { one } = await trainer({ check: 1e-9, revoke: async (member) => void revoked.push(member) });
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    await one.request(0, jobsWith(0), drawn);
+    const { nc, user } = await joined(cheat);
+    const streams = await streamsOf(nc);
+    const consumer = await jobsConsumer(streams);
+    const answer = async (worker: string, how: object) => {
+      const message = await consumer?.next({ expires: 3000 });
+      if (!message) throw new Error("there is no job");
+      const { job } = decodeJob(message.data);
+      const drawer = { worker, adapter: "none", seconds: 0.01 };
+      const bytes = encodeResult(message.subject.split(".")[3], drawer, await runJob(base, { ...job, ...how }));
+      await streams.js.publish(resultSubject(user, run, message.subject.split(".")[3]), bytes);
+      await message.ackAck();
+    };
+    await answer("a", {}); // the first of a name is checked, and good
+    await answer("a", { temperature: 0.1 }); // not checked, and bad
+    await answer("b", { seed: 77 }); // of another name: checked
+    await worker("honest");
+    said.length = 0;
+    expect(await one.take(0, byModel(base))).toEqual(await locally(base, jobsWith(0)));
+    expect(one.counts.caught).toBe(1);
+    expect(revoked).toEqual([cheat]);
+    expect(said.join("\n")).toMatch(/cheat-run-\d+ does not draw as it is told: response \d+ has another token/);
+  }, 60_000);
+});
