@@ -2,6 +2,7 @@
  * Direct preference optimisation (Rafailov et al. 2023): a policy learns from pairs of a better and a worse answer,
  * measured against a reference, with no reward model and no sampling. The losses are rows of losses/preference.ts.
  */
+
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
@@ -10,6 +11,7 @@ import { noGrad, type Tensor } from "../tensor/core.ts";
 import { add, mul, scale, sub } from "../tensor/ops/elementwise.ts";
 import { mean, sum } from "../tensor/ops/reduce.ts";
 import { segmentSums } from "../tensor/ops/segments.ts";
+import { learnerSettings } from "./diloco.ts";
 import type { TrainEvent } from "./events.ts";
 import { trainOnExamples } from "./examples.ts";
 import { inHalf } from "./half.ts";
@@ -74,6 +76,7 @@ export const preferenceBasics = {
   ...shared.optimiser(1e-6, "linear", 8),
   ...shared.half,
   ...shared.evaluation,
+  ...learnerSettings,
   ...shared.common,
 };
 

@@ -7,9 +7,10 @@ import { UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
 import type { CheckpointedModel } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
+import { inRounds, type LearnerSettings, seedOf } from "./diloco.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
-import { loop, type RunOptions } from "./loop.ts";
+import { loop, type RunOptions, type TrainerSteps } from "./loop.ts";
 import { tokenizerOf } from "./sampler.ts";
 import type { CommonSettings, OptimiserSettings } from "./settings.ts";
 import { adamOf, BatchPlan, rateAt } from "./training.ts";
@@ -60,7 +61,8 @@ export function contextOf({ config }: Model, settings: { maxLength: number | nul
 
 /** The settings that every trainer of examples has. */
 export type ExampleSettings = CommonSettings &
-  OptimiserSettings & { numTrainEpochs: number; maxSteps: number | null; evalSteps: number; fp16: boolean };
+  OptimiserSettings &
+  Partial<LearnerSettings> & { numTrainEpochs: number; maxSteps: number | null; evalSteps: number; fp16: boolean };
 
 /** Rows of a table, one for each example of a step; `index` names the column of its place in the data, from 0. */
 export interface ExampleRows {
@@ -100,43 +102,40 @@ export async function* trainOnExamples<Example>(
   method: ExampleMethod<Example>,
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
-  const plan = new BatchPlan(train.length, settings);
+  const plan = new BatchPlan(train.length, { ...settings, seed: seedOf(settings.seed, run.learners) });
   const { maxSteps } = plan;
   model.gradientCheckpointing = settings.gradientCheckpointing;
   const optimizer = new AdamW(model.store, adamOf(settings));
   const half = inHalf(settings.fp16, [model]);
-  yield* loop(
-    {
-      stage: method.stage,
-      maxSteps,
-      parameters: model.store.count,
-      kept: { "": { model, optimizer }, ...method.companions },
-      state: method.state,
-      data: dataEvents(train, held),
-      epoch: (done) => plan.epoch(done),
-      ahead: true, // metrics are read one step late, so that the GPU never waits
-      async step(step) {
-        const places = plan.batches(step);
-        const batches = places.map((batch) => batch.map((i) => train[i]));
-        const rate = rateAt(settings, maxSteps, step);
-        const { metrics, tokens, rows } = method.step(optimizer, batches, rate, { seed: settings.seed, step });
-        method.afterStep?.(step + 1);
-        const measured = await metrics;
-        const idle = measured.grad_norm === 0 ? "its loss has no gradient" : undefined;
-        const events = rows ? [await rowsEvent(step + 1, rows, places.flat())] : [];
-        return { metrics: { ...measured, learning_rate: rate }, tokens, idle, events };
-      },
-      finite: ["loss"],
-      ...(held.length > 0 && { evaluate: async () => ({ metrics: await method.evaluate(held) }) }),
-      finished: () => ({ "": model }),
-      close() {
-        half.destroy();
-        optimizer.destroy();
-      },
+  const steps: TrainerSteps = {
+    stage: method.stage,
+    maxSteps,
+    parameters: model.store.count,
+    kept: { "": { model, optimizer }, ...method.companions },
+    state: method.state,
+    data: dataEvents(train, held),
+    epoch: (done) => plan.epoch(done),
+    ahead: true, // metrics are read one step late, so that the GPU never waits
+    async step(step) {
+      const places = plan.batches(step);
+      const batches = places.map((batch) => batch.map((i) => train[i]));
+      const rate = rateAt(settings, maxSteps, step);
+      const { metrics, tokens, rows } = method.step(optimizer, batches, rate, { seed: settings.seed, step });
+      method.afterStep?.(step + 1);
+      const measured = await metrics;
+      const idle = measured.grad_norm === 0 ? "its loss has no gradient" : undefined;
+      const events = rows ? [await rowsEvent(step + 1, rows, places.flat())] : [];
+      return { metrics: { ...measured, learning_rate: rate }, tokens, idle, events };
     },
-    settings,
-    run,
-  );
+    finite: ["loss"],
+    ...(held.length > 0 && { evaluate: async () => ({ metrics: await method.evaluate(held) }) }),
+    finished: () => ({ "": model }),
+    close() {
+      half.destroy();
+      optimizer.destroy();
+    },
+  };
+  yield* loop(inRounds(steps, model.store, settings, run), settings, run);
 }
 
 /** The rows with the places of their examples. */

@@ -79,6 +79,7 @@ export {
   trainCriticFree,
 } from "./critic-free.ts";
 export { dataEvents } from "./data-events.ts";
+export { inRounds, type LearnerSettings, learnerSettings, OuterState } from "./diloco.ts";
 export {
   chosenNll,
   type DpoLossSettings,
@@ -151,6 +152,7 @@ export {
   type LabelledSequence,
   trainKto,
 } from "./kto.ts";
+export { type LearnerExchange, LearnerGroup, type RoundResult } from "./learners.ts";
 export {
   type EvalResult,
   type LoopSettings,

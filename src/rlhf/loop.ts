@@ -56,6 +56,8 @@ export interface TrainerSteps<P = void> {
     save(): Record<string, unknown> | Promise<Record<string, unknown>>;
     load(saved: Record<string, unknown>): void;
   };
+  /** From which step on, where others may be further than what was restored, of which `first` steps are done. */
+  from?(first: number): Promise<number>;
   /** Is called with the first step, once everything is restored and before anything is learned. */
   begun?(first: number): Promise<void>;
   /** What is said of the data once the run has started: see `dataEvents`. */
@@ -118,6 +120,11 @@ export async function* loop<P>(
   try {
     checkEvaluation(settings, steps.evaluate !== undefined);
     const { stage, maxSteps } = steps;
+    if (run.learners && !("diloco" in steps.kept)) {
+      throw new UserError(
+        `${stage} is trained by one learner: sft, grpo and the trainers of preferences can have several`,
+      );
+    }
     const tidy = async (of: SaveRhythm, best: number | null) =>
       run.folder && prune(run.folder, { due: savesOf(steps, of), best }, true);
     const around = steps.around?.models ?? here;
@@ -216,13 +223,13 @@ async function* begin<P>(
 ): AsyncGenerator<TrainEvent, number> {
   const { stage, maxSteps, kept, parameters } = steps;
   const restored = folder && resume ? await around.checkpoint(() => restoreRun(folder, resume, kept)) : null;
-  const first = restored?.step ?? 0;
-  const note = (text: string): TrainEvent => ({ type: "note", step: first, text });
+  const done = restored?.step ?? 0;
+  const note = (text: string): TrainEvent => ({ type: "note", step: done, text });
   for (const damage of restored?.damaged ?? []) yield note(`${damage}; an older checkpoint is taken`);
-  if (restored) yield note(`resuming from checkpoint-${first} of ${maxSteps}`);
+  if (restored) yield note(`resuming from checkpoint-${done} of ${maxSteps}`);
   else if (folder && resume) yield note(`no checkpoint in ${folder.path}: starting at step 1`);
-  if (first > maxSteps) {
-    throw new UserError(`checkpoint-${first} has taken more than ${maxSteps} steps: ask for at least as many`);
+  if (done > maxSteps) {
+    throw new UserError(`checkpoint-${done} has taken more than ${maxSteps} steps: ask for at least as many`);
   }
   let doubt: string | null = null;
   if (restored && folder) {
@@ -235,6 +242,8 @@ async function* begin<P>(
     const saved = judged as ReturnType<BestEvaluation["save"]> | undefined;
     doubt = (await best?.load(saved, source === folder.path ? null : source, there)) ?? null;
   }
+  const first = (await steps.from?.(done)) ?? done;
+  if (first !== done) yield note(`the other learners are at step ${first}: going on from where they are`);
   await steps.begun?.(first);
   const totalParameters = parameters + frozen(kept);
   const known = best?.found && { best: best.found };

@@ -1,5 +1,6 @@
 /** Where a run is kept and how it goes on: the last argument of every trainer. */
 import type { RunFolder } from "./checkpoint.ts";
+import type { LearnerExchange } from "./learners.ts";
 import type { RunFacts } from "./record.ts";
 
 /** Where and how a run goes on, whatever is trained. */
@@ -22,4 +23,6 @@ export interface RunOptions {
    * which is its name and settings.
    */
   record?: RunFacts | null;
+  /** Learners that train the same parameters apart: see `diloco_steps`. Default: none. */
+  learners?: LearnerExchange;
 }

@@ -2,6 +2,7 @@
  * Supervised fine-tuning: a language model learns to continue prompts as the data do, or to write texts like the data's.
  * The loss is the mean negative log-likelihood of all learned tokens of an optimizer step, whatever its passes.
  */
+
 import { counted } from "../data/counts.ts";
 import { type DropoutStep, withDropout } from "../nn/ambient.ts";
 import type { CausalLM } from "../nn/models.ts";
@@ -13,6 +14,7 @@ import { backward, noGrad, scope, type Tensor } from "../tensor/core.ts";
 import { scale } from "../tensor/ops/elementwise.ts";
 import { sum } from "../tensor/ops/reduce.ts";
 import { pack, predictedTokens, predictions, type Sequence, scoringParts } from "./batch.ts";
+import { learnerSettings } from "./diloco.ts";
 import type { TrainEvent } from "./events.ts";
 import { contextOf, type DatasetOf, type ExampleData, examplesOf, trainOnExamples } from "./examples.ts";
 import type { RunOptions } from "./loop.ts";
@@ -45,6 +47,7 @@ export const sft = settings(
     ...shared.optimiser(2e-5, "linear", 8),
     ...shared.half,
     ...shared.evaluation,
+    ...learnerSettings,
     ...shared.common,
   },
   (o, name) => {
