@@ -100,10 +100,12 @@ async function steps(load, shape) {
   train(new CausalLM(config, "m"), true);
   const base = new CausalLM(config, "m", "int4");
   train(new CausalLM({ base, lora: { rank: 16, alpha: 32, targets: "all-linear" } }, "a"));
+  const halves = [false, true].map((half) => [half, "auto"]);
   for (const format of ["float32", "int8", "int4"]) {
     const model = new CausalLM(config, "m", format);
-    for (const half of [false, true]) {
+    for (const [half, kept] of format === "float32" ? [...halves, [false, "int8"]] : halves) {
       model.half = half;
+      model.kvCache = kept;
       for (const rows of [1, 4, 16, 256]) {
         // After a long prompt a few rows attend to their cache in parts.
         const prompts = Array.from({ length: rows }, () => ids(rows === 1 ? 512 : 8));
@@ -119,10 +121,14 @@ async function steps(load, shape) {
 function attendToPrefix({ cachedAttention }, { scope, tensor, zeros }, { heads, kvHeads, headDim }) {
   scope(() => {
     const ids = () => tensor(new Uint32Array(64));
-    const cache = () => zeros([1, 512, kvHeads * headDim]);
+    const numbers = () => zeros([1, 512, kvHeads * headDim]);
+    const codes = () =>
+      tensor(new Uint32Array(512 * kvHeads * (headDim / 4 + 1)), [1, 512, kvHeads * (headDim / 4 + 1)]);
     const rows = zeros([64, (heads + 2 * kvHeads) * headDim]);
-    for (const splits of [1, 2]) {
-      cachedAttention(rows, cache(), cache(), ids(), { heads, kvHeads, headDim, slots: ids(), splits });
+    for (const cache of [numbers, codes]) {
+      for (const splits of [1, 2]) {
+        cachedAttention(rows, cache(), cache(), ids(), { heads, kvHeads, headDim, slots: ids(), splits });
+      }
     }
   });
 }

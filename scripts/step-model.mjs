@@ -5,8 +5,8 @@
  * product, with its operations: those that were asked for, and those that its tiles compute.
  *
  *   node scripts/step-model.mjs                  SFT, LoRA and decoding of SmolLM2-135M's shape
- *   node scripts/step-model.mjs --step decode-1  some of sft, sft-half, lora, decode-1, decode-1-4096, decode-16, decode-256 and, in
- *                                                half precision, lora-half, decode-1-half, decode-16-half, decode-256-half
+ *   node scripts/step-model.mjs --step decode-1  some of sft, lora, decode-SEQUENCES, decode-SEQUENCES-PROMPT, each also with -half for
+ *                                                half precision, decoding with -int8 for a cache of keys and values in 8 bits
  *   node scripts/step-model.mjs --kernels        with a line for each kernel
  *   node scripts/step-model.mjs --json
  *
@@ -21,9 +21,12 @@ const { values: options } = parseArgs({
   options: { step: { type: "string" }, kernels: { type: "boolean" }, json: { type: "boolean" } },
 });
 const usual = ["sft", "sft-half", "lora", "decode-1", "decode-1-4096", "decode-16", "decode-256"];
-const known = [...usual, "lora-half", "decode-1-half", "decode-1-4096-half", "decode-16-half", "decode-256-half"];
 const wanted = options.step?.split(",") ?? usual;
-for (const step of wanted) if (!known.includes(step)) throw new Error(`no step ${step}; there are ${known.join(", ")}`);
+for (const step of wanted) {
+  if (!/^((sft|lora)(-half)?|decode-\d+(-\d+)?(-half)?(-int8)?)$/.test(step)) {
+    throw new Error(`no step ${step}; there are ${usual.join(", ")}`);
+  }
+}
 
 const smollm2 = {
   ...{ family: "llama", vocabSize: 49152, hiddenSize: 576, layers: 30, heads: 9, kvHeads: 3, intermediateSize: 1536 },
@@ -55,7 +58,7 @@ await fromSource(async (load) => {
     const seen = { dispatches: [], submits: 0 };
     await withStandIn(standIn(device(), seen), async () => {
       const { per, unit, tokens } = step.startsWith("decode")
-        ? await decode(load, seen, step.endsWith("-half"), ...step.replace("-half", "").split("-").slice(1).map(Number))
+        ? await decode(load, step, seen)
         : await train(load, step, seen);
       results.push({ step, unit, ...summary(seen, per, tokens) });
     });
@@ -130,12 +133,16 @@ async function train(load, step, seen) {
   return { per: 1, unit: `step of ${SEQUENCES} x ${TOKENS} tokens`, tokens: SEQUENCES * TOKENS };
 }
 
-async function decode(load, seen, half, rows, prompt = PROMPT) {
+async function decode(load, step, seen) {
+  const words = step.split("-");
+  const [rows, prompt = PROMPT] = words.filter((word) => /^\d+$/.test(word)).map(Number);
   const { CausalLM, decoderConfig, generate } = await load("/src/nn/index.ts");
   const model = new CausalLM(decoderConfig(smollm2), "m");
-  model.half = half;
-  const prompts = Array.from({ length: rows }, (_, s) => idsOf(prompt, s));
-  const run = (maxNewTokens) => generate(model, prompts, { maxNewTokens, seed: 1, eosIds: [] });
+  model.half = words.includes("half");
+  if (words.includes("int8")) model.kvCache = "int8";
+  const samples = rows * prompt > model.tokensPerPass ? rows : 1; // prompts that do not fit into one pass are one
+  const prompts = Array.from({ length: rows / samples }, (_, s) => idsOf(prompt, s));
+  const run = (maxNewTokens) => generate(model, prompts, { maxNewTokens, samples, seed: 1, eosIds: [] });
   await run(1 + NEW);
   Object.assign(seen, { dispatches: [], submits: 0 });
   await run(1);

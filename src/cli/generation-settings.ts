@@ -1,4 +1,5 @@
 /** Settings of the verbs that sample: generate, chat and serve. Names are those of Hugging Face's generate(), or vLLM's. */
+import { kvCacheFormats } from "../nn/cache.ts";
 import { foreignNames } from "../open/foreign.ts";
 import { computeSettings, openingSettings, promptSettings, serverSettings, weightSettings } from "../open/settings.ts";
 import { sampling } from "../rlhf/settings.ts";
@@ -51,6 +52,15 @@ export const lineSettings = settings("a line", {
   logprobs: logging.int(null, "Log-probabilities, and this many alternatives per token", { min: 0, max: 20 }),
 });
 
+const cache = {
+  kvCacheDtype: engine.choice(
+    kvCacheFormats,
+    "auto",
+    "How keys and values of past tokens are kept; auto: as the model computes. int8 takes little more than a quarter of " +
+      "float32's memory; what is sampled, and its log-probabilities, differ a little",
+  ),
+};
+
 const slots = (count: number) => ({
   maxNumSeqs: engine.int(count, "Sequences decoded at once", { min: 1, max: 4096, aka: ["batch_size"] }),
 });
@@ -68,7 +78,7 @@ const generateTable = {
   ...effective(without("server"), { ...weightSettings, ...computeSettings }),
   inputFile: data.path(null, 'JSON lines to answer, each with "prompt" or "messages", "id" and options; - reads stdin'),
   ...generation,
-  ...effective(without("server"), slots(64)),
+  ...effective(without("server"), { ...slots(64), ...cache }),
   outputFile: logging.path(null, "Write JSON lines to this file; an unfinished one is called <name>.partial-<key>"),
   outputFormat: logging.choice(
     ["completions", "responses"],
@@ -93,6 +103,7 @@ const chatTable = {
   ...generation,
   maxNewTokens: rollout.int(256, "Longest answer in tokens", { min: 1, aka: ["response_length", "max_tokens"] }),
   ...context,
+  ...cache,
 };
 
 export const chatSettings = settings("chat", chatTable, undefined, foreignNames);
@@ -103,6 +114,7 @@ const serveTable = {
   ...openingSettings,
   ...context,
   ...slots(8),
+  ...cache,
   maxWaiting: engine.int(256, "Responses that may wait while all slots are taken; more get status 429", { min: 0 }),
   loraFolders: engine.list(
     null,

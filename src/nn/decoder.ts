@@ -10,7 +10,7 @@ import { MAX_ROPE_POSITIONS, rope, ropeIntoCache, rotatesIntoCache } from "../te
 import { rotatedAttention } from "../tensor/ops/rotated-attention.ts";
 import type { Packing } from "../tensor/packing.ts";
 import { rerunnable } from "./ambient.ts";
-import type { KvCache } from "./cache.ts";
+import type { KvCache, KvCacheFormat } from "./cache.ts";
 import type { DecoderConfig } from "./config.ts";
 import { Embedding, type Ids, Norm, QkNorm } from "./layers.ts";
 import { Linear } from "./linear.ts";
@@ -165,6 +165,8 @@ export class Decoder extends Module {
    * stream, norms, softmax and sums stay f32. Tokens that go through a cache are read as its type says instead.
    */
   half = false;
+  /** How caches of keys and values are kept that are made from now on. */
+  kvCache: KvCacheFormat = "auto";
   /** A row's values are the same bits whatever other sequences are computed beside it: see `batchInvariantly`. */
   batchInvariant = false;
 

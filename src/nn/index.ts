@@ -10,7 +10,7 @@ export type { ControlState } from "../tensor/ops/adamw.ts";
 export type { TopTokens } from "../tensor/ops/top-tokens.ts";
 export { type QuantizedFormat, quantizedFormats, type WeightFormat } from "../tensor/quantize.ts";
 export { type DropoutScope, type DropoutStep, withDropout } from "./ambient.ts";
-export type { KvCache } from "./cache.ts";
+export { type KvCache, type KvCacheFormat, kvCacheFormats } from "./cache.ts";
 export type { Activation, DecoderConfig, DecoderShape, RopeScaling } from "./config.ts";
 export { type Converted, type ConvertOptions, convertModel } from "./convert.ts";
 export { Decoder, type Sequences } from "./decoder.ts";

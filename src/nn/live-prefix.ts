@@ -72,7 +72,7 @@ export class LivePrefix {
     this.#model = model;
     this.capacity = capacity;
     this.#given = given;
-    this.#cache = new KvCache(model.config, 1, capacity, model.half ? "f16" : "f32");
+    this.#cache = new KvCache(model, 1, capacity);
   }
 
   /** Its tokens so far. */

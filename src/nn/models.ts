@@ -16,6 +16,7 @@ import type { Packing } from "../tensor/packing.ts";
 import { Parameter, ParameterStore } from "../tensor/params.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
 import type { Weight } from "../tensor/quantized.ts";
+import { checkKvCache, type KvCacheFormat } from "./cache.ts";
 import { type DecoderConfig, widestActivation } from "./config.ts";
 import { Decoder } from "./decoder.ts";
 import type { HeadKind } from "./huggingface.ts";
@@ -31,6 +32,12 @@ import type { TextTokenizer } from "./text-tokenizer.ts";
 export type Footing = DecoderConfig | { base: Model; lora: LoraOptions };
 
 const isAdapted = (on: Footing): on is { base: Model; lora: LoraOptions } => "base" in on;
+
+/** Throws `UserError` where the GPU has no f16 to compute in. */
+export function needHalf(): void {
+  const { f16, name } = caps();
+  if (!f16) throw new UserError(`fp16 needs the feature shader-f16, which ${name} does not have: leave fp16 out`);
+}
 
 /** A model and the one store that its own parameters live in. */
 export abstract class Model extends Module {
@@ -84,10 +91,7 @@ export abstract class Model extends Module {
    */
   set half(on: boolean) {
     const { decoder } = this;
-    const { f16, name } = caps();
-    if (on && !f16) {
-      throw new UserError(`fp16 needs the feature shader-f16, which ${name} does not have: leave fp16 out`);
-    }
+    if (on) needHalf();
     (decoder instanceof Decoder ? decoder : decoder.base).half = on;
     if (on) return;
     this.store.freeHalf();
@@ -97,6 +101,23 @@ export abstract class Model extends Module {
   get half(): boolean {
     const { decoder } = this;
     return (decoder instanceof Decoder ? decoder : decoder.base).half;
+  }
+
+  /**
+   * How keys and values are kept while tokens are sampled, of an adapter's base as of a whole model. "int8" takes little more
+   * than a quarter of float32's memory, and what is sampled, with the log-probabilities that sampling reports, is then of a
+   * policy that differs a little from the one that is trained. Counts for generation that begins later. Default "auto": as the
+   * model computes. Throws `UserError` where the GPU has no f16 for "float16".
+   */
+  set kvCache(format: KvCacheFormat) {
+    checkKvCache(format);
+    const { decoder } = this;
+    (decoder instanceof Decoder ? decoder : decoder.base).kvCache = format;
+  }
+
+  get kvCache(): KvCacheFormat {
+    const { decoder } = this;
+    return (decoder instanceof Decoder ? decoder : decoder.base).kvCache;
   }
 
   /**

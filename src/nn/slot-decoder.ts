@@ -71,8 +71,8 @@ export class SlotDecoder {
 
   /**
    * @param count sequences decoded at once
-   * @param capacity tokens per sequence; the cache takes count x capacity x the model's key and value width, and is f16 where
-   * the model computes in half precision now
+   * @param capacity tokens per sequence; the cache takes count x capacity x the model's key and value width, as the model
+   * says how it is kept now
    * @param maxSteps decode steps between reads, at most
    */
   constructor(model: CausalLM, count: number, capacity: number, maxSteps: number) {
@@ -80,7 +80,7 @@ export class SlotDecoder {
     this.count = count;
     this.capacity = capacity;
     this.maxSteps = maxSteps;
-    this.cache = new KvCache(model.config, count, capacity, model.half ? "f16" : "f32");
+    this.cache = new KvCache(model, count, capacity);
     this.slots = new Slots(count, model.config.vocabSize, maxSteps + DECODE);
     this.occupants = new Array(count).fill(null);
   }

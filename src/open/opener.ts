@@ -352,6 +352,7 @@ export class ModelOpener {
     this.opened.push(model);
     model.gradientCheckpointing = this.options.gradientCheckpointing ?? false;
     if (this.options.fp16) model.half = true;
+    if (this.options.kvCacheDtype) model.kvCache = this.options.kvCacheDtype;
     return model;
   }
 }

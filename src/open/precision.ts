@@ -1,4 +1,5 @@
 /** How the weights of models are kept on the GPU, as options say it. */
+import type { KvCacheFormat } from "../nn/cache.ts";
 import { UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
 import type { WeightFormat } from "../tensor/quantize.ts";
@@ -29,6 +30,8 @@ export interface PrecisionOptions {
   refModelDtype?: AskedFormat | undefined;
   /** Compute in half precision: see `Model.half`. Default false. */
   fp16?: boolean | undefined;
+  /** How keys and values are kept while tokens are sampled: see `Model.kvCache`. Default "auto". */
+  kvCacheDtype?: KvCacheFormat | undefined;
 }
 
 /** The format that `dtype` and its short forms ask for. Throws `UserError` when they contradict each other. */

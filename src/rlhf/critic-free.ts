@@ -10,6 +10,7 @@ import { type DerivedDefault, group, needs, type ResolvedSettings } from "../set
 import { backward, type Tensor } from "../tensor/core.ts";
 import { averagingWeights, type LossAveraging, withoutSpread } from "./advantages.ts";
 import { pack, predictions } from "./batch.ts";
+import { cachedAs } from "./caching.ts";
 import { clipMetrics, lossBound, ratiosOf, ratioTerms, spreadMetrics } from "./critic-free-metrics.ts";
 import { dataEvents } from "./data-events.ts";
 import { evaluateResponses } from "./evaluate.ts";
@@ -68,6 +69,7 @@ export const criticFreeSettings = (
   }),
   ...shared.sampling,
   ...shared.determinism,
+  ...shared.caching,
   ...shared.rewardMixture,
   overlongBufferLen: method.int(0, "Responses are penalised from this many tokens before the longest length on", {
     min: 0,
@@ -205,6 +207,7 @@ async function* takeRollouts(
           weights: [...ownRewards.weights, 1],
         };
   owned.keep(inHalf(o.fp16, [policy, reference, ...judgesOf(parts)]));
+  owned.keep(cachedAs(o.kvCacheDtype, [policy]));
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const optimizer = owned.keep(new AdamW(policy.store, adamOf(o)));

@@ -11,6 +11,7 @@ import { restoreTrained } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { streamId, uint32 } from "../runtime/rng.ts";
 import { group, type SettingsInput, settings } from "../settings/index.ts";
+import { cachedAs } from "./caching.ts";
 import { checkpointSteps, type RunFolder, removePartial, restoreModels, saveModels } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
 import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
@@ -66,6 +67,7 @@ export const iterate = settings(
     responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
     ...shared.sampling,
     ...shared.determinism,
+    ...shared.caching,
     eosTokenId: rollout.numbers(null, "Ids of the tokens that end a response; default: the model's"),
     ...shared.rewardMixture,
     ...pairSettings,
@@ -151,6 +153,7 @@ export async function* trainIteratively(
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, initial]) model.batchInvariant = o.deterministic;
   const half = inHalf(o.fp16, [policy, initial, ...judgesOf(parts)]);
+  const cached = cachedAs(o.kvCacheDtype, [policy]);
   try {
     const working = {
       policy,
@@ -171,6 +174,7 @@ export async function* trainIteratively(
     const restore = () => restoreModels(run.folder, { "": policy });
     yield* recorded(run, { stage: "iterate", settings: o, restore }, () => iterations(working, o));
   } finally {
+    cached.destroy();
     half.destroy();
     copy?.destroy();
   }

@@ -3,6 +3,7 @@
  * else is run beside it changes no bit of its result. Local sampling goes through the same jobs, so that responses drawn
  * elsewhere on the same kind of adapter are those that would have been drawn here.
  */
+import type { KvCacheFormat } from "../nn/cache.ts";
 import { type GenerateOptions, generate } from "../nn/generate.ts";
 import type { CausalLM } from "../nn/models.ts";
 import { uint32 } from "../runtime/rng.ts";
@@ -16,6 +17,8 @@ export interface JobSampling extends Omit<GenerateOptions, "streams" | "signal" 
   measuredAt?: number;
   /** The policy computes in f16: see `Model.half`. Default: as it does. */
   half?: boolean;
+  /** How the policy keeps keys and values: see `Model.kvCache`. Default: as it does. */
+  kvCache?: KvCacheFormat;
   /** The policy's bits do not depend on what is computed beside them: see `Model.batchInvariant`. Default: as it does. */
   batchInvariant?: boolean;
 }
@@ -37,7 +40,10 @@ export interface SamplingJob extends JobSampling {
 export interface JobResponse {
   /** The response's tokens, its end token included. */
   ids: Uint32Array;
-  /** Of each token under the policy that drew it, at the job's `measuredAt`. Servers may not say them. */
+  /**
+   * Of each token under the policy that drew it, at the job's `measuredAt`; at 1 with the rounding of its `kvCache`. Servers may
+   * not say them.
+   */
   logProbs?: Float32Array;
   /** It ended by itself. */
   ended: boolean;
@@ -119,8 +125,8 @@ export function jobsOf(
  * @throws UserError as `generate` does
  */
 export async function runJob(model: CausalLM, job: SamplingJob, signal?: AbortSignal): Promise<JobResult> {
-  const { id, version, prompts, measuredAt = 1, half, batchInvariant, logitBias, ...options } = job;
-  const drawn = await computing(model, { half, batchInvariant }, async () => {
+  const { id, version, prompts, measuredAt = 1, half, kvCache, batchInvariant, logitBias, ...options } = job;
+  const drawn = await computing(model, { half, kvCache, batchInvariant }, async () => {
     const bias = logitBias && { logitBias: new Map(logitBias) };
     const responses = await generate(model, prompts, { ...options, ...bias, ...(signal && { signal }) });
     if (measuredAt === 1) return responses;
@@ -142,16 +148,22 @@ export function whole(prompt: Uint32Array, response: Uint32Array): { ids: Uint32
 /** Has a model compute in some way for the time of some work. */
 async function computing<R>(
   model: CausalLM,
-  { half = model.half, batchInvariant = model.batchInvariant }: Pick<JobSampling, "half" | "batchInvariant">,
+  {
+    half = model.half,
+    kvCache = model.kvCache,
+    batchInvariant = model.batchInvariant,
+  }: Pick<JobSampling, "half" | "kvCache" | "batchInvariant">,
   work: () => Promise<R>,
 ): Promise<R> {
-  const before = { half: model.half, batchInvariant: model.batchInvariant };
+  const before = { half: model.half, kvCache: model.kvCache, batchInvariant: model.batchInvariant };
   if (half !== before.half) model.half = half;
+  model.kvCache = kvCache;
   model.batchInvariant = batchInvariant;
   try {
     return await work();
   } finally {
     if (half !== before.half) model.half = before.half;
+    model.kvCache = before.kvCache;
     model.batchInvariant = before.batchInvariant;
   }
 }

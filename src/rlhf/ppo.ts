@@ -20,6 +20,7 @@ import { add, scale } from "../tensor/ops/elementwise.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
 import { type Experience, gaeExperience } from "./advantages.ts";
 import { pack, predictedTokens, predictions, type Sequence } from "./batch.ts";
+import { cachedAs } from "./caching.ts";
 import type { Trainee } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
 import { evaluateResponses } from "./evaluate.ts";
@@ -69,6 +70,7 @@ export const ppo = settings(
     maxSteps: rollout.int(null, "Rollouts, each of which is one step; default: as num_train_epochs says, or 50", count),
     rolloutBatchSize: rollout.int(64, "Prompts in one rollout", { ...count, aka: ["per_device_prompt_batch_size"] }),
     ...rolloutSettings,
+    ...shared.caching,
     gamma: own.float(1, "Discount", probability),
     lam: own.float(0.95, "Lambda of GAE", probability),
     whitenAdvantages: own.bool(
@@ -200,6 +202,7 @@ async function* takeRollouts(
 
   const parts = rewardParts(rewards, tokenizer, o.rewardWeights);
   owned.keep(inHalf(o.fp16, [policy, critic, reference, follower, ...judgesOf(parts)]));
+  owned.keep(cachedAs(o.kvCacheDtype, [policy, follower]));
   const offload = new Offload(levelsOf(o));
   const { within } = offload;
   await offload.add("reference", residentsOf(reference));

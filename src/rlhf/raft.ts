@@ -21,6 +21,7 @@ import {
   spelled,
   where,
 } from "../settings/index.ts";
+import { cachedAs } from "./caching.ts";
 import { dataEvents } from "./data-events.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
@@ -128,6 +129,7 @@ export const raft = settings(
     minNewTokens: rollout.int(0, "Tokens before a response may end", { min: 0 }),
     ...shared.sampling,
     ...shared.determinism,
+    ...shared.caching,
     temperature: rollout.float(0.85, "Sampling temperature", positive),
     ...shared.optimiser(2e-5, "constant", 8),
     ...shared.half,
@@ -206,6 +208,7 @@ export async function* trainRaft(
   for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const owned = new Owned();
   owned.keep(inHalf(o.fp16, [policy, reference, ...judgesOf(inputs.parts)]));
+  owned.keep(cachedAs(o.kvCacheDtype, [policy]));
   const optimizer = owned.keep(new AdamW(policy.store, adamOf(o)));
   let firstTokens: TokenCounts | null = null;
   yield* loop(

@@ -2,6 +2,7 @@
  * What the trainers' settings have in common: headings, and groups of settings that go together. Names are those of TRL,
  * Hugging Face's Trainer and PEFT where they have one; code writes them in camelCase, the command line in snake_case.
  */
+import { kvCacheFormats } from "../nn/cache.ts";
 import { type ScheduleName, schedules } from "../nn/optimizer.ts";
 import { eachChoice, type SamplingChoice, samplingChoices } from "../nn/sampling.ts";
 import { UserError } from "../runtime/errors.ts";
@@ -14,6 +15,7 @@ import {
   type ResolvedSettings,
   type Setting,
   spelled,
+  without,
 } from "../settings/index.ts";
 
 export const optim = group("Optimisation");
@@ -249,6 +251,17 @@ export const sampling = {
 /** The sampling settings of a trainer, as the sampler takes them. */
 export const samplingParams = (values: ResolvedSettings<typeof sampling>): ResolvedSettings<typeof sampling> =>
   Object.fromEntries(eachChoice.map(([name]) => [name, values[name]])) as ResolvedSettings<typeof sampling>;
+
+/** How keys and values are kept while responses are drawn. */
+export const caching = {
+  kvCacheDtype: rollout.choice(
+    kvCacheFormats,
+    "auto",
+    "How keys and values are kept while responses are drawn; auto: as the model computes. int8 takes little more than a " +
+      "quarter of float32's memory, and draws from a slightly other policy; log-probabilities are measured as without it",
+    { effect: without("server") },
+  ),
+};
 
 /** What responses may depend on. */
 export const determinism = {

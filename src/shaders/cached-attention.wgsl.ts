@@ -9,6 +9,7 @@
  * and goes to cache[slots[row], positions[row]] together with its value. No workgroup waits for that: each turns the same
  * key itself.
  */
+import { CODES, EIGHT_BITS, type Kept, NUMBERS } from "./kv-codes.wgsl.ts";
 import { FEATURES } from "./kvcache.wgsl.ts";
 
 /** Vector i of qkv; PARTS: the sum of its u.terms parts, of u.size vectors each. */
@@ -45,11 +46,40 @@ const TURN = `let position = positions[row];
   if (lid < D4) {
     let key = row * u.width + (u.heads + keyHead) * D4;
     newKey[lid] = turned(key, lid, position);
-    newValue[lid] = projected(key + u.stride + lid);
-    if (own < u.capacity && head % u.group == 0u && part == 0u) {
-      let to = (slots[row] * u.capacity + position) * u.stride + keyHead * D4 + lid;
-      keys[to] = vec4<KV>(newKey[lid]);
-      values[to] = vec4<KV>(newValue[lid]);
+    newValue[lid] = projected(key + u.heads / u.group * D4 + lid);
+  }
+  let mayKeep = own < u.capacity && head % u.group == 0u && part == 0u;`;
+const KEEP = `
+  if (mayKeep && lid < D4) {
+    let to = (slots[row] * u.capacity + position) * u.stride + keyHead * D4 + lid;
+    keys[to] = vec4<KV>(newKey[lid]);
+    values[to] = vec4<KV>(newValue[lid]);
+  }`;
+/** What the row sees of its own key and value is what others will: their codes. */
+const KEEP_CODES = `
+  workgroupBarrier();
+  var topKey = 0u;
+  var topValue = 0u;
+  for (var k = 0u; k < D4; k++) {
+    topKey = max(topKey, sizeBits(newKey[k]));
+    topValue = max(topValue, sizeBits(newValue[k]));
+  }
+  let keyScale = scaleOf(topKey);
+  let valueScale = scaleOf(topValue);
+  workgroupBarrier();
+  if (lid < D4) {
+    let key = wordOf(newKey[lid], unscaled(topKey));
+    let value = wordOf(newValue[lid], unscaled(topValue));
+    newKey[lid] = codes(key);
+    newValue[lid] = codes(value);
+    if (mayKeep) {
+      let to = (slots[row] * u.capacity + position) * u.stride + keyHead * (D4 + 1u);
+      keys[to + lid] = key;
+      values[to + lid] = value;
+      if (lid == 0u) {
+        keys[to + D4] = bitcast<u32>(keyScale);
+        values[to + D4] = bitcast<u32>(valueScale);
+      }
     }
   }`;
 const PLAIN =
@@ -60,11 +90,18 @@ const PLAIN =
  * written, a row reads a neighbour and drops it: loads without branches are under way together.
  */
 const kept = (rotating: boolean, j: string, own: string, cached: string): string =>
-  rotating ? `select(A4(${cached}), ${own}, ${j} == own)` : `A4(${cached})`;
+  rotating ? `select(${cached}, ${own}, ${j} == own)` : cached;
 const placeOf = (rotating: boolean, j: string): string =>
   rotating ? `select(${j}, select(own - 1u, min(1u, u.capacity - 1u), own == 0u), ${j} == own)` : j;
 
-const attend = (rotating: boolean, finish: string): string => /* wgsl */ `${FEATURES}${PROJECTED}
+const attend = (rotating: boolean, coded: boolean, finish: string): string => {
+  const { head, read, scale }: Kept = coded ? EIGHT_BITS : NUMBERS;
+  const scaleOf = (array: "keys" | "values", own: string): string =>
+    rotating ? `select(${scale(array, "at")}, ${own}, mine == own)` : scale(array, "at");
+  const scales = coded
+    ? `let keyBy = ${scaleOf("keys", "keyScale")};\n    let valueBy = ${scaleOf("values", "valueScale")};`
+    : "";
+  return /* wgsl */ `${FEATURES}${coded ? CODES : ""}${PROJECTED}
 ${rotating ? ROTATING : ""}
 const WG = 64u;
 const GROUPS = WG / D4;
@@ -86,8 +123,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   let span = (count - start + u.splits * WG - 1u) / (u.splits * WG) * WG;
   let begin = start + part * span;
   let end = min(begin + span, count);
-  let base = slotOf(row) * u.capacity * u.stride + head / u.group * D4;
-  ${rotating ? TURN : PLAIN}
+  let base = slotOf(row) * u.capacity * u.stride + head / u.group * ${head};
+  ${rotating ? TURN + (coded ? KEEP_CODES : KEEP) : PLAIN}
   let c = lid % D4;
   let first = lid / D4;
   var m: array<f32, HEADS>;
@@ -99,14 +136,15 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
     let size = min(WG, end - tile);
     let mine = tile + min(lid, size - 1u);
     let at = base + ${placeOf(rotating, "mine")} * u.stride;
+    ${scales}
     var s = array<A4, HEADS>();
     for (var k = 0u; k < D4; k++) {
-      let key = ${kept(rotating, "mine", "newKey[k]", "keys[at + k]")};
+      let key = ${kept(rotating, "mine", "newKey[k]", read("keys", "at + k"))};
       for (var h = 0u; h < HEADS; h++) { s[h] = fma(query[h * D4 + k], key, s[h]); }
     }
     var scores = array<f32, HEADS>();
     for (var h = 0u; h < HEADS; h++) {
-      scores[h] = select(LOWEST, score(s[h].x + s[h].y + s[h].z + s[h].w), lid < size);
+      scores[h] = select(LOWEST, score(${coded ? "keyBy * " : ""}(s[h].x + s[h].y + s[h].z + s[h].w)), lid < size);
       weights[h * WG + lid] = scores[h];
     }
     workgroupBarrier();
@@ -124,7 +162,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
       m[h] = top;
       l[h] = fma(l[h], f, p);
       o[h] *= f;
-      weights[h * WG + lid] = p;
+      weights[h * WG + lid] = p${coded ? " * valueBy" : ""};
     }
     workgroupBarrier();
     if (first < GROUPS) {
@@ -133,7 +171,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
         for (var q = 0u; q < 4u; q++) {
           let i = min(j + q * GROUPS, size - 1u);
           let place = base + ${placeOf(rotating, "(tile + i)")} * u.stride + c;
-          let value = select(A4(), ${kept(rotating, "(tile + i)", "newValue[c]", "values[place]")}, j + q * GROUPS < size);
+          let value = select(A4(), ${kept(rotating, "(tile + i)", "newValue[c]", read("values", "place"))}, j + q * GROUPS < size);
           for (var h = 0u; h < HEADS; h++) { o[h] = fma(A4(weights[h * WG + i]), value, o[h]); }
         }
       }
@@ -156,15 +194,20 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, 
   }
 }
 `;
+};
 
-/** bindings: qkv, keys, values, lengths, slots, rotating also positions and angles, then out */
-export const cachedAttentionWhole = (rotating: boolean): string =>
-  attend(rotating, "out[i * D4 + lid] = T4(sum * select(0.0, 1.0 / total, count > 0u));");
+/**
+ * bindings: qkv, keys, values, lengths, slots, rotating also positions and angles, then out
+ * @param coded the cache is in codes (kv-codes.wgsl.ts), and `u.stride` counts words
+ */
+export const cachedAttentionWhole = (rotating: boolean, coded: boolean): string =>
+  attend(rotating, coded, "out[i * D4 + lid] = T4(sum * select(0.0, 1.0 / total, count > 0u));");
 
 /** The same with parts f32 [B * H, splits, D + 4] in place of out: sums, then their maximum and total weight. */
-export const cachedAttentionPart = (rotating: boolean): string =>
+export const cachedAttentionPart = (rotating: boolean, coded: boolean): string =>
   attend(
     rotating,
+    coded,
     `let to = (i * u.splits + part) * (D4 + 1u);
       parts[to + lid] = sum;
       if (lid == 0u) { parts[to + D4] = A4(m[h], total, 0.0, 0.0); }`,

@@ -3,7 +3,7 @@ export const LOW = 256;
 export const HIGH = 512;
 
 /** Cosine and sine of pair `c` at the row's position. */
-const ANGLE = /* wgsl */ `  let position = positions[row];
+export const ANGLE = /* wgsl */ `  let position = positions[row];
   let low = (position % LOW) * 2u * HALF + c;
   let high = (LOW + min(position / LOW, HIGH - 1u)) * 2u * HALF + c;
   let c0 = angles[low];
@@ -25,7 +25,7 @@ const ANGLE = /* wgsl */ `  let position = positions[row];
  *
  * With a cache, keys and values also go to cache[slots[row], positions[row]]; rows that point outside of it are dropped.
  *
- * consts: T, V (storage vector), F (f32 vector), HALF, WIDTH (in vectors), LOW, HIGH, WG; scalars: n (invocations),
+ * consts: T, V (storage vector), F (f32 vector), KV (the cache's vector), HALF, WIDTH (in vectors), LOW, HIGH, WG; scalars: n (invocations),
  * rotated and heads (heads to rotate, in all), sign (-1 rotates back), slots and capacity of the cache.
  */
 const rope = (cached: boolean) => /* wgsl */ `
@@ -67,7 +67,7 @@ fn keep(row: u32, h: u32, column: u32, value: V) {
   let first = u.heads - 2u * kept;
   if (h < first || slots[row] >= u.slots || positions[row] >= u.capacity) { return; }
   let to = (slots[row] * u.capacity + positions[row]) * kept * WIDTH + column;
-  if (h < u.rotated) { keys[to + (h - first) * WIDTH] = value; } else { values[to + (h - u.rotated) * WIDTH] = value; }
+  if (h < u.rotated) { keys[to + (h - first) * WIDTH] = KV(value); } else { values[to + (h - u.rotated) * WIDTH] = KV(value); }
 }
 `;
 

@@ -7,6 +7,8 @@ describe("the memory estimate of rollouts", () => {
   it.each<[string, Partial<MemoryPlan>]>([
     ["ppo", { stage: "ppo" }],
     ["ppo in f16", { stage: "ppo", half: true }],
+    ["ppo with a cache in 8 bits", { stage: "ppo", kvCache: "int8" }],
+    ["raft with a cache in 8 bits", { stage: "raft", kvCache: "int8" }],
     ["ppo with adapters on one base", { stage: "ppo", lora }],
     ["raft", { stage: "raft" }],
     ["grpo without a reference", { stage: "grpo", reference: null }],

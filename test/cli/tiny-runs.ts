@@ -38,6 +38,7 @@ export const tinyPlan: MemoryPlan = {
   checkpointing: false,
   criticCheckpointing: false,
   half: false,
+  kvCache: "auto",
   optim: "adamw_torch",
   batchSize: 6,
   accumulation: 1,
@@ -119,6 +120,7 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
     learningRate: 1e-4,
   };
   const half = { ...common, fp16: p.half };
+  const online = { ...half, kvCacheDtype: p.kvCache };
   const pairs = { train: many(12, pair) };
   if (p.stage === "reward" || p.stage === "cost") {
     const model = new ScoreModel(p.config).initialize(1);
@@ -167,7 +169,7 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
         responseLength: p.responseLength,
         numTrainEpochs: 1,
       };
-      return toTheEnd(rlhf.trainRaft(models, { train: prompts }, { ...half, ...sizes }));
+      return toTheEnd(rlhf.trainRaft(models, { train: prompts }, { ...online, ...sizes }));
     }
     case "ppo":
       return ppo(p, policy, another, scorer);
@@ -182,7 +184,7 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
         numGenerations: p.samples,
         responseLength: p.responseLength,
       };
-      const own = { ...half, ...sizes, beta: models.reference ? 0.1 : 0 };
+      const own = { ...online, ...sizes, beta: models.reference ? 0.1 : 0 };
       if (p.stage === "grpo") return toTheEnd(rlhf.trainGrpo(models, data, own));
       if (p.stage === "rloo") return toTheEnd(rlhf.trainRloo(models, data, own));
       return toTheEnd(rlhf.trainReinforce(models, data, own));
@@ -206,6 +208,7 @@ async function ppo(p: MemoryPlan, policy: CausalLM, another: () => CausalLM, sco
     perDeviceTrainBatchSize: p.batchSize,
     learningRate: 1e-4,
     fp16: p.half,
+    kvCacheDtype: p.kvCache,
     rolloutBatchSize: p.prompts,
     numGenerations: p.samples,
     responseLength: p.responseLength,
@@ -231,6 +234,7 @@ async function iterate(p: MemoryPlan, policy: CausalLM, initial: CausalLM, model
     perDeviceTrainBatchSize: p.batchSize,
     learningRate: 1e-4,
     fp16: p.half,
+    kvCacheDtype: p.kvCache,
   };
   const folder = { files: memoryFiles(), path: "out" };
   const models = { policy, initial, tokenizer, rewards: rlhf.modelReward(model) };

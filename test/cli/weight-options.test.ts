@@ -171,6 +171,42 @@ describe("the verbs", { timeout: 60_000 }, () => {
     }
   });
 
+  it("sample with a cache in 8 bits, and train from it, and leave it to servers how they keep theirs", async () => {
+    const asked = ["--model_name_or_path", policy, "--prompt", "Once there was", "--max_new_tokens", "4"];
+    const sampled = async (...more: string[]) => {
+      const { code, text, results } = await run("generate", ...asked, "--temperature", "0", "--logprobs", "0", ...more);
+      expect(code, text).toBe(0);
+      return JSON.parse(results[0]).logprobs as number[];
+    };
+    const [exact, coded] = [await sampled(), await sampled("--kv_cache_dtype", "int8")];
+    expect(coded[0]).toBe(exact[0]);
+    expect(coded[1]).not.toBe(exact[1]);
+    expect(coded[1]).toBeCloseTo(exact[1], 2);
+    const elsewhere = await run(
+      "generate",
+      "--server",
+      "http://127.0.0.1:1",
+      "--prompt",
+      "x",
+      "--kv_cache_dtype",
+      "int8",
+    );
+    expect(elsewhere.code).toBe(1);
+    expect(elsewhere.text).toMatch(/--kv_cache_dtype has no effect together with --server/);
+    const { code, text } = await run(
+      ...["grpo", "--model_name_or_path", policy, "--reward_model_path", judge, "--kv_cache_dtype", "int8", ...world],
+      ...["--max_steps", "1", "--num_generations", "2", "--per_device_train_batch_size", "4", "--response_length", "4"],
+      ...["--output_dir", out],
+    );
+    expect(code, text).toBe(0);
+    for (const verb of ["generate", "chat", "serve", "evaluate", "ppo", "raft", "iterate"]) {
+      expect((await run(verb, "--help")).results.join("\n"), verb).toContain("--kv_cache_dtype");
+    }
+    for (const verb of ["sft", "dpo", "score"]) {
+      expect((await run(verb, "--help")).results.join("\n"), verb).not.toContain("--kv_cache_dtype");
+    }
+  });
+
   it("train PPO in half precision, and report both loss scales", async ({ skip }) => {
     if (!caps().f16) return skip("no shader-f16");
     const { code, text } = await run(

@@ -107,4 +107,18 @@ describe("jobs", () => {
     expect(untempered.map((response) => response.logProbs)).not.toEqual(logProbs);
     model.destroy();
   });
+
+  it("draw with the cache that they name, whatever the model's own is", async () => {
+    const model = new CausalLM(tinyConfig()).initialize(3);
+    const plain = await runJob(model, jobsWith()[0]);
+    const coded = await runJob(model, jobsWith({ kvCache: "int8" })[0]);
+    expect(model.kvCache).toBe("auto");
+    const numbers = ({ responses }: JobResult) => responses.map(({ logProbs }) => logProbs);
+    expect(numbers(coded)).not.toEqual(numbers(plain));
+    model.kvCache = "int8";
+    expect(await runJob(model, jobsWith()[0])).toEqual(coded);
+    expect(await runJob(model, jobsWith({ kvCache: "auto" })[0])).toEqual(plain);
+    expect(model.kvCache).toBe("int8");
+    model.destroy();
+  });
 });

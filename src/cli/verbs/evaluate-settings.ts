@@ -8,7 +8,7 @@ import {
   rewardSettings,
   rewardWeights,
 } from "../../open/settings.ts";
-import { data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
+import { caching, data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { effective, group, needs, settings, without } from "../../settings/index.ts";
 import { readingSettings } from "./reading-settings.ts";
 
@@ -53,6 +53,7 @@ const evaluateTable = {
     }),
     responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
     temperature: rollout.float(1, "Sampling temperature", positive),
+    ...caching,
     perplexityDatasetName: data.text(
       null,
       "Held-out texts, or prompts with answers, to measure the policy's perplexity on; default: none",

@@ -1,4 +1,5 @@
 /** What a trainer's options mean for its memory. */
+import type { KvCacheFormat } from "../../nn/cache.ts";
 import type { DecoderConfig } from "../../nn/config.ts";
 import type { LoraOptions } from "../../nn/lora-options.ts";
 import { type CriticFreeSettings, promptsPerRollout } from "../../rlhf/critic-free.ts";
@@ -45,6 +46,8 @@ export interface MemoryPlan {
   criticCheckpointing: boolean;
   /** Half precision. */
   half: boolean;
+  /** How rollouts keep keys and values. */
+  kvCache: KvCacheFormat;
   /** How the optimizers keep their moments. */
   optim: "adamw_torch" | "adamw_8bit";
   /** Sequences (pairs) in one pass, passes in one step, and the length of a sequence in tokens. */
@@ -117,6 +120,7 @@ export function planOf(
     checkpointing: o.gradientCheckpointing ?? false,
     criticCheckpointing: o.criticGradientCheckpointing ?? o.gradientCheckpointing ?? false,
     half: o.fp16 ?? false,
+    kvCache: o.kvCacheDtype ?? "auto",
     optim: o.optim ?? "adamw_torch",
     batchSize: o.perDeviceTrainBatchSize ?? 1,
     accumulation: o.gradientAccumulationSteps ?? 1,

@@ -79,7 +79,12 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
     case "cpo":
       return trainCpo({ policy }, both(twoPairs), once);
     default:
-      return online(plan, policy, referenceOf(), { ...settings, fp16: half, showSamples: 0 });
+      return online(plan, policy, referenceOf(), {
+        ...settings,
+        fp16: half,
+        kvCacheDtype: plan.kvCache,
+        showSamples: 0,
+      });
   }
 }
 

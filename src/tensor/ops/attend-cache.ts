@@ -15,7 +15,7 @@ import { unsummed } from "./unsummed.ts";
 
 const WG = 64;
 
-/** What all kernels of attention to a cache are told, in order; `width`, of a row of qkv, and `stride`, of the cache, in vec4. */
+/** What all kernels of attention to a cache are told, in order; `width`, of a row of qkv, in vec4, `stride` in elements of the cache. */
 export const cacheScalars = {
   slots: "u32",
   capacity: "u32",
@@ -30,26 +30,34 @@ export const cacheScalars = {
 const scalars = { tasks: "u32", splits: "u32", ...cacheScalars, terms: "u32", size: "u32" } as const;
 const result = { out: "write vec4<T>" };
 
+/** Kernels for rows whole and for rows in parts. */
 interface Attending {
   whole: Kernel;
   part: Kernel;
 }
 
-/** The kernels that read these bindings, of which the shader says the order. */
-export const attending = (name: string, rotating: boolean, operands: Record<string, string>): Attending => ({
-  whole: kernel({
-    name,
-    code: cachedAttentionWhole(rotating),
-    bindings: { ...operands, ...result },
-    scalars,
-  }),
-  part: kernel({
-    name: `${name}_part`,
-    code: cachedAttentionPart(rotating),
-    bindings: { ...operands, parts: "write vec4<f32>" },
-    scalars,
-  }),
-});
+/** The kernels that read these bindings, of which the shader says the order, and a cache of numbers or of codes. */
+export const attending = (
+  name: string,
+  rotating: boolean,
+  operands: (cached: string) => Record<string, string>,
+): Record<"numbers" | "codes", Attending> => {
+  const of = (named: string, coded: boolean, cached: string) => ({
+    whole: kernel({
+      name: named,
+      code: cachedAttentionWhole(rotating, coded),
+      bindings: { ...operands(cached), ...result },
+      scalars,
+    }),
+    part: kernel({
+      name: `${named}_part`,
+      code: cachedAttentionPart(rotating, coded),
+      bindings: { ...operands(cached), parts: "write vec4<f32>" },
+      scalars,
+    }),
+  });
+  return { numbers: of(name, false, "vec4<KV>"), codes: of(`${name}_codes`, true, "u32") };
+};
 
 const joinKernel = kernel({
   name: "cached_attention_join",
@@ -70,9 +78,10 @@ export function scoring({ headDim, scale, softcap, window }: Scored, capacity: n
 
 /** What the rows and the cache are like. */
 export interface AttendShape extends Scored {
-  /** Those of the cache. */
+  /** Those of the cache; `stride` in its elements, from one position to the next. */
   slots: number;
   capacity: number;
+  stride: number;
   /** Workgroups that share a row's keys, and heads on one KV head of a workgroup, in place of what suits the GPU. */
   splits?: number;
   headsTogether?: number;
@@ -93,7 +102,7 @@ export function attendCache(
   out: Tensor,
   shape: AttendShape,
 ): void {
-  const { slots, capacity, heads, kvHeads, headDim } = shape;
+  const { slots, capacity, stride, heads, kvHeads, headDim } = shape;
   const { scale2, window, cap2, features } = scoring(shape, capacity);
   const D4 = headDim / 4;
   const group = heads / kvHeads;
@@ -115,7 +124,7 @@ export function attendCache(
     heads,
     group,
     width,
-    kvHeads * D4,
+    stride,
     scale2,
     window,
     cap2,

@@ -7,15 +7,15 @@ import { attendCache, attending } from "./attend-cache.ts";
 import { type CachedAttentionOptions, type CachePlaces, checkPlaces } from "./kvcache.ts";
 import { angleTable, type RopeOptions } from "./rope.ts";
 
-const rotating = attending("rotating_cached_attention", true, {
+const rotating = attending("rotating_cached_attention", true, (cached) => ({
   qkv: "read vec4<Q>",
-  keys: "write vec4<KV>",
-  values: "write vec4<KV>",
+  keys: `write ${cached}`,
+  values: `write ${cached}`,
   lengths: "read u32",
   slots: "read u32",
   positions: "read u32",
   angles: "read vec4f",
-});
+}));
 
 /**
  * Whether `decodeAttention` takes the place of `rope` and `cachedAttention`: on GPUs, where decoding is bound by the number of
@@ -43,7 +43,7 @@ export function decodeAttention(
   options: Omit<CachedAttentionOptions, "variant" | "slots"> & RopeOptions,
 ): Tensor {
   const { heads: H, headDim } = options;
-  const { count, capacity, rows } = checkPlaces("decodeAttention", qkv, positions, cache, options);
+  const { count, capacity, stride, rows } = checkPlaces("decodeAttention", qkv, positions, cache, options);
   const table = angleTable(options);
   const half = table.shape[1] / 2;
   if (half % 4 !== 0) throw new Error(`decodeAttention: ${half} pairs of columns are not a multiple of 4`);
@@ -51,8 +51,10 @@ export function decodeAttention(
     throw new Error(`decodeAttention: ${rows} rows, but ${lengths.size} lengths and ${count} slots`);
   }
   const out = empty([rows, H * headDim], qkv.dtype, "decodeAttention");
-  const consts = { KV: cache.keys.dtype, SLOTTED: false, HALF: half / 4, LOW, HIGH };
+  const coded = cache.keys.dtype === "u32";
+  const consts = { ...(!coded && { KV: cache.keys.dtype }), SLOTTED: false, HALF: half / 4, LOW, HIGH };
   const operands = [cache.keys, cache.values, lengths, cache.slots, positions, table].map(({ view }) => view);
-  attendCache(rotating, consts, qkv, operands, lengths, out, { ...options, slots: count, capacity });
+  const kernels = rotating[coded ? "codes" : "numbers"];
+  attendCache(kernels, consts, qkv, operands, lengths, out, { ...options, slots: count, capacity, stride });
   return out;
 }

@@ -3,9 +3,10 @@ import { caps, onClose } from "../../gpu/device.ts";
 import { type Kernel, kernel, type Prepared, prepare } from "../../gpu/kernel.ts";
 import { createBuffer } from "../../gpu/pool.ts";
 import { runPrepared } from "../../gpu/stream.ts";
+import { ROPE_INTO_CODES } from "../../shaders/kv-codes.wgsl.ts";
 import { HIGH, LOW, ROPE, ROPE_IN_PLACE, ROPE_INTO_CACHE } from "../../shaders/rope.wgsl.ts";
 import { borrow, empty, record, type Tensor } from "../core.ts";
-import { type CachePlaces, checkPlaces } from "./kvcache.ts";
+import { type CachePlaces, checkPlaces, kvCacheWrite } from "./kvcache.ts";
 
 /** Heads whose queries and keys are rotated, and by which angles. */
 export interface RopeOptions {
@@ -45,20 +46,20 @@ const inPlaceKernel = kernel({
   scalars: { n: "u32", rotated: "u32", heads: "u32", sign: "f32" },
 });
 
-const intoCacheKernel = kernel({
-  name: "rope_into_cache",
-  code: ROPE_INTO_CACHE,
+const intoCache = {
   bindings: {
     x: "read V",
     positions: "read u32",
     angles: "read F",
     y: "write V",
     slots: "read u32",
-    keys: "write V",
-    values: "write V",
+    keys: "write KV",
+    values: "write KV",
   },
   scalars: { n: "u32", rotated: "u32", heads: "u32", sign: "f32", slots: "u32", capacity: "u32" },
-});
+} as const;
+const intoCacheKernel = kernel({ name: "rope_into_cache", code: ROPE_INTO_CACHE, ...intoCache });
+const intoCodesKernel = kernel({ name: "rope_into_codes", code: ROPE_INTO_CODES, ...intoCache });
 
 /**
  * Turns each pair (i, i + D/2) of every query and key head by position * theta^(-2i/D); values pass unchanged. With
@@ -79,8 +80,17 @@ export const rotatesIntoCache = (rows: number): boolean => caps().kind === "hard
 /** `rope`, whose keys and values also go to a cache, as `kvCacheWrite` would write them. */
 export function ropeIntoCache(qkv: Tensor, positions: Tensor, options: RopeOptions, cache: CachePlaces): Tensor {
   checkPlaces("rope", qkv, positions, cache, options);
-  return rotate(qkv, positions, options, cache);
+  if (cache.keys.dtype !== "u32" || inOneDispatch(qkv, positions, options)) {
+    return rotate(qkv, positions, options, cache);
+  }
+  const rotated = rotate(qkv, positions, options);
+  kvCacheWrite(rotated, cache.keys, cache.values, cache.slots, positions, options);
+  return rotated;
 }
+
+/** Codes are made of whole heads: an invocation for each is too little work to share but for few rows. */
+const inOneDispatch = (qkv: Tensor, positions: Tensor, options: RopeOptions): boolean =>
+  positions.size <= FEW_ROWS && kernelsFor(qkv, options, angleTable(options)).intoCache.u32 !== null;
 
 function rotate(qkv: Tensor, positions: Tensor, options: RopeOptions, cache?: CachePlaces): Tensor {
   const table = checkRows(qkv, positions, options);
@@ -119,7 +129,8 @@ interface Widths {
   WIDTH: number;
   fresh: Prepared;
   inPlace: Prepared;
-  intoCache: Prepared;
+  /** By the type of the cache; null where heads are no vectors of 4, of which codes are made. */
+  intoCache: { f32: Prepared; f16: Prepared; u32: Prepared | null };
 }
 
 const prepared = new Map<number, Widths>();
@@ -134,8 +145,13 @@ function kernelsFor({ dtype: T }: Tensor, { headDim }: RopeOptions, table: Tenso
     const vector = (type: string) => (lanes === 1 ? type : `vec${lanes}<${type}>`);
     const [HALF, WIDTH] = [half / lanes, headDim / lanes];
     const consts = { T, V: vector(T), F: vector("f32"), HALF, WIDTH, LOW, HIGH, WG };
-    const of = (k: Kernel) => prepare(k, consts);
-    found = { HALF, WIDTH, fresh: of(ropeKernel), inPlace: of(inPlaceKernel), intoCache: of(intoCacheKernel) };
+    const of = (k: Kernel, KV?: string) => prepare(k, { ...consts, ...(KV && { KV }) });
+    const intoCache = {
+      f32: of(intoCacheKernel, vector("f32")),
+      f16: of(intoCacheKernel, vector("f16")),
+      u32: lanes === 4 ? of(intoCodesKernel, "u32") : null,
+    };
+    found = { HALF, WIDTH, fresh: of(ropeKernel), inPlace: of(inPlaceKernel), intoCache };
     prepared.set(key, found);
   }
   return found;
@@ -161,8 +177,9 @@ function turn(
   const { heads, kvHeads } = options;
   const { HALF, WIDTH, fresh, intoCache } = kernelsFor(x, options, table);
   const y = empty(x.shape, x.dtype, "rope");
-  const n = positions.size * (WIDTH - HALF);
   const buffers = [x.view, positions.view, table.view, y.view];
+  const coded = cache?.keys.dtype === "u32";
+  const n = positions.size * (coded ? heads + 2 * kvHeads : WIDTH - HALF);
   const scalars = [n, heads + kvHeads, heads + 2 * kvHeads, sign];
   const groups = Math.ceil(n / WG);
   if (!cache) runPrepared(fresh, buffers, scalars, groups);
@@ -170,7 +187,8 @@ function turn(
     const { keys, values, slots } = cache;
     const [count, capacity] = keys.shape;
     const places = [slots.view, keys.view, values.view];
-    runPrepared(intoCache, [...buffers, ...places], [...scalars, count, capacity], groups);
+    const by = intoCache[keys.dtype] as Prepared;
+    runPrepared(by, [...buffers, ...places], [...scalars, count, capacity], groups);
   }
   return y;
 }
