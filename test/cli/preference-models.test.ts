@@ -2,6 +2,7 @@
 
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
+import { caps } from "webrlhf";
 import { main } from "webrlhf/cli";
 import { ModelOpener, openDataset, withModels } from "webrlhf/open";
 import { openPairScorer } from "../../src/open/scorers.ts";
@@ -67,6 +68,12 @@ describe("multi-objective", () => {
     const out = ["--output_dir", at("gated")];
     const text = await succeed(`multi-objective --verbosity_attribute long ${sets} ${gate}`, ...from(), ...out);
     expect(text).toMatch(/merry: \d+ ratings {2}alpha .* verbosity: penalty .*, correlation .* to /);
+    if (caps().f16) {
+      const halved = ["--fp16", "--output_dir", at("gated-half")];
+      await succeed(`multi-objective --verbosity_attribute long ${sets} ${gate}`, ...from(), ...halved);
+      const [first] = (await readFile(at("gated-half", "metrics.jsonl"), "utf8")).split("\n");
+      expect(JSON.parse(first).loss_scale).toBe(65536);
+    }
     const config = await json("gated", "multi_objective_config.json");
     expect(config).toMatchObject({
       base_model_name_or_path: at("base"),

@@ -3,8 +3,11 @@
  * ReLU, whose outputs go through a softmax with a temperature and a learned scale.
  */
 import type { DropoutScope } from "../../nn/ambient.ts";
+import { needHalf } from "../../nn/models.ts";
 import { Module } from "../../nn/module.ts";
 import type { Tensor } from "../../tensor/core.ts";
+import { halfOf } from "../../tensor/half-copies.ts";
+import { cast } from "../../tensor/ops/cast.ts";
 import { dropout } from "../../tensor/ops/dropout.ts";
 import { mul, relu, scale } from "../../tensor/ops/elementwise.ts";
 import { linear } from "../../tensor/ops/matmul.ts";
@@ -42,6 +45,7 @@ export class GatingNetwork extends Module {
   readonly logit_scale: Parameter;
   readonly shape: GateShape;
   readonly store: ParameterStore;
+  private inHalf = false;
 
   constructor(shape: GateShape) {
     super();
@@ -54,15 +58,32 @@ export class GatingNetwork extends Module {
   }
 
   /**
+   * Half precision: products read f16, and hidden layers are f16; weights, sums, outputs and the softmax stay f32. For training
+   * with `AdamWOptions.lossScaling`. Default off. Throws `UserError` where the GPU has no f16.
+   */
+  set half(on: boolean) {
+    if (on) needHalf();
+    else this.store.freeHalf();
+    this.inHalf = on;
+  }
+
+  get half(): boolean {
+    return this.inHalf;
+  }
+
+  /**
    * Weights of the attributes, [N, attributes]: positive, and of every row adding up to the learned scale.
    * @param x prompt embeddings [N, inputs]
    * @param drop the key of the masks after every hidden layer, in training, and the share that they drop
    */
   forward(x: Tensor, drop: (DropoutScope & { rate: number }) | null = null): Tensor {
-    let h = x;
+    const { half } = this;
+    const last = this.layers.length - 1;
+    let h = half ? cast(x, "f16") : x;
     for (const [i, { weight, bias }] of this.layers.entries()) {
-      h = linear(h, weight.value, { bias: bias.value });
-      if (i === this.layers.length - 1) break;
+      const type = half && i < last ? "f16" : "f32";
+      h = linear(h, half ? halfOf(weight.stored) : weight.value, { bias: bias.value, type });
+      if (i === last) break;
       h = relu(h);
       if (drop) h = dropout(h, { ...drop, layer: i });
     }

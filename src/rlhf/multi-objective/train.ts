@@ -10,8 +10,9 @@ import { mean, sum } from "../../tensor/ops/reduce.ts";
 import { reshape } from "../../tensor/ops/shape.ts";
 import { dataEvents } from "../data-events.ts";
 import type { TrainEvent } from "../events.ts";
+import { inHalf } from "../half.ts";
 import { loop, type RunOptions } from "../loop.ts";
-import { common, evaluation, optim, optimiser } from "../settings.ts";
+import { common, evaluation, half, optim, optimiser } from "../settings.ts";
 import { average } from "../stats.ts";
 import { adamOf, rateAt } from "../training.ts";
 import { controlMetrics, readWatched, together, type Watched, watch, watchControl } from "../watch.ts";
@@ -53,6 +54,7 @@ export const gate = settings("multi-objective", {
     maxGradNorm: optim.float(0, "Clip the global gradient norm to this; 0 does not clip", { min: 0 }),
     ...evaluation,
   }),
+  ...half,
   ...common,
 });
 
@@ -78,6 +80,7 @@ export async function* trainGate(
   const order = permutation(data.count, seed, streamId("multi-objective/pairs"));
   const [validation, train] = [[...order.slice(0, held)], order.slice(held)];
   if (train.length === 0) throw new UserError("there is nothing to train the gate on: no preference pair is left");
+  const halved = inHalf(o.fp16, [network]);
   const optimizer = new AdamW(head.store, adamOf(o));
   yield* loop(
     {
@@ -101,7 +104,10 @@ export async function* trainGate(
         }),
       }),
       finished: () => ({ "": head }),
-      close: () => optimizer.destroy(),
+      close() {
+        optimizer.destroy();
+        halved.destroy();
+      },
     },
     o,
     run,

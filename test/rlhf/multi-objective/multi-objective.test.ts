@@ -1,6 +1,6 @@
 /** Multi-objective reward models against test/fixtures/generators/multi_objective.py, and by their own rules. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, dropout, memoryFiles, noGrad, reshape, scope, sum, tensor } from "webrlhf";
+import { backward, caps, dropout, memoryFiles, noGrad, reshape, scope, sum, tensor } from "webrlhf";
 import { CausalLM } from "webrlhf/nn";
 import {
   type Features,
@@ -253,6 +253,51 @@ describe("training the gate", () => {
     expect(rest.length).toBeLessThan(6);
     const file = "run/multi_objective.safetensors";
     expect(await broken.files.read(file)).toEqual(await whole.files.read(file));
+  });
+
+  it("follows f32 in half precision, on features in half precision as well", async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    const curve = async (fp16: boolean) => {
+      const { pairs, head } = domains(256);
+      const metrics = metricsOf(await collect(trainGate({ head }, pairs, { ...quick, maxSteps: 30, fp16 })));
+      expect(head.gate?.half).toBe(false);
+      head.destroy();
+      return metrics;
+    };
+    const [exact, half] = [await curve(false), await curve(true)];
+    const apart = exact.map(({ loss }, i) => Math.abs(half[i].loss - loss));
+    expect(exact[0].loss - exact[29].loss).toBeGreaterThan(0.15);
+    // Measured: 1.6e-4, while the loss falls by 0.19.
+    expect(Math.max(...apart)).toBeLessThan(5e-4);
+    expect(Math.max(...apart)).toBeGreaterThan(0);
+    expect(half.every((m) => m.loss_scale === 65536)).toBe(true);
+    expect(exact[0].loss_scale).toBeUndefined();
+
+    const model = new CausalLM(tinyConfig()).initialize(1);
+    const plain = await sequenceFeatures(model, sequences(3), null);
+    model.half = true;
+    const rounded = await sequenceFeatures(model, sequences(3), null);
+    expectClose(rounded.last.data, plain.last.data, 5e-3);
+    expect(rounded.last.data).not.toEqual(plain.last.data);
+    model.destroy();
+  });
+
+  it("goes on in half precision as it began, and with f32 not at all", async ({ skip }) => {
+    if (!caps().f16) return skip("no shader-f16");
+    const start = (folder: RunFolder, signal?: AbortSignal, resume = false, fp16 = true) => {
+      const { pairs, head } = domains(64);
+      return trainGate({ head }, pairs, { ...quick, maxSteps: 6, fp16 }, { folder, resume, ...(signal && { signal }) });
+    };
+    const whole = { files: memoryFiles(), path: "run" };
+    const straight = metricsOf(await collect(start(whole)));
+    const broken = { files: memoryFiles(), path: "run" };
+    const controller = new AbortController();
+    for await (const event of start(broken, controller.signal)) {
+      if (event.type === "step" && event.step === 2) controller.abort();
+    }
+    await expect(collect(start(broken, undefined, true, false))).rejects.toThrow(/fp16 was true and is false/);
+    const rest = metricsOf(await collect(start(broken, undefined, true)));
+    expect(rest).toEqual(straight.slice(-rest.length));
   });
 
   it("refuses to train on nothing", async () => {
