@@ -1,7 +1,8 @@
 /** The fused optimizer step: gradient norm, clipping and AdamW over flat stores, bound by memory. */
 import { backward, finish, mul, Parameter, ParameterStore, scope, sum, tensor } from "webrlhf";
+import { noise } from "webrlhf/day";
 import { AdamW } from "webrlhf/nn";
-import { type Case, difference, gpuArm, noise } from "./harness.ts";
+import { type Case, difference, gpuArm } from "./harness.ts";
 
 const LR = 1e-3;
 const options = { betas: [0.9, 0.999] as const, eps: 1e-8, weightDecay: 0.01, maxGradNorm: 1 };

@@ -1,6 +1,7 @@
 /** Fused causal attention, forward and backward, against sums in float64. */
 import { attention, backward, finish, mul, packing, scope, sum, tensor, zeros } from "webrlhf";
-import { type Case, difference, gpuArm, noise } from "./harness.ts";
+import { noise } from "webrlhf/day";
+import { type Case, difference, gpuArm } from "./harness.ts";
 
 export interface AttentionShape {
   readonly sequences: number;

@@ -139,19 +139,6 @@ export function gpuArm(
   };
 }
 
-/** Reproducible values in [-1, 1). */
-export function noise(length: number, seed: number): Float32Array<ArrayBuffer> {
-  const values = new Float32Array(length);
-  let state = seed >>> 0 || 1;
-  for (let i = 0; i < length; i++) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    values[i] = (state >>> 0) / 2 ** 31 - 1;
-  }
-  return values;
-}
-
 /** One case as lines of text: each contender's figure and its ratio to the first. */
 export function describe(result: CaseResult): string[] {
   const [reference] = result.arms;

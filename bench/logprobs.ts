@@ -1,6 +1,7 @@
 /** tokenLogProbs forward and backward, against sums in float64. */
 import { backward, finish, scope, sum, tensor, tokenLogProbs, zeros } from "webrlhf";
-import { type Case, difference, gpuArm, noise } from "./harness.ts";
+import { noise } from "webrlhf/day";
+import { type Case, difference, gpuArm } from "./harness.ts";
 
 /** Counts the three products nobody can avoid: logits, gradient of hidden, gradient of head. */
 export function tokenLogProbsCase(rows: number, width: number, vocabulary: number): Case {

@@ -1,6 +1,7 @@
 /** Matrix products: the square sizes everybody quotes, and the shapes of a training step. */
 import { finish, matmul, scope, tensor } from "webrlhf";
-import { type Arm, type Case, difference, gpuArm, noise } from "./harness.ts";
+import { noise } from "webrlhf/day";
+import { type Arm, type Case, difference, gpuArm } from "./harness.ts";
 
 /** NN: A[m,k] B[k,n]; NT: A[m,k] B[n,k]; TN: A[k,m] B[k,n]. */
 export type Mode = "NN" | "NT" | "TN";

@@ -13,6 +13,7 @@ import { products } from "./items/products.ts";
 import { train } from "./items/train.ts";
 import { type DayModel, dayModelFor } from "./models.ts";
 
+export { noise } from "../runtime/noise.ts";
 export { type Ceiling, ceilingUnits, type DayContext, type DayItem, type Facts, type Figure } from "./item.ts";
 export { type DayModel, dayModelFor, dayModels } from "./models.ts";
 export { type Tuned, type TunedStep, type TuneOptions, tune } from "./tune.ts";

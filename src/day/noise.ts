@@ -1,17 +1,8 @@
-/** Values for measurements: reproducible, and as spread as a model's. */
+/** Tensors for measurements. */
+import { noise } from "../runtime/noise.ts";
 import { type Tensor, tensor } from "../tensor/core.ts";
 
-/** Values in [-1, 1) by a multiplicative congruential generator (Park and Miller 1988). */
-export function noise(length: number, seed: number): Float32Array<ArrayBuffer> {
-  const values = new Float32Array(length);
-  let state = (seed % 2147483646) + 1;
-  for (let i = 0; i < length; i++) {
-    state = (state * 48271) % 2147483647;
-    values[i] = state / 1073741823.5 - 1;
-  }
-  return values;
-}
-
+/** Reproducible values in [-1, 1). */
 export const noiseTensor = (shape: readonly number[], seed: number): Tensor =>
   tensor(
     noise(

@@ -3,6 +3,7 @@ import { type Caps, openDevice } from "../gpu/device.ts";
 import type { MatmulVariant } from "../gpu/product.ts";
 import { keepTuning, type TunedProduct, type Tuning, tokenClass, useTuning } from "../gpu/tuning.ts";
 import { tabledVariant } from "../gpu/variants.ts";
+import { noise } from "../runtime/noise.ts";
 import { gemm } from "../tensor/ops/gemm.ts";
 import {
   ACCEPTED,
@@ -15,7 +16,7 @@ import {
   shapeOf,
 } from "./items/products.ts";
 import { type DayModel, dayModelFor } from "./models.ts";
-import { noise, noiseTensor } from "./noise.ts";
+import { noiseTensor } from "./noise.ts";
 import { Budget, pace } from "./pace.ts";
 
 /** A product that was tuned, and the outcome. */

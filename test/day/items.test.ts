@@ -1,10 +1,9 @@
 /** The day's items on whatever adapter there is: every figure is there, is a number, and no value is wrong. */
 import { describe, expect, it } from "vitest";
-import { dayItems, dayModels, type Facts, type Figure, runDayItem } from "webrlhf/day";
+import { dayItems, dayModels, type Facts, type Figure, noise, runDayItem } from "webrlhf/day";
 import { errorOf, productsOf } from "../../src/day/items/products.ts";
 import { idTokenizer, tokensOf } from "../../src/day/made-up.ts";
 import { matrices } from "../../src/day/models.ts";
-import { noise } from "../../src/day/noise.ts";
 import { dayLines } from "../../src/day/report.ts";
 import { gpuReady } from "../helpers.ts";
 

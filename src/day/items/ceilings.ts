@@ -1,10 +1,10 @@
 /** What the adapter cannot do faster: arithmetic, memory, dispatches, reads and writes. */
 import { finish, stats } from "../../gpu/stream.ts";
+import { noise } from "../../runtime/noise.ts";
 import { type Tensor, zeros } from "../../tensor/core.ts";
 import { multiplyAdds, sharedReads } from "../../tensor/ops/ceilings.ts";
 import { addInto, fill } from "../../tensor/raw.ts";
 import type { DayContext, DayItem } from "../item.ts";
-import { noise } from "../noise.ts";
 import { Budget, pace, paceOfCalls, rate } from "../pace.ts";
 
 export const ceilings: DayItem = {

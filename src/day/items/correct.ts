@@ -2,6 +2,8 @@
 import { matmulVariant } from "../../gpu/variants.ts";
 import { CausalLM } from "../../nn/models.ts";
 import { AdamW } from "../../nn/optimizer.ts";
+import { noise } from "../../runtime/noise.ts";
+import { attentionInFloat64 } from "../../tensor/attention-float64.ts";
 import { backward, noGrad, scope, tensor } from "../../tensor/core.ts";
 import { attention } from "../../tensor/ops/attention.ts";
 import { multiplyAdds } from "../../tensor/ops/ceilings.ts";
@@ -14,7 +16,6 @@ import { packing } from "../../tensor/packing.ts";
 import type { DayContext, DayItem } from "../item.ts";
 import { tokensOf } from "../made-up.ts";
 import { dayModels } from "../models.ts";
-import { noise } from "../noise.ts";
 import { candidates, type DayProduct, errorOf, say } from "./products.ts";
 
 /** Accepted errors, beside the largest value. */
@@ -105,40 +106,6 @@ async function attentions({ tell }: DayContext): Promise<void> {
       ...(error <= SOFT ? {} : { wrong: true }),
     });
   }
-}
-
-/** Causal attention over packed sequences, as it is defined. */
-function attentionInFloat64(
-  qkv: ArrayLike<number>,
-  lengths: readonly number[],
-  { heads, kvHeads, headDim: d }: { heads: number; kvHeads: number; headDim: number },
-): number[] {
-  const width = (heads + 2 * kvHeads) * d;
-  const out: number[] = [];
-  let first = 0;
-  for (const length of lengths) {
-    for (let row = first; row < first + length; row++) {
-      for (let head = 0; head < heads; head++) {
-        const kv = Math.floor((head * kvHeads) / heads);
-        const keys = Array.from({ length: row - first + 1 }, (_, i) => first + i);
-        const part = (r: number, column: number, i: number) => qkv[r * width + column * d + i];
-        const scores = keys.map((key) => {
-          let dot = 0;
-          for (let i = 0; i < d; i++) dot += part(row, head, i) * part(key, heads + kv, i);
-          return dot / Math.sqrt(d);
-        });
-        const most = Math.max(...scores);
-        const weights = scores.map((score) => Math.exp(score - most));
-        const total = weights.reduce((a, b) => a + b, 0);
-        for (let i = 0; i < d; i++) {
-          const mix = keys.reduce((all, key, j) => all + weights[j] * part(key, heads + kvHeads + kv, i), 0);
-          out.push(mix / total);
-        }
-      }
-    }
-    first += length;
-  }
-  return out;
 }
 
 /** Kernels that reduce along rows, of widths that subgroups fill and do not fill. */

@@ -1,11 +1,12 @@
 /** Matrix products of a model's layers: as the table chooses, and by other kernels that could do it. */
 import type { MatmulVariant } from "../../gpu/product.ts";
 import { tabledVariant } from "../../gpu/variants.ts";
+import { noise } from "../../runtime/noise.ts";
 import type { Tensor } from "../../tensor/core.ts";
 import { gemm, type ProductSizes } from "../../tensor/ops/gemm.ts";
 import type { DayContext, DayItem } from "../item.ts";
 import { type DayModel, matrices } from "../models.ts";
-import { noise, noiseTensor } from "../noise.ts";
+import { noiseTensor } from "../noise.ts";
 import { Budget, pace, rate } from "../pace.ts";
 
 type Mode = "NN" | "NT" | "TN";

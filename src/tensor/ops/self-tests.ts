@@ -3,16 +3,9 @@
  * as a tile allows, against sums in float64. The ops hand over their launchers, so that nothing here imports them.
  */
 import type { SelfTest } from "../../gpu/self-tests.ts";
+import { noise } from "../../runtime/noise.ts";
+import { attentionInFloat64 } from "../attention-float64.ts";
 import { full, scope, type Tensor, tensor } from "../core.ts";
-
-/** Numbers in [-1, 1) that repeat. */
-function numbers(count: number, seed: number): Float32Array {
-  let state = seed;
-  return Float32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state >>> 8) / 2 ** 23 - 1;
-  });
-}
 
 /**
  * Whether what `compute` leaves is what it should be, within what float32 sums differ by. Undefined where the device does not
@@ -41,7 +34,7 @@ export function testRows(family: SelfTest["family"], cols: number, run: (x: Tens
     family,
     passes() {
       const rows = 7;
-      const data = numbers(rows * cols, 1);
+      const data = noise(rows * cols, 1);
       const expected = Float64Array.from(data);
       for (let r = 0; r < rows; r++) {
         const row = data.subarray(r * cols, (r + 1) * cols);
@@ -66,7 +59,7 @@ export function testProducts(
     family,
     passes() {
       const [m, n, k] = sizes;
-      const [a, b] = [numbers(m * k, 1), numbers(n * k, 2)];
+      const [a, b] = [noise(m * k, 1), noise(n * k, 2)];
       const expected = new Float64Array(m * n);
       for (let i = 0; i < m; i++) {
         for (let j = 0; j < n; j++) {
@@ -79,23 +72,9 @@ export function testProducts(
   };
 }
 
-/** One head of `width` for queries, keys and values [rows, 3 * width]: what a row sees of itself and those before it. */
-function attentionOfOneHead(qkv: Float32Array, rows: number, width: number, from: number): Float64Array {
-  const out = new Float64Array((rows - from) * width);
-  const at = (row: number, part: number) => (3 * row + part) * width;
-  for (let r = from; r < rows; r++) {
-    const scores = Array.from({ length: r + 1 }, (_, j) => {
-      let dot = 0;
-      for (let d = 0; d < width; d++) dot += qkv[at(r, 0) + d] * qkv[at(j, 1) + d];
-      return Math.exp(dot / Math.sqrt(width));
-    });
-    const total = scores.reduce((a, b) => a + b, 0);
-    for (const [j, score] of scores.entries()) {
-      for (let d = 0; d < width; d++) out[(r - from) * width + d] += (score / total) * qkv[at(j, 2) + d];
-    }
-  }
-  return out;
-}
+/** Of queries, keys and values of one head each, [rows, 3 * width]. */
+const attended = (qkv: Float32Array, rows: number, headDim: number): Float64Array =>
+  attentionInFloat64(qkv, [rows], { heads: 1, kvHeads: 1, headDim });
 
 /**
  * @param run attends from qkv [rows, 3 * width], one sequence, to [rows, width]
@@ -109,8 +88,8 @@ export function testAttention(
     family,
     passes() {
       const rows = 70;
-      const data = numbers(rows * 3 * width, 1);
-      return agrees(() => run(tensor(data, [rows, 3 * width]), rows), attentionOfOneHead(data, rows, width, 0));
+      const data = noise(rows * 3 * width, 1);
+      return agrees(() => run(tensor(data, [rows, 3 * width]), rows), attended(data, rows, width));
     },
   };
 }
@@ -127,9 +106,9 @@ export function testCached(
     family,
     passes() {
       const rows = 70;
-      const data = numbers(rows * 3 * width, 1);
+      const data = noise(rows * 3 * width, 1);
       const last = data.slice((rows - 1) * 3 * width);
-      const expected = attentionOfOneHead(data, rows, width, rows - 1);
+      const expected = attended(data, rows, width).slice((rows - 1) * width);
       return agrees(() => run(tensor(data, [rows, 3 * width]), tensor(last, [1, 3 * width]), rows), expected);
     },
   };
