@@ -4,7 +4,7 @@
  */
 import type { KeyPair } from "@nats-io/nkeys";
 import { UserError } from "../runtime/errors.ts";
-import { BLOBS, CONSUMER, helloSubject, inboxOf, isToken, JOBS, RUNS } from "./names.ts";
+import { BLOBS, CONSUMER, helloSubject, inboxOf, isToken, JOBS, LEARNERS, RUNS } from "./names.ts";
 import { packages } from "./packages.ts";
 
 /** The cluster's secret keys, as seeds. Who has them can let anybody in. */
@@ -49,7 +49,7 @@ function permissions(role: Role, name: string): { pub: string[]; sub: string[] }
   const sub = [`${inboxOf(name)}.>`];
   if (role === "system") return { pub: ["$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE"], sub };
   if (role === "trainer") {
-    const buckets = [`$O.${BLOBS}.>`, `$KV.${RUNS}.>`];
+    const buckets = [`$O.${BLOBS}.>`, `$KV.${RUNS}.>`, `$KV.${LEARNERS}.>`];
     return { pub: [`job.${CONSUMER}.>`, "$JS.API.>", ...buckets], sub: [...sub, "result.>", "hello.>"] };
   }
   const pub = [

@@ -14,6 +14,9 @@ export const BLOBS = "blobs";
 /** Bucket of the runs that have a trainer. */
 export const RUNS = "runs";
 
+/** Bucket of learners' rounds. */
+export const LEARNERS = "learners";
+
 /** Seconds after which a job that a worker has not spoken of goes to another one. */
 export const ACK_WAIT = 30;
 /** Results are kept this long, seconds, for a trainer that comes back. */

@@ -16,12 +16,14 @@ export class Ownership {
   private readonly nc: NatsConnection;
   private readonly run: string;
   private readonly value: string;
+  private readonly taken: Taken;
   private kv: KV | null = null;
   private revision = 0;
   private timer: ReturnType<typeof setInterval> | null = null;
   private renewing = false;
 
-  private constructor(nc: NatsConnection, run: string, who: string) {
+  private constructor(nc: NatsConnection, run: string, who: string, taken: Taken) {
+    this.taken = taken;
     this.nc = nc;
     this.run = run;
     this.value = JSON.stringify({ who, id: crypto.randomUUID() });
@@ -31,6 +33,7 @@ export class Ownership {
    * Takes a run's name. One that was killed holds it a little longer: that is waited for.
    * @param who the trainer, for others' messages
    * @param waitsMs how long that is waited for
+   * @param taken what is thrown where somebody else has it
    * @throws UserError where another trainer has it
    */
   static async take(
@@ -39,8 +42,9 @@ export class Ownership {
     who: string,
     say: (line: string) => void,
     waitsMs = TTL_MS + 3000,
+    taken = trainerTaken,
   ): Promise<Ownership> {
-    const own = new Ownership(nc, run, who);
+    const own = new Ownership(nc, run, who, taken);
     let said = false;
     for (const began = Date.now(); ; ) {
       const other = await own.create();
@@ -86,7 +90,7 @@ export class Ownership {
     } catch {
       // The server was away, was emptied, or somebody else came: who has the name now?
       const other = await this.create().catch(() => null);
-      if (other !== null) this.lost = taken(this.run, other);
+      if (other !== null) this.lost = this.taken(this.run, other);
     } finally {
       this.renewing = false;
     }
@@ -102,5 +106,7 @@ export function whoIn(text: string): string {
   }
 }
 
-const taken = (run: string, other: string): UserError =>
+type Taken = (run: string, other: string) => UserError;
+
+const trainerTaken: Taken = (run, other) =>
   new UserError(`the run ${run} has a trainer already (${other}): stop that one, or choose another output folder`);
