@@ -5,14 +5,8 @@ import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork, run } from "../../gpu/stream.ts";
 import { type AttentionVariant, attentionTile, attentionVariant } from "../../gpu/variants.ts";
 import { attentionBackwardKeyValue, attentionBackwardQuery, attentionForward } from "../../shaders/attention.wgsl.ts";
-import {
-  TILED_BLOCK,
-  type TiledShape,
-  tiledBackwardKeyValue,
-  tiledBackwardQuery,
-  tiledForward,
-  turnsBack,
-} from "../../shaders/attention-tiled.wgsl.ts";
+import { tiledBackwardKeyValue, tiledBackwardQuery, tiledForward } from "../../shaders/attention-tiled.wgsl.ts";
+import { TILED_BLOCK, type TiledShape, turnsBack } from "../../shaders/attention-tiles.wgsl.ts";
 import { HIGH, LOW } from "../../shaders/rope.wgsl.ts";
 import { empty, record, type Tensor } from "../core.ts";
 import { type BlockSize, type Packing, packing } from "../packing.ts";
