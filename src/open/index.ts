@@ -55,7 +55,7 @@ export {
   worldGold,
 } from "./rewards.ts";
 export type { Rows, RowsExport } from "./rows.ts";
-export { onlyModel, type ServedRun, type ServerOptions, serverClient, serverSampler } from "./servers.ts";
+export { onlyModel, type ServedRun, type ServerOptions, serverClient, serverSource } from "./servers.ts";
 export * from "./settings.ts";
 export type { HubAccess, Surroundings } from "./surroundings.ts";
 export { type Attempt, type ClosableRun, Patience, persisting, surviving } from "./surviving.ts";

@@ -2,6 +2,7 @@
 import type { TrainEvent } from "../rlhf/events.ts";
 import type { RunOptions } from "../rlhf/loop.ts";
 import type { Sampler } from "../rlhf/sampler.ts";
+import type { RolloutSource } from "../rlhf/source.ts";
 import type { FileContent } from "../runtime/files.ts";
 import { type ResolvedSettings, type Settings, type SettingsTable, settings, spelled } from "../settings/index.ts";
 import { factsOf, refuseInputs } from "./facts.ts";
@@ -16,7 +17,9 @@ export interface RunSurroundings extends Surroundings {
   outputDir?: string;
   /** Hears how far longer work has come that is no step of a trainer. Default: nobody. */
   work?: (what: string, done: number, total: number) => void;
-  /** Draws the responses instead of whom the settings name: a rehearsal, a cluster. */
+  /** Draws the responses instead of whom the settings name: other machines. */
+  source?: RolloutSource;
+  /** Draws the responses instead of a source, as a function: a rehearsal. */
   sampler?: Sampler;
 }
 

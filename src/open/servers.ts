@@ -4,8 +4,8 @@ import type { Tokenizer } from "../data/tokenizer.ts";
 import { OpenAIClient } from "../io/openai-client.ts";
 import type { CausalLM } from "../nn/models.ts";
 import { adapterFiles } from "../nn/peft.ts";
-import { sampleRemotely } from "../rlhf/remote.ts";
-import type { Sampler } from "../rlhf/sampler.ts";
+import { remoteSource } from "../rlhf/remote.ts";
+import type { RolloutSource } from "../rlhf/source.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { absolute, join } from "../runtime/paths.ts";
@@ -52,11 +52,11 @@ export async function onlyModel(client: OpenAIClient, signal: AbortSignal, optio
 
 /**
  * Draws a trainer's responses on a server; null without one. The server must have the policy's weights: an adapter is handed to
- * it before every iteration, as vLLM takes them at run time (`VLLM_ALLOW_RUNTIME_LORA_UPDATING`), under a new name each
- * time, because servers keep what they have loaded under a name. A whole model cannot be handed over, so it is sampled
- * from once. Ctrl-C lets the iteration finish, as without a server.
+ * it whenever the policy is to draw anew, as vLLM takes them at run time (`VLLM_ALLOW_RUNTIME_LORA_UPDATING`), under a new
+ * name each time, because servers keep what they have loaded under a name. A whole model cannot be handed over, so it is
+ * sampled from once. Ctrl-C lets the iteration finish, as without a server.
  */
-export async function serverSampler(options: ServerOptions, run: ServedRun): Promise<Sampler | null> {
+export async function serverSource(options: ServerOptions, run: ServedRun): Promise<RolloutSource | null> {
   const client = serverClient(options);
   if (!client) return null;
   const { serverConcurrency: concurrency = 16 } = options;
@@ -69,25 +69,28 @@ export async function serverSampler(options: ServerOptions, run: ServedRun): Pro
       );
     }
     const name = options.serverModel ?? (await onlyModel(client, signal, options));
-    const sampler = { client, model: name, tokenizer, concurrency };
-    return (...request) => sampleRemotely(sampler, ...request);
+    return remoteSource({ client, tokenizer, concurrency, serve: async () => ({ model: name }) });
   }
   const id = crypto.randomUUID().slice(0, 8);
-  return async (prompts, promptIds, options) => {
-    const name = `webrlhf-${id}-${options.iteration}`;
+  const serve = async (version: number, policy: CausalLM) => {
+    const name = `webrlhf-${id}-${version}`;
     // Named as something half-written, so that the next start removes what a kill leaves.
     const folder = join(absolute(outputDir), `served.partial-${globalThis.process?.pid ?? 0}-${name}`);
-    await files.writeFolder(folder, await adapterFiles(model));
-    let loaded = false;
     try {
+      await files.writeFolder(folder, await adapterFiles(policy));
       await client.post("/load_lora_adapter", { lora_name: name, lora_path: folder });
-      loaded = true;
-      const sampler = { client, model: name, tokenizer, concurrency };
-      return await sampleRemotely(sampler, prompts, promptIds, options);
-    } finally {
-      // Whatever went wrong is said already; a server that is gone has nothing to unload.
-      if (loaded) await client.post("/unload_lora_adapter", { lora_name: name }).catch(() => {});
+    } catch (error) {
       await files.remove(folder);
+      throw error;
     }
+    return {
+      model: name,
+      async remove() {
+        // Whatever went wrong is said already; a server that is gone has nothing to unload.
+        await client.post("/unload_lora_adapter", { lora_name: name }).catch(() => {});
+        await files.remove(folder);
+      },
+    };
   };
+  return remoteSource({ client, tokenizer, concurrency, serve });
 }

@@ -2,6 +2,7 @@
  * From rewards to advantages. With a critic: generalised advantage estimation. Without one: a response is compared with the other responses to its prompt. Responses come prompt by
  * prompt, `group` of each. Host arithmetic in float64.
  */
+import { weighted } from "./off-policy.ts";
 import type { Rollout } from "./rollout.ts";
 import type { Response } from "./sampler.ts";
 import { average, gae, moments, standardDeviation, whiten } from "./stats.ts";
@@ -95,6 +96,7 @@ export function averagingWeights(
 /** One response with everything the update needs; arrays by response token. */
 export interface Experience {
   response: Response;
+  /** What ratios are measured from. */
   logProbs: Float32Array;
   refLogProbs: Float32Array;
   /** One longer than the response where its score has a slot of its own; likewise the returns. */
@@ -108,19 +110,21 @@ export interface Experience {
  * @param values as long as the rewards
  */
 export function gaeExperience(
-  { responses, logProbs, refLogProbs, rewards }: Pick<Rollout, "responses" | "logProbs" | "refLogProbs" | "rewards">,
+  rollout: Pick<Rollout, "responses" | "logProbs" | "refLogProbs" | "rewards"> &
+    Partial<Pick<Rollout, "oldLogProbs" | "importance">>,
   values: readonly Float32Array[],
   { gamma, lam: lambda, whitenAdvantages }: { gamma: number; lam: number; whitenAdvantages: boolean },
 ): { experience: Experience[]; metrics: Record<string, number> } {
+  const { responses, oldLogProbs = rollout.logProbs, importance, refLogProbs, rewards } = rollout;
   const estimates = rewards.map((r, i) => gae(r, values[i], { gamma, lambda }));
-  const own: ArrayLike<number>[] = estimates.map((e, i) => e.advantages.subarray(0, logProbs[i].length));
+  const own: ArrayLike<number>[] = estimates.map((e, i) => e.advantages.subarray(0, oldLogProbs[i].length));
   const advantages = whitenAdvantages ? whiten(own, { unbiased: true }) : own;
   const experience = responses.map((response, i) => ({
     response,
-    logProbs: logProbs[i],
+    logProbs: oldLogProbs[i],
     refLogProbs: refLogProbs[i],
     values: values[i],
-    advantages: advantages[i],
+    advantages: weighted(advantages[i], importance?.[i]),
     returns: estimates[i].returns,
   }));
   const metrics = {

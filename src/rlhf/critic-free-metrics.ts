@@ -1,6 +1,6 @@
 /** What the methods without a critic measure of their rollouts and updates. */
 import { withoutSpread } from "./advantages.ts";
-import type { RatioLossOptions } from "./losses/ratio.ts";
+import { type RatioLossOptions, ratiosOf } from "./losses/ratio.ts";
 import type { Rollout } from "./rollout.ts";
 import { average, standardDeviation } from "./stats.ts";
 import type { WatchedNumbers } from "./watch.ts";
@@ -41,16 +41,6 @@ export function ratioTerms(
     if (options.level === "token") return ratios.map((ratio, t) => ({ ratio, advantage: advantages[t] }));
     return [{ ratio: ratios[0] ?? 1, advantage: advantages[0] ?? 0 }];
   });
-}
-
-/**
- * The ratio of each token of a response, as the loss takes it: where it is the sequence's, all have the same.
- * @param changes of the tokens' log-probabilities
- */
-export function ratiosOf(changes: readonly number[], { level }: Pick<RatioLossOptions, "level">): number[] {
-  if (level === "token") return changes.map(Math.exp);
-  const sum = changes.reduce((a, b) => a + b, 0);
-  return changes.map(() => Math.exp(level === "sequence" ? sum / changes.length : sum));
 }
 
 /** Whether the loss of a token is constant in its ratio. */

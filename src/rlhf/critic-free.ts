@@ -6,128 +6,32 @@ import type { CausalLM } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { permutation } from "../runtime/rng.ts";
-import { type DerivedDefault, group, needs, type ResolvedSettings } from "../settings/index.ts";
 import { backward, type Tensor } from "../tensor/core.ts";
 import { averagingWeights, type LossAveraging, withoutSpread } from "./advantages.ts";
 import { pack, predictions } from "./batch.ts";
 import { cachedAs } from "./caching.ts";
-import { clipMetrics, lossBound, ratiosOf, ratioTerms, spreadMetrics } from "./critic-free-metrics.ts";
+import { clipMetrics, lossBound, ratioTerms, spreadMetrics } from "./critic-free-metrics.ts";
+import { type CriticFreeSettings, promptsPerRollout } from "./critic-free-settings.ts";
 import { dataEvents } from "./data-events.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
 import { loop, type RunOptions } from "./loop.ts";
-import { type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
+import { type RatioLossOptions, ratioLoss, ratiosOf } from "./losses/ratio.ts";
 import { responseLogProbs } from "./measure.ts";
 import { descend, flat } from "./minibatches.ts";
+import { weighted } from "./off-policy.ts";
 import { Opened } from "./opened.ts";
 import { overlongPenalty } from "./overlong.ts";
 import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
 import { judgesOf, rewardParts } from "./rewards.ts";
-import { collectRollout, type Rollout, type RolloutState } from "./rollout.ts";
+import { collectRollout, drawsOf, type Rollout, type RolloutState } from "./rollout.ts";
 import { heldOutPrompts, type PromptData, policySampler, promptsOf, type Response, tokenizerOf } from "./sampler.ts";
-import * as shared from "./settings.ts";
 import { average, freshNormalizer } from "./stats.ts";
 import { adamOf, rateAt } from "./training.ts";
 import { watch } from "./watch.ts";
-
-const { positive, rollout } = shared;
-/** Heading of the settings of these methods. */
-export const method = group("Method");
-
-/** How many responses a rollout has. */
-export const rolloutSize = {
-  generationBatchSize: rollout.int(
-    null,
-    "Responses in one rollout, all prompts together; default: per_device_train_batch_size times steps_per_generation",
-    { min: 1 },
-  ),
-  stepsPerGeneration: rollout.int(null, "Passes that one rollout gives; default: gradient_accumulation_steps", {
-    min: 1,
-  }),
-};
-
-/** The settings of all three methods; names and defaults are those of TRL's trainers. */
-export const criticFreeSettings = (
-  numGenerations: number,
-  beta: number,
-  betas: { beta1?: number | DerivedDefault<number>; beta2?: number | DerivedDefault<number> } = {},
-) => ({
-  numTrainEpochs: rollout.float(null, "Passes over the prompts, where max_steps is not set", positive),
-  maxSteps: rollout.int(null, "Rollouts, each of which is one step; default: as num_train_epochs says, or 50", {
-    min: 1,
-  }),
-  numGenerations: rollout.int(numGenerations, "Responses per prompt", {
-    min: 1,
-    aka: ["num_return_sequences", "n_samples_per_prompt"],
-  }),
-  responseLength: rollout.int(64, "Longest response in tokens", {
-    min: 1,
-    aka: ["max_completion_length", "max_new_tokens"],
-  }),
-  ...shared.sampling,
-  ...shared.determinism,
-  ...shared.caching,
-  ...shared.rewardMixture,
-  overlongBufferLen: method.int(0, "Responses are penalised from this many tokens before the longest length on", {
-    min: 0,
-  }),
-  overlongPenaltyFactor: method.float(1, "The penalty at the longest length", {
-    min: 0,
-    effect: needs("overlongBufferLen"),
-  }),
-  beta: method.float(beta, "Weight of the KL penalty against the start; 0 needs no reference", {
-    min: 0,
-    aka: ["kl_coef", "init_kl_coef"],
-  }),
-  numIterations: method.int(1, "Passes over each rollout", { min: 1, aka: ["num_ppo_epochs"] }),
-  epsilon: method.float(0.2, "Clip of the probability ratio", { ...positive, aka: ["cliprange", "eps_clip"] }),
-  epsilonHigh: method.float(null, "Clip of the ratio upwards; default: epsilon. DAPO takes 0.28", positive),
-  maskTruncatedCompletions: method.bool(
-    false,
-    "Leave responses that do not end by themselves out of the update (DAPO's overlong filtering)",
-  ),
-  ...shared.optimiser(1e-6, "linear", 8, betas),
-  ...shared.half,
-  ...shared.shown,
-  ...shared.opened,
-  ...shared.rolloutEvaluation,
-  ...shared.common,
-});
-
-/** The clip of rewards, for methods that have one. */
-export const clipRewards = (clip: number | null) => ({
-  rewardClipRange: method.float<number | null>(clip, "Clip rewards to plus or minus this; null does not clip", {
-    ...positive,
-    aka: ["clip_range_score"],
-  }),
-});
-
-/** The settings of all three methods, resolved. */
-export type CriticFreeSettings = ResolvedSettings<ReturnType<typeof criticFreeSettings>> &
-  Partial<ResolvedSettings<typeof rolloutSize>>;
-
-/** Throws `UserError` where the sizes of a rollout contradict each other; gives the prompts of one. */
-export function promptsPerRollout(o: CriticFreeSettings, name: (key: never) => string): number {
-  const spell = name as unknown as (key: string) => string;
-  const { generationBatchSize: whole = null, stepsPerGeneration: steps = null, numGenerations } = o;
-  if (whole !== null && steps !== null) {
-    throw new UserError(
-      `${spell("generationBatchSize")} and ${spell("stepsPerGeneration")} mean the same: give one of them`,
-    );
-  }
-  const responses = whole ?? o.perDeviceTrainBatchSize * (steps ?? o.gradientAccumulationSteps);
-  if (responses % numGenerations === 0) return responses / numGenerations;
-  const what =
-    whole === null
-      ? `${spell("perDeviceTrainBatchSize")} times ${spell("stepsPerGeneration")}`
-      : spell("generationBatchSize");
-  throw new UserError(
-    `${what} is ${responses}, which is no multiple of ${spell("numGenerations")} = ${numGenerations}: change one of them`,
-  );
-}
 
 /** The models of a run. */
 export interface CriticFreeModels extends AlignmentModels {
@@ -211,24 +115,28 @@ async function* takeRollouts(
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const optimizer = owned.keep(new AdamW(policy.store, adamOf(o)));
-  const sampler = models.sampler ?? policySampler(policy, tokenizer);
+  const sampler = policySampler(policy, tokenizer);
   const inputs = { policy, sampler, reference, rewards: parts, tokenizer, prompts, ...(gold && { gold }) };
   const state: RolloutState = { klCoef: o.beta, normalizer: freshNormalizer() };
   const klPlacement = rule.klInReward ? ("reward" as const) : ("loss" as const);
-  const options = { ...o, klPlacement, clipRangeScore: rule.clipRangeScore, tempered: "always" as const };
+  const form = { clipRangeScore: rule.clipRangeScore, tempered: "always" as const, ratioLevel: rule.loss.level };
+  const options = { ...o, klPlacement, ...form };
   const order = new PromptOrder(prompts.length, o.seed);
+  const choose = (step: number) => order.take(step * perRollout, perRollout);
+  const ahead = drawsOf(models, { policy, tokenizer, prompts, maxSteps, choose }, options);
   yield* loop(
     {
       stage: rule.stage,
       maxSteps,
       parameters: policy.store.count,
       kept: { "": { model: policy, optimizer } },
+      state: ahead.state(),
       data: dataEvents(prompts, held),
       epoch: (done) => (done * perRollout) / prompts.length,
       async prepare(step, tell) {
         const opened = Opened.of(o, step + 1, tokenizer, tell);
-        const chosen = order.take(step * perRollout, perRollout);
-        const found = await collectRollout({ ...inputs, ...opened?.hears }, chosen, step, state, options);
+        const from = { ...inputs, sampler: ahead.sampler, ...opened?.hears };
+        const found = await collectRollout(from, choose(step), step, state, options);
         await opened?.scored(found, reference !== null);
         return { found, opened };
       },
@@ -258,7 +166,7 @@ async function* takeRollouts(
         evaluateFirst: true,
       }),
       finished: () => ({ "": policy }),
-      close: () => owned.destroy(),
+      close: () => ahead.close(),
     },
     o,
     run,
@@ -268,7 +176,7 @@ async function* takeRollouts(
 /** One response with everything the update needs; arrays by response token. */
 interface Lesson {
   response: Response;
-  /** Under the policy that sampled. */
+  /** What ratios are measured from. */
   logProbs: Float32Array;
   refLogProbs: Float32Array;
   advantages: ArrayLike<number>;
@@ -276,12 +184,13 @@ interface Lesson {
 
 /** The advantages of a rollout's responses. */
 function lessonsOf(found: Rollout, rule: CriticFreeMethod): Lesson[] {
-  const { responses, logProbs, refLogProbs } = found;
-  const advantages = rule.advantages(found);
+  const { responses, oldLogProbs, refLogProbs, importance } = found;
+  const estimates = rule.advantages(found);
   return responses.map((response, i) => {
-    const own = advantages[i];
-    const perToken = typeof own === "number" ? new Float64Array(logProbs[i].length).fill(own) : own;
-    return { response, logProbs: logProbs[i], refLogProbs: refLogProbs[i], advantages: perToken };
+    const own = estimates[i];
+    const logProbs = oldLogProbs[i];
+    const perToken = typeof own === "number" ? new Float64Array(logProbs.length).fill(own) : own;
+    return { response, logProbs, refLogProbs: refLogProbs[i], advantages: weighted(perToken, importance?.[i]) };
   });
 }
 

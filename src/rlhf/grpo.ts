@@ -6,15 +6,8 @@
 import { UserError } from "../runtime/errors.ts";
 import { needs, type SettingsInput, settings } from "../settings/index.ts";
 import { groupAdvantages, normalizeThenSum } from "./advantages.ts";
-import {
-  type CriticFreeModels,
-  criticFreeSettings,
-  method,
-  promptsPerRollout,
-  rolloutSize,
-  totals,
-  trainCriticFree,
-} from "./critic-free.ts";
+import { type CriticFreeModels, totals, trainCriticFree } from "./critic-free.ts";
+import { checkCriticFree, criticFreeSettings, method, rolloutSize } from "./critic-free-settings.ts";
 import type { TrainEvent } from "./events.ts";
 import type { RunOptions } from "./loop.ts";
 import { rewardParts } from "./rewards.ts";
@@ -62,7 +55,7 @@ export const grpo = settings(
     if (numGenerations < 2) {
       throw new UserError(`${name("numGenerations")} must be at least 2, not ${numGenerations}: GRPO compares`);
     }
-    promptsPerRollout(o, name);
+    checkCriticFree(o, name);
     if (cispo && epsilonHigh === null) {
       throw new UserError(`${name("lossType")} cispo needs ${name("epsilonHigh")}, the largest ratio: try 5`);
     }

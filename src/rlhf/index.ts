@@ -46,6 +46,7 @@ export {
   standardize,
   withoutSpread,
 } from "./advantages.ts";
+export { type AheadSettings, aheadSettings } from "./ahead.ts";
 export {
   type Batch,
   endRows,
@@ -70,14 +71,8 @@ export {
   type Trainee,
 } from "./checkpoint.ts";
 export { type CpoLossOptions, type CpoSettings, cpo, cpoLoss, cpoLossNames, cpoObjective, trainCpo } from "./cpo.ts";
-export {
-  type CriticFreeMethod,
-  type CriticFreeModels,
-  type CriticFreeSettings,
-  criticFreeSettings,
-  rolloutSize,
-  trainCriticFree,
-} from "./critic-free.ts";
+export { type CriticFreeMethod, type CriticFreeModels, trainCriticFree } from "./critic-free.ts";
+export { type CriticFreeSettings, criticFreeSettings, rolloutSize } from "./critic-free-settings.ts";
 export { dataEvents } from "./data-events.ts";
 export { inRounds, type LearnerSettings, learnerSettings, OuterState } from "./diloco.ts";
 export {
@@ -130,7 +125,8 @@ export {
   type RowPair,
 } from "./iterate/pairs.ts";
 export { type NumberedPrompt, type SampleRowsOptions, sampleRows } from "./iterate/sample.ts";
-export { type IterateModels, type IterateRun, type IterateSettings, iterate, trainIteratively } from "./iterate.ts";
+export { type IterateSettings, iterate } from "./iterate/settings.ts";
+export { type IterateModels, type IterateRun, trainIteratively } from "./iterate.ts";
 export {
   type JobResponse,
   type JobResult,
@@ -196,6 +192,7 @@ export { type HeadConfig, type HeadScores, MultiObjectiveHead, type SequenceFeat
 export { multiObjectiveReward, multiObjectiveScores } from "./multi-objective/model.ts";
 export type { AttributeFit, Features, RegressionOptions, RegressionSplit } from "./multi-objective/regression.ts";
 export { type GateSettings, gate, gateLoss, type PairFeatures, trainGate } from "./multi-objective/train.ts";
+export { type OffPolicySettings, offPolicySettings } from "./off-policy.ts";
 export { type ModelRole, type OffloadLevel, offloadLevels, type RoleScope } from "./offload.ts";
 export { type OrpoSettings, oddsRatio, orpo, orpoLoss, orpoObjective, trainOrpo } from "./orpo.ts";
 export { overlongPenalty } from "./overlong.ts";
@@ -241,8 +238,9 @@ export {
 } from "./pairwise/train.ts";
 export type { AlignmentModels } from "./partners.ts";
 export { type PerplexityOptions, textPerplexity } from "./perplexity.ts";
-export { type PpoData, type PpoModels, type PpoSettings, ppo, trainPpo } from "./ppo.ts";
+export { type PpoSettings, ppo, trainPpo } from "./ppo.ts";
 export { withPublishedNames } from "./ppo-metrics.ts";
+export type { PpoData, PpoModels } from "./ppo-models.ts";
 export {
   type CleanText,
   cleanLmflow,
@@ -251,6 +249,7 @@ export {
   discardLmflow,
   plantedReward,
 } from "./raft/hooks.ts";
+export { type RaftSettings, raft } from "./raft/settings.ts";
 export {
   countTokens,
   type MonitoredResponses,
@@ -260,7 +259,7 @@ export {
   type TokenCounts,
   type TokenReport,
 } from "./raft/token-monitor.ts";
-export { type RaftModels, type RaftSettings, raft, trainRaft } from "./raft.ts";
+export { type RaftModels, trainRaft } from "./raft.ts";
 export {
   RECORD,
   type RunFacts,
@@ -275,7 +274,14 @@ export {
 export { recorded, type Training } from "./recorded.ts";
 export { precomputeReference } from "./reference.ts";
 export { type ReinforceSettings, reinforce, trainReinforce } from "./reinforce.ts";
-export { type RemoteSamplerOptions, remoteSampler, sampleRemotely } from "./remote.ts";
+export {
+  type RemoteSamplerOptions,
+  type RemoteSourceOptions,
+  remoteSampler,
+  remoteSource,
+  type ServedPolicy,
+  sampleRemotely,
+} from "./remote.ts";
 export { choosePairs, leastCertain } from "./reward/choose.ts";
 export { type HttpRewardOptions, httpReward, type RewardFormat } from "./reward/endpoint.ts";
 export { type ForeignRewardOptions, foreignReward, sameTokenizer } from "./reward/foreign.ts";
@@ -330,6 +336,7 @@ export {
   policySampler,
   promptsOf,
   type Response,
+  responsesOf,
   type Sampler,
   type SamplingOptions,
   sampleResponses,
@@ -362,6 +369,7 @@ export {
   seed,
 } from "./settings.ts";
 export { evaluateSft, nllLoss, type SftSettings, sft, trainSft } from "./sft.ts";
+export { localSource, type RequestOptions, type RolloutSource } from "./source.ts";
 export * from "./stats.ts";
 export type { Tell } from "./telling.ts";
 export * from "./text-stats.ts";

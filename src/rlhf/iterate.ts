@@ -10,20 +10,23 @@ import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { restoreTrained } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { streamId, uint32 } from "../runtime/rng.ts";
-import { group, type SettingsInput, settings } from "../settings/index.ts";
+import type { SettingsInput } from "../settings/index.ts";
+import { refuseAhead, versionOf } from "./ahead.ts";
 import { cachedAs } from "./caching.ts";
 import { checkpointSteps, type RunFolder, removePartial, restoreModels, saveModels } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
-import { checkLosses, dpo, dpoLossSettings, dpoObjective, trainDpo } from "./dpo.ts";
+import { dpo, dpoObjective, trainDpo } from "./dpo.ts";
 import { evaluatePolicy } from "./evaluate.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
 import { judgeByReward, type RowJudge, rewardStatistics, type SequenceOf } from "./iterate/annotate.ts";
 import { BestIteration, wholeIterations } from "./iterate/best.ts";
+import { IterationDraws } from "./iterate/draws.ts";
 import { type Finished, finishedIterations, HELD_OUT, removeCheckpoints, reported } from "./iterate/finished.ts";
-import { checkPairs, describeCounts, exampleOf, findPairs, pairSettings } from "./iterate/pairs.ts";
+import { describeCounts, exampleOf, findPairs } from "./iterate/pairs.ts";
 import { type NumberedPrompt, promptSlices } from "./iterate/sample.ts";
-import { pairLines, sampleStage, scoreStage } from "./iterate/stages.ts";
+import { type IterateSettings, iterate } from "./iterate/settings.ts";
+import { pairLines, scoreStage } from "./iterate/stages.ts";
 import type { RunOptions } from "./loop.ts";
 import { RunningMean } from "./losses/preference.ts";
 import { sampledKl } from "./measure.ts";
@@ -37,57 +40,14 @@ import {
   fromPrompt,
   type Prompt,
   type PromptData,
-  policySampler,
   promptsOf,
   type Response,
   type Sampler,
   tokenizerOf,
 } from "./sampler.ts";
 import * as shared from "./settings.ts";
+import { localSource, type RolloutSource } from "./source.ts";
 import { average } from "./stats.ts";
-
-const own = group("Iterations");
-const { optim, rollout } = shared;
-
-/** Settings of online iterative DPO. The DPO part is one iteration's: its epochs or steps, its own warm-up and decay. */
-export const iterate = settings(
-  "iterate",
-  {
-    iterations: own.int(3, "Rounds of sampling, scoring, pairing and training", { min: 1, aka: ["num_iterations"] }),
-    promptsPerIteration: own.int(null, "New prompts in each round; default: all prompts shared out evenly", { min: 1 }),
-    reference: own.choice(
-      ["previous", "initial"],
-      "previous",
-      "What DPO measures against: the model each round starts from (Online-RLHF), or the run's first (LMFlow, the papers)",
-    ),
-    numGenerations: rollout.int(8, "Responses per prompt", {
-      min: 2,
-      aka: ["num_return_sequences", "k", "num_output_sequences"],
-    }),
-    responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
-    ...shared.sampling,
-    ...shared.determinism,
-    ...shared.caching,
-    eosTokenId: rollout.numbers(null, "Ids of the tokens that end a response; default: the model's"),
-    ...shared.rewardMixture,
-    ...pairSettings,
-    ...dpoLossSettings,
-    disableDropout: optim.bool(true, "Adapters do not drop out"),
-    ...shared.duration(2),
-    ...shared.optimiser(5e-7, "cosine", 8),
-    ...shared.half,
-    ...shared.shown,
-    ...shared.bestModel,
-    ...shared.common,
-  },
-  (o, name) => {
-    checkLosses(o, name);
-    checkPairs(o, name);
-  },
-);
-
-/** Settings of online iterative DPO, resolved. */
-export type IterateSettings = ReturnType<typeof iterate>;
 
 /** The models of a run. */
 export interface IterateModels extends Omit<AlignmentModels, "rewards"> {
@@ -100,8 +60,6 @@ export interface IterateModels extends Omit<AlignmentModels, "rewards"> {
   rewards?: Rewards | undefined;
   /** Scores the responses of a prompt together, for instance by comparing them. */
   judge?: ((sequence: SequenceOf) => RowJudge) | undefined;
-  /** Draws the responses instead of the policy: a server that has the policy's weights at each iteration's beginning. */
-  sampler?: Sampler | undefined;
 }
 
 /** Where a run is kept; its folder holds what its iterations make. */
@@ -117,9 +75,7 @@ interface Working {
   initial: CausalLM;
   tokenizer: TextTokenizer;
   judge: RowJudge;
-  sampler: Sampler;
-  /** Somebody else samples, so that what is missing of a call may be asked for alone. */
-  elsewhere: boolean;
+  drawer: Sampler | RolloutSource;
   prompts: readonly Prompt[];
   held: readonly Prompt[];
   reward: RewardFunction | undefined;
@@ -139,7 +95,8 @@ export async function* trainIteratively(
   run: IterateRun,
 ): AsyncGenerator<TrainEvent> {
   const o = iterate(chosen);
-  const { policy, sampler, gold } = models;
+  const { policy, sampler, source, gold } = models;
+  if (sampler) refuseAhead(o);
   const tokenizer = tokenizerOf(models);
   const room = { context: policy.config.maxPositions, response: o.responseLength };
   const { train: prompts, eval: held } = await promptsOf(data, tokenizer, room);
@@ -160,8 +117,7 @@ export async function* trainIteratively(
       initial,
       tokenizer,
       judge,
-      sampler: sampler ?? policySampler(policy, tokenizer),
-      elsewhere: sampler !== undefined,
+      drawer: sampler ?? source ?? localSource(),
       prompts,
       held,
       reward,
@@ -181,16 +137,51 @@ export async function* trainIteratively(
 }
 
 async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<TrainEvent> {
+  const { policy, tokenizer, drawer, run } = inputs;
+  const slices = promptSlices(inputs.prompts, o);
+  const folderOf = (iteration: number) => `${run.folder.path}/iteration_${iteration}`;
+  const sampling = {
+    maxNewTokens: o.responseLength,
+    samples: o.numGenerations,
+    ...shared.samplingParams(o),
+    ...(o.eosTokenId && { eosIds: o.eosTokenId }),
+    seed: o.seed,
+  };
+  const progress = (iteration: number, done: number, total: number) =>
+    run.progress?.(iteration, "sampling", done, total);
+  const drawn = {
+    policy,
+    tokenizer,
+    files: run.folder.files,
+    folderOf,
+    slices,
+    sampling,
+    progress,
+    signal: run.signal,
+  };
+  const draws = new IterationDraws(drawer, drawn, o);
+  try {
+    yield* rounds(inputs, o, slices, folderOf, draws);
+  } finally {
+    await draws.close();
+  }
+}
+
+async function* rounds(
+  inputs: Working,
+  o: IterateSettings,
+  slices: readonly NumberedPrompt[][],
+  folderOf: (iteration: number) => string,
+  draws: IterationDraws,
+): AsyncGenerator<TrainEvent> {
   const { policy } = inputs;
   const { folder: run, resume, signal } = inputs.run;
   const { files } = run;
   const best = new BestIteration(o, inputs.held.length);
-  const slices = promptSlices(inputs.prompts, o);
   const told = { reference: o.reference, promptsPerIteration: slices[0].length };
   const finished = resume ? await finishedIterations(files, run.path, o.iterations, told) : [];
   const folders = (await files.list(run.path)).filter((name) => /^iteration_\d+$/.test(name));
   await removePartial(files, [run.path, ...folders.map((name) => `${run.path}/${name}`)]);
-  const folderOf = (iteration: number) => `${run.path}/iteration_${iteration}`;
   const modelOf = (iteration: number) => ({ ...run, path: `${folderOf(iteration)}/model` });
   const stepsDone = () => finished.reduce((sum, { steps }) => sum + steps, 0);
   const estimate = stepsOf(slices[0].length, o);
@@ -215,6 +206,12 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
     await removeCheckpoints(files, modelOf(iteration.iteration).path);
     yield* reported(iteration, at, best.take(iteration, at)); // a log that was cut may lack it; another knows that it has it
   }
+  // What older policies were to draw, and what broke off.
+  for (let version = 0; version < trained(); version++) {
+    if (draws.turns(version, finished.length).length === 0) continue;
+    if (version > 0) await restoreTrained(policy, files, modelOf(version).path);
+    await draws.ask(version, finished.length);
+  }
   if (trained() > 0) await restoreTrained(policy, files, modelOf(trained()).path);
 
   for (let iteration = finished.length; iteration <= o.iterations && !best.exhausted; iteration++) {
@@ -226,6 +223,7 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
       const made = yield* oneIteration(inputs, o, {
         iteration,
         prompts: slices[iteration - 1],
+        draws,
         folder: folderOf(iteration),
         model: modelOf(iteration),
         offset,
@@ -283,6 +281,7 @@ const KL_RESPONSES = 256;
 interface Iteration {
   iteration: number;
   prompts: readonly NumberedPrompt[];
+  draws: IterationDraws;
   folder: string;
   model: RunFolder;
   /** Steps of the iterations before, and about how many those after it will have. */
@@ -294,27 +293,16 @@ interface Iteration {
 async function* oneIteration(
   inputs: Working,
   o: IterateSettings,
-  { iteration, prompts, folder, model, offset, left }: Iteration,
+  { iteration, prompts, draws, folder, model, offset, left }: Iteration,
 ): AsyncGenerator<TrainEvent, { metrics: Record<string, number>; steps: number } | null> {
   const { policy, initial } = inputs;
   const { signal, folder: runFolder } = inputs.run;
   const { files } = runFolder;
-  const tell = (stage: "sampling" | "scoring") => (done: number, total: number) =>
-    inputs.run.progress?.(iteration, stage, done, total);
-  const rows = await sampleStage(files, `${folder}/responses.jsonl`, inputs.sampler, prompts, {
-    maxNewTokens: o.responseLength,
-    samples: o.numGenerations,
-    ...shared.samplingParams(o),
-    ...(o.eosTokenId && { eosIds: o.eosTokenId }),
-    seed: o.seed,
-    iteration,
-    ...(inputs.elsewhere && { redo: "rows", promptsAtOnce: 256 }),
-    progress: tell("sampling"),
-    signal,
-  });
+  await draws.ask(iteration - 1, iteration);
+  const rows = await draws.rows(iteration);
   if (!rows) return null;
   const scored = await scoreStage(files, `${folder}/rewards.jsonl`, inputs.judge, rows, {
-    progress: tell("scoring"),
+    progress: (done: number, total: number) => inputs.run.progress?.(iteration, "scoring", done, total),
     signal,
   });
   if (!scored) return null;
@@ -338,6 +326,7 @@ async function* oneIteration(
     pairs: counts.pairs,
     ties: counts.tie,
     prompts: counts.total,
+    ...(o.maxStaleness > 0 && { staleness: iteration - 1 - versionOf(iteration - 1, o) }),
     margin: average(pairs.map(({ margin }) => margin)),
     chosen_length: average(pairs.map(({ row, chosen }) => (row.tokenIds as number[][])[chosen].length)),
     rejected_length: average(pairs.map(({ row, rejected }) => (row.tokenIds as number[][])[rejected].length)),

@@ -84,7 +84,7 @@ export interface TrainerSteps<P = void> {
   /** Brings to the GPU what checkpoints read or write, and what a finished run writes. Default: all is there. */
   around?: { checkpoint: ResidencyScope; models: ResidencyScope };
   /** Gives back what the trainer made. Is called once, however the run ends. */
-  close(): void;
+  close(): void | Promise<void>;
 }
 
 /** A step that was taken, to be told of in its turn. */
@@ -136,7 +136,7 @@ export async function* loop<P>(
     telling.close();
     // What is read of a step that was under way is freed when it is there.
     await Promise.allSettled(atWork);
-    steps.close();
+    await steps.close();
   }
 }
 

@@ -6,6 +6,7 @@ import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Rewards } from "./rewards.ts";
 import type { Response, Sampler } from "./sampler.ts";
+import type { RolloutSource } from "./source.ts";
 
 /** The models of a run that trains a policy on rewards of its own responses, whatever the method. */
 export interface AlignmentModels {
@@ -14,7 +15,9 @@ export interface AlignmentModels {
   rewards: Rewards;
   /** Default: the policy's own. */
   tokenizer?: TextTokenizer | undefined;
-  /** Draws responses instead of the policy. */
+  /** Draws responses instead of the policy here: a server, other machines. */
+  source?: RolloutSource | undefined;
+  /** Draws responses instead of a source, as a function that is called when an iteration begins. */
   sampler?: Sampler | undefined;
   /** The true reward, where there is one: reported, never trained on. */
   gold?: ((response: Response) => number) | undefined;

@@ -31,22 +31,25 @@ import { policyLoss, valueLoss } from "./losses/clipped.ts";
 import { entropyLoss, klLoss } from "./losses/penalties.ts";
 import { responseLogProbs, responseValues, valueRows } from "./measure.ts";
 import { descend, flat, type Minibatch, minibatches, minibatchSettings, rateOf } from "./minibatches.ts";
+import { offPolicySettings } from "./off-policy.ts";
 import { levelsOf, Offload, offloadSettings } from "./offload.ts";
 import { Opened } from "./opened.ts";
 import { type Owned, owning } from "./owned.ts";
-import { type AlignmentModels, baseOf, copyOf, criticOf } from "./partners.ts";
+import { baseOf, copyOf, criticOf } from "./partners.ts";
 import { objectiveBound, policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
+import type { PpoData, PpoModels } from "./ppo-models.ts";
 import { PromptOrder } from "./prompts.ts";
 import { judgesOf, residentsOf, rewardParts } from "./rewards.ts";
 import {
-  checkLengths,
+  checkRollout,
   collectRollout,
+  drawsOf,
   type Rollout,
   type RolloutState,
   rolloutSettings,
   togetherAtMost,
 } from "./rollout.ts";
-import { heldOutPrompts, type PromptData, policySampler, promptsOf, tokenizerOf } from "./sampler.ts";
+import { heldOutPrompts, policySampler, promptsOf, tokenizerOf } from "./sampler.ts";
 import * as shared from "./settings.ts";
 import { nllPass } from "./sft.ts";
 import { adaptKlCoef, average, freshNormalizer, tokenWeights } from "./stats.ts";
@@ -118,6 +121,7 @@ export const ppo = settings(
     emaGeneration: own.bool(true, "Sample from the moving average, as PaddleNLP does", {
       effect: needs("emaBeta"),
     }),
+    ...offPolicySettings,
     ...shared.optimiser(1e-5, "constant", 16, {
       beta2: byDialect({ paddle: 0.95, trl: 0.999 }),
       maxGradNorm: byDialect({ paddle: 1, trl: 0 }),
@@ -132,7 +136,7 @@ export const ppo = settings(
     ...shared.common,
   },
   (o, name) => {
-    checkLengths(o, name);
+    checkRollout(o, name);
     if (o.klPlacement === "loss" && o.klEstimator === "k1" && o.klCoef !== 0) {
       throw new UserError(
         `${name("klPlacement")} loss needs ${name("klEstimator")} k2 or k3: the gradient through k1 is zero on average, so ` +
@@ -150,19 +154,6 @@ export const ppo = settings(
 
 /** PPO's settings, resolved. */
 export type PpoSettings = ReturnType<typeof ppo>;
-
-/** The models of a run. What is left out is made from the policy, and freed in the end. */
-export interface PpoModels extends AlignmentModels {
-  /** The policy as it started: a copy, or the base that its adapter stands on. It must not be trained with the policy. */
-  reference?: CausalLM;
-  /** Trained in place. Default: the policy's body with a fresh head. All models may stand on one base. */
-  critic?: ScoreModel;
-  /** A second policy as it starts, to become the moving average of the first, for `emaBeta`. */
-  average?: CausalLM;
-}
-
-/** Prompts, mostly, and supervised sequences that are learned beside the responses; `ptxEval` shows what is forgotten. */
-export type PpoData = PromptData & { ptx?: readonly Sequence[]; ptxEval?: readonly Sequence[] };
 
 /**
  * Trains the policy and the critic in place. Emits one step event per rollout. The run's folder holds the finished policy,
@@ -206,8 +197,10 @@ async function* takeRollouts(
   const offload = new Offload(levelsOf(o));
   const { within } = offload;
   await offload.add("reference", residentsOf(reference));
-  const judging = parts.functions.flatMap((f) => f.residents ?? []);
-  await offload.add("reward", judging);
+  await offload.add(
+    "reward",
+    parts.functions.flatMap((f) => f.residents ?? []),
+  );
   if (follower) await offload.add("average", residentsOf(follower));
   await offload.add("critic", residentsOf(critic));
   await offload.add("policy", residentsOf(policy));
@@ -219,17 +212,17 @@ async function* takeRollouts(
   const actor = await trainee("policy", policy, o);
   const value = await trainee("critic", critic, shared.ofCritic(o));
 
-  const plain = policySampler(policy, tokenizer);
-  const sampler = models.sampler ?? (follower && o.emaGeneration ? policySampler(follower, tokenizer) : plain);
   const dialect = dialectIn(o);
-  const inputs = { policy, sampler, reference, rewards: parts, tokenizer, prompts: prompts.train, gold, within };
   const order = new PromptOrder(prompts.train.length, o.seed);
   const remembered = o.ptxCoef === 0 ? [] : (ptx ?? []).filter((s) => predictedTokens(s) > 0);
   const ptxOrder = new PromptOrder(remembered.length, o.seed);
   const passes = Math.ceil(((o.numTrainEpochs ?? 0) * prompts.train.length) / o.rolloutBatchSize);
   const maxSteps = o.maxSteps ?? (passes || 50);
   const state: RolloutState = { klCoef: o.klCoef, normalizer: freshNormalizer() };
-  const everything = ["policy", "average", "critic", "policy optimizer", "critic optimizer"] as const;
+  const choose = (step: number) => order.take(step * o.rolloutBatchSize, o.rolloutBatchSize);
+  const who = { policy: follower && o.emaGeneration ? follower : policy, tokenizer };
+  const ahead = drawsOf(models, { ...who, prompts: prompts.train, maxSteps, choose }, o);
+  const measured = { policy, reference, rewards: parts, tokenizer, gold, within };
 
   yield* loop(
     {
@@ -237,13 +230,13 @@ async function* takeRollouts(
       maxSteps,
       parameters: policy.store.count + critic.store.count,
       kept: { policy: actor, value, ...(follower && { ema: { model: follower } }) },
-      state: { save: () => ({ ...state }), load: (saved) => void Object.assign(state, saved) },
+      state: ahead.state({ save: () => ({ ...state }), load: (saved) => void Object.assign(state, saved) }),
       data: dataEvents(prompts.train, heldOut),
       epoch: (done) => (done * o.rolloutBatchSize) / prompts.train.length,
       async prepare(step, tell) {
         const opened = Opened.of(o, step + 1, tokenizer, tell);
-        const chosen = order.take(step * o.rolloutBatchSize, o.rolloutBatchSize);
-        const rollout = await collectRollout({ ...inputs, ...opened?.hears }, chosen, step, state, o);
+        const inputs = { ...measured, sampler: ahead.sampler, prompts: prompts.train, ...opened?.hears };
+        const rollout = await collectRollout(inputs, choose(step), step, state, o);
         await opened?.scored(rollout, true);
         return { rollout, opened };
       },
@@ -274,7 +267,8 @@ async function* takeRollouts(
       finite: ["actor_loss", "critic_loss", "kl"],
       ...(heldOut.length > 0 && {
         evaluate: async (done: number) => {
-          const held = { ...inputs, sampler: plain, prompts: heldOut, remembered: ptxEval };
+          const sampler = policySampler(policy, tokenizer);
+          const held = { ...measured, sampler, prompts: heldOut, remembered: ptxEval };
           const { metrics, rows } = await evaluateResponses(held, done, o, run.folder);
           return { metrics: withPublishedNames(metrics, dialect), rows };
         },
@@ -282,10 +276,10 @@ async function* takeRollouts(
       }),
       finished: () => ({ "": policy, policy, value: critic, ...(follower && { ema: follower }) }),
       around: {
-        checkpoint: (work) => within(everything, work),
+        checkpoint: (work) => within(["policy", "average", "critic", "policy optimizer", "critic optimizer"], work),
         models: (work) => within(["policy", "average", "critic"], work),
       },
-      close: () => owned.destroy(),
+      close: () => ahead.close(),
     },
     o,
     run,

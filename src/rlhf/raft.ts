@@ -9,18 +9,8 @@ import { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { randomInt, streamId } from "../runtime/rng.ts";
-import {
-  all,
-  byDialect,
-  derived,
-  dialectIn,
-  group,
-  needs,
-  type SettingsInput,
-  settings,
-  spelled,
-  where,
-} from "../settings/index.ts";
+import { dialectIn, type SettingsInput, spelled } from "../settings/index.ts";
+import { Ahead, type Draws } from "./ahead.ts";
 import { cachedAs } from "./caching.ts";
 import { dataEvents } from "./data-events.ts";
 import type { TrainEvent } from "./events.ts";
@@ -42,6 +32,7 @@ import { fineTune, toLearn } from "./raft/learn.ts";
 import { heldOutEvaluation, shortEnough } from "./raft/prompts.ts";
 import { bestOfAll, bestOfEach, klAdjusted, shareOf } from "./raft/rank.ts";
 import { candidateRows, raftRow } from "./raft/rows.ts";
+import { type RaftSettings, raft } from "./raft/settings.ts";
 import { countTokens, monitorEvents, type TokenCounts, tokensIn } from "./raft/token-monitor.ts";
 import { removeTrainSets, writeTrainSet } from "./raft/train-sets.ts";
 import { judgesOf, mixedRewards, partMeans, rewardParts } from "./rewards.ts";
@@ -50,7 +41,6 @@ import {
   lengthMetrics,
   type Prompt,
   type PromptData,
-  policySampler,
   promptsOf,
   type Response,
   type Sampler,
@@ -64,110 +54,10 @@ import { average } from "./stats.ts";
 import { diversity } from "./text-stats.ts";
 import { adamOf } from "./training.ts";
 
-const own = group("RAFT");
-const hacking = group("Reward hacking");
-const { data, optim, positive, rollout } = shared;
-
-/** RAFT's settings, by LMFlow's names where it has them. */
-export const raft = settings(
-  "raft",
-  {
-    dialect: own.choice(
-      ["lmflow", "corrected"],
-      "lmflow",
-      "What settings that are not set mean: what LMFlow does, or its traps corrected",
-    ),
-    maxPromptLength: data.int(256, "Leave out prompts of more tokens", { min: 1 }),
-    reusePrompts: data.bool(true, "Begin again when the prompts are used up; LMFlow's run ends there"),
-    maxSteps: own.int(20, "Rounds of sampling, ranking and fine-tuning; each is one step", {
-      min: 1,
-      aka: ["num_raft_iteration"],
-    }),
-    raftBatchSize: own.int(1024, "Responses kept in one round", { min: 1 }),
-    topRewardPercentage: own.float(0.2, "Part of the responses that is kept; 1 of K is 1 / K", shared.share),
-    collectionStrategy: own.choice(["local", "top"], "local", "Keep the best of each prompt's K, or the best of all"),
-    klBeta: own.float(0, "Rank by the reward less this times the log-ratio to the start", { min: 0 }),
-    ...shared.rewardMixture,
-    cleanText: own.choice(
-      ["auto", "none", "lmflow"],
-      "auto",
-      "Rule for texts: lmflow keeps what stands before the next ###Human turn, without '#' at its ends; auto does so in local lmflow",
-    ),
-    discardSample: own.choice(
-      ["auto", "none", "lmflow"],
-      "auto",
-      "Rule for responses: lmflow keeps those with a '#' or fewer than 2 characters from being learned; auto does so in local lmflow",
-    ),
-    discardContaining: own.list(null, "Keep responses with any of these texts from being learned, too"),
-    numTrainEpochs: own.int(4, "Passes over the kept responses in one round", { min: 1 }),
-    maskPrompt: own.bool(byDialect({ lmflow: false, corrected: true }), "Learn responses only"),
-    appendEos: own.bool(byDialect({ lmflow: false, corrected: true }), "Learn where responses end"),
-    blockSize: own.int(
-      null,
-      "Cut longer texts to blocks of this many tokens; default: the context, or 512 above 1024",
-      { min: 2 },
-    ),
-    disableGroupTexts: own.bool(true, "Learn each text by itself instead of all in a row, cut into blocks"),
-    responseLength: rollout.int(128, "Longest response in tokens", {
-      min: 1,
-      aka: ["output_max_length", "max_new_tokens"],
-    }),
-    outputMinLength: rollout.int(
-      derived(
-        ({ responseLength }: { responseLength: number }, dialect): number | null =>
-          dialect === "lmflow" && responseLength > 64 ? 64 : null,
-        "64 where that is less; corrected: never",
-        true,
-      ),
-      "Draw each response's limit from here to output_max_length",
-      { min: 1 },
-    ),
-    inferenceBatchSizePerDevice: rollout.int(1, "Prompts that share a drawn limit in top; local has one for each", {
-      min: 1,
-      effect: all(where("collectionStrategy", "top"), needs("outputMinLength")),
-    }),
-    minNewTokens: rollout.int(0, "Tokens before a response may end", { min: 0 }),
-    ...shared.sampling,
-    ...shared.determinism,
-    ...shared.caching,
-    temperature: rollout.float(0.85, "Sampling temperature", positive),
-    ...shared.optimiser(2e-5, "constant", 8),
-    ...shared.half,
-    lrSchedulerType: optim.choice(
-      ["constant", "linear", "cosine", "linear-per-iteration"],
-      "constant",
-      "Learning rate after the warm-up, over the whole run or (the paper's) in every round anew",
-    ),
-    monitor: hacking.bool(true, "Watch for tokens that rise together with the reward: warnings, and monitor.jsonl"),
-    monitorThreshold: hacking.float(4, "Warn when the z of both the frequency and the reward exceed this", {
-      ...positive,
-      effect: needs("monitor"),
-    }),
-    plantedText: hacking.text(null, "Plant a flaw to study: responses with this text get planted_bonus more reward"),
-    plantedBonus: hacking.float(1, "Reward that the planted text earns", { effect: needs("plantedText") }),
-    ...shared.shown,
-    showCandidates: shared.logging.bool(false, "Keep every response with its reward and rank in candidates.jsonl"),
-    ...shared.rolloutEvaluation,
-    ...shared.common,
-  },
-  (o, name) => {
-    shared.checkResponseLength(o, name, "outputMinLength");
-    shared.checkResponseLength(o, name, "minNewTokens");
-  },
-);
-
-/** RAFT's settings, resolved. */
-export type RaftSettings = ReturnType<typeof raft>;
-
 /** The models of a run, and rules of one's own. */
 export interface RaftModels extends AlignmentModels {
   /** The policy as it started, to report the KL to it and to rank by it. Default: the base of its adapter, or none. */
   reference?: CausalLM | undefined;
-  /**
-   * Draws the responses instead of the policy: a server, for instance (see `remoteSampler`). It must have the weights that
-   * the policy has at the beginning of the iteration, which `options.iteration` counts.
-   */
-  sampler?: Sampler | undefined;
   /** Rewrites texts, instead of the rule that the settings name. */
   clean?: CleanText;
   /** Keeps responses from being learned, instead of the rules that the settings name; sees them after cleaning. */
@@ -199,11 +89,12 @@ export async function* trainRaft(
     reference,
     tokenizer,
     prompts,
-    sampler: models.sampler ?? policySampler(policy, tokenizer),
     parts: planted(rewardParts(models.rewards, tokenizer, o.rewardWeights), o),
   };
   const { samples, promptsPerStep } = sizes(o);
   const maxSteps = o.reusePrompts ? o.maxSteps : Math.min(o.maxSteps, Math.ceil(prompts.length / promptsPerStep));
+  const upcoming = (step: number) => drawsOf(prompts, o, step);
+  const ahead = new Ahead(models, { policy, tokenizer, maxSteps, measuredAt: null, upcoming }, o);
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const owned = new Owned();
@@ -217,16 +108,16 @@ export async function* trainRaft(
       maxSteps,
       parameters: policy.store.count,
       kept: { "": { model: policy, optimizer } },
-      state: {
+      state: ahead.state({
         save: () => ({ firstTokens }),
         load: (saved) => {
           firstTokens = (saved.firstTokens as TokenCounts | undefined) ?? null;
         },
-      },
+      }),
       data: dataEvents(prompts, held),
       begun: (first) => removeTrainSets(run.folder, first),
       epoch: (done) => Math.min(done * promptsPerStep, o.reusePrompts ? Infinity : prompts.length) / prompts.length,
-      prepare: (step) => collect(inputs, o, step),
+      prepare: async (step) => collect(inputs, o, step, await drawn(ahead.sampler, upcoming(step))),
       async step(step, found: Collected) {
         const { responses, rewards, truth, allowed, kept } = found;
         const of = <T>(all: readonly T[]) => kept.map((i) => all[i]);
@@ -248,6 +139,7 @@ export async function* trainRaft(
           ...tuned.metrics,
           n_kept: kept.length,
           n_discarded: allowed.filter((a) => !a).length,
+          ...(o.maxStaleness > 0 && { staleness: average(found.sampled.map(({ version = step }) => step - version)) }),
           ...lengthMetrics(responses),
           ...varied,
         };
@@ -275,7 +167,10 @@ export async function* trainRaft(
       finite: ["loss", "kl"],
       ...(held.length > 0 && heldOutEvaluation({ ...inputs, gold: models.gold }, held, o, run.folder)),
       finished: () => ({ "": policy }),
-      close: () => owned.destroy(),
+      async close() {
+        await ahead.close();
+        owned.destroy();
+      },
     },
     o,
     run,
@@ -298,7 +193,6 @@ export function rules(o: RaftSettings): Pick<RaftModels, "clean" | "discard"> {
 /** Who takes part in collecting. */
 interface CollectInputs extends RaftModels {
   tokenizer: TextTokenizer;
-  sampler: Sampler;
   prompts: readonly Prompt[];
   parts: ReturnType<typeof rewardParts>;
 }
@@ -326,25 +220,29 @@ export function sizes(o: Pick<RaftSettings, "collectionStrategy" | "topRewardPer
     : { samples: 1, promptsPerStep: Math.round(o.raftBatchSize / o.topRewardPercentage) };
 }
 
-/** Samples, cleans, scores and ranks. */
-async function collect(inputs: CollectInputs, o: RaftSettings, step: number): Promise<Collected> {
-  const { tokenizer, prompts, clean, discard, gold, parts } = inputs;
+/** What an iteration draws. */
+function drawsOf(prompts: readonly Prompt[], o: RaftSettings, step: number): Draws {
   const { samples, promptsPerStep } = sizes(o);
   const position = step * promptsPerStep;
   const count = o.reusePrompts ? promptsPerStep : Math.min(promptsPerStep, prompts.length - position);
-  const chosen = new PromptOrder(prompts.length, o.seed).take(position, count);
-  const drawn = await inputs.sampler(
-    chosen.map((i) => prompts[i]),
-    chosen,
-    {
-      maxNewTokens: o.responseLength,
-      minNewTokens: o.minNewTokens,
-      samples,
-      ...shared.samplingParams(o),
-      seed: o.seed,
-      iteration: step,
-    },
-  );
+  const promptIds = new PromptOrder(prompts.length, o.seed).take(position, count);
+  const { responseLength: maxNewTokens, minNewTokens, seed } = o;
+  const options = { maxNewTokens, minNewTokens, samples, ...shared.samplingParams(o), seed, iteration: step };
+  return { prompts: promptIds.map((i) => prompts[i]), promptIds, options };
+}
+
+const drawn = (sampler: Sampler, { prompts, promptIds, options }: Draws): Promise<Response[]> =>
+  sampler(prompts, promptIds, options);
+
+/** Cleans, scores and ranks. */
+async function collect(
+  inputs: CollectInputs,
+  o: RaftSettings,
+  step: number,
+  drawn: readonly Response[],
+): Promise<Collected> {
+  const { tokenizer, clean, discard, gold, parts } = inputs;
+  const { samples } = sizes(o);
   // Tokens do not know of a response's limit, so that it is cut as it would have been with a lower one.
   const sampled = drawn.map((r) => withinLength(r, r.promptLength + limitOf(o, step, r.prompt), tokenizer));
   const responses = clean ? sampled.map((r) => cleaned(r, clean, inputs)) : sampled;
@@ -379,7 +277,8 @@ function cleaned(response: Response, clean: CleanText, { tokenizer, policy }: Co
   const end = response.ended ? (eosIds.includes(last) ? [last] : eosIds.slice(0, 1)) : [];
   const given = response.ids.subarray(0, response.promptLength);
   const ids = Uint32Array.from([...given, ...tokenizer.encode(text, { continued: true }), ...end]);
-  return { ...withText(response, text), ids };
+  const { logProbs: _, ...others } = withText(response, text); // of other tokens
+  return { ...others, ids };
 }
 
 /** Rewards less beta times the log-ratio to the reference. Responses that cleaning left empty have a ratio of 1. */

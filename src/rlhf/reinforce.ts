@@ -3,14 +3,8 @@
  * included, whitened over all tokens of the rollout. As OpenRLHF's estimator "reinforce".
  */
 import { type SettingsInput, settings } from "../settings/index.ts";
-import {
-  type CriticFreeModels,
-  clipRewards,
-  criticFreeSettings,
-  method,
-  promptsPerRollout,
-  trainCriticFree,
-} from "./critic-free.ts";
+import { type CriticFreeModels, trainCriticFree } from "./critic-free.ts";
+import { checkCriticFree, clipRewards, criticFreeSettings, method } from "./critic-free-settings.ts";
 import type { TrainEvent } from "./events.ts";
 import type { RunOptions } from "./loop.ts";
 import type { PromptData } from "./sampler.ts";
@@ -26,7 +20,7 @@ export const reinforce = settings(
     ...clipRewards(10),
     gamma: method.float(1, "Discount of later rewards", probability),
   },
-  (o, name) => void promptsPerRollout(o, name),
+  (o, name) => checkCriticFree(o, name),
 );
 
 /** REINFORCE++'s settings, resolved. */

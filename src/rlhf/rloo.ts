@@ -5,16 +5,8 @@
 import { UserError } from "../runtime/errors.ts";
 import { type SettingsInput, settings } from "../settings/index.ts";
 import { leaveOneOut, standardize } from "./advantages.ts";
-import {
-  type CriticFreeModels,
-  clipRewards,
-  criticFreeSettings,
-  method,
-  promptsPerRollout,
-  rolloutSize,
-  totals,
-  trainCriticFree,
-} from "./critic-free.ts";
+import { type CriticFreeModels, totals, trainCriticFree } from "./critic-free.ts";
+import { checkCriticFree, clipRewards, criticFreeSettings, method, rolloutSize } from "./critic-free-settings.ts";
 import type { TrainEvent } from "./events.ts";
 import type { RunOptions } from "./loop.ts";
 import type { PromptData } from "./sampler.ts";
@@ -37,7 +29,7 @@ export const rloo = settings(
         `${name("numGenerations")} must be at least 2, not ${o.numGenerations}: RLOO compares a response with the others`,
       );
     }
-    promptsPerRollout(o, name);
+    checkCriticFree(o, name);
   },
 );
 

@@ -6,11 +6,15 @@ import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { byDialect, derived, group, needs, type ResolvedSettings } from "../settings/index.ts";
+import { Ahead, type AheadRun, type AheadSettings, aheadSettings, checkAhead } from "./ahead.ts";
 import type { Sample } from "./events.ts";
+import type { RatioLossOptions } from "./losses/ratio.ts";
 import { responseLogProbs } from "./measure.ts";
+import { type OffPolicySettings, offPolicy } from "./off-policy.ts";
 import { allResident, type RoleScope } from "./offload.ts";
+import type { AlignmentModels } from "./partners.ts";
 import { mixedRewards, partMeans, type RewardParts } from "./rewards.ts";
-import { type Prompt, type Response, type Sampler, samplesOf, withinLength } from "./sampler.ts";
+import { type Prompt, type Response, type Sampler, type SamplingOptions, samplesOf, withinLength } from "./sampler.ts";
 import {
   checkResponseLength,
   determinism,
@@ -37,7 +41,10 @@ export interface RolloutInputs {
   gold?: (response: Response) => number;
   /** Brings models to the GPU for the time that they work. Default: they are there. */
   within?: RoleScope;
-  /** Hears of the responses with their log-probabilities before anything else is made of them; the rollout waits for it. */
+  /**
+   * Hears of the responses with the log-probabilities that ratios are measured from before anything else is made of them; the
+   * rollout waits for it.
+   */
   sampled?: (responses: readonly Response[], logProbs: readonly Float32Array[]) => Promise<void>;
 }
 
@@ -62,6 +69,7 @@ export const rolloutSettings = {
   minNewTokens: rollout.int(0, "Shortest response in tokens", { min: 0, aka: ["min_dec_len"] }),
   ...sampling,
   ...determinism,
+  ...aheadSettings,
   missingEosPenalty: rollout.float(0, "Taken off the score of a response that does not end by itself", {
     min: 0,
   }),
@@ -121,10 +129,12 @@ export const rolloutSettings = {
 export type RolloutSettings = ResolvedSettings<typeof rolloutSettings>;
 
 /** Options of a rollout; methods without a critic leave out the settings that they do not have. */
-export type RolloutOptions = Partial<RolloutSettings> &
+export type RolloutOptions = Partial<RolloutSettings & OffPolicySettings> &
   Pick<RolloutSettings, "numGenerations" | "responseLength" | "tempered" | "clipRangeScore" | keyof typeof sampling> & {
     seed: number;
     showSamples: number;
+    /** What importance weights are of: see `RatioLossOptions.level`. Default "token". */
+    ratioLevel?: RatioLossOptions["level"];
   };
 
 /** State that goes from one rollout to the next. */
@@ -142,6 +152,10 @@ export interface Rollout {
   parts: number[][];
   /** Under the policy that is trained, before it is. */
   logProbs: Float32Array[];
+  /** What the ratios of losses are measured from: the same, or those under the policy that drew. */
+  oldLogProbs: Float32Array[];
+  /** What advantages are multiplied by, token by token: truncated importance weights; null: nothing. */
+  importance: number[][] | null;
   /** Under the reference; without one, the same. */
   refLogProbs: Float32Array[];
   /** Terms of the KL penalty, by the estimator and within the clamp that the settings name. */
@@ -170,13 +184,16 @@ export async function collectRollout(
   options: RolloutOptions,
 ): Promise<Rollout> {
   const { policy, reference, within = allResident } = inputs;
-  const measured = options.tempered === "never" ? 1 : options.temperature;
-  const { responses, own, refLogProbs } = await within(["policy", "average", "reference"], async () => {
+  const measured = measuredAt(options);
+  const { importanceSamplingCorrection = "none", importanceSamplingCap = 3, ratioLevel = "token" } = options;
+  const correction: OffPolicySettings = { importanceSamplingCorrection, importanceSamplingCap };
+  const { responses, own, refLogProbs, drawn } = await within(["policy", "average", "reference"], async () => {
     const responses = await sampled(inputs, chosen, iteration, options);
     const own = await responseLogProbs(policy, responses, measured);
-    await inputs.sampled?.(responses, own.logProbs);
+    const drawn = offPolicy(responses, own.logProbs, iteration, correction, ratioLevel);
+    await inputs.sampled?.(responses, drawn.oldLogProbs);
     const other = reference ? (await responseLogProbs(reference, responses, measured)).logProbs : own.logProbs;
-    return { responses, own, refLogProbs: other };
+    return { responses, own, refLogProbs: other, drawn };
   });
   const { scores, parts } = await within(["reward"], () => mixedRewards(inputs.rewards, responses));
   const { logProbs, entropy } = own;
@@ -222,17 +239,20 @@ export async function collectRollout(
     distinct_1: distinctN(texts, 1),
     distinct_2: distinctN(texts, 2),
     kl_coef: state.klCoef,
+    ...drawn.metrics,
   };
   const samples = samplesOf(responses, scores, truth, options.showSamples);
-  const given = { responses, scores, parts, finalScores: final };
+  const { oldLogProbs, importance } = drawn;
+  const given = { responses, scores, parts, finalScores: final, oldLogProbs, importance };
   return { ...given, logProbs, refLogProbs, kl, klCoef, rewards, metrics, samples };
 }
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 const total = (values: ArrayLike<number>): number => average(values) * values.length;
 
-/** Throws `UserError` for lengths that contradict each other. */
-export function checkLengths(o: RolloutSettings, name: (key: keyof RolloutSettings) => string): void {
+/** Throws `UserError` for lengths that contradict each other, and for policies that are behind more than they may be. */
+export function checkRollout(o: RolloutSettings, name: (key: keyof RolloutSettings) => string): void {
+  checkAhead(o, name);
   checkResponseLength(o, name, "minNewTokens");
   const { maxLength, maxLengthOf, responseLength } = o;
   if (maxLength === null) return;
@@ -254,27 +274,55 @@ export const togetherAtMost = ({
 }: Partial<Pick<RolloutSettings, "maxLength" | "maxLengthOf">>): number | null =>
   maxLengthOf === "response" ? null : maxLength;
 
-/** Responses to the chosen prompts, as the options say. `iteration` keys the random numbers, together with the seed. */
+/** The temperature that a rollout measures log-probabilities at. */
+const measuredAt = ({ tempered, temperature }: Pick<RolloutOptions, "tempered" | "temperature">): number =>
+  tempered === "never" ? 1 : temperature;
+
+/** How the responses of an iteration are drawn. `iteration` keys the random numbers, together with the seed. */
+function drawnAs(options: RolloutOptions, iteration: number): SamplingOptions {
+  const { minNewTokens = 0, seed } = options;
+  const maxLength = togetherAtMost(options);
+  return {
+    maxNewTokens: options.responseLength,
+    ...(maxLength !== null && { maxLength }),
+    ...(minNewTokens && { minNewTokens }),
+    samples: options.numGenerations,
+    ...samplingParams(options),
+    seed,
+    iteration,
+  };
+}
+
+/** Draws a run's rollouts, ahead where the settings say so; `choose` gives an iteration's places in the prompts. */
+export function drawsOf(
+  models: Pick<AlignmentModels, "sampler" | "source">,
+  run: Omit<AheadRun, "measuredAt" | "upcoming"> & {
+    prompts: readonly Prompt[];
+    choose: (iteration: number) => readonly number[];
+  },
+  options: RolloutOptions & AheadSettings,
+): Ahead {
+  const { prompts, choose, ...others } = run;
+  const needed = (options.importanceSamplingCorrection ?? "none") !== "none";
+  const upcoming = (iteration: number) => {
+    const chosen = choose(iteration);
+    return { prompts: chosen.map((i) => prompts[i]), promptIds: chosen, options: drawnAs(options, iteration) };
+  };
+  return new Ahead(models, { ...others, measuredAt: needed ? measuredAt(options) : null, upcoming }, options);
+}
+
+/** Responses to the chosen prompts, as the options say. */
 export async function sampled(
   { sampler, tokenizer, prompts }: Pick<RolloutInputs, "sampler" | "tokenizer" | "prompts">,
   chosen: readonly number[],
   iteration: number,
   options: RolloutOptions,
 ): Promise<Response[]> {
-  const { minNewTokens = 0, seed } = options;
   const maxLength = togetherAtMost(options);
   const responses = await sampler(
     chosen.map((i) => prompts[i]),
     chosen,
-    {
-      maxNewTokens: options.responseLength,
-      ...(maxLength !== null && { maxLength }),
-      ...(minNewTokens && { minNewTokens }),
-      samples: options.numGenerations,
-      ...samplingParams(options),
-      seed,
-      iteration,
-    },
+    drawnAs(options, iteration),
   );
   // A server counts new tokens only.
   return maxLength === null ? responses : responses.map((r) => withinLength(r, maxLength, tokenizer));

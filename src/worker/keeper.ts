@@ -1,7 +1,7 @@
 /** Keeps runs beyond their worker: saves them as they go, and takes them up again. */
 import { isUserError, UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
-import { decode } from "./codec.ts";
+import { decode } from "../runtime/typed-json.ts";
 import type { Notice, SavedRun } from "./contract.ts";
 import type { Before, Keeping, LiveRun } from "./runner.ts";
 import { readRecord, SavedFolder, specOf } from "./saved.ts";

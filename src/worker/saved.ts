@@ -6,7 +6,7 @@
 import * as v from "valibot";
 import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson } from "../runtime/files.ts";
-import { decode, encode } from "./codec.ts";
+import { decode, encode } from "../runtime/typed-json.ts";
 import type { RunSpec } from "./contract.ts";
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));

@@ -2,9 +2,9 @@
 import * as v from "valibot";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import { memoryFiles, parseJson } from "../runtime/files.ts";
+import { decode, encode } from "../runtime/typed-json.ts";
 import { unzipFiles } from "../runtime/unzip.ts";
 import { zipFiles } from "../runtime/zip.ts";
-import { decode, encode } from "./codec.ts";
 import type { Moment } from "./saved.ts";
 
 const RECORD = "webrlhf-run.json";

@@ -222,14 +222,20 @@ describe("training that samples on webrlhf's own server", () => {
   };
   const loads = () => logged.filter((line) => line.includes("/v1/load_lora_adapter 200")).length;
 
+  const group = "--num_generations 2 --generation_batch_size 4 --response_length 6";
   it.each([
-    ["raft", "--raft_batch_size 2 --top_reward_percentage 0.5 --output_max_length 6 --num_raft_iteration 2"],
-    ["iterate", "--num_iterations 2 --prompts_per_iteration 2 --num_return_sequences 3 --max_new_tokens 6"],
-  ])("%s", async (verb, words) => {
+    ["grpo", `--max_steps 2 ${group}`, 2],
+    ["grpo", `--max_steps 3 --max_staleness 1 ${group}`, 2],
+    ["rloo", `--max_steps 2 --importance_sampling_correction truncated ${group}`, 2],
+    ["reinforce", "--max_steps 2 --generation_batch_size 4 --response_length 6", 2],
+    ["ppo", "--max_steps 2 --rollout_batch_size 2 --response_length 6", 2],
+    ["raft", "--raft_batch_size 2 --top_reward_percentage 0.5 --output_max_length 6 --num_raft_iteration 2", 2],
+    ["iterate", "--num_iterations 2 --prompts_per_iteration 2 --num_return_sequences 3 --max_new_tokens 6", 2],
+  ])("%s %s", async (verb, words, times) => {
     const before = loads();
     const { code, text } = await run(verb, ...words.split(" "));
     expect(code, text).toBe(0);
-    expect(loads() - before).toBe(2);
+    expect(loads() - before).toBe(times);
     expect(await names()).toEqual(["base"]);
   });
 });

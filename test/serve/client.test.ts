@@ -4,7 +4,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { HttpError, OpenAIClient, type OpenAIClientOptions } from "webrlhf";
 import { worldPrompts } from "webrlhf/data";
 import {
+  jobsOf,
   remoteSampler,
+  remoteSource,
+  responseLogProbs,
+  responsesOf,
   type Response as Sampled,
   type Sampler,
   sampleRemotely,
@@ -192,6 +196,33 @@ describe("a server that samples for a trainer", () => {
     const there = await losses(sampler);
     expect(there.length).toBe(2);
     expectClose(there, await losses(), 1e-4);
+  });
+
+  it("says how probable its responses were, to learn from an older policy's", async () => {
+    const client = new OpenAIClient({ baseUrl: server.url });
+    const source = remoteSource({ client, tokenizer, serve: async () => ({ model: "tiny" }) });
+    const ids = prompts.map((prompt) => prompt.ids);
+    const jobs = jobsOf(ids, [7, 8, 9], { ...options, measuredAt: 1, promptsPerJob: 1 });
+    await source.publish(4, server.lm);
+    const arrived: string[] = [];
+    await source.request(4, jobs, { arrived: async ({ id }) => void arrived.push(id) });
+    const results = await source.take(4);
+    expect(results.map(({ id }) => id)).toEqual(["4/0", "4/1", "4/2"]);
+    expect(arrived.sort()).toEqual(["4/0", "4/1", "4/2"]);
+    const drawn = responsesOf(tokenizer, prompts, results, 2);
+    const { logProbs } = await responseLogProbs(server.lm, drawn);
+    drawn.forEach((response, i) => {
+      expect(response.version).toBe(4);
+      expectClose(response.logProbs as Float32Array, logProbs[i], 1e-4);
+    });
+    // Nobody asked, nobody knows.
+    await source.request(4, jobsOf(ids, [7, 8, 9], { ...options, promptsPerJob: 1 }));
+    expect((await source.take(4)).flatMap(({ responses }) => responses.map((r) => "logProbs" in r))).not.toContain(
+      true,
+    );
+    await source.request(4, [{ ...jobs[0], measuredAt: 2 }]);
+    await expect(source.take(4)).rejects.toThrow(/at the temperature 1, not 2/);
+    await source.close?.();
   });
 
   it("takes text where a server knows no token ids", async () => {

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
 import { isUserError, memoryFiles, UserError, zipFiles } from "webrlhf";
 import type { Run, Session } from "webrlhf/worker";
-import { decode, encode } from "../../src/worker/codec.ts";
+import { decode, encode } from "../../src/runtime/typed-json.ts";
 import { SavedFolder } from "../../src/worker/saved.ts";
 import { fromZip, toZip } from "../../src/worker/snapshot.ts";
 import { type CountEvent, type CountInput, counting } from "./counting.ts";

@@ -2,9 +2,9 @@
 import type { KvCacheFormat } from "../../nn/cache.ts";
 import type { DecoderConfig } from "../../nn/config.ts";
 import type { LoraOptions } from "../../nn/lora-options.ts";
-import { type CriticFreeSettings, promptsPerRollout } from "../../rlhf/critic-free.ts";
+import { type CriticFreeSettings, promptsPerRollout } from "../../rlhf/critic-free-settings.ts";
 import { type DpoLossSettings, type DpoSettings, dpoLossSettings } from "../../rlhf/dpo.ts";
-import type { IterateSettings } from "../../rlhf/iterate.ts";
+import type { IterateSettings } from "../../rlhf/iterate/settings.ts";
 import { levelsOf, type OffloadLevel } from "../../rlhf/offload.ts";
 import type { PpoSettings } from "../../rlhf/ppo.ts";
 import { sizes } from "../../rlhf/raft.ts";

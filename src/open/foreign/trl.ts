@@ -1,5 +1,5 @@
 /** Arguments of TRL's trainers and scripts. */
-import { each, idle, isOff, off, only, type Rule, type Rules, record } from "./rules.ts";
+import { each, idle, isOff, off, only, plain, type Rule, type Rules, record } from "./rules.ts";
 
 /** What says how a model is loaded changes no result; the rest would. */
 const loading: Rule = (value) => {
@@ -33,9 +33,13 @@ export const trlRules: Rules = {
     `use_vllm vllm_mode vllm_model_impl vllm_enable_sleep_mode vllm_server_base_url vllm_server_host vllm_server_port
      vllm_server_timeout vllm_group_port vllm_gpu_memory_utilization vllm_max_model_length vllm_tensor_parallel_size
      vllm_importance_sampling_correction vllm_importance_sampling_mode vllm_importance_sampling_clip_max
-     vllm_importance_sampling_clip_min vllm_importance_sampling_cap ds3_gather_for_generation cache_implementation
+     vllm_importance_sampling_clip_min ds3_gather_for_generation cache_implementation
      use_transformers_continuous_batching transformers_continuous_batching_config use_transformers_paged cast_lm_head_to_fp32`,
   ),
+  vllm_importance_sampling_cap: (value, given, table) =>
+    plain(given.importance_sampling_correction) === "truncated" && Object.hasOwn(table, "importanceSamplingCap")
+      ? { kind: "sets", values: { importanceSamplingCap: value } }
+      : { kind: "idle" },
   // Of evaluations, of what is shown, and of losses that this method does not have.
   ...each(
     idle,

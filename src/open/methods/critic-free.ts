@@ -6,17 +6,26 @@ import type { RunSurroundings } from "../method.ts";
 import type { ModelOpener } from "../opener.ts";
 import * as named from "../settings.ts";
 import { openAligned } from "./aligned.ts";
+import { drawnBy } from "./drawn.ts";
 import { summaries } from "./names.ts";
 import { onDataset } from "./on-dataset.ts";
 
-const groupNames = { ...named.alignmentSettings, ...named.moreRewardSettings, ...named.heldOutSettings };
+const groupNames = {
+  ...named.alignmentSettings,
+  ...named.moreRewardSettings,
+  ...named.heldOutSettings,
+  ...named.serverSettings,
+};
 
 /** Without a KL penalty there is no second copy of the weights, unless it costs nothing: an adapter's base. */
 const openGroup = async (
-  o: ResolvedSettings<typeof groupNames> & { beta: number },
+  o: ResolvedSettings<typeof groupNames> & { beta: number; maxSteps: number | null },
   opener: ModelOpener,
-  { sampler }: RunSurroundings,
-) => ({ ...(await openAligned(o, opener, o.beta !== 0 || o.usePeft)), sampler });
+  around: RunSurroundings,
+) => {
+  const opened = await openAligned(o, opener, o.beta !== 0 || o.usePeft);
+  return { ...opened, ...(await drawnBy(o, around, opened, o.maxSteps)) };
+};
 
 /** GRPO and its variants, by names. */
 const grpoMethod = onDataset(

@@ -1,18 +1,15 @@
 /** Methods in rounds of sampling and learning, by names; a server may sample. */
 import type { Dataset } from "../../data/dataset.ts";
 import { isWorld } from "../../data/made.ts";
-import type { Tokenizer } from "../../data/tokenizer.ts";
-import type { CausalLM } from "../../nn/models.ts";
-import { iterate, trainIteratively } from "../../rlhf/iterate.ts";
-import { raft, trainRaft } from "../../rlhf/raft.ts";
-import type { ResolvedSettings } from "../../settings/index.ts";
+import { iterate } from "../../rlhf/iterate/settings.ts";
+import { trainIteratively } from "../../rlhf/iterate.ts";
+import { raft } from "../../rlhf/raft/settings.ts";
+import { trainRaft } from "../../rlhf/raft.ts";
 import { openJudge } from "../judge.ts";
-import type { RunSurroundings } from "../method.ts";
 import { goldOf } from "../rewards.ts";
-import { serverSampler } from "../servers.ts";
 import * as named from "../settings.ts";
-import { filesOf } from "../surroundings.ts";
 import { openAligned } from "./aligned.ts";
+import { drawnBy } from "./drawn.ts";
 import { summaries } from "./names.ts";
 import { onDataset, openPolicy } from "./on-dataset.ts";
 
@@ -30,8 +27,7 @@ const raftMethod = onDataset(
   },
   async (o, opener, around) => {
     const opened = await openAligned(o, opener);
-    const sampler = around.sampler ?? (await samplerOn(o, around, opened, o.maxSteps));
-    return { ...opened, sampler };
+    return { ...opened, ...(await drawnBy(o, around, opened, o.maxSteps)) };
   },
   trainRaft,
   {
@@ -40,18 +36,6 @@ const raftMethod = onDataset(
       o.maxPromptLength <= policy.config.maxPositions - o.responseLength ? { longPrompts: "skip" } : {},
   },
 );
-
-/** A sampler on the server that the settings name, or undefined. */
-async function samplerOn(
-  o: ResolvedSettings<typeof named.serverSettings>,
-  around: RunSurroundings,
-  { policy, tokenizer }: { policy: CausalLM; tokenizer: Tokenizer },
-  iterations: number,
-) {
-  const { outputDir = "out", signal = new AbortController().signal } = around;
-  const run = { model: policy, tokenizer, iterations, files: await filesOf(around), outputDir, signal };
-  return (await serverSampler(o, run)) ?? undefined;
-}
 
 const iterateNames = {
   ...named.alignmentSettings,
@@ -82,10 +66,10 @@ const iterateMethod = onDataset(
       ranking: o.preferenceRanking,
       policyTokenizer: tokenizer,
     });
-    const sampler = around.sampler ?? (await samplerOn(o, around, { policy, tokenizer }, o.iterations));
+    const drawn = await drawnBy(o, around, { policy, tokenizer }, o.iterations);
     const held = isWorld(o.datasetName) || o.testSize > 0 || o.evalDatasetName !== null || o.datasetTestSplit !== null;
     const gold = goldOf(o.datasetName);
-    return { policy, initial, judge, rewards: rewards ?? undefined, tokenizer, sampler, gold, held, around };
+    return { policy, initial, judge, rewards: rewards ?? undefined, tokenizer, ...drawn, gold, held, around };
   },
   ({ held, around, ...models }, dataset, o, run = {}) => {
     if (!run.folder) throw new Error("iterate needs a folder to keep its iterations in");

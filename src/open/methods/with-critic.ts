@@ -11,6 +11,7 @@ import type { RunSurroundings } from "../method.ts";
 import type { ModelOpener } from "../opener.ts";
 import { goldOf, isWeightless, openRewards } from "../rewards.ts";
 import * as named from "../settings.ts";
+import { drawnBy } from "./drawn.ts";
 import { summaries } from "./names.ts";
 import { onDataset, openPolicy } from "./on-dataset.ts";
 
@@ -28,6 +29,7 @@ const ppoNames = {
   ),
   ...named.heldOutSettings,
   ...named.ptxSettings,
+  ...named.serverSettings,
 };
 
 /** PPO, by names. */
@@ -64,8 +66,8 @@ const ppoMethod = onDataset(
     await aside("train_model", policy, average);
     const critic = await opener.scorer(await criticPath(o, opener, tokenizer), "critic");
     const beside = await ptxData(o, around, tokenizer, policy);
-    const { sampler } = around;
-    return { policy, reference, critic, rewards, tokenizer, average, gold: goldOf(o.datasetName), sampler, beside };
+    const drawn = await drawnBy(o, around, { policy, tokenizer }, o.maxSteps);
+    return { policy, reference, critic, rewards, tokenizer, average, gold: goldOf(o.datasetName), ...drawn, beside };
   },
   ({ beside, ...models }, dataset, o, run) => trainPpo(models, Object.assign(dataset, beside), o, run),
   {

@@ -1,10 +1,13 @@
 /** K responses to each of many prompts, kept row by row, so that whatever breaks off loses nothing that was finished. */
 
 import type { SampledRow } from "../../data/scored-rows.ts";
+import type { TextTokenizer } from "../../nn/text-tokenizer.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { permutation, streamId } from "../../runtime/rng.ts";
 import type { RowLog } from "../../runtime/row-log.ts";
-import type { Prompt, Response, Sampler, SamplingOptions } from "../sampler.ts";
+import { type JobsOptions, jobsOf } from "../jobs.ts";
+import { type Prompt, type Response, responsesOf, type Sampler, type SamplingOptions } from "../sampler.ts";
+import type { RolloutSource } from "../source.ts";
 
 /** A prompt with its stable number, e.g. its place in the dataset: it names the random numbers and the row. */
 export interface NumberedPrompt extends Prompt {
@@ -77,11 +80,79 @@ export async function sampleRows(
       },
     );
   }
+  return wholeRows(prompts, log);
+}
+
+/** The rows of all prompts, in their order. */
+function wholeRows(prompts: readonly NumberedPrompt[], log: RowLog<SampledRow>): SampledRow[] {
   return prompts.map(({ id }) => {
     const row = log.rows.get(id);
     if (!row) throw new Error(`the sampler gave no responses to prompt ${id}`);
     return row;
   });
+}
+
+/** How a source draws an iteration's rows. */
+export interface DrawRowsOptions extends JobsOptions {
+  samples: number;
+  tokenizer: TextTokenizer;
+  progress?: (done: number, total: number) => void;
+  signal?: AbortSignal | undefined;
+  /** Is called before anything is asked for. */
+  publish(): Promise<void>;
+  /** Is called when everything is asked for: the model may change. */
+  requested(): void;
+}
+
+/**
+ * As `sampleRows`, drawn by a source. What is taken up again after a break are whole jobs, so that no row depends on where the
+ * break was.
+ */
+export async function drawRows(
+  source: RolloutSource,
+  prompts: readonly NumberedPrompt[],
+  log: RowLog<SampledRow>,
+  options: DrawRowsOptions,
+): Promise<SampledRow[] | null> {
+  const { tokenizer, progress, signal, publish, requested, ...sampling } = options;
+  const { samples, iteration } = sampling;
+  const tell = () => progress?.(prompts.filter(({ id }) => log.rows.has(id)).length, prompts.length);
+  tell();
+  const jobs = jobsOf(
+    prompts.map(({ ids }) => ids),
+    prompts.map(({ id }) => id),
+    { ...sampling, promptsPerJob: sampling.promptsPerJob ?? source.promptsPerJob ?? null },
+  );
+  let first = 0;
+  const asked = new Map<string, readonly NumberedPrompt[]>();
+  for (const job of jobs) {
+    const own = prompts.slice(first, first + job.prompts.length);
+    first += own.length;
+    if (own.some(({ id }) => !log.rows.has(id))) asked.set(job.id, own);
+  }
+  if (asked.size === 0) return wholeRows(prompts, log);
+  if (signal?.aborted) return null;
+  await publish();
+  try {
+    await source.request(
+      iteration,
+      jobs.filter(({ id }) => asked.has(id)),
+      {
+        async arrived(result) {
+          const own = asked.get(result.id) ?? [];
+          await log.add(rowsOf(own, responsesOf(tokenizer, own, [result], samples), samples));
+          tell();
+        },
+        signal,
+      },
+    );
+    requested();
+    await source.take(iteration);
+  } catch (error) {
+    if (signal?.aborted) return null;
+    throw error;
+  }
+  return wholeRows(prompts, log);
 }
 
 /** One row for each prompt that these responses belong to. */

@@ -4,27 +4,30 @@ import { readSampledRows, rowLine, type SampledRow, type ScoredRow, scored } fro
 import { UserError } from "../../runtime/errors.ts";
 import type { Files } from "../../runtime/files.ts";
 import { RowLog } from "../../runtime/row-log.ts";
-import type { Sampler } from "../sampler.ts";
 import { type AnnotateOptions, annotateRows, type RowJudge } from "./annotate.ts";
 import type { RowPair } from "./pairs.ts";
-import { type NumberedPrompt, type SampleRowsOptions, sampleRows } from "./sample.ts";
+import type { NumberedPrompt } from "./sample.ts";
 
 /** Where the rows are while they come. */
 const partial = (path: string) => `${path}.partial`;
 
-/** Responses to all prompts, in `path`; those of a run that finished it are taken as they are. Null when the signal stopped it. */
+/**
+ * Responses to all prompts, in `path`; those of a run that finished it are taken as they are. Null when the signal stopped it.
+ * @param samples responses per prompt
+ * @param draw draws what the log has not got yet
+ */
 export async function sampleStage(
   files: Files,
   path: string,
-  draw: Sampler,
   prompts: readonly NumberedPrompt[],
-  options: SampleRowsOptions,
+  samples: number,
+  draw: (log: RowLog<SampledRow>) => Promise<SampledRow[] | null>,
 ): Promise<SampledRow[] | null> {
   const rows = await stage(files, path, prompts, (log: RowLog<SampledRow>) => {
-    refuseOtherNumbers([...log.rows.values()], options.samples, log.path);
-    return sampleRows(draw, prompts, log, options);
+    refuseOtherNumbers([...log.rows.values()], samples, log.path);
+    return draw(log);
   });
-  refuseOtherNumbers(rows ?? [], options.samples, path);
+  refuseOtherNumbers(rows ?? [], samples, path);
   return rows;
 }
 

@@ -73,6 +73,16 @@ export function ratioLoss(logProbs: Tensor, inputs: RatioLossInputs, options: Ra
   return sum(mul(terms, tensor(inputs.weights)));
 }
 
+/**
+ * The ratio of each token of a response, as the loss takes it: where it is the sequence's, all have the same.
+ * @param changes of the tokens' log-probabilities
+ */
+export function ratiosOf(changes: readonly number[], { level }: Pick<RatioLossOptions, "level">): number[] {
+  if (level === "token") return changes.map(Math.exp);
+  const sum = changes.reduce((a, b) => a + b, 0);
+  return changes.map(() => Math.exp(level === "sequence" ? sum / changes.length : sum));
+}
+
 /** Every token gets the sum, or the mean, over its sequence. */
 function bySequence(tokens: Tensor, lengths: readonly number[], mean: boolean): Tensor {
   let first = 0;

@@ -389,16 +389,19 @@ describe("a moving average of the actor", () => {
     }
   });
 
-  it("samples, unless it is only kept; the actor measures", async () => {
-    const texts = async (emaGeneration: boolean) => {
-      const options = { emaBeta: 0.999999, emaGeneration, learningRate: 3e-2 };
+  it("samples, unless it is only kept; ratios are to it, unless the actor counts as who drew", async () => {
+    const texts = async (emaGeneration: boolean, more: { importanceSamplingCorrection?: "none" } = {}) => {
+      const options = { emaBeta: 0.999999, emaGeneration, learningRate: 3e-2, ...more };
       const { events, metrics } = await run(options, { average: policy(1, "average") });
       const shown = events.flatMap((e) => (e.type === "samples" ? [e.samples.map((s) => s.response)] : []));
       return { second: shown[1], metrics: metrics[1] };
     };
     const { metrics, second } = await texts(true);
     expect(second).not.toEqual((await texts(false)).second);
-    expect(Math.abs(metrics.first_ratio - 1)).toBeLessThan(1e-6);
+    expect(Math.abs(metrics.first_ratio - 1)).toBeGreaterThan(1e-2);
+    const own = await texts(true, { importanceSamplingCorrection: "none" });
+    expect(own.second).toEqual(second);
+    expect(Math.abs(own.metrics.first_ratio - 1)).toBeLessThan(1e-6);
   });
 });
 

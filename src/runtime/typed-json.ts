@@ -1,5 +1,5 @@
-/** Events and inputs as text: JSON with what a structured clone has besides, typed arrays and numbers that are none. */
-import { UserError } from "../runtime/errors.ts";
+/** Values as text: JSON with what a structured clone has besides, typed arrays and numbers that are none. */
+import { UserError } from "./errors.ts";
 
 const ARRAYS = {
   Float32Array,
@@ -22,7 +22,8 @@ const MARK = "$as";
 /** The value as JSON text on one line. */
 export const encode = (value: unknown): string => JSON.stringify(marked(value));
 
-function marked(value: unknown): unknown {
+/** The value as JSON has it. */
+export function marked(value: unknown): unknown {
   if (typeof value === "number" && (!Number.isFinite(value) || Object.is(value, -0))) {
     return { [MARK]: "number", of: Object.is(value, -0) ? "-0" : String(value) };
   }
@@ -58,7 +59,8 @@ export function decode(text: string): unknown {
   return unmarked(json);
 }
 
-function unmarked(value: unknown): unknown {
+/** What such JSON is the value of. Throws a `UserError` where it is none. */
+export function unmarked(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map(unmarked);
   if (!Object.hasOwn(value, MARK)) return inner(value);
