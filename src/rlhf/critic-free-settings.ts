@@ -1,7 +1,9 @@
 /** The settings that GRPO, RLOO and REINFORCE++ share; names and defaults are those of TRL's trainers. */
+
 import { UserError } from "../runtime/errors.ts";
 import { type DerivedDefault, group, needs, type ResolvedSettings } from "../settings/index.ts";
 import { aheadSettings, checkAhead } from "./ahead.ts";
+import { learnerSettings } from "./diloco.ts";
 import { offPolicySettings } from "./off-policy.ts";
 import * as shared from "./settings.ts";
 
@@ -68,6 +70,7 @@ export const criticFreeSettings = (
   ...shared.shown,
   ...shared.opened,
   ...shared.rolloutEvaluation,
+  ...learnerSettings,
   ...shared.common,
 });
 

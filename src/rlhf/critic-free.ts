@@ -13,10 +13,11 @@ import { cachedAs } from "./caching.ts";
 import { clipMetrics, lossBound, ratioTerms, spreadMetrics } from "./critic-free-metrics.ts";
 import { type CriticFreeSettings, promptsPerRollout } from "./critic-free-settings.ts";
 import { dataEvents } from "./data-events.ts";
+import { inRounds, seedOf } from "./diloco.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
-import { loop, type RunOptions } from "./loop.ts";
+import { loop, type RunOptions, type TrainerSteps } from "./loop.ts";
 import { type RatioLossOptions, ratioLoss, ratiosOf } from "./losses/ratio.ts";
 import { responseLogProbs } from "./measure.ts";
 import { descend, flat } from "./minibatches.ts";
@@ -120,57 +121,55 @@ async function* takeRollouts(
   const state: RolloutState = { klCoef: o.beta, normalizer: freshNormalizer() };
   const klPlacement = rule.klInReward ? ("reward" as const) : ("loss" as const);
   const form = { clipRangeScore: rule.clipRangeScore, tempered: "always" as const, ratioLevel: rule.loss.level };
-  const options = { ...o, klPlacement, ...form };
-  const order = new PromptOrder(prompts.length, o.seed);
+  const seed = seedOf(o.seed, run.learners);
+  const options = { ...o, seed, klPlacement, ...form };
+  const order = new PromptOrder(prompts.length, seed);
   const choose = (step: number) => order.take(step * perRollout, perRollout);
   const ahead = drawsOf(models, { policy, tokenizer, prompts, maxSteps, choose }, options);
-  yield* loop(
-    {
-      stage: rule.stage,
-      maxSteps,
-      parameters: policy.store.count,
-      kept: { "": { model: policy, optimizer } },
-      state: ahead.state(),
-      data: dataEvents(prompts, held),
-      epoch: (done) => (done * perRollout) / prompts.length,
-      async prepare(step, tell) {
-        const opened = Opened.of(o, step + 1, tokenizer, tell);
-        const from = { ...inputs, sampler: ahead.sampler, ...opened?.hears };
-        const found = await collectRollout(from, choose(step), step, state, options);
-        await opened?.scored(found, reference !== null);
-        return { found, opened };
-      },
-      async step(step, { found, opened }: { found: Rollout; opened: Opened | null }) {
-        const all = lessonsOf(found, rule);
-        await opened?.estimated(found.rewards, all);
-        const lessons = withoutIdle(all, found, o, rule);
-        const idle = reasonToIdle(found, lessons, o, rule);
-        const place = { step, planned: perRollout * numGenerations, maxSteps };
-        const learned = await learn(policy, optimizer, lessons, place, opened, o, rule);
-        return {
-          metrics: {
-            ...found.metrics,
-            ...spreadMetrics(found, numGenerations),
-            ...learned,
-            n_dropped: all.length - lessons.length,
-          },
-          tokens: found.responses.reduce((n, r) => n + r.ids.length, 0),
-          samples: found.samples,
-          idle,
-          events: opened ? [opened.event] : [],
-        };
-      },
-      finite: ["loss"],
-      ...(held.length > 0 && {
-        evaluate: (done: number) => evaluateResponses({ ...inputs, prompts: held }, done, options, run.folder),
-        evaluateFirst: true,
-      }),
-      finished: () => ({ "": policy }),
-      close: () => ahead.close(),
+  const steps: TrainerSteps<{ found: Rollout; opened: Opened | null }> = {
+    stage: rule.stage,
+    maxSteps,
+    parameters: policy.store.count,
+    kept: { "": { model: policy, optimizer } },
+    state: ahead.state(),
+    data: dataEvents(prompts, held),
+    epoch: (done) => (done * perRollout) / prompts.length,
+    async prepare(step, tell) {
+      const opened = Opened.of(o, step + 1, tokenizer, tell);
+      const from = { ...inputs, sampler: ahead.sampler, ...opened?.hears };
+      const found = await collectRollout(from, choose(step), step, state, options);
+      await opened?.scored(found, reference !== null);
+      return { found, opened };
     },
-    o,
-    run,
-  );
+    async step(step, { found, opened }) {
+      const all = lessonsOf(found, rule);
+      await opened?.estimated(found.rewards, all);
+      const lessons = withoutIdle(all, found, o, rule);
+      const idle = reasonToIdle(found, lessons, o, rule);
+      const place = { step, planned: perRollout * numGenerations, maxSteps };
+      const learned = await learn(policy, optimizer, lessons, place, opened, o, rule);
+      return {
+        metrics: {
+          ...found.metrics,
+          ...spreadMetrics(found, numGenerations),
+          ...learned,
+          n_dropped: all.length - lessons.length,
+        },
+        tokens: found.responses.reduce((n, r) => n + r.ids.length, 0),
+        samples: found.samples,
+        idle,
+        events: opened ? [opened.event] : [],
+      };
+    },
+    finite: ["loss"],
+    ...(held.length > 0 && {
+      evaluate: (done: number) => evaluateResponses({ ...inputs, prompts: held }, done, options, run.folder),
+      evaluateFirst: true,
+    }),
+    finished: () => ({ "": policy }),
+    close: () => ahead.close(),
+  };
+  yield* loop(inRounds(steps, policy.store, o, run), o, run);
 }
 
 /** One response with everything the update needs; arrays by response token. */

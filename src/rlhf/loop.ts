@@ -122,7 +122,7 @@ export async function* loop<P>(
     const { stage, maxSteps } = steps;
     if (run.learners && !("diloco" in steps.kept)) {
       throw new UserError(
-        `${stage} is trained by one learner: sft, grpo and the trainers of preferences can have several`,
+        `${stage} is trained by one learner: sft, grpo and its kin, and the trainers of preferences can have several`,
       );
     }
     const tidy = async (of: SaveRhythm, best: number | null) =>

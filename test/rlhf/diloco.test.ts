@@ -7,13 +7,15 @@ import {
   LearnerGroup,
   type LearnerSettings,
   OuterState,
+  type Response,
   type RunOptions,
   trainDpo,
+  trainGrpo,
   trainReward,
   trainSft,
 } from "webrlhf/rlhf";
 import { gpuReady } from "../helpers.ts";
-import { collect, metricsOf, pairs, sequences, tinyConfig } from "./tiny.ts";
+import { collect, metricsOf, pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";
 
 beforeAll(() => gpuReady());
 
@@ -130,6 +132,30 @@ describe("several learners", () => {
     const [a, b] = await Promise.all(learners);
     expect(a.values).toEqual(b.values);
     expect(a.metrics.at(-1)).toMatchObject({ diloco_round: 2, diloco_learners: 2 });
+  });
+
+  it("are as well learners by rollouts, each of its own", async () => {
+    const one = async (settings: object, run: RunOptions) => {
+      const policy = new CausalLM(tinyConfig()).initialize(1);
+      const own = { maxSteps: 4, numGenerations: 2, perDeviceTrainBatchSize: 8, responseLength: 6, learningRate: 1e-3 };
+      const rewards = { length: async (all: readonly Response[]) => all.map((r) => r.text.length) };
+      const data = prompts(12);
+      const events = await collect(
+        trainGrpo({ policy, tokenizer, rewards }, data, { ...own, ...settings, beta: 0 }, run),
+      );
+      const values = await policy.store.read();
+      policy.destroy();
+      return { values, metrics: metricsOf(events) };
+    };
+    const plain = await one({}, {});
+    const alone = await one({ dilocoSteps: 2, dilocoOuterLr: 1, dilocoOuterMomentum: 0 }, {});
+    expect(alone.values).toEqual(plain.values);
+    const group = new LearnerGroup();
+    const learners = [0, 1].map((number) => one({ dilocoSteps: 2 }, { learners: group.learner(number) }));
+    const [a, b] = await Promise.all(learners);
+    expect(a.values).toEqual(b.values);
+    expect(a.metrics[0]).not.toEqual(b.metrics[0]);
+    expect(a.metrics[3]).toMatchObject({ diloco_round: 2, diloco_learners: 2 });
   });
 
   it("are refused where nothing says when rounds are, or where the trainer has none", async () => {
