@@ -11,6 +11,7 @@ import { logging } from "../rlhf/settings.ts";
 import { diskFiles } from "../runtime/files.ts";
 import { type SettingsTable, settings } from "../settings/index.ts";
 import { openGpu } from "./gpu.ts";
+import { type ClusterChoice, clusterSettingsOf, joinCluster } from "./join-cluster.ts";
 import { Progress } from "./progress.ts";
 import { surroundings, tenths } from "./surroundings.ts";
 import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
@@ -48,17 +49,25 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
   extras?: TrainingExtras<T>,
 ): Verb {
   const outputDir = logging.path(`out/${method.name}`, "Folder for the model, checkpoints and logs");
-  const table = { ...method.settings.table, ...extras?.settings, outputDir, ...runSettings };
+  const cluster = clusterSettingsOf(method.name);
+  const table = { ...method.settings.table, ...extras?.settings, ...cluster, outputDir, ...runSettings };
   return defineVerb({
     name: method.name,
     summary: method.summary,
     examples: method.examples,
     settings: settings(method.name, table as SettingsTable, (o) => void method.settings.pick(o), foreignNames),
     async run(values, context) {
-      const o = values as Record<string, unknown> & RunChoice;
+      const o = values as Record<string, unknown> & RunChoice & ClusterChoice;
       const files = await diskFiles();
+      const joined = await joinCluster(o, { files, outputDir: o.outputDir, terminal: context.terminal });
       await openGpu(context.terminal);
-      const around = { ...surroundings(context), work: tenths(context), files, outputDir: o.outputDir };
+      const around = {
+        ...surroundings(context),
+        work: tenths(context),
+        files,
+        outputDir: o.outputDir,
+        ...(joined && { source: joined.source }),
+      };
       const run = await openRun(method, o, around).catch((error: Error) => {
         if (!context.signal.aborted || error.name !== "AbortError") throw error;
         throw new Interrupted("stopped before the training; nothing was written");
@@ -80,6 +89,7 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
           signal: context.signal,
         });
         await consume(extras ? extras.also(events, o) : events, log, o, context);
+        await joined?.ended();
       } finally {
         run.close();
       }

@@ -31,6 +31,8 @@ export interface TrainerOptions {
   say: (line: string) => void;
   /** How long is waited for a trainer that held the name a moment ago, milliseconds. Default: until it must be gone. */
   waitsMs?: number;
+  /** How long no worker must have been heard of until that is said, milliseconds. Default 6000. */
+  aloneMs?: number;
   /** Part of the workers' results that are drawn again here, beside each worker's first one. Default 0: none. */
   check?: number;
   /** Puts out a member that was caught. */
@@ -64,7 +66,9 @@ export class ClusterTrainer {
   private closed = false;
   private readonly news = new News();
   private resumes = true;
-  private saidAlone = false;
+  private readonly began = Date.now();
+  /** A worker has been heard of, or it was said that there is none. */
+  private joined = false;
   private sweeping = false;
   /** Seconds that results took. */
   private readonly took: number[] = [];
@@ -85,6 +89,7 @@ export class ClusterTrainer {
         if (!error) this.hear(message.subject, message.data);
       },
     });
+    connection.nc.subscribe("hello.*", { callback: () => this.greet() });
     this.timer = setInterval(() => void this.sweep(), SWEEP_MS);
   }
 
@@ -154,9 +159,7 @@ export class ClusterTrainer {
         if (this.owner.lost) throw this.owner.lost;
         if (this.closed) throw new Error("the run has left its cluster");
         if (this.connection.nc.isClosed()) {
-          throw new UserError(
-            "the server has ended the connection: the trainer's credential has expired or was revoked",
-          );
+          throw new UserError("the server has ended the connection: the trainer's credential is no longer valid");
         }
         signal?.throwIfAborted();
         const doubtful = here && this.doubtful.find(({ one }) => one.of === iteration);
@@ -173,7 +176,7 @@ export class ClusterTrainer {
     }
     // Only now: a worker that is caught takes back what it gave.
     if (this.checks) for (const result of iteration.results) await iteration.arrived?.(result);
-    this.tellAlone(iteration);
+    this.tellAlone();
     return iteration.results;
   }
 
@@ -377,14 +380,18 @@ export class ClusterTrainer {
     } catch {
       return own; // the server is away: what is drawn here needs none
     }
-    const lately = this.took.slice(-31).sort((a, b) => a - b);
-    const usual = lately[Math.floor(lately.length / 2)] ?? 2;
+    const usual = this.took.slice(-31).sort((a, b) => a - b)[Math.min(15, this.took.length >> 1)] ?? 2;
     return Date.now() - own.askedAt > Math.max(2000, 2500 * usual) ? own : null;
   }
 
-  private tellAlone({ results }: Iteration): void {
-    if (this.saidAlone || results.length === 0 || [...this.counts.by.keys()].some((name) => name !== "")) return;
-    this.saidAlone = true;
+  private greet(): void {
+    this.joined = true;
+  }
+
+  private tellAlone(): void {
+    // Workers say every 5 seconds that they are there.
+    if (this.joined || Date.now() - this.began < (this.options.aloneMs ?? 6000)) return;
+    this.joined = true;
     this.options.say(
       "no worker has joined: the trainer samples alone; start one with webrlhf worker --cluster URL --creds worker.creds",
     );

@@ -143,7 +143,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
   });
 
   it("is the trainer alone where no worker comes, and it says so", async () => {
-    const { one } = await trainer();
+    const { one } = await trainer({ aloneMs: 0 });
     const drawn = await policyOf(base);
     await one.publish(drawn.policy);
     await one.request(0, jobsWith(0), drawn);

@@ -1,0 +1,75 @@
+/** A cluster as the source of a run's responses. */
+import type { CausalLM } from "../nn/models.ts";
+import { runJob } from "../rlhf/jobs.ts";
+import type { RolloutSource } from "../rlhf/source.ts";
+import type { Here } from "./asked.ts";
+import { wrongWith } from "./check.ts";
+import { HeldPolicy, PolicyPublisher, type PublishedPolicy } from "./policy.ts";
+import type { ClusterTrainer } from "./trainer.ts";
+
+/** How a cluster draws for a run. */
+export interface ClusterSourceOptions {
+  /** Iterations are taken before the policy changes, so that the policy itself can draw what no worker takes. */
+  onPolicy: boolean;
+  /** Prompts in one job where nobody says. Default 4. */
+  promptsPerJob?: number;
+}
+
+/** Prompts of one job: enough for a GPU to be busy, few enough for several workers to share an iteration. */
+const PROMPTS = 4;
+
+/**
+ * Responses from whoever has joined the cluster, and from the policy here where nobody has time.
+ * @param open joins the cluster, when the first policy is there, and again for a run that begins anew
+ */
+export function clusterSource(open: () => Promise<ClusterTrainer>, options: ClusterSourceOptions): RolloutSource {
+  let joined: ClusterTrainer | null = null;
+  const trainer = () => {
+    if (!joined) throw new Error("no policy was published");
+    return joined;
+  };
+  const publisher = new PolicyPublisher();
+  let newest: { model: CausalLM; policy: PublishedPolicy } | null = null;
+  let held: HeldPolicy | null = null;
+  const signals = new Map<number, AbortSignal>();
+  /** The model of a policy's version: this one, or where it has learned since, one that is made of the version's files. */
+  const modelOf = async (policy: PublishedPolicy): Promise<CausalLM> => {
+    if (!newest) throw new Error("no policy was published");
+    if (options.onPolicy) return newest.model;
+    held ??= new HeldPolicy(policy, newest.model.baseModel as CausalLM | null);
+    return held.from(policy).model(policy.ref);
+  };
+  const here: Here = {
+    draw: async (job, policy) => runJob(await modelOf(policy), job),
+    check: async (job, policy, result) => wrongWith(await modelOf(policy), job, result),
+  };
+  return {
+    promptsPerJob: options.promptsPerJob ?? PROMPTS,
+    async publish(_version, model) {
+      const policy = await publisher.take(model);
+      newest = { model, policy };
+      joined ??= await open();
+      await joined.publish(policy);
+    },
+    async request(iteration, jobs, { arrived, signal } = {}) {
+      if (!newest) throw new Error("no policy was published");
+      const { policy, model } = newest;
+      if (signal) signals.set(iteration, signal);
+      const { vocabSize, eosIds } = model.config;
+      const endIds = jobs[0]?.ignoreEos ? [] : (jobs[0]?.eosIds ?? eosIds);
+      await trainer().request(iteration, jobs, { policy, vocabSize, endIds }, arrived);
+    },
+    async take(iteration) {
+      const signal = signals.get(iteration);
+      signals.delete(iteration);
+      return trainer().take(iteration, here, signal);
+    },
+    async close() {
+      await joined?.close();
+      joined = null;
+      newest = null;
+      held?.destroy();
+      held = null;
+    },
+  };
+}
