@@ -76,7 +76,7 @@ await fromSource(async (load) => {
     if (how === "four learners") {
       const group = new LearnerGroup();
       const learners = Array.from({ length: LEARNERS }, (_, number) => {
-        const one = group.learner(number);
+        const one = group.learner(number + 1);
         return {
           ...one,
           async round(round, part) {

@@ -1,4 +1,5 @@
 /** The one training verb: it opens what a method's settings name, trains, and shows and logs what happens. */
+import type { ClusterLearners } from "../cluster/learners.ts";
 import { onCompileProgress } from "../gpu/compiling.ts";
 import { foreignNames } from "../open/foreign.ts";
 import { type Method, openRun } from "../open/method.ts";
@@ -12,6 +13,7 @@ import { diskFiles } from "../runtime/files.ts";
 import { type SettingsTable, settings } from "../settings/index.ts";
 import { openGpu } from "./gpu.ts";
 import { type ClusterChoice, clusterSettingsOf, joinCluster } from "./join-cluster.ts";
+import { joinLearners, type LearnerChoice, learnerSettingsOf } from "./join-learners.ts";
 import { Progress } from "./progress.ts";
 import { surroundings, tenths } from "./surroundings.ts";
 import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
@@ -49,7 +51,7 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
   extras?: TrainingExtras<T>,
 ): Verb {
   const outputDir = logging.path(`out/${method.name}`, "Folder for the model, checkpoints and logs");
-  const cluster = clusterSettingsOf(method.name);
+  const cluster = { ...learnerSettingsOf(method.settings.table), ...clusterSettingsOf(method.name) };
   const table = { ...method.settings.table, ...extras?.settings, ...cluster, outputDir, ...runSettings };
   return defineVerb({
     name: method.name,
@@ -57,7 +59,7 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
     examples: method.examples,
     settings: settings(method.name, table as SettingsTable, (o) => void method.settings.pick(o), foreignNames),
     async run(values, context) {
-      const o = values as Record<string, unknown> & RunChoice & ClusterChoice;
+      const o = values as Record<string, unknown> & RunChoice & ClusterChoice & LearnerChoice;
       const files = await diskFiles();
       const joined = await joinCluster(o, { files, outputDir: o.outputDir, terminal: context.terminal });
       await openGpu(context.terminal);
@@ -72,7 +74,9 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
         if (!context.signal.aborted || error.name !== "AbortError") throw error;
         throw new Interrupted("stopped before the training; nothing was written");
       });
+      let learners: ClusterLearners | null = null;
       try {
+        learners = await joinLearners(o, context.terminal);
         const log = new RunLog(files, o.outputDir, o);
         const folder = {
           files,
@@ -87,11 +91,13 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
           acceptChanges: o.resumeWithChanges,
           overwrite: o.overwriteOutputDir,
           signal: context.signal,
+          ...(learners && { learners }),
         });
         await consume(extras ? extras.also(events, o) : events, log, o, context);
         await joined?.ended();
       } finally {
         run.close();
+        await learners?.close();
       }
     },
   });

@@ -20,7 +20,7 @@ import { streamsOf } from "./streams.ts";
 export interface LearnerOptions {
   /** The run that the learners have in common: letters, digits, "-" and "_". */
   run: string;
-  /** Which of them this one is, from 0. */
+  /** Which of them this one is, from 1. */
   number: number;
   /** The learner, for others' messages. */
   who: string;

@@ -46,7 +46,7 @@ export type LearnerSettings = ResolvedSettings<typeof learnerSettings>;
 
 /** The seed of a learner's own randomness, such as the order of its data; the first one's is the run's. */
 export const seedOf = (seed: number, learners?: LearnerExchange): number =>
-  learners && learners.number > 0 ? uint32(seed, 0x10ca1, learners.number) : seed;
+  learners && learners.number > 1 ? uint32(seed, 0x10ca1, learners.number) : seed;
 
 const FILE = "outer.safetensors";
 
@@ -246,7 +246,7 @@ export function inRounds<P>(
       `several learners need ${spelled(settings, "dilocoSteps")}: the steps that each takes between rounds`,
     );
   }
-  const others = learners ?? new LearnerGroup().learner(0);
+  const others = learners ?? new LearnerGroup().learner(1);
   const state = new OuterState(store, settings as LearnerSettings);
   let ending: Promise<unknown> = Promise.resolve();
   const round = async () => {

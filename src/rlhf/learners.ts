@@ -9,7 +9,7 @@ export type RoundResult =
 
 /** A connection to the other learners of a run, however they are reached. */
 export interface LearnerExchange {
-  /** Which learner this one is, from 0: it sees the data in an order of its own. */
+  /** Which learner this one is, from 1: it sees the data in an order of its own. */
   readonly number: number;
   /** The state that the others stand at, and the number of rounds that led there; null where nobody has ended a round. */
   enter(): Promise<{ rounds: number; state: Uint8Array } | null>;

@@ -48,10 +48,10 @@ describe.skipIf(!natsServer)("learners of a cluster", () => {
 
   it.each(["float32", "int8"])("train as those of one process do, to the bit: %s", async (dilocoWire) => {
     const group = new LearnerGroup();
-    const here = [0, 1, 2].map((number) => group.learner(number));
+    const here = [1, 2, 3].map((number) => group.learner(number));
     const expected = await Promise.all(here.map((learners) => learn({ learners }, { dilocoWire })));
     const run = `run-${runs++}`;
-    const there = await Promise.all([0, 1, 2].map((number) => joined(number, run)));
+    const there = await Promise.all([1, 2, 3].map((number) => joined(number, run)));
     const found = await Promise.all(there.map((learners) => learn({ learners }, { dilocoWire })));
     expect(found).toEqual(expected);
     expect(found[0].learners).toEqual([3, 3, 3]);
@@ -60,7 +60,7 @@ describe.skipIf(!natsServer)("learners of a cluster", () => {
   it("wait for a quorum, then for those who are there, for as long as is said", async () => {
     const run = `run-${runs++}`;
     const options = { quorum: 2, graceMs: 1500 };
-    const [a, b, slow] = await Promise.all([0, 1, 2].map((number) => joined(number, run, options)));
+    const [a, b, slow] = await Promise.all([1, 2, 3].map((number) => joined(number, run, options)));
     let closed = false;
     const first = a.round(0, part(1)).finally(() => {
       closed = true;
@@ -82,7 +82,7 @@ describe.skipIf(!natsServer)("learners of a cluster", () => {
 
   it("give one that comes the state that they stand at, and one that is behind as well", async () => {
     const run = `run-${runs++}`;
-    const [a, b] = await Promise.all([0, 1].map((number) => joined(number, run, { graceMs: 300 })));
+    const [a, b] = await Promise.all([1, 2].map((number) => joined(number, run, { graceMs: 300 })));
     expect(await b.enter()).toBeNull();
     for (let round = 0; round < 4; round++) {
       expect(await a.round(round, part(round))).toEqual({ parts: [part(round)] });
@@ -91,20 +91,20 @@ describe.skipIf(!natsServer)("learners of a cluster", () => {
     await a.close();
     opened.splice(opened.indexOf(a), 1);
     expect(await b.round(0, part(9))).toEqual({ rounds: 4, state: part(103) });
-    const late = await joined(2, run);
+    const late = await joined(3, run);
     expect(await late.enter()).toEqual({ rounds: 4, state: part(103) });
   });
 
   it("refuse a second one of the same number", async () => {
     const run = `run-${runs++}`;
-    await joined(0, run);
-    await expect(joined(0, run)).rejects.toThrow(/has a learner 0 already \(learner 0\): give this one another number/);
-    await expect(joined(0, "a run")).rejects.toThrow(/a run cannot be a run's name/);
+    await joined(1, run);
+    await expect(joined(1, run)).rejects.toThrow(/has a learner 1 already \(learner 1\): give this one another number/);
+    await expect(joined(1, "a run")).rejects.toThrow(/a run cannot be a run's name/);
   });
 
   it("lose nothing where the server dies and forgets everything", async () => {
     const run = `run-${runs++}`;
-    const [a, b] = await Promise.all([0, 1].map((number) => joined(number, run)));
+    const [a, b] = await Promise.all([1, 2].map((number) => joined(number, run)));
     const [first] = await Promise.all([a.round(0, part(1)), b.round(0, part(2))]);
     expect(first).toEqual({ parts: [part(1), part(2)] });
     for (const one of [a, b]) await one.offer(1, () => part(50));

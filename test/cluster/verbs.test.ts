@@ -151,4 +151,24 @@ describe.skipIf(!natsServer)("a cluster's server from the command line", () => {
     expect(await working).toBeGreaterThan(0);
     await nc.close();
   }, 240_000);
+
+  it("lets several learners meet, who end with the same model", async () => {
+    const creds = join(folder, "trainer.creds");
+    const learn = (number: number) => {
+      const shape =
+        "--model_type llama --hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --intermediate_size 32";
+      const sizes = "--max_position_embeddings 64 --max_steps 4 --per_device_train_batch_size 4 --max_train_samples 32";
+      const words = `sft --dataset_name builtin:world ${shape} ${sizes} --diloco_steps 2 --learner ${number}`.split(
+        " ",
+      );
+      const to = join(dir, `learner-${number}`);
+      return webrlhf(...words, "--learners_quorum", "2", "--cluster", url, "--creds", creds, "--output_dir", to);
+    };
+    const [a, b] = await Promise.all([learn(1), learn(2)]);
+    expect([a.code, b.code], `${a.said} ${b.said}`).toEqual([0, 0]);
+    const model = (number: number) => readFile(join(dir, `learner-${number}`, "model.safetensors"));
+    expect((await model(1)).equals(await model(2))).toBe(true);
+    const alone = await webrlhf("sft", "--dataset_name", "builtin:world", "--diloco_steps", "2", "--learner", "1");
+    expect(alone).toMatchObject({ code: 1, said: expect.stringContaining("--learner needs --cluster and --creds") });
+  });
 });

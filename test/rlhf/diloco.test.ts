@@ -75,7 +75,7 @@ describe("one learner", () => {
 describe("several learners", () => {
   it("see the data in orders of their own, and end with the same bits", async () => {
     const group = new LearnerGroup();
-    const others = [0, 1, 2].map((number) => group.learner(number));
+    const others = [1, 2, 3].map((number) => group.learner(number));
     const found = await Promise.all(others.map((learners) => tune({ dilocoSteps: 3 }, { learners }, { lora: true })));
     expect(found[1].values).toEqual(found[0].values);
     expect(found[2].values).toEqual(found[0].values);
@@ -85,7 +85,7 @@ describe("several learners", () => {
 
   it("go on without one that leaves, and take in one that comes", async () => {
     const group = new LearnerGroup();
-    const [stays, leaves] = [group.learner(0), group.learner(1)];
+    const [stays, leaves] = [group.learner(1), group.learner(2)];
     const short: LearnerExchange = {
       ...leaves,
       async round(round, part) {
@@ -99,7 +99,7 @@ describe("several learners", () => {
       ...stays,
       async offer(rounds, state) {
         await stays.offer(rounds, state);
-        if (rounds === 2) late = tune({ dilocoSteps: 2 }, { learners: group.learner(2) });
+        if (rounds === 2) late = tune({ dilocoSteps: 2 }, { learners: group.learner(3) });
       },
     };
     const [first, gone] = await Promise.allSettled([
@@ -128,7 +128,7 @@ describe("several learners", () => {
       for (const model of [policy, reference]) model.destroy();
       return { values, metrics: metricsOf(events) };
     };
-    const learners = [one(0), one(1)];
+    const learners = [one(1), one(2)];
     const [a, b] = await Promise.all(learners);
     expect(a.values).toEqual(b.values);
     expect(a.metrics.at(-1)).toMatchObject({ diloco_round: 2, diloco_learners: 2 });
@@ -151,7 +151,7 @@ describe("several learners", () => {
     const alone = await one({ dilocoSteps: 2, dilocoOuterLr: 1, dilocoOuterMomentum: 0 }, {});
     expect(alone.values).toEqual(plain.values);
     const group = new LearnerGroup();
-    const learners = [0, 1].map((number) => one({ dilocoSteps: 2 }, { learners: group.learner(number) }));
+    const learners = [1, 2].map((number) => one({ dilocoSteps: 2 }, { learners: group.learner(number) }));
     const [a, b] = await Promise.all(learners);
     expect(a.values).toEqual(b.values);
     expect(a.metrics[0]).not.toEqual(b.metrics[0]);
@@ -159,7 +159,7 @@ describe("several learners", () => {
   });
 
   it("are refused where nothing says when rounds are, or where the trainer has none", async () => {
-    const learners = new LearnerGroup().learner(0);
+    const learners = new LearnerGroup().learner(1);
     await expect(tune({}, { learners })).rejects.toThrow(/several learners need diloco_?[sS]teps/);
     const model = new ScoreModel(tinyConfig()).initialize(1);
     const alone = collect(trainReward({ model }, pairs(8), basics, { learners }));
