@@ -187,7 +187,8 @@ function longestResponses(model: CausalLM, plan: MemoryPlan): Sampler {
     const { samples = 1 } = options;
     const responses = sequences(prompts.length * samples, plan).map((sequence, i) => {
       const prompt = Math.floor(i / samples);
-      return { ...sequence, prompt, sample: i % samples, promptText: "", text: `${i}`, ended: true };
+      const logProbs = new Float32Array(sequence.ids.length - sequence.promptLength);
+      return { ...sequence, logProbs, prompt, sample: i % samples, promptText: "", text: `${i}`, ended: true };
     });
     await options.onResponses?.(responses);
     return responses;
