@@ -36,7 +36,10 @@ await openDevice({ noImmediates: options.uniforms });
 Object.assign(caps(), { kind: "hardware", subgroupSize: 32, subgroupSizeMax: 32, maxWorkgroupStorage: 16384 });
 const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
 
-const seconds = () => process.cpuUsage().user + process.cpuUsage().system;
+const microseconds = () => {
+  const { user, system } = process.cpuUsage();
+  return user + system;
+};
 const ofSorted = (costs) => `${costs[costs.length >> 1].toFixed(2)} µs a dispatch (least ${costs[0].toFixed(2)})`;
 
 async function train(where, kinds, more = 0) {
@@ -57,19 +60,19 @@ async function train(where, kinds, more = 0) {
       const ids = Uint32Array.from({ length: lengthOf() }, () => random(config.vocabSize));
       return { ids, promptLength: 1 };
     });
-  const train = async (lengthOf) => {
+  const step = async (lengthOf) => {
     const batch = sequences(lengthOf);
-    const [started, from] = [seconds(), stats().dispatches];
+    const [started, from] = [microseconds(), stats().dispatches];
     scope(() => void sftStep(model, optimizer, [batch], 1e-4));
     await finish();
-    return (seconds() - started) / (stats().dispatches - from);
+    return (microseconds() - started) / (stats().dispatches - from);
   };
   for (const kind of kinds) {
     const costs = [];
     let before = stats();
-    for (let step = 0; step < WARM + COUNTED; step++) {
-      if (step === WARM) before = stats();
-      costs.push(await train(lengths[kind]));
+    for (let i = 0; i < WARM + COUNTED; i++) {
+      if (i === WARM) before = stats();
+      costs.push(await step(lengths[kind]));
     }
     const counted = costs.slice(WARM).sort((a, b) => a - b);
     const after = stats();
@@ -78,7 +81,7 @@ async function train(where, kinds, more = 0) {
     const dispatches = Math.round((after.dispatches - before.dispatches) / COUNTED);
     console.log(`${where}, ${kind}: ${ofSorted(counted)}, ${dispatches} a step, ${found} % of bind groups found`);
   }
-  for (let i = 0; i < more; i++) await train(lengths["equal lengths"]);
+  for (let i = 0; i < more; i++) await step(lengths["equal lengths"]);
 }
 
 /** The four calls of a dispatch, over as many pipelines, bind groups and buffers as a step has. */
@@ -110,7 +113,7 @@ function bareCalls() {
   const words = new ArrayBuffer(64);
   const costs = [];
   for (let step = 0; step < COUNTED; step++) {
-    const started = seconds();
+    const started = microseconds();
     for (let from = 0; from < groups.length; from += 256) {
       const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass();
@@ -123,7 +126,7 @@ function bareCalls() {
       pass.end();
       device.queue.submit([encoder.finish()]);
     }
-    costs.push((seconds() - started) / groups.length);
+    costs.push((microseconds() - started) / groups.length);
   }
   console.log(`Dawn's own calls alone: ${ofSorted(costs.sort((a, b) => a - b))}`);
 }

@@ -9,10 +9,6 @@ export interface ServerChoice {
   /** Address that the server listens at. Default 127.0.0.1: this machine alone. */
   host: string;
   port: number;
-  /** Pages of these origins may connect by WebSocket. Default: none. */
-  browsers?: readonly string[] | null;
-  /** Port of WebSockets. */
-  browserPort?: number;
   /** PEM files of the server's certificate and its key. Without them nothing is encrypted. */
   certificate?: { cert: string; key: string } | null;
   /** Absolute folder for the server's streams. */
@@ -87,7 +83,7 @@ export class ClusterFolder {
   async invite(
     role: Member["role"],
     name: string,
-    choice: { seconds?: number; label?: string; browser?: boolean } = {},
+    choice: { seconds?: number; label?: string } = {},
   ): Promise<{ file: string; creds: string; member: Member }> {
     if (Object.hasOwn(this.members, name)) throw new UserError(`${name} is a member already: choose another name`);
     const minted = await mint(this.keys, role, name, choice);
@@ -122,27 +118,16 @@ export class ClusterFolder {
 
 /** The server's configuration file. */
 function configurationText(server: ServerChoice, claims: Claims): string {
-  const { host, port, browsers, browserPort = 8443, certificate, store, syncs = true } = server;
+  const { host, port, certificate, store, syncs = true } = server;
   const text = (value: string) => JSON.stringify(value);
   const tls = certificate
     ? ["tls {", `  cert_file: ${text(certificate.cert)}`, `  key_file: ${text(certificate.key)}`, "}"]
-    : [];
-  const indented = (lines: readonly string[]) => lines.map((line) => `  ${line}`);
-  const webSocket = browsers?.length
-    ? [
-        "websocket {",
-        `  listen: ${text(`${host}:${browserPort}`)}`,
-        ...(certificate ? indented(tls) : ["  no_tls: true"]),
-        `  allowed_origins: [${browsers.map(text).join(", ")}]`,
-        "}",
-      ]
     : [];
   return `${[
     "# Written by webrlhf cluster; start the server with: nats-server -c nats.conf",
     `listen: ${text(`${host}:${port}`)}`,
     `max_payload: ${MAX_PAYLOAD}`,
     ...tls,
-    ...webSocket,
     "jetstream {",
     `  store_dir: ${text(store)}`,
     ...(syncs ? ["  # A message is on the disk before it is acknowledged.", "  sync_interval: always"] : []),

@@ -68,14 +68,14 @@ function permissions(role: Role, name: string): { pub: string[]; sub: string[] }
 /**
  * Makes a user of the cluster.
  * @param name a part of the subjects it speaks under; letters, digits, "-" and "_"
- * @param choice seconds from now on that it holds, and connections by WebSocket only
+ * @param choice seconds from now on that it holds
  * @throws UserError for a name that cannot be one
  */
 export async function mint(
   keys: ClusterKeys,
   role: Role,
   name: string,
-  choice: { seconds?: number; label?: string; browser?: boolean } = {},
+  choice: { seconds?: number; label?: string } = {},
 ): Promise<Minted> {
   if (!isToken(name)) {
     throw new UserError(`${name} cannot be a member's name: take up to 64 letters, digits, "-" and "_"`);
@@ -91,7 +91,6 @@ export async function mint(
     {
       pub: { allow: pub, deny: [] },
       sub: { allow: sub, deny: [] },
-      ...(choice.browser && { allowed_connection_types: ["WEBSOCKET"] }),
     },
     expires === undefined ? {} : { exp: expires },
   );

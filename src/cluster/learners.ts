@@ -10,7 +10,7 @@ import { UserError } from "../runtime/errors.ts";
 import { BlobReader, BlobWriter, sha256Of } from "./blobs.ts";
 import type { ClusterConnection } from "./connection.ts";
 import type { FileRef } from "./messages.ts";
-import { isToken, LEARNERS, RUNS } from "./names.ts";
+import { isToken, LEARNERS, learnerOf, learnersOf, RUNS } from "./names.ts";
 import { Ownership } from "./owner.ts";
 import { packages } from "./packages.ts";
 import { Reach } from "./reach.ts";
@@ -59,7 +59,7 @@ export class ClusterLearners implements LearnerExchange {
   private readonly reach: Reach;
   private kv: KV | null = null;
   /** The state after the last round. */
-  private newest: { rounds: number; bytes: Uint8Array; ref: FileRef } | null = null;
+  private newest: { rounds: number; state: () => Uint8Array } | null = null;
   private at = 0;
   private readonly timer: ReturnType<typeof setInterval>;
   private sweeping = false;
@@ -80,8 +80,7 @@ export class ClusterLearners implements LearnerExchange {
   static async join(connection: ClusterConnection, options: LearnerOptions): Promise<ClusterLearners> {
     const { run, number, who, say, waitsMs } = options;
     if (!isToken(run)) throw new UserError(`${run} cannot be a run's name: take letters, digits, "-" and "_"`);
-    const name = `${run}.learner.${number}`;
-    const owner = await Ownership.take(connection.nc, name, who, say, waitsMs, (_, other) => {
+    const owner = await Ownership.take(connection.nc, learnerOf(run, number), who, say, waitsMs, (_, other) => {
       return new UserError(`the run ${run} has a learner ${number} already (${other}): give this one another number`);
     });
     const { jsm } = await streamsOf(connection.nc);
@@ -126,9 +125,8 @@ export class ClusterLearners implements LearnerExchange {
   }
 
   async offer(rounds: number, state: () => Uint8Array): Promise<void> {
-    const bytes = state();
     this.at = rounds;
-    this.newest = { rounds, bytes, ref: await refOf("the learners' state", bytes) };
+    this.newest = { rounds, state };
   }
 
   /** Leaves; the others do not wait for this one any more. */
@@ -191,7 +189,7 @@ export class ClusterLearners implements LearnerExchange {
 
   /** Names below one in a bucket. */
   private async below(bucket: string, prefix: string): Promise<string[]> {
-    const filter = `$KV.${bucket}.${this.key(prefix)}.`;
+    const filter = `$KV.${bucket}.${prefix}.`;
     const { state } = await this.jsm.streams.info(`KV_${bucket}`, { subjects_filter: `${filter}>` });
     return Object.keys(state.subjects ?? {}).map((subject) => subject.slice(filter.length));
   }
@@ -199,7 +197,7 @@ export class ClusterLearners implements LearnerExchange {
   /** Parts of a round that are there, by learner. */
   private async partsOf(kv: KV, round: number): Promise<Map<number, FileRef>> {
     const parts = new Map<number, FileRef>();
-    for (const number of await this.below(LEARNERS, `${round}.part`)) {
+    for (const number of await this.below(LEARNERS, this.key(`${round}.part`))) {
       const text = await this.get(kv, `${round}.part.${number}`);
       if (text !== null) parts.set(Number(number), JSON.parse(text) as FileRef);
     }
@@ -211,8 +209,8 @@ export class ClusterLearners implements LearnerExchange {
     const { Kvm } = await packages.keyValue();
     const runs = await new Kvm(this.connection.nc).open(RUNS);
     const found: { number: number; at: number }[] = [];
-    for (const number of await this.below(RUNS, "learner")) {
-      const entry = await runs.get(this.key(`learner.${number}`));
+    for (const number of await this.below(RUNS, learnersOf(this.options.run))) {
+      const entry = await runs.get(learnerOf(this.options.run, Number(number)));
       if (entry?.operation !== "PUT") continue;
       found.push({ number: Number(number), at: Number((await this.get(kv, `at.${number}`)) ?? 0) });
     }
@@ -244,11 +242,13 @@ export class ClusterLearners implements LearnerExchange {
       await this.reach.do(async () => {
         const kv = await this.bucket();
         await this.tell(kv, `at.${this.number}`, this.at);
-        const { newest } = this;
         const offered = await this.offered(kv);
-        if (!newest || (offered && offered.rounds >= newest.rounds)) return;
-        await this.blobs.put(newest.ref, async () => newest.bytes);
-        await this.tell(kv, "state", { rounds: newest.rounds, state: newest.ref });
+        if (!this.newest || (offered && offered.rounds >= this.newest.rounds)) return;
+        const { rounds, state } = this.newest;
+        const bytes = state(); // before anything is waited for: the next round changes it
+        const ref = await refOf("the learners' state", bytes);
+        await this.blobs.put(ref, async () => bytes);
+        await this.tell(kv, "state", { rounds, state: ref });
         if (offered) await this.blobs.remove(offered.state.sha256);
       });
     } finally {

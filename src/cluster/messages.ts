@@ -85,11 +85,13 @@ const jobSchema = v.object({
 
 /** Reads a job. Throws `Refused` with the reason where it is none, or another version's. */
 export function decodeJob(bytes: Uint8Array): JobMessage {
-  const { webrlhf } = v.parse(v.looseObject({ webrlhf: v.optional(v.string(), "unknown") }), jsonOf(bytes, "the job"));
-  if (webrlhf !== VERSION) {
+  const given = jsonOf(bytes, "the job");
+  const from = v.safeParse(v.looseObject({ webrlhf: v.string() }), given);
+  if (from.success && from.output.webrlhf !== VERSION) {
+    const { webrlhf } = from.output;
     throw new Refused(`the trainer is webrlhf ${webrlhf} and this worker ${VERSION}: install the same one on both`);
   }
-  const found = v.safeParse(jobSchema, jsonOf(bytes, "the job"));
+  const found = v.safeParse(jobSchema, given);
   if (!found.success) throw new Refused(`the job is not well-formed: ${v.summarize(found.issues)}`);
   const { policy, job } = found.output;
   const { prompts, streams, ...rest } = job;

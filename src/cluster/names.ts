@@ -51,6 +51,16 @@ export function ofResult(subject: string): { worker: string; run: string; key: s
   return kind === "result" && key !== undefined && more.length === 0 ? { worker, run, key } : null;
 }
 
+/** The name of a learner among those of runs, and what is below it. */
+export const learnersOf = (run: string): string => `${run}.learner`;
+export const learnerOf = (run: string, number: number): string => `${learnersOf(run)}.${number}`;
+
+/** The run of such a name, and which of its learners, if it has several. */
+export function ofRun(name: string): { run: string; learner: number | null } {
+  const found = /^(.+)\.learner\.(\d+)$/.exec(name);
+  return found ? { run: found[1], learner: Number(found[2]) } : { run: name, learner: null };
+}
+
 /** Where a worker says that it is there. */
 export const helloSubject = (worker: string): string => `hello.${worker}`;
 

@@ -1,5 +1,6 @@
 /** Results that a trainer has accepted, on its own disk: it asks for none of them again, whatever becomes of the server. */
 import type { JobResult } from "../rlhf/jobs.ts";
+import { fromBase64, toBase64 } from "../runtime/base64.ts";
 import type { Files } from "../runtime/files.ts";
 import { readText } from "../runtime/json-files.ts";
 import { join } from "../runtime/paths.ts";
@@ -30,7 +31,7 @@ export class ResultRecord {
       const text = await readText(this.files, this.path(iteration));
       for (const line of text?.split("\n").slice(0, -1) ?? []) {
         const [key, base64] = line.split(" ");
-        const bytes = base64 === DROPPED ? null : decoded(base64);
+        const bytes = base64 === undefined || base64 === DROPPED ? null : fromBase64(base64);
         if (bytes) rows.set(key, bytes);
         else rows.delete(key);
       }
@@ -48,7 +49,7 @@ export class ResultRecord {
 
   /** On the disk when the promise resolves, as far as the operating system is concerned. */
   add(iteration: number, key: string, bytes: Uint8Array): Promise<void> {
-    return this.write(iteration, `${key} ${encoded(bytes)}\n`);
+    return this.write(iteration, `${key} ${toBase64(bytes)}\n`);
   }
 
   private write(iteration: number, line: string): Promise<void> {
@@ -72,18 +73,4 @@ export class ResultRecord {
   }
 
   private path = (iteration: number): string => join(this.folder, `${iteration}.results`);
-}
-
-function encoded(bytes: Uint8Array): string {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 0x8000) text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
-  return btoa(text);
-}
-
-function decoded(base64: string | undefined): Uint8Array | null {
-  try {
-    return Uint8Array.from(atob(base64 ?? ""), (char) => char.charCodeAt(0));
-  } catch {
-    return null; // a line that was cut
-  }
 }

@@ -1,29 +1,24 @@
 /** What a cluster is doing: who trains, who works, what waits. */
 import * as v from "valibot";
 import type { ClusterConnection } from "./connection.ts";
-import { CONSUMER, JOBS, ofHello, RESULTS, RUNS } from "./names.ts";
+import { CONSUMER, JOBS, ofHello, ofRun, RESULTS, RUNS } from "./names.ts";
 import { whoIn } from "./owner.ts";
 import { packages } from "./packages.ts";
 import { absent, streamsOf } from "./streams.ts";
+import type { Hello } from "./worker.ts";
 
 /** A worker as it told of itself. */
-export interface SeenWorker {
+export interface SeenWorker extends Hello {
   /** The name of its credential. */
   member: string;
-  worker: string;
-  adapter: string;
-  webrlhf: string;
-  done: number;
-  tokensPerSecond: number;
-  busy: boolean;
 }
 
 /** A cluster at one moment. */
 export interface ClusterStatus {
   /** The server's version. */
   server: string;
-  /** Runs with who trains them. */
-  runs: { run: string; who: string }[];
+  /** Runs with who trains them; of several learners, which one. */
+  runs: { run: string; learner: number | null; who: string }[];
   /** Jobs that wait, and that workers have. */
   waiting: number;
   underWay: number;
@@ -66,7 +61,7 @@ export async function statusOf({ nc }: ClusterConnection, ms = 6000): Promise<Cl
     const kv = await new Kvm(nc).open(RUNS);
     for await (const run of await kv.keys()) {
       const entry = await kv.get(run);
-      if (entry?.operation === "PUT") runs.push({ run, who: whoIn(entry.string()) });
+      if (entry?.operation === "PUT") runs.push({ ...ofRun(run), who: whoIn(entry.string()) });
     }
   }
   await new Promise((resolve) => setTimeout(resolve, ms));

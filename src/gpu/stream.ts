@@ -12,7 +12,6 @@ import {
   type Kernel,
   kernelStats,
   type Prepared,
-  specialize,
   type Variant,
   variantOf,
 } from "./kernel.ts";
@@ -74,13 +73,12 @@ export function run(
   y?: number,
   z = 1,
 ): void {
-  if (x === 0 || y === 0 || z === 0) return;
-  enqueue(specialize(kernel, consts), buffers, scalars, x, y, z);
+  runPrepared({ kernel, consts, variant: null }, buffers, scalars, x, y, z);
 }
 
 /** `run` for a kernel that was prepared with its constants, which need not be looked at any more. */
 export function runPrepared(
-  kept: Prepared,
+  prepared: Prepared,
   buffers: readonly BufferView[],
   scalars: readonly number[],
   x: number,
@@ -88,18 +86,7 @@ export function runPrepared(
   z = 1,
 ): void {
   if (x === 0 || y === 0 || z === 0) return;
-  enqueue(variantOf(kept), buffers, scalars, x, y, z);
-}
-
-function enqueue(
-  variant: Variant,
-  buffers: readonly BufferView[],
-  scalars: readonly number[],
-  x: number,
-  y: number | undefined,
-  z: number,
-): void {
-  const { kernel } = variant;
+  const { kernel } = prepared;
   let gridX = x;
   let gridY = y ?? 1;
   if (y === undefined && x > MAX_GROUPS) {
@@ -112,6 +99,7 @@ function enqueue(
   if (scalars.length !== kernel.scalarTypes.length) {
     throw new Error(`kernel ${kernel.name} takes ${kernel.scalarTypes.length} scalars, got ${scalars.length}`);
   }
+  const variant = variantOf(prepared);
   const group = bindGroup(variant, buffers);
   for (const i of variant.layout.writes) written(buffers[i]);
   dispatches += 1;

@@ -82,7 +82,7 @@ function isVariant(value: unknown, caps: Caps): value is MatmulVariant {
       return (
         !!matrices &&
         [v.m, v.n, v.k, v.lanes].join() === [matrices.m, matrices.n, matrices.k, subgroupSizeMax].join() &&
-        v.down !== 3 &&
+        [1, 2, 4].includes(v.down) &&
         v.rows * v.cols <= 16 &&
         SUBGROUPS * v.lanes <= caps.maxInvocations &&
         [true, false].every((b) => matrixBytes(v, { a: b, b }) <= caps.maxWorkgroupStorage)

@@ -170,8 +170,8 @@ export class OuterState implements SelfSavingModel {
     return new Uint8Array(both.buffer);
   }
 
-  /** Goes on from where the others are. What this learner did since its last round is lost. */
-  join({ rounds, state }: { rounds: number; state: Uint8Array }): void {
+  /** Goes on from where the others are. What this learner did since its last round is lost: none of it counts. */
+  join({ rounds, state }: { rounds: number; state: Uint8Array }): { learners: number; change: number } {
     checkPart(state, 8 * this.#point.length);
     const both = new Float32Array(state.slice().buffer);
     this.rounds = rounds;
@@ -179,6 +179,7 @@ export class OuterState implements SelfSavingModel {
     this.#velocity = both.slice(this.#point.length);
     this.#error.fill(0);
     this.#write();
+    return { learners: 0, change: 0 };
   }
 
   async files(): Promise<Record<string, FileContent>> {
@@ -249,14 +250,11 @@ export function inRounds<P>(
   const others = learners ?? new LearnerGroup().learner(1);
   const state = new OuterState(store, settings as LearnerSettings);
   let ending: Promise<unknown> = Promise.resolve();
+  const offer = () => others.offer(state.rounds, () => state.shared());
   const round = async () => {
     const found = await others.round(state.rounds, await state.part(), signal);
-    if ("state" in found) {
-      state.join(found);
-      return { diloco_round: state.rounds, diloco_learners: 0, diloco_change: 0 };
-    }
-    const { learners: count, change } = state.end(found.parts);
-    await others.offer(state.rounds, () => state.shared());
+    const { learners: count, change } = "state" in found ? state.join(found) : state.end(found.parts);
+    await offer();
     return { diloco_round: state.rounds, diloco_learners: count, diloco_change: change };
   };
   return {
@@ -266,6 +264,7 @@ export function inRounds<P>(
       const entered = await others.enter();
       if (entered && entered.rounds > state.rounds) {
         state.join(entered);
+        await offer();
         return Math.min(steps.maxSteps, entered.rounds * every);
       }
       if (first === 0) await state.begin();

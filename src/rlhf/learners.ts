@@ -18,7 +18,7 @@ export interface LearnerExchange {
    * closed do not count.
    */
   round(round: number, part: Uint8Array, signal?: AbortSignal): Promise<RoundResult>;
-  /** Is told the state after each round, which every learner has alike, for those who come later. */
+  /** Is told how to get the state after each round, which every learner has alike, for those who come later; until the next round. */
   offer(rounds: number, state: () => Uint8Array): Promise<void>;
 }
 

@@ -1,4 +1,5 @@
 /** Values as text: JSON with what a structured clone has besides, typed arrays and numbers that are none. */
+import { fromBase64, toBase64 } from "./base64.ts";
 import { UserError } from "./errors.ts";
 
 const ARRAYS = {
@@ -35,9 +36,9 @@ export function marked(value: unknown): unknown {
     const { buffer, byteOffset, byteLength } = value;
     const { name } = value.constructor;
     if (!Object.hasOwn(ARRAYS, name)) throw new UserError(`an event cannot hold a ${name}: give it a typed array`);
-    return { [MARK]: name, of: base64(new Uint8Array(buffer, byteOffset, byteLength)) };
+    return { [MARK]: name, of: toBase64(new Uint8Array(buffer, byteOffset, byteLength)) };
   }
-  if (value instanceof ArrayBuffer) return { [MARK]: "ArrayBuffer", of: base64(new Uint8Array(value)) };
+  if (value instanceof ArrayBuffer) return { [MARK]: "ArrayBuffer", of: toBase64(new Uint8Array(value)) };
   if (value instanceof Map) return { [MARK]: "Map", of: marked([...value]) };
   if (value instanceof Set) return { [MARK]: "Set", of: marked([...value]) };
   if (value instanceof Date) return { [MARK]: "Date", of: value.getTime() };
@@ -87,18 +88,8 @@ export function unmarked(value: unknown): unknown {
 const inner = (value: object): object =>
   Object.fromEntries(Object.entries(value).map(([key, item]) => [key, unmarked(item)]));
 
-function base64(bytes: Uint8Array): string {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 0x8000) text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
-  return btoa(text);
-}
-
 function bytesOf(text: string): Uint8Array<ArrayBuffer> {
-  let plain: string;
-  try {
-    plain = atob(text);
-  } catch (cause) {
-    throw new UserError("an event holds an array that is damaged", { cause });
-  }
-  return Uint8Array.from(plain, (letter) => letter.charCodeAt(0));
+  const bytes = fromBase64(text);
+  if (bytes) return bytes;
+  throw new UserError("an event holds an array that is damaged");
 }

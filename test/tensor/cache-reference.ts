@@ -1,4 +1,6 @@
-/** Attention to a cache in float64. */
+/** Attention to a cache in float64, and rows to decode with one. */
+import { tensor } from "webrlhf";
+import { values } from "./check.ts";
 
 export interface Case {
   lengths: number[];
@@ -46,4 +48,39 @@ export function expected(
     }
   }
   return out;
+}
+
+/** Heads that a GPU turns and attends to in one step. */
+export interface DecodingShape {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  /** Columns that turn, in pairs; all of them where it is absent. */
+  pairs?: number;
+  splits: number;
+  window?: number;
+  softcap?: number;
+}
+
+export const decodingShapes: [string, DecodingShape][] = [
+  ["heads that share keys", { heads: 4, kvHeads: 2, headDim: 16, splits: 1 }],
+  ["heads that share keys, in parts", { heads: 4, kvHeads: 2, headDim: 16, splits: 3 }],
+  ["one head of keys, partly rotated", { heads: 3, kvHeads: 1, headDim: 24, pairs: 8, splits: 1 }],
+  ["a window and a cap", { heads: 2, kvHeads: 2, headDim: 8, window: 5, softcap: 2, splits: 2 }],
+];
+
+/** Six rows that are decoded with a cache of as many slots: of the last two, one has left its slot and one stands beyond the cache. */
+export function decodingRows({ pairs, splits: _, ...shape }: DecodingShape) {
+  const frequencies = Float32Array.from({ length: pairs ?? shape.headDim / 2 }, (_, i) => 0.9 / (i + 1));
+  const width = (shape.heads + 2 * shape.kvHeads) * shape.headDim;
+  const ids = (list: number[]) => tensor(Uint32Array.from(list));
+  return {
+    options: { ...shape, frequencies },
+    width,
+    capacity: 140,
+    qkv: tensor(values(6 * width, 5, 2), [6, width]),
+    positions: ids([0, 3, 64, 130, 2, 140]),
+    lengths: ids([1, 4, 65, 131, 3, 141]),
+    slots: ids([0, 1, 2, 3, 9, 5]),
+  };
 }

@@ -7,7 +7,7 @@ import { decodeAttention } from "../../src/tensor/ops/decode-attention.ts";
 import { cachedAttention, cacheWidth, kvCacheFork, kvCacheWrite } from "../../src/tensor/ops/kvcache.ts";
 import { ropeIntoCache } from "../../src/tensor/ops/rope.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
-import { type Case, expected } from "./cache-reference.ts";
+import { type Case, decodingRows, decodingShapes, expected } from "./cache-reference.ts";
 import { halves, values } from "./check.ts";
 
 beforeAll(gpuReady);
@@ -252,25 +252,12 @@ describe("a cache in 8 bits", () => {
     for (const t of found) t.free("test");
   });
 
-  it.each([
-    ["heads that share keys", { heads: 4, kvHeads: 2, headDim: 16, splits: 1 }],
-    ["heads that share keys, in parts", { heads: 4, kvHeads: 2, headDim: 16, splits: 3 }],
-    ["one head of keys, partly rotated", { heads: 3, kvHeads: 1, headDim: 24, pairs: 8, splits: 1 }],
-    ["a window and a cap", { heads: 2, kvHeads: 2, headDim: 8, window: 5, softcap: 2, splits: 2 }],
-  ])("is turned into and read in one by GPUs: %s", async (_, { pairs, splits, ...shape }: Shape) => {
-    const frequencies = Float32Array.from({ length: pairs ?? shape.headDim / 2 }, (_, i) => 0.9 / (i + 1));
-    const options = { ...shape, frequencies };
-    const width = (shape.heads + 2 * shape.kvHeads) * shape.headDim;
-    const capacity = 140;
+  it.each(decodingShapes)("is turned into and read in one by GPUs: %s", async (_, given) => {
+    const { pairs: __, splits, ...shape } = given;
     const found = scope(() => {
-      const qkv = tensor(values(6 * width, 5, 2), [6, width]);
-      // Of the last two, one has left its slot and one stands beyond the cache.
-      const [positions, lengths] = [ids([0, 3, 64, 130, 2, 140]), ids([1, 4, 65, 131, 3, 141])];
-      const slots = ids([0, 1, 2, 3, 9, 5]);
-      const [keys, stored, keysToo, storedToo] = [1, 2, 3, 4].map(() => {
-        const cache = empty([6, capacity, cacheWidth("u32", shape)], "u32");
-        return cache;
-      });
+      const { options, width, capacity, qkv, positions, lengths, slots } = decodingRows(given);
+      const cache = () => empty([6, capacity, cacheWidth("u32", shape)], "u32");
+      const [keys, stored, keysToo, storedToo] = [cache(), cache(), cache(), cache()];
       const every = Array.from({ length: 6 * capacity }, (_, i) => i);
       const [slotOf, place] = [ids(every.map((i) => Math.floor(i / capacity))), ids(every.map((i) => i % capacity))];
       const filling = tensor(values(6 * capacity * width, 3), [6 * capacity, width]);
@@ -334,13 +321,3 @@ describe("a cache in f16 of rows in f32", () => {
     for (const t of found) t.free("test");
   });
 });
-
-interface Shape {
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  pairs?: number;
-  splits: number;
-  window?: number;
-  softcap?: number;
-}

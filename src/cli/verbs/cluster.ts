@@ -30,8 +30,6 @@ const clusterVerbSettings = settings(
     ...effective(where("action", "init"), {
       host: network.text("127.0.0.1", "Address that the server listens at; default: this machine alone"),
       port: network.int(4222, "Port of the server", { min: 1, max: 65535 }),
-      browsers: network.list(null, "Origins whose pages may work, e.g. https://class.example; default: none"),
-      browserPort: network.int(8443, "Port for pages", { min: 1, max: 65535 }),
       tlsCert: network.path(null, "Certificate of the server, a PEM file: without one nothing is encrypted"),
       tlsKey: network.path(null, "Key of the certificate, a PEM file"),
     }),
@@ -71,10 +69,10 @@ export const clusterVerb = defineVerb({
     const say = (line: string) => terminal.line(line);
     if (o.action === "init") {
       const certificate = o.tlsCert === null ? null : { cert: absolute(o.tlsCert), key: absolute(o.tlsKey as string) };
-      const { host, port, browsers, browserPort } = o;
+      const { host, port } = o;
       const store = absolute(join(path, "store"));
       const syncs = serverSyncs(terminal);
-      const server = { host, port, browsers, browserPort, certificate, store, syncs };
+      const server = { host, port, certificate, store, syncs };
       await ClusterFolder.create(files, path, server, writeSecret);
       say(`a cluster in ${path}; start its server with: nats-server -c ${join(path, CONFIGURATION)}`);
       say(`a trainer:  --cluster ${addressOf(server)} --creds ${join(path, "trainer.creds")}`);
@@ -152,7 +150,9 @@ function tellStatus(
   terminal.result(
     `nats-server ${server}: ${waiting} jobs wait, ${underWay} are under way, ${results} results are kept`,
   );
-  for (const { run, who } of runs) terminal.result(`run ${run}, trained by ${who}`);
+  for (const { run, learner, who } of runs) {
+    terminal.result(`run ${run}, trained by ${who}${learner === null ? "" : ` as learner ${learner}`}`);
+  }
   if (runs.length === 0) terminal.result("no run: start a trainer with --cluster and --creds");
   for (const { worker, member, adapter, webrlhf, done, tokensPerSecond, busy } of workers) {
     const pace = `${done} jobs done, ${tokensPerSecond} tokens/s, ${busy ? "drawing" : "waiting"}`;

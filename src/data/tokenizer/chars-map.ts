@@ -2,6 +2,7 @@
  * SentencePiece's table of replacements for characters, as a tokenizer.json has it: a trie over UTF-8 in a double array,
  * then the replacements, each ended by a zero byte.
  */
+import { fromBase64 } from "../../runtime/base64.ts";
 import { utf8 } from "../../runtime/utf8.ts";
 
 /** Longer clusters of characters are looked up character by character. */
@@ -21,12 +22,8 @@ export class CharsMap {
   }
 
   static from(base64: string, fail: (reason: string) => never): CharsMap {
-    let bytes: Uint8Array;
-    try {
-      bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
-    } catch {
-      return fail("has a precompiled_charsmap that is not base64");
-    }
+    const bytes = fromBase64(base64);
+    if (bytes === null) return fail("has a precompiled_charsmap that is not base64");
     const size = bytes.length < 4 ? 0 : new DataView(bytes.buffer).getUint32(0, true);
     if (size === 0 || size % 4 !== 0 || size > bytes.length - 4)
       return fail("has a precompiled_charsmap that is cut off");
