@@ -276,9 +276,17 @@ export function watchError(check: Promise<Error | null>): void {
   checks.add(watched);
 }
 
+/** No check is under way: what is known of the device's errors is all there is. */
+export const isChecked = (): boolean => checks.size === 0;
+
 /** Throws the remembered error, if any. Errors stay: everything enqueued after one is suspect. */
 export async function throwDeviceError(): Promise<void> {
-  if (checks.size > 0) await Promise.all(checks);
+  if (!isChecked()) await Promise.all(checks);
+  throwKnownError();
+}
+
+/** `throwDeviceError` without those that checks are still to find. */
+export function throwKnownError(): void {
   const error = current?.lost ?? cause ?? sticky;
   if (error) throw error;
 }

@@ -4,7 +4,7 @@
  * encoded but not yet submitted.
  */
 import { compilations, compileNow, isCompiling, onCompiled } from "./compiling.ts";
-import { device, deviceLoss, onClose, startWait, throwDeviceError } from "./device.ts";
+import { device, deviceLoss, isChecked, onClose, startWait, throwDeviceError, throwKnownError } from "./device.ts";
 import {
   bindGroup,
   type Consts,
@@ -291,11 +291,20 @@ function padToWord(data: Float32Array | Uint32Array | Uint16Array): Uint8Array<A
   return padded;
 }
 
-/** Reads `bytes` from `offset` back. Everything enqueued before is submitted; device errors so far are thrown here. */
-export async function download(view: BufferView, bytes: number, offset = 0): Promise<ArrayBuffer> {
+/** Waits until everything that was enqueued is encoded and the device has been asked for errors, which are thrown here. */
+async function encoded(): Promise<void> {
   await caughtUp();
   await throwDeviceError();
   await caughtUp();
+}
+
+/**
+ * Reads `bytes` from `offset` back. Everything enqueued before is submitted; device errors so far are thrown here. Where nothing is
+ * compiled or checked, the copy is submitted before this returns: what is enqueued meanwhile does not keep the reader waiting.
+ */
+export async function download(view: BufferView, bytes: number, offset = 0): Promise<ArrayBuffer> {
+  if (waiting.length === 0 && isChecked()) throwKnownError();
+  else await encoded();
   reads += 1;
   const padded = Math.ceil(bytes / 4) * 4;
   const size = sizeClass(padded);

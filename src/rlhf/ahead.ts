@@ -8,8 +8,8 @@ import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { marked, unmarked } from "../runtime/typed-json.ts";
 import { needs, type ResolvedSettings, spelled } from "../settings/index.ts";
-import { type JobResult, jobsOf } from "./jobs.ts";
-import { type Prompt, responsesOf, type Sampler, type SamplingOptions } from "./sampler.ts";
+import { type JobResult, jobsOf, type SamplingJob } from "./jobs.ts";
+import { type Prompt, type Response, responsesOf, type Sampler, type SamplingOptions } from "./sampler.ts";
 import { rollout } from "./settings.ts";
 import { localSource, type RolloutSource } from "./source.ts";
 
@@ -87,6 +87,16 @@ interface State {
   load(saved: Record<string, unknown>): void;
 }
 
+/** An iteration that a source was asked for. */
+interface Requested {
+  /** The first prompt of each job, by the job's id. */
+  firsts: ReadonlyMap<string, number>;
+  /** What has come of it so far. */
+  arrived: JobResult[];
+  /** Hears of what comes from now on. */
+  hears: ((result: JobResult) => Promise<void>) | null;
+}
+
 /** Draws a run's iterations, each by the policy whose turn it is. */
 export class Ahead {
   /** Called at the beginning of an iteration, with the policy as it is then; draws what is to be drawn of it ahead, too. */
@@ -97,7 +107,7 @@ export class Ahead {
   /** What was drawn and is kept here. */
   readonly #drawn = new Map<number, JobResult[]>();
   /** What the source was asked for. */
-  readonly #requested = new Set<number>();
+  readonly #requested = new Map<number, Requested>();
   #published: number | null = null;
 
   /**
@@ -144,12 +154,37 @@ export class Ahead {
   }
 
   async #draw(prompts: readonly Prompt[], promptIds: ArrayLike<number>, options: SamplingOptions) {
-    const { iteration, samples, onResponses } = options;
+    const { iteration, samples = 1, onResponses } = options;
     await this.#request(iteration, { prompts, promptIds: Array.from(promptIds), options });
+    const made = new Map<JobResult, Response[]>();
+    const responsesTo = (result: JobResult, first: number): Response[] => {
+      const own = prompts.slice(first, first + result.responses.length / samples);
+      const responses =
+        made.get(result) ??
+        responsesOf(this.#run.tokenizer, own, [result], samples).map((r) => ({ ...r, prompt: first + r.prompt }));
+      made.set(result, responses);
+      return responses;
+    };
+    const told = new Set<string>();
+    const tell = async (result: JobResult, first: number) => {
+      if (told.has(result.id)) return;
+      told.add(result.id);
+      await onResponses?.(responsesTo(result, first));
+    };
+    const requested = this.#requested.get(iteration);
+    if (requested && onResponses) {
+      const tellOf = (result: JobResult) => tell(result, requested.firsts.get(result.id) as number);
+      for (const result of requested.arrived) await tellOf(result); // more may come meanwhile
+      requested.hears = tellOf;
+    }
     const results = this.#drawn.get(iteration) ?? (await this.#taken(iteration));
     this.#drawn.delete(iteration);
-    const responses = responsesOf(this.#run.tokenizer, prompts, results, samples);
-    await onResponses?.(responses);
+    const responses: Response[] = [];
+    for (const result of results) {
+      const first = responses.length / samples;
+      await tell(result, first);
+      responses.push(...responsesTo(result, first));
+    }
     return responses;
   }
 
@@ -179,8 +214,14 @@ export class Ahead {
         kvCache: policy.kvCache,
         batchInvariant: policy.batchInvariant,
       });
-      await this.#source.request(iteration, jobs);
-      this.#requested.add(iteration);
+      const requested: Requested = { firsts: firstPrompts(jobs), arrived: [], hears: null };
+      await this.#source.request(iteration, jobs, {
+        async arrived(result) {
+          requested.arrived.push(result);
+          await requested.hears?.(result);
+        },
+      });
+      this.#requested.set(iteration, requested);
     }
   }
 
@@ -191,11 +232,23 @@ export class Ahead {
 
   /** Waits for what is under way: whoever goes on from here has not the policy that drew it. */
   async #save(): Promise<Record<string, unknown>> {
-    for (const iteration of [...this.#requested]) {
+    for (const iteration of [...this.#requested.keys()]) {
       // What fails is asked for again when its turn comes, and fails there if it must.
       const results = await this.#taken(iteration).catch(() => null);
       if (results) this.#drawn.set(iteration, results);
     }
     return this.#drawn.size > 0 ? { [STATE]: marked([...this.#drawn]) } : {};
   }
+}
+
+/** The first prompt of each job, by the job's id. */
+function firstPrompts(jobs: readonly SamplingJob[]): Map<string, number> {
+  let first = 0;
+  return new Map(
+    jobs.map(({ id, prompts }) => {
+      const own = first;
+      first += prompts.length;
+      return [id, own];
+    }),
+  );
 }

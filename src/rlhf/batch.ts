@@ -90,20 +90,20 @@ const SCORING_TOKENS = 8192;
  */
 export function scoringParts(
   sequences: readonly Sequence[],
-  { tokensPerPass }: Pick<Model, "tokensPerPass">,
+  model: Pick<Model, "tokensPerPass">,
 ): [first: number, last: number][] {
+  const begins = partBeginnings(model);
+  const firsts = sequences.flatMap((sequence, i) => (begins(sequence) ? [i] : []));
+  return firsts.map((first, part) => [first, firsts[part + 1] ?? sequences.length]);
+}
+
+/** Says of sequences that come one after another which of them begin a part of `scoringParts`: the first one does. */
+export function partBeginnings({ tokensPerPass }: Pick<Model, "tokensPerPass">): (sequence: Sequence) => boolean {
   const most = Math.min(SCORING_TOKENS, tokensPerPass);
-  const parts: [number, number][] = [];
-  let first = 0;
-  let total = 0;
-  sequences.forEach(({ ids }, i) => {
-    if (i > first && total + ids.length > most) {
-      parts.push([first, i]);
-      first = i;
-      total = 0;
-    }
-    total += ids.length;
-  });
-  if (first < sequences.length) parts.push([first, sequences.length]);
-  return parts;
+  let total = Number.POSITIVE_INFINITY;
+  return ({ ids }) => {
+    const begins = total + ids.length > most;
+    total = ids.length + (begins ? 0 : total);
+    return begins;
+  };
 }

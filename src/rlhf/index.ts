@@ -184,7 +184,7 @@ export {
   registerPreferenceLoss,
 } from "./losses/preference.ts";
 export { type RatioLossInputs, type RatioLossOptions, ratioLoss } from "./losses/ratio.ts";
-export { responseLogProbs, responseValues, sampledKl } from "./measure.ts";
+export { type Measured, responseLogProbs, responseValues, sampledKl } from "./measure.ts";
 export { promptPattern, sequenceFeatures } from "./multi-objective/features.ts";
 export { type Fit, type FitInputs, type FitOptions, fitHead, headOf } from "./multi-objective/fit.ts";
 export { type GateShape, GatingNetwork } from "./multi-objective/gate.ts";

@@ -1,43 +1,69 @@
 /** What models make of sequences that are there, without gradients: log-probabilities, entropies, values. */
 import { nonFinite } from "../nn/finite.ts";
 import type { CausalLM, ScoreModel } from "../nn/models.ts";
-import { noGrad, scope } from "../tensor/core.ts";
 import { concat } from "../tensor/ops/shape.ts";
-import { pack, predictedTokens, predictions, type Sequence, scoringParts, split } from "./batch.ts";
+import { pack, predictedTokens, predictions, type Sequence, split } from "./batch.ts";
+import { inPasses, Passes } from "./passes.ts";
 import { average } from "./stats.ts";
+
+/** Log-probabilities and entropies of responses, each by token. */
+export interface Measured {
+  logProbs: Float32Array[];
+  entropy: Float32Array[];
+}
+
+/** Measures responses under a policy while others are still drawn. */
+export class Measuring {
+  readonly #passes: Passes<Measured>;
+
+  /** @param temperature that logits are divided by */
+  constructor(policy: CausalLM, temperature = 1) {
+    this.#passes = new Passes(policy, {
+      compute(part) {
+        const { ids, packing, starts } = pack(part);
+        const { rows, targets } = predictions(part, starts);
+        const { logProbs, entropy } = policy.logProbs(ids, packing, rows, targets, temperature);
+        return concat([logProbs, entropy]);
+      },
+      receive(values, part) {
+        const half = values.length / 2;
+        const broken = nonFinite(policy, values.subarray(0, half));
+        if (broken) throw broken;
+        const lengths = part.map(predictedTokens);
+        return { logProbs: split(values.slice(0, half), lengths), entropy: split(values.slice(half), lengths) };
+      },
+    });
+  }
+
+  /** Takes the next responses. */
+  add(responses: readonly Sequence[]): void {
+    this.#passes.add(responses);
+  }
+
+  /**
+   * What was measured, in the order in which the responses came; nothing comes any more.
+   * @throws UserError naming the policy where log-probabilities are not finite
+   */
+  async end(): Promise<Measured> {
+    const found = await this.#passes.end();
+    return { logProbs: found.flatMap((part) => part.logProbs), entropy: found.flatMap((part) => part.entropy) };
+  }
+}
 
 /**
  * Measures per-token log-probabilities and entropies of the responses under a policy, without gradients.
  * @throws UserError naming the policy where they are not finite
  */
-export async function responseLogProbs(
-  policy: CausalLM,
-  sequences: readonly Sequence[],
-  temperature = 1,
-): Promise<{ logProbs: Float32Array[]; entropy: Float32Array[] }> {
-  const logProbs: Float32Array[] = [];
-  const entropy: Float32Array[] = [];
-  for (const [first, last] of scoringParts(sequences, policy)) {
-    const part = sequences.slice(first, last);
-    let lengths: number[] = [];
-    const both = scope(() =>
-      noGrad(() => {
-        const { ids, packing, starts } = pack(part);
-        const p = predictions(part, starts);
-        lengths = p.lengths;
-        const found = policy.logProbs(ids, packing, p.rows, p.targets, temperature);
-        return concat([found.logProbs, found.entropy]);
-      }),
-    );
-    const values = await both.read();
-    both.free("scoring");
-    const half = values.length / 2;
-    const broken = nonFinite(policy, values.subarray(0, half));
-    if (broken) throw broken;
-    logProbs.push(...split(values.slice(0, half), lengths));
-    entropy.push(...split(values.slice(half), lengths));
-  }
-  return { logProbs, entropy };
+export function responseLogProbs(policy: CausalLM, sequences: readonly Sequence[], temperature = 1): Promise<Measured> {
+  const measuring = new Measuring(policy, temperature);
+  measuring.add(sequences);
+  return measuring.end();
+}
+
+/** Two measurements that are under way together: neither is left behind where the other one fails. */
+export async function bothOf<A, B>(one: Promise<A>, other: Promise<B>): Promise<[A, B]> {
+  await Promise.allSettled([one, other]);
+  return Promise.all([one, other]);
 }
 
 /** Mean over sequences of the summed log-ratio: an unbiased estimate of the KL divergence (at temperature 1). */
@@ -46,8 +72,7 @@ export async function sampledKl(
   reference: CausalLM,
   responses: readonly Sequence[],
 ): Promise<number> {
-  const own = await responseLogProbs(policy, responses);
-  const other = await responseLogProbs(reference, responses);
+  const [own, other] = await bothOf(responseLogProbs(policy, responses), responseLogProbs(reference, responses));
   return average(own.logProbs.map((l, i) => l.reduce((sum, x, t) => sum + x - other.logProbs[i][t], 0)));
 }
 
@@ -75,18 +100,13 @@ export async function responseValues(
   sequences: readonly Sequence[],
   slots: readonly number[] = sequences.map(predictedTokens),
 ): Promise<Float32Array[]> {
-  const values: Float32Array[] = [];
-  for (const [first, last] of scoringParts(sequences, critic)) {
-    const part = sequences.slice(first, last);
-    const own = slots.slice(first, last);
-    const flat = scope(() =>
-      noGrad(() => {
-        const { ids, packing, starts } = pack(part);
-        return critic.scores(ids, packing, valueRows(part, starts, own));
-      }),
-    );
-    values.push(...split(await flat.read(), own));
-    flat.free("scoring");
-  }
-  return values;
+  const slotsOf = (part: readonly Sequence[], first: number) => slots.slice(first, first + part.length);
+  const parts = await inPasses(critic, sequences, {
+    compute(part, first) {
+      const { ids, packing, starts } = pack(part);
+      return critic.scores(ids, packing, valueRows(part, starts, slotsOf(part, first)));
+    },
+    receive: (values, part, first) => split(values, slotsOf(part, first)),
+  });
+  return parts.flat();
 }

@@ -16,7 +16,7 @@ import { dataEvents } from "./data-events.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
 import { loop, type RunOptions } from "./loop.ts";
-import { responseLogProbs, sampledKl } from "./measure.ts";
+import { bothOf, responseLogProbs, sampledKl } from "./measure.ts";
 import { Owned } from "./owned.ts";
 import { type AlignmentModels, baseOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
@@ -290,8 +290,7 @@ async function rankByKl(
 ): Promise<number[]> {
   const full = responses.map((_, i) => i).filter((i) => responses[i].ids.length > responses[i].promptLength);
   const some = full.map((i) => responses[i]);
-  const own = await responseLogProbs(policy, some);
-  const other = await responseLogProbs(reference as CausalLM, some);
+  const [own, other] = await bothOf(responseLogProbs(policy, some), responseLogProbs(reference as CausalLM, some));
   const given = full.map((i) => rewards[i]);
   const adjusted = klAdjusted(given, own.logProbs, other.logProbs, beta);
   const scores = [...rewards];

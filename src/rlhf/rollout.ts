@@ -9,7 +9,7 @@ import { byDialect, derived, group, needs, type ResolvedSettings } from "../sett
 import { Ahead, type AheadRun, type AheadSettings, aheadSettings, checkAhead } from "./ahead.ts";
 import type { Sample } from "./events.ts";
 import type { RatioLossOptions } from "./losses/ratio.ts";
-import { responseLogProbs } from "./measure.ts";
+import { measuredWhileDrawn } from "./measured-while-drawn.ts";
 import { type OffPolicySettings, offPolicy } from "./off-policy.ts";
 import { allResident, type RoleScope } from "./offload.ts";
 import type { AlignmentModels } from "./partners.ts";
@@ -184,16 +184,18 @@ export async function collectRollout(
   options: RolloutOptions,
 ): Promise<Rollout> {
   const { policy, reference, within = allResident } = inputs;
-  const measured = measuredAt(options);
   const { importanceSamplingCorrection = "none", importanceSamplingCap = 3, ratioLevel = "token" } = options;
   const correction: OffPolicySettings = { importanceSamplingCorrection, importanceSamplingCap };
   const { responses, own, refLogProbs, drawn } = await within(["policy", "average", "reference"], async () => {
-    const responses = await sampled(inputs, chosen, iteration, options);
-    const own = await responseLogProbs(policy, responses, measured);
+    const models = reference ? [policy, reference] : [policy];
+    const { numGenerations } = options;
+    const { responses, found } = await measuredWhileDrawn(models, numGenerations, measuredAt(options), (heard) =>
+      sampled(inputs, chosen, iteration, options, heard),
+    );
+    const [own, other = own] = found;
     const drawn = offPolicy(responses, own.logProbs, iteration, correction, ratioLevel);
     await inputs.sampled?.(responses, drawn.oldLogProbs);
-    const other = reference ? (await responseLogProbs(reference, responses, measured)).logProbs : own.logProbs;
-    return { responses, own, refLogProbs: other, drawn };
+    return { responses, own, refLogProbs: other.logProbs, drawn };
   });
   const { scores, parts } = await within(["reward"], () => mixedRewards(inputs.rewards, responses));
   const { logProbs, entropy } = own;
@@ -311,21 +313,27 @@ export function drawsOf(
   return new Ahead(models, { ...others, measuredAt: needed ? measuredAt(options) : null, upcoming }, options);
 }
 
-/** Responses to the chosen prompts, as the options say. */
+/**
+ * Responses to the chosen prompts, as the options say.
+ * @param heard hears of responses as they come, as `SamplingOptions.onResponses` does
+ */
 export async function sampled(
   { sampler, tokenizer, prompts }: Pick<RolloutInputs, "sampler" | "tokenizer" | "prompts">,
   chosen: readonly number[],
   iteration: number,
   options: RolloutOptions,
+  heard?: (responses: readonly Response[]) => void,
 ): Promise<Response[]> {
   const maxLength = togetherAtMost(options);
+  // A server counts new tokens only.
+  const within = (responses: readonly Response[]) =>
+    maxLength === null ? [...responses] : responses.map((r) => withinLength(r, maxLength, tokenizer));
   const responses = await sampler(
     chosen.map((i) => prompts[i]),
     chosen,
-    drawnAs(options, iteration),
+    { ...drawnAs(options, iteration), ...(heard && { onResponses: async (some) => heard(within(some)) }) },
   );
-  // A server counts new tokens only.
-  return maxLength === null ? responses : responses.map((r) => withinLength(r, maxLength, tokenizer));
+  return within(responses);
 }
 
 /** Scores as they enter the rewards: without the penalty for responses that were cut off, normalised. */

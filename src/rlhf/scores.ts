@@ -2,11 +2,11 @@
 import type { PreferenceExample } from "../data/batches.ts";
 import { nonFinite } from "../nn/finite.ts";
 import type { ScoreModel } from "../nn/models.ts";
-import { noGrad, scope } from "../tensor/core.ts";
 import { concat, reshape } from "../tensor/ops/shape.ts";
-import { endRows, pack, type Sequence, scoringParts } from "./batch.ts";
+import { endRows, pack, type Sequence } from "./batch.ts";
 import type { PairSafety } from "./losses/pair.ts";
 import { bothAnswers } from "./pairs.ts";
+import { inPasses } from "./passes.ts";
 import { average, moments, normalize, standardDeviation } from "./stats.ts";
 
 /**
@@ -15,17 +15,13 @@ import { average, moments, normalize, standardDeviation } from "./stats.ts";
  */
 export async function scoreSequences(model: ScoreModel, sequences: readonly Sequence[]): Promise<Float32Array> {
   const scores = new Float32Array(sequences.length);
-  for (const [first, last] of scoringParts(sequences, model)) {
-    const part = sequences.slice(first, last);
-    const batch = scope(() =>
-      noGrad(() => {
-        const { ids, packing, starts } = pack(part);
-        return model.scores(ids, packing, endRows(part, starts));
-      }),
-    );
-    scores.set(await batch.read(), first);
-    batch.free("scoring");
-  }
+  await inPasses(model, sequences, {
+    compute(part) {
+      const { ids, packing, starts } = pack(part);
+      return model.scores(ids, packing, endRows(part, starts));
+    },
+    receive: (values, _, first) => scores.set(values, first),
+  });
   return finished(model, scores);
 }
 
@@ -55,20 +51,17 @@ export async function scoreWithHidden(model: ScoreModel, sequences: readonly Seq
   const { hiddenSize: width } = model.config;
   const hidden = new Float32Array(sequences.length * width);
   const scores = new Float32Array(sequences.length);
-  for (const [first, last] of scoringParts(sequences, model)) {
-    const part = sequences.slice(first, last);
-    const batch = scope(() =>
-      noGrad(() => {
-        const { ids, packing, starts } = pack(part);
-        const states = model.hidden(ids, packing, endRows(part, starts));
-        return concat([reshape(states, [part.length * width]), model.headScores(states)]);
-      }),
-    );
-    const values = await batch.read();
-    batch.free("scoring");
-    hidden.set(values.subarray(0, part.length * width), first * width);
-    scores.set(values.subarray(part.length * width), first);
-  }
+  await inPasses(model, sequences, {
+    compute(part) {
+      const { ids, packing, starts } = pack(part);
+      const states = model.hidden(ids, packing, endRows(part, starts));
+      return concat([reshape(states, [part.length * width]), model.headScores(states)]);
+    },
+    receive(values, part, first) {
+      hidden.set(values.subarray(0, part.length * width), first * width);
+      scores.set(values.subarray(part.length * width), first);
+    },
+  });
   return { hidden, width, scores: finished(model, scores) };
 }
 

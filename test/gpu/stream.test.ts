@@ -67,6 +67,20 @@ describe("stream", () => {
     release(y);
   });
 
+  it("submits a copy to read before it waits, where no kernel is compiled and nothing is checked", async () => {
+    const x = acquire(16, "x");
+    upload(x, Float32Array.of(1, 2, 3, 4));
+    run(affine, { WG }, [x], [4, 1, 1], 1);
+    await read(x, 4); // the kernel is compiled, the buffers are checked
+    const { reads, submits } = stats();
+    const found = read(x, 4);
+    expect([stats().reads - reads, stats().submits - submits]).toEqual([1, 1]);
+    run(affine, { WG }, [x], [4, 0, 9], 1);
+    expect(await found).toEqual([2, 3, 4, 5]);
+    expect(await read(x, 4)).toEqual([9, 9, 9, 9]);
+    release(x);
+  });
+
   it("finds bind groups again in whatever order they are asked for, and none of buffers that are gone", async () => {
     const counted = prepare(affine, { WG });
     const make = () => Array.from({ length: 3 }, (_, i) => createBuffer(16, `b${i}`));

@@ -2,8 +2,8 @@
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { Model } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { noGrad, scope } from "../../tensor/core.ts";
-import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
+import { endRows, pack, type Sequence } from "../batch.ts";
+import { inPasses } from "../passes.ts";
 import type { SequenceFeatures } from "./head.ts";
 
 /** How the families of the published models end a prompt and begin the answer. */
@@ -48,21 +48,18 @@ export async function sequenceFeatures(
   const width = model.config.hiddenSize;
   const last = new Float32Array(sequences.length * width);
   const prompt = new Float32Array(sequences.length * width);
-  for (const [first, end] of scoringParts(sequences, model)) {
-    const part = sequences.slice(first, end);
-    const batch = scope(() =>
-      noGrad(() => {
-        const { ids, packing, starts } = pack(part);
-        const prompts = part.map((sequence, i) => starts[i] + promptEnd(sequence, pattern));
-        const rows = Uint32Array.from([...endRows(part, starts), ...prompts]);
-        return model.hidden(ids, packing, rows);
-      }),
-    );
-    const values = await batch.read();
-    batch.free("the features' reader");
-    last.set(values.subarray(0, part.length * width), first * width);
-    prompt.set(values.subarray(part.length * width), first * width);
-    progress(end);
-  }
+  await inPasses(model, sequences, {
+    compute(part) {
+      const { ids, packing, starts } = pack(part);
+      const prompts = part.map((sequence, i) => starts[i] + promptEnd(sequence, pattern));
+      const rows = Uint32Array.from([...endRows(part, starts), ...prompts]);
+      return model.hidden(ids, packing, rows);
+    },
+    receive(values, part, first) {
+      last.set(values.subarray(0, part.length * width), first * width);
+      prompt.set(values.subarray(part.length * width), first * width);
+      progress(first + part.length);
+    },
+  });
   return { last: { data: last, width }, prompt: { data: prompt, width } };
 }

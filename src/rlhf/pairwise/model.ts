@@ -2,8 +2,9 @@
 import { nonFinite } from "../../nn/finite.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { noGrad, scope, type Tensor } from "../../tensor/core.ts";
-import { endRows, pack, type Sequence, scoringParts } from "../batch.ts";
+import type { Tensor } from "../../tensor/core.ts";
+import { endRows, pack, type Sequence } from "../batch.ts";
+import { inPasses } from "../passes.ts";
 import type { Conversation, PairWriter } from "./template.ts";
 
 /** Compares responses. May be a model, a rule, a judge. */
@@ -81,17 +82,15 @@ export async function answerLogProbs(
   answers: readonly number[],
 ): Promise<number[][]> {
   const sequences = questions.map((ids): Sequence => ({ ids, promptLength: ids.length }));
-  const found: number[][] = [];
-  for (const [first, last] of scoringParts(sequences, model)) {
-    const part = sequences.slice(first, last);
-    const batch = scope(() => noGrad(() => logProbsAtEnds(model, part, answers)));
-    const values = await batch.read();
-    batch.free("the readout");
-    const broken = nonFinite(model, values);
-    if (broken) throw broken;
-    for (let i = 0; i < part.length; i++) found.push(answers.map((_, k) => values[k * part.length + i]));
-  }
-  return found;
+  const parts = await inPasses(model, sequences, {
+    compute: (part) => logProbsAtEnds(model, part, answers),
+    receive(values, part) {
+      const broken = nonFinite(model, values);
+      if (broken) throw broken;
+      return part.map((_, i) => answers.map((_, k) => values[k * part.length + i]));
+    },
+  });
+  return parts.flat();
 }
 
 /** Log-probabilities of every answer after every sequence, answer by answer: [answers x sequences]. */
