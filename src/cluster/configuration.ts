@@ -121,12 +121,14 @@ function configurationText(server: ServerChoice, claims: Claims): string {
   const { host, port, certificate, store, syncs = true } = server;
   const text = (value: string) => JSON.stringify(value);
   const tls = certificate
-    ? ["tls {", `  cert_file: ${text(certificate.cert)}`, `  key_file: ${text(certificate.key)}`, "}"]
+    ? ["tls {", `  cert_file: ${text(certificate.cert)}`, `  key_file: ${text(certificate.key)}`, "  timeout: 10", "}"]
     : [];
   return `${[
     "# Written by webrlhf cluster; start the server with: nats-server -c nats.conf",
     `listen: ${text(`${host}:${port}`)}`,
     `max_payload: ${MAX_PAYLOAD}`,
+    // A machine that computes with all its cores may need a while to answer.
+    "authorization { timeout: 10 }",
     ...tls,
     "jetstream {",
     `  store_dir: ${text(store)}`,

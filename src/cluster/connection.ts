@@ -57,14 +57,19 @@ export async function connectCluster({ url, creds, file }: ClusterAccess, name: 
 
 function explained(error: unknown, url: string, file: string): Error {
   const reason = error instanceof Error ? error.message : String(error);
-  if (/authori[sz]ation|authentication|revoked|expired|nkey|permission/i.test(reason)) {
+  // The server gives a client two seconds to sign: one that is too busy for that is not refused.
+  const late = /authentication timeout/i.test(reason);
+  if (!late && /authori[sz]ation|authentication|revoked|expired|nkey|permission/i.test(reason)) {
     return new UserError(
       `${shown(url)} refuses ${file} (${reason}): it belongs to another cluster, has expired or was revoked; ` +
         "webrlhf cluster invite makes a new one",
       { cause: error },
     );
   }
-  if (/refused|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|timeout|closed|ECONNRESET|disconnect/i.test(reason)) {
+  if (
+    late ||
+    /refused|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|timeout|closed|ECONNRESET|disconnect/i.test(reason)
+  ) {
     return new UserError(
       `no cluster answers at ${shown(url)} (${reason}): start it with nats-server -c cluster/nats.conf, and look at the ` +
         "address, the port and the firewall between",

@@ -50,6 +50,7 @@ export async function ensureStreams({ jsm }: Streams): Promise<boolean> {
       ack_wait: nanos(ACK_WAIT * 1000),
       max_deliver: -1,
       max_ack_pending: 100_000,
+      max_waiting: 100_000, // workers that wait for a job; 512 are the server's own choice
     });
   }
   return made.some(Boolean) || !known;

@@ -8,10 +8,11 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import { VERSION } from "../runtime/version.ts";
 import { BlobReader } from "./blobs.ts";
 import type { ClusterConnection } from "./connection.ts";
+import { Intake } from "./intake.ts";
 import { decodeJob, encodeResult, Refused } from "./messages.ts";
 import { ACK_WAIT, helloSubject, resultSubject } from "./names.ts";
 import { HeldPolicy } from "./policy.ts";
-import { jobsConsumer, type Streams, streamsOf } from "./streams.ts";
+import { type Streams, streamsOf } from "./streams.ts";
 
 /** How a worker works. */
 export interface WorkerOptions {
@@ -38,8 +39,6 @@ export interface Hello {
 }
 
 const HELLO_MS = 5000;
-/** A request for a job waits so long. */
-const WAIT_MS = 2000;
 const RETRY_MS = 1000;
 
 /**
@@ -58,6 +57,7 @@ export async function runWorker({ nc, user }: ClusterConnection, options: Worker
     tokensPerSecond: 0,
     busy: false,
   };
+  const intake = new Intake(streams);
   let tokens = 0;
   let seconds = 0;
   const hello = () => {
@@ -69,7 +69,7 @@ export async function runWorker({ nc, user }: ClusterConnection, options: Worker
   try {
     while (!signal.aborted) {
       if (nc.isClosed()) throw closed(await nc.closed());
-      const message = await nextJob(streams).catch(() => undefined);
+      const message = await intake.next(signal);
       if (message === undefined) {
         if (!waiting) say("waiting for the server, or for a trainer's first job");
         waiting = true;
@@ -97,12 +97,6 @@ export async function runWorker({ nc, user }: ClusterConnection, options: Worker
     held.destroy();
   }
   return told.done;
-}
-
-/** A job; null where none came in time; undefined where there is nothing to take jobs from. */
-async function nextJob(streams: Streams): Promise<JsMsg | null | undefined> {
-  const consumer = await jobsConsumer(streams);
-  return consumer ? consumer.next({ expires: WAIT_MS }) : undefined;
 }
 
 interface Working {

@@ -1,5 +1,7 @@
 /** Who gets into a cluster, and what each may do there, by a real server. */
+import { once } from "node:events";
 import { readFile, stat } from "node:fs/promises";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connectCluster, tellServer } from "../../src/cluster/connection.ts";
@@ -58,6 +60,22 @@ describe.skipIf(!natsServer)("a cluster's server", () => {
     const { creds } = await cluster.folder.invite("worker", "lost");
     const joining = connectCluster({ url: "nats://127.0.0.1:1", creds, file: "lost.creds" }, "test");
     await expect(joining).rejects.toThrow(/no cluster answers at nats:\/\/127\.0\.0\.1:1 .*nats-server -c/);
+  });
+
+  it("does not call a credential refused where only the time to sign has run out", async () => {
+    const busy = createServer((socket) => {
+      socket.write(`INFO ${JSON.stringify({ server_id: "S", version: "2.10.0", max_payload: 1024, nonce: "n" })}\r\n`);
+      socket.on("error", () => {}).once("data", () => socket.end("-ERR 'Authentication Timeout'\r\n"));
+    }).listen(0, "127.0.0.1");
+    await once(busy, "listening");
+    const { creds } = await cluster.folder.invite("worker", "slow");
+    const { port } = busy.address() as { port: number };
+    try {
+      const joining = connectCluster({ url: `nats://127.0.0.1:${port}`, creds, file: "slow.creds" }, "test");
+      await expect(joining).rejects.toThrow(/no cluster answers at .*Authentication Timeout/);
+    } finally {
+      busy.close();
+    }
   });
 
   it("ends the connection of an invitation on the second that it expires", async () => {

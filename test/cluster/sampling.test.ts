@@ -1,4 +1,5 @@
 /** Sampling over a real server: workers come and go, the server too, and the results are those of a local run to the bit. */
+import { setMaxListeners } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import { type JobResult, jobsOf, runJob, type SamplingJob } from "webrlhf/rlhf";
 import type { Here } from "../../src/cluster/asked.ts";
 import { wrongWith } from "../../src/cluster/check.ts";
 import { type ClusterConnection, connectCluster } from "../../src/cluster/connection.ts";
+import { Intake } from "../../src/cluster/intake.ts";
 import { decodeJob, encodeResult } from "../../src/cluster/messages.ts";
 import { jobsOfRun, resultSubject } from "../../src/cluster/names.ts";
 import { PolicyPublisher } from "../../src/cluster/policy.ts";
@@ -280,6 +282,19 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await one.request(0, impossible, drawn);
     await expect(one.take(0, nowhere)).rejects.toThrow(/workers cannot do job 0\/\d: .*exceeds the context/);
   }, 60_000);
+
+  it("lets a thousand workers wait at once", async () => {
+    await trainer();
+    const { nc } = await joined("worker");
+    const streams = await streamsOf(nc);
+    const stop = new AbortController();
+    setMaxListeners(0, stop.signal);
+    const waiting = Array.from({ length: 1000 }, () => new Intake(streams).next(stop.signal));
+    const first = await Promise.race([...waiting, sleep(1500).then(() => "all wait")]);
+    stop.abort();
+    expect(first).toBe("all wait");
+    expect(new Set(await Promise.all(waiting))).toEqual(new Set([null]));
+  });
 
   it("gives a job back at once when its worker is asked to stop", async () => {
     const { one } = await trainer();

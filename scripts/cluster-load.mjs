@@ -1,0 +1,225 @@
+#!/usr/bin/env node
+/**
+ * How many jobs a cluster's server and its trainer carry on this machine, by the number of connected workers.
+ *
+ *   npm run build
+ *   node scripts/cluster-load.mjs
+ *   --connections 10,100,1000   workers, each with a connection of its own
+ *   --jobs 64 --steps 20        jobs of a step, and how many steps are measured
+ *   --work 0                    milliseconds that a worker takes for a job: it draws nothing, the time is only waited for
+ *   --json FILE                 writes the figures, which bench/sim takes
+ *
+ * A nats-server is taken from WEBRLHF_NATS_SERVER or the PATH, and listens at 127.0.0.1. Everything but the drawing is the real thing: the
+ * configuration of `webrlhf cluster init`, credentials, streams, encoded jobs and results (4 prompts with 4 responses of 64 tokens each),
+ * acknowledgements, the trainer's checks and its record on the disk. Workers, server and trainer share the machine's cores, so that
+ * figures of a cluster whose workers are elsewhere are better.
+ */
+import { fork, spawn, spawnSync } from "node:child_process";
+import { once, setMaxListeners } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { availableParallelism, tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+
+const root = path.resolve(import.meta.dirname, "..");
+const built = (name) => import(path.join(root, "dist", name));
+
+if (process.send) await workers();
+else await load();
+
+/** A part of the workers, in a process of their own. */
+async function workers() {
+  const { signal } = new AbortController();
+  setMaxListeners(0, signal);
+  const [{ connectCluster }, { streamsOf }, { Intake }, messages, { resultSubject }] = await Promise.all(
+    ["connection", "streams", "intake", "messages", "names"].map((name) => built(`cluster/${name}.js`)),
+  );
+  const [access, count, first, work] = JSON.parse(process.argv[2]);
+  const responses = Array.from({ length: 16 }, (_, i) => ({
+    ids: Uint32Array.from({ length: 64 }, (_, t) => 3 + ((7 * i + t) % 60)),
+    logProbs: new Float32Array(64).fill(-1.5),
+    ended: false,
+  }));
+  const one = async (name, { nc, user }) => {
+    const streams = await streamsOf(nc);
+    const intake = new Intake(streams);
+    for (;;) {
+      const message = await intake.next(signal);
+      if (!message) continue;
+      const { job } = messages.decodeJob(message.data);
+      if (work > 0) await sleep(work);
+      const [, , run, key] = message.subject.split(".");
+      const result = { id: job.id, version: job.version, responses };
+      const bytes = messages.encodeResult(key, { worker: name, adapter: "none", seconds: work / 1000 }, result);
+      await streams.js.publish(resultSubject(user, run, key), bytes);
+      await message.ackAck();
+    }
+  };
+  process.on("disconnect", () => process.exit(0));
+  const all = [];
+  for (let i = 0; i < count; i++) {
+    const name = `load-${first + i}`;
+    all.push(one(name, await connectCluster(access, name))); // one after the other: the first would wait for the last
+  }
+  process.send("started");
+  await Promise.all(all);
+}
+
+async function load() {
+  const { values: flags } = parseArgs({
+    options: {
+      connections: { type: "string", default: "10,100,1000" },
+      jobs: { type: "string", default: "64" },
+      steps: { type: "string", default: "20" },
+      work: { type: "string", default: "0" },
+      json: { type: "string" },
+    },
+  });
+  const natsServer = process.env.WEBRLHF_NATS_SERVER ?? "nats-server";
+  const version = spawnSync(natsServer, ["--version"], { encoding: "utf8" });
+  if (version.status !== 0) {
+    console.error(`${natsServer} does not run: install it, or set WEBRLHF_NATS_SERVER`);
+    process.exit(1);
+  }
+  const syncs = !/v2\.[0-9]\./.test(version.stdout);
+  console.log(
+    `${version.stdout.trim()}, ${syncs ? "every message on the disk before it is acknowledged" : "no sync_interval"}`,
+  );
+  console.log(
+    `${availableParallelism()} cores for server, trainer and workers; ${flags.jobs} jobs a step, ${flags.steps} steps`,
+  );
+  console.log(
+    "| connections | jobs/s | ms from asked to accepted: 50 % | 90 % | 99 % | server MB | trainer MB | server CPU ms a job | trainer CPU ms a job |",
+  );
+  console.log("|---|---|---|---|---|---|---|---|---|");
+  const rows = [];
+  for (const connections of flags.connections.split(",").map(Number)) {
+    const row = await measured({ ...flags, connections, natsServer, syncs });
+    rows.push(row);
+    const { jobsPerSecond, latency, serverMB, trainerMB, serverMs, trainerMs } = row;
+    const cells = [connections, jobsPerSecond.toFixed(0), ...latency.map((ms) => ms.toFixed(0)), serverMB, trainerMB];
+    console.log(`| ${[...cells, serverMs.toFixed(2), trainerMs.toFixed(2)].join(" | ")} |`);
+  }
+  if (flags.json)
+    writeFileSync(flags.json, `${JSON.stringify({ server: version.stdout.trim(), syncs, rows }, null, 2)}\n`);
+}
+
+async function measured({ connections, natsServer, syncs, ...flags }) {
+  const work = mkdtempSync(path.join(tmpdir(), "webrlhf-load-"));
+  const [{ ClusterFolder }, { connectCluster }, { ClusterTrainer }, { diskFiles }, { writeSecret }, { jobsOf }] =
+    await Promise.all(
+      [
+        "cluster/configuration",
+        "cluster/connection",
+        "cluster/trainer",
+        "runtime/files",
+        "runtime/secrets",
+        "rlhf/jobs",
+      ].map((name) => built(`${name}.js`)),
+    );
+  const files = await diskFiles();
+  const port = await freePort();
+  const folder = await ClusterFolder.create(
+    files,
+    path.join(work, "cluster"),
+    { host: "127.0.0.1", port, store: path.join(work, "store"), syncs },
+    writeSecret,
+  );
+  const access = (member) => {
+    const file = path.join(folder.path, `${member}.creds`);
+    return { url: `nats://127.0.0.1:${port}`, creds: readFileSync(file, "utf8"), file };
+  };
+  const server = spawn(natsServer, ["-c", path.join(folder.path, "nats.conf")], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const parts = [];
+  try {
+    await new Promise((resolve, reject) => {
+      let said = "";
+      server.stderr.on("data", (text) => {
+        said += text;
+        if (/Server is ready/.test(said)) resolve();
+      });
+      server.once("exit", () => reject(new Error(said)));
+    });
+    const trainer = await ClusterTrainer.open(await connectCluster(access("trainer"), "load"), {
+      run: "load",
+      who: "load",
+      files,
+      folder: path.join(work, "results"),
+      say: () => {},
+    });
+    const each = 250;
+    for (let first = 0; first < connections; first += each) {
+      const args = [access("worker"), Math.min(each, connections - first), first, Number(flags.work)];
+      const part = fork(import.meta.filename, [JSON.stringify(args)]);
+      parts.push(part);
+      await once(part, "message");
+    }
+    const policy = { ref: { base: [{ name: "none", sha256: "0".repeat(64), size: 0 }], adapter: null }, files: [] };
+    const drawn = {
+      policy: { ...policy, put: async () => {}, get: async () => new Uint8Array() },
+      vocabSize: 64,
+      endIds: [2],
+    };
+    const latency = [];
+    const step = async (number, count) => {
+      const prompts = Array.from({ length: 4 * count }, () => Uint32Array.from({ length: 64 }, (_, t) => 3 + (t % 60)));
+      const options = { iteration: number, samples: 4, seed: 1, maxNewTokens: 64, temperature: 1, promptsPerJob: 4 };
+      const jobs = jobsOf(
+        prompts,
+        prompts.map((_, i) => i),
+        options,
+      );
+      const asked = performance.now();
+      await trainer.request(number, jobs, drawn, async () => latency.push(performance.now() - asked));
+      await trainer.take(number, null);
+    };
+    for (let i = 0; i < 3; i++) await step(i, Math.max(Number(flags.jobs), connections)); // everybody is connected then
+    latency.length = 0;
+    const before = [cpuMs(server.pid), process.cpuUsage()];
+    const began = performance.now();
+    for (let i = 0; i < Number(flags.steps); i++) await step(3 + i, Number(flags.jobs));
+    const seconds = (performance.now() - began) / 1000;
+    const own = process.cpuUsage(before[1]);
+    const count = latency.length;
+    const row = {
+      connections,
+      jobsPerSecond: count / seconds,
+      latency: [0.5, 0.9, 0.99].map((part) => latency.sort((a, b) => a - b)[Math.floor(part * (count - 1))]),
+      serverMB: Math.round(residentMB(server.pid)),
+      trainerMB: Math.round(process.memoryUsage.rss() / 2 ** 20),
+      serverMs: (cpuMs(server.pid) - before[0]) / count,
+      trainerMs: (own.user + own.system) / 1000 / count,
+    };
+    await trainer.close();
+    return row;
+  } finally {
+    for (const part of parts) part.disconnect();
+    await Promise.all(parts.map((part) => once(part, "exit")));
+    server.kill("SIGKILL");
+    await once(server, "exit");
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+function residentMB(pid) {
+  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]) / 1024;
+}
+
+/** CPU time of a process, milliseconds. */
+function cpuMs(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/.*\) /, "").split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
