@@ -3,7 +3,8 @@ import { defineConfig, type Plugin } from "vite";
 import { ownName } from "../scripts/own-name.ts";
 
 /** Files of `src` that only Node and Deno reach, through a lazy import, and with them Node's own modules. */
-const elsewhere = /\/src\/(gpu\/(adapter-node|software)|runtime\/(claim|embedded|folders|hub-disk))\.ts$/;
+const elsewhere =
+  /\/src\/(cluster\/node-transport|gpu\/(adapter-node|software)|runtime\/(claim|embedded|folders|hub-disk))\.ts$/;
 
 /**
  * What every lesson needs, in one file: forty small ones are a tenth larger when they are compressed each for itself. There

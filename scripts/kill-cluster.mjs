@@ -7,11 +7,13 @@
  *   node scripts/kill-cluster.mjs --trials 5
  *   --kills 8        in each trial            --seed 7      other moments and victims
  *   --workers 2      of Node                  --method ppo  another online method
+ *   --deno 1         of Deno                  --tabs 1      of Chromium
  *   --program FILE   another build            --keep        leave the folders of trials that differ
  *
  * A nats-server is taken from WEBRLHF_NATS_SERVER or the PATH. A kill is SIGKILL of a worker (another one starts), of the server (it
  * starts again a little later, in one of the kills with its store deleted), or of the trainer (which goes on with --resume). In
- * the end the run's files must have the bytes of the undisturbed one's.
+ * the end the run's files must have the bytes of the undisturbed one's. With tabs, all compute on the SwiftShader that Chromium has:
+ * bits are those of a kind of adapter.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -21,6 +23,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { denoExecutable } from "./deno.mjs";
+import { swiftShader, withTabs } from "./tabs.mjs";
 import { contents, differences, randomStream } from "./tiny-trainers.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
@@ -29,6 +33,8 @@ const { values: flags } = parseArgs({
     trials: { type: "string", default: "3" },
     kills: { type: "string", default: "6" },
     workers: { type: "string", default: "2" },
+    deno: { type: "string", default: "0" },
+    tabs: { type: "string", default: "0" },
     seed: { type: "string", default: "1" },
     steps: { type: "string", default: "10" },
     method: { type: "string", default: "grpo" },
@@ -36,6 +42,9 @@ const { values: flags } = parseArgs({
     keep: { type: "boolean", default: false },
   },
 });
+const [nodes, denos, tabs] = [flags.workers, flags.deno, flags.tabs].map(Number);
+const deno = denos > 0 ? denoExecutable() : null;
+const adapter = tabs > 0 ? await swiftShader() : {};
 const program = path.resolve(flags.program);
 const natsServer = process.env.WEBRLHF_NATS_SERVER ?? "nats-server";
 for (const [there, what] of [
@@ -44,6 +53,8 @@ for (const [there, what] of [
     spawnSync(natsServer, ["--version"]).status === 0,
     `${natsServer} does not run: install it, or set WEBRLHF_NATS_SERVER`,
   ],
+  [denos === 0 || deno, "npm has no Deno for this system"],
+  [adapter, "@sparticuz/chromium is not installed, so that tabs and the others have no adapter of one kind"],
 ]) {
   if (there) continue;
   console.error(what);
@@ -58,7 +69,11 @@ process.on("exit", () => {
 });
 
 function start(command, words) {
-  const child = spawn(command, words, { stdio: ["ignore", "pipe", "pipe"], cwd: work });
+  const child = spawn(command, words, {
+    stdio: ["ignore", "pipe", "pipe"],
+    cwd: work,
+    env: { ...process.env, ...adapter },
+  });
   children.add(child);
   child.said = "";
   for (const stream of [child.stdout, child.stderr]) {
@@ -102,18 +117,32 @@ const training = (folder) => [
   ...["--output_dir", folder],
 ];
 
-async function trial(number, expected) {
+/** A worker of each kind that is wanted: what starts one, and another one in its place. */
+function helpers(url, cluster, site, link) {
+  const words = ["worker", "--cluster", url, "--creds", path.join(cluster, "worker.creds")];
+  const kinds = [
+    [nodes, "worker", () => webrlhf(...words)],
+    [denos, "Deno worker", () => start(deno, ["run", "-A", program, ...words])],
+    [tabs, "tab", () => site?.open(link)],
+  ];
+  return kinds.flatMap(([count, kind, begin]) =>
+    Array.from({ length: count }, () => ({ kind, begin, at: begin(), done: 0 })),
+  );
+}
+
+async function trial(number, expected, site) {
   const chance = randomStream(flags.seed, `trial ${number}`);
   const between = (low, high) => low + (high - low) * chance();
   const cluster = at(`cluster-${number}`);
   const port = await freePort();
-  await run("cluster", "init", "--cluster_dir", cluster, "--port", String(port));
+  const pages = site ? ["--browsers", "--websocket_port", String(await freePort()), "--page", site.page] : [];
+  await run("cluster", "init", "--cluster_dir", cluster, "--port", String(port), ...pages);
+  const invited = site ? await run("cluster", "invite", "--cluster_dir", cluster) : null;
   const url = `nats://127.0.0.1:${port}`;
   const serve = () => start(natsServer, ["-c", path.join(cluster, "nats.conf")]);
   let server = serve();
   await sleep(500);
-  const help = () => webrlhf("worker", "--cluster", url, "--creds", path.join(cluster, "worker.creds"));
-  const workers = Array.from({ length: Number(flags.workers) }, help);
+  const workers = helpers(url, cluster, site, /http\S+#\S+/.exec(invited?.said ?? "")?.[0]);
   const output = at(`out-${number}`);
   const train = (...more) =>
     webrlhf(...training(output), "--cluster", url, "--creds", path.join(cluster, "trainer.creds"), ...more);
@@ -123,15 +152,20 @@ async function trial(number, expected) {
   const kills = [];
   let wiped = false;
   for (let i = 0; i < Number(flags.kills) && !over; i++) {
-    over = await Promise.race([sleep(between(300, 2500)).then(() => false), trainer.ended.then(() => true)]);
+    over = await Promise.race([
+      sleep(between(300, 2500) * (site ? 4 : 1)).then(() => false),
+      trainer.ended.then(() => true),
+    ]);
     if (over) break;
     const which = chance();
     if (which < 0.5) {
       const victim = Math.floor(between(0, workers.length));
-      kills.push(`worker ${victim}`);
-      workers[victim].kill("SIGKILL");
-      await workers[victim].ended;
-      workers[victim] = help();
+      const one = workers[victim];
+      kills.push(`${one.kind} ${victim}`);
+      one.done += (await one.at.jobs?.()) ?? 0;
+      await one.at.kill("SIGKILL");
+      await one.at.ended;
+      one.at = one.begin();
     } else if (which < 0.8) {
       server.kill("SIGKILL");
       await server.ended;
@@ -151,18 +185,21 @@ async function trial(number, expected) {
   }
   const code = await Promise.race([trainer.ended, sleep(240_000).then(() => "no end in 4 minutes")]);
   told += trainer.said;
-  for (const worker of workers) worker.kill("SIGTERM"); // they say how much they did
-  await Promise.race([Promise.all(workers.map((worker) => worker.ended)), sleep(10_000)]);
-  for (const child of [...workers, trainer, server]) child.kill("SIGKILL");
-  await Promise.all([...workers, trainer, server].map((child) => child.ended));
+  await Promise.all(workers.map(({ at }) => at.kill("SIGTERM"))); // they say how much they did
+  await Promise.race([Promise.all(workers.map(({ at }) => at.ended)), sleep(10_000)]);
+  const all = [...workers.map(({ at }) => at), trainer, server];
+  await Promise.all(all.map((child) => child.kill("SIGKILL")));
+  await Promise.all(all.map((child) => child.ended));
   const differing = differences(expected, code === 0 ? contents(output) : new Map());
-  const byWorkers = workers.reduce((sum, { said }) => sum + Number(/stopped after (\d+)/.exec(said)?.[1] ?? 0), 0);
+  const did = workers.map(
+    ({ kind, at, done }, i) => `${kind} ${i} ${done + Number(/stopped after (\d+)/.exec(at.said)?.[1] ?? 0)}`,
+  );
   const good = code === 0 && differing.length === 0;
   console.log(
-    `${good ? "ok    " : "FAILED"} trial ${number}: killed ${kills.join(", ")}; ${byWorkers} jobs by the workers that were left`,
+    `${good ? "ok    " : "FAILED"} trial ${number}: killed ${kills.join(", ")}; jobs, less those of killed processes: ${did.join(", ")}`,
   );
   if (!good)
-    console.log(`exit ${code}\n${differing.join("\n")}\n${told}\n${workers.map(({ said }) => said).join("\n--\n")}`);
+    console.log(`exit ${code}\n${differing.join("\n")}\n${told}\n${workers.map(({ at }) => at.said).join("\n--\n")}`);
   if (good || !flags.keep) {
     rmSync(output, { recursive: true, force: true });
     rmSync(cluster, { recursive: true, force: true });
@@ -171,7 +208,7 @@ async function trial(number, expected) {
 }
 
 let failed = 0;
-try {
+async function trials(site) {
   const shape = "--hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --max_position_embeddings 96";
   const few =
     "--dataset_name builtin:world --max_train_samples 64 --per_device_train_batch_size 8 --max_steps 8 --seed 3";
@@ -180,7 +217,11 @@ try {
   await run(...training(at("undisturbed")));
   const expected = contents(at("undisturbed"));
   console.log(`undisturbed, without a cluster: ${((Date.now() - began) / 1000).toFixed(1)} s, ${expected.size} files`);
-  for (let i = 0; i < Number(flags.trials); i++) if (!(await trial(i, expected))) failed++;
+  for (let i = 0; i < Number(flags.trials); i++) if (!(await trial(i, expected, site))) failed++;
+}
+try {
+  if (tabs > 0) await withTabs((page, open) => trials({ page, open }));
+  else await trials(null);
 } finally {
   if (!flags.keep || failed === 0) rmSync(work, { recursive: true, force: true });
 }

@@ -1,5 +1,6 @@
 /** What a trainer has asked a cluster for. */
 import type { JobResult, SamplingJob } from "../rlhf/jobs.ts";
+import { UserError } from "../runtime/errors.ts";
 import type { Expected } from "./messages.ts";
 import type { PublishedPolicy } from "./policy.ts";
 
@@ -49,6 +50,17 @@ export interface Pending extends Expected {
   errors: Set<string>;
   /** It is being drawn here, or is to be: nobody else need be asked. */
   here: boolean;
+}
+
+/** Errors after which nobody else is asked: the trainer draws the job itself, and where it may not, the run ends. */
+const MOST_ERRORS = 3;
+
+/** Whether workers are not to try a job any more. */
+export const isGivenUp = ({ errors }: Pending): boolean => errors.size >= MOST_ERRORS;
+
+/** Throws a UserError with the workers' reasons for such a job. */
+export function refuseGivenUp(one: Pending): void {
+  if (isGivenUp(one)) throw new UserError(`workers cannot do job ${one.job.id}: ${[...one.errors].join("; ")}`);
 }
 
 /** A result that is to be drawn again before it is taken. */

@@ -3,6 +3,7 @@ import { UserError } from "../runtime/errors.ts";
 import { type Files, parseJson } from "../runtime/files.ts";
 import { join } from "../runtime/paths.ts";
 import { type Claims, type ClusterKeys, claimsOf, type Member, mint, newKeys } from "./credentials.ts";
+import { type PagesChoice, pagesText } from "./pages.ts";
 
 /** How a cluster's server is reached. */
 export interface ServerChoice {
@@ -11,6 +12,8 @@ export interface ServerChoice {
   port: number;
   /** PEM files of the server's certificate and its key. Without them nothing is encrypted. */
   certificate?: { cert: string; key: string } | null;
+  /** How pages reach it. Default null: none does. */
+  pages?: PagesChoice | null;
   /** Absolute folder for the server's streams. */
   store: string;
   /** Every message is on the disk before it is acknowledged; servers before 2.10 do not know of it. Default true. */
@@ -118,7 +121,7 @@ export class ClusterFolder {
 
 /** The server's configuration file. */
 function configurationText(server: ServerChoice, claims: Claims): string {
-  const { host, port, certificate, store, syncs = true } = server;
+  const { host, port, certificate, pages, store, syncs = true } = server;
   const text = (value: string) => JSON.stringify(value);
   const tls = certificate
     ? ["tls {", `  cert_file: ${text(certificate.cert)}`, `  key_file: ${text(certificate.key)}`, "  timeout: 10", "}"]
@@ -130,6 +133,7 @@ function configurationText(server: ServerChoice, claims: Claims): string {
     // A machine that computes with all its cores may need a while to answer.
     "authorization { timeout: 10 }",
     ...tls,
+    ...(pages ? pagesText(host, pages, certificate ?? null) : []),
     "jetstream {",
     `  store_dir: ${text(store)}`,
     ...(syncs ? ["  # A message is on the disk before it is acknowledged.", "  sync_interval: always"] : []),

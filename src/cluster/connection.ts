@@ -2,6 +2,7 @@
 import type { NatsConnection } from "@nats-io/nats-core";
 import { UserError } from "../runtime/errors.ts";
 import { userOf } from "./credentials.ts";
+import { ClusterError } from "./errors.ts";
 import { inboxOf } from "./names.ts";
 import { packages } from "./packages.ts";
 
@@ -20,6 +21,8 @@ export interface ClusterConnection {
   nc: NatsConnection;
   /** The credential's name: a part of the subjects it may speak under. */
   user: string;
+  /** When the credential expires, in Unix seconds; null or absent where it does not. */
+  expires?: number | null;
 }
 
 /** The URL without what nobody should read in a log. */
@@ -28,13 +31,20 @@ const shown = (url: string): string => url.replace(/\/\/[^@/]*@/, "//");
 /**
  * Connects. A connection that breaks later is made again, as often as it takes.
  * @param name what the server calls it
- * @throws UserError where nobody answers, or where the credential is refused
+ * @throws ClusterError where nobody answers, or where the credential is refused or has expired; UserError where it is none
  */
 export async function connectCluster({ url, creds, file }: ClusterAccess, name: string): Promise<ClusterConnection> {
+  const byWebSocket = /^wss?:/.test(url);
+  if (byWebSocket && !("WebSocket" in globalThis)) {
+    throw new UserError(
+      `${shown(url)}: this Node has no WebSocket; take the address with nats:// or tls://, or Node 22`,
+    );
+  }
   const { name: user, expires } = await userOf(creds, file);
   const { credsAuthenticator, wsconnect } = await packages.core();
   if (expires !== null && expires * 1000 <= Date.now()) {
-    throw new UserError(`${file} expired at ${new Date(expires * 1000).toISOString()}: ask for a new invitation`);
+    const when = new Date(expires * 1000).toISOString();
+    throw new ClusterError("expired", `${file} expired at ${when}: ask for a new invitation`);
   }
   const options = {
     servers: url,
@@ -48,8 +58,8 @@ export async function connectCluster({ url, creds, file }: ClusterAccess, name: 
     pingInterval: 20_000,
   };
   try {
-    const connect = /^wss?:/.test(url) ? wsconnect : (await packages.node()).connect;
-    return { nc: await connect(options), user };
+    const connect = byWebSocket ? wsconnect : (await packages.node()).connect;
+    return { nc: await connect(options), user, expires };
   } catch (error) {
     throw explained(error, url, file);
   }
@@ -60,9 +70,19 @@ function explained(error: unknown, url: string, file: string): Error {
   // The server gives a client two seconds to sign: one that is too busy for that is not refused.
   const late = /authentication timeout/i.test(reason);
   if (!late && /authori[sz]ation|authentication|revoked|expired|nkey|permission/i.test(reason)) {
-    return new UserError(
+    return new ClusterError(
+      /expired/i.test(reason) ? "expired" : "refused",
       `${shown(url)} refuses ${file} (${reason}): it belongs to another cluster, has expired or was revoked; ` +
         "webrlhf cluster invite makes a new one",
+      { cause: error },
+    );
+  }
+  const page = "Deno" in globalThis ? undefined : (globalThis as { location?: { origin: string } }).location?.origin;
+  if (page) {
+    return new ClusterError(
+      "unreachable", // a page is not told which of these it is
+      `no cluster answers this page at ${shown(url)}: it does not run, the address is wrong or a firewall is between, this browser ` +
+        `does not know its certificate, or its --page and --origins do not name ${page}`,
       { cause: error },
     );
   }
@@ -70,7 +90,8 @@ function explained(error: unknown, url: string, file: string): Error {
     late ||
     /refused|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|timeout|closed|ECONNRESET|disconnect/i.test(reason)
   ) {
-    return new UserError(
+    return new ClusterError(
+      "unreachable",
       `no cluster answers at ${shown(url)} (${reason}): start it with nats-server -c cluster/nats.conf, and look at the ` +
         "address, the port and the firewall between",
       { cause: error },

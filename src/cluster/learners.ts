@@ -7,14 +7,15 @@ import type { JetStreamManager } from "@nats-io/jetstream";
 import type { KV } from "@nats-io/kv";
 import type { LearnerExchange, RoundResult } from "../rlhf/learners.ts";
 import { UserError } from "../runtime/errors.ts";
-import { BlobReader, BlobWriter, sha256Of } from "./blobs.ts";
+import { BlobWriter } from "./blob-writer.ts";
+import { BlobReader, sha256Of } from "./blobs.ts";
 import type { ClusterConnection } from "./connection.ts";
 import type { FileRef } from "./messages.ts";
 import { isToken, LEARNERS, learnerOf, learnersOf, RUNS } from "./names.ts";
 import { Ownership } from "./owner.ts";
-import { packages } from "./packages.ts";
 import { Reach } from "./reach.ts";
 import { streamsOf } from "./streams.ts";
+import { trainersPackages } from "./trainers-packages.ts";
 
 /** A learner of a run. */
 export interface LearnerOptions {
@@ -141,7 +142,7 @@ export class ClusterLearners implements LearnerExchange {
 
   private async bucket(): Promise<KV> {
     if (this.kv) return this.kv;
-    const { Kvm } = await packages.keyValue();
+    const { Kvm } = await trainersPackages.keyValue();
     this.kv = await new Kvm(this.connection.nc).create(LEARNERS, { history: 1 });
     return this.kv;
   }
@@ -206,7 +207,7 @@ export class ClusterLearners implements LearnerExchange {
 
   /** Learners that are there, with the round that each is in. */
   private async present(kv: KV): Promise<{ number: number; at: number }[]> {
-    const { Kvm } = await packages.keyValue();
+    const { Kvm } = await trainersPackages.keyValue();
     const runs = await new Kvm(this.connection.nc).open(RUNS);
     const found: { number: number; at: number }[] = [];
     for (const number of await this.below(RUNS, learnersOf(this.options.run))) {

@@ -39,6 +39,9 @@ export class Refused extends Error {
   override readonly name = "Refused";
 }
 
+/** A job from another version of webrlhf. */
+export class OtherVersion extends Refused {}
+
 /** Writes a job; the key is the hash of its bytes. */
 export async function encodeJob(run: string, { policy, job }: JobMessage): Promise<{ key: string; bytes: Uint8Array }> {
   const { prompts, streams, ...rest } = job;
@@ -89,7 +92,9 @@ export function decodeJob(bytes: Uint8Array): JobMessage {
   const from = v.safeParse(v.looseObject({ webrlhf: v.string() }), given);
   if (from.success && from.output.webrlhf !== VERSION) {
     const { webrlhf } = from.output;
-    throw new Refused(`the trainer is webrlhf ${webrlhf} and this worker ${VERSION}: install the same one on both`);
+    throw new OtherVersion(
+      `the trainer is webrlhf ${webrlhf} and this worker ${VERSION}: install the same one on both`,
+    );
   }
   const found = v.safeParse(jobSchema, given);
   if (!found.success) throw new Refused(`the job is not well-formed: ${v.summarize(found.issues)}`);

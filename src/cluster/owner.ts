@@ -4,6 +4,7 @@ import type { NatsConnection } from "@nats-io/nats-core";
 import { UserError } from "../runtime/errors.ts";
 import { RUNS } from "./names.ts";
 import { packages } from "./packages.ts";
+import { trainersPackages } from "./trainers-packages.ts";
 
 /** A key that is not renewed for so long goes. */
 const TTL_MS = 15_000;
@@ -66,7 +67,7 @@ export class Ownership {
 
   /** Null where the name is this trainer's now, else who has it. */
   private async create(): Promise<string | null> {
-    const { Kvm } = await packages.keyValue();
+    const { Kvm } = await trainersPackages.keyValue();
     const { StorageType } = await packages.jetstream();
     this.kv = await new Kvm(this.nc).create(RUNS, { ttl: TTL_MS, history: 1, storage: StorageType.Memory });
     try {

@@ -1,7 +1,8 @@
 /** The clients of NATS: optional packages, loaded when a cluster is first spoken of. */
 import { UserError } from "../runtime/errors.ts";
 
-async function loaded<T>(load: () => Promise<T>, name: string): Promise<T> {
+/** Loads one. Throws a UserError with the remedy where it is missing. */
+export async function loaded<T>(load: () => Promise<T>, name: string): Promise<T> {
   try {
     return await load();
   } catch (cause) {
@@ -14,12 +15,10 @@ async function loaded<T>(load: () => Promise<T>, name: string): Promise<T> {
   }
 }
 
-/** Each package of NATS, loaded. Throws a UserError with the remedy where it is missing. */
+/** What everybody in a cluster needs, pages among them. */
 export const packages = {
   core: () => loaded(() => import("@nats-io/nats-core"), "@nats-io/nats-core"),
-  node: () => loaded(() => import("@nats-io/transport-node"), "@nats-io/transport-node"),
+  node: () => loaded(() => import("./node-transport.ts"), "@nats-io/transport-node"),
   jetstream: () => loaded(() => import("@nats-io/jetstream"), "@nats-io/jetstream"),
-  objects: () => loaded(() => import("@nats-io/obj"), "@nats-io/obj"),
-  keyValue: () => loaded(() => import("@nats-io/kv"), "@nats-io/kv"),
   jwt: () => loaded(() => import("@nats-io/jwt"), "@nats-io/jwt"),
 };

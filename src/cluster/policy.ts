@@ -6,7 +6,8 @@ import { loadCausalLM, modelFiles } from "../nn/pretrained.ts";
 import { restoreTrained } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type FileContent, memoryFiles } from "../runtime/files.ts";
-import { type BlobWriter, sha256Of } from "./blobs.ts";
+import type { BlobWriter } from "./blob-writer.ts";
+import { sha256Of } from "./blobs.ts";
 import type { FileRef, PolicyRef } from "./messages.ts";
 
 /** Bytes of one file of weights: what is lost when a transfer breaks off. */
@@ -96,18 +97,27 @@ interface Held {
   model: CausalLM;
 }
 
+/** Weights that a worker keeps from one `runWorker` to the next, so that they need not be fetched again. */
+export interface HeldWeights {
+  /** Frees them; a later `runWorker` fetches them anew. */
+  destroy(): void;
+}
+
+/** Makes a place for weights that outlive a call of `runWorker`; it is empty at first. */
+export const holdWeights = (): HeldWeights => new HeldPolicy();
+
 /** The models that a worker holds: one base and one adapter on it, which take over the weights of the next version. */
-export class HeldPolicy {
+export class HeldPolicy implements HeldWeights {
   private readonly own: CausalLM | null;
-  private files: FileSource;
+  private files: FileSource | null;
   private base: Held | null = null;
   private adapter: Held | null = null;
 
   /**
-   * @param files where a version's files are
+   * @param files where a version's files are; null where `from` says it
    * @param own the base of all adapters, where it is at hand; it stays the caller's
    */
-  constructor(files: FileSource, own: CausalLM | null = null) {
+  constructor(files: FileSource | null = null, own: CausalLM | null = null) {
     this.files = files;
     this.own = own;
   }
@@ -165,6 +175,7 @@ export class HeldPolicy {
   }
 
   private async folder(refs: readonly FileRef[], signal?: AbortSignal) {
+    if (!this.files) throw new Error("nobody has said where the weights are");
     const store: Folder = new Map();
     for (const ref of refs) store.set(`m/${ref.name}`, await this.files.get(ref, signal));
     return memoryFiles(store);

@@ -3,8 +3,8 @@ import * as v from "valibot";
 import type { ClusterConnection } from "./connection.ts";
 import { CONSUMER, JOBS, ofHello, ofRun, RESULTS, RUNS } from "./names.ts";
 import { whoIn } from "./owner.ts";
-import { packages } from "./packages.ts";
 import { absent, streamsOf } from "./streams.ts";
+import { trainersPackages } from "./trainers-packages.ts";
 import type { Hello } from "./worker.ts";
 
 /** A worker as it told of itself. */
@@ -57,7 +57,7 @@ export async function statusOf({ nc }: ClusterConnection, ms = 6000): Promise<Cl
   const results = await jsm.streams.info(RESULTS).catch(absent);
   const runs: ClusterStatus["runs"] = [];
   if (await jsm.streams.info(`KV_${RUNS}`).catch(absent)) {
-    const { Kvm } = await packages.keyValue();
+    const { Kvm } = await trainersPackages.keyValue();
     const kv = await new Kvm(nc).open(RUNS);
     for await (const run of await kv.keys()) {
       const entry = await kv.get(run);

@@ -6,7 +6,8 @@ import type { JobResult, SamplingJob } from "../rlhf/jobs.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import type { Counts, Doubtful, DrawnBy, Here, Iteration, Pending } from "./asked.ts";
-import { BlobWriter } from "./blobs.ts";
+import { isGivenUp, refuseGivenUp } from "./asked.ts";
+import { BlobWriter } from "./blob-writer.ts";
 import type { ClusterConnection } from "./connection.ts";
 import { decodeResult, encodeJob, encodeResult, Refused } from "./messages.ts";
 import { ofResult, resultsOf } from "./names.ts";
@@ -40,8 +41,6 @@ export interface TrainerOptions {
 }
 
 const SWEEP_MS = 3000;
-/** A run ends when a job could not be done so often. */
-const MOST_ERRORS = 3;
 /** Asks workers for results, and draws what nobody takes. */
 export class ClusterTrainer {
   readonly counts: Counts = { by: new Map(), double: 0, refused: 0, caught: 0, askedAgain: 0 };
@@ -164,6 +163,7 @@ export class ClusterTrainer {
         signal?.throwIfAborted();
         const doubtful = here && this.doubtful.find(({ one }) => one.of === iteration);
         const own = here && !doubtful && (await this.claim(iteration));
+        if (!here) for (const one of this.pending.values()) if (one.of === iteration) refuseGivenUp(one);
         if (doubtful) await this.atWork(this.check(doubtful, here));
         else if (own) await this.atWork(this.drawHere(own, here));
         else await this.news.wait(200, signal);
@@ -313,8 +313,8 @@ export class ClusterTrainer {
   private async fail(one: Pending, from: string, reason: string): Promise<void> {
     one.errors.add(`${reason} (attempt ${one.attempt + 1})`);
     this.options.say(`a job could not be done by ${from}, ${reason}`);
-    if (one.errors.size < MOST_ERRORS) return this.askAgain(one);
-    throw new UserError(`workers cannot do job ${one.job.id}: ${[...one.errors].join("; ")}`);
+    if (isGivenUp(one)) this.news.tell();
+    else await this.askAgain(one);
   }
 
   private stop(error: Error): void {
@@ -332,7 +332,7 @@ export class ClusterTrainer {
       const there = await this.queue.unfinished();
       for (const one of [...this.pending.values()]) {
         // A job that the queue still has will be done; one that it has not has a result, or was lost.
-        if (there.has(one.key) || one.here || Date.now() - one.askedAt < SWEEP_MS / 2) continue;
+        if (there.has(one.key) || one.here || isGivenUp(one) || Date.now() - one.askedAt < SWEEP_MS / 2) continue;
         const before = one.attempt;
         await this.lookUp(one);
         if (this.isPending(one) && one.attempt === before && !one.here) await this.askAgain(one);
@@ -370,8 +370,9 @@ export class ClusterTrainer {
 
   /** A job of an iteration that nobody has taken, from the queue's end, or that somebody has had for too long. */
   private async claim(iteration: Iteration): Promise<Pending | null> {
-    const own = [...this.pending.values()].findLast((one) => one.of === iteration && !one.here);
-    if (!own) return null;
+    const left = [...this.pending.values()].filter((one) => one.of === iteration && !one.here);
+    const own = left.find(isGivenUp) ?? left.at(-1);
+    if (!own || isGivenUp(own)) return own ?? null;
     try {
       if ((await this.queue.untaken()) > 0) {
         await this.queue.withdraw(own.key);

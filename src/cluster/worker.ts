@@ -3,15 +3,17 @@
  * it had under way when it is killed goes to another worker.
  */
 import type { JsMsg } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/nats-core";
 import { runJob } from "../rlhf/jobs.ts";
-import { isUserError, UserError } from "../runtime/errors.ts";
+import { isUserError } from "../runtime/errors.ts";
 import { VERSION } from "../runtime/version.ts";
 import { BlobReader } from "./blobs.ts";
 import type { ClusterConnection } from "./connection.ts";
+import { ClusterError } from "./errors.ts";
 import { Intake } from "./intake.ts";
-import { decodeJob, encodeResult, Refused } from "./messages.ts";
+import { decodeJob, encodeResult, type FileRef, OtherVersion, Refused } from "./messages.ts";
 import { ACK_WAIT, helloSubject, resultSubject } from "./names.ts";
-import { HeldPolicy } from "./policy.ts";
+import { HeldPolicy, type HeldWeights } from "./policy.ts";
 import { type Streams, streamsOf } from "./streams.ts";
 
 /** How a worker works. */
@@ -24,6 +26,27 @@ export interface WorkerOptions {
   signal: AbortSignal;
   /** Hears what happens. Default: nobody. */
   say?: (line: string) => void;
+  /** Hears where it stands, whenever that changes. Default: nobody. */
+  watch?: (state: WorkerState) => void;
+  /** Where weights stay beyond the call, from `holdWeights`; they are the caller's. Default: its own, freed in the end. */
+  held?: HeldWeights;
+}
+
+/** Work of a worker at some moment. */
+export interface WorkerState {
+  /**
+   * "away": the server does not answer, and is asked again. "waiting": no trainer asks for anything. "fetching": weights are on
+   * their way. "drawing": a job is under way.
+   */
+  at: "away" | "waiting" | "fetching" | "drawing";
+  /** Jobs done since `runWorker` was called. */
+  done: number;
+  /** Tokens of these jobs. */
+  tokens: number;
+  /** Tokens per second of these jobs, the time for weights included. */
+  tokensPerSecond: number;
+  /** The file that is being fetched, in bytes. */
+  fetching: { name: string; done: number; total: number } | null;
 }
 
 /** What a worker tells every few seconds. */
@@ -43,12 +66,18 @@ const RETRY_MS = 1000;
 
 /**
  * Works until the signal fires or the server refuses the credential. Returns the jobs done.
- * @throws UserError where the connection is closed for good
+ * @throws ClusterError where it can work here no more: the connection is closed for good, the trainer is another version of webrlhf,
+ * the GPU was lost
  */
-export async function runWorker({ nc, user }: ClusterConnection, options: WorkerOptions): Promise<number> {
-  const { signal, say = () => {} } = options;
+export async function runWorker(connection: ClusterConnection, options: WorkerOptions): Promise<number> {
+  const { nc, user, expires } = connection;
+  const { signal, say = () => {}, watch = () => {} } = options;
   const streams = await streamsOf(nc);
-  const held = new HeldPolicy(new BlobReader(streams.jsm));
+  const state: WorkerState = { at: "waiting", done: 0, tokens: 0, tokensPerSecond: 0, fetching: null };
+  const become = (change: Partial<WorkerState>) => watch({ ...Object.assign(state, change) });
+  const heard = ({ name, size }: FileRef, bytes: number) =>
+    become({ at: "fetching", fetching: { name, done: bytes, total: size } });
+  const held = ((options.held as HeldPolicy | undefined) ?? new HeldPolicy()).from(new BlobReader(streams.jsm, heard));
   const told: Hello = {
     worker: options.name,
     adapter: options.adapter,
@@ -58,17 +87,23 @@ export async function runWorker({ nc, user }: ClusterConnection, options: Worker
     busy: false,
   };
   const intake = new Intake(streams);
-  let tokens = 0;
   let seconds = 0;
+  void (async () => {
+    for await (const { type } of nc.status()) {
+      if (type === "disconnect") become({ at: "away", fetching: null });
+      else if (type === "reconnect" && state.at === "away") become({ at: told.busy ? "drawing" : "waiting" });
+    }
+  })();
   const hello = () => {
     if (!nc.isClosed()) nc.publish(helloSubject(user), JSON.stringify(told));
   };
   const greeting = setInterval(hello, HELLO_MS);
   hello();
+  become({});
   let waiting = false;
   try {
     while (!signal.aborted) {
-      if (nc.isClosed()) throw closed(await nc.closed());
+      if (nc.isClosed()) throw closed(await nc.closed(), expires ?? null);
       const message = await intake.next(signal);
       if (message === undefined) {
         if (!waiting) say("waiting for the server, or for a trainer's first job");
@@ -83,33 +118,38 @@ export async function runWorker({ nc, user }: ClusterConnection, options: Worker
         break;
       }
       told.busy = true;
-      const done = await oneJob(message, { streams, held, user, options });
+      const drawing = () => become({ at: "drawing", fetching: null });
+      const done = await oneJob(message, { nc, streams, held, user, options, drawing });
       told.busy = false;
-      if (!done) continue;
-      tokens += done.tokens;
-      seconds += done.seconds;
-      Object.assign(told, { done: told.done + 1, tokensPerSecond: Math.round(tokens / Math.max(seconds, 1e-3)) });
-      hello();
+      const tokens = state.tokens + (done?.tokens ?? 0);
+      seconds += done?.seconds ?? 0;
+      const tokensPerSecond = Math.round(tokens / Math.max(seconds, 1e-3));
+      become({ at: "waiting", fetching: null, tokens, done: state.done + (done ? 1 : 0), tokensPerSecond });
+      Object.assign(told, { done: state.done, tokensPerSecond });
+      if (done) hello();
     }
     await nc.flush().catch(() => {}); // what was given back reaches the server
   } finally {
     clearInterval(greeting);
-    held.destroy();
+    if (!options.held) held.destroy();
   }
-  return told.done;
+  return state.done;
 }
 
 interface Working {
+  nc: NatsConnection;
   streams: Streams;
   held: HeldPolicy;
   user: string;
   options: WorkerOptions;
+  /** The weights are here. */
+  drawing: () => void;
 }
 
 /** Does a job. Null where it was given back, or refused. */
 async function oneJob(
   message: JsMsg,
-  { streams, held, user, options }: Working,
+  { nc, streams, held, user, options, drawing }: Working,
 ): Promise<{ tokens: number; seconds: number } | null> {
   const { signal, name: worker, adapter, say = () => {} } = options;
   const [, , run, key] = message.subject.split(".");
@@ -120,6 +160,7 @@ async function oneJob(
   try {
     const { policy, job } = decodeJob(message.data);
     const model = await held.model(policy, signal);
+    drawing();
     const result = await runJob(model, job, signal);
     await streams.js.publish(subject, encodeResult(key, drawer(), result));
     await message.ackAck();
@@ -130,6 +171,12 @@ async function oneJob(
       return null;
     }
     const reason = error instanceof Error ? error.message : String(error);
+    // Others may do what cannot be done here.
+    if (error instanceof OtherVersion || /^(the GPU device was lost|out of GPU memory)/.test(reason)) {
+      message.nak(RETRY_MS);
+      await nc.flush().catch(() => {});
+      throw new ClusterError(error instanceof OtherVersion ? "version" : "gpu", reason, { cause: error });
+    }
     if (error instanceof Refused || isUserError(error)) {
       say(`a job was refused: ${reason}`);
       await streams.js.publish(subject, encodeResult(key, drawer(), { error: reason })).catch(() => {});
@@ -149,8 +196,10 @@ async function oneJob(
   }
 }
 
-const closed = (error: unknown): Error =>
-  new UserError(
+/** A server that is asked a second time says of an expired credential no more than that it does not take it. */
+const closed = (error: unknown, expires: number | null): Error =>
+  new ClusterError(
+    /expired/i.test(String(error)) || (expires !== null && expires * 1000 <= Date.now()) ? "expired" : "refused",
     `the server has ended the connection${error instanceof Error ? `: ${error.message}` : ""}: the credential has expired or was ` +
       "revoked; ask for a new invitation",
     { cause: error },

@@ -2,9 +2,9 @@
 import { readFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
+import { connectCluster } from "webrlhf/cluster";
 import { CausalLM } from "webrlhf/nn";
 import { LearnerGroup, type RunOptions, trainSft } from "webrlhf/rlhf";
-import { connectCluster } from "../../src/cluster/connection.ts";
 import { ClusterLearners, type LearnerOptions } from "../../src/cluster/learners.ts";
 import { sequences, tinyConfig } from "../rlhf/tiny.ts";
 import { natsServer, TestCluster } from "./server.ts";

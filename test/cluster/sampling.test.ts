@@ -5,18 +5,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { diskFiles, openDevice } from "webrlhf";
+import { type ClusterConnection, connectCluster, runWorker } from "webrlhf/cluster";
 import { CausalLM } from "webrlhf/nn";
 import { type JobResult, jobsOf, runJob, type SamplingJob } from "webrlhf/rlhf";
 import type { Here } from "../../src/cluster/asked.ts";
 import { wrongWith } from "../../src/cluster/check.ts";
-import { type ClusterConnection, connectCluster } from "../../src/cluster/connection.ts";
 import { Intake } from "../../src/cluster/intake.ts";
 import { decodeJob, encodeResult } from "../../src/cluster/messages.ts";
 import { jobsOfRun, resultSubject } from "../../src/cluster/names.ts";
 import { PolicyPublisher } from "../../src/cluster/policy.ts";
 import { jobsConsumer, streamsOf } from "../../src/cluster/streams.ts";
 import { ClusterTrainer, type TrainerOptions } from "../../src/cluster/trainer.ts";
-import { runWorker } from "../../src/cluster/worker.ts";
 import { prompts, tinyConfig } from "../rlhf/tiny.ts";
 import { natsServer, TestCluster } from "./server.ts";
 
@@ -295,6 +294,29 @@ describe.skipIf(!natsServer)("a cluster", () => {
     expect(first).toBe("all wait");
     expect(new Set(await Promise.all(waiting))).toEqual(new Set([null]));
   });
+
+  it("draws itself what workers say cannot be done: nobody ends a run by saying so", async () => {
+    const { one } = await trainer();
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    await one.request(0, jobsWith(0), drawn);
+    const { nc, user } = await joined("worker");
+    const streams = await streamsOf(nc);
+    const intake = new Intake(streams);
+    const stop = new AbortController();
+    const idler = (async () => {
+      for (let message = await intake.next(stop.signal); message; message = await intake.next(stop.signal)) {
+        const key = message.subject.split(".")[3];
+        const bytes = encodeResult(key, { worker: "idler", adapter: "", seconds: 0 }, { error: "I would rather not" });
+        await streams.js.publish(resultSubject(user, run, key), bytes);
+        message.term();
+      }
+    })();
+    expect(await one.take(0, byModel(base))).toEqual(await locally(base, jobsWith(0)));
+    expect([...one.counts.by]).toEqual([["", 6]]);
+    stop.abort();
+    await idler;
+  }, 60_000);
 
   it("gives a job back at once when its worker is asked to stop", async () => {
     const { one } = await trainer();

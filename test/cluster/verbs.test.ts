@@ -5,8 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
 import { main } from "webrlhf/cli";
-import { connectCluster } from "../../src/cluster/connection.ts";
-import { runWorker } from "../../src/cluster/worker.ts";
+import { connectCluster, runWorker } from "webrlhf/cluster";
 import { silentTerminal } from "../cli/terminal.ts";
 import { freePort, natsServer, serveFolder } from "./server.ts";
 

@@ -10,7 +10,7 @@ const looks: readonly Look[] = everyLook.filter(({ width, colours }) =>
 );
 /** Where a language says all that another one says, in the same places. */
 const few: readonly Look[] = [{ width: 1280, colours: "dark" }];
-const rooms = ["", "playground/", "studio/", "teach/", "replay/", "docs/", "docs/worker/", "404.html"];
+const rooms = ["", "playground/", "studio/", "teach/", "replay/", "worker/", "docs/", "docs/worker/", "404.html"];
 
 describe.skipIf(!hasBrowser)("every page of the site", { timeout: 400_000 }, () => {
   let built: BuiltPage;
@@ -42,7 +42,7 @@ describe.skipIf(!hasBrowser)("every page of the site", { timeout: 400_000 }, () 
 
   it("has none in Chinese", async () => {
     const found: string[] = [];
-    for (const room of rooms.slice(0, 5)) found.push(...(await look(`zh/${room}`, few)));
+    for (const room of rooms.slice(0, 6)) found.push(...(await look(`zh/${room}`, few)));
     for (const slug of slugs) found.push(...(await look(`zh/lessons/${slug}/`, few)));
     expect(found).toEqual([]);
   });

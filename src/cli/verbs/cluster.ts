@@ -3,17 +3,27 @@ import { spawnSync } from "node:child_process";
 import { clusterAccess } from "../../cluster/access.ts";
 import { ClusterFolder, CONFIGURATION } from "../../cluster/configuration.ts";
 import { connectCluster, tellServer } from "../../cluster/connection.ts";
+import { invitationLink } from "../../cluster/invitation.ts";
+import { isLoopback, type PagesChoice, pageAddress, pagesOf } from "../../cluster/pages.ts";
 import { statusOf } from "../../cluster/status.ts";
 import { logging } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { absolute, join } from "../../runtime/paths.ts";
 import { writeSecret } from "../../runtime/secrets.ts";
-import { effective, settings, where } from "../../settings/index.ts";
+import { type Condition, effective, needs, settings, where } from "../../settings/index.ts";
+import { addressOf, pagesAddressOf } from "../cluster-addresses.ts";
 import { network } from "../cluster-settings.ts";
 import type { Terminal } from "../terminal.ts";
 import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
+
+/** An invitation may lead to a page; a new cluster only where pages work in it. */
+const ofPages: Condition = {
+  on: ["action", "browsers"],
+  holds: ({ action, browsers }) => action === "invite" || (action === "init" && browsers === true),
+  words: (spell) => `unless ${spell("browsers")} is given to cluster init, or with other actions than init and invite`,
+};
 
 const clusterVerbSettings = settings(
   "cluster",
@@ -32,19 +42,33 @@ const clusterVerbSettings = settings(
       port: network.int(4222, "Port of the server", { min: 1, max: 65535 }),
       tlsCert: network.path(null, "Certificate of the server, a PEM file: without one nothing is encrypted"),
       tlsKey: network.path(null, "Key of the certificate, a PEM file"),
+      browsers: network.bool(false, "Let pages work, too: the server takes WebSockets, and invitations are links"),
+      ...effective(needs("browsers"), {
+        websocketPort: network.int(8443, "Port of the server for pages", { min: 1, max: 65535 }),
+        origins: network.list(
+          null,
+          "Origins of the pages that may connect, e.g. https://host; default: that of --page",
+        ),
+      }),
     }),
+    page: network.text(
+      null,
+      "Address of the page for workers, which invitations lead to; default: http://localhost:5173/worker/, where npm run demo serves it",
+      { effect: ofPages },
+    ),
     ...effective(where("action", "invite"), {
       minutes: network.float(90, "Minutes until the invitation expires", { min: 0, exclusiveMin: true }),
       label: network.text(null, "What the invitation is for, in your words"),
     }),
-    ...effective(where("action", "status", "revoke"), {
-      cluster: network.text(null, "The server's address; default: as cluster init was told"),
+    ...effective(where("action", "status", "invite", "revoke"), {
+      cluster: network.text(null, "The server's address as it is reached; default: as cluster init was told"),
     }),
   },
   (o, name) => {
     if ((o.tlsCert === null) !== (o.tlsKey === null)) {
       throw new UserError(`${name("tlsCert")} and ${name("tlsKey")} go together: give both, or neither`);
     }
+    if (o.browsers) pagesFrom(o, name);
     if (o.action === "revoke" && o.member === null) {
       throw new UserError("name whom to revoke: webrlhf cluster revoke NAME");
     }
@@ -72,14 +96,20 @@ export const clusterVerb = defineVerb({
       const { host, port } = o;
       const store = absolute(join(path, "store"));
       const syncs = serverSyncs(terminal);
-      const server = { host, port, certificate, store, syncs };
+      const server = { host, port, certificate, pages: o.browsers ? pagesFrom(o) : null, store, syncs };
       await ClusterFolder.create(files, path, server, writeSecret);
       say(`a cluster in ${path}; start its server with: nats-server -c ${join(path, CONFIGURATION)}`);
       say(`a trainer:  --cluster ${addressOf(server)} --creds ${join(path, "trainer.creds")}`);
       say(
         `a worker:   webrlhf worker --cluster ${addressOf(server)} --creds worker.creds, with that file copied there`,
       );
-      if (!isLocal(host) && certificate === null) {
+      if (server.pages) {
+        const { origins } = server.pages;
+        say(
+          `a page:     ${server.pages.page}, with a link from webrlhf cluster invite; pages of ${origins.join(", ")} may connect`,
+        );
+      }
+      if (!isLoopback(host) && certificate === null) {
         const what =
           "weights, prompts and responses go over the network unencrypted: --tls_cert and --tls_key encrypt them";
         say(terminal.style("yellow", what));
@@ -92,11 +122,21 @@ export const clusterVerb = defineVerb({
     if (o.action === "invite") {
       const name = o.member ?? freeName(Object.keys(folder.members));
       const choice = { seconds: Math.round(o.minutes * 60), ...(o.label !== null && { label: o.label }) };
-      const { file, member } = await folder.invite("worker", name, choice);
+      const { file, creds, member } = await folder.invite("worker", name, choice);
       const until = new Date((member.expires as number) * 1000).toISOString();
       say(
         `${name} may work until ${until}: webrlhf worker --cluster ${url} --creds ${file}, with that file copied there`,
       );
+      const pages = pagesAddressOf(folder.server, o.cluster);
+      if (pages !== null && folder.server.pages) {
+        const page = o.page === null ? folder.server.pages.page : pageAddress(o.page, "--page");
+        say(
+          "or in a browser with WebGPU, by this link; send it as you would a password: who has it works as this member",
+        );
+        terminal.result(invitationLink(page, { url: pages, creds }));
+      } else if (o.page !== null) {
+        throw new UserError(`no page can work in ${path}: it was made without --browsers`);
+      }
     } else if (o.action === "revoke") {
       const { account } = await folder.revoke(o.member as string);
       await tellServer(await access("system"), account).catch((error: Error) => {
@@ -118,14 +158,19 @@ export const clusterVerb = defineVerb({
   },
 });
 
-const isLocal = (host: string): boolean => host === "localhost" || host === "::1" || host.startsWith("127.");
-
-/** The address that this machine's own programs connect to. */
-function addressOf({ host, port, certificate }: ClusterFolder["server"]): string {
-  const scheme = certificate ? "tls" : "nats";
-  const name = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
-  return `${scheme}://${name.includes(":") ? `[${name}]` : name}:${port}`;
+interface Choices {
+  host: string;
+  websocketPort: number;
+  tlsCert: string | null;
+  page: string | null;
+  origins: readonly string[] | null;
 }
+
+const pagesFrom = (o: Choices, name: (choice: "page" | "origins") => string = (choice) => `--${choice}`): PagesChoice =>
+  pagesOf(
+    { host: o.host, port: o.websocketPort, encrypted: o.tlsCert !== null, page: o.page, origins: o.origins },
+    name,
+  );
 
 function freeName(taken: readonly string[]): string {
   for (let i = 1; ; i++) if (!taken.includes(`guest-${i}`)) return `guest-${i}`;

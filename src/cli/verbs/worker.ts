@@ -2,10 +2,10 @@
 import { hostname } from "node:os";
 import { clusterAccess } from "../../cluster/access.ts";
 import { connectCluster } from "../../cluster/connection.ts";
+import { ClusterError } from "../../cluster/errors.ts";
 import { tokenOf } from "../../cluster/names.ts";
 import { runWorker } from "../../cluster/worker.ts";
 import { adapterNote } from "../../gpu/device.ts";
-import { isUserError } from "../../runtime/errors.ts";
 import { settings } from "../../settings/index.ts";
 import { clusterSettings, network } from "../cluster-settings.ts";
 import { openGpu } from "../gpu.ts";
@@ -42,7 +42,7 @@ export const workerVerb = defineVerb({
         say(`stopped after ${done} ${done === 1 ? "job" : "jobs"}`);
         return;
       } catch (error) {
-        if (!isUserError(error) || !/no cluster answers/.test(error.message)) throw error;
+        if (!(error instanceof ClusterError) || error.absence !== "unreachable") throw error;
         if (signal.aborted) return;
         if (!said) say(`${error.message}; waiting for it`);
         said = true;

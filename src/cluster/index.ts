@@ -1,0 +1,9 @@
+/**
+ * Draws responses for a cluster's trainers: what `webrlhf worker` does, for programs of your own, in Node, Deno and pages.
+ * @module cluster
+ */
+export { type ClusterAccess, type ClusterConnection, connectCluster } from "./connection.ts";
+export { type Absence, ClusterError } from "./errors.ts";
+export { type Invitation, invitationLink, type ReadInvitation, readInvitation } from "./invitation.ts";
+export { type HeldWeights, holdWeights } from "./policy.ts";
+export { runWorker, type WorkerOptions, type WorkerState } from "./worker.ts";

@@ -1,0 +1,59 @@
+/** Why a worker leaves by itself: what it cannot do is left to others. */
+import { readFile } from "node:fs/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openDevice } from "webrlhf";
+import { connectCluster, runWorker } from "webrlhf/cluster";
+import { RunQueue } from "../../src/cluster/queue.ts";
+import { ensureStreams, streamsOf } from "../../src/cluster/streams.ts";
+import { natsServer, TestCluster } from "./server.ts";
+
+describe.skipIf(!natsServer)("a worker", () => {
+  let cluster: TestCluster;
+  beforeAll(async () => {
+    await openDevice();
+    cluster = await TestCluster.start();
+  });
+  afterAll(() => cluster?.close());
+
+  const as = async (name: string) =>
+    connectCluster({ url: cluster.url, creds: await readFile(cluster.creds(name), "utf8"), file: name }, "test");
+
+  it("leaves at once when its invitation expires while it waits for a job", async () => {
+    const { nc } = await as("trainer");
+    await ensureStreams(await streamsOf(nc));
+    await nc.close();
+    const { creds } = await cluster.folder.invite("worker", "brief", { seconds: 6 });
+    const worker = await connectCluster({ url: cluster.url, creds, file: "brief.creds" }, "test");
+    const began = Date.now();
+    const { signal } = new AbortController();
+    const working = runWorker(worker, { name: "brief", adapter: "test", signal });
+    await expect(working).rejects.toMatchObject({ absence: "expired" });
+    expect(Date.now() - began).toBeLessThan(12_000); // a request for a job waits 30 s
+  });
+
+  it("leaves where the trainer is another version, names both, and leaves the job to others", async () => {
+    const trainer = await as("trainer");
+    const streams = await streamsOf(trainer.nc);
+    await ensureStreams(streams);
+    const queue = new RunQueue(streams, "run");
+    await queue.ask("key", 0, new TextEncoder().encode(JSON.stringify({ webrlhf: "0.0.1" })));
+    const worker = await as("worker");
+    const said: string[] = [];
+    const working = runWorker(worker, {
+      name: "old",
+      adapter: "test",
+      signal: new AbortController().signal,
+      watch: ({ at }) => said.push(at),
+    });
+    await expect(working).rejects.toMatchObject({
+      absence: "version",
+      message: expect.stringMatching(/the trainer is webrlhf 0\.0\.1 and this worker \d/),
+    });
+    expect(said).toEqual(["waiting"]);
+    expect(await queue.unfinished()).toEqual(new Set(["key"]));
+    const results = [];
+    for await (const result of queue.results("key")) results.push(result);
+    expect(results).toEqual([]);
+    for (const { nc } of [worker, trainer]) await nc.close();
+  });
+});
