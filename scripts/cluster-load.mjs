@@ -14,14 +14,14 @@
  * acknowledgements, the trainer's checks and its record on the disk. Workers, server and trainer share the machine's cores, so that
  * figures of a cluster whose workers are elsewhere are better.
  */
-import { fork, spawn, spawnSync } from "node:child_process";
+import { fork, spawn } from "node:child_process";
 import { once, setMaxListeners } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { availableParallelism, tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { freePort, natsServer } from "./cluster-programs.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 const built = (name) => import(path.join(root, "dist", name));
@@ -33,7 +33,7 @@ else await load();
 async function workers() {
   const { signal } = new AbortController();
   setMaxListeners(0, signal);
-  const [{ connectCluster }, { streamsOf }, { Intake }, messages, { resultSubject }] = await Promise.all(
+  const [{ connectCluster }, { streamsOf }, { Intake }, messages, { helloSubject, resultSubject }] = await Promise.all(
     ["connection", "streams", "intake", "messages", "names"].map((name) => built(`cluster/${name}.js`)),
   );
   const [access, count, first, work] = JSON.parse(process.argv[2]);
@@ -42,8 +42,10 @@ async function workers() {
     logProbs: new Float32Array(64).fill(-1.5),
     ended: false,
   }));
+  const hello = (worker) => ({ worker, adapter: "none", webrlhf: "", done: 0, tokensPerSecond: 0, busy: false });
   const one = async (name, { nc, user }) => {
     const streams = await streamsOf(nc);
+    setInterval(() => nc.publish(helloSubject(user), JSON.stringify(hello(name))), 5000);
     const intake = new Intake(streams);
     for (;;) {
       const message = await intake.next(signal);
@@ -53,8 +55,12 @@ async function workers() {
       const [, , run, key] = message.subject.split(".");
       const result = { id: job.id, version: job.version, responses };
       const bytes = messages.encodeResult(key, { worker: name, adapter: "none", seconds: work / 1000 }, result);
-      await streams.js.publish(resultSubject(user, run, key), bytes);
-      await message.ackAck();
+      try {
+        await streams.js.publish(resultSubject(user, run, key), bytes);
+        await message.ackAck();
+      } catch {
+        message.nak(1000); // as a worker does where the server has no time
+      }
     }
   };
   process.on("disconnect", () => process.exit(0));
@@ -77,36 +83,28 @@ async function load() {
       json: { type: "string" },
     },
   });
-  const natsServer = process.env.WEBRLHF_NATS_SERVER ?? "nats-server";
-  const version = spawnSync(natsServer, ["--version"], { encoding: "utf8" });
-  if (version.status !== 0) {
-    console.error(`${natsServer} does not run: install it, or set WEBRLHF_NATS_SERVER`);
-    process.exit(1);
-  }
-  const syncs = !/v2\.[0-9]\./.test(version.stdout);
-  console.log(
-    `${version.stdout.trim()}, ${syncs ? "every message on the disk before it is acknowledged" : "no sync_interval"}`,
-  );
+  const { name, version } = natsServer();
+  const syncs = !/v2\.[0-9]\./.test(version);
+  console.log(`${version}, ${syncs ? "every message on the disk before it is acknowledged" : "no sync_interval"}`);
   console.log(
     `${availableParallelism()} cores for server, trainer and workers; ${flags.jobs} jobs a step, ${flags.steps} steps`,
   );
   console.log(
-    "| connections | jobs/s | ms from asked to accepted: 50 % | 90 % | 99 % | server MB | trainer MB | server CPU ms a job | trainer CPU ms a job |",
+    "| connections | jobs/s | ms from asked to accepted: 50 % | 90 % | 99 % | server MB | trainer MB | server CPU ms a job | trainer CPU ms a job | server CPU ms a second, nobody working |",
   );
-  console.log("|---|---|---|---|---|---|---|---|---|");
+  console.log(`|${"---|".repeat(10)}`);
   const rows = [];
   for (const connections of flags.connections.split(",").map(Number)) {
-    const row = await measured({ ...flags, connections, natsServer, syncs });
+    const row = await measured({ ...flags, connections, server: name, syncs });
     rows.push(row);
-    const { jobsPerSecond, latency, serverMB, trainerMB, serverMs, trainerMs } = row;
+    const { jobsPerSecond, latency, serverMB, trainerMB, serverMs, trainerMs, idleMs } = row;
     const cells = [connections, jobsPerSecond.toFixed(0), ...latency.map((ms) => ms.toFixed(0)), serverMB, trainerMB];
-    console.log(`| ${[...cells, serverMs.toFixed(2), trainerMs.toFixed(2)].join(" | ")} |`);
+    console.log(`| ${[...cells, serverMs.toFixed(2), trainerMs.toFixed(2), idleMs.toFixed(1)].join(" | ")} |`);
   }
-  if (flags.json)
-    writeFileSync(flags.json, `${JSON.stringify({ server: version.stdout.trim(), syncs, rows }, null, 2)}\n`);
+  if (flags.json) writeFileSync(flags.json, `${JSON.stringify({ server: version, syncs, rows }, null, 2)}\n`);
 }
 
-async function measured({ connections, natsServer, syncs, ...flags }) {
+async function measured({ connections, server: program, syncs, ...flags }) {
   const work = mkdtempSync(path.join(tmpdir(), "webrlhf-load-"));
   const [{ ClusterFolder }, { connectCluster }, { ClusterTrainer }, { diskFiles }, { writeSecret }, { jobsOf }] =
     await Promise.all(
@@ -131,7 +129,7 @@ async function measured({ connections, natsServer, syncs, ...flags }) {
     const file = path.join(folder.path, `${member}.creds`);
     return { url: `nats://127.0.0.1:${port}`, creds: readFileSync(file, "utf8"), file };
   };
-  const server = spawn(natsServer, ["-c", path.join(folder.path, "nats.conf")], {
+  const server = spawn(program, ["-c", path.join(folder.path, "nats.conf")], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   const parts = [];
@@ -194,6 +192,10 @@ async function measured({ connections, natsServer, syncs, ...flags }) {
       serverMs: (cpuMs(server.pid) - before[0]) / count,
       trainerMs: (own.user + own.system) / 1000 / count,
     };
+    // What those cost that wait.
+    const idle = cpuMs(server.pid);
+    await sleep(10_000);
+    row.idleMs = (cpuMs(server.pid) - idle) / 10;
     await trainer.close();
     return row;
   } finally {
@@ -213,13 +215,4 @@ function residentMB(pid) {
 function cpuMs(pid) {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/.*\) /, "").split(" ");
   return (Number(fields[11]) + Number(fields[12])) * 10;
-}
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
 }

@@ -20,9 +20,17 @@ export class RunQueue {
     });
   }
 
-  /** Takes a job away, or all of them. */
+  /**
+   * Takes a job away, or all of them. One message after the other: server 2.9 hands out nothing more of a stream that is purged by a
+   * subject.
+   */
   async withdraw(key?: string): Promise<void> {
-    await this.streams.jsm.streams.purge(JOBS, { filter: jobsOfRun(this.run, key) });
+    const { jsm } = this.streams;
+    for (;;) {
+      const found = await jsm.streams.getMessage(JOBS, { last_by_subj: jobsOfRun(this.run, key) }).catch(absent);
+      if (!found) return;
+      await jsm.streams.deleteMessage(JOBS, found.seq, false).catch(absent);
+    }
   }
 
   /** Keys of the jobs that are not acknowledged yet. */

@@ -14,6 +14,7 @@ import { Intake } from "../../src/cluster/intake.ts";
 import { decodeJob, encodeResult } from "../../src/cluster/messages.ts";
 import { jobsOfRun, resultSubject } from "../../src/cluster/names.ts";
 import { PolicyPublisher } from "../../src/cluster/policy.ts";
+import { RunQueue } from "../../src/cluster/queue.ts";
 import { jobsConsumer, streamsOf } from "../../src/cluster/streams.ts";
 import { ClusterTrainer, type TrainerOptions } from "../../src/cluster/trainer.ts";
 import { prompts, tinyConfig } from "../rlhf/tiny.ts";
@@ -281,6 +282,31 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await one.request(0, impossible, drawn);
     await expect(one.take(0, nowhere)).rejects.toThrow(/workers cannot do job 0\/\d: .*exceeds the context/);
   }, 60_000);
+
+  it("goes on handing out jobs, of this run and of others, when one was taken back", async () => {
+    await trainer();
+    const queues = await Promise.all(
+      ["x", "y"].map(async (name) => new RunQueue(await streamsOf((await joined("trainer")).nc), `${run}-${name}`)),
+    );
+    for (const [i, queue] of queues.entries()) {
+      for (const key of ["a", "b", "c"]) await queue.ask(`${key}${i}`, 0, new Uint8Array(1));
+    }
+    const intake = new Intake(await streamsOf((await joined("worker")).nc));
+    const taken: string[] = [];
+    const take = async () => {
+      const message = await intake.next(AbortSignal.timeout(2000));
+      if (message) taken.push(message.subject.split(".")[3]);
+      await message?.ackAck();
+    };
+    await take();
+    await queues[0].withdraw("c0");
+    await take();
+    await queues[0].withdraw();
+    expect((await queues[0].unfinished()).size).toBe(0);
+    for (let i = 0; i < 3; i++) await take();
+    expect(taken).toEqual(["a0", "b0", "a1", "b1", "c1"]);
+    await queues[1].withdraw();
+  });
 
   it("lets a thousand workers wait at once", async () => {
     await trainer();

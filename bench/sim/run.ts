@@ -1,0 +1,174 @@
+/**
+ * `npm run sim`: how large a cluster can become, and what is full first: workers, the server's link, or its cores.
+ *
+ *   --measured FILE   what `node scripts/cluster-load.mjs --json FILE` has measured; default bench/sim/measured.json
+ *   --steps 20        steps of each scenario
+ *   --json FILE       every figure
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { type Outcome, type Random, type Scenario, simulate } from "./cluster.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    measured: { type: "string", default: new URL("../../sim/measured.json", import.meta.url).pathname },
+    steps: { type: "string", default: "20" },
+    json: { type: "string" },
+  },
+});
+
+const { philox } = (await import(new URL("../../../dist/runtime/rng.js", import.meta.url).href)) as {
+  philox: (key0: number, key1: number, c0: number, c1: number, c2: number, c3: number) => Uint32Array;
+};
+const random: Random = (seed, a, b) => {
+  const [u, v] = philox(seed, 0, a, b, 0, 0);
+  return [(u + 0.5) / 2 ** 32, (v + 0.5) / 2 ** 32];
+};
+
+interface Row {
+  connections: number;
+  serverMs: number;
+  serverMB: number;
+  idleMs: number;
+}
+const measured = JSON.parse(readFileSync(options.measured, "utf8")) as { server: string; rows: Row[] };
+const [few, many] = [measured.rows[0], measured.rows.at(-1) as Row];
+const perConnectionMB = (many.serverMB - few.serverMB) / (many.connections - few.connections);
+
+const MBIT = 1e6 / 8;
+const GBIT = 1e9 / 8;
+const NEVER = Number.POSITIVE_INFINITY;
+
+/** A model of 135M parameters in pages: what is assumed where nothing is measured. */
+const assumed: Scenario = {
+  workers: 100,
+  workerTokens: 400,
+  workerSpread: 0.8,
+  workerLink: 50 * MBIT,
+  stays: 600,
+  served: NEVER,
+  base: 270e6,
+  version: 4.9e6,
+  baseFrom: "elsewhere",
+  link: GBIT,
+  relays: 0,
+  serverJob: many.serverMs / 1000,
+  serverWaiting: many.idleMs / 1000 / many.connections,
+  batch: 1024,
+  perJob: 8,
+  responseTokens: 256,
+  promptTokens: 64,
+  trainerTokens: 145_000,
+  staleness: 4,
+  order: "exact",
+  lease: 30,
+  steps: Number(options.steps),
+  seed: 1,
+};
+const wires: Record<string, number> = {
+  "all, f16": 270e6,
+  "all, int8": 135e6,
+  "LoRA f32": 19.6e6,
+  "LoRA int8": 4.9e6,
+  "LoRA q, v int8": 0.92e6,
+};
+
+const kept: { scenario: Partial<Scenario>; outcome: Outcome }[] = [];
+function outcome(changes: Partial<Scenario>): Outcome {
+  const found = simulate({ ...assumed, ...changes }, random);
+  kept.push({ scenario: changes, outcome: found });
+  return found;
+}
+const percent = (part: number) => (100 * part).toFixed(0);
+function table(title: string, heads: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
+  console.log(`\n${title}\n`);
+  console.log(`| ${heads.join(" | ")} |\n|${heads.map(() => "---").join("|")}|`);
+  for (const row of rows) console.log(`| ${row.join(" | ")} |`);
+}
+console.log(
+  `server: ${measured.server}; ${many.serverMs.toFixed(2)} ms of a core for a job, ${(many.idleMs / many.connections).toFixed(3)} ms a second ` +
+    `and ${perConnectionMB.toFixed(2)} MB for a worker that waits`,
+);
+
+table(
+  "Part of its time that the trainer learns, %, by what travels for a step (1 Gbit/s, staleness 4)",
+  ["workers", ...Object.keys(wires)],
+  [8, 30, 100, 300, 1000].map((workers) => [
+    workers,
+    ...Object.values(wires).map((version) => percent(outcome({ workers, version }).busy)),
+  ]),
+);
+
+table(
+  "The same where the base of 270 MB comes from the server, too, for LoRA int8, by how long a worker stays",
+  ["workers", "10 minutes", "1 hour", "always"],
+  [8, 30, 100, 300, 1000].map((workers) => [
+    workers,
+    ...[600, 3600, NEVER].map((stays) => percent(outcome({ workers, stays, baseFrom: "server" }).busy)),
+  ]),
+);
+
+table(
+  "1,000 workers, LoRA int8: only the fastest are given jobs",
+  ["served", "trainer learns, %", "Gbit/s of weights", "MB a response", "drawn for nothing, %"],
+  [1000, 500, 300, 200, 100, 50].map((served) => {
+    const { busy, egress, bytesPerResponse, wasted } = outcome({ workers: 1000, served });
+    const cells = [percent(busy), (egress / GBIT).toFixed(2), (bytesPerResponse / 1e6).toFixed(2), percent(wasted)];
+    return [served, ...cells];
+  }),
+);
+
+table(
+  "Order and staleness, 300 workers, LoRA int8: trainer learns, %",
+  ["staleness", "exact, steps of 1,024", "any", "exact, steps of 16,384", "any"],
+  [0, 1, 2, 4, 8].map((staleness) => [
+    staleness,
+    ...[1024, 16384].flatMap((batch) =>
+      (["exact", "any"] as const).map((order) =>
+        percent(outcome({ workers: 300, staleness, batch, order, steps: batch > 1024 ? 6 : assumed.steps }).busy),
+      ),
+    ),
+  ]),
+);
+
+const passing: [string, number][] = [
+  ["none", 0],
+  ["4 relays", 4],
+  ["16 relays", 16],
+  ["content network", NEVER],
+];
+table(
+  "Who passes weights on: 1,000 workers, all of them served, trainer learns, %",
+  ["", ...Object.keys(wires)],
+  passing.map(([name, relays]) => [
+    name,
+    ...Object.values(wires).map((version) => percent(outcome({ workers: 1000, version, relays }).busy)),
+  ]),
+);
+
+/** What weights cost to send, USD a GB: an assumption. */
+const PRICE = 0.05;
+table(
+  `As many as come, only as many of the fastest served as is best, LoRA int8, staleness 4; ${PRICE} USD a GB`,
+  [
+    ...["workers", "order", "served", "trainer learns, %", "responses/s", "Gbit/s of weights", "server's cores"],
+    ...["its GB", "USD a million responses"],
+  ],
+  [100, 1000, 10_000, 100_000].flatMap((workers) =>
+    (["exact", "any"] as const).map((order) => {
+      const tried = [25, 50, 100, 200, 400, 800].filter((served) => served <= workers);
+      const found = tried.map((served) => ({ served, ...outcome({ workers, served, order }) }));
+      const { served, ...best } = found.reduce((a, b) => (b.busy > a.busy * 1.02 ? b : a));
+      return [
+        ...[workers, order, served, percent(best.busy), best.responsesPerSecond.toFixed(0)],
+        ...[
+          (best.egress / GBIT).toFixed(2),
+          best.serverCores.toFixed(1),
+          ((workers * perConnectionMB) / 1000).toFixed(1),
+        ],
+        (best.bytesPerResponse * PRICE * 1e-3).toFixed(1),
+      ];
+    }),
+  ),
+);
+if (options.json) writeFileSync(options.json, `${JSON.stringify(kept, null, 2)}\n`);
