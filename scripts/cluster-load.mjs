@@ -7,7 +7,7 @@
  *   --connections 10,100,1000   workers, each with a connection of its own
  *   --jobs 64 --steps 20        jobs of a step, and how many steps are measured
  *   --work 0                    milliseconds that a worker takes for a job: it draws nothing, the time is only waited for
- *   --json FILE                 writes the figures, which bench/sim takes
+ *   --json FILE                 keeps the figures, beside those of other servers: bench/sim/measured.json is taken by `npm run sim`
  *
  * A nats-server is taken from WEBRLHF_NATS_SERVER or the PATH, and listens at 127.0.0.1. Everything but the drawing is the real thing: the
  * configuration of `webrlhf cluster init`, credentials, streams, encoded jobs and results (4 prompts with 4 responses of 64 tokens each),
@@ -16,7 +16,7 @@
  */
 import { fork, spawn } from "node:child_process";
 import { once, setMaxListeners } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -101,7 +101,11 @@ async function load() {
     const cells = [connections, jobsPerSecond.toFixed(0), ...latency.map((ms) => ms.toFixed(0)), serverMB, trainerMB];
     console.log(`| ${[...cells, serverMs.toFixed(2), trainerMs.toFixed(2), idleMs.toFixed(1)].join(" | ")} |`);
   }
-  if (flags.json) writeFileSync(flags.json, `${JSON.stringify({ server: version, syncs, rows }, null, 2)}\n`);
+  if (!flags.json) return;
+  // One file for several versions of the server.
+  const kept = existsSync(flags.json) ? JSON.parse(readFileSync(flags.json, "utf8")) : [];
+  const others = kept.filter(({ server }) => server !== version);
+  writeFileSync(flags.json, `${JSON.stringify([...others, { server: version, syncs, rows }], null, 2)}\n`);
 }
 
 async function measured({ connections, server: program, syncs, ...flags }) {

@@ -4,6 +4,7 @@
  *   --measured FILE   what `node scripts/cluster-load.mjs --json FILE` has measured; default bench/sim/measured.json
  *   --steps 20        steps of each scenario
  *   --json FILE       every figure
+ *   --write           writes docs/results/cluster.md as well
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -14,6 +15,7 @@ const { values: options } = parseArgs({
     measured: { type: "string", default: new URL("../../sim/measured.json", import.meta.url).pathname },
     steps: { type: "string", default: "20" },
     json: { type: "string" },
+    write: { type: "boolean", default: false },
   },
 });
 
@@ -27,12 +29,18 @@ const random: Random = (seed, a, b) => {
 
 interface Row {
   connections: number;
+  jobsPerSecond: number;
+  latency: number[];
   serverMs: number;
   serverMB: number;
+  trainerMs: number;
+  trainerMB: number;
   idleMs: number;
 }
-const measured = JSON.parse(readFileSync(options.measured, "utf8")) as { server: string; rows: Row[] };
-const [few, many] = [measured.rows[0], measured.rows.at(-1) as Row];
+const measured: { server: string; syncs: boolean; rows: Row[] }[] = JSON.parse(readFileSync(options.measured, "utf8"));
+// What is reckoned with is the server that writes before it says so.
+const { server, rows } = measured.find(({ syncs }) => syncs) ?? measured[0];
+const [few, many] = [rows[0], rows.at(-1) as Row];
 const perConnectionMB = (many.serverMB - few.serverMB) / (many.connections - few.connections);
 
 const MBIT = 1e6 / 8;
@@ -79,16 +87,50 @@ function outcome(changes: Partial<Scenario>): Outcome {
   kept.push({ scenario: changes, outcome: found });
   return found;
 }
-const percent = (part: number) => (100 * part).toFixed(0);
-function table(title: string, heads: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
-  console.log(`\n${title}\n`);
-  console.log(`| ${heads.join(" | ")} |\n|${heads.map(() => "---").join("|")}|`);
-  for (const row of rows) console.log(`| ${row.join(" | ")} |`);
+const page: string[] = [];
+function say(text: string): void {
+  console.log(text);
+  page.push(text);
 }
-console.log(
-  `server: ${measured.server}; ${many.serverMs.toFixed(2)} ms of a core for a job, ${(many.idleMs / many.connections).toFixed(3)} ms a second ` +
-    `and ${perConnectionMB.toFixed(2)} MB for a worker that waits`,
-);
+function table(title: string, heads: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
+  say(`\n${title}\n`);
+  say(`| ${heads.join(" | ")} |\n|${heads.map(() => "---").join("|")}|`);
+  for (const row of rows) say(`| ${row.join(" | ")} |`);
+}
+const percent = (part: number) => (100 * part).toFixed(0);
+
+say(`# How large a cluster can become
+
+\`npm run sim -- --write\` writes this page, from what \`node scripts/cluster-load.mjs --json bench/sim/measured.json\` has measured and
+from a simulation whose assumptions are beside it in bench/sim/run.ts.
+
+## Measured
+
+Server, trainer and workers on two cores of one machine; workers draw nothing, so that all the time is the cluster's own. A job is 4
+prompts with 4 responses of 64 tokens each.`);
+for (const { server, syncs, rows } of measured) {
+  table(
+    `${server}, ${syncs ? "which writes every message to the disk before it says so" : "which writes to the disk later"}`,
+    [
+      ...["workers", "jobs/s", "ms from asked to accepted: 50 %", "90 %", "99 %", "server MB", "trainer MB"],
+      ...["server ms of CPU a job", "trainer ms of CPU a job", "server ms of CPU a second, nobody working"],
+    ],
+    rows.map((row) => [
+      ...[row.connections, row.jobsPerSecond.toFixed(0), ...row.latency.map((ms) => ms.toFixed(0))],
+      ...[row.serverMB, row.trainerMB, row.serverMs.toFixed(2), row.trainerMs.toFixed(2), row.idleMs.toFixed(0)],
+    ]),
+  );
+}
+
+say(`
+## Simulated
+
+A model of 135M parameters in pages that stay ten minutes: 400 tokens a second at the median (log-normal, 0.8), 50 Mbit/s; jobs of
+${assumed.perJob} responses of ${assumed.responseTokens} tokens; a trainer that learns from 145,000 tokens a second, in steps of 1,024 responses; a server link of 1 Gbit/s.
+The base (270 MB) is a page's own, or comes over a content network, where nothing else is said. Of ${server}: ${many.serverMs.toFixed(2)} ms of
+a core for a job, ${((1000 * many.idleMs) / many.connections).toFixed(0)} microseconds a second and ${perConnectionMB.toFixed(2)} MB for a worker that waits.
+webrlhf draws in the exact order and gives jobs to whoever asks; any other order, and the choice of the fastest, are reckoned only.
+`);
 
 table(
   "Part of its time that the trainer learns, %, by what travels for a step (1 Gbit/s, staleness 4)",
@@ -172,3 +214,5 @@ table(
   ),
 );
 if (options.json) writeFileSync(options.json, `${JSON.stringify(kept, null, 2)}\n`);
+if (options.write)
+  writeFileSync(new URL("../../../docs/results/cluster.md", import.meta.url), `${page.join("\n").trim()}\n`);
