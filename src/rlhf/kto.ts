@@ -25,6 +25,7 @@ import {
   trainOnExamples,
 } from "./examples.ts";
 import { inHalf } from "./half.ts";
+import { inTurn } from "./in-turn.ts";
 import type { RunOptions } from "./loop.ts";
 import { preference, referenceOf, referenceSync, syncSettings } from "./reference.ts";
 import { data, positive } from "./settings.ts";
@@ -278,12 +279,10 @@ async function evaluateKto(
   batchSize: number,
 ): Promise<Record<string, number>> {
   const batches: LabelledSequence[][] = [];
-  const passes: WatchedNumbers[] = [];
-  for (let at = 0; at < examples.length; at += batchSize) {
-    const batch = examples.slice(at, at + batchSize);
-    batches.push(batch);
-    passes.push(...(await readWatched(scope(() => noGrad(() => ktoBatch(both, batch, o, null).watched)))));
-  }
-  const metrics = ktoMetrics(passes, batches);
+  for (let at = 0; at < examples.length; at += batchSize) batches.push(examples.slice(at, at + batchSize));
+  const passes = await inTurn(batches, (batch) =>
+    readWatched(scope(() => noGrad(() => ktoBatch(both, batch, o, null).watched))),
+  );
+  const metrics = ktoMetrics(passes.flat(), batches);
   return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
 }

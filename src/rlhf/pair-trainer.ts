@@ -18,6 +18,7 @@ import {
   type ExampleSplits,
   examplesOf,
 } from "./examples.ts";
+import { inTurn } from "./in-turn.ts";
 import { type AnswerOptions, type Answers, answersOf, differing, type PairExample } from "./pairs.ts";
 import { data } from "./settings.ts";
 import { meanByName } from "./stats.ts";
@@ -200,20 +201,21 @@ export async function evaluatePairs(
   objective: PairObjective,
   batchSize: number,
 ): Promise<Record<string, number>> {
-  const passes: WatchedNumbers[] = [];
+  const parts: PairExample[][] = [];
+  for (let at = 0; at < pairs.length; at += batchSize) parts.push(pairs.slice(at, at + batchSize));
   const counts: Counts[] = [];
-  for (let at = 0; at < pairs.length; at += batchSize) {
-    const part = pairs.slice(at, at + batchSize);
-    const watched = scope(() =>
-      noGrad(() => {
-        const answers = answersOf(policy, part, objective.answers);
-        counts.push(countsOf(answers));
-        return watchPairs(answers, objective.loss(answers, part, false), false);
-      }),
-    );
-    passes.push(...(await readWatched(watched)));
-  }
-  const metrics = pairMetrics(passes, counts);
+  const passes = await inTurn(parts, (part) =>
+    readWatched(
+      scope(() =>
+        noGrad(() => {
+          const answers = answersOf(policy, part, objective.answers);
+          counts.push(countsOf(answers));
+          return watchPairs(answers, objective.loss(answers, part, false), false);
+        }),
+      ),
+    ),
+  );
+  const metrics = pairMetrics(passes.flat(), counts);
   return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
 }
 

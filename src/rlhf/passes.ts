@@ -2,6 +2,7 @@
 import type { Model } from "../nn/models.ts";
 import { noGrad, scope, type Tensor } from "../tensor/core.ts";
 import { partBeginnings, type Sequence } from "./batch.ts";
+import { InTurn } from "./in-turn.ts";
 
 /** What a pass computes of a part of the sequences, and what is made of its numbers; `first` is the part's first sequence. */
 export interface PassOf<R> {
@@ -12,12 +13,12 @@ export interface PassOf<R> {
 /**
  * Passes over sequences that come one after another: each as soon as its part, one of `scoringParts`, is whole. Which sequences
  * are in a part does not depend on when they come. A pass is enqueued while the one before it is read, so that the GPU does not wait
- * for the host; beside what one pass takes, memory holds what two of them gave.
+ * for the host: see `InTurn`.
  */
 export class Passes<R> {
   readonly #pass: PassOf<R>;
   readonly #begins: (sequence: Sequence) => boolean;
-  readonly #found: Promise<R>[] = [];
+  readonly #found = new InTurn<R>();
   #open: Sequence[] = [];
   #closed = 0;
 
@@ -35,10 +36,9 @@ export class Passes<R> {
   }
 
   /** What was found, part by part; nothing comes any more. Throws what the first pass that failed threw. */
-  async end(): Promise<R[]> {
+  end(): Promise<R[]> {
     this.#close();
-    await Promise.allSettled(this.#found); // nobody who reads is left behind
-    return Promise.all(this.#found);
+    return this.#found.end();
   }
 
   #close(): void {
@@ -46,10 +46,7 @@ export class Passes<R> {
     const [part, first] = [this.#open, this.#closed];
     this.#open = [];
     this.#closed += part.length;
-    const room = this.#found.at(-2) ?? Promise.resolve();
-    const found = room.then(() => this.#run(part, first));
-    found.catch(() => {}); // `end` throws it
-    this.#found.push(found);
+    this.#found.add(() => this.#run(part, first));
   }
 
   async #run(part: readonly Sequence[], first: number): Promise<R> {

@@ -17,6 +17,7 @@ import { pack, predictedTokens, predictions, type Sequence, scoringParts } from 
 import { learnerSettings } from "./diloco.ts";
 import type { TrainEvent } from "./events.ts";
 import { contextOf, type DatasetOf, type ExampleData, examplesOf, trainOnExamples } from "./examples.ts";
+import { inTurn } from "./in-turn.ts";
 import type { RunOptions } from "./loop.ts";
 import * as shared from "./settings.ts";
 import { controlMetrics, readWatched, together, type Watched, watch, watchControl } from "./watch.ts";
@@ -160,21 +161,23 @@ export async function evaluateSft(policy: CausalLM, sequences: readonly Sequence
   let entropies = 0;
   let right = 0;
   let count = 0;
-  for (const [first, last] of scoringParts(sequences, policy)) {
+  const found = await inTurn(scoringParts(sequences, policy), ([first, last]) => {
     const part = sequences.slice(first, last);
     const watched = scope(() =>
       noGrad(() => {
         const { ids, packing, starts } = pack(part);
         const { rows, targets } = predictions(part, starts);
-        count += rows.length;
         const { logProbs, entropy, top } = policy.logProbs(ids, packing, rows, targets);
         return watch({ nll: nllLoss(logProbs, 1), entropy: nllLoss(entropy, -1), logProbs, top });
       }),
     );
-    const [numbers] = await readWatched(watched);
+    return readWatched(watched);
+  });
+  for (const numbers of found.flat()) {
     nll += numbers.nll[0];
     entropies += numbers.entropy[0];
     right += numbers.logProbs.filter((logProb, i) => logProb >= numbers.top[i]).length;
+    count += numbers.logProbs.length;
   }
   if (count === 0) throw new UserError("the evaluation set has no response tokens");
   return {

@@ -3,6 +3,7 @@ import { finish, openDevice, stats, tensor } from "webrlhf";
 import { CausalLM } from "webrlhf/nn";
 import { localSource, type Response, type RolloutSource, responseLogProbs, type Sequence } from "webrlhf/rlhf";
 import { Ahead } from "../../src/rlhf/ahead.ts";
+import { inTurn } from "../../src/rlhf/in-turn.ts";
 import { bothOf } from "../../src/rlhf/measure.ts";
 import { measuredWhileDrawn } from "../../src/rlhf/measured-while-drawn.ts";
 import { Passes } from "../../src/rlhf/passes.ts";
@@ -29,6 +30,45 @@ const responses = Array.from({ length: 640 }, (_, i): Response => {
 const tokens = responses.reduce((sum, { ids }) => sum + ids.length, 0);
 
 const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+describe("work in turn", () => {
+  it("begins in its order, two pieces at a time, in whatever order they end", async () => {
+    const ends: ((value: number) => void)[] = [];
+    const begun: number[] = [];
+    const all = inTurn([0, 1, 2, 3, 4], (k) => {
+      begun.push(k);
+      return new Promise<number>((resolve) => {
+        ends[k] = resolve;
+      });
+    });
+    await settled();
+    expect(begun).toEqual([0, 1]);
+    ends[1](10);
+    await settled();
+    expect(begun).toEqual([0, 1]);
+    ends[0](0);
+    await settled();
+    expect(begun).toEqual([0, 1, 2, 3]);
+    for (const k of [3, 2]) ends[k](10 * k);
+    await settled();
+    ends[4](40);
+    expect(await all).toEqual([0, 10, 20, 30, 40]);
+  });
+
+  it("begins nothing after what failed, and waits for what is under way", async () => {
+    const begun: number[] = [];
+    let ended = false;
+    const failing = inTurn([0, 1, 2, 3], async (k) => {
+      begun.push(k);
+      if (k === 0) throw new Error("the first one fails");
+      await settled();
+      ended = true;
+    });
+    await expect(failing).rejects.toThrow("the first one fails");
+    expect([begun, ended]).toEqual([[0, 1], true]);
+    expect(await inTurn([], async () => 1)).toEqual([]);
+  });
+});
 
 describe("passes", () => {
   const of = (count: number): Sequence[] =>

@@ -11,6 +11,7 @@ import { reshape } from "../../tensor/ops/shape.ts";
 import { dataEvents } from "../data-events.ts";
 import type { TrainEvent } from "../events.ts";
 import { inHalf } from "../half.ts";
+import { inTurn } from "../in-turn.ts";
 import { loop, type RunOptions } from "../loop.ts";
 import { common, evaluation, half, optim, optimiser } from "../settings.ts";
 import { average } from "../stats.ts";
@@ -211,9 +212,10 @@ async function evaluateGate(
     if (list) list.push(weight);
     else weights.set(name, [weight]);
   };
-  for (let first = 0; first < pairs.length; first += EVAL_PAIRS) {
-    const part = pairs.slice(first, first + EVAL_PAIRS);
-    const found = scope(() =>
+  const parts: number[][] = [];
+  for (let first = 0; first < pairs.length; first += EVAL_PAIRS) parts.push(pairs.slice(first, first + EVAL_PAIRS));
+  const found = await inTurn(parts, (part) => {
+    const watched = scope(() =>
       noGrad(() => {
         const { prompts, rewards } = data.batch(part);
         const gates = gate.forward(upload(prompts));
@@ -221,7 +223,10 @@ async function evaluateGate(
         return watch({ loss, margins, gates });
       }),
     );
-    const [numbers] = await readWatched(found);
+    return readWatched(watched);
+  });
+  for (const [at, numbers] of found.flat().entries()) {
+    const part = parts[at];
     loss += numbers.loss[0] * part.length;
     for (const [i, pair] of part.entries()) {
       right += Number(numbers.margins[i] > 0);
