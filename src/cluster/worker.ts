@@ -4,6 +4,7 @@
  */
 import type { JsMsg } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/nats-core";
+import { deviceFailure } from "../open/surviving.ts";
 import { runJob } from "../rlhf/jobs.ts";
 import { isUserError } from "../runtime/errors.ts";
 import { VERSION } from "../runtime/version.ts";
@@ -172,7 +173,7 @@ async function oneJob(
     }
     const reason = error instanceof Error ? error.message : String(error);
     // Others may do what cannot be done here.
-    if (error instanceof OtherVersion || /^(the GPU device was lost|out of GPU memory)/.test(reason)) {
+    if (error instanceof OtherVersion || deviceFailure(error)) {
       message.nak(RETRY_MS);
       await nc.flush().catch(() => {});
       throw new ClusterError(error instanceof OtherVersion ? "version" : "gpu", reason, { cause: error });

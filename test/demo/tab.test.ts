@@ -14,6 +14,7 @@ import { ClusterTrainer } from "../../src/cluster/trainer.ts";
 import { freePort, natsServer, TestCluster } from "../cluster/server.ts";
 import { prompts, tinyConfig } from "../rlhf/tiny.ts";
 import { type BuiltPage, builtPage, hasBrowser, webgpu } from "./built-page.ts";
+import { endWorker, killGpu } from "./hurt.ts";
 import { everyLook, faults } from "./looks.ts";
 
 describe.skipIf(!hasBrowser || !natsServer)("the page for workers", { timeout: 300_000 }, () => {
@@ -155,6 +156,22 @@ describe.skipIf(!hasBrowser || !natsServer)("the page for workers", { timeout: 3
     await one.take(1, null);
     expect(one.counts.by.get("hider")).toBe(3);
     expect(await phase(page)).toBe("working");
+    await one.close();
+    expect(errors).toEqual([]);
+  });
+
+  it("goes on when its GPU or its worker is lost", async () => {
+    const { browser, page, errors } = await open(webgpu, `worker/${await fragment("unlucky")}`);
+    await begin(page);
+    await expect.poll(() => at(page), soon).toBe("waiting");
+    const { one, drawn } = await trainer("unlucky");
+    for (const [iteration, hurt] of [() => {}, () => killGpu(browser), () => endWorker(page)].entries()) {
+      await hurt();
+      await one.request(iteration, jobs({ iteration }), drawn);
+      await one.take(iteration, null);
+      expect(one.counts.by.get("unlucky")).toBe(3 * (iteration + 1));
+    }
+    expect(await page.getByRole("alert").count()).toBe(0);
     await one.close();
     expect(errors).toEqual([]);
   });
