@@ -1,7 +1,7 @@
 /** A page that works in a cluster: what it draws, when it pauses, and what it says where it cannot. */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import type { Page } from "playwright";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles, openDevice } from "webrlhf";
@@ -204,6 +204,29 @@ describe.skipIf(!hasBrowser || !natsServer)("the page for workers", { timeout: 3
     await cluster.up();
     await expect.poll(() => at(page), soon).toBe("waiting");
     expect(await faults(page, everyLook.slice(0, 2))).toEqual([]);
+  });
+
+  it("connects by TLS where its browser knows the certificate, and names it where not", async () => {
+    const fixture = (name: string) => resolve(import.meta.dirname, "../cluster/fixtures", name);
+    const certificate = { cert: fixture("localhost.pem"), key: fixture("localhost.key.pem") };
+    const port = await freePort();
+    const page = `${built.address}worker/`;
+    const encrypted = await TestCluster.start({ certificate, pages: { port, page, origins: [new URL(page).origin] } });
+    try {
+      const { creds } = await encrypted.folder.invite("worker", "room-12");
+      const { hash } = new URL(invitationLink(page, { url: `wss://localhost:${port}`, creds }));
+      const known = await open([...webgpu, "--ignore-certificate-errors"], `worker/${hash}`);
+      await begin(known.page);
+      await expect.poll(() => at(known.page), soon).toBe("waiting");
+      const unknown = await open(webgpu, `worker/${hash}`);
+      await begin(unknown.page);
+      await unknown.page
+        .getByRole("alert")
+        .filter({ hasText: "its certificate is not one" })
+        .waitFor({ timeout: 60_000 });
+    } finally {
+      await encrypted.close();
+    }
   });
 
   it("names what may be wrong where the server takes no pages of its origin, or has no WebGPU", async () => {
