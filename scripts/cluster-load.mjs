@@ -46,10 +46,11 @@ async function workers() {
   const one = async (name, { nc, user }) => {
     const streams = await streamsOf(nc);
     setInterval(() => nc.publish(helloSubject(user), JSON.stringify(hello(name))), 5000);
-    const intake = new Intake(streams);
+    const intake = new Intake(streams, ["sample"]);
     for (;;) {
-      const message = await intake.next(signal);
-      if (!message) continue;
+      const taken = await intake.next(signal);
+      if (!taken) continue;
+      const { message } = taken;
       const { job } = messages.decodeJob(message.data);
       if (work > 0) await sleep(work);
       const [, , run, key] = message.subject.split(".");
@@ -110,17 +111,25 @@ async function load() {
 
 async function measured({ connections, server: program, syncs, ...flags }) {
   const work = mkdtempSync(path.join(tmpdir(), "webrlhf-load-"));
-  const [{ ClusterFolder }, { connectCluster }, { ClusterTrainer }, { diskFiles }, { writeSecret }, { jobsOf }] =
-    await Promise.all(
-      [
-        "cluster/configuration",
-        "cluster/connection",
-        "cluster/trainer",
-        "runtime/files",
-        "runtime/secrets",
-        "rlhf/jobs",
-      ].map((name) => built(`${name}.js`)),
-    );
+  const [
+    { ClusterFolder },
+    { connectCluster },
+    { sampling },
+    { ClusterTrainer },
+    { diskFiles },
+    { writeSecret },
+    { jobsOf },
+  ] = await Promise.all(
+    [
+      "cluster/configuration",
+      "cluster/connection",
+      "cluster/kinds",
+      "cluster/trainer",
+      "runtime/files",
+      "runtime/secrets",
+      "rlhf/jobs",
+    ].map((name) => built(`${name}.js`)),
+  );
   const files = await diskFiles();
   const port = await freePort();
   const folder = await ClusterFolder.create(
@@ -146,11 +155,10 @@ async function measured({ connections, server: program, syncs, ...flags }) {
       });
       server.once("exit", () => reject(new Error(said)));
     });
-    const trainer = await ClusterTrainer.open(await connectCluster(access("trainer"), "load"), {
+    const trainer = await ClusterTrainer.open(await connectCluster(access("trainer"), "load"), sampling, {
       run: "load",
       who: "load",
-      files,
-      folder: path.join(work, "results"),
+      kept: { files, folder: path.join(work, "results") },
       say: () => {},
     });
     const each = 250;

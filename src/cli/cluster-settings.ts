@@ -1,15 +1,33 @@
-/** Where a cluster is: what trainers and workers are told of it. */
-import { group } from "../settings/index.ts";
+/** Where a cluster is: what whoever asks for work, and workers, are told of it. */
+import { probability } from "../rlhf/settings.ts";
+import { effective, group, needs } from "../settings/index.ts";
 
 export const network = group("Cluster");
 
-export const clusterSettings = {
-  cluster: network.text(
-    null,
-    "Server of a cluster whose workers draw the responses, e.g. nats://host:4222: see webrlhf cluster",
-  ),
+/**
+ * A cluster's address, and the credential for it.
+ * @param what its workers do, in words
+ */
+export const clusterSettings = (what: string) => ({
+  cluster: network.text(null, `Server of a cluster whose workers ${what}, e.g. nats://host:4222: see webrlhf cluster`),
   creds: network.path(
     null,
     "Credential for the cluster: trainer.creds or worker.creds, as webrlhf cluster writes them",
   ),
+});
+
+/** The settings of who asks a cluster's workers for something. */
+export const askingSettings = (what: string) => {
+  const { cluster, creds } = clusterSettings(what);
+  return {
+    cluster,
+    ...effective(needs("cluster"), {
+      creds,
+      check: network.float(
+        0,
+        "Part of the workers' results that are computed again here, beside each worker's first one; 0 trusts all workers",
+        probability,
+      ),
+    }),
+  };
 };

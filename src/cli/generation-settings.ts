@@ -4,6 +4,7 @@ import { foreignNames } from "../open/foreign.ts";
 import { computeSettings, openingSettings, promptSettings, serverSettings, weightSettings } from "../open/settings.ts";
 import { sampling } from "../rlhf/settings.ts";
 import { type Condition, effective, group, needs, settings, without } from "../settings/index.ts";
+import { askingSettings } from "./cluster-settings.ts";
 
 const model = group("Model");
 const data = group("Data");
@@ -78,7 +79,16 @@ const generateTable = {
   ...effective(without("server"), { ...weightSettings, ...computeSettings }),
   inputFile: data.path(null, 'JSON lines to answer, each with "prompt" or "messages", "id" and options; - reads stdin'),
   ...generation,
-  ...effective(without("server"), { ...slots(64), ...cache }),
+  ...effective(without("server"), {
+    ...slots(64),
+    ...cache,
+    promptsPerJob: engine.int(
+      null,
+      "Draw so many prompts together, as a cluster's workers do; default: 4 with a cluster, without one whatever fits",
+      { min: 1 },
+    ),
+  }),
+  ...askingSettings("draw the responses"),
   outputFile: logging.path(null, "Write JSON lines to this file; an unfinished one is called <name>.partial-<key>"),
   outputFormat: logging.choice(
     ["completions", "responses"],

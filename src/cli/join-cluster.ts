@@ -1,40 +1,34 @@
-/** A training run that lets a cluster's workers draw its responses. */
-import { createHash } from "node:crypto";
+/** Programs that let a cluster's workers do a part of their work: training runs, and those that go through files. */
+import { createHash, randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { clusterAccess } from "../cluster/access.ts";
+import type { TrainerOptions } from "../cluster/asked.ts";
 import { ClusterFolder } from "../cluster/configuration.ts";
 import { connectCluster, tellServer } from "../cluster/connection.ts";
+import { type AnyJob, type JobKind, sampling, scoring } from "../cluster/kinds.ts";
 import { tokenOf } from "../cluster/names.ts";
-import { clusterSource } from "../cluster/source.ts";
+import { AT_ONCE, JobPool } from "../cluster/pool.ts";
+import { clusterSource, PROMPTS } from "../cluster/source.ts";
 import { ClusterTrainer } from "../cluster/trainer.ts";
-import { probability } from "../rlhf/settings.ts";
+import type { CausalLM, ScoreModel } from "../nn/models.ts";
+import type { TextTokenizer } from "../nn/text-tokenizer.ts";
+import type { Elsewhere } from "../open/scorers.ts";
+import { jobsOf } from "../rlhf/jobs.ts";
+import { responsesOf, type Sampler } from "../rlhf/sampler.ts";
 import type { RolloutSource } from "../rlhf/source.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { absolute, basename, dirname, join } from "../runtime/paths.ts";
 import { writeSecret } from "../runtime/secrets.ts";
-import { effective, needs } from "../settings/index.ts";
-import { clusterSettings, network } from "./cluster-settings.ts";
+import { askingSettings } from "./cluster-settings.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** Methods whose policy draws responses. */
 const online: readonly string[] = ["ppo", "grpo", "rloo", "reinforce", "raft", "iterate"];
 
 /** The settings of a method's cluster: none where it draws nothing. */
-export const clusterSettingsOf = (method: string) =>
-  online.includes(method)
-    ? {
-        cluster: clusterSettings.cluster,
-        ...effective(needs("cluster"), {
-          creds: clusterSettings.creds,
-          check: network.float(
-            0,
-            "Part of the workers' results that are drawn again here, beside each worker's first one; 0 trusts all workers",
-            probability,
-          ),
-        }),
-      }
-    : {};
+export const clusterSettingsOf = (method: string): Partial<ReturnType<typeof askingSettings>> =>
+  online.includes(method) ? askingSettings("draw the responses") : {};
 
 /** What these settings resolve to. */
 export interface ClusterChoice {
@@ -82,36 +76,150 @@ async function revoked(files: Files, folder: string, url: string, member: string
   await tellServer(await clusterAccess(url, join(folder, "system.creds")), account);
 }
 
+/** How a program enters a cluster. */
+interface Entering extends Pick<TrainerOptions, "kept" | "looksBack" | "alone"> {
+  /** Where it writes, which names its run; null for a run that nobody goes on with. */
+  path: string | null;
+  files: Files;
+  say: (line: string) => void;
+  /** What is told when it is in. */
+  told: (run: string) => string;
+}
+
+/**
+ * Enters the cluster that settings name, which they do.
+ * @returns what enters it
+ * @throws UserError where the credential is missing, or none
+ */
+async function entrance<J extends AnyJob, R, C extends object>(
+  o: ClusterChoice,
+  kind: JobKind<J, R, never, C>,
+  { path, files, say, told, ...options }: Entering,
+): Promise<() => Promise<ClusterTrainer<J, R, C>>> {
+  const { cluster, creds, check = 0 } = o;
+  if (!creds) {
+    throw new UserError("--cluster needs --creds: the trainer.creds that webrlhf cluster init has written");
+  }
+  const access = await clusterAccess(cluster as string, creds);
+  const run = path === null ? tokenOf(`${kind.name}-${randomUUID()}`) : runName(path);
+  const revoke = (member: string) => revoked(files, dirname(absolute(creds)), access.url, member);
+  const enter = async (): Promise<ClusterTrainer<J, R, C>> => {
+    const connection = await connectCluster(access, `webrlhf trainer ${run}`);
+    try {
+      const who = `${hostname()} ${process.pid}`;
+      return await ClusterTrainer.open(connection, kind, { run, who, say, check, revoke, ...options });
+    } catch (error) {
+      await connection.nc.close();
+      throw error;
+    }
+  };
+  return async () => {
+    const trainer = await patiently(enter, say);
+    say(told(run));
+    return trainer;
+  };
+}
+
 /** The source of a run's responses in the cluster that its settings name; null without one. */
 export async function joinCluster(
   o: ClusterChoice,
   { files, outputDir, terminal }: { files: Files; outputDir: string; terminal: Terminal },
 ): Promise<{ source: RolloutSource; ended: () => Promise<void> } | null> {
   if (!o.cluster) return null;
-  if (!o.creds) {
-    throw new UserError("--cluster needs --creds: the trainer.creds that webrlhf cluster init has written");
-  }
-  const access = await clusterAccess(o.cluster, o.creds);
-  const run = runName(outputDir);
   const folder = join(outputDir, RESULTS);
-  const say = (line: string) => terminal.line(line);
-  const { check = 0 } = o;
-  const revoke = (member: string) => revoked(files, dirname(absolute(o.creds as string)), access.url, member);
-  const enter = async (): Promise<ClusterTrainer> => {
-    const connection = await connectCluster(access, `webrlhf trainer ${run}`);
-    try {
-      const who = `${hostname()} ${process.pid}`;
-      return await ClusterTrainer.open(connection, { run, who, files, folder, say, check, revoke });
-    } catch (error) {
-      await connection.nc.close();
-      throw error;
-    }
-  };
-  const open = async (): Promise<ClusterTrainer> => {
-    const trainer = await patiently(enter, say);
-    say(`responses are drawn in the cluster ${o.cluster}, run ${run}`);
-    return trainer;
-  };
+  const open = await entrance(o, sampling, {
+    path: outputDir,
+    files,
+    kept: { files, folder },
+    say: (line) => terminal.line(line),
+    told: (run) => `responses are drawn in the cluster ${o.cluster}, run ${run}`,
+  });
   const source = clusterSource(open, { onPolicy: (o.maxStaleness ?? 0) === 0 });
   return { source, ended: () => files.remove(folder) };
+}
+
+/** How a program that trains nothing has its jobs done. */
+export interface PoolOptions {
+  /** Where it writes; null where that is the terminal. */
+  path: string | null;
+  files: Files;
+  terminal: Terminal;
+  signal: AbortSignal;
+  /** What workers do, in words: "responses are drawn". */
+  what: string;
+  /** It keeps nothing itself of what is done before all is, so that all that came meanwhile is looked for. */
+  keepsNothing?: boolean;
+}
+
+/**
+ * What has a program's jobs done in the cluster that its settings name, with one model. It must be closed.
+ * @throws UserError where the credential is missing, or none
+ */
+export async function clusterPool<
+  J extends AnyJob,
+  R extends { id: string },
+  M extends CausalLM | ScoreModel,
+  C extends object,
+>(
+  o: ClusterChoice,
+  kind: JobKind<J, R, M, C>,
+  model: M,
+  { path, files, terminal, signal, what, keepsNothing = false }: PoolOptions,
+): Promise<{ do: JobPool<J, R, M, C>["do"]; close: () => Promise<void> }> {
+  const open = await entrance(o, kind, {
+    path,
+    files,
+    kept: null,
+    looksBack: keepsNothing ? Number.POSITIVE_INFINITY : AT_ONCE,
+    alone: "this program does everything itself",
+    say: (line) => terminal.line(line),
+    told: (run) => `${what} in the cluster ${o.cluster}, run ${run}`,
+  });
+  const pool = new JobPool(open, kind, model, signal);
+  return {
+    do: (job, context) => pool.do(job, context),
+    async close() {
+      const { elsewhere, here } = await pool.close();
+      if (elsewhere + here > 0) terminal.line(`workers did ${elsewhere} jobs, this program ${here}`);
+    },
+  };
+}
+
+/**
+ * Who scores with a model in the cluster that settings name; undefined without one.
+ * @param closers get what closes it
+ */
+export const scoringElsewhere = (
+  o: ClusterChoice,
+  options: Omit<PoolOptions, "what">,
+  closers: (() => Promise<void>)[],
+): Elsewhere | undefined => {
+  if (!o.cluster) return undefined;
+  return async (model) => {
+    const pool = await clusterPool(o, scoring, model, { ...options, what: "answers are scored" });
+    closers.push(pool.close);
+    return (job) => pool.do(job, {});
+  };
+};
+
+/** A sampler whose policy draws in the cluster that settings name; null without one. It must be closed. */
+export async function drawingElsewhere(
+  o: ClusterChoice,
+  { policy, tokenizer }: { policy: CausalLM; tokenizer: TextTokenizer },
+  options: Omit<PoolOptions, "what">,
+): Promise<{ sampler: Sampler; close: () => Promise<void> } | null> {
+  if (!o.cluster) return null;
+  const pool = await clusterPool(o, sampling, policy, { ...options, what: "responses are drawn" });
+  const { half, kvCache, batchInvariant, config } = policy;
+  const sampler: Sampler = async (prompts, promptIds, { onResponses, signal: _, promptsPerJob, ...drawing }) => {
+    const ids = prompts.map((prompt) => prompt.ids);
+    const how = { ...drawing, promptsPerJob: promptsPerJob ?? PROMPTS, half, kvCache, batchInvariant };
+    const jobs = jobsOf(ids, promptIds, how);
+    const context = { vocabSize: config.vocabSize, endIds: drawing.ignoreEos ? [] : (drawing.eosIds ?? config.eosIds) };
+    const results = await Promise.all(jobs.map((job) => pool.do(job, context)));
+    const responses = responsesOf(tokenizer, prompts, results, drawing.samples);
+    await onResponses?.(responses);
+    return responses;
+  };
+  return { sampler, close: pool.close };
 }

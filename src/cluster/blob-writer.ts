@@ -1,9 +1,9 @@
 /** Puts files into the server's object store, by the hash of their bytes. */
 import type { NatsConnection } from "@nats-io/nats-core";
 import type { ObjectStore } from "@nats-io/obj";
-import type { FileRef } from "./messages.ts";
 import { BLOBS } from "./names.ts";
 import { trainersPackages } from "./trainers-packages.ts";
+import type { FileRef } from "./wire.ts";
 
 const CHUNK = 512 << 10;
 

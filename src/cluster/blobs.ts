@@ -1,8 +1,8 @@
 /** Files by the hash of their bytes, in the server's object store. Whoever reads one looks at its hash. */
 import type { JetStreamManager } from "@nats-io/jetstream";
 import { hasher } from "../runtime/sha256.ts";
-import type { FileRef } from "./messages.ts";
 import { BLOBS } from "./names.ts";
+import type { FileRef } from "./wire.ts";
 
 /** The hash that names bytes. */
 export async function sha256Of(bytes: Uint8Array): Promise<string> {

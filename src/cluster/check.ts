@@ -2,12 +2,13 @@
  * Whether a result was drawn as its job says: the job is drawn again here, with the same random numbers. Weights, precision, temperature,
  * sampling and noise other than the job's all give other tokens or other log-probabilities.
  */
-import type { CausalLM } from "../nn/models.ts";
+import type { CausalLM, ScoreModel } from "../nn/models.ts";
 import { drawingNoise } from "../nn/sampling.ts";
 import { type JobResult, runJob, type SamplingJob, whole } from "../rlhf/jobs.ts";
 import { responseLogProbs } from "../rlhf/measure.ts";
+import { runScoringJob, type ScoringJob, type ScoringResult } from "../rlhf/score-jobs.ts";
 
-/** Log-probabilities of one policy on two adapters differ by less, in f32 and where it computes in f16. */
+/** Log-probabilities, and scores of about 1, of one model on two adapters differ by less, in f32 and where it computes in f16. */
 const TOLERANCE = 1e-4;
 const HALF_TOLERANCE = 0.05;
 
@@ -33,6 +34,21 @@ export async function wrongWith(model: CausalLM, job: SamplingJob, result: JobRe
     }
   }
   return null;
+}
+
+/**
+ * Why scores are not what their job gives; null where they are.
+ * @param model the scorer of the job's version
+ */
+export async function wrongScores(
+  model: ScoreModel,
+  job: ScoringJob,
+  { scores }: ScoringResult,
+): Promise<string | null> {
+  const own = (await runScoringJob(model, job)).scores;
+  const tolerance = (job.half ?? model.half) ? HALF_TOLERANCE : TOLERANCE;
+  const off = scores.findIndex((score, i) => !(Math.abs(score - own[i]) <= tolerance * Math.max(1, Math.abs(own[i]))));
+  return off < 0 ? null : `sequence ${off} has the score ${scores[off]}, which is ${own[off]} here`;
 }
 
 const promptOf = ({ prompts, samples }: SamplingJob, i: number): Uint32Array => prompts[Math.floor(i / samples)];

@@ -4,7 +4,7 @@
  */
 import type { KeyPair } from "@nats-io/nkeys";
 import { UserError } from "../runtime/errors.ts";
-import { BLOBS, CONSUMER, helloSubject, inboxOf, isToken, JOBS, LEARNERS, RUNS } from "./names.ts";
+import { BLOBS, helloSubject, inboxOf, isToken, JOBS, jobsOfKind, kinds, LEARNERS, RUNS } from "./names.ts";
 import { packages } from "./packages.ts";
 
 /** The cluster's secret keys, as seeds. Who has them can let anybody in. */
@@ -50,14 +50,16 @@ function permissions(role: Role, name: string): { pub: string[]; sub: string[] }
   if (role === "system") return { pub: ["$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE"], sub };
   if (role === "trainer") {
     const buckets = [`$O.${BLOBS}.>`, `$KV.${RUNS}.>`, `$KV.${LEARNERS}.>`];
-    return { pub: [`job.${CONSUMER}.>`, "$JS.API.>", ...buckets], sub: [...sub, "result.>", "hello.>"] };
+    return { pub: [...kinds.map(jobsOfKind), "$JS.API.>", ...buckets], sub: [...sub, "result.>", "hello.>"] };
   }
   const pub = [
     `result.${name}.*.*`,
     helloSubject(name),
-    `$JS.API.CONSUMER.INFO.${JOBS}.${CONSUMER}`,
-    `$JS.API.CONSUMER.MSG.NEXT.${JOBS}.${CONSUMER}`,
-    `$JS.ACK.${JOBS}.${CONSUMER}.>`,
+    ...kinds.flatMap((kind) => [
+      `$JS.API.CONSUMER.INFO.${JOBS[kind]}.${kind}`,
+      `$JS.API.CONSUMER.MSG.NEXT.${JOBS[kind]}.${kind}`,
+      `$JS.ACK.${JOBS[kind]}.${kind}.>`,
+    ]),
     // Reading a stream needs no consumer of one's own, which could be told to deliver to others' subjects.
     `$JS.API.DIRECT.GET.OBJ_${BLOBS}`,
     `$JS.API.DIRECT.GET.OBJ_${BLOBS}.>`,

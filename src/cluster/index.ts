@@ -5,5 +5,6 @@
 export { type ClusterAccess, type ClusterConnection, connectCluster } from "./connection.ts";
 export { type Absence, ClusterError } from "./errors.ts";
 export { type Invitation, invitationLink, type ReadInvitation, readInvitation } from "./invitation.ts";
+export type { KindName } from "./names.ts";
 export { type HeldWeights, holdWeights } from "./policy.ts";
 export { runWorker, type WorkerOptions, type WorkerState } from "./worker.ts";

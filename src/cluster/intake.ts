@@ -1,37 +1,104 @@
 /** How a worker waits for jobs: one request at a time, which the server answers when there is one. */
 import type { Consumer, JsMsg } from "@nats-io/jetstream";
+import type { KindName } from "./names.ts";
 import { jobsConsumer, type Streams } from "./streams.ts";
 
 /** A request for a job waits so long; one that the server has lost is made again when the connection is back. */
 const WAIT_MS = 30_000;
+/** So often a worker of several kinds looks whether there are jobs of another one than the last. */
+const LOOK_MS = 10_000;
+/** A request for a job that was there a moment ago waits so long. */
+const SHORT_MS = 1000;
 
-/** A worker's side of the queue. A job is taken when it can be begun: one that waits in a worker would wait behind others. */
+/** A job that was taken. */
+export interface TakenJob {
+  kind: KindName;
+  message: JsMsg;
+}
+
+/** A worker's side of the queues. A job is taken when it can be begun: one that waits in a worker would wait behind others. */
 export class Intake {
   private readonly streams: Streams;
-  private consumer: Consumer | null = null;
+  private readonly say: (line: string) => void;
+  /** The kind of the last job first. */
+  private kinds: readonly KindName[];
+  private readonly consumers = new Map<KindName, Consumer>();
+  private looked = Date.now();
 
-  constructor(streams: Streams) {
+  /** @param kinds of jobs that are taken */
+  constructor(streams: Streams, kinds: readonly KindName[], say: (line: string) => void = () => {}) {
     this.streams = streams;
+    this.kinds = kinds;
+    this.say = say;
   }
 
-  /** A job; null where none came in time, or the signal fired; undefined where there is nothing to take jobs from. */
-  async next(signal: AbortSignal): Promise<JsMsg | null | undefined> {
+  /**
+   * A job. It is waited for at one queue, that of the last job: two requests might give two jobs, and the lease of the one that
+   * waits would run.
+   * @returns null where none came in time, or the signal fired; undefined where there is nothing to take jobs from
+   */
+  async next(signal: AbortSignal): Promise<TakenJob | null | undefined> {
     try {
-      this.consumer ??= await jobsConsumer(this.streams);
-      if (!this.consumer) return undefined;
-      const waiting = await this.consumer.fetch({ max_messages: 1, expires: WAIT_MS });
-      const stop = () => waiting.stop();
-      signal.addEventListener("abort", stop);
-      try {
-        if (signal.aborted) stop();
-        for await (const message of waiting) return message;
-        return null;
-      } finally {
-        signal.removeEventListener("abort", stop);
+      const other = await this.other(signal);
+      if (other) return other;
+      const [kind, ...others] = this.kinds;
+      const consumer = await this.consumer(kind);
+      if (!consumer) {
+        // Perhaps there is another queue.
+        this.kinds = [...this.kinds.filter((one) => one !== kind), ...(this.kinds.includes(kind) ? [kind] : [])];
+        return undefined;
       }
+      return await this.from(kind, consumer, others.length > 0 ? LOOK_MS : WAIT_MS, signal);
     } catch {
-      this.consumer = null; // the server was away, or has lost it
+      this.consumers.clear(); // the server was away, or has lost them
       return undefined;
+    }
+  }
+
+  /** A job of another kind than the last one, where it is time to look for one. */
+  private async other(signal: AbortSignal): Promise<TakenJob | null> {
+    if (Date.now() - this.looked < LOOK_MS) return null;
+    this.looked = Date.now();
+    for (const kind of this.kinds.slice(1)) {
+      const consumer = await this.consumer(kind);
+      if (!consumer || (await consumer.info()).num_pending === 0) continue;
+      const taken = await this.from(kind, consumer, SHORT_MS, signal);
+      if (taken) return taken;
+    }
+    return null;
+  }
+
+  private async from(kind: KindName, consumer: Consumer, ms: number, signal: AbortSignal): Promise<TakenJob | null> {
+    const waiting = await consumer.fetch({ max_messages: 1, expires: ms });
+    const stop = () => waiting.stop();
+    signal.addEventListener("abort", stop);
+    try {
+      if (signal.aborted) stop();
+      for await (const message of waiting) {
+        this.kinds = [kind, ...this.kinds.filter((one) => one !== kind)];
+        return { kind, message };
+      }
+      return null;
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  /** The queue of a kind; null where nobody has asked for such jobs yet, or the credential is from before there was such a kind. */
+  private async consumer(kind: KindName): Promise<Consumer | null> {
+    const known = this.consumers.get(kind);
+    if (known) return known;
+    try {
+      const found = await jobsConsumer(this.streams, kind);
+      if (found) this.consumers.set(kind, found);
+      return found;
+    } catch (error) {
+      const { cause, message } = error as Error;
+      const reason = `${message} ${cause instanceof Error ? cause.message : ""}`;
+      if (!/permission/i.test(reason) || this.kinds.length === 1) throw error;
+      this.kinds = this.kinds.filter((other) => other !== kind);
+      this.say(`the credential is from before workers could ${kind}: ask for a new invitation for that`);
+      return null;
     }
   }
 }

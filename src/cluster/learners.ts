@@ -10,12 +10,12 @@ import { UserError } from "../runtime/errors.ts";
 import { BlobWriter } from "./blob-writer.ts";
 import { BlobReader, sha256Of } from "./blobs.ts";
 import type { ClusterConnection } from "./connection.ts";
-import type { FileRef } from "./messages.ts";
 import { isToken, LEARNERS, learnerOf, learnersOf, RUNS } from "./names.ts";
 import { Ownership } from "./owner.ts";
 import { Reach } from "./reach.ts";
 import { streamsOf } from "./streams.ts";
 import { trainersPackages } from "./trainers-packages.ts";
+import type { FileRef } from "./wire.ts";
 
 /** A learner of a run. */
 export interface LearnerOptions {

@@ -3,12 +3,17 @@
  * one job, whoever asked for it and when.
  */
 
-/** Stream of jobs: a work queue, from which a job is gone once it is acknowledged. */
-export const JOBS = "JOBS";
+/**
+ * A kind of work that workers are asked for: to sample responses, or to score sequences. It is also the name of the consumer by which
+ * they take such jobs from their stream.
+ */
+export type KindName = "sample" | "score";
+/** All kinds of jobs. */
+export const kinds: readonly KindName[] = ["sample", "score"];
+/** Streams of jobs by kind: work queues, from which a job is gone once it is acknowledged. */
+export const JOBS: Record<KindName, string> = { sample: "JOBS", score: "SCORES" };
 /** Stream of results: a worker's last one for each job. */
 export const RESULTS = "RESULTS";
-/** The work queue's consumer that workers take jobs from. */
-export const CONSUMER = "sample";
 /** Object bucket of weights, by the SHA-256 of their bytes. */
 export const BLOBS = "blobs";
 /** Bucket of the runs that have a trainer. */
@@ -32,12 +37,15 @@ export const isToken = (text: string): boolean => TOKEN.test(text);
 export const tokenOf = (text: string): string => text.replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 64) || "-";
 
 /** Where a job is asked for; another attempt is another message, which does not wait for the one before. */
-export const jobSubject = (run: string, key: string, attempt: number): string =>
-  `job.${CONSUMER}.${run}.${key}.${attempt}`;
+export const jobSubject = (kind: KindName, run: string, key: string, attempt: number): string =>
+  `job.${kind}.${run}.${key}.${attempt}`;
+
+/** All jobs of a kind. */
+export const jobsOfKind = (kind: KindName): string => `job.${kind}.>`;
 
 /** All jobs of a run, or all attempts of one. */
-export const jobsOfRun = (run: string, key?: string): string =>
-  key === undefined ? `job.${CONSUMER}.${run}.>` : `job.${CONSUMER}.${run}.${key}.*`;
+export const jobsOfRun = (kind: KindName, run: string, key?: string): string =>
+  key === undefined ? `job.${kind}.${run}.>` : `job.${kind}.${run}.${key}.*`;
 
 /** Where a worker of a name puts a job's result. */
 export const resultSubject = (worker: string, run: string, key: string): string => `result.${worker}.${run}.${key}`;

@@ -1,14 +1,15 @@
 /** A policy's weights as files that travel, and the model that a worker makes of them. */
 
-import { CausalLM } from "../nn/models.ts";
+import type { HeadKind } from "../nn/huggingface.ts";
+import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
 import { adapterFiles, openAdapter, readAdapterFolder, restoreAdapter } from "../nn/peft.ts";
-import { loadCausalLM, modelFiles } from "../nn/pretrained.ts";
+import { loadCausalLM, loadScoreModel, modelFiles } from "../nn/pretrained.ts";
 import { restoreTrained } from "../nn/trained.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type FileContent, memoryFiles } from "../runtime/files.ts";
 import type { BlobWriter } from "./blob-writer.ts";
 import { sha256Of } from "./blobs.ts";
-import type { FileRef, PolicyRef } from "./messages.ts";
+import type { FileRef, PolicyRef } from "./wire.ts";
 
 /** Bytes of one file of weights: what is lost when a transfer breaks off. */
 const SHARD = 256 << 20;
@@ -49,30 +50,48 @@ export class PolicyPublisher {
   private base: { model: object; refs: FileRef[] } | null = null;
 
   /** The policy as it is now. */
-  async take(model: CausalLM): Promise<PublishedPolicy> {
-    if (!model.adapter) {
-      const files = await bytesOf(await modelFiles(model, { maxShardSize: SHARD }));
+  async take(model: CausalLM | ScoreModel): Promise<PublishedPolicy> {
+    const whole = model.adapter?.isMerged ? mergedBase(model) : model.adapter ? null : model;
+    if (whole) {
+      refuseRounded(whole);
+      const files = await bytesOf(await modelFiles(whole, { maxShardSize: SHARD }));
       const refs = await refsOf(files);
       return publishedOf({ base: refs, adapter: null }, async ({ name }) => files.get(name));
     }
     const { baseModel } = model;
-    if (!(baseModel instanceof CausalLM)) throw new Error("the policy's base is no language model");
-    if (baseModel.store.format !== "float32") {
-      throw new UserError(
-        `the policy's base is stored as ${baseModel.store.format}, which cannot be sent to workers: leave out load_in_4bit ` +
-          "and the like, or train without a cluster",
-      );
-    }
-    const whole = async () => bytesOf(await modelFiles(baseModel, { maxShardSize: SHARD }));
-    if (this.base?.model !== baseModel) this.base = { model: baseModel, refs: await refsOf(await whole()) };
+    if (!baseModel) throw new Error("an adapter without a base");
+    refuseRounded(baseModel);
+    const bases = async () => bytesOf(await modelFiles(baseModel, { maxShardSize: SHARD }));
+    if (this.base?.model !== baseModel) this.base = { model: baseModel, refs: await refsOf(await bases()) };
     const { refs } = this.base;
     const files = await bytesOf(await adapterFiles(model));
     const adapter = await refsOf(files);
     // The base is frozen, so that it need not be kept beside its model.
     return publishedOf({ base: refs, adapter }, async (ref) =>
-      adapter.includes(ref) ? files.get(ref.name) : (await whole()).get(ref.name),
+      adapter.includes(ref) ? files.get(ref.name) : (await bases()).get(ref.name),
     );
   }
+}
+
+/** The base that has a model's adapter in its weights, where it computes what the model does. */
+function mergedBase(model: CausalLM | ScoreModel): Model {
+  const { adapter, baseModel } = model;
+  const ownHead = "head" in model && model.head !== null;
+  if (!baseModel || (adapter?.saved.length ?? 0) > 0 || ownHead) {
+    throw new UserError(
+      "an adapter with whole modules beside its low-rank ones (modules_to_save) cannot be sent to workers on top of its base: put " +
+        "it into the base first, with webrlhf merge",
+    );
+  }
+  return baseModel;
+}
+
+/** What workers make of files is float32. */
+function refuseRounded({ store: { format } }: Model): void {
+  if (format === "float32") return;
+  throw new UserError(
+    `weights that are stored as ${format} cannot be sent to workers: leave out dtype, load_in_4bit and the like, or the cluster`,
+  );
 }
 
 function publishedOf(ref: PolicyRef, read: (ref: FileRef) => Promise<Uint8Array | undefined>): PublishedPolicy {
@@ -92,9 +111,11 @@ const nameOf = (refs: readonly FileRef[]): string => refs.map(({ name, sha256 })
 /** Files of a model that differ from version to version; where the others are the same, a model takes the new ones over. */
 const shapeOf = (refs: readonly FileRef[]): string => nameOf(refs.filter(({ name }) => !/\.safetensors$/.test(name)));
 
-interface Held {
+const LABELS: Record<HeadKind, string> = { lm: "policy", score: "reward model" };
+
+interface Held<M> {
   refs: readonly FileRef[];
-  model: CausalLM;
+  model: M;
 }
 
 /** Weights that a worker keeps from one `runWorker` to the next, so that they need not be fetched again. */
@@ -106,19 +127,25 @@ export interface HeldWeights {
 /** Makes a place for weights that outlive a call of `runWorker`; it is empty at first. */
 export const holdWeights = (): HeldWeights => new HeldPolicy();
 
+/** The model with a head of some kind. */
+type WithHead<K extends HeadKind> = K extends "lm" ? CausalLM : ScoreModel;
+
 /** The models that a worker holds: one base and one adapter on it, which take over the weights of the next version. */
-export class HeldPolicy implements HeldWeights {
-  private readonly own: CausalLM | null;
+export class HeldPolicy<K extends HeadKind = "lm"> implements HeldWeights {
+  private readonly own: WithHead<K> | null;
+  private readonly kind: K;
   private files: FileSource | null;
-  private base: Held | null = null;
-  private adapter: Held | null = null;
+  private base: Held<WithHead<K>> | null = null;
+  private adapter: Held<WithHead<K>> | null = null;
 
   /**
    * @param files where a version's files are; null where `from` says it
    * @param own the base of all adapters, where it is at hand; it stays the caller's
+   * @param kind what the models are for. Default: to draw
    */
-  constructor(files: FileSource | null = null, own: CausalLM | null = null) {
+  constructor(files: FileSource | null = null, own: WithHead<K> | null = null, kind: K = "lm" as K) {
     this.files = files;
+    this.kind = kind;
     this.own = own;
   }
 
@@ -129,7 +156,7 @@ export class HeldPolicy implements HeldWeights {
   }
 
   /** The model of a version; valid until the next call. */
-  async model({ base, adapter }: PolicyRef, signal?: AbortSignal): Promise<CausalLM> {
+  async model({ base, adapter }: PolicyRef, signal?: AbortSignal): Promise<WithHead<K>> {
     const under = adapter && this.own ? this.own : await this.baseOf(base, signal);
     if (!adapter) return under;
     if (this.adapter && nameOf(this.adapter.refs) === nameOf(adapter)) return this.adapter.model;
@@ -144,8 +171,9 @@ export class HeldPolicy implements HeldWeights {
     this.freeAdapter();
     const folder = await readAdapterFolder(files, "m");
     if (!folder) throw new UserError("the trainer's adapter has no adapter_config.json");
-    this.adapter = { refs: adapter, model: await openAdapter(files, folder, under, "lm", { label: "policy" }) };
-    return this.adapter.model;
+    const model = (await openAdapter(files, folder, under, this.kind, { label: LABELS[this.kind] })) as WithHead<K>;
+    this.adapter = { refs: adapter, model };
+    return model;
   }
 
   destroy(): void {
@@ -159,7 +187,7 @@ export class HeldPolicy implements HeldWeights {
     this.adapter = null;
   }
 
-  private async baseOf(refs: readonly FileRef[], signal?: AbortSignal): Promise<CausalLM> {
+  private async baseOf(refs: readonly FileRef[], signal?: AbortSignal): Promise<WithHead<K>> {
     if (this.base && nameOf(this.base.refs) === nameOf(refs)) return this.base.model;
     const files = await this.folder(refs, signal);
     if (this.base && !this.adapter && shapeOf(this.base.refs) === shapeOf(refs)) {
@@ -170,8 +198,10 @@ export class HeldPolicy implements HeldWeights {
       return model;
     }
     this.destroy();
-    this.base = { refs, model: await loadCausalLM(files, "m", "policy") };
-    return this.base.model;
+    const load = this.kind === "lm" ? loadCausalLM : loadScoreModel;
+    const model = (await load(files, "m", LABELS[this.kind])) as WithHead<K>;
+    this.base = { refs, model };
+    return model;
   }
 
   private async folder(refs: readonly FileRef[], signal?: AbortSignal) {

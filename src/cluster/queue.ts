@@ -1,20 +1,22 @@
 /** A run's jobs and results, as the server has them. */
-import { JOBS, jobSubject, jobsOfRun, ofResult, RESULTS, resultsOf } from "./names.ts";
+import { JOBS, jobSubject, jobsOfRun, type KindName, ofResult, RESULTS, resultsOf } from "./names.ts";
 import { absent, jobsConsumer, type Streams } from "./streams.ts";
 
 /** A run's part of the streams. */
 export class RunQueue {
   private readonly streams: Streams;
+  private readonly kind: KindName;
   private readonly run: string;
 
-  constructor(streams: Streams, run: string) {
+  constructor(streams: Streams, kind: KindName, run: string) {
     this.streams = streams;
+    this.kind = kind;
     this.run = run;
   }
 
   /** Puts a job where workers take it. */
   async ask(key: string, attempt: number, bytes: Uint8Array): Promise<void> {
-    const subject = jobSubject(this.run, key, attempt);
+    const subject = jobSubject(this.kind, this.run, key, attempt);
     await this.streams.js.publish(subject, bytes, { msgID: `${key}.${attempt}` }).catch((error) => {
       if (!/maximum messages per subject/.test(String(error))) throw error; // it is there already
     });
@@ -26,22 +28,25 @@ export class RunQueue {
    */
   async withdraw(key?: string): Promise<void> {
     const { jsm } = this.streams;
+    const stream = JOBS[this.kind];
     for (;;) {
-      const found = await jsm.streams.getMessage(JOBS, { last_by_subj: jobsOfRun(this.run, key) }).catch(absent);
+      const filter = { last_by_subj: jobsOfRun(this.kind, this.run, key) };
+      const found = await jsm.streams.getMessage(stream, filter).catch(absent);
       if (!found) return;
-      await jsm.streams.deleteMessage(JOBS, found.seq, false).catch(absent);
+      await jsm.streams.deleteMessage(stream, found.seq, false).catch(absent);
     }
   }
 
   /** Keys of the jobs that are not acknowledged yet. */
   async unfinished(): Promise<Set<string>> {
-    const { state } = await this.streams.jsm.streams.info(JOBS, { subjects_filter: jobsOfRun(this.run) });
+    const filter = { subjects_filter: jobsOfRun(this.kind, this.run) };
+    const { state } = await this.streams.jsm.streams.info(JOBS[this.kind], filter);
     return new Set(Object.keys(state.subjects ?? {}).map((subject) => subject.split(".")[3]));
   }
 
   /** How many jobs, of all runs, no worker has taken yet. */
   async untaken(): Promise<number> {
-    const consumer = await jobsConsumer(this.streams);
+    const consumer = await jobsConsumer(this.streams, this.kind);
     return consumer ? (await consumer.info()).num_pending : Number.POSITIVE_INFINITY;
   }
 

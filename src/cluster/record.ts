@@ -1,10 +1,9 @@
 /** Results that a trainer has accepted, on its own disk: it asks for none of them again, whatever becomes of the server. */
-import type { JobResult } from "../rlhf/jobs.ts";
 import { fromBase64, toBase64 } from "../runtime/base64.ts";
 import type { Files } from "../runtime/files.ts";
 import { readText } from "../runtime/json-files.ts";
 import { join } from "../runtime/paths.ts";
-import { decodeResult, type Expected } from "./messages.ts";
+import type { ReadResult } from "./wire.ts";
 
 /** Iterations whose results are kept, for a run that goes on from an older checkpoint. */
 const KEPT = 64;
@@ -24,7 +23,7 @@ export class ResultRecord {
   }
 
   /** The result of a job, or null where there is none, or a damaged one. */
-  async get(iteration: number, expected: Expected): Promise<JobResult | null> {
+  async get<R>(iteration: number, key: string, decode: (bytes: Uint8Array) => ReadResult<R>): Promise<R | null> {
     let rows = this.read.get(iteration);
     if (!rows) {
       rows = new Map();
@@ -37,10 +36,10 @@ export class ResultRecord {
       }
       this.read.set(iteration, rows);
     }
-    const bytes = rows.get(expected.key);
+    const bytes = rows.get(key);
     if (!bytes) return null;
     try {
-      const read = decodeResult(bytes, expected);
+      const read = decode(bytes);
       return "result" in read ? read.result : null;
     } catch {
       return null;

@@ -1,9 +1,10 @@
 /** A cluster as the source of a run's responses. */
 import type { CausalLM } from "../nn/models.ts";
-import { runJob } from "../rlhf/jobs.ts";
+import type { JobResult, SamplingJob } from "../rlhf/jobs.ts";
 import type { RolloutSource } from "../rlhf/source.ts";
 import type { Here } from "./asked.ts";
-import { wrongWith } from "./check.ts";
+import { sampling } from "./kinds.ts";
+import type { SamplingContext } from "./messages.ts";
 import { HeldPolicy, PolicyPublisher, type PublishedPolicy } from "./policy.ts";
 import type { ClusterTrainer } from "./trainer.ts";
 
@@ -15,15 +16,18 @@ export interface ClusterSourceOptions {
   promptsPerJob?: number;
 }
 
+/** A trainer whose workers draw. */
+export type SamplingTrainer = ClusterTrainer<SamplingJob, JobResult, SamplingContext>;
+
 /** Prompts of one job: enough for a GPU to be busy, few enough for several workers to share an iteration. */
-const PROMPTS = 4;
+export const PROMPTS = 4;
 
 /**
  * Responses from whoever has joined the cluster, and from the policy here where nobody has time.
  * @param open joins the cluster, when the first policy is there, and again for a run that begins anew
  */
-export function clusterSource(open: () => Promise<ClusterTrainer>, options: ClusterSourceOptions): RolloutSource {
-  let joined: ClusterTrainer | null = null;
+export function clusterSource(open: () => Promise<SamplingTrainer>, options: ClusterSourceOptions): RolloutSource {
+  let joined: SamplingTrainer | null = null;
   const trainer = () => {
     if (!joined) throw new Error("no policy was published");
     return joined;
@@ -39,9 +43,9 @@ export function clusterSource(open: () => Promise<ClusterTrainer>, options: Clus
     held ??= new HeldPolicy(policy, newest.model.baseModel as CausalLM | null);
     return held.from(policy).model(policy.ref);
   };
-  const here: Here = {
-    draw: async (job, policy) => runJob(await modelOf(policy), job),
-    check: async (job, policy, result) => wrongWith(await modelOf(policy), job, result),
+  const here: Here<SamplingJob, JobResult> = {
+    draw: async (job, policy) => sampling.run(await modelOf(policy), job),
+    check: async (job, policy, result) => sampling.wrong(await modelOf(policy), job, result),
   };
   return {
     promptsPerJob: options.promptsPerJob ?? PROMPTS,

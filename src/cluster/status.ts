@@ -1,7 +1,7 @@
 /** What a cluster is doing: who trains, who works, what waits. */
 import * as v from "valibot";
 import type { ClusterConnection } from "./connection.ts";
-import { CONSUMER, JOBS, ofHello, ofRun, RESULTS, RUNS } from "./names.ts";
+import { JOBS, kinds, ofHello, ofRun, RESULTS, RUNS } from "./names.ts";
 import { whoIn } from "./owner.ts";
 import { absent, streamsOf } from "./streams.ts";
 import { trainersPackages } from "./trainers-packages.ts";
@@ -53,7 +53,7 @@ export async function statusOf({ nc }: ClusterConnection, ms = 6000): Promise<Cl
     },
   });
   const { jsm } = await streamsOf(nc);
-  const consumer = await jsm.consumers.info(JOBS, CONSUMER).catch(absent);
+  const consumers = await Promise.all(kinds.map((kind) => jsm.consumers.info(JOBS[kind], kind).catch(absent)));
   const results = await jsm.streams.info(RESULTS).catch(absent);
   const runs: ClusterStatus["runs"] = [];
   if (await jsm.streams.info(`KV_${RUNS}`).catch(absent)) {
@@ -68,8 +68,8 @@ export async function statusOf({ nc }: ClusterConnection, ms = 6000): Promise<Cl
   return {
     server: nc.info?.version ?? "unknown",
     runs,
-    waiting: consumer?.num_pending ?? 0,
-    underWay: consumer?.num_ack_pending ?? 0,
+    waiting: consumers.reduce((sum, one) => sum + (one?.num_pending ?? 0), 0),
+    underWay: consumers.reduce((sum, one) => sum + (one?.num_ack_pending ?? 0), 0),
     results: results?.state.messages ?? 0,
     workers: [...workers.values()].sort((a, b) => (a.worker < b.worker ? -1 : 1)),
   };

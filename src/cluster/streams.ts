@@ -1,7 +1,7 @@
 /** The server's streams of a cluster. All of them are soft state: whoever misses one makes it again. */
 import type { Consumer, JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/nats-core";
-import { ACK_WAIT, CONSUMER, JOBS, RESULTS, RESULTS_AGE } from "./names.ts";
+import { ACK_WAIT, JOBS, jobsOfKind, type KindName, RESULTS, RESULTS_AGE } from "./names.ts";
 import { packages } from "./packages.ts";
 
 /** What the streams of a cluster are reached by. */
@@ -19,14 +19,14 @@ export async function streamsOf(nc: NatsConnection): Promise<Streams> {
   return { js: jetstream(nc, options), jsm: await jetstreamManager(nc, options) };
 }
 
-/** Makes the streams of jobs and of results where they are missing. Returns whether one was. */
-export async function ensureStreams({ jsm }: Streams): Promise<boolean> {
+/** Makes the streams of a kind's jobs and of results where they are missing. Returns whether one was. */
+export async function ensureStreams({ jsm }: Streams, kind: KindName): Promise<boolean> {
   const { AckPolicy, DiscardPolicy, RetentionPolicy } = await packages.jetstream();
   const { nanos } = await packages.core();
   const made = await Promise.all([
     ensure(jsm, {
-      name: JOBS,
-      subjects: [`job.${CONSUMER}.>`],
+      name: JOBS[kind],
+      subjects: [jobsOfKind(kind)],
       retention: RetentionPolicy.Workqueue,
       max_msgs_per_subject: 1,
       discard: DiscardPolicy.New,
@@ -42,10 +42,10 @@ export async function ensureStreams({ jsm }: Streams): Promise<boolean> {
       allow_direct: true,
     }),
   ]);
-  const known = await jsm.consumers.info(JOBS, CONSUMER).catch(absent);
+  const known = await jsm.consumers.info(JOBS[kind], kind).catch(absent);
   if (!known) {
-    await jsm.consumers.add(JOBS, {
-      durable_name: CONSUMER,
+    await jsm.consumers.add(JOBS[kind], {
+      durable_name: kind,
       ack_policy: AckPolicy.Explicit,
       ack_wait: nanos(ACK_WAIT * 1000),
       max_deliver: -1,
@@ -69,6 +69,6 @@ export function absent(error: unknown): null {
   throw error;
 }
 
-/** The consumer that workers take jobs from; null while there is none. */
-export const jobsConsumer = ({ js }: Streams): Promise<Consumer | null> =>
-  js.consumers.get(JOBS, CONSUMER).catch(absent);
+/** The consumer that workers take a kind's jobs from; null while there is none. */
+export const jobsConsumer = ({ js }: Streams, kind: KindName): Promise<Consumer | null> =>
+  js.consumers.get(JOBS[kind], kind).catch(absent);

@@ -2,14 +2,13 @@
  * A trainer's side of a cluster. Its disk is the truth, and the server soft state: a job is a pure function of its message, its result
  * is accepted once, and what is missing is asked for again. Acknowledgements prove nothing; only accepted results count.
  */
-import type { JobResult, SamplingJob } from "../rlhf/jobs.ts";
 import { UserError } from "../runtime/errors.ts";
-import type { Files } from "../runtime/files.ts";
-import type { Counts, Doubtful, DrawnBy, Here, Iteration, Pending } from "./asked.ts";
+import type { Counts, DoneBy, Doubtful, Here, Iteration, Pending, TrainerOptions } from "./asked.ts";
 import { isGivenUp, refuseGivenUp } from "./asked.ts";
 import { BlobWriter } from "./blob-writer.ts";
+import { MAX_PAYLOAD } from "./configuration.ts";
 import type { ClusterConnection } from "./connection.ts";
-import { decodeResult, encodeJob, encodeResult, Refused } from "./messages.ts";
+import { type AnyJob, checkSize, type JobKind } from "./kinds.ts";
 import { ofResult, resultsOf } from "./names.ts";
 import { News } from "./news.ts";
 import { Ownership } from "./owner.ts";
@@ -19,52 +18,34 @@ import { Reach } from "./reach.ts";
 import { ResultRecord } from "./record.ts";
 import { ensureStreams, type Streams, streamsOf } from "./streams.ts";
 import { Trust } from "./trust.ts";
-
-/** A trainer in a cluster. */
-export interface TrainerOptions {
-  /** The run's name: letters, digits, "-" and "_". */
-  run: string;
-  /** The trainer, for others' messages. */
-  who: string;
-  /** Where accepted results are kept. */
-  files: Files;
-  folder: string;
-  say: (line: string) => void;
-  /** How long is waited for a trainer that held the name a moment ago, milliseconds. Default: until it must be gone. */
-  waitsMs?: number;
-  /** How long no worker must have been heard of until that is said, milliseconds. Default 6000. */
-  aloneMs?: number;
-  /** Part of the workers' results that are drawn again here, beside each worker's first one. Default 0: none. */
-  check?: number;
-  /** Puts out a member that was caught. */
-  revoke?: (member: string) => Promise<void>;
-}
+import { PublishedWeights } from "./weights.ts";
+import { type ReadResult, Refused } from "./wire.ts";
 
 const SWEEP_MS = 3000;
-/** Asks workers for results, and draws what nobody takes. */
-export class ClusterTrainer {
+/** Asks workers for results of one kind of jobs, and does what nobody takes. */
+export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   readonly counts: Counts = { by: new Map(), double: 0, refused: 0, caught: 0, askedAgain: 0 };
   private readonly connection: ClusterConnection;
   private readonly options: TrainerOptions;
   private readonly owner: Ownership;
   private readonly streams: Streams;
   private readonly queue: RunQueue;
-  private readonly blobs: BlobWriter;
-  private readonly record: ResultRecord;
-  private readonly pending = new Map<string, Pending>();
-  private readonly iterations = new Map<number, Iteration>();
+  private readonly weights: PublishedWeights;
+  private readonly kind: JobKind<J, R, never, C>;
+  private readonly record: ResultRecord | null;
+  private readonly pending = new Map<string, Pending<J, R, C>>();
+  private readonly iterations = new Map<number, Iteration<R>>();
   private readonly reach: Reach;
-  private readonly trust: Trust<Pending>;
-  private doubtful: Doubtful[] = [];
+  private readonly trust: Trust<Pending<J, R, C>>;
+  private doubtful: Doubtful<J, R, C>[] = [];
   private readonly timer: ReturnType<typeof setInterval>;
-  private published: PublishedPolicy[] = [];
   private failure: Error | null = null;
   private accepting: Promise<void> = Promise.resolve();
   /** What is computed here. */
   private working: Promise<void> = Promise.resolve();
   private closed = false;
   private readonly news = new News();
-  private resumes = true;
+  private looksBack: number;
   private readonly began = Date.now();
   /** A worker has been heard of, or it was said that there is none. */
   private joined = false;
@@ -72,33 +53,48 @@ export class ClusterTrainer {
   /** Seconds that results took. */
   private readonly took: number[] = [];
 
-  private constructor(connection: ClusterConnection, options: TrainerOptions, owner: Ownership, streams: Streams) {
+  private constructor(
+    connection: ClusterConnection,
+    kind: JobKind<J, R, never, C>,
+    options: TrainerOptions,
+    owner: Ownership,
+    streams: Streams,
+  ) {
     this.connection = connection;
+    this.kind = kind;
+    this.looksBack = options.looksBack ?? 1;
     this.options = options;
     this.owner = owner;
     this.streams = streams;
-    this.queue = new RunQueue(streams, options.run);
+    this.queue = new RunQueue(streams, kind.name, options.run);
     this.reach = new Reach(options.say);
     this.trust = new Trust(options.check ?? 0);
-    this.blobs = new BlobWriter(connection.nc);
-    this.record = new ResultRecord(options.files, options.folder);
+    this.weights = new PublishedWeights(new BlobWriter(connection.nc), this.reach);
+    this.record = options.kept && new ResultRecord(options.kept.files, options.kept.folder);
     // Not by a consumer of the stream: it would be gone with the stream. What is missed here is read from the stream.
     connection.nc.subscribe(resultsOf(options.run), {
       callback: (error, message) => {
         if (!error) this.hear(message.subject, message.data);
       },
     });
-    connection.nc.subscribe("hello.*", { callback: () => this.greet() });
+    const greeted = () => {
+      this.joined = true;
+    };
+    connection.nc.subscribe("hello.*", { callback: greeted });
     this.timer = setInterval(() => void this.sweep(), SWEEP_MS);
   }
 
   /** Joins a cluster as the one trainer of a run. Throws UserError where the run has one. */
-  static async open(connection: ClusterConnection, options: TrainerOptions): Promise<ClusterTrainer> {
+  static async open<J extends AnyJob, R, C extends object>(
+    connection: ClusterConnection,
+    kind: JobKind<J, R, never, C>,
+    options: TrainerOptions,
+  ): Promise<ClusterTrainer<J, R, C>> {
     const owner = await Ownership.take(connection.nc, options.run, options.who, options.say, options.waitsMs);
     try {
       const streams = await streamsOf(connection.nc);
-      await ensureStreams(streams);
-      const trainer = new ClusterTrainer(connection, options, owner, streams);
+      await ensureStreams(streams, kind.name);
+      const trainer = new ClusterTrainer(connection, kind, options, owner, streams);
       await connection.nc.flush();
       return trainer;
     } catch (error) {
@@ -108,48 +104,52 @@ export class ClusterTrainer {
   }
 
   /** Puts a policy where workers find it; those that nobody draws with any more go. */
-  async publish(policy: PublishedPolicy): Promise<void> {
-    const inUse = new Set([...this.iterations.values()].map((iteration) => iteration.policy));
-    const old = this.published.slice(0, -1).filter((one) => !inUse.has(one));
-    this.published = [...this.published.filter((one) => !old.includes(one)), policy];
-    const kept = new Set(this.published.flatMap(({ files }) => files.map(({ sha256 }) => sha256)));
-    await this.reach.do(() => policy.put(this.blobs));
-    for (const { files } of old) {
-      for (const { sha256 } of files) if (!kept.has(sha256)) await this.reach.do(() => this.blobs.remove(sha256));
-    }
+  publish(policy: PublishedPolicy): Promise<void> {
+    return this.weights.publish(policy, new Set([...this.iterations.values()].map((iteration) => iteration.policy)));
   }
 
-  /** Asks for an iteration's jobs. */
+  /**
+   * Asks for an iteration's jobs; one that is under way becomes longer by them.
+   * @throws UserError for a job that is too large, or whose result may be
+   */
   async request(
     number: number,
-    jobs: readonly SamplingJob[],
-    { policy, vocabSize, endIds }: DrawnBy,
-    arrived?: (result: JobResult) => Promise<void>,
+    jobs: readonly J[],
+    { policy, ...rest }: DoneBy & C,
+    arrived?: (result: R) => Promise<void>,
   ): Promise<void> {
-    const of: Iteration = { number, policy, results: new Array(jobs.length), left: jobs.length, arrived };
+    const context = rest as unknown as C;
+    const of: Iteration<R> = this.iterations.get(number) ?? { number, policy, results: [], left: 0, arrived };
+    const first = of.results.length;
+    of.results.length += jobs.length;
+    of.left += jobs.length;
     this.iterations.set(number, of);
-    const asked: Pending[] = [];
-    for (const [place, job] of jobs.entries()) {
-      const { key, bytes } = await encodeJob(this.options.run, { policy: policy.ref, job });
-      const expected = { key, job, vocabSize, endIds };
-      const read = await this.record.get(number, expected);
-      if (read) await this.fill(of, place, read);
-      else asked.push({ ...expected, of, place, bytes, attempt: 0, askedAt: 0, errors: new Set(), here: false });
+    const asked: Pending<J, R, C>[] = [];
+    for (const [i, job] of jobs.entries()) {
+      const { key, bytes } = await this.kind.encode(this.options.run, { policy: policy.ref, job });
+      checkSize(this.kind, job, bytes.length, this.connection.nc.info?.max_payload ?? MAX_PAYLOAD);
+      const pending = { key, job, context, of, place: first + i, bytes, attempt: 0, askedAt: 0 };
+      const one: Pending<J, R, C> = { ...pending, errors: new Set(), here: false };
+      const read = await this.record?.get(number, key, (kept) => this.decoded(kept, one));
+      if (read) await this.fill(of, one.place, read);
+      else asked.push(one);
     }
     for (const one of asked) this.pending.set(one.key, one);
     // What came while there was no trainer.
-    if (this.resumes) for (const one of asked) await this.reach.do(() => this.lookUp(one));
-    this.resumes = false;
+    if (this.looksBack-- > 0) for (const one of asked) await this.reach.do(() => this.lookUp(one));
     await Promise.all(asked.filter((one) => this.isPending(one)).map((one) => this.ask(one)));
-    await this.record.trim(number);
+    await this.record?.trim(number);
   }
+
+  private decoded = (bytes: Uint8Array, { key, job, context }: Pending<J, R, C>): ReadResult<R> =>
+    this.kind.decodeResult(bytes, { ...context, key, job });
 
   /**
    * The results of an iteration's jobs, in their order.
    * @param here draws what no worker takes; null leaves all of it to workers
    * @throws UserError where workers say that a job cannot be done, or another trainer has taken the run
    */
-  async take(number: number, here: Here | null, signal?: AbortSignal): Promise<JobResult[]> {
+  async take(number: number, here: Here<J, R> | null, signal?: AbortSignal): Promise<R[]> {
     const iteration = this.iterations.get(number);
     if (!iteration) throw new Error(`iteration ${number} was not requested`);
     try {
@@ -161,6 +161,7 @@ export class ClusterTrainer {
           throw new UserError("the server has ended the connection: the trainer's credential is no longer valid");
         }
         signal?.throwIfAborted();
+        this.tellAlone();
         const doubtful = here && this.doubtful.find(({ one }) => one.of === iteration);
         const own = here && !doubtful && (await this.claim(iteration));
         if (!here) for (const one of this.pending.values()) if (one.of === iteration) refuseGivenUp(one);
@@ -175,8 +176,7 @@ export class ClusterTrainer {
       this.doubtful = this.doubtful.filter(({ one }) => one.of !== iteration);
     }
     // Only now: a worker that is caught takes back what it gave.
-    if (this.checks) for (const result of iteration.results) await iteration.arrived?.(result);
-    this.tellAlone();
+    if (this.trust.checks) for (const result of iteration.results) await iteration.arrived?.(result);
     return iteration.results;
   }
 
@@ -199,18 +199,14 @@ export class ClusterTrainer {
     return work;
   }
 
-  private get checks(): boolean {
-    return (this.options.check ?? 0) > 0;
-  }
+  private isPending = (one: Pending<J, R, C>): boolean => this.pending.get(one.key) === one;
 
-  private isPending = (one: Pending): boolean => this.pending.get(one.key) === one;
-
-  private async ask(one: Pending): Promise<void> {
+  private async ask(one: Pending<J, R, C>): Promise<void> {
     one.askedAt = Date.now();
     await this.reach.do(() => this.queue.ask(one.key, one.attempt, one.bytes));
   }
 
-  private askAgain(one: Pending): Promise<void> {
+  private askAgain(one: Pending<J, R, C>): Promise<void> {
     one.attempt += 1;
     this.counts.askedAgain += 1;
     return this.ask(one);
@@ -231,14 +227,14 @@ export class ClusterTrainer {
   }
 
   /** Takes a result, or says why it is none. */
-  private async accept(one: Pending, from: string, bytes: Uint8Array): Promise<void> {
+  private async accept(one: Pending<J, R, C>, from: string, bytes: Uint8Array): Promise<void> {
     if (!this.isPending(one) || this.doubtful.some((other) => other.one === one)) {
       this.counts.double += 1;
       return;
     }
     if (this.trust.ignores(from)) return; // the sweep asks again
     try {
-      const read = decodeResult(bytes, one);
+      const read = this.decoded(bytes, one);
       if ("error" in read) return await this.fail(one, from, `${read.worker}: ${read.error}`);
       this.took.push(read.seconds);
       if (this.trust.isDue(from, read.worker)) {
@@ -260,7 +256,7 @@ export class ClusterTrainer {
   }
 
   /** Draws a job again that a worker has drawn. */
-  private async check(doubtful: Doubtful, here: Here): Promise<void> {
+  private async check(doubtful: Doubtful<J, R, C>, here: Here<J, R>): Promise<void> {
     const { one, from, at, bytes, result } = doubtful;
     const wrong = await here.check(one.job, one.of.policy, result);
     await this.inTurn(async () => {
@@ -284,7 +280,7 @@ export class ClusterTrainer {
       other.of.left += 1;
       this.counts.by.set(from, (this.counts.by.get(from) ?? 0) - 1);
       this.pending.set(other.key, other);
-      await this.record.drop(other.of.number, other.key);
+      await this.record?.drop(other.of.number, other.key);
     }
     this.options.say(
       `${from} does not draw as it is told: ${wrong}. ${waiting.length + taken.length} of its results are asked for again, and nothing that it sends ` +
@@ -296,21 +292,21 @@ export class ClusterTrainer {
       .catch((error: Error) => this.options.say(`${from} is not revoked: ${error.message}`));
   }
 
-  private async keep(one: Pending, result: JobResult, bytes: Uint8Array, from: string): Promise<void> {
-    await this.record.add(one.of.number, one.key, bytes);
+  private async keep(one: Pending<J, R, C>, result: R, bytes: Uint8Array, from: string): Promise<void> {
+    await this.record?.add(one.of.number, one.key, bytes);
     this.pending.delete(one.key);
     this.counts.by.set(from, (this.counts.by.get(from) ?? 0) + 1);
     await this.fill(one.of, one.place, result);
     this.news.tell();
   }
 
-  private async fill(iteration: Iteration, place: number, result: JobResult): Promise<void> {
-    if (!this.checks) await iteration.arrived?.(result);
+  private async fill(iteration: Iteration<R>, place: number, result: R): Promise<void> {
+    if (!this.trust.checks) await iteration.arrived?.(result);
     iteration.results[place] = result;
     iteration.left -= 1;
   }
 
-  private async fail(one: Pending, from: string, reason: string): Promise<void> {
+  private async fail(one: Pending<J, R, C>, from: string, reason: string): Promise<void> {
     one.errors.add(`${reason} (attempt ${one.attempt + 1})`);
     this.options.say(`a job could not be done by ${from}, ${reason}`);
     if (isGivenUp(one)) this.news.tell();
@@ -327,8 +323,7 @@ export class ClusterTrainer {
     if (this.pending.size === 0 || this.sweeping || this.connection.nc.isClosed()) return;
     this.sweeping = true;
     await this.reach.do(async () => {
-      if (await ensureStreams(this.streams)) this.blobs.forget();
-      for (const policy of this.published) await policy.put(this.blobs);
+      await this.weights.putAgain(await ensureStreams(this.streams, this.kind.name));
       const there = await this.queue.unfinished();
       for (const one of [...this.pending.values()]) {
         // A job that the queue still has will be done; one that it has not has a result, or was lost.
@@ -342,7 +337,7 @@ export class ClusterTrainer {
   }
 
   /** Reads a job's results from the stream. */
-  private async lookUp(one: Pending): Promise<void> {
+  private async lookUp(one: Pending<J, R, C>): Promise<void> {
     const before = one.attempt;
     for await (const { member, bytes } of this.queue.results(one.key)) {
       await this.inTurn(() => this.accept(one, member, bytes));
@@ -350,13 +345,13 @@ export class ClusterTrainer {
     }
   }
 
-  private async drawHere(one: Pending, here: Here): Promise<void> {
+  private async drawHere(one: Pending<J, R, C>, here: Here<J, R>): Promise<void> {
     one.here = true;
     const began = performance.now();
     try {
       const result = await here.draw(one.job, one.of.policy);
       const seconds = (performance.now() - began) / 1000;
-      const bytes = encodeResult(one.key, { worker: "trainer", adapter: "", seconds }, result);
+      const bytes = this.kind.encodeResult(one.key, { worker: "trainer", adapter: "", seconds }, result);
       await this.inTurn(async () => {
         if (!this.isPending(one)) return;
         this.took.push(seconds);
@@ -369,7 +364,7 @@ export class ClusterTrainer {
   }
 
   /** A job of an iteration that nobody has taken, from the queue's end, or that somebody has had for too long. */
-  private async claim(iteration: Iteration): Promise<Pending | null> {
+  private async claim(iteration: Iteration<R>): Promise<Pending<J, R, C> | null> {
     const left = [...this.pending.values()].filter((one) => one.of === iteration && !one.here);
     const own = left.find(isGivenUp) ?? left.at(-1);
     if (!own || isGivenUp(own)) return own ?? null;
@@ -385,16 +380,13 @@ export class ClusterTrainer {
     return Date.now() - own.askedAt > Math.max(2000, 2500 * usual) ? own : null;
   }
 
-  private greet(): void {
-    this.joined = true;
-  }
-
   private tellAlone(): void {
     // Workers say every 5 seconds that they are there.
     if (this.joined || Date.now() - this.began < (this.options.aloneMs ?? 6000)) return;
     this.joined = true;
     this.options.say(
-      "no worker has joined: the trainer samples alone; start one with webrlhf worker --cluster URL --creds worker.creds",
+      `no worker has joined: ${this.options.alone ?? "the trainer samples alone"}; start one with webrlhf worker ` +
+        "--cluster URL --creds worker.creds",
     );
   }
 }

@@ -21,6 +21,11 @@ export class Trust<R> {
     this.random = random;
   }
 
+  /** Whether any result is drawn again. */
+  get checks(): boolean {
+    return this.share > 0;
+  }
+
   /** Whether nothing that a member sends is looked at. */
   ignores(member: string): boolean {
     return (this.wrong.get(member) ?? 0) >= MOST_REFUSED;

@@ -5,17 +5,17 @@
 import type { JsMsg } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/nats-core";
 import { deviceFailure } from "../open/surviving.ts";
-import { runJob } from "../rlhf/jobs.ts";
 import { isUserError } from "../runtime/errors.ts";
 import { VERSION } from "../runtime/version.ts";
 import { BlobReader } from "./blobs.ts";
 import type { ClusterConnection } from "./connection.ts";
 import { ClusterError } from "./errors.ts";
 import { Intake } from "./intake.ts";
-import { decodeJob, encodeResult, type FileRef, OtherVersion, Refused } from "./messages.ts";
-import { ACK_WAIT, helloSubject, resultSubject } from "./names.ts";
+import { type AnyJob, type JobKind, sampling, scoring } from "./kinds.ts";
+import { ACK_WAIT, helloSubject, type KindName, kinds, resultSubject } from "./names.ts";
 import { HeldPolicy, type HeldWeights } from "./policy.ts";
 import { type Streams, streamsOf } from "./streams.ts";
+import { type Drawer, type FileRef, OtherVersion, type PolicyRef, Refused, writeError } from "./wire.ts";
 
 /** How a worker works. */
 export interface WorkerOptions {
@@ -25,6 +25,8 @@ export interface WorkerOptions {
   adapter: string;
   /** Stops it: the job under way is given back at once. */
   signal: AbortSignal;
+  /** Kinds of jobs that it takes. Default: all. */
+  roles?: readonly KindName[];
   /** Hears what happens. Default: nobody. */
   say?: (line: string) => void;
   /** Hears where it stands, whenever that changes. Default: nobody. */
@@ -78,7 +80,10 @@ export async function runWorker(connection: ClusterConnection, options: WorkerOp
   const become = (change: Partial<WorkerState>) => watch({ ...Object.assign(state, change) });
   const heard = ({ name, size }: FileRef, bytes: number) =>
     become({ at: "fetching", fetching: { name, done: bytes, total: size } });
-  const held = ((options.held as HeldPolicy | undefined) ?? new HeldPolicy()).from(new BlobReader(streams.jsm, heard));
+  const blobs = new BlobReader(streams.jsm, heard);
+  const held = ((options.held as HeldPolicy | undefined) ?? new HeldPolicy()).from(blobs);
+  const scorer = new HeldPolicy(blobs, null, "score");
+  const skills: Record<KindName, Skill> = { sample: skillOf(sampling, held), score: skillOf(scoring, scorer) };
   const told: Hello = {
     worker: options.name,
     adapter: options.adapter,
@@ -87,7 +92,7 @@ export async function runWorker(connection: ClusterConnection, options: WorkerOp
     tokensPerSecond: 0,
     busy: false,
   };
-  const intake = new Intake(streams);
+  const intake = new Intake(streams, options.roles ?? kinds, say);
   let seconds = 0;
   void (async () => {
     for await (const { type } of nc.status()) {
@@ -105,22 +110,22 @@ export async function runWorker(connection: ClusterConnection, options: WorkerOp
   try {
     while (!signal.aborted) {
       if (nc.isClosed()) throw closed(await nc.closed(), expires ?? null);
-      const message = await intake.next(signal);
-      if (message === undefined) {
+      const taken = await intake.next(signal);
+      if (taken === undefined) {
         if (!waiting) say("waiting for the server, or for a trainer's first job");
         waiting = true;
         await pause(RETRY_MS, signal);
         continue;
       }
       waiting = false;
-      if (message === null) continue;
+      if (taken === null) continue;
       if (signal.aborted) {
-        message.nak();
+        taken.message.nak();
         break;
       }
       told.busy = true;
       const drawing = () => become({ at: "drawing", fetching: null });
-      const done = await oneJob(message, { nc, streams, held, user, options, drawing });
+      const done = await oneJob(taken.message, { nc, streams, skill: skills[taken.kind], user, options, drawing });
       told.busy = false;
       const tokens = state.tokens + (done?.tokens ?? 0);
       seconds += done?.seconds ?? 0;
@@ -133,14 +138,39 @@ export async function runWorker(connection: ClusterConnection, options: WorkerOp
   } finally {
     clearInterval(greeting);
     if (!options.held) held.destroy();
+    scorer.destroy();
   }
   return state.done;
 }
 
+/** Does jobs of a kind. */
+type Skill = (
+  bytes: Uint8Array,
+  signal: AbortSignal,
+  begins: () => void,
+) => Promise<{ tokens: number; encoded: (key: string, drawer: Drawer) => Uint8Array }>;
+
+/** Does a kind's jobs with the weights that they name. */
+const skillOf =
+  <J extends AnyJob, R, M>(
+    kind: JobKind<J, R, M, never>,
+    held: { model(ref: PolicyRef, signal: AbortSignal): Promise<M> },
+  ): Skill =>
+  async (bytes, signal, begins) => {
+    const { policy, job } = kind.decode(bytes);
+    const model = await held.model(policy, signal);
+    begins();
+    const result = await kind.run(model, job, signal);
+    return {
+      tokens: kind.tokens(job, result),
+      encoded: (key, drawer) => kind.encodeResult(key, drawer, result),
+    };
+  };
+
 interface Working {
   nc: NatsConnection;
   streams: Streams;
-  held: HeldPolicy;
+  skill: Skill;
   user: string;
   options: WorkerOptions;
   /** The weights are here. */
@@ -150,7 +180,7 @@ interface Working {
 /** Does a job. Null where it was given back, or refused. */
 async function oneJob(
   message: JsMsg,
-  { nc, streams, held, user, options, drawing }: Working,
+  { nc, streams, skill, user, options, drawing }: Working,
 ): Promise<{ tokens: number; seconds: number } | null> {
   const { signal, name: worker, adapter, say = () => {} } = options;
   const [, , run, key] = message.subject.split(".");
@@ -159,13 +189,10 @@ async function oneJob(
   const subject = resultSubject(user, run, key);
   const beat = setInterval(() => message.working(), (ACK_WAIT * 1000) / 4);
   try {
-    const { policy, job } = decodeJob(message.data);
-    const model = await held.model(policy, signal);
-    drawing();
-    const result = await runJob(model, job, signal);
-    await streams.js.publish(subject, encodeResult(key, drawer(), result));
+    const { tokens, encoded } = await skill(message.data, signal, drawing);
+    await streams.js.publish(subject, encoded(key, drawer()));
     await message.ackAck();
-    return { tokens: result.responses.reduce((sum, { ids }) => sum + ids.length, 0), seconds: drawer().seconds };
+    return { tokens, seconds: drawer().seconds };
   } catch (error) {
     if (signal.aborted) {
       message.nak();
@@ -180,7 +207,7 @@ async function oneJob(
     }
     if (error instanceof Refused || isUserError(error)) {
       say(`a job was refused: ${reason}`);
-      await streams.js.publish(subject, encodeResult(key, drawer(), { error: reason })).catch(() => {});
+      await streams.js.publish(subject, writeError({ key, drawer: drawer() }, reason)).catch(() => {});
       message.term();
       return null;
     }

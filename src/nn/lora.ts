@@ -101,6 +101,11 @@ export class Adapter {
     }
   }
 
+  /** Its update is in the base's weights. */
+  get isMerged(): boolean {
+    return this.merged;
+  }
+
   /** Adds the update into the base's weights; the adapter then costs nothing, and the base is no reference any more. */
   merge(): void {
     this.addTo(1);

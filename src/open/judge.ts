@@ -4,8 +4,10 @@ import type { Tokenizer } from "../data/tokenizer.ts";
 import { judgeByPreference, judgeByReward, type RowJudge, type SequenceOf } from "../rlhf/iterate/annotate.ts";
 import { PairPreferenceModel } from "../rlhf/pairwise/model.ts";
 import type { RewardFunction } from "../rlhf/rewards.ts";
+import { UserError } from "../runtime/errors.ts";
 import type { ModelOpener } from "./opener.ts";
 import { isWeightless, openReward, type RewardServerOptions } from "./rewards.ts";
+import { type Elsewhere, openScorer } from "./scorers.ts";
 
 /** A judge of rows of responses. */
 export interface Judge {
@@ -33,5 +35,22 @@ export async function openJudge(opener: ModelOpener, name: string, options: Judg
   }
   const { rewardModelDtype } = opener.options;
   const reward = await openReward(name, { ...rest, ...(rewardModelDtype && { rewardModelDtype }), opener });
+  return { judge: (sequence) => judgeByReward(reward, sequence), reward };
+}
+
+/**
+ * Opens a reward or cost model as a judge by which somebody else scores.
+ * @throws UserError for judges of another kind
+ */
+export async function judgeElsewhere(opener: ModelOpener, name: string, elsewhere: Elsewhere): Promise<Judge> {
+  const what = isWeightless(name)
+    ? "has no weights here"
+    : (await opener.pairWriter(name))
+      ? "is a pair-preference model"
+      : null;
+  if (what !== null) {
+    throw new UserError(`${name} ${what}: leave out cluster, whose workers score by reward and cost models`);
+  }
+  const { scores: reward } = await openScorer(opener, name, { elsewhere });
   return { judge: (sequence) => judgeByReward(reward, sequence), reward };
 }

@@ -12,7 +12,7 @@ import { sampledKl } from "./measure.ts";
 import { allResident } from "./offload.ts";
 import { mixedRewards, type RewardFunction, rewardsOf } from "./rewards.ts";
 import { type RolloutInputs, type RolloutOptions, sampled } from "./rollout.ts";
-import { lengthMetrics, type Prompt, type Response, sampleResponses, samplesOf } from "./sampler.ts";
+import { lengthMetrics, type Prompt, policySampler, type Response, type Sampler, samplesOf } from "./sampler.ts";
 import { evaluateSft } from "./sft.ts";
 import { average, bestOfKl, standardDeviation } from "./stats.ts";
 import { diversity } from "./text-stats.ts";
@@ -29,6 +29,8 @@ export interface EvaluateOptions {
   eosIds?: readonly number[];
   /** Responses per prompt; above 1 the best by reward is judged: best-of-n. Default 1. */
   bestOf?: number;
+  /** Prompts that are drawn together. Default: what fits, or what the sampler says. */
+  promptsPerJob?: number | null;
   /** Texts to report. Default 8. */
   showSamples?: number;
 }
@@ -38,6 +40,8 @@ export interface EvaluateInputs {
   policy: CausalLM;
   tokenizer: TextTokenizer;
   prompts: readonly Prompt[];
+  /** Draws the policy's responses. Default: the policy, here. */
+  sampler?: Sampler;
   /** Without one, there are no rewards among the metrics; best-of-n needs one. */
   reward?: RewardFunction;
   /** KL is measured to this model. */
@@ -57,9 +61,8 @@ export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOp
   const { policy, tokenizer, prompts, reference, gold } = inputs;
   const { bestOf = 1, temperature = 1, showSamples = 8, eosIds } = options;
   if (bestOf > 1 && !inputs.reward) throw new UserError("the best of several responses is found by a reward: give one");
-  const all = await sampleResponses(
-    policy,
-    tokenizer,
+  const { sampler = policySampler(policy, tokenizer), promptsPerJob = null } = { ...inputs, ...options };
+  const all = await sampler(
     prompts,
     prompts.map((_, i) => i),
     {
@@ -69,6 +72,7 @@ export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOp
       seed: options.seed,
       iteration: 0,
       ...(eosIds && { eosIds }),
+      promptsPerJob,
     },
   );
   const scores = inputs.reward ? await rewardsOf(inputs.reward, all) : null;

@@ -1,6 +1,6 @@
 /** Text out of a request's tokens: decoded as they come, cut at stop strings. */
 import { StopStrings } from "../data/stop-strings.ts";
-import type { GenerationRequest } from "../nn/generation.ts";
+import type { GenerationRequest, Piece } from "../nn/generation.ts";
 import type { TextModel } from "./model.ts";
 
 /** A token with what was measured on it. */
@@ -33,11 +33,11 @@ export async function* sampleText(
   yield* followText(model, request, generation);
 }
 
-/** The text of a request that was submitted already. */
+/** The text of a request that was submitted already, here or elsewhere. */
 export async function* followText(
-  model: TextModel,
-  { ids, samples = 1, stop = [] }: GenerationRequest & { stop?: readonly string[] },
-  generation: ReturnType<TextModel["engine"]["submit"]>,
+  model: Pick<TextModel, "decoder">,
+  { ids, samples = 1, stop = [] }: Pick<GenerationRequest, "ids" | "samples"> & { stop?: readonly string[] },
+  generation: AsyncIterable<Piece> & { stop(sample: number): void },
 ): AsyncGenerator<TextPiece, void, undefined> {
   const states = Array.from({ length: samples }, () => ({
     decoder: model.decoder(ids),

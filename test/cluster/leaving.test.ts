@@ -20,7 +20,7 @@ describe.skipIf(!natsServer)("a worker", () => {
 
   it("leaves at once when its invitation expires while it waits for a job", async () => {
     const { nc } = await as("trainer");
-    await ensureStreams(await streamsOf(nc));
+    await ensureStreams(await streamsOf(nc), "sample");
     await nc.close();
     const { creds } = await cluster.folder.invite("worker", "brief", { seconds: 6 });
     const worker = await connectCluster({ url: cluster.url, creds, file: "brief.creds" }, "test");
@@ -34,8 +34,8 @@ describe.skipIf(!natsServer)("a worker", () => {
   it("leaves where the trainer is another version, names both, and leaves the job to others", async () => {
     const trainer = await as("trainer");
     const streams = await streamsOf(trainer.nc);
-    await ensureStreams(streams);
-    const queue = new RunQueue(streams, "run");
+    await ensureStreams(streams, "sample");
+    const queue = new RunQueue(streams, "sample", "run");
     await queue.ask("key", 0, new TextEncoder().encode(JSON.stringify({ webrlhf: "0.0.1" })));
     const worker = await as("worker");
     const said: string[] = [];

@@ -8,9 +8,8 @@ import {
   encodeJob,
   encodeResult,
   largestResult,
-  type PolicyRef,
-  Refused,
 } from "../../src/cluster/messages.ts";
+import { type PolicyRef, Refused } from "../../src/cluster/wire.ts";
 
 const policy: PolicyRef = { base: [{ name: "config.json", sha256: "a".repeat(64), size: 3 }], adapter: null };
 const prompts = [Uint32Array.of(1, 2), Uint32Array.of(3)];

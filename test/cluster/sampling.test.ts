@@ -8,15 +8,16 @@ import { diskFiles, openDevice } from "webrlhf";
 import { type ClusterConnection, connectCluster, runWorker } from "webrlhf/cluster";
 import { CausalLM } from "webrlhf/nn";
 import { type JobResult, jobsOf, runJob, type SamplingJob } from "webrlhf/rlhf";
-import type { Here } from "../../src/cluster/asked.ts";
+import type { Here, TrainerOptions } from "../../src/cluster/asked.ts";
 import { wrongWith } from "../../src/cluster/check.ts";
 import { Intake } from "../../src/cluster/intake.ts";
+import { sampling } from "../../src/cluster/kinds.ts";
 import { decodeJob, encodeResult } from "../../src/cluster/messages.ts";
 import { jobsOfRun, resultSubject } from "../../src/cluster/names.ts";
 import { PolicyPublisher } from "../../src/cluster/policy.ts";
 import { RunQueue } from "../../src/cluster/queue.ts";
 import { jobsConsumer, streamsOf } from "../../src/cluster/streams.ts";
-import { ClusterTrainer, type TrainerOptions } from "../../src/cluster/trainer.ts";
+import { ClusterTrainer } from "../../src/cluster/trainer.ts";
 import { prompts, tinyConfig } from "../rlhf/tiny.ts";
 import { natsServer, TestCluster } from "./server.ts";
 
@@ -67,13 +68,12 @@ describe.skipIf(!natsServer)("a cluster", () => {
     const options = {
       run,
       who: "test",
-      files: await diskFiles(),
-      folder: join(dir, "results"),
+      kept: { files: await diskFiles(), folder: join(dir, "results") },
       say,
       waitsMs: 1500,
       ...more,
     };
-    const one = await ClusterTrainer.open(await joined("trainer"), options);
+    const one = await ClusterTrainer.open(await joined("trainer"), sampling, options);
     let closed = false;
     const close = async () => {
       if (!closed) await one.close();
@@ -93,11 +93,11 @@ describe.skipIf(!natsServer)("a cluster", () => {
     opened.push(end);
     return end;
   };
-  const byModel = (model: CausalLM): Here => ({
+  const byModel = (model: CausalLM): Here<SamplingJob, JobResult> => ({
     draw: (job) => runJob(model, job),
     check: (job, _, result) => wrongWith(model, job, result),
   });
-  const nowhere: Here | null = null;
+  const nowhere = null;
   const locally = async (model: CausalLM, jobs: readonly SamplingJob[]): Promise<JobResult[]> => {
     const results: JobResult[] = [];
     for (const job of jobs) results.push(await runJob(model, job));
@@ -111,7 +111,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
   /** A worker that takes a job and is never heard of again. */
   const dying = async (member = "worker") => {
     const { nc } = await joined(member);
-    const consumer = await jobsConsumer(await streamsOf(nc));
+    const consumer = await jobsConsumer(await streamsOf(nc), "sample");
     const message = await consumer?.next({ expires: 3000 });
     await nc.close();
     return message;
@@ -155,7 +155,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     expect(said.join("\n")).toMatch(/no worker has joined: the trainer samples alone; start one with webrlhf worker/);
     // Nothing is left that a worker could do in vain.
     const { state } = await (await streamsOf((await joined("trainer")).nc)).jsm.streams.info("JOBS", {
-      subjects_filter: jobsOfRun(run),
+      subjects_filter: jobsOfRun("sample", run),
     });
     expect(state.subjects ?? {}).toEqual({});
   });
@@ -241,7 +241,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await one.request(0, jobsWith(0), drawn);
     const { nc, user } = await joined(`liar-${run}`);
     const streams = await streamsOf(nc);
-    const consumer = await jobsConsumer(streams);
+    const consumer = await jobsConsumer(streams, "sample");
     const drawer = { worker: "liar", adapter: "none", seconds: 0 };
     said.length = 0;
     for (let i = 0; i < 4; i++) {
@@ -286,15 +286,15 @@ describe.skipIf(!natsServer)("a cluster", () => {
   it("goes on handing out jobs, of this run and of others, when one was taken back", async () => {
     await trainer();
     const queues = await Promise.all(
-      ["x", "y"].map(async (name) => new RunQueue(await streamsOf((await joined("trainer")).nc), `${run}-${name}`)),
+      ["x", "y"].map(async (name) => new RunQueue(await streamsOf((await joined("trainer")).nc), "sample", `${run}-${name}`)),
     );
     for (const [i, queue] of queues.entries()) {
       for (const key of ["a", "b", "c"]) await queue.ask(`${key}${i}`, 0, new Uint8Array(1));
     }
-    const intake = new Intake(await streamsOf((await joined("worker")).nc));
+    const intake = new Intake(await streamsOf((await joined("worker")).nc), ["sample"]);
     const taken: string[] = [];
     const take = async () => {
-      const message = await intake.next(AbortSignal.timeout(2000));
+      const message = (await intake.next(AbortSignal.timeout(2000)))?.message;
       if (message) taken.push(message.subject.split(".")[3]);
       await message?.ackAck();
     };
@@ -314,7 +314,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     const streams = await streamsOf(nc);
     const stop = new AbortController();
     setMaxListeners(0, stop.signal);
-    const waiting = Array.from({ length: 1000 }, () => new Intake(streams).next(stop.signal));
+    const waiting = Array.from({ length: 1000 }, () => new Intake(streams, ["sample"]).next(stop.signal));
     const first = await Promise.race([...waiting, sleep(1500).then(() => "all wait")]);
     stop.abort();
     expect(first).toBe("all wait");
@@ -328,10 +328,11 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await one.request(0, jobsWith(0), drawn);
     const { nc, user } = await joined("worker");
     const streams = await streamsOf(nc);
-    const intake = new Intake(streams);
+    const intake = new Intake(streams, ["sample"]);
     const stop = new AbortController();
     const idler = (async () => {
-      for (let message = await intake.next(stop.signal); message; message = await intake.next(stop.signal)) {
+      for (let taken = await intake.next(stop.signal); taken; taken = await intake.next(stop.signal)) {
+        const { message } = taken;
         const key = message.subject.split(".")[3];
         const bytes = encodeResult(key, { worker: "idler", adapter: "", seconds: 0 }, { error: "I would rather not" });
         await streams.js.publish(resultSubject(user, run, key), bytes);
@@ -343,6 +344,20 @@ describe.skipIf(!natsServer)("a cluster", () => {
     stop.abort();
     await idler;
   }, 60_000);
+
+  it("refuses a job whose result may be larger than a message, before anybody draws", async () => {
+    const { one } = await trainer();
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    const large = jobsWith(0).map((job) => ({ ...job, maxNewTokens: 300_000 })); // 4 responses of 8 bytes a token
+    await expect(one.request(0, large, drawn)).rejects.toThrow(
+      /job 0\/0 or its result may have 9\.2 MiB, and the cluster's server takes messages of 8\.0 MiB: lower prompts_per_job/,
+    );
+    const { state } = await (await streamsOf((await joined("trainer")).nc)).jsm.streams.info("JOBS", {
+      subjects_filter: jobsOfRun("sample", run),
+    });
+    expect(state.subjects ?? {}).toEqual({});
+  });
 
   it("gives a job back at once when its worker is asked to stop", async () => {
     const { one } = await trainer();
@@ -372,7 +387,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await one.request(0, jobsWith(0), drawn);
     const { nc, user } = await joined(cheat);
     const streams = await streamsOf(nc);
-    const consumer = await jobsConsumer(streams);
+    const consumer = await jobsConsumer(streams, "sample");
     const answer = async (worker: string, how: object) => {
       const message = await consumer?.next({ expires: 3000 });
       if (!message) throw new Error("there is no job");

@@ -9,6 +9,7 @@ import { connectCluster, invitationLink, runWorker } from "webrlhf/cluster";
 import { CausalLM } from "webrlhf/nn";
 import { jobsOf, runJob, type SamplingJob } from "webrlhf/rlhf";
 import { tellServer } from "../../src/cluster/connection.ts";
+import { sampling } from "../../src/cluster/kinds.ts";
 import { PolicyPublisher } from "../../src/cluster/policy.ts";
 import { ClusterTrainer } from "../../src/cluster/trainer.ts";
 import { freePort, natsServer, TestCluster } from "../cluster/server.ts";
@@ -70,12 +71,11 @@ describe.skipIf(!hasBrowser || !natsServer)("the page for workers", { timeout: 3
     const options = {
       run,
       who: "test",
-      files: await diskFiles(),
-      folder: join(dir, run),
+      kept: { files: await diskFiles(), folder: join(dir, run) },
       say: () => {},
       waitsMs: 1500,
     };
-    const one = await ClusterTrainer.open(await connected("trainer"), options);
+    const one = await ClusterTrainer.open(await connected("trainer"), sampling, options);
     const { vocabSize, eosIds: endIds } = base.config;
     const drawn = { policy: await new PolicyPublisher().take(base), vocabSize, endIds };
     await one.publish(drawn.policy);

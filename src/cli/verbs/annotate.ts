@@ -6,7 +6,7 @@ import { lmflowContainer, readSampledRows, rowLine, type SampledRow, type Scored
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import { Model } from "../../nn/models.ts";
 import { foreignNames } from "../../open/foreign.ts";
-import { openJudge } from "../../open/judge.ts";
+import { judgeElsewhere, openJudge } from "../../open/judge.ts";
 import { withModels } from "../../open/models.ts";
 import { ModelOpener } from "../../open/opener.ts";
 import { isWeightless } from "../../open/rewards.ts";
@@ -19,7 +19,9 @@ import { data, logging } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { group, settings } from "../../settings/index.ts";
+import { askingSettings } from "../cluster-settings.ts";
 import { openGpu } from "../gpu.ts";
+import { scoringElsewhere } from "../join-cluster.ts";
 import { short } from "../progress.ts";
 import { surroundings } from "../surroundings.ts";
 import { Unfinished } from "../unfinished.ts";
@@ -47,6 +49,7 @@ const annotateTable = {
     aka: ["record_dir"],
   }),
   resume: logging.bool(true, "Go on where an unfinished output_file of the same input stopped"),
+  ...askingSettings("score"),
 };
 
 const annotateSettings = settings("annotate", annotateTable, undefined, foreignNames);
@@ -73,10 +76,14 @@ export const annotateVerb = defineVerb({
     }
     const scoreAll = async ({ again, progress: done }: Attempt) => {
       const opener = new ModelOpener({ ...o, ...surroundings(context) });
-      await withModels(opener.opened, async () => {
+      const closers: (() => Promise<void>)[] = [];
+      const elsewhere = scoringElsewhere(o, { path: o.outputFile, files, terminal, signal }, closers);
+      const judged = withModels(opener.opened, async () => {
         const tokenizer = isModel ? await opener.tokenizer(path) : null;
         let maxLength = o.maxLength ?? Number.POSITIVE_INFINITY;
-        const { judge: judgeBy } = await openJudge(opener, path, { ...o, ranking: o.preferenceRanking });
+        const { judge: judgeBy } = elsewhere
+          ? await judgeElsewhere(opener, path, elsewhere)
+          : await openJudge(opener, path, { ...o, ranking: o.preferenceRanking });
         opener.refuseUnusedBase();
         const judge = judgeBy((row, k) => sequenceOf(row, k, tokenizer, maxLength));
         const model = opener.opened.find((one): one is Model => one instanceof Model);
@@ -91,19 +98,24 @@ export const annotateVerb = defineVerb({
           told = scored;
           terminal.line(`scored ${scored} of ${total} prompts`);
         };
-        const options = { rowsAtOnce: o.rowsAtOnce, progress, signal };
+        const partsAtOnce = elsewhere ? PARTS_IN_CLUSTER : 1;
+        const options = { rowsAtOnce: o.rowsAtOnce, partsAtOnce, progress, signal };
         const scored = await annotateRows(judge, rows, output.log, options).catch(async (error) => {
           throw await output.after(error);
         });
         if (!scored) throw new Interrupted(`stopped; ${output.left}`);
         await write(scored, output, o, tokenizer, context);
       });
+      await judged.finally(() => Promise.all(closers.map((close) => close())));
     };
     await persisting(scoreAll, (text) => terminal.line(text), signal);
   },
 });
 
 type Options = ReturnType<typeof annotateSettings>;
+
+/** Jobs that a cluster is asked for at once, of `rows_at_once` prompts each. */
+const PARTS_IN_CLUSTER = 64;
 
 /** Writes the rows with their rewards, and says what they amount to. */
 async function write(

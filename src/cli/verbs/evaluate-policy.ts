@@ -8,6 +8,8 @@ import { goldOf, openReward } from "../../open/rewards.ts";
 import type { Evaluation, PolicyResult } from "../../report/data.ts";
 import { evaluatePolicy } from "../../rlhf/evaluate.ts";
 import { perplexities } from "../../rlhf/perplexity.ts";
+import { diskFiles } from "../../runtime/files.ts";
+import { drawingElsewhere } from "../join-cluster.ts";
 import { pairs } from "../progress.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Context } from "../verb.ts";
@@ -32,15 +34,31 @@ export async function policyResult(
   tokenizer.checkFits(policy.config.vocabSize);
   const reward = await openReward(o.rewardModelPath as string, { ...o, opener, policyTokenizer: tokenizer });
   const reference = o.refModelNameOrPath === null ? null : await opener.frozenPolicy(o.refModelNameOrPath);
-  return withModels(opener.opened, async () => {
+  const where = { path: o.outputDir, files: await diskFiles(), terminal, signal: context.signal, keepsNothing: true };
+  const drawing = await drawingElsewhere(o, { policy, tokenizer }, where);
+  const measured = withModels(opener.opened, async () => {
     opener.refuseUnusedBase();
     const { dataset, part } = openDataset(o.datasetName, { ...o, ...around }).heldOut(o.numPrompts ?? PROMPTS);
     const room = { context: policy.config.maxPositions, response: o.responseLength };
     const prompts = (await dataset.prompts(tokenizer, room))[part];
     const gold = goldOf(o.datasetName);
     const { metrics, samples } = await evaluatePolicy(
-      { policy, tokenizer, prompts, reward, ...(reference && { reference }), ...(gold && { gold }) },
-      { seed: o.seed, responseLength: o.responseLength, temperature: o.temperature, bestOf: o.bestOf },
+      {
+        policy,
+        tokenizer,
+        prompts,
+        reward,
+        ...(reference && { reference }),
+        ...(gold && { gold }),
+        ...(drawing && { sampler: drawing.sampler }),
+      },
+      {
+        promptsPerJob: o.promptsPerJob,
+        seed: o.seed,
+        responseLength: o.responseLength,
+        temperature: o.temperature,
+        bestOf: o.bestOf,
+      },
     );
     if (o.perplexityDatasetName !== null) {
       const held = dataset.with({ testSize: 0 }, o.perplexityDatasetName);
@@ -73,4 +91,5 @@ export async function policyResult(
     }));
     return { ...result, samples: shown };
   });
+  return measured.finally(() => drawing?.close());
 }

@@ -22,6 +22,8 @@ import {
   type SubsetResult,
 } from "../../rlhf/reward/reward-bench.ts";
 import { UserError } from "../../runtime/errors.ts";
+import { diskFiles } from "../../runtime/files.ts";
+import { scoringElsewhere } from "../join-cluster.ts";
 import { short } from "../progress.ts";
 import { surroundings } from "../surroundings.ts";
 import type { Terminal } from "../terminal.ts";
@@ -45,9 +47,12 @@ export async function rewardResult(o: Options, context: Context): Promise<PairEv
   if (isWeightless(path)) throw new UserError(`--reward_model_path must be a folder here: ${path} is a server or code`);
   const around = surroundings(context);
   const opener = new ModelOpener({ ...o, ...around });
-  const scored = await openPairScorer(opener, path, o, { truncationSide: o.truncationSide });
+  const closers: (() => Promise<void>)[] = [];
+  const where = { path: o.outputDir, files: await diskFiles(), terminal, signal: context.signal, keepsNothing: true };
+  const elsewhere = scoringElsewhere(o, where, closers);
+  const scored = await openPairScorer(opener, path, o, { truncationSide: o.truncationSide }, elsewhere);
   const own = labelOf(await opener.locate(path));
-  return withModels(opener.opened, async () => {
+  const result = withModels(opener.opened, async () => {
     opener.refuseUnusedBase();
     const all = openDataset(o.datasetName, { ...o, ...around });
     const outcomesOf = async (dataset: Dataset, limit: number | null) => {
@@ -96,6 +101,7 @@ export async function rewardResult(o: Options, context: Context): Promise<PairEv
     const ceilings = { noise_ceiling: noiseCeiling, ...(best !== undefined && { order_ceiling: best }) };
     return { label: shown, pairs, accuracy, ...ceilings, length_baseline, ...found };
   });
+  return result.finally(() => Promise.all(closers.map((close) => close())));
 }
 
 /** The subset of pairs that are in none. */

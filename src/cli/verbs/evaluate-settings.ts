@@ -8,8 +8,10 @@ import {
   rewardSettings,
   rewardWeights,
 } from "../../open/settings.ts";
+import { aheadSettings } from "../../rlhf/ahead.ts";
 import { caching, data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { effective, group, needs, settings, without } from "../../settings/index.ts";
+import { askingSettings } from "../cluster-settings.ts";
 import { readingSettings } from "./reading-settings.ts";
 
 const judging = group("Pairs");
@@ -48,6 +50,7 @@ const evaluateTable = {
   truncationSide: readingSettings.truncationSide,
   ...pairJudging,
   ...effective(needs("modelNameOrPath"), {
+    promptsPerJob: aheadSettings.promptsPerJob,
     bestOf: rollout.int(1, "Sample this many responses per prompt and keep the one the reward model likes best", {
       min: 1,
     }),
@@ -63,6 +66,7 @@ const evaluateTable = {
       effect: needs("perplexityDatasetName"),
     }),
   }),
+  ...askingSettings("draw the policy's responses, or score pairs"),
   label: logging.text(null, "Name of the result in reports; default: the model folder's name"),
   seed,
   outputDir: logging.path("out/evaluate", "Folder for evaluation.json"),

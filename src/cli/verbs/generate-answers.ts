@@ -46,7 +46,7 @@ export async function answerAll(
   { answer, concurrency, shown: told = { early: new Map(), printed: 0 }, attempt }: Answering,
 ): Promise<void> {
   const { terminal, signal } = context;
-  const { outputFile: file, resume: _, apiKey: __, ...rest } = o; // what the answers do not depend on is left out
+  const { outputFile: file, resume: _, apiKey: __, cluster: _1, creds: _2, check: _3, ...rest } = o; // what answers do not depend on
   const wanted = {
     decidedBy: [rest, ...jobs],
     resume: o.resume || attempt?.again === true,

@@ -1,18 +1,30 @@
+import { sampling } from "../../cluster/kinds.ts";
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import { withModels } from "../../open/models.ts";
 import { ModelOpener } from "../../open/opener.ts";
 import { type Attempt, persisting } from "../../open/surviving.ts";
+import { runJob } from "../../rlhf/jobs.ts";
 import { UserError } from "../../runtime/errors.ts";
+import { diskFiles } from "../../runtime/files.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import type { TextCodec, TextModel } from "../../serve/model.ts";
 import { sampleText, wholeTexts } from "../../serve/text.ts";
 import { textCodec, textModel } from "../../serve/text-model.ts";
 import { generateSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
+import { clusterPool } from "../join-cluster.ts";
 import { surroundings } from "../surroundings.ts";
 import { type Context, defineVerb } from "../verb.ts";
-import { type Answerer, answerAll, type GenerateChoice, type Outcome, type Shown } from "./generate-answers.ts";
+import {
+  type Answerer,
+  type Answering,
+  answerAll,
+  type GenerateChoice,
+  type Outcome,
+  type Shown,
+} from "./generate-answers.ts";
+import { answersByJobs, type JobRunner } from "./generate-by-jobs.ts";
 import { collectJobs, type Job } from "./generate-jobs.ts";
 import { generateRemotely } from "./generate-remote.ts";
 import { summaries } from "./summaries.ts";
@@ -27,11 +39,17 @@ export const generateVerb = defineVerb({
     "webrlhf generate --model_name_or_path out/sft --input_file prompts.jsonl --output_file answers.jsonl --min_p 0.05",
     "webrlhf generate --model_name_or_path out/sft --num_prompts 1000 --num_return_sequences 8 --output_format responses " +
       "--shard 0/2 --output_file responses_0.jsonl",
+    "webrlhf generate --model_name_or_path out/sft --input_file prompts.jsonl --output_file answers.jsonl --cluster nats://A:4222 " +
+      "--creds cluster/trainer.creds",
     "webrlhf generate --server http://127.0.0.1:8000 --input_file prompts.jsonl --output_file answers.jsonl",
   ],
   product: (o) => (o.outputFile === null ? null : { file: o.outputFile }),
   async run(o, context) {
-    if (o.server !== null) return generateRemotely(o, context);
+    if (o.server !== null) {
+      if (o.cluster !== null)
+        throw new UserError("a server samples, or a cluster: pass --server or --cluster, not both");
+      return generateRemotely(o, context);
+    }
     const name = o.modelNameOrPath;
     if (name === null) {
       throw new UserError(
@@ -83,11 +101,24 @@ async function answerHere(
 ): Promise<void> {
   const codec = textCodec(tokenizer, model.config, model.config.maxPositions);
   const prompts = jobs.map((job) => promptIds(codec, job));
+  const capacity = checkRoom(jobs, prompts, model.config.maxPositions);
+  const common = { concurrency: jobs.length, shown, attempt };
+  const byJobs = (run: JobRunner): Answering => ({
+    ...common,
+    answer: answersByJobs(run, { model, codec, jobs, prompts }, o.promptsPerJob ?? undefined),
+  });
+  if (o.cluster !== null) {
+    const { terminal, signal } = context;
+    const where = { path: o.outputFile, files: await diskFiles(), terminal, signal };
+    const pool = await clusterPool(o, sampling, model, { ...where, what: "responses are drawn" });
+    return answerAll(o, context, jobs, byJobs(pool.do)).finally(pool.close);
+  }
+  if (o.promptsPerJob !== null) return answerAll(o, context, jobs, byJobs(oneByOne(model, context.signal)));
   const samples = jobs.reduce((sum, job) => sum + job.samples, 0);
   const text = textModel(model, tokenizer, {
     name,
     slots: Math.min(o.maxNumSeqs, samples),
-    capacity: checkRoom(jobs, prompts, model.config.maxPositions),
+    capacity,
     // One schedule for one list of prompts, so that equal commands give equal answers to the last bit.
     fixedRows: true,
     stepsPerRead: 16,
@@ -98,10 +129,20 @@ async function answerHere(
     return sampleHere(text, { ...job, params }, ids, [...job.stop, ...stop], signal);
   };
   try {
-    await answerAll(o, context, jobs, { answer, concurrency: jobs.length, shown, attempt });
+    await answerAll(o, context, jobs, { ...common, answer });
   } finally {
     await text.engine.close();
   }
+}
+
+/** Does jobs one after the other. */
+function oneByOne(model: CausalLM, signal: AbortSignal): JobRunner {
+  let before: Promise<unknown> = Promise.resolve();
+  return (job) => {
+    const result = before.then(() => runJob(model, job, signal));
+    before = result.catch(() => {}); // whoever asked hears of it
+    return result;
+  };
 }
 
 /** A job's prompt in token ids, with the strings at which a conversation's turn ends. */

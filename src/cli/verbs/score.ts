@@ -18,7 +18,9 @@ import { data, logging } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { settings } from "../../settings/index.ts";
+import { askingSettings } from "../cluster-settings.ts";
 import { openGpu } from "../gpu.ts";
+import { scoringElsewhere } from "../join-cluster.ts";
 import { surroundings } from "../surroundings.ts";
 import { type Context, defineVerb, Interrupted } from "../verb.ts";
 import { readingSettings } from "./reading-settings.ts";
@@ -37,6 +39,7 @@ const scoreTable = {
     "Normalise by the statistics of the model's training; auto: as the model says",
   ),
   outputFile: logging.path(null, "JSONL file for the rows with their rewards", { required: true }),
+  ...askingSettings("score"),
 };
 
 const scoreSettings = settings("score", scoreTable, undefined, foreignNames);
@@ -45,6 +48,8 @@ type Options = ReturnType<typeof scoreSettings>;
 
 /** Answers that are scored together. */
 const ANSWERS_AT_ONCE = 64;
+/** Of these that a cluster is asked for at once. */
+const BATCHES_IN_CLUSTER = 64;
 const SECONDS_BETWEEN_LINES = 5;
 
 export const scoreVerb = defineVerb({
@@ -55,6 +60,7 @@ export const scoreVerb = defineVerb({
   interruptNote: "\nstopping; nothing is written",
   examples: [
     "webrlhf score answers.jsonl --reward_model_path out/reward --output_file scored.jsonl",
+    "webrlhf score answers.jsonl --reward_model_path out/reward --output_file scored.jsonl --cluster nats://A:4222 --creds trainer.creds",
     "webrlhf score responses.jsonl.gz --reward_model_path out/reward --truncation_side left --output_file rewards.jsonl",
   ],
   product: (o) => ({ file: o.outputFile as string }),
@@ -72,12 +78,16 @@ export const scoreVerb = defineVerb({
     await openGpu(context.terminal);
     const scoreAll = async () => {
       const opener = new ModelOpener({ ...o, ...surroundings(context) });
-      await withModels(opener.opened, async () => {
+      const closers: (() => Promise<void>)[] = [];
+      const scored = withModels(opener.opened, async () => {
         const tokenizer = await opener.tokenizer(path);
         if (await opener.pairWriter(path)) {
           throw new UserError(`${path} compares answers and cannot score one by itself: use webrlhf annotate`);
         }
-        const scorer = await openScorer(opener, path);
+        const { terminal, signal } = context;
+        const where = { path: output, files, terminal, signal, keepsNothing: true };
+        const elsewhere = scoringElsewhere(o, where, closers);
+        const scorer = await openScorer(opener, path, { elsewhere });
         opener.refuseUnusedBase();
         if (scorer.single)
           takeNormalization(scorer.single, o.normalize === "auto" ? {} : { normalize: o.normalize === "true" });
@@ -86,8 +96,11 @@ export const scoreVerb = defineVerb({
         tokenizer.checkFits(scorer.model.config.vocabSize);
         await files.writeFile(output, lines(scorer, tokenizer, o, context));
       });
+      await scored.finally(() => Promise.all(closers.map((close) => close())));
     };
-    await persisting(scoreAll, (text) => context.terminal.line(text), context.signal);
+    await persisting(scoreAll, (text) => context.terminal.line(text), context.signal).catch((error) => {
+      throw context.signal.aborted ? new Interrupted("stopped; nothing was written") : error;
+    });
     context.terminal.line(`${context.label}: ${output}`);
   },
 });
@@ -102,11 +115,15 @@ async function* lines(
   const encoder = new TextEncoder();
   let rows = 0;
   let shown = performance.now();
-  for await (const batch of batches(rowsOf(o, tokenizer))) {
-    if (signal.aborted) throw new Interrupted("stopped; nothing was written");
+  const prepare = { maxLength: contextOf(model, o), truncationSide: o.truncationSide };
+  const scored = async (batch: Scorable[]) => {
     const answers = batch.flatMap((row) => row.answers);
-    const prepare = { maxLength: contextOf(model, o), truncationSide: o.truncationSide };
     const scores = Array.from(await score(answers.map((answer) => answerExample(answer, tokenizer, prepare))));
+    return { batch, answers, scores };
+  };
+  const all = inOrder(batches(rowsOf(o, tokenizer)), o.cluster === null ? 1 : BATCHES_IN_CLUSTER, scored);
+  for await (const { batch, answers, scores } of all) {
+    if (signal.aborted) throw new Interrupted("stopped; nothing was written");
     const bad = scores.findIndex((score) => !Number.isFinite(score));
     if (bad >= 0)
       throw new UserError(`${answers[bad].where}: the model's score is ${scores[bad]}: its weights are damaged`);
@@ -121,6 +138,22 @@ async function* lines(
     shown = performance.now();
     terminal.line(`${label}: ${rows} rows`);
   }
+}
+
+/** Has things done, some at once, and gives them in their order. */
+async function* inOrder<T, R>(
+  things: AsyncIterable<T>,
+  atOnce: number,
+  work: (thing: T) => Promise<R>,
+): AsyncGenerator<R> {
+  const underWay: Promise<R>[] = [];
+  for await (const thing of things) {
+    const one = work(thing);
+    one.catch(() => {}); // heard of below, in its turn
+    underWay.push(one);
+    if (underWay.length >= atOnce) yield await (underWay.shift() as Promise<R>);
+  }
+  for (const one of underWay) yield await one;
 }
 
 async function* rowsOf(o: Options, tokenizer: Tokenizer): AsyncGenerator<Scorable> {

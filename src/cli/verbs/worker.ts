@@ -1,20 +1,24 @@
-/** A worker of a cluster: draws responses for whichever trainer asks. */
+/** A worker of a cluster: draws responses, and scores answers, for whoever asks. */
 import { hostname } from "node:os";
 import { clusterAccess } from "../../cluster/access.ts";
 import { connectCluster } from "../../cluster/connection.ts";
 import { ClusterError } from "../../cluster/errors.ts";
-import { tokenOf } from "../../cluster/names.ts";
+import { type KindName, kinds, tokenOf } from "../../cluster/names.ts";
 import { runWorker } from "../../cluster/worker.ts";
 import { adapterNote } from "../../gpu/device.ts";
+import { UserError } from "../../runtime/errors.ts";
 import { settings } from "../../settings/index.ts";
 import { clusterSettings, network } from "../cluster-settings.ts";
 import { openGpu } from "../gpu.ts";
 import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
 
+const { cluster, creds } = clusterSettings("ask for work");
+
 const workerSettings = settings("worker", {
-  cluster: { ...clusterSettings.cluster, required: true },
-  creds: { ...clusterSettings.creds, required: true },
+  cluster: { ...cluster, required: true },
+  creds: { ...creds, required: true },
+  roles: network.list(null, `Kinds of jobs that it takes: ${kinds.join(", ")}; default: all`),
   workerName: network.text(null, "Name that others see; default: this machine's, with the process's number"),
 });
 
@@ -30,6 +34,11 @@ export const workerVerb = defineVerb({
   async run(o, { terminal, signal }) {
     const access = await clusterAccess(o.cluster as string, o.creds as string);
     const name = tokenOf(o.workerName ?? `${hostname()}-${process.pid}`);
+    const roles = (o.roles ?? kinds) as KindName[];
+    const unknown = roles.find((role) => !kinds.includes(role));
+    if (unknown !== undefined || roles.length === 0) {
+      throw new UserError(`--roles must be of ${kinds.join(", ")}, not ${JSON.stringify(unknown ?? "")}`);
+    }
     await openGpu(terminal);
     const say = (line: string) => terminal.line(line);
     let said = false;
@@ -37,7 +46,7 @@ export const workerVerb = defineVerb({
       try {
         const connection = await connectCluster(access, `webrlhf worker ${name}`);
         say(`${name} works for ${o.cluster}`);
-        const done = await runWorker(connection, { name, adapter: adapterNote(), signal, say });
+        const done = await runWorker(connection, { name, adapter: adapterNote(), roles, signal, say });
         await connection.nc.close();
         say(`stopped after ${done} ${done === 1 ? "job" : "jobs"}`);
         return;

@@ -47,6 +47,8 @@ export const judgeByPreference =
 export interface AnnotateOptions {
   /** Rows handed to the judge at once. Default 32. */
   rowsAtOnce?: number;
+  /** Such parts that are handed to the judge before the first one is done. Default 1. */
+  partsAtOnce?: number;
   /** Told how many rows are scored. */
   progress?: (done: number, total: number) => void;
   /** When it fires, nothing more is begun; the rows so far are in the log. */
@@ -63,16 +65,33 @@ export async function annotateRows(
   log: RowLog<number[]>,
   options: AnnotateOptions = {},
 ): Promise<ScoredRow[] | null> {
-  const { rowsAtOnce = 32, progress, signal } = options;
+  const { rowsAtOnce = 32, partsAtOnce = 1, progress, signal } = options;
   progress?.(log.rows.size, rows.length);
-  for (let at = 0; at < rows.length; at += rowsAtOnce) {
-    const part = rows.slice(at, at + rowsAtOnce);
-    if (part.every((_, i) => log.rows.has(at + i))) continue;
-    if (signal?.aborted) return null;
-    const rewards = await judge(part);
-    await log.add(rewards.map((list, i) => [at + i, list] as const));
-    progress?.(log.rows.size, rows.length);
-  }
+  let next = 0;
+  let stopped = false;
+  const work = async () => {
+    while (next < rows.length && !stopped) {
+      const at = next;
+      next += rowsAtOnce;
+      const part = rows.slice(at, at + rowsAtOnce);
+      if (part.every((_, i) => log.rows.has(at + i))) continue;
+      if (signal?.aborted) break;
+      const rewards = await judge(part);
+      await log.add(rewards.map((list, i) => [at + i, list] as const));
+      progress?.(log.rows.size, rows.length);
+    }
+  };
+  const parts = Array.from({ length: partsAtOnce }, async () => {
+    try {
+      await work();
+    } catch (error) {
+      stopped = true; // what is under way is heard out
+      if (!signal?.aborted) throw error;
+    }
+  });
+  const failed = (await Promise.allSettled(parts)).find((part) => part.status === "rejected");
+  if (failed) throw failed.reason;
+  if (signal?.aborted && rows.some((_, i) => !log.rows.has(i))) return null;
   return rows.map((row, i) => {
     const rewards = log.rows.get(i);
     if (rewards?.length === row.responses.length) return { ...row, rewards };
