@@ -4,6 +4,7 @@ import { withoutNoise } from "../runtime/stderr.ts";
 import { tuningFile } from "../runtime/tuning-file.ts";
 import { verdict } from "../runtime/verdicts.ts";
 import { VERSION } from "../runtime/version.ts";
+import { adapterWanted, choiceFlags, type ListedAdapter } from "./adapter-choice.ts";
 import { f16Trouble } from "./f16-trial.ts";
 import { f16Wanted } from "./f16-wanted.ts";
 import {
@@ -40,19 +41,22 @@ interface Dawn {
 /** Opens an adapter of Dawn: the system's driver first, then the embedded software Vulkan. */
 export async function requestDawnAdapter({
   software = false,
+  adapter: number,
   f16 = f16Wanted(),
 }: AdapterOptions): Promise<FoundAdapter> {
   const dawn = await loadDawn();
+  const chosenNumber = adapterWanted(number);
   const request = async () => {
-    const instance = dawn.create(FLAGS);
+    const choice = chosenNumber === null ? [] : choiceFlags(await listDawnAdapters(), chosenNumber);
+    const flags = [...FLAGS, ...choice];
+    const instance = dawn.create(flags);
     instances.push(instance);
-    const wanted: GPURequestAdapterOptions = software
-      ? { forceFallbackAdapter: true }
-      : { powerPreference: "high-performance" };
+    const wanted: GPURequestAdapterOptions =
+      software && choice.length === 0 ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" };
     const adapter = await withoutNoise(NOISE, () => instance.requestAdapter(wanted));
     if (!adapter) return null;
     const wait = isSoftware(adapter) ? calmly : undefined;
-    const withoutF16 = (f16 === true && (await f16Trouble(adapter, FLAGS))) || undefined;
+    const withoutF16 = (f16 === true && (await f16Trouble(adapter, flags))) || undefined;
     const note = describeAdapter(adapter);
     const tuning = await tuningFile(nameOf(adapter), driverOf(adapter) ?? "");
     return { adapter, gpu: instance, note, withoutF16, wait, remember: remember(adapter), ...(tuning && { tuning }) };
@@ -101,8 +105,8 @@ async function loadDawn(): Promise<Dawn> {
   }
 }
 
-/** Every adapter that Dawn can see in this process, as "backend: name". */
-export async function listDawnAdapters(): Promise<string[]> {
+/** Every adapter that Dawn can see in this process; their places are their numbers. */
+export async function listDawnAdapters(): Promise<ListedAdapter[]> {
   const dawn = await loadDawn();
   try {
     const instance = dawn.create(["adapter=no adapter has this name"]);
@@ -112,6 +116,6 @@ export async function listDawnAdapters(): Promise<string[]> {
   } catch (error) {
     // The list is part of the complaint: " * backend: 'vulkan', name: 'llvmpipe'".
     const lines = String(error).matchAll(/backend: '([^']*)', name: '([^']*)'/g);
-    return Array.from(lines, ([, backend, name]) => `${backend}: ${name}`);
+    return Array.from(lines, ([, backend, name]) => ({ backend, name }));
   }
 }

@@ -1,4 +1,5 @@
 import { UserError } from "../runtime/errors.ts";
+import { adapterWanted } from "./adapter-choice.ts";
 import { type AdapterOptions, DRIVER_HINT, describeAdapter, type FoundAdapter, nameOf } from "./found-adapter.ts";
 import { tuningInBrowser } from "./tuning-browser.ts";
 
@@ -21,7 +22,13 @@ export async function requestAdapter(options: AdapterOptions = {}): Promise<Foun
   );
 }
 
-async function fromNavigator(gpu: GPU, { software }: AdapterOptions): Promise<FoundAdapter> {
+async function fromNavigator(gpu: GPU, { software, adapter: number }: AdapterOptions): Promise<FoundAdapter> {
+  if (adapterWanted(number) !== null) {
+    throw new UserError(
+      "this runtime chooses the adapter itself: in Deno name the GPU's driver alone with VK_DRIVER_FILES, or run in Node, which " +
+        "takes the adapter of a number",
+    );
+  }
   if ("Deno" in globalThis) {
     // Before the first request: Deno looks for drivers once.
     const { hasVulkanLoader, useEmbeddedVulkan } = await import("./software.ts");

@@ -43,6 +43,8 @@ export interface Caps {
 export interface OpenOptions {
   /** Prefer a software adapter even where a GPU is present. */
   software?: boolean;
+  /** The adapter of this number, as `webrlhf doctor` lists them; Node only. Default: the variable WEBRLHF_ADAPTER, else the fastest. */
+  adapter?: number | null;
   /** Use the uniform arena for scalars even where immediates exist (for tests and benches). */
   noImmediates?: boolean;
   /** Use half precision where the adapter has it. Default true; `WEBRLHF_F16=off` turns it off for any program in Node and Deno. */
@@ -87,7 +89,7 @@ export function openDevice(options: OpenOptions = {}): Promise<Caps> {
 
 async function open(options: OpenOptions): Promise<Caps> {
   const f16 = f16Wanted(options.f16);
-  const found = await requestAdapter({ software: options.software, f16 });
+  const found = await requestAdapter({ software: options.software, adapter: options.adapter, f16 });
   const { adapter, gpu, note, withoutF16, wait, remember } = found;
   const device = await requestDevice(adapter, f16 !== false && !withoutF16);
   device.addEventListener("uncapturederror", (event) => {

@@ -6,6 +6,8 @@ import type { Remember } from "./self-tests.ts";
 export interface AdapterOptions {
   /** Ask for a software (CPU) adapter even where there is a GPU. Default false. */
   software?: boolean;
+  /** The adapter of this number, as `webrlhf doctor` lists them; Node only. Default: the variable WEBRLHF_ADAPTER, else the fastest. */
+  adapter?: number | null;
   /** Half precision is wanted, or even where it would have to be tried first. Default true. */
   f16?: boolean | "trusted";
 }

@@ -5,9 +5,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
 import { main } from "webrlhf/cli";
-import { connectCluster } from "../../src/cluster/connection.ts";
-import type { KindName } from "../../src/cluster/names.ts";
-import { runWorker } from "../../src/cluster/worker.ts";
+import { connectCluster, type KindName, runWorker } from "webrlhf/cluster";
 import { silentTerminal } from "../cli/terminal.ts";
 import { natsServer, TestCluster } from "./server.ts";
 

@@ -286,7 +286,9 @@ describe.skipIf(!natsServer)("a cluster", () => {
   it("goes on handing out jobs, of this run and of others, when one was taken back", async () => {
     await trainer();
     const queues = await Promise.all(
-      ["x", "y"].map(async (name) => new RunQueue(await streamsOf((await joined("trainer")).nc), "sample", `${run}-${name}`)),
+      ["x", "y"].map(
+        async (name) => new RunQueue(await streamsOf((await joined("trainer")).nc), "sample", `${run}-${name}`),
+      ),
     );
     for (const [i, queue] of queues.entries()) {
       for (const key of ["a", "b", "c"]) await queue.ask(`${key}${i}`, 0, new Uint8Array(1));

@@ -2,10 +2,10 @@
 import { readFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
+import { type ClusterConnection, connectCluster, runWorker, type WorkerOptions } from "webrlhf/cluster";
 import { CausalLM, ScoreModel } from "webrlhf/nn";
 import { scoreSequences } from "webrlhf/rlhf";
 import { wrongScores } from "../../src/cluster/check.ts";
-import { type ClusterConnection, connectCluster } from "../../src/cluster/connection.ts";
 import { scoring } from "../../src/cluster/kinds.ts";
 import { resultSubject } from "../../src/cluster/names.ts";
 import { PolicyPublisher } from "../../src/cluster/policy.ts";
@@ -14,7 +14,6 @@ import { decodeScores, decodeScoring, encodeScores, encodeScoring } from "../../
 import { jobsConsumer, streamsOf } from "../../src/cluster/streams.ts";
 import { ClusterTrainer } from "../../src/cluster/trainer.ts";
 import { type PolicyRef, Refused, writeResult } from "../../src/cluster/wire.ts";
-import { runWorker, type WorkerOptions } from "../../src/cluster/worker.ts";
 import { runScoringJob, type ScoringJob, type ScoringResult, scoresByJobs } from "../../src/rlhf/score-jobs.ts";
 import { tinyConfig } from "../rlhf/tiny.ts";
 import { natsServer, TestCluster } from "./server.ts";

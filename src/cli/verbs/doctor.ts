@@ -133,7 +133,7 @@ function describe({ machine, packages, adapters, adapter, matmul, advice }: Repo
         .join(", "),
     ),
   ];
-  for (const [i, name] of adapters.entries()) lines.push(row(i === 0 ? "Adapters" : "", name));
+  for (const [i, name] of adapters.entries()) lines.push(row(i === 0 ? "Adapters" : "", `${i}  ${name}`));
   if (adapter) {
     const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
     const { subgroups, subgroupSize, subgroupSizeMax } = adapter;

@@ -7,7 +7,7 @@ import { type KindName, kinds, tokenOf } from "../../cluster/names.ts";
 import { runWorker } from "../../cluster/worker.ts";
 import { adapterNote } from "../../gpu/device.ts";
 import { UserError } from "../../runtime/errors.ts";
-import { settings } from "../../settings/index.ts";
+import { group, settings } from "../../settings/index.ts";
 import { clusterSettings, network } from "../cluster-settings.ts";
 import { openGpu } from "../gpu.ts";
 import { defineVerb } from "../verb.ts";
@@ -18,6 +18,11 @@ const { cluster, creds } = clusterSettings("ask for work");
 const workerSettings = settings("worker", {
   cluster: { ...cluster, required: true },
   creds: { ...creds, required: true },
+  adapter: group("Engine").int(
+    null,
+    "Number of the adapter to compute on, as webrlhf doctor lists them; default: the fastest. One worker for each GPU",
+    { min: 0 },
+  ),
   roles: network.list(null, `Kinds of jobs that it takes: ${kinds.join(", ")}; default: all`),
   workerName: network.text(null, "Name that others see; default: this machine's, with the process's number"),
 });
@@ -29,7 +34,10 @@ export const workerVerb = defineVerb({
   name: "worker",
   summary: summaries.worker,
   settings: workerSettings,
-  examples: ["webrlhf worker --cluster nats://trainer:4222 --creds worker.creds"],
+  examples: [
+    "webrlhf worker --cluster nats://trainer:4222 --creds worker.creds",
+    "webrlhf worker --cluster nats://trainer:4222 --creds worker.creds --adapter 1",
+  ],
   interruptNote: "\ngiving back what is under way; Ctrl-C again stops at once",
   async run(o, { terminal, signal }) {
     const access = await clusterAccess(o.cluster as string, o.creds as string);
@@ -39,7 +47,7 @@ export const workerVerb = defineVerb({
     if (unknown !== undefined || roles.length === 0) {
       throw new UserError(`--roles must be of ${kinds.join(", ")}, not ${JSON.stringify(unknown ?? "")}`);
     }
-    await openGpu(terminal);
+    await openGpu(terminal, o.adapter);
     const say = (line: string) => terminal.line(line);
     let said = false;
     for (;;) {

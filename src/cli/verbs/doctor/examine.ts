@@ -15,7 +15,7 @@ export interface Report {
   machine: Machine;
   /** Installed versions of the optional packages; null: not installed. */
   packages: Record<string, string | null>;
-  /** Every adapter that Dawn lists ("vulkan: llvmpipe ..."); empty in Deno, which shows only its choice. */
+  /** Every adapter that Dawn lists ("vulkan: llvmpipe ..."), by their numbers; empty in Deno, which shows only its choice. */
   adapters: string[];
   adapter: AdapterReport | null;
   /** f32 matrix product of size x size, the best of about one second of runs; null without an adapter. */
@@ -79,7 +79,7 @@ async function inspectAdapter(): Promise<AdapterReport> {
 async function listAdapters(): Promise<string[]> {
   if ("Deno" in globalThis) return [];
   const { listDawnAdapters } = await import("../../../gpu/adapter-node.ts");
-  return listDawnAdapters();
+  return (await listDawnAdapters()).map(({ backend, name }) => `${backend}: ${name}`);
 }
 
 async function timeMatmul(size = 512): Promise<{ size: number; gflops: number }> {
