@@ -10,6 +10,7 @@ import { tokenOf } from "../cluster/names.ts";
 import { AT_ONCE, JobPool } from "../cluster/pool.ts";
 import { clusterSource, PROMPTS } from "../cluster/source.ts";
 import { ClusterTrainer } from "../cluster/trainer.ts";
+import type { AdapterWire } from "../nn/adapter-wire.ts";
 import type { CausalLM, ScoreModel } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import type { Elsewhere } from "../open/scorers.ts";
@@ -36,6 +37,7 @@ export interface ClusterChoice {
   creds?: string | null;
   check?: number;
   maxStaleness?: number;
+  loraWire?: AdapterWire;
 }
 
 /** How long a run waits for its cluster's server when it begins. */
@@ -134,7 +136,7 @@ export async function joinCluster(
     say: (line) => terminal.line(line),
     told: (run) => `responses are drawn in the cluster ${o.cluster}, run ${run}`,
   });
-  const source = clusterSource(open, { onPolicy: (o.maxStaleness ?? 0) === 0 });
+  const source = clusterSource(open, { onPolicy: (o.maxStaleness ?? 0) === 0, wire: o.loraWire ?? "f32" });
   return { source, ended: () => files.remove(folder) };
 }
 

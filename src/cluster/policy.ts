@@ -1,5 +1,6 @@
 /** A policy's weights as files that travel, and the model that a worker makes of them. */
 
+import { type AdapterWire, packedAdapter, unpackedAdapter } from "../nn/adapter-wire.ts";
 import type { HeadKind } from "../nn/huggingface.ts";
 import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
 import { adapterFiles, openAdapter, readAdapterFolder, restoreAdapter } from "../nn/peft.ts";
@@ -47,7 +48,13 @@ export interface PublishedPolicy extends FileSource {
 
 /** Makes versions of a policy: its base travels once, its adapter every time; without an adapter all of it travels. */
 export class PolicyPublisher {
+  private readonly wire: AdapterWire;
   private base: { model: object; refs: FileRef[] } | null = null;
+
+  /** @param wire how adapters travel; their numbers are those that it can say. Default f32 */
+  constructor(wire: AdapterWire = "f32") {
+    this.wire = wire;
+  }
 
   /** The policy as it is now. */
   async take(model: CausalLM | ScoreModel): Promise<PublishedPolicy> {
@@ -64,7 +71,7 @@ export class PolicyPublisher {
     const bases = async () => bytesOf(await modelFiles(baseModel, { maxShardSize: SHARD }));
     if (this.base?.model !== baseModel) this.base = { model: baseModel, refs: await refsOf(await bases()) };
     const { refs } = this.base;
-    const files = await bytesOf(await adapterFiles(model));
+    const files = await bytesOf(packedAdapter(await adapterFiles(model), this.wire));
     const adapter = await refsOf(files);
     // The base is frozen, so that it need not be kept beside its model.
     return publishedOf({ base: refs, adapter }, async (ref) =>
@@ -207,7 +214,7 @@ export class HeldPolicy<K extends HeadKind = "lm"> implements HeldWeights {
   private async folder(refs: readonly FileRef[], signal?: AbortSignal) {
     if (!this.files) throw new Error("nobody has said where the weights are");
     const store: Folder = new Map();
-    for (const ref of refs) store.set(`m/${ref.name}`, await this.files.get(ref, signal));
-    return memoryFiles(store);
+    for (const ref of refs) store.set(ref.name, await this.files.get(ref, signal));
+    return memoryFiles(new Map([...unpackedAdapter(store)].map(([name, bytes]) => [`m/${name}`, bytes])));
   }
 }

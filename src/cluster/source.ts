@@ -1,4 +1,5 @@
 /** A cluster as the source of a run's responses. */
+import type { AdapterWire } from "../nn/adapter-wire.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { JobResult, SamplingJob } from "../rlhf/jobs.ts";
 import type { RolloutSource } from "../rlhf/source.ts";
@@ -12,6 +13,8 @@ import type { ClusterTrainer } from "./trainer.ts";
 export interface ClusterSourceOptions {
   /** Iterations are taken before the policy changes, so that the policy itself can draw what no worker takes. */
   onPolicy: boolean;
+  /** How adapters travel; the policies that are published have numbers that it can say. Default f32. */
+  wire?: AdapterWire;
   /** Prompts in one job where nobody says. Default 4. */
   promptsPerJob?: number;
 }
@@ -32,7 +35,7 @@ export function clusterSource(open: () => Promise<SamplingTrainer>, options: Clu
     if (!joined) throw new Error("no policy was published");
     return joined;
   };
-  const publisher = new PolicyPublisher();
+  const publisher = new PolicyPublisher(options.wire);
   let newest: { model: CausalLM; policy: PublishedPolicy } | null = null;
   let held: HeldPolicy | null = null;
   const signals = new Map<number, AbortSignal>();

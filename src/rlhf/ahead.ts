@@ -3,12 +3,14 @@
  * policy learns from what is there. Which policy draws what follows from the settings alone: the same run gives the same bits
  * whoever draws, and a run that was stopped goes on with what was drawn ahead.
  */
+import { adapterWires } from "../nn/adapter-wire.ts";
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { marked, unmarked } from "../runtime/typed-json.ts";
 import { needs, type ResolvedSettings, spelled } from "../settings/index.ts";
 import { type JobResult, jobsOf, type SamplingJob } from "./jobs.ts";
+import { roundedSource } from "./rounded-source.ts";
 import { type Prompt, type Response, responsesOf, type Sampler, type SamplingOptions } from "./sampler.ts";
 import { rollout } from "./settings.ts";
 import { localSource, type RolloutSource } from "./source.ts";
@@ -22,6 +24,11 @@ export const aheadSettings = {
     min: 1,
     effect: needs("maxStaleness"),
   }),
+  loraWire: rollout.choice(
+    adapterWires,
+    "f32",
+    "How the adapter is handed to whom draws: f16 and int8 take a half and a quarter of the bytes, and the rounded adapter draws",
+  ),
   promptsPerJob: rollout.int(null, "Prompts that are drawn together; default: 256 responses, which fill a GPU", {
     min: 1,
   }),
@@ -42,6 +49,11 @@ export function checkAhead(o: AheadSettings, name: (key: keyof AheadSettings) =>
 
 /** Throws a UserError where a function of somebody's own draws, which is called when an iteration begins, and is to draw ahead. */
 export function refuseAhead(o: AheadSettings): void {
+  if (o.loraWire !== "f32") {
+    throw new UserError(
+      `${spelled(o, "loraWire")} ${o.loraWire}: a sampler that is a function is handed no adapter; give a source`,
+    );
+  }
   if (o.maxStaleness === 0) return;
   throw new UserError(
     `${spelled(o, "maxStaleness")} ${o.maxStaleness}: a sampler that is a function cannot draw ahead; give a source`,
@@ -128,7 +140,7 @@ export class Ahead {
           `${measuredAt}: set ${spelled(o, "temperature")} to ${source.measuresAt}, or ${spelled(o, "maxStaleness")} to 0`,
       );
     }
-    this.#source = source;
+    this.#source = roundedSource(source, o);
     this.#run = run;
     this.#settings = o;
     this.sampler = sampler ?? ((prompts, promptIds, options) => this.#draw(prompts, promptIds, options));

@@ -36,6 +36,7 @@ import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { recorded } from "./recorded.ts";
 import { precomputeReference } from "./reference.ts";
 import { judgesOf, mixedRewards, type RewardFunction, type Rewards, rewardParts } from "./rewards.ts";
+import { roundedSource } from "./rounded-source.ts";
 import {
   fromPrompt,
   type Prompt,
@@ -117,7 +118,7 @@ export async function* trainIteratively(
       initial,
       tokenizer,
       judge,
-      drawer: sampler ?? source ?? localSource(),
+      drawer: sampler ?? roundedSource(source ?? localSource(), o),
       prompts,
       held,
       reward,

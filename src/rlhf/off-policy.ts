@@ -12,18 +12,24 @@ import { average } from "./stats.ts";
 /** What of the other settings decides whether responses are the policy's own. */
 interface Elsewhere {
   maxStaleness: number;
+  loraWire?: string;
   emaBeta?: number | null;
   emaGeneration?: boolean;
 }
 
-const correctionOf = ({ maxStaleness, emaBeta = null, emaGeneration = false }: Elsewhere) =>
-  maxStaleness > 0 || (emaBeta !== null && emaGeneration) ? ("behaviour" as const) : ("none" as const);
+const correctionOf = ({ maxStaleness, loraWire = "f32", emaBeta = null, emaGeneration = false }: Elsewhere) =>
+  maxStaleness > 0 || loraWire !== "f32" || (emaBeta !== null && emaGeneration)
+    ? ("behaviour" as const)
+    : ("none" as const);
 
 /** How losses of probability ratios take responses that another policy drew. */
 export const offPolicySettings = {
   importanceSamplingCorrection: rollout.choice(
     ["behaviour", "truncated", "none"],
-    derived((o: Elsewhere) => correctionOf(o), "behaviour where an older policy or a moving average draws, else none"),
+    derived(
+      (o: Elsewhere) => correctionOf(o),
+      "behaviour where an older policy, a rounded one or a moving average draws, else none",
+    ),
     "Ratios to the policy that drew (behaviour), or to the current one with truncated importance weights, or as if that had drawn",
   ),
   importanceSamplingCap: rollout.float(3, "Truncate importance weights at this", {

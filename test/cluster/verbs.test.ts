@@ -122,6 +122,8 @@ describe.skipIf(!natsServer)("a cluster's server from the command line", () => {
       ["adapter", `${group} --use_peft --lora_r 2 --check 0.5`],
       ["whole", group],
       ["behind", `${group} --use_peft --lora_r 2 --max_staleness 1`],
+      ["halves", `${group} --use_peft --lora_r 2 --lora_wire f16 --check 0.5`],
+      ["bytes", `${group} --use_peft --lora_r 2 --lora_wire int8 --max_staleness 1`],
       [
         "raft",
         `raft ${models} --use_peft ${few} --num_raft_iteration 2 --raft_batch_size 8 --output_max_length 12 --prompts_per_job 2`,

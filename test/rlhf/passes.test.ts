@@ -200,7 +200,11 @@ describe("whoever draws ahead", () => {
   async function told(source: RolloutSource, maxStaleness: number) {
     const run = { policy, tokenizer, maxSteps: 2, measuredAt: null };
     const upcoming = (iteration: number) => ({ ...draws, options: { ...options, iteration } });
-    const ahead = new Ahead({ source }, { ...run, upcoming }, { maxStaleness, weightSyncSteps: 1, promptsPerJob: 2 });
+    const ahead = new Ahead(
+      { source },
+      { ...run, upcoming },
+      { maxStaleness, weightSyncSteps: 1, loraWire: "f32" as const, promptsPerJob: 2 },
+    );
     const heard: Response[][] = [];
     const iterations: Response[][] = [];
     for (const iteration of [0, 1]) {
