@@ -73,6 +73,8 @@ export interface Pending<J extends AnyJob, R, C> {
   attempt: number;
   askedAt: number;
   errors: Set<string>;
+  /** It was late, so that an idle worker was asked, too: the first result counts. */
+  copied: boolean;
   /** It is being drawn here, or is to be: nobody else need be asked. */
   here: boolean;
 }

@@ -6,12 +6,14 @@ import { UserError } from "../runtime/errors.ts";
 import type { Counts, DoneBy, Doubtful, Here, Iteration, Pending, TrainerOptions } from "./asked.ts";
 import { isGivenUp, refuseGivenUp } from "./asked.ts";
 import { BlobWriter } from "./blob-writer.ts";
+import { Company } from "./company.ts";
 import { MAX_PAYLOAD } from "./configuration.ts";
 import type { ClusterConnection } from "./connection.ts";
 import { type AnyJob, checkSize, type JobKind } from "./kinds.ts";
 import { ofResult, resultsOf } from "./names.ts";
 import { News } from "./news.ts";
 import { Ownership } from "./owner.ts";
+import { Pace } from "./pace.ts";
 import type { PublishedPolicy } from "./policy.ts";
 import { RunQueue } from "./queue.ts";
 import { Reach } from "./reach.ts";
@@ -36,6 +38,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   private readonly pending = new Map<string, Pending<J, R, C>>();
   private readonly iterations = new Map<number, Iteration<R>>();
   private readonly reach: Reach;
+  private readonly company: Company;
   private readonly trust: Trust<Pending<J, R, C>>;
   private doubtful: Doubtful<J, R, C>[] = [];
   private readonly timer: ReturnType<typeof setInterval>;
@@ -46,12 +49,8 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   private closed = false;
   private readonly news = new News();
   private looksBack: number;
-  private readonly began = Date.now();
-  /** A worker has been heard of, or it was said that there is none. */
-  private joined = false;
   private sweeping = false;
-  /** Seconds that results took. */
-  private readonly took: number[] = [];
+  private readonly pace = new Pace();
 
   private constructor(
     connection: ClusterConnection,
@@ -68,6 +67,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     this.streams = streams;
     this.queue = new RunQueue(streams, kind.name, options.run);
     this.reach = new Reach(options.say);
+    this.company = new Company(options.say, options.alone, options.aloneMs);
     this.trust = new Trust(options.check ?? 0);
     this.weights = new PublishedWeights(new BlobWriter(connection.nc), this.reach);
     this.record = options.kept && new ResultRecord(options.kept.files, options.kept.folder);
@@ -77,10 +77,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
         if (!error) this.hear(message.subject, message.data);
       },
     });
-    const greeted = () => {
-      this.joined = true;
-    };
-    connection.nc.subscribe("hello.*", { callback: greeted });
+    connection.nc.subscribe("hello.*", { callback: this.company.greeted });
     this.timer = setInterval(() => void this.sweep(), SWEEP_MS);
   }
 
@@ -129,7 +126,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
       const { key, bytes } = await this.kind.encode(this.options.run, { policy: policy.ref, job });
       checkSize(this.kind, job, bytes.length, this.connection.nc.info?.max_payload ?? MAX_PAYLOAD);
       const pending = { key, job, context, of, place: first + i, bytes, attempt: 0, askedAt: 0 };
-      const one: Pending<J, R, C> = { ...pending, errors: new Set(), here: false };
+      const one: Pending<J, R, C> = { ...pending, errors: new Set(), copied: false, here: false };
       const read = await this.record?.get(number, key, (kept) => this.decoded(kept, one));
       if (read) await this.fill(of, one.place, read);
       else asked.push(one);
@@ -161,7 +158,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
           throw new UserError("the server has ended the connection: the trainer's credential is no longer valid");
         }
         signal?.throwIfAborted();
-        this.tellAlone();
+        this.company.tell();
         const doubtful = here && this.doubtful.find(({ one }) => one.of === iteration);
         const own = here && !doubtful && (await this.claim(iteration));
         if (!here) for (const one of this.pending.values()) if (one.of === iteration) refuseGivenUp(one);
@@ -236,7 +233,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     try {
       const read = this.decoded(bytes, one);
       if ("error" in read) return await this.fail(one, from, `${read.worker}: ${read.error}`);
-      this.took.push(read.seconds);
+      this.pace.add(read.seconds);
       if (this.trust.isDue(from, read.worker)) {
         one.here = true;
         this.doubtful.push({ one, from, at: this.trust.now(), bytes, result: read.result });
@@ -295,6 +292,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   private async keep(one: Pending<J, R, C>, result: R, bytes: Uint8Array, from: string): Promise<void> {
     await this.record?.add(one.of.number, one.key, bytes);
     this.pending.delete(one.key);
+    if (one.copied) void this.queue.withdraw(one.key).catch(() => {}); // whoever has begun it sends it in vain
     this.counts.by.set(from, (this.counts.by.get(from) ?? 0) + 1);
     await this.fill(one.of, one.place, result);
     this.news.tell();
@@ -325,15 +323,26 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     await this.reach.do(async () => {
       await this.weights.putAgain(await ensureStreams(this.streams, this.kind.name));
       const there = await this.queue.unfinished();
+      const idle = (await this.queue.untaken()) === 0;
       for (const one of [...this.pending.values()]) {
+        if (one.here || isGivenUp(one) || Date.now() - one.askedAt < SWEEP_MS / 2) continue;
         // A job that the queue still has will be done; one that it has not has a result, or was lost.
-        if (there.has(one.key) || one.here || isGivenUp(one) || Date.now() - one.askedAt < SWEEP_MS / 2) continue;
+        if (there.has(one.key)) {
+          if (idle && !one.copied && this.pace.isLate(one.askedAt)) await this.copy(one);
+          continue;
+        }
         const before = one.attempt;
         await this.lookUp(one);
         if (this.isPending(one) && one.attempt === before && !one.here) await this.askAgain(one);
       }
     });
     this.sweeping = false;
+  }
+
+  /** Lets an idle worker do, too, what another one has had for too long. */
+  private copy(one: Pending<J, R, C>): Promise<void> {
+    one.copied = true;
+    return this.queue.ask(one.key, ++one.attempt, one.bytes);
   }
 
   /** Reads a job's results from the stream. */
@@ -354,7 +363,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
       const bytes = this.kind.encodeResult(one.key, { worker: "trainer", adapter: "", seconds }, result);
       await this.inTurn(async () => {
         if (!this.isPending(one)) return;
-        this.took.push(seconds);
+        this.pace.add(seconds);
         await this.keep(one, result, bytes, "");
       });
       await this.queue.withdraw(one.key).catch(() => {}); // a copy that a worker has is refused when it comes
@@ -366,7 +375,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   /** A job of an iteration that nobody has taken, from the queue's end, or that somebody has had for too long. */
   private async claim(iteration: Iteration<R>): Promise<Pending<J, R, C> | null> {
     const left = [...this.pending.values()].filter((one) => one.of === iteration && !one.here);
-    const own = left.find(isGivenUp) ?? left.at(-1);
+    const own = left.find(isGivenUp) ?? left.find((one) => one.copied) ?? left.at(-1);
     if (!own || isGivenUp(own)) return own ?? null;
     try {
       if ((await this.queue.untaken()) > 0) {
@@ -376,17 +385,6 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     } catch {
       return own; // the server is away: what is drawn here needs none
     }
-    const usual = this.took.slice(-31).sort((a, b) => a - b)[Math.min(15, this.took.length >> 1)] ?? 2;
-    return Date.now() - own.askedAt > Math.max(2000, 2500 * usual) ? own : null;
-  }
-
-  private tellAlone(): void {
-    // Workers say every 5 seconds that they are there.
-    if (this.joined || Date.now() - this.began < (this.options.aloneMs ?? 6000)) return;
-    this.joined = true;
-    this.options.say(
-      `no worker has joined: ${this.options.alone ?? "the trainer samples alone"}; start one with webrlhf worker ` +
-        "--cluster URL --creds worker.creds",
-    );
+    return this.pace.isLate(own.askedAt) ? own : null;
   }
 }

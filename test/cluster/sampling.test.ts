@@ -172,6 +172,24 @@ describe.skipIf(!natsServer)("a cluster", () => {
     expect([...one.counts.by.values()].reduce((a, b) => a + b)).toBe(6);
   });
 
+  it("lets an idle worker do what another one has had for too long, and takes what comes first", async () => {
+    const { one } = await trainer();
+    const drawn = await policyOf(base);
+    await one.publish(drawn.policy);
+    await one.request(0, jobsWith(0), drawn);
+    const slow = await dying(); // its lease is 30 s
+    const began = Date.now();
+    await worker("idle");
+    expect(await one.take(0, nowhere)).toEqual(await locally(base, jobsWith(0)));
+    expect(Date.now() - began).toBeLessThan(15_000);
+    expect(one.counts).toMatchObject({ askedAgain: 0, refused: 0 });
+    expect([...one.counts.by]).toEqual([["worker", 6]]);
+    // Nobody does it a second time.
+    const queue = new RunQueue(await streamsOf((await joined("trainer")).nc), "sample", run);
+    await expect.poll(() => queue.unfinished(), { timeout: 5000 }).toEqual(new Set());
+    expect(slow).toBeDefined();
+  }, 60_000);
+
   it("goes on after the server was killed, and after its store was deleted", async () => {
     const { one } = await trainer();
     const publisher = new PolicyPublisher();

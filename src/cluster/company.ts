@@ -1,0 +1,36 @@
+/** Whether any worker is there, and what is said where none is. */
+
+/** Workers say every 5 seconds that they are there. */
+const ALONE_MS = 6000;
+
+/** Hears of workers, and says once that none has come. */
+export class Company {
+  private readonly say: (line: string) => void;
+  private readonly alone: string;
+  private readonly ms: number;
+  private readonly began = Date.now();
+  /** A worker has been heard of, or it was said that there is none. */
+  private told = false;
+
+  /**
+   * @param alone what is so where no worker comes
+   * @param ms how long none must have been heard of. Default 6000
+   */
+  constructor(say: (line: string) => void, alone = "the trainer samples alone", ms = ALONE_MS) {
+    this.say = say;
+    this.alone = alone;
+    this.ms = ms;
+  }
+
+  /** A worker has been heard of. */
+  greeted = (): void => {
+    this.told = true;
+  };
+
+  /** Says that nobody is there, where that is so and was not said. */
+  tell(): void {
+    if (this.told || Date.now() - this.began < this.ms) return;
+    this.told = true;
+    this.say(`no worker has joined: ${this.alone}; start one with webrlhf worker --cluster URL --creds worker.creds`);
+  }
+}
