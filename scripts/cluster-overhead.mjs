@@ -23,8 +23,8 @@ const { work, at, webrlhf, run, serve, freePort, endAll } = clusterPrograms();
 const [{ openDevice, diskFiles }, { CausalLM, decoderConfig }, { jobsOf, runJob }] = await Promise.all(
   ["index.js", "nn/index.js", "rlhf/index.js"].map(built),
 );
-const [{ connectCluster }, { ClusterTrainer }, { PolicyPublisher }] = await Promise.all(
-  ["cluster/connection.js", "cluster/trainer.js", "cluster/policy.js"].map(built),
+const [{ connectCluster }, { sampling }, { ClusterTrainer }, { PolicyPublisher }] = await Promise.all(
+  ["cluster/connection.js", "cluster/kinds.js", "cluster/trainer.js", "cluster/policy.js"].map(built),
 );
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
@@ -45,8 +45,8 @@ try {
   const policy = new CausalLM({ base, lora: { rank: 8, alpha: 16, targets: "all-linear" } }).initialize(2);
   const files = await diskFiles();
   const access = { url, creds: readFileSync(creds("trainer"), "utf8"), file: "trainer.creds" };
-  const options = { run: "overhead", who: "script", files, folder: at("results"), say: () => {} };
-  const trainer = await ClusterTrainer.open(await connectCluster(access, "overhead"), options);
+  const options = { run: "overhead", who: "script", kept: { files, folder: at("results") }, say: () => {} };
+  const trainer = await ClusterTrainer.open(await connectCluster(access, "overhead"), sampling, options);
   const publisher = new PolicyPublisher();
   const count = Number(flags.jobs);
   const prompts = Array.from({ length: 4 * count }, (_, i) =>
