@@ -28,6 +28,16 @@ export const askingSettings = (what: string) => {
         "Part of the workers' results that are computed again here, beside each worker's first one; 0 trusts all workers",
         probability,
       ),
+      mirrorUrl: network.text(
+        null,
+        "Address of a folder on the web from which workers take weights, e.g. https://cdn.example/weights; see mirror_dir",
+      ),
+      ...effective(needs("mirrorUrl"), {
+        mirrorDir: network.path(
+          null,
+          "Folder into which weights are written for that address, each named by its hash; what is old is removed",
+        ),
+      }),
     }),
   };
 };

@@ -36,8 +36,22 @@ export interface ClusterChoice {
   cluster?: string | null;
   creds?: string | null;
   check?: number;
+  mirrorUrl?: string | null;
+  mirrorDir?: string | null;
   maxStaleness?: number;
   loraWire?: AdapterWire;
+}
+
+/** Where weights are put as well. Throws UserError for half of a mirror, or an address that is none. */
+function mirrorOf({ mirrorUrl = null, mirrorDir = null }: ClusterChoice, files: Files): TrainerOptions["mirror"] {
+  if (mirrorUrl === null) return null;
+  if (!/^https?:\/\//.test(mirrorUrl) || !URL.canParse(mirrorUrl)) {
+    throw new UserError(`--mirror_url ${mirrorUrl} is no address: it begins with https:// (or http://)`);
+  }
+  if (mirrorDir === null) {
+    throw new UserError(`--mirror_url needs --mirror_dir: the folder that ${mirrorUrl} hands out`);
+  }
+  return { files, folder: mirrorDir, url: mirrorUrl };
 }
 
 /** How long a run waits for its cluster's server when it begins. */
@@ -102,6 +116,7 @@ async function entrance<J extends AnyJob, R, C extends object>(
   if (!creds) {
     throw new UserError("--cluster needs --creds: the trainer.creds that webrlhf cluster init has written");
   }
+  const mirror = mirrorOf(o, files);
   const access = await clusterAccess(cluster as string, creds);
   const run = path === null ? tokenOf(`${kind.name}-${randomUUID()}`) : runName(path);
   const revoke = (member: string) => revoked(files, dirname(absolute(creds)), access.url, member);
@@ -109,7 +124,7 @@ async function entrance<J extends AnyJob, R, C extends object>(
     const connection = await connectCluster(access, `webrlhf trainer ${run}`);
     try {
       const who = `${hostname()} ${process.pid}`;
-      return await ClusterTrainer.open(connection, kind, { run, who, say, check, revoke, ...options });
+      return await ClusterTrainer.open(connection, kind, { run, who, say, check, revoke, mirror, ...options });
     } catch (error) {
       await connection.nc.close();
       throw error;

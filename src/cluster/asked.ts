@@ -23,6 +23,8 @@ export interface TrainerOptions {
   looksBack?: number;
   /** What is so where no worker joins. Default: the trainer samples alone. */
   alone?: string;
+  /** Where weights are put as well, and the address at which workers find them there. Default: nowhere. */
+  mirror?: { files: Files; folder: string; url: string } | null;
   /** Puts out a member that was caught. */
   revoke?: (member: string) => Promise<void>;
 }

@@ -34,7 +34,8 @@ const refsOf = (folder: Folder): Promise<FileRef[]> =>
 
 /** Where files are read from. */
 export interface FileSource {
-  get(ref: FileRef, signal?: AbortSignal): Promise<Uint8Array>;
+  /** @param mirror where else they are: see `PolicyRef` */
+  get(ref: FileRef, signal?: AbortSignal, mirror?: string): Promise<Uint8Array>;
 }
 
 /** The weights of one version, to be put and, where the store was lost, put again. */
@@ -43,7 +44,7 @@ export interface PublishedPolicy extends FileSource {
   /** All of its files. */
   files: readonly FileRef[];
   /** Puts what the store lacks. */
-  put(blobs: BlobWriter): Promise<void>;
+  put(store: Pick<BlobWriter, "put">): Promise<void>;
 }
 
 /** Makes versions of a policy: its base travels once, its adapter every time; without an adapter all of it travels. */
@@ -108,8 +109,8 @@ function publishedOf(ref: PolicyRef, read: (ref: FileRef) => Promise<Uint8Array 
     ref,
     files,
     get,
-    async put(blobs) {
-      for (const file of files) await blobs.put(file, () => get(file));
+    async put(store) {
+      for (const file of files) await store.put(file, () => get(file));
     },
   };
 }
@@ -163,11 +164,11 @@ export class HeldPolicy<K extends HeadKind = "lm"> implements HeldWeights {
   }
 
   /** The model of a version; valid until the next call. */
-  async model({ base, adapter }: PolicyRef, signal?: AbortSignal): Promise<WithHead<K>> {
-    const under = adapter && this.own ? this.own : await this.baseOf(base, signal);
+  async model({ base, adapter, mirror }: PolicyRef, signal?: AbortSignal): Promise<WithHead<K>> {
+    const under = adapter && this.own ? this.own : await this.baseOf(base, mirror, signal);
     if (!adapter) return under;
     if (this.adapter && nameOf(this.adapter.refs) === nameOf(adapter)) return this.adapter.model;
-    const files = await this.folder(adapter, signal);
+    const files = await this.folder(adapter, mirror, signal);
     if (this.adapter && shapeOf(this.adapter.refs) === shapeOf(adapter)) {
       const { model } = this.adapter;
       this.adapter = null;
@@ -194,9 +195,13 @@ export class HeldPolicy<K extends HeadKind = "lm"> implements HeldWeights {
     this.adapter = null;
   }
 
-  private async baseOf(refs: readonly FileRef[], signal?: AbortSignal): Promise<WithHead<K>> {
+  private async baseOf(
+    refs: readonly FileRef[],
+    mirror: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<WithHead<K>> {
     if (this.base && nameOf(this.base.refs) === nameOf(refs)) return this.base.model;
-    const files = await this.folder(refs, signal);
+    const files = await this.folder(refs, mirror, signal);
     if (this.base && !this.adapter && shapeOf(this.base.refs) === shapeOf(refs)) {
       const { model } = this.base;
       this.base = null;
@@ -211,10 +216,10 @@ export class HeldPolicy<K extends HeadKind = "lm"> implements HeldWeights {
     return model;
   }
 
-  private async folder(refs: readonly FileRef[], signal?: AbortSignal) {
+  private async folder(refs: readonly FileRef[], mirror: string | undefined, signal: AbortSignal | undefined) {
     if (!this.files) throw new Error("nobody has said where the weights are");
     const store: Folder = new Map();
-    for (const ref of refs) store.set(ref.name, await this.files.get(ref, signal));
+    for (const ref of refs) store.set(ref.name, await this.files.get(ref, signal, mirror));
     return memoryFiles(new Map([...unpackedAdapter(store)].map(([name, bytes]) => [`m/${name}`, bytes])));
   }
 }

@@ -10,6 +10,8 @@ export interface Streams {
   jsm: JetStreamManager;
 }
 
+/** Results that the server keeps, at most: no worker fills its disk. The oldest go first, and are asked for again where they are missed. */
+const RESULTS_BYTES = 512 << 20;
 /** How long a request to the server waits for an answer, milliseconds. */
 const TIMEOUT = 5000;
 
@@ -39,6 +41,7 @@ export async function ensureStreams({ jsm }: Streams, kind: KindName): Promise<b
       max_msgs_per_subject: 1,
       discard: DiscardPolicy.Old,
       max_age: nanos(RESULTS_AGE * 1000),
+      max_bytes: RESULTS_BYTES,
       allow_direct: true,
     }),
   ]);

@@ -10,6 +10,7 @@ import { Company } from "./company.ts";
 import { MAX_PAYLOAD } from "./configuration.ts";
 import type { ClusterConnection } from "./connection.ts";
 import { type AnyJob, checkSize, type JobKind } from "./kinds.ts";
+import { MirrorFolder } from "./mirror.ts";
 import { ofResult, resultsOf } from "./names.ts";
 import { News } from "./news.ts";
 import { Ownership } from "./owner.ts";
@@ -69,7 +70,9 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     this.reach = new Reach(options.say);
     this.company = new Company(options.say, options.alone, options.aloneMs);
     this.trust = new Trust(options.check ?? 0);
-    this.weights = new PublishedWeights(new BlobWriter(connection.nc), this.reach);
+    const { mirror } = options;
+    const folder = mirror ? new MirrorFolder(mirror.files, mirror.folder) : null;
+    this.weights = new PublishedWeights(new BlobWriter(connection.nc), this.reach, folder);
     this.record = options.kept && new ResultRecord(options.kept.files, options.kept.folder);
     // Not by a consumer of the stream: it would be gone with the stream. What is missed here is read from the stream.
     connection.nc.subscribe(resultsOf(options.run), {
@@ -77,7 +80,8 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
         if (!error) this.hear(message.subject, message.data);
       },
     });
-    connection.nc.subscribe("hello.*", { callback: this.company.greeted });
+    // Once: a thousand workers say it 200 times a second.
+    connection.nc.subscribe("hello.*", { callback: this.company.greeted, max: 1 });
     this.timer = setInterval(() => void this.sweep(), SWEEP_MS);
   }
 
@@ -116,6 +120,8 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     arrived?: (result: R) => Promise<void>,
   ): Promise<void> {
     const context = rest as unknown as C;
+    const { mirror } = this.options;
+    const ref = { ...policy.ref, ...(mirror && { mirror: mirror.url }) };
     const of: Iteration<R> = this.iterations.get(number) ?? { number, policy, results: [], left: 0, arrived };
     const first = of.results.length;
     of.results.length += jobs.length;
@@ -123,7 +129,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     this.iterations.set(number, of);
     const asked: Pending<J, R, C>[] = [];
     for (const [i, job] of jobs.entries()) {
-      const { key, bytes } = await this.kind.encode(this.options.run, { policy: policy.ref, job });
+      const { key, bytes } = await this.kind.encode(this.options.run, { policy: ref, job });
       checkSize(this.kind, job, bytes.length, this.connection.nc.info?.max_payload ?? MAX_PAYLOAD);
       const pending = { key, job, context, of, place: first + i, bytes, attempt: 0, askedAt: 0 };
       const one: Pending<J, R, C> = { ...pending, errors: new Set(), copied: false, here: false };

@@ -1,5 +1,6 @@
 /** The weights that jobs under way need, in the server's store. */
 import type { BlobWriter } from "./blob-writer.ts";
+import type { MirrorFolder } from "./mirror.ts";
 import type { PublishedPolicy } from "./policy.ts";
 import type { Reach } from "./reach.ts";
 
@@ -7,10 +8,13 @@ import type { Reach } from "./reach.ts";
 export class PublishedWeights {
   private readonly blobs: BlobWriter;
   private readonly reach: Reach;
+  private readonly mirror: MirrorFolder | null;
   private published: PublishedPolicy[] = [];
 
-  constructor(blobs: BlobWriter, reach: Reach) {
+  /** @param mirror where they are put as well */
+  constructor(blobs: BlobWriter, reach: Reach, mirror: MirrorFolder | null) {
     this.blobs = blobs;
+    this.mirror = mirror;
     this.reach = reach;
   }
 
@@ -22,9 +26,12 @@ export class PublishedWeights {
     const old = this.published.slice(0, -1).filter((one) => !inUse.has(one));
     this.published = [...this.published.filter((one) => !old.includes(one)), policy];
     const kept = new Set(this.published.flatMap(({ files }) => files.map(({ sha256 }) => sha256)));
+    if (this.mirror) await policy.put(this.mirror);
     await this.reach.do(() => policy.put(this.blobs));
-    for (const { files } of old) {
-      for (const { sha256 } of files) if (!kept.has(sha256)) await this.reach.do(() => this.blobs.remove(sha256));
+    for (const { sha256 } of old.flatMap(({ files }) => files)) {
+      if (kept.has(sha256)) continue;
+      await this.mirror?.remove(sha256);
+      await this.reach.do(() => this.blobs.remove(sha256));
     }
   }
 

@@ -20,6 +20,8 @@ export interface PolicyRef {
   base: readonly FileRef[];
   /** The files of an adapter's folder; null where the whole model is trained. */
   adapter: readonly FileRef[] | null;
+  /** The address of a folder on the web that has these files, too, named by their hashes. */
+  mirror?: string | undefined;
 }
 
 /** A job as a worker gets it. */
@@ -79,6 +81,8 @@ const fileRefs = v.pipe(
   v.maxLength(MOST_FILES),
 );
 
+const webAddress = v.pipe(v.string(), v.maxLength(2000), v.url(), v.regex(/^https?:/));
+
 /** Reads a job of some shape. Throws `Refused` with the reason where it is none, or another version's. */
 export function readJob<S extends v.GenericSchema>(
   bytes: Uint8Array,
@@ -96,7 +100,7 @@ export function readJob<S extends v.GenericSchema>(
     format: v.literal(FORMAT),
     webrlhf: v.string(),
     run: v.string(),
-    policy: v.object({ base: fileRefs, adapter: v.nullable(fileRefs) }),
+    policy: v.object({ base: fileRefs, adapter: v.nullable(fileRefs), mirror: v.optional(webAddress) }),
     job: shape,
   });
   const found = v.safeParse(schema, given);
