@@ -9,6 +9,7 @@ import { httpReward, type RewardFormat } from "../rlhf/reward/endpoint.ts";
 import { type ForeignRewardOptions, foreignReward, sameTokenizer } from "../rlhf/reward/foreign.ts";
 import { modelReward, type RewardFunction } from "../rlhf/rewards.ts";
 import type { Response } from "../rlhf/sampler.ts";
+import { BUILTIN, verifiableReward } from "../rlhf/verifiable/index.ts";
 import { UserError } from "../runtime/errors.ts";
 import { failed, importCode, isCode } from "../runtime/own-code.ts";
 import { basename } from "../runtime/paths.ts";
@@ -56,7 +57,7 @@ export interface WeightedReward {
 const isUrl = (name: string): boolean => /^https?:\/\//.test(name);
 
 /** Whether a name means a reward that has no weights here: the true one, a server, or code. */
-export const isWeightless = (name: string): boolean => name === WORLD || isUrl(name) || isCode(name);
+export const isWeightless = (name: string): boolean => name.startsWith(BUILTIN) || isUrl(name) || isCode(name);
 
 /** The true reward of the built-in world. */
 export const worldGold = ({ promptText, text }: Response): number => goldReward(promptText, text);
@@ -67,7 +68,8 @@ export const goldOf = (dataset: string): ((response: Response) => number) | unde
 
 /**
  * Opens a reward. The function sees of each response its text, ids and messages, the prompt, and the whole row of the dataset.
- * @param reward a reward model's folder or `org/name` on the hub; builtin:world, the true reward; http://..., a server; a module
+ * @param reward a reward model's folder or `org/name` on the hub; builtin:world, the true reward; another `builtin:`, which is verified
+ *   (see `verifiableRewards`); http://..., a server; a module
  *   of one's own (.ts, .js, .mjs) whose `default` or `reward` export is the function; or a function
  * @throws UserError for a module with several rewards (see `openRewards`), and for whatever is missing or damaged
  */
@@ -106,6 +108,7 @@ async function named(name: string, options: RewardOptions): Promise<RewardFuncti
     throw new UserError(`reward_model_dtype does not apply: ${name} has no weights here`);
   }
   if (options.normalize) throw withoutStatistics(name, options);
+  if (name.startsWith(BUILTIN) && name !== WORLD) return [verifiableReward(name)];
   if (isCode(name)) return codeRewards(name);
   const score: RewardFunction = name === WORLD ? (all) => all.map(worldGold) : serverReward(name, options);
   return [rename(score, basename(name))];

@@ -269,8 +269,8 @@ export const rewardServerSettings = effective(rewardServer, {
 export const rewardSettings = {
   rewardModelPath: model.path(
     null,
-    "Reward model folder, made by reward; builtin:world is the true reward; http://.. a server that gives rewards; a module " +
-      "of your own (./my-reward.ts)",
+    "Reward model folder, made by reward; builtin:world is the true reward, builtin:accuracy and the like are verified; http://.. a " +
+      "server that gives rewards; a module of your own (./my-reward.ts)",
     { required: true, aka: ["reward_model_name_or_path", "reward_model_or_path", "reward_server", "reward"] },
   ),
   ...rewardServerSettings,
@@ -281,8 +281,8 @@ export const rewardSettings = {
 export const judgeSettings = {
   rewardModelPath: model.path(
     null,
-    "What scores responses: a folder made by reward or pairwise, an endpoint's URL, a module of your own, or builtin:world, " +
-      "the true reward",
+    "What scores responses: a folder made by reward or pairwise, an endpoint's URL, a module of your own, builtin:world, " +
+      "the true reward, or one that is verified, such as builtin:accuracy",
     {
       required: true,
       aka: ["reward_model_name_or_path", "reward_model_or_path", "reward_name_or_path", "reward_server", "reward"],

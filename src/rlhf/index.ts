@@ -384,3 +384,4 @@ export {
   watch,
   watchControl,
 } from "./watch.ts";
+export { verifiableReward, verifiableRewards } from "./verifiable/index.ts";
