@@ -374,6 +374,7 @@ export * from "./stats.ts";
 export type { Tell } from "./telling.ts";
 export * from "./text-stats.ts";
 export { adamOf, BatchPlan, type PlanOptions, type RateOptions, rateAt } from "./training.ts";
+export { verifiableReward, verifiableRewards } from "./verifiable/index.ts";
 export {
   controlMetrics,
   readEach,
@@ -384,4 +385,3 @@ export {
   watch,
   watchControl,
 } from "./watch.ts";
-export { verifiableReward, verifiableRewards } from "./verifiable/index.ts";

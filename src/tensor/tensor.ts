@@ -25,10 +25,7 @@ interface Storage {
   readonly pooled: boolean;
 }
 
-/**
- * How a tensor gets its values once somebody asks for them.
- * @internal
- */
+/** How a tensor gets its values once somebody asks for them. */
 export interface Late {
   /** Computes them. */
   settle(): void;

@@ -29,7 +29,8 @@ export interface LinearOptions {
  * y = x W^T (+ bias) (+ residual) for rows x [N, in] and a weight [out, in]; leading dimensions of x are rows, too. All of them
  * are f32 or f16, each as it likes; gradients have the types of what they are of, or of where they are added. Throws when the shapes do not fit together.
  */
-export function linear(x: Tensor, weight: Weight, { bias, residual, type, mayWait }: LinearOptions = {}): Tensor {
+export function linear(x: Tensor, weight: Weight, options: LinearOptions = {}): Tensor {
+  const { bias, residual, type, mayWait } = options;
   const [outSize, inSize] = weight.shape;
   if (weight.shape.length !== 2) throw new Error(`linear: the weight has shape [${weight.shape}], not [out, in]`);
   if (x.shape[x.shape.length - 1] !== inSize) {
