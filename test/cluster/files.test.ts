@@ -1,5 +1,5 @@
 /** Verbs that go through files, with a cluster: what they write is what they write without one, to the byte. */
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -138,6 +138,25 @@ describe.skipIf(!natsServer)("files through a cluster", () => {
     const again = await webrlhf(line);
     expect(again.said).toMatch(/[3-9] of 10 prompts were scored before/);
     expect(await readFile(`${dir}/stopped`, "utf8")).toBe(wanted);
+  }, 120_000);
+
+  it("goes on with answers that were drawn elsewhere, by way of a mirror", async () => {
+    const line = `generate --model_name_or_path ${dir}/policy ${asks} --prompts_per_job 1 --output_file ${dir}/mirrored`;
+    const mirror = ` --mirror_url http://127.0.0.1:1/weights --mirror_dir ${dir}/weights`;
+    let stopped = false;
+    const looking = setInterval(async () => {
+      const partial = (await readdir(dir)).find((name) => name.startsWith("mirrored.partial-"));
+      const { length } = partial ? await readFile(`${dir}/${partial}`).catch(() => "") : "";
+      if (stopped || length === 0) return;
+      stopped = true;
+      process.emit("SIGINT");
+    }, 1);
+    const { code, said } = await webrlhf(`${line}${at}${mirror}`).finally(() => clearInterval(looking));
+    expect(code, said).toBe(130);
+    expect((await readdir(`${dir}/weights`)).length).toBeGreaterThan(1);
+    const again = await webrlhf(line);
+    expect(again.said).toMatch(/[1-9] of 10 prompts were answered before/);
+    expect(again.code).toBe(0);
   }, 120_000);
 
   it("says what it does not do in a cluster", async () => {

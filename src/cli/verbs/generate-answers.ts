@@ -4,6 +4,7 @@ import { rowLine } from "../../data/scored-rows.ts";
 import type { Attempt } from "../../open/surviving.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import type { TokenInfo } from "../../serve/text.ts";
+import { askingSettings } from "../cluster-settings.ts";
 import type { generateSettings } from "../generation-settings.ts";
 import { Unfinished } from "../unfinished.ts";
 import { type Context, Interrupted } from "../verb.ts";
@@ -46,7 +47,8 @@ export async function answerAll(
   { answer, concurrency, shown: told = { early: new Map(), printed: 0 }, attempt }: Answering,
 ): Promise<void> {
   const { terminal, signal } = context;
-  const { outputFile: file, resume: _, apiKey: __, cluster: _1, creds: _2, check: _3, ...rest } = o; // what answers do not depend on
+  const { outputFile: file, resume: _, apiKey: __, ...rest } = o; // what answers do not depend on, nor on who draws them:
+  for (const name of Object.keys(askingSettings(""))) delete (rest as Record<string, unknown>)[name];
   const wanted = {
     decidedBy: [rest, ...jobs],
     resume: o.resume || attempt?.again === true,
