@@ -12,14 +12,14 @@
 import { readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { clusterPrograms } from "./cluster-programs.mjs";
+import { clusterPrograms, freePort } from "./cluster-programs.mjs";
 
 const { values: flags } = parseArgs({
   options: { rounds: { type: "string", default: "7" }, jobs: { type: "string", default: "8" } },
 });
 const root = path.resolve(import.meta.dirname, "..");
 const built = (name) => import(path.join(root, "dist", name));
-const { work, at, webrlhf, run, serve, freePort, endAll } = clusterPrograms();
+const { work, at, webrlhf, run, serve, endAll } = clusterPrograms();
 const [{ openDevice, diskFiles }, { CausalLM, decoderConfig }, { jobsOf, runJob }] = await Promise.all(
   ["index.js", "nn/index.js", "rlhf/index.js"].map(built),
 );

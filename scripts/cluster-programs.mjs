@@ -28,8 +28,11 @@ export function natsServer() {
   return process.exit(1);
 }
 
-/** Starts programs in a new folder. Ends the script where something is missing. */
-export function clusterPrograms(program = path.join(root, "dist/cli/main.js")) {
+/**
+ * Starts programs in a new folder. Ends the script where something is missing.
+ * @param env variables that all of them have
+ */
+export function clusterPrograms({ program = path.join(root, "dist/cli/main.js"), env: shared = {} } = {}) {
   if (!existsSync(program)) {
     console.error(`${program} is missing: run "npm run build" first`);
     process.exit(1);
@@ -45,7 +48,7 @@ export function clusterPrograms(program = path.join(root, "dist/cli/main.js")) {
     const child = spawn(command, words, {
       stdio: ["ignore", "pipe", "pipe"],
       cwd: work,
-      env: { ...process.env, ...env },
+      env: { ...process.env, ...shared, ...env },
     });
     children.add(child);
     child.said = "";
@@ -86,7 +89,6 @@ export function clusterPrograms(program = path.join(root, "dist/cli/main.js")) {
       await server.says(/Server is ready/);
       return server;
     },
-    freePort,
     async endAll() {
       const all = [...children];
       for (const child of all) child.kill("SIGKILL");

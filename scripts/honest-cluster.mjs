@@ -12,14 +12,14 @@
 import { rmSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { clusterPrograms } from "./cluster-programs.mjs";
+import { clusterPrograms, freePort } from "./cluster-programs.mjs";
 import { denoExecutable } from "./deno.mjs";
 
 const { values: flags } = parseArgs({
   options: { responses: { type: "string", default: "10000" }, seed: { type: "string", default: "1" } },
 });
 const root = path.resolve(import.meta.dirname, "..");
-const { work, at, start, webrlhf, run, serve, freePort, program, endAll } = clusterPrograms();
+const { work, at, start, webrlhf, run, serve, program, endAll } = clusterPrograms();
 const { embeddedVulkan } = await import(path.join(root, "dist/runtime/embedded.js"));
 const EACH = 256; // responses of a step
 

@@ -6,8 +6,9 @@
  *   npm run build
  *   node scripts/kill-cluster.mjs --trials 5
  *   --kills 8        in each trial            --seed 7      other moments and victims
- *   --workers 2      of Node                  --method ppo  another online method
+ *   --workers 2      of Node                  --method ppo  another online method: ppo, grpo, rloo, reinforce, iterate
  *   --deno 1         of Deno                  --tabs 1      of Chromium
+ *   --steps 10       or iterations
  *   --program FILE   another build            --keep        leave the folders of trials that differ
  *
  * A nats-server is taken from WEBRLHF_NATS_SERVER or the PATH. A kill is SIGKILL of a worker (another one starts), of the server (it
@@ -15,14 +16,11 @@
  * the end the run's files must have the bytes of the undisturbed one's. With tabs, all compute on the SwiftShader that Chromium has:
  * bits are those of a kind of adapter.
  */
-import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { clusterPrograms, freePort } from "./cluster-programs.mjs";
 import { denoExecutable } from "./deno.mjs";
 import { swiftShader, withTabs } from "./tabs.mjs";
 import { contents, differences, randomStream } from "./tiny-trainers.mjs";
@@ -45,14 +43,7 @@ const { values: flags } = parseArgs({
 const [nodes, denos, tabs] = [flags.workers, flags.deno, flags.tabs].map(Number);
 const deno = denos > 0 ? denoExecutable() : null;
 const adapter = tabs > 0 ? await swiftShader() : {};
-const program = path.resolve(flags.program);
-const natsServer = process.env.WEBRLHF_NATS_SERVER ?? "nats-server";
 for (const [there, what] of [
-  [existsSync(program), `${program} is missing: run "npm run build" first`],
-  [
-    spawnSync(natsServer, ["--version"]).status === 0,
-    `${natsServer} does not run: install it, or set WEBRLHF_NATS_SERVER`,
-  ],
   [denos === 0 || deno, "npm has no Deno for this system"],
   [adapter, "@sparticuz/chromium is not installed, so that tabs and the others have no adapter of one kind"],
 ]) {
@@ -60,61 +51,24 @@ for (const [there, what] of [
   console.error(what);
   process.exit(1);
 }
-const work = mkdtempSync(path.join(tmpdir(), "webrlhf-kill-cluster-"));
-const at = (...names) => path.join(work, ...names);
-
-const children = new Set();
-process.on("exit", () => {
-  for (const child of children) child.kill("SIGKILL");
+const { program, work, at, start, webrlhf, run, serve } = clusterPrograms({
+  program: path.resolve(flags.program),
+  env: adapter,
 });
 
-function start(command, words) {
-  const child = spawn(command, words, {
-    stdio: ["ignore", "pipe", "pipe"],
-    cwd: work,
-    env: { ...process.env, ...adapter },
-  });
-  children.add(child);
-  child.said = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (text) => {
-      child.said += text;
-    });
-  }
-  child.ended = once(child, "exit").then(([code]) => {
-    children.delete(child);
-    return code;
-  });
-  return child;
-}
-const webrlhf = (...words) => start(process.execPath, [program, ...words]);
-async function run(...words) {
-  const child = webrlhf(...words);
-  if ((await child.ended) !== 0) throw new Error(`webrlhf ${words.join(" ")}\n${child.said}`);
-  return child;
-}
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
+/** Words of one method's own. */
+const own =
+  {
+    ppo: `--rollout_batch_size 16 --max_steps ${flags.steps} --logging_steps 1`,
+    iterate: `--iterations ${flags.steps} --prompts_per_iteration 8 --num_return_sequences 4 --max_eval_samples 4 --num_train_epochs 1`,
+  }[flags.method] ?? `--generation_batch_size 32 --num_generations 4 --max_steps ${flags.steps} --logging_steps 1`;
 const training = (folder) => [
-  ...`${flags.method} --model_name_or_path ${at("base")} --reward_model_path builtin:world --use_peft --lora_r 4`.split(
-    " ",
-  ),
-  ...(flags.method === "ppo" ? `--rollout_batch_size 16` : `--generation_batch_size 32 --num_generations 4`).split(" "),
+  flags.method,
+  ...`--model_name_or_path ${at("base")} --reward_model_path builtin:world --use_peft --lora_r 4 ${own}`.split(" "),
   ...`--dataset_name builtin:world --max_train_samples 64 --response_length 24 --per_device_train_batch_size 8`.split(
     " ",
   ),
-  ...`--learning_rate 1e-3 --max_steps ${flags.steps} --save_steps 2 --logging_steps 1 --prompts_per_job 1 --seed 3`.split(
-    " ",
-  ),
-  ...["--output_dir", folder],
+  ...`--learning_rate 1e-3 --save_steps 2 --prompts_per_job 1 --seed 3 --output_dir ${folder}`.split(" "),
 ];
 
 /** A worker of each kind that is wanted: what starts one, and another one in its place. */
@@ -139,9 +93,7 @@ async function trial(number, expected, site) {
   await run("cluster", "init", "--cluster_dir", cluster, "--port", String(port), ...pages);
   const invited = site ? await run("cluster", "invite", "--cluster_dir", cluster) : null;
   const url = `nats://127.0.0.1:${port}`;
-  const serve = () => start(natsServer, ["-c", path.join(cluster, "nats.conf")]);
-  let server = serve();
-  await sleep(500);
+  let server = await serve(cluster);
   const workers = helpers(url, cluster, site, /http\S+#\S+/.exec(invited?.said ?? "")?.[0]);
   const output = at(`out-${number}`);
   const train = (...more) =>
@@ -174,7 +126,7 @@ async function trial(number, expected, site) {
       wiped ||= wipes;
       kills.push(wipes ? "server with its store" : "server");
       await sleep(between(50, 1500));
-      server = serve();
+      server = await serve(cluster);
     } else {
       kills.push("trainer");
       trainer.kill("SIGKILL");
