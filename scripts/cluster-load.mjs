@@ -14,14 +14,14 @@
  * acknowledgements, the trainer's checks and its record on the disk. Workers, server and trainer share the machine's cores, so that
  * figures of a cluster whose workers are elsewhere are better.
  */
-import { fork, spawn } from "node:child_process";
+import { fork } from "node:child_process";
 import { once, setMaxListeners } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { availableParallelism, tmpdir } from "node:os";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { freePort, natsServer } from "./cluster-programs.mjs";
+import { clusterPrograms, freePort, natsServer } from "./cluster-programs.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 const built = (name) => import(path.join(root, "dist", name));
@@ -84,7 +84,7 @@ async function load() {
       json: { type: "string" },
     },
   });
-  const { name, version } = natsServer();
+  const { version } = natsServer();
   const syncs = !/v2\.[0-9]\./.test(version);
   console.log(`${version}, ${syncs ? "every message on the disk before it is acknowledged" : "no sync_interval"}`);
   console.log(
@@ -96,7 +96,7 @@ async function load() {
   console.log(`|${"---|".repeat(10)}`);
   const rows = [];
   for (const connections of flags.connections.split(",").map(Number)) {
-    const row = await measured({ ...flags, connections, server: name, syncs });
+    const row = await measured({ ...flags, connections });
     rows.push(row);
     const { jobsPerSecond, latency, serverMB, trainerMB, serverMs, trainerMs, idleMs } = row;
     const cells = [connections, jobsPerSecond.toFixed(0), ...latency.map((ms) => ms.toFixed(0)), serverMB, trainerMB];
@@ -109,56 +109,26 @@ async function load() {
   writeFileSync(flags.json, `${JSON.stringify([...others, { server: version, syncs, rows }], null, 2)}\n`);
 }
 
-async function measured({ connections, server: program, syncs, ...flags }) {
-  const work = mkdtempSync(path.join(tmpdir(), "webrlhf-load-"));
-  const [
-    { ClusterFolder },
-    { connectCluster },
-    { sampling },
-    { ClusterTrainer },
-    { diskFiles },
-    { writeSecret },
-    { jobsOf },
-  ] = await Promise.all(
-    [
-      "cluster/configuration",
-      "cluster/connection",
-      "cluster/kinds",
-      "cluster/trainer",
-      "runtime/files",
-      "runtime/secrets",
-      "rlhf/jobs",
-    ].map((name) => built(`${name}.js`)),
+async function measured({ connections, ...flags }) {
+  const { work, at, run, serve, endAll } = clusterPrograms();
+  const [{ connectCluster }, { sampling }, { ClusterTrainer }, { diskFiles }, { jobsOf }] = await Promise.all(
+    ["cluster/connection", "cluster/kinds", "cluster/trainer", "runtime/files", "rlhf/jobs"].map((name) =>
+      built(`${name}.js`),
+    ),
   );
-  const files = await diskFiles();
   const port = await freePort();
-  const folder = await ClusterFolder.create(
-    files,
-    path.join(work, "cluster"),
-    { host: "127.0.0.1", port, store: path.join(work, "store"), syncs },
-    writeSecret,
-  );
+  await run("cluster", "init", "--cluster_dir", at("cluster"), "--port", String(port));
   const access = (member) => {
-    const file = path.join(folder.path, `${member}.creds`);
+    const file = at("cluster", `${member}.creds`);
     return { url: `nats://127.0.0.1:${port}`, creds: readFileSync(file, "utf8"), file };
   };
-  const server = spawn(program, ["-c", path.join(folder.path, "nats.conf")], {
-    stdio: ["ignore", "ignore", "pipe"],
-  });
   const parts = [];
   try {
-    await new Promise((resolve, reject) => {
-      let said = "";
-      server.stderr.on("data", (text) => {
-        said += text;
-        if (/Server is ready/.test(said)) resolve();
-      });
-      server.once("exit", () => reject(new Error(said)));
-    });
+    const server = await serve(at("cluster"));
     const trainer = await ClusterTrainer.open(await connectCluster(access("trainer"), "load"), sampling, {
       run: "load",
       who: "load",
-      kept: { files, folder: path.join(work, "results") },
+      kept: { files: await diskFiles(), folder: at("results") },
       say: () => {},
     });
     const each = 250;
@@ -213,8 +183,7 @@ async function measured({ connections, server: program, syncs, ...flags }) {
   } finally {
     for (const part of parts) part.disconnect();
     await Promise.all(parts.map((part) => once(part, "exit")));
-    server.kill("SIGKILL");
-    await once(server, "exit");
+    await endAll();
     rmSync(work, { recursive: true, force: true });
   }
 }

@@ -39,6 +39,10 @@ export function clusterPrograms({ program = path.join(root, "dist/cli/main.js"),
   }
   const nats = natsServer();
   const work = mkdtempSync(path.join(tmpdir(), "webrlhf-cluster-"));
+  // webrlhf cluster init asks the server on the PATH what it knows.
+  const PATH = [...(path.isAbsolute(nats.name) ? [path.dirname(nats.name)] : []), process.env.PATH].join(
+    path.delimiter,
+  );
   const children = new Set();
   process.on("exit", () => {
     for (const child of children) child.kill("SIGKILL");
@@ -48,7 +52,7 @@ export function clusterPrograms({ program = path.join(root, "dist/cli/main.js"),
     const child = spawn(command, words, {
       stdio: ["ignore", "pipe", "pipe"],
       cwd: work,
-      env: { ...process.env, ...shared, ...env },
+      env: { ...process.env, PATH, ...shared, ...env },
     });
     children.add(child);
     child.said = "";
@@ -60,7 +64,8 @@ export function clusterPrograms({ program = path.join(root, "dist/cli/main.js"),
     /** Waits until it says something. */
     child.says = async (what) => {
       while (!what.test(child.said)) {
-        if (child.exitCode !== null) throw new Error(`it ended and did not say ${what}:\n${child.said}`);
+        if (child.exitCode !== null || child.signalCode !== null)
+          throw new Error(`it ended and did not say ${what}:\n${child.said}`);
         await sleep(25);
       }
     };

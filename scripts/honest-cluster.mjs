@@ -10,17 +10,15 @@
  * Deno. A nats-server is taken from WEBRLHF_NATS_SERVER or the PATH.
  */
 import { rmSync } from "node:fs";
-import path from "node:path";
 import { parseArgs } from "node:util";
 import { clusterPrograms, freePort } from "./cluster-programs.mjs";
 import { denoExecutable } from "./deno.mjs";
+import { swiftShader } from "./tabs.mjs";
 
 const { values: flags } = parseArgs({
   options: { responses: { type: "string", default: "10000" }, seed: { type: "string", default: "1" } },
 });
-const root = path.resolve(import.meta.dirname, "..");
 const { work, at, start, webrlhf, run, serve, program, endAll } = clusterPrograms();
-const { embeddedVulkan } = await import(path.join(root, "dist/runtime/embedded.js"));
 const EACH = 256; // responses of a step
 
 try {
@@ -42,16 +40,13 @@ try {
     "--worker_name",
     name,
   ];
-  const swiftshader = await embeddedVulkan();
+  const swiftshader = await swiftShader();
   const deno = denoExecutable();
   const workers = {
     same: start(process.execPath, [program, ...words("same")]),
     kernels: start(process.execPath, [program, ...words("kernels")], { WEBRLHF_ADAPTER_KIND: "hardware" }),
     ...(swiftshader && {
-      swiftshader: start(process.execPath, [program, ...words("swiftshader")], {
-        VK_ICD_FILENAMES: swiftshader.icd,
-        VK_DRIVER_FILES: swiftshader.icd,
-      }),
+      swiftshader: start(process.execPath, [program, ...words("swiftshader")], swiftshader),
     }),
     ...(deno && { deno: start(deno, ["run", "-A", program, ...words("deno")]) }),
   };

@@ -5,6 +5,7 @@ import { clusterAccess } from "../cluster/access.ts";
 import type { TrainerOptions } from "../cluster/asked.ts";
 import { ClusterFolder } from "../cluster/configuration.ts";
 import { connectCluster, tellServer } from "../cluster/connection.ts";
+import { ClusterError } from "../cluster/errors.ts";
 import { type AnyJob, type JobKind, sampling, scoring } from "../cluster/kinds.ts";
 import { tokenOf } from "../cluster/names.ts";
 import { AT_ONCE, JobPool } from "../cluster/pool.ts";
@@ -74,7 +75,7 @@ async function patiently<R>(enter: () => Promise<R>, say: (line: string) => void
     try {
       return await enter();
     } catch (error) {
-      const away = !isUserError(error) || /^no cluster answers/.test(error.message);
+      const away = !isUserError(error) || (error instanceof ClusterError && error.absence === "unreachable");
       if (!away || Date.now() - began > WAIT_MS) throw error;
       const reason = error instanceof Error ? error.message : String(error);
       if (Date.now() - began < RETRY_MS) say(`${reason}; waiting ${WAIT_MS / 1000} s for it`);

@@ -67,7 +67,7 @@ export async function connectCluster({ url, creds, file }: ClusterAccess, name: 
 
 function explained(error: unknown, url: string, file: string): Error {
   const reason = error instanceof Error ? error.message : String(error);
-  // The server gives a client two seconds to sign: one that is too busy for that is not refused.
+  // The server gives a client some seconds to sign: one that is too busy for that is not refused.
   const late = /authentication timeout/i.test(reason);
   if (!late && /authori[sz]ation|authentication|revoked|expired|nkey|permission/i.test(reason)) {
     return new ClusterError(

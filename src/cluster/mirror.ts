@@ -5,6 +5,7 @@
 import type { Files } from "../runtime/files.ts";
 import { join } from "../runtime/paths.ts";
 import { sha256Of } from "./blobs.ts";
+import type { FileSource } from "./policy.ts";
 import type { FileRef } from "./wire.ts";
 
 /** Writes a mirror's files; for a trainer. */
@@ -76,4 +77,30 @@ export async function fromMirror(
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** A mirror that failed is left alone for so long, milliseconds. */
+const REST_MS = 60_000;
+
+/** Files from a mirror where there is one, else, and where it fails, from the cluster's store. */
+export function mirroredFiles(
+  store: FileSource,
+  heard: (file: FileRef, bytes: number) => void,
+  say: (line: string) => void,
+): FileSource {
+  let rests = 0;
+  return {
+    async get(file, signal, mirror) {
+      if (mirror !== undefined && Date.now() >= rests) {
+        try {
+          return await fromMirror(mirror, file, heard, signal);
+        } catch (error) {
+          signal?.throwIfAborted();
+          if (rests === 0) say(`${mirror} gave ${(error as Error).message}: weights come from the cluster's server`);
+          rests = Date.now() + REST_MS;
+        }
+      }
+      return store.get(file, signal);
+    },
+  };
 }

@@ -12,9 +12,9 @@ import type { ClusterConnection } from "./connection.ts";
 import { ClusterError } from "./errors.ts";
 import { Intake } from "./intake.ts";
 import { type AnyJob, type JobKind, sampling, scoring } from "./kinds.ts";
-import { fromMirror } from "./mirror.ts";
+import { mirroredFiles } from "./mirror.ts";
 import { ACK_WAIT, helloSubject, type KindName, kinds, resultSubject } from "./names.ts";
-import { type FileSource, HeldPolicy, type HeldWeights } from "./policy.ts";
+import { HeldPolicy, type HeldWeights } from "./policy.ts";
 import { type Streams, streamsOf } from "./streams.ts";
 import { type Drawer, type FileRef, OtherVersion, type PolicyRef, Refused, writeError } from "./wire.ts";
 
@@ -81,8 +81,7 @@ export async function runWorker(connection: ClusterConnection, options: WorkerOp
   const become = (change: Partial<WorkerState>) => watch({ ...Object.assign(state, change) });
   const heard = ({ name, size }: FileRef, bytes: number) =>
     become({ at: "fetching", fetching: { name, done: bytes, total: size } });
-  const blobs = new BlobReader(streams.jsm, heard);
-  const files = worldwide(blobs, heard, say);
+  const files = mirroredFiles(new BlobReader(streams.jsm, heard), heard, say);
   const held = ((options.held as HeldPolicy | undefined) ?? new HeldPolicy()).from(files);
   const scorer = new HeldPolicy(files, null, "score");
   const skills: Record<KindName, Skill> = { sample: skillOf(sampling, held), score: skillOf(scoring, scorer) };
@@ -143,32 +142,6 @@ export async function runWorker(connection: ClusterConnection, options: WorkerOp
     scorer.destroy();
   }
   return state.done;
-}
-
-/** A mirror that failed is left alone for so long, milliseconds. */
-const REST_MS = 60_000;
-
-/** Files from a mirror where there is one, else, and where it fails, from the cluster's store. */
-function worldwide(
-  store: BlobReader,
-  heard: (file: FileRef, bytes: number) => void,
-  say: (line: string) => void,
-): FileSource {
-  let rests = 0;
-  return {
-    async get(file, signal, mirror) {
-      if (mirror !== undefined && Date.now() >= rests) {
-        try {
-          return await fromMirror(mirror, file, heard, signal);
-        } catch (error) {
-          signal?.throwIfAborted();
-          if (rests === 0) say(`${mirror} gave ${(error as Error).message}: weights come from the cluster's server`);
-          rests = Date.now() + REST_MS;
-        }
-      }
-      return store.get(file, signal);
-    },
-  };
 }
 
 /** Does jobs of a kind. */

@@ -176,7 +176,7 @@ describe("a reward's spelling", () => {
     ["builtin:length", /max is needed/],
     ["builtin:regex?pattern=(", /builtin:regex\?pattern=\(: Invalid regular expression/],
     ["builtin:repetition_penalty?max_penalty=1", /max_penalty 1 must not be above 0/],
-    ["builtin:soft_overlong?max=10&cache=20", /20 is more than/],
+    ["builtin:soft_overlong?max=10&cache=20", /max=10&cache=20: cache 20 is more than max 10/],
   ])("%s says what is wrong", (spelling, why) => {
     expect(() => verifiableReward(spelling)).toThrow(why);
   });

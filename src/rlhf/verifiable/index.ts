@@ -99,9 +99,9 @@ const builtins: Record<string, Builtin> = {
     parameters: { column: column("answer"), tolerance: number("1e-6") },
     make: ({ column, tolerance }, name) =>
       each((one) => {
-        const gold = lastNumber(goldOf(columnOf(one, column, name)));
-        if (gold === null)
-          throw new UserError(`${name}: "${columnOf(one, column, name)}" in the column "${column}" is no number`);
+        const told = columnOf(one, column, name);
+        const gold = lastNumber(goldOf(told));
+        if (gold === null) throw new UserError(`${name}: "${told}" in the column "${column}" is no number`);
         const found = lastNumber(markedAnswer(one.text) ?? one.text);
         return Number(found !== null && Math.abs(found - gold) <= tolerance * Math.max(1, Math.abs(gold)));
       }),
@@ -149,7 +149,10 @@ const builtins: Record<string, Builtin> = {
   soft_overlong: builtin({
     does: "0 up to max - cache tokens, falling in a straight line to -1 at max (DAPO)",
     parameters: { max: needed, cache: needed },
-    make: ({ max, cache }) => overlongPenalty(max, cache),
+    make({ max, cache }, name) {
+      if (cache > max) throw new UserError(`${name}: cache ${cache} is more than max ${max}`);
+      return overlongPenalty(max, cache);
+    },
   }),
   repetition_penalty: builtin({
     does: "0 where no n-gram of tokens comes twice, towards max_penalty for one again and again",
@@ -169,10 +172,6 @@ export const verifiableRewards: readonly { name: string; does: string; parameter
     does,
     parameters: Object.keys(parameters),
   }));
-
-/** Whether a name means such a reward: `builtin:` with anything but the made-up world's. */
-export const isVerifiable = (name: string): boolean =>
-  name.startsWith(BUILTIN) && Object.hasOwn(builtins, name.slice(BUILTIN.length).split("?")[0]);
 
 /**
  * Makes a reward by its spelling, e.g. `builtin:numeric?tolerance=0.01`.

@@ -74,7 +74,7 @@ function choose(n: number, k: number): number {
 
 /** Reads LaTeX from left to right, and computes it with unknowns at a point. */
 class Reader {
-  private readonly tokens: readonly string[];
+  private readonly tokens: string[];
   private readonly point: number;
   private at = 0;
   private depth = 0;
@@ -260,7 +260,7 @@ class Reader {
     if (next === undefined) throw new NoExpression();
     if (/^\d\d+$/.test(next)) {
       // \\frac12 is a half.
-      (this.tokens as string[]).splice(this.at, 1, next[0], next.slice(1));
+      this.tokens.splice(this.at, 1, next[0], next.slice(1));
     }
     return numberOf(this.atom());
   }
