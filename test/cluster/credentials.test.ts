@@ -19,12 +19,9 @@ describe.skipIf(!natsServer)("a cluster's server", () => {
   });
   afterAll(() => cluster?.close());
 
-  const as = async (name: string) =>
-    connectCluster({ url: cluster.url, creds: await text(cluster.creds(name)), file: `${name}.creds` }, "test");
-
   it("lets in whom it knows", async () => {
     for (const name of ["trainer", "worker", "system"]) {
-      const { nc, user } = await as(name);
+      const { nc, user } = await cluster.join(name);
       expect(user).toBe(name);
       await nc.close();
     }
@@ -81,7 +78,7 @@ describe.skipIf(!natsServer)("a cluster's server", () => {
 
   it("ends the connection of an invitation on the second that it expires", async () => {
     await cluster.folder.invite("worker", "brief", { seconds: 6 });
-    const { nc } = await as("brief");
+    const { nc } = await cluster.join("brief");
     const closed = await Promise.race([
       nc.closed().then(() => true),
       new Promise((r) => setTimeout(() => r(false), 30_000)),
@@ -91,7 +88,7 @@ describe.skipIf(!natsServer)("a cluster's server", () => {
 
   it("throws a revoked member out, and refuses it after a restart, too", async () => {
     await cluster.folder.invite("worker", "cheat");
-    const { nc } = await as("cheat");
+    const { nc } = await cluster.join("cheat");
     const { account } = await cluster.folder.revoke("cheat");
     await tellServer({ url: cluster.url, creds: await text(cluster.creds("system")), file: "system.creds" }, account);
     const closed = await Promise.race([
@@ -99,15 +96,15 @@ describe.skipIf(!natsServer)("a cluster's server", () => {
       new Promise((r) => setTimeout(() => r(false), 9000)),
     ]);
     expect(closed).toBe(true);
-    await expect(as("cheat")).rejects.toThrow(/was revoked/);
-    await (await as("worker")).nc.close();
+    await expect(cluster.join("cheat")).rejects.toThrow(/was revoked/);
+    await (await cluster.join("worker")).nc.close();
     await cluster.kill();
     await cluster.up();
-    await expect(as("cheat")).rejects.toThrow(/was revoked/);
+    await expect(cluster.join("cheat")).rejects.toThrow(/was revoked/);
   });
 
   it("lets a worker speak under its own name only", async () => {
-    const { nc } = await as("worker");
+    const { nc } = await cluster.join("worker");
     let seen: string[] = [];
     void (async () => {
       for await (const status of nc.status()) if (status.type === "error") seen.push(status.error.message);

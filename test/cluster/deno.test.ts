@@ -6,7 +6,6 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles, openDevice } from "webrlhf";
-import { connectCluster } from "webrlhf/cluster";
 import { CausalLM } from "webrlhf/nn";
 import { jobsOf, runJob } from "webrlhf/rlhf";
 // @ts-expect-error a script without types
@@ -63,11 +62,9 @@ describe.skipIf(!natsServer || !deno)("a worker in Deno", () => {
       asked.map((_, i) => i),
       { iteration: 0, samples: 2, seed: 5, maxNewTokens: 6, temperature: 0.7, promptsPerJob: 2 },
     );
-    const creds = await readFile(cluster.creds("trainer"), "utf8");
-    const connection = await connectCluster({ url: cluster.url, creds, file: "trainer" }, "test");
     const kept = { files: await diskFiles(), folder: join(dir, "results") };
     const options = { run: "deno", who: "test", kept, say: () => {} };
-    const one = await ClusterTrainer.open(connection, sampling, options);
+    const one = await ClusterTrainer.open(await cluster.join("trainer"), sampling, options);
     const { vocabSize, eosIds: endIds } = base.config;
     const policy = await new PolicyPublisher().take(base);
     await one.publish(policy);

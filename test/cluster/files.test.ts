@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
 import { main } from "webrlhf/cli";
-import { connectCluster, type KindName, runWorker } from "webrlhf/cluster";
+import type { KindName } from "webrlhf/cluster";
 import { silentTerminal } from "../cli/terminal.ts";
 import { natsServer, TestCluster } from "./server.ts";
 
@@ -29,7 +29,6 @@ describe.skipIf(!natsServer)("files through a cluster", () => {
   let cluster: TestCluster;
   let dir: string;
   let at: string;
-  const opened: (() => Promise<unknown>)[] = [];
   beforeAll(async () => {
     await openDevice();
     cluster = await TestCluster.start();
@@ -50,22 +49,9 @@ describe.skipIf(!natsServer)("files through a cluster", () => {
     await cluster?.close();
     await rm(dir, { recursive: true });
   });
-  afterEach(async () => {
-    for (const close of opened.splice(0).reverse()) await close();
-  });
+  afterEach(() => cluster.part());
 
-  const worker = async (role: KindName) => {
-    const creds = await readFile(cluster.creds("worker"), "utf8");
-    const { nc, user } = await connectCluster({ url: cluster.url, creds, file: "worker.creds" }, "test");
-    const stop = new AbortController();
-    const options = { name: "w", adapter: "test", roles: [role], signal: stop.signal };
-    const done = runWorker({ nc, user }, options);
-    opened.push(async () => {
-      stop.abort();
-      await done;
-      await nc.close();
-    });
-  };
+  const worker = (role: KindName) => cluster.worker({ roles: [role] });
 
   /** Runs a verb without a cluster and with one; both write the same file. */
   const alike = async (line: string, name: string, file = "", without = line) => {

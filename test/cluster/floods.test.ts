@@ -1,8 +1,5 @@
-/** Members that send too much, or take everything: what each gets, and that the run's bits are those of a run without them. */
-import { readFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
-import { connectCluster, runWorker } from "webrlhf/cluster";
 import { CausalLM } from "webrlhf/nn";
 import { jobsOf, runJob } from "webrlhf/rlhf";
 import { sampling } from "../../src/cluster/kinds.ts";
@@ -16,7 +13,6 @@ import { natsServer, TestCluster } from "./server.ts";
 describe.skipIf(!natsServer)("a member of a cluster", () => {
   let cluster: TestCluster;
   let model: CausalLM;
-  const opened: (() => Promise<unknown>)[] = [];
   beforeAll(async () => {
     await openDevice();
     cluster = await TestCluster.start();
@@ -27,22 +23,14 @@ describe.skipIf(!natsServer)("a member of a cluster", () => {
     model?.destroy();
     await cluster?.close();
   });
-  afterEach(async () => {
-    for (const close of opened.splice(0).reverse()) await close();
-  });
+  afterEach(() => cluster.part());
 
-  const joined = async (member: string) => {
-    const creds = await readFile(cluster.creds(member), "utf8");
-    const connection = await connectCluster({ url: cluster.url, creds, file: member }, "test");
-    opened.push(() => connection.nc.close());
-    return connection;
-  };
   const said: string[] = [];
   const trainer = async (run: string) => {
     const say = (line: string) => void said.push(line);
     const options = { run, who: "test", kept: null, say, waitsMs: 1500 };
-    const one = await ClusterTrainer.open(await joined("trainer"), sampling, options);
-    opened.push(() => one.close());
+    const one = await ClusterTrainer.open(await cluster.join("trainer"), sampling, options);
+    cluster.closing(() => one.close());
     const policy = await new PolicyPublisher().take(model);
     await one.publish(policy);
     const asked = prompts(12);
@@ -55,19 +43,11 @@ describe.skipIf(!natsServer)("a member of a cluster", () => {
     await one.request(0, jobs, { policy, vocabSize: model.config.vocabSize, endIds: model.config.eosIds });
     return { one, jobs };
   };
-  const worker = async () => {
-    const stop = new AbortController();
-    const done = runWorker(await joined("worker"), { name: "honest", adapter: "test", signal: stop.signal });
-    opened.push(async () => {
-      stop.abort();
-      await done;
-    });
-  };
   const here = { draw: (job: Parameters<typeof runJob>[1]) => runJob(model, job), check: async () => null };
 
   it("that floods changes nothing: not with garbage for each job, made-up results, or greetings", async () => {
     const { one, jobs } = await trainer("flooded");
-    const { nc, user } = await joined("flooder");
+    const { nc, user } = await cluster.join("flooder");
     const keys = [...(await keysOf("flooded"))];
     expect(keys).toHaveLength(jobs.length);
     for (let i = 0; i < 1000; i++) {
@@ -76,19 +56,19 @@ describe.skipIf(!natsServer)("a member of a cluster", () => {
       nc.publish(resultSubject(user, "flooded", keys[i % keys.length]), new Uint8Array(100).fill(i));
     }
     await nc.flush();
-    await worker();
+    await cluster.worker();
     const results = await one.take(0, here);
     for (const [i, job] of jobs.entries()) expect(results[i]).toEqual(await runJob(model, job));
     expect(said.join("\n")).toMatch(/nothing that flooder sends is looked at any more: revoke it/);
     expect(one.counts.refused).toBeLessThanOrEqual(keys.length + 3);
-    const { jsm } = await streamsOf((await joined("trainer")).nc);
+    const { jsm } = await streamsOf((await cluster.join("trainer")).nc);
     const { config } = await jsm.streams.info(RESULTS);
     expect(config.max_bytes).toBe(512 << 20);
   });
 
   it("that takes all jobs and does none costs their time, no more", async () => {
     const { one, jobs } = await trainer("hoarded");
-    const streams = await streamsOf((await joined("hoarder")).nc);
+    const streams = await streamsOf((await cluster.join("hoarder")).nc);
     const consumer = await jobsConsumer(streams, "sample");
     const taken = await consumer?.fetch({ max_messages: 1000, expires: 1000 });
     let count = 0;
@@ -102,7 +82,7 @@ describe.skipIf(!natsServer)("a member of a cluster", () => {
   it("that sends a hundred megabytes is cut off by the server, and the run goes on", async () => {
     const { one, jobs } = await trainer("giant");
     const [key] = await keysOf("giant");
-    const { nc, user } = await joined("giant");
+    const { nc, user } = await cluster.join("giant");
     expect(() => nc.publish(resultSubject(user, "giant", key), new Uint8Array(100 << 20))).toThrow(/max_payload/i);
     // As large as the server takes, and more than the job can have.
     nc.publish(resultSubject(user, "giant", key), new Uint8Array(8 << 20));
@@ -114,7 +94,7 @@ describe.skipIf(!natsServer)("a member of a cluster", () => {
 
   /** Keys of a run's jobs, which any worker sees that takes them. */
   async function keysOf(run: string): Promise<string[]> {
-    const { jsm } = await streamsOf((await joined("trainer")).nc);
+    const { jsm } = await streamsOf((await cluster.join("trainer")).nc);
     const { state } = await jsm.streams.info("JOBS", { subjects_filter: `job.sample.${run}.>` });
     return Object.keys(state.subjects ?? {}).map((subject) => subject.split(".")[3]);
   }

@@ -1,8 +1,6 @@
-/** Why a worker leaves by itself: what it cannot do is left to others. */
-import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
-import { connectCluster, runWorker } from "webrlhf/cluster";
+import { runWorker } from "webrlhf/cluster";
 import { RunQueue } from "../../src/cluster/queue.ts";
 import { ensureStreams, streamsOf } from "../../src/cluster/streams.ts";
 import { natsServer, TestCluster } from "./server.ts";
@@ -15,15 +13,12 @@ describe.skipIf(!natsServer)("a worker", () => {
   });
   afterAll(() => cluster?.close());
 
-  const as = async (name: string) =>
-    connectCluster({ url: cluster.url, creds: await readFile(cluster.creds(name), "utf8"), file: name }, "test");
-
   it("leaves at once when its invitation expires while it waits for a job", async () => {
-    const { nc } = await as("trainer");
+    const { nc } = await cluster.join("trainer");
     await ensureStreams(await streamsOf(nc), "sample");
     await nc.close();
-    const { creds } = await cluster.folder.invite("worker", "brief", { seconds: 6 });
-    const worker = await connectCluster({ url: cluster.url, creds, file: "brief.creds" }, "test");
+    await cluster.folder.invite("worker", "brief", { seconds: 6 });
+    const worker = await cluster.join("brief");
     const began = Date.now();
     const { signal } = new AbortController();
     const working = runWorker(worker, { name: "brief", adapter: "test", signal });
@@ -32,12 +27,12 @@ describe.skipIf(!natsServer)("a worker", () => {
   });
 
   it("leaves where the trainer is another version, names both, and leaves the job to others", async () => {
-    const trainer = await as("trainer");
+    const trainer = await cluster.join("trainer");
     const streams = await streamsOf(trainer.nc);
     await ensureStreams(streams, "sample");
     const queue = new RunQueue(streams, "sample", "run");
     await queue.ask("key", 0, new TextEncoder().encode(JSON.stringify({ webrlhf: "0.0.1" })));
-    const worker = await as("worker");
+    const worker = await cluster.join("worker");
     const said: string[] = [];
     const working = runWorker(worker, {
       name: "old",
@@ -54,6 +49,5 @@ describe.skipIf(!natsServer)("a worker", () => {
     const results = [];
     for await (const result of queue.results("key")) results.push(result);
     expect(results).toEqual([]);
-    for (const { nc } of [worker, trainer]) await nc.close();
   });
 });

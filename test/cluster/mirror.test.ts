@@ -6,7 +6,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { diskFiles, openDevice } from "webrlhf";
-import { connectCluster, runWorker } from "webrlhf/cluster";
 import { CausalLM } from "webrlhf/nn";
 import { jobsOf, runJob } from "webrlhf/rlhf";
 import { sha256Of } from "../../src/cluster/blobs.ts";
@@ -75,7 +74,6 @@ describe.skipIf(!natsServer)("a cluster with a mirror", () => {
   let base: CausalLM;
   let adapted: CausalLM;
   let dir: string;
-  const opened: (() => Promise<unknown>)[] = [];
   beforeAll(async () => {
     await openDevice();
     cluster = await TestCluster.start();
@@ -91,34 +89,20 @@ describe.skipIf(!natsServer)("a cluster with a mirror", () => {
     dir = await mkdtemp(join(tmpdir(), "webrlhf-mirror-"));
   });
   afterEach(async () => {
-    for (const close of opened.splice(0).reverse()) await close();
+    await cluster.part();
     await rm(dir, { recursive: true });
   });
 
-  const joined = async (member: string) => {
-    const creds = await readFile(cluster.creds(member), "utf8");
-    const connection = await connectCluster({ url: cluster.url, creds, file: member }, "test");
-    opened.push(() => connection.nc.close());
-    return connection;
-  };
   const trainer = async (run: string) => {
     const files = await diskFiles();
-    const one = await ClusterTrainer.open(await joined("trainer"), sampling, {
+    const one = await ClusterTrainer.open(await cluster.join("trainer"), sampling, {
       ...{ run, who: "test", kept: null, say: () => {}, waitsMs: 1500 },
       mirror: { files, folder: join(dir, "weights"), url },
     });
-    opened.push(() => one.close());
+    cluster.closing(() => one.close());
     return one;
   };
-  const worker = async (said: string[]) => {
-    const stop = new AbortController();
-    const say = (line: string) => void said.push(line);
-    const done = runWorker(await joined("worker"), { name: "w", adapter: "test", signal: stop.signal, say });
-    opened.push(async () => {
-      stop.abort();
-      await done;
-    });
-  };
+  const worker = (said: string[]) => cluster.worker({ say: (line) => void said.push(line) });
   const jobsAt = (iteration: number) => {
     const asked = prompts(4);
     const ids = asked.map((prompt) => prompt.ids);

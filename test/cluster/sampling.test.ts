@@ -1,11 +1,10 @@
 /** Sampling over a real server: workers come and go, the server too, and the results are those of a local run to the bit. */
 import { setMaxListeners } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { diskFiles, openDevice } from "webrlhf";
-import { type ClusterConnection, connectCluster, runWorker } from "webrlhf/cluster";
 import { CausalLM } from "webrlhf/nn";
 import { type JobResult, jobsOf, runJob, type SamplingJob } from "webrlhf/rlhf";
 import type { Here, TrainerOptions } from "../../src/cluster/asked.ts";
@@ -35,7 +34,6 @@ describe.skipIf(!natsServer)("a cluster", () => {
   let cluster: TestCluster;
   let dir: string;
   let base: CausalLM;
-  const opened: (() => Promise<unknown>)[] = [];
   let runs = 0;
   let run = "";
   beforeAll(async () => {
@@ -52,16 +50,10 @@ describe.skipIf(!natsServer)("a cluster", () => {
     run = `run-${runs++}`;
   });
   afterEach(async () => {
-    for (const close of opened.splice(0).reverse()) await close();
+    await cluster.part();
     await rm(dir, { recursive: true });
   });
 
-  const joined = async (member: string): Promise<ClusterConnection> => {
-    const creds = await readFile(cluster.creds(member), "utf8");
-    const connection = await connectCluster({ url: cluster.url, creds, file: member }, "test");
-    opened.push(() => connection.nc.close());
-    return connection;
-  };
   const said: string[] = [];
   const trainer = async (more: Partial<TrainerOptions> = {}) => {
     const say = (line: string) => void said.push(line);
@@ -73,25 +65,14 @@ describe.skipIf(!natsServer)("a cluster", () => {
       waitsMs: 1500,
       ...more,
     };
-    const one = await ClusterTrainer.open(await joined("trainer"), sampling, options);
+    const one = await ClusterTrainer.open(await cluster.join("trainer"), sampling, options);
     let closed = false;
     const close = async () => {
       if (!closed) await one.close();
       closed = true;
     };
-    opened.push(close);
+    cluster.closing(close);
     return { one, close };
-  };
-  const worker = async (name: string, member = "worker") => {
-    const connection = await joined(member);
-    const stop = new AbortController();
-    const done = runWorker(connection, { name, adapter: "test", signal: stop.signal });
-    const end = async () => {
-      stop.abort();
-      return done.catch(() => 0);
-    };
-    opened.push(end);
-    return end;
   };
   const byModel = (model: CausalLM): Here<SamplingJob, JobResult> => ({
     draw: (job) => runJob(model, job),
@@ -110,7 +91,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
   });
   /** A worker that takes a job and is never heard of again. */
   const dying = async (member = "worker") => {
-    const { nc } = await joined(member);
+    const { nc } = await cluster.join(member);
     const consumer = await jobsConsumer(await streamsOf(nc), "sample");
     const message = await consumer?.next({ expires: 3000 });
     await nc.close();
@@ -119,8 +100,8 @@ describe.skipIf(!natsServer)("a cluster", () => {
 
   it("draws what the policy here would draw, to the bit, whole models and adapters, version after version", async () => {
     const { one } = await trainer();
-    await worker("a");
-    await worker("b");
+    await cluster.worker({ name: "a" });
+    await cluster.worker({ name: "b" });
     const adapted = new CausalLM({ base, lora: { rank: 2, alpha: 4, targets: "all-linear" } }).initialize(9);
     const publisher = new PolicyPublisher();
     try {
@@ -154,7 +135,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     expect([...one.counts.by]).toEqual([["", 6]]);
     expect(said.join("\n")).toMatch(/no worker has joined: the trainer samples alone; start one with webrlhf worker/);
     // Nothing is left that a worker could do in vain.
-    const { state } = await (await streamsOf((await joined("trainer")).nc)).jsm.streams.info("JOBS", {
+    const { state } = await (await streamsOf((await cluster.join("trainer")).nc)).jsm.streams.info("JOBS", {
       subjects_filter: jobsOfRun("sample", run),
     });
     expect(state.subjects ?? {}).toEqual({});
@@ -167,7 +148,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await one.request(0, jobsWith(0), drawn);
     const lost = await dying();
     expect(decodeJob(lost?.data as Uint8Array).job.id).toBe("0/0");
-    await worker("a");
+    await cluster.worker({ name: "a" });
     expect(await one.take(0, byModel(base))).toEqual(await locally(base, jobsWith(0)));
     expect([...one.counts.by.values()].reduce((a, b) => a + b)).toBe(6);
   });
@@ -179,13 +160,13 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await one.request(0, jobsWith(0), drawn);
     const slow = await dying(); // its lease is 30 s
     const began = Date.now();
-    await worker("idle");
+    await cluster.worker({ name: "idle" });
     expect(await one.take(0, nowhere)).toEqual(await locally(base, jobsWith(0)));
     expect(Date.now() - began).toBeLessThan(15_000);
     expect(one.counts).toMatchObject({ askedAgain: 0, refused: 0 });
     expect([...one.counts.by]).toEqual([["worker", 6]]);
     // Nobody does it a second time.
-    const queue = new RunQueue(await streamsOf((await joined("trainer")).nc), "sample", run);
+    const queue = new RunQueue(await streamsOf((await cluster.join("trainer")).nc), "sample", run);
     await expect.poll(() => queue.unfinished(), { timeout: 5000 }).toEqual(new Set());
     expect(slow).toBeDefined();
   }, 60_000);
@@ -202,7 +183,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
       if (wipes) await cluster.wipe();
       await sleep(300);
       await cluster.up();
-      const end = await worker(`after-${wipes}`);
+      const end = await cluster.worker({ name: `after-${wipes}` });
       // Nobody here draws: what the store has lost is asked for again.
       expect(await one.take(iteration, nowhere)).toEqual(await locally(base, jobsWith(iteration)));
       await end();
@@ -215,7 +196,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     const drawn = await policyOf(base);
     await first.one.publish(drawn.policy);
     await first.one.request(0, jobsWith(0).slice(0, 2), drawn);
-    const end = await worker("a");
+    const end = await cluster.worker({ name: "a" });
     await first.one.take(0, nowhere);
     // The rest comes when there is no trainer; it is asked for by the message of one that was killed.
     const all = jobsWith(0);
@@ -243,10 +224,10 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await one.request(0, jobsWith(0), drawn);
     const message = await dying();
     // The subject of an acknowledgement can be guessed: it says which delivery it is of.
-    const { nc } = await joined("worker");
+    const { nc } = await cluster.join("worker");
     nc.publish((message as unknown as { msg: { reply: string } }).msg.reply, "+ACK");
     await nc.flush();
-    await worker("a");
+    await cluster.worker({ name: "a" });
     expect(await one.take(0, nowhere)).toEqual(await locally(base, jobsWith(0)));
     expect(one.counts.askedAgain).toBe(1);
   }, 60_000);
@@ -257,7 +238,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     const drawn = await policyOf(base);
     await one.publish(drawn.policy);
     await one.request(0, jobsWith(0), drawn);
-    const { nc, user } = await joined(`liar-${run}`);
+    const { nc, user } = await cluster.join(`liar-${run}`);
     const streams = await streamsOf(nc);
     const consumer = await jobsConsumer(streams, "sample");
     const drawer = { worker: "liar", adapter: "none", seconds: 0 };
@@ -281,7 +262,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
       await streams.js.publish(resultSubject(user, run, key), sent);
       await message.ackAck();
     }
-    await worker("honest");
+    await cluster.worker({ name: "honest" });
     expect(await one.take(0, nowhere)).toEqual(await locally(base, jobsWith(0)));
     expect([...one.counts.by]).toEqual([["worker", 6]]);
     expect(one.counts.refused).toBe(3);
@@ -295,7 +276,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     const { one } = await trainer();
     const drawn = await policyOf(base);
     await one.publish(drawn.policy);
-    await worker("a");
+    await cluster.worker({ name: "a" });
     const impossible = jobsWith(0).map((job) => ({ ...job, maxNewTokens: 60 })); // more than the model's context
     await one.request(0, impossible, drawn);
     await expect(one.take(0, nowhere)).rejects.toThrow(/workers cannot do job 0\/\d: .*exceeds the context/);
@@ -305,13 +286,13 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await trainer();
     const queues = await Promise.all(
       ["x", "y"].map(
-        async (name) => new RunQueue(await streamsOf((await joined("trainer")).nc), "sample", `${run}-${name}`),
+        async (name) => new RunQueue(await streamsOf((await cluster.join("trainer")).nc), "sample", `${run}-${name}`),
       ),
     );
     for (const [i, queue] of queues.entries()) {
       for (const key of ["a", "b", "c"]) await queue.ask(`${key}${i}`, 0, new Uint8Array(1));
     }
-    const intake = new Intake(await streamsOf((await joined("worker")).nc), ["sample"]);
+    const intake = new Intake(await streamsOf((await cluster.join("worker")).nc), ["sample"]);
     const taken: string[] = [];
     const take = async () => {
       const message = (await intake.next(AbortSignal.timeout(2000)))?.message;
@@ -330,7 +311,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
 
   it("lets a thousand workers wait at once", async () => {
     await trainer();
-    const { nc } = await joined("worker");
+    const { nc } = await cluster.join("worker");
     const streams = await streamsOf(nc);
     const stop = new AbortController();
     setMaxListeners(0, stop.signal);
@@ -346,7 +327,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     const drawn = await policyOf(base);
     await one.publish(drawn.policy);
     await one.request(0, jobsWith(0), drawn);
-    const { nc, user } = await joined("worker");
+    const { nc, user } = await cluster.join("worker");
     const streams = await streamsOf(nc);
     const intake = new Intake(streams, ["sample"]);
     const stop = new AbortController();
@@ -373,7 +354,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await expect(one.request(0, large, drawn)).rejects.toThrow(
       /job 0\/0 or its result may have 9\.2 MiB, and the cluster's server takes messages of 8\.0 MiB: lower prompts_per_job/,
     );
-    const { state } = await (await streamsOf((await joined("trainer")).nc)).jsm.streams.info("JOBS", {
+    const { state } = await (await streamsOf((await cluster.join("trainer")).nc)).jsm.streams.info("JOBS", {
       subjects_filter: jobsOfRun("sample", run),
     });
     expect(state.subjects ?? {}).toEqual({});
@@ -386,11 +367,11 @@ describe.skipIf(!natsServer)("a cluster", () => {
     const long = jobsWith(0)
       .slice(0, 1)
       .map((job) => ({ ...job, maxNewTokens: 30, ignoreEos: true }));
-    const end = await worker("a");
+    const end = await cluster.worker({ name: "a" });
     await one.request(0, long, { ...drawn, endIds: [] });
     await sleep(30);
     await end();
-    await worker("b");
+    await cluster.worker({ name: "b" });
     const began = Date.now();
     expect(await one.take(0, nowhere)).toEqual(await locally(base, long));
     expect(Date.now() - began).toBeLessThan(15_000); // its lease would have been 30 s
@@ -405,7 +386,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     const drawn = await policyOf(base);
     await one.publish(drawn.policy);
     await one.request(0, jobsWith(0), drawn);
-    const { nc, user } = await joined(cheat);
+    const { nc, user } = await cluster.join(cheat);
     const streams = await streamsOf(nc);
     const consumer = await jobsConsumer(streams, "sample");
     const answer = async (worker: string, how: object) => {
@@ -420,7 +401,7 @@ describe.skipIf(!natsServer)("a cluster", () => {
     await answer("a", {}); // the first of a name is checked, and good
     await answer("a", { temperature: 0.1 }); // not checked, and bad
     await answer("b", { seed: 77 }); // of another name: checked
-    await worker("honest");
+    await cluster.worker({ name: "honest" });
     said.length = 0;
     expect(await one.take(0, byModel(base))).toEqual(await locally(base, jobsWith(0)));
     expect(one.counts.caught).toBe(1);

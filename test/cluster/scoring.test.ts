@@ -1,8 +1,5 @@
-/** Scoring over a real server: what workers score is what is scored here, to the bit, and nothing else is taken. */
-import { readFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { openDevice } from "webrlhf";
-import { type ClusterConnection, connectCluster, runWorker, type WorkerOptions } from "webrlhf/cluster";
 import { CausalLM, ScoreModel } from "webrlhf/nn";
 import { scoreSequences } from "webrlhf/rlhf";
 import { wrongScores } from "../../src/cluster/check.ts";
@@ -73,7 +70,6 @@ describe.skipIf(!natsServer)("scoring in a cluster", () => {
   let lm: CausalLM;
   let whole: ScoreModel;
   let adapted: ScoreModel;
-  const opened: (() => Promise<unknown>)[] = [];
   const said: string[] = [];
   let runs = 0;
   let run = "";
@@ -99,17 +95,11 @@ describe.skipIf(!natsServer)("scoring in a cluster", () => {
     said.length = 0;
   });
   afterEach(async () => {
-    for (const close of opened.splice(0).reverse()) await close();
+    await cluster.part();
   });
 
-  const joined = async (member: string): Promise<ClusterConnection> => {
-    const creds = await readFile(cluster.creds(member), "utf8");
-    const connection = await connectCluster({ url: cluster.url, creds, file: member }, "test");
-    opened.push(() => connection.nc.close());
-    return connection;
-  };
   const entered = async (more: { check?: number; looksBack?: number } = {}) =>
-    ClusterTrainer.open(await joined("trainer"), scoring, {
+    ClusterTrainer.open(await cluster.join("trainer"), scoring, {
       run,
       who: "test",
       kept: null,
@@ -121,19 +111,8 @@ describe.skipIf(!natsServer)("scoring in a cluster", () => {
     });
   const pool = (model: ScoreModel, more: { looksBack?: number } = {}) => {
     const one = new JobPool(() => entered(more), scoring, model);
-    opened.push(() => one.close());
+    cluster.closing(() => one.close());
     return one;
-  };
-  const worker = async (options: Partial<WorkerOptions> = {}, member = "worker") => {
-    const connection = await joined(member);
-    const stop = new AbortController();
-    const done = runWorker(connection, { name: "a", adapter: "test", signal: stop.signal, ...options });
-    const end = async () => {
-      stop.abort();
-      return done.catch(() => 0);
-    };
-    opened.push(end);
-    return end;
   };
   const scored = (run: (each: ScoringJob) => Promise<ScoringResult>) =>
     scoresByJobs(run, { half: false, most: 4 })(sequences);
@@ -148,10 +127,10 @@ describe.skipIf(!natsServer)("scoring in a cluster", () => {
   };
 
   it("gives the scores that would come from here, to the bit, of whole models and of adapters", async () => {
-    await worker();
-    await worker({ name: "b" });
+    await cluster.worker();
+    await cluster.worker({ name: "b" });
     const one = await entered();
-    opened.push(() => one.close());
+    cluster.closing(() => one.close());
     for (const [i, model] of [whole, adapted].entries()) {
       const policy = await new PolicyPublisher().take(model);
       await one.publish(policy);
@@ -174,7 +153,7 @@ describe.skipIf(!natsServer)("scoring in a cluster", () => {
   }, 60_000);
 
   it("is left to workers that take such jobs", async () => {
-    const end = await worker({ roles: ["sample"] });
+    const end = await cluster.worker({ roles: ["sample"] });
     const one = pool(whole);
     await scored((each) => one.do(each, {}));
     expect((await one.close()).elsewhere).toBe(0);
@@ -185,11 +164,11 @@ describe.skipIf(!natsServer)("scoring in a cluster", () => {
     const cheat = `cheat-${run}`;
     await cluster.folder.invite("worker", cheat);
     const one = await entered({ check: 1 });
-    opened.push(() => one.close());
+    cluster.closing(() => one.close());
     const policy = await new PolicyPublisher().take(whole);
     await one.publish(policy);
     await one.request(0, await jobs(), { policy });
-    const { nc, user } = await joined(cheat);
+    const { nc, user } = await cluster.join(cheat);
     const streams = await streamsOf(nc);
     const message = await (await jobsConsumer(streams, "score"))?.next({ expires: 3000 });
     if (!message) throw new Error("there is no job");
@@ -210,7 +189,7 @@ describe.skipIf(!natsServer)("scoring in a cluster", () => {
     const policy = await new PolicyPublisher().take(whole);
     await first.publish(policy);
     await first.request(0, await jobs(), { policy });
-    const end = await worker();
+    const end = await cluster.worker();
     await first.take(0, null);
     await first.close();
     await end();

@@ -1,12 +1,13 @@
 /** A NATS server of a test's own: on a free port of this machine, with a store of its own, ended by its process id. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { diskFiles } from "webrlhf";
+import { type ClusterConnection, connectCluster, runWorker, type WorkerOptions } from "webrlhf/cluster";
 import { ClusterFolder, type ServerChoice } from "../../src/cluster/configuration.ts";
 import { writeSecret } from "../../src/runtime/secrets.ts";
 
@@ -68,6 +69,7 @@ export class TestCluster {
   readonly folder: ClusterFolder;
   readonly url: string;
   private process: ChildProcess | null = null;
+  private readonly opened: (() => Promise<unknown>)[] = [];
 
   private constructor(dir: string, folder: ClusterFolder) {
     this.dir = dir;
@@ -104,7 +106,39 @@ export class TestCluster {
 
   creds = (name: string): string => join(this.folder.path, `${name}.creds`);
 
+  /** Connects as a member. */
+  async join(member: string): Promise<ClusterConnection> {
+    const creds = await readFile(this.creds(member), "utf8");
+    const connection = await connectCluster({ url: this.url, creds, file: `${member}.creds` }, "test");
+    this.closing(() => connection.nc.close());
+    return connection;
+  }
+
+  /** Starts a worker; gives what stops it, which gives the jobs that it did. */
+  async worker(options: Partial<WorkerOptions> = {}, member = "worker"): Promise<() => Promise<number>> {
+    const connection = await this.join(member);
+    const stop = new AbortController();
+    const done = runWorker(connection, { name: "worker", adapter: "test", signal: stop.signal, ...options });
+    const end = async () => {
+      stop.abort();
+      return done.catch(() => 0);
+    };
+    this.closing(end);
+    return end;
+  }
+
+  /** Ends something with the test that has opened it. */
+  closing(end: () => Promise<unknown>): void {
+    this.opened.push(end);
+  }
+
+  /** Ends what a test has opened, the last first. */
+  async part(): Promise<void> {
+    for (const end of this.opened.splice(0).reverse()) await end();
+  }
+
   async close(): Promise<void> {
+    await this.part();
     await this.kill();
     await rm(this.dir, { recursive: true, force: true });
   }

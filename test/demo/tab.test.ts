@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import type { Page } from "playwright";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles, openDevice } from "webrlhf";
-import { connectCluster, invitationLink, runWorker } from "webrlhf/cluster";
+import { invitationLink, runWorker } from "webrlhf/cluster";
 import { CausalLM } from "webrlhf/nn";
 import { jobsOf, runJob, type SamplingJob } from "webrlhf/rlhf";
 import { tellServer } from "../../src/cluster/connection.ts";
@@ -65,8 +65,6 @@ describe.skipIf(!hasBrowser || !natsServer)("the page for workers", { timeout: 3
       options,
     );
   };
-  const connected = async (name: string) =>
-    connectCluster({ url: cluster.url, creds: await readFile(cluster.creds(name), "utf8"), file: name }, "test");
   const trainer = async (run: string) => {
     const options = {
       run,
@@ -75,7 +73,7 @@ describe.skipIf(!hasBrowser || !natsServer)("the page for workers", { timeout: 3
       say: () => {},
       waitsMs: 1500,
     };
-    const one = await ClusterTrainer.open(await connected("trainer"), sampling, options);
+    const one = await ClusterTrainer.open(await cluster.join("trainer"), sampling, options);
     const { vocabSize, eosIds: endIds } = base.config;
     const drawn = { policy: await new PolicyPublisher().take(base), vocabSize, endIds };
     await one.publish(drawn.policy);
@@ -138,7 +136,7 @@ describe.skipIf(!hasBrowser || !natsServer)("the page for workers", { timeout: 3
     await expect.poll(() => at(page), { timeout: 30_000, interval: 20 }).toMatch(/fetching|drawing/);
     await become(page, "hidden");
     await expect.poll(() => phase(page), soon).toBe("hidden");
-    const { nc, user } = await connected("worker");
+    const { nc, user } = await cluster.join("worker");
     const stop = new AbortController();
     const working = runWorker({ nc, user }, { name: "other", adapter: "test", signal: stop.signal });
     const began = Date.now();
