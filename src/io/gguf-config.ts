@@ -9,13 +9,12 @@ type Json = Record<string, unknown>;
 export function commonConfig(meta: GgufMetadata, header: GgufHeader): Json {
   const embedding = header.tensors.get("token_embd.weight") ?? meta.fail("tensor token_embd.weight is missing");
   const id = (name: string) => meta.optional(`tokenizer.ggml.${name}_token_id`) ?? null;
-  const eot = id("eot");
-  const eos = id("eos");
+  const ends = [...new Set([id("eos"), id("eot"), id("eom")].filter((end) => end !== null))];
   return {
     vocab_size: embedding.shape[0],
     tie_word_embeddings: !header.tensors.has("output.weight"),
     bos_token_id: id("bos"),
-    eos_token_id: eot !== null && eos !== null && eot !== eos ? [eos, eot] : eos,
+    eos_token_id: ends.length > 1 ? ends : (ends[0] ?? null),
     pad_token_id: id("padding"),
     dtype: "float32",
     torch_dtype: "float32",

@@ -112,6 +112,20 @@ export function hfTensor(names: GgufNames, ggml: string): { name: string; layout
   return { name, layout: layout?.(name) ?? "same" };
 }
 
+/** The name in the file of a tensor of the model, and how it is laid out; null for a name that the architecture lacks. */
+export function ggmlTensor(names: GgufNames, hf: string): { name: string; layout: Layout } | null {
+  const match = /^(.*)\.(weight|bias)$/.exec(hf);
+  if (!match) return null;
+  const [, path, kind] = match;
+  const layer = /\.(\d+)\./.exec(path)?.[1];
+  const prefix = layer === undefined ? "" : names.block.replace("#", layer);
+  if (!path.startsWith(prefix)) return null;
+  const table = layer === undefined ? names.outside : names.inside;
+  const part = Object.keys(table).find((key) => table[key] === path.slice(prefix.length));
+  if (part === undefined) return null;
+  return { name: `${layer === undefined ? "" : `blk.${layer}.`}${part}.${kind}`, layout: names.layout?.(hf) ?? "same" };
+}
+
 /** Row i of the model's tensor is this row of the file's. */
 export function rowInFile(layout: Layout, i: number, heads: number, rows: number): number {
   if (layout === "unpair") {

@@ -16,9 +16,9 @@ export interface TokenizerFiles {
 type Json = Record<string, unknown>;
 
 /** Kinds of tokens, in ggml's numbers. */
-const UNKNOWN = 2;
-const CONTROL = 3;
-const USER_DEFINED = 4;
+export const UNKNOWN = 2;
+export const CONTROL = 3;
+export const USER_DEFINED = 4;
 
 export function ggufTokenizer(meta: GgufMetadata): TokenizerFiles {
   const tokens = meta.texts("tokenizer.ggml.tokens");
@@ -203,6 +203,25 @@ const words: Readonly<Record<string, Words>> = {
   qwen2,
   "deepseek-r1-qwen": qwen2,
 };
+
+/** The first name that says how a tokenizer.json cuts text into words; null where none does. */
+export function nameOfWords({ normalizer, pre_tokenizer, model }: Json): string | null {
+  const ignoreMerges = (model as Json | undefined)?.ignore_merges === true;
+  const wanted = rule({ normalizer, pre_tokenizer, ignoreMerges });
+  return Object.keys(words).find((name) => rule(words[name]) === wanted) ?? null;
+}
+
+/** What counts of it, whichever way it is written. */
+function rule({ normalizer, pre_tokenizer, ignoreMerges = false }: { [K in keyof Words]?: unknown }): string {
+  const step = (part: unknown): unknown[] => {
+    if (!part) return [];
+    const { type, pretokenizers, normalizers, ...rest } = part as Json & { [K in `${string}s`]?: unknown[] };
+    if (type === "Sequence") return ((pretokenizers ?? normalizers) as unknown[]).flatMap(step);
+    if (type !== "ByteLevel") return [[type, Object.entries(rest).sort()]];
+    return [[type, rest.add_prefix_space ?? true, rest.use_regex ?? true]]; // offsets do not count
+  };
+  return JSON.stringify([step(normalizer), step(pre_tokenizer), ignoreMerges]);
+}
 
 const isLlama3 = (meta: GgufMetadata): boolean => words[meta.text("tokenizer.ggml.pre") ?? ""] === llama3;
 

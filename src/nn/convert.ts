@@ -81,7 +81,8 @@ function headFields({ config, configFile, weights }: ModelFiles): Record<string,
   return { architectures, ...scoringFields(scoring, head.bias) };
 }
 
-function tensorsOf({ config, configFile, weights }: ModelFiles, dtype: DtypeName): TensorToWrite[] {
+/** Every tensor of a model under its usual name, read as it is written. Throws `UserError` as `convertModel` does. */
+export function tensorsOf({ config, configFile, weights }: ModelFiles, dtype: DtypeName): TensorToWrite[] {
   const present = new Set(weights.names);
   const head = scoreHeadIn(weights);
   const wanted = fileTensors(fromHfConfig(config, configFile), head ? "score" : "lm", head?.bias);

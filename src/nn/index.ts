@@ -4,7 +4,9 @@
  */
 export type { GgufArchitecture } from "../io/gguf-architectures.ts";
 export type { GgufReader } from "../io/gguf-config.ts";
+export type { GgufKeys } from "../io/gguf-keys.ts";
 export type { GgufNames, Layout as GgufLayout } from "../io/gguf-names.ts";
+export type { GgufField } from "../io/gguf-write.ts";
 export type { DtypeName } from "../io/model-files.ts";
 export type { ControlState } from "../tensor/ops/adamw.ts";
 export type { TopTokens } from "../tensor/ops/top-tokens.ts";
@@ -21,6 +23,7 @@ export type { ConfigReader } from "./families/reader.ts";
 export { familyNames, findFamily, registerFamily } from "./families/table.ts";
 export { type Completion, type GenerateOptions, generate } from "./generate.ts";
 export { Generation, type GenerationRequest, type Piece } from "./generation.ts";
+export { type GgufType, type GgufWritten, ggufTypes, writeGguf } from "./gguf.ts";
 export { fromHfConfig, toHfConfig } from "./huggingface.ts";
 export { Embedding, type Ids, Norm } from "./layers.ts";
 export { Linear, type LowRank } from "./linear.ts";

@@ -112,3 +112,39 @@ describe("converting what cannot be converted", () => {
     expect(await readdir(dir)).toEqual(["m"]);
   });
 });
+
+describe("a GGUF file", () => {
+  let dir: string;
+  beforeEach(async () => {
+    dir = await mkdtemp(path.join(tmpdir(), "webrlhf-"));
+  });
+  afterEach(() => rm(dir, { recursive: true }));
+
+  async function convert(...words: string[]) {
+    const terminal = silentTerminal();
+    const code = await main(["convert", "--model_name_or_path", MODEL, ...words], terminal);
+    return { code, text: terminal.written.join("") };
+  }
+
+  it("is written with its record beside it, and converted back", async () => {
+    const outfile = path.join(dir, "m.gguf");
+    const { code, text } = await convert("--outfile", outfile, "--outtype", "f32");
+    expect([code, text]).toEqual([0, expect.stringContaining("20 tensors (1.2 MB) as f32 in")]);
+    expect(await readdir(dir)).toEqual(["m.gguf", "m.gguf.run.json"]);
+    const back = ["convert", "--model_name_or_path", outfile, "--output_dir", path.join(dir, "back")];
+    expect(await main(back, silentTerminal())).toBe(0);
+    const weights = path.join(dir, "back", WEIGHTS);
+    expect((await readFile(weights)).equals(await readFile(path.join(MODEL, WEIGHTS)))).toBe(true);
+  });
+
+  it.each([
+    [["--outfile", "m.bin"], /outfile must end with \.gguf, not m\.bin/],
+    [["--outfile", "m.gguf", "--dtype", "float16"], /--dtype has no effect together with --outfile/],
+    [["--outtype", "q8_0"], /--outtype has no effect without --outfile/],
+    [["--outfile", "m.gguf", "--outtype", "q4_k"], /--outtype must be one of f32, f16, bf16, q8_0, q4_0/],
+  ])("%s is refused", async (words, message) => {
+    const { code, text } = await convert(...words);
+    expect(text).toMatch(message);
+    expect(code).toBeGreaterThan(0);
+  });
+});

@@ -3,7 +3,11 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { isUserError, memoryFiles } from "webrlhf";
 import { Tokenizer } from "webrlhf/data";
+import { GgufMetadata } from "../../src/io/gguf-metadata.ts";
 import { openGgufTokenizer } from "../../src/io/gguf-model.ts";
+import { ggufTokenizer } from "../../src/io/gguf-tokenizer.ts";
+import { tokenizerMetadata } from "../../src/io/gguf-tokenizer-write.ts";
+import { headerOf } from "../../src/io/gguf-write.ts";
 import { impliedMerges } from "../../src/io/merges.ts";
 import { GgufWriter } from "./gguf-writer.ts";
 
@@ -101,6 +105,59 @@ describe("SentencePiece tokenizers", () => {
       ["ab", "c"],
       ["a", "bc"],
     ]);
+  });
+});
+
+describe("tokenizers written as metadata", () => {
+  const noTokens = { bosId: null, eosIds: [], padId: null };
+
+  /** The tokenizer, through a file's metadata and back. */
+  function again(name: string, more: Record<string, unknown> = {}): Tokenizer {
+    const json = fixtureOf(name).tokenizer as unknown as Record<string, unknown>;
+    const rows = 1000;
+    const metadata = tokenizerMetadata({ json, config: { ...more } }, rows, noTokens, name);
+    metadata.set("general.architecture", name === "gemma" ? "gemma" : "llama");
+    const read = ggufTokenizer(new GgufMetadata(headerOf(metadata, []), name));
+    expect(metadata.get("tokenizer.ggml.tokens")).toHaveLength(rows);
+    return Tokenizer.fromJson(read.json, read.config, name);
+  }
+
+  it.each(["gpt2", "smollm", "llama3", "qwen2", "neox", "gemma", "llama-normalizer"])("%s", (name) => {
+    compare(again(name), fixtureOf(name));
+  });
+
+  it("llama-metaspace, as far as texts without special tokens go", () => {
+    const fixture = fixtureOf("llama-metaspace");
+    const special = fixture.tokenizer.added_tokens.map(({ content }) => content);
+    const rows = fixture.rows.filter(({ text }) => !special.some((token) => text.includes(token)));
+    expect(rows.length).toBeGreaterThan(3);
+    const tokenizer = again("llama-metaspace");
+    for (const { text, ids } of rows) expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
+  });
+
+  it.each([
+    ["t5", /its model is "Unigram" and not BPE, which a GGUF file cannot say/],
+    ["bert", /its model is "WordPiece"/],
+    ["gpt2-prefix-space", /it cuts text in a way .* that has no name/],
+    ["deepseek", /it cuts text in a way/],
+    ["metaspace-split", /it prepares text in a way/],
+  ])("%s is refused", (name, message) => {
+    expect(() => again(name)).toThrow(message);
+  });
+
+  it("says which tokens come before a text", () => {
+    const { tokenizer } = fixtureOf("llama3");
+    const before = again("llama3", { bos_token: tokenizer.added_tokens[0].content });
+    expect(before.prefixIds).toEqual([tokenizer.added_tokens[0].id]);
+    expect(again("gpt2", { bos_token: "<|endoftext|>" }).prefixIds).toEqual([]);
+    expect(again("gpt2", { bos_token: "<|endoftext|>", add_bos_token: true }).prefixIds).toHaveLength(1);
+  });
+
+  it("refuses a token beyond the model's rows", () => {
+    const json = fixtureOf("gpt2").tokenizer as unknown as Record<string, unknown>;
+    expect(() => tokenizerMetadata({ json, config: {} }, 100, noTokens, "x")).toThrow(
+      /x: token ".*" is \d+, but the model has 100/,
+    );
   });
 });
 

@@ -1,10 +1,12 @@
+import { isGguf } from "../../io/model-files.ts";
 import { convertModel } from "../../nn/convert.ts";
+import { ggufTypes, writeGguf } from "../../nn/gguf.ts";
 import { ModelOpener } from "../../open/opener.ts";
 import { hubSettings, overwriting } from "../../open/settings.ts";
 import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { settings } from "../../settings/index.ts";
+import { needs, settings, without } from "../../settings/index.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
@@ -12,14 +14,20 @@ import { summaries } from "./summaries.ts";
 const convertSettings = settings("convert", {
   modelNameOrPath: model.path(null, "Model folder or .gguf file", { required: true }),
   ...hubSettings,
-  outputDir: logging.path("out/convert", "Folder to write, which must be new or empty"),
+  outputDir: logging.path("out/convert", "Folder to write, which must be new or empty", { effect: without("outfile") }),
   ...overwriting,
   dtype: model.choice(
     ["auto", "float32", "bfloat16", "float16"],
     "auto",
     "How to store the weights; auto keeps their type, and turns quantised ones into float32",
+    { effect: without("outfile") },
   ),
-  maxShardSize: model.text("5GB", "Split the weights into files of at most this size"),
+  maxShardSize: model.text("5GB", "Split the weights into files of at most this size", { effect: without("outfile") }),
+  outfile: logging.path(
+    null,
+    "A .gguf file to write instead, with tokenizer and chat template, for llama.cpp and its kin",
+  ),
+  outtype: model.choice(ggufTypes, "f16", "How the .gguf file stores matrices", { effect: needs("outfile") }),
 });
 
 export const convertVerb = defineVerb({
@@ -29,15 +37,27 @@ export const convertVerb = defineVerb({
   examples: [
     "webrlhf convert --model_name_or_path out/sft --output_dir out/sft-bf16 --dtype bfloat16 --max_shard_size 500MB",
     "webrlhf convert --model_name_or_path model.Q4_K_M.gguf --output_dir out/model",
+    "webrlhf convert --model_name_or_path out/merged --outfile merged.gguf --outtype q8_0",
   ],
   endsAtOnce: true,
-  product: (o) => ({ folder: o.outputDir }),
+  product: (o) => (o.outfile ? { file: o.outfile } : { folder: o.outputDir }),
   async run(o, context) {
+    if (o.outfile && !isGguf(o.outfile)) throw new UserError(`outfile must end with .gguf, not ${o.outfile}`);
     const { path } = await new ModelOpener({
       modelRevision: o.modelRevision,
       offline: o.offline,
       ...surroundings(context),
     }).locate(o.modelNameOrPath as string);
+    if (o.outfile) {
+      const { tensors, bytes, asF16 } = await writeGguf(await diskFiles(), path, o.outfile, o.outtype);
+      context.terminal.line(`${tensors} tensors (${(bytes / 1e6).toFixed(1)} MB) as ${o.outtype} in ${o.outfile}`);
+      if (asF16.length > 0) {
+        context.terminal.line(
+          `${asF16.length} matrices are f16, as their rows are no multiple of 32: ${asF16[0]}, ...`,
+        );
+      }
+      return;
+    }
     const { dtype, tensors, files } = await convertModel(await diskFiles(), path, o.outputDir, {
       ...(o.dtype !== "auto" && { dtype: o.dtype }),
       maxShardSize: parseSize(o.maxShardSize),

@@ -16,7 +16,7 @@ export const summaries = {
   data: "Show, describe, prepare and convert datasets",
   tokenizer: "Train a byte-level BPE tokenizer",
   merge: "Put an adapter into its base: a model folder like any other",
-  convert: "Rewrite a model's files: another float type, shards, or a folder out of a GGUF file",
+  convert: "Rewrite a model's files: another float type, shards, GGUF out of a folder or the other way round",
   worker: "Draw responses for a trainer on another machine",
   cluster: "Set up, watch and let workers into a cluster that draws a trainer's responses",
   run: "Run a recipe: several stages in order",
