@@ -2,11 +2,13 @@
 import type { ClusterLearners } from "../cluster/learners.ts";
 import { onCompileProgress } from "../gpu/compiling.ts";
 import { foreignNames } from "../open/foreign.ts";
+import { idleLogging, type LoggerChoice, loggerNames, openLoggers } from "../open/loggers.ts";
 import { type Method, openRun } from "../open/method.ts";
 import { methodLoaders } from "../open/methods/load.ts";
 import type { MethodName } from "../open/methods/names.ts";
 import { logSettings, overwriting } from "../open/settings.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
+import { Loggers } from "../rlhf/loggers/logger.ts";
 import { RunLog, type StateSettings } from "../rlhf/run-log.ts";
 import { logging } from "../rlhf/settings.ts";
 import { diskFiles } from "../runtime/files.ts";
@@ -31,7 +33,7 @@ const runSettings = {
 };
 
 /** What these settings, and that of the folder, resolve to. */
-interface RunChoice extends StateSettings {
+interface RunChoice extends StateSettings, LoggerChoice {
   outputDir: string;
   resume: boolean | string;
   resumeWithChanges: boolean;
@@ -57,9 +59,11 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
     name: method.name,
     summary: method.summary,
     examples: method.examples,
-    settings: settings(method.name, table as SettingsTable, (o) => void method.settings.pick(o), foreignNames),
+    settings: settings(method.name, table as SettingsTable, checked(method), foreignNames),
     async run(values, context) {
       const o = values as Record<string, unknown> & RunChoice & ClusterChoice & LearnerChoice;
+      const idle = idleLogging(o);
+      if (idle.length > 0) context.terminal.line(`no effect without report_to: ${idle.join(", ")}`);
       const files = await diskFiles();
       const joined = await joinCluster(o, { files, outputDir: o.outputDir, terminal: context.terminal });
       await openGpu(context.terminal);
@@ -77,7 +81,8 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
       let learners: ClusterLearners | null = null;
       try {
         learners = await joinLearners(o, context.terminal);
-        const log = new RunLog(files, o.outputDir, o);
+        const warn = (text: string) => context.terminal.line(context.terminal.style("yellow", text));
+        const log = new RunLog(files, o.outputDir, o, new Loggers(openLoggers({ ...o, files }), warn));
         const folder = {
           files,
           path: o.outputDir,
@@ -102,6 +107,12 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
     },
   });
 }
+
+/** Checks what must be right of settings before anything is opened. */
+const checked = (method: Method) => (o: object) => {
+  method.settings.pick(o);
+  loggerNames(o);
+};
 
 /** The verb of a method, by its name. */
 export const methodVerb = async (name: MethodName): Promise<Verb> => trainingVerb(await methodLoaders[name]());
@@ -133,6 +144,7 @@ export async function consume(
     onCompileProgress(null);
     progress.clear();
   }
-  if (ended === null) throw new Interrupted(`stopped; go on with --resume --output_dir ${o.outputDir}`);
-  return ended;
+  if (ended !== null) return ended;
+  await log.close();
+  throw new Interrupted(`stopped; go on with --resume --output_dir ${o.outputDir}`);
 }

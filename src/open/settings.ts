@@ -25,6 +25,22 @@ export const overwriting = {
 export const logSettings = {
   loggingSteps: logging.int(10, "Steps between printed lines when the output is not a terminal", { min: 1 }),
   saveTotalLimit: logging.int(1, "Checkpoints to keep; 0 keeps all", { min: 0 }),
+  reportTo: logging.list(
+    null,
+    "Who besides metrics.jsonl hears the run's numbers: tensorboard (event files), wandb (an offline run for wandb sync), trackio " +
+      "(a server), or all; default: none",
+  ),
+  // Configs of other programs name their runs whether or not they report them, so these two may stand alone.
+  runName: logging.text(null, "What the run is called by those of report_to; default: the folder's name"),
+  project: logging.text("huggingface", "The project of the run in wandb and Trackio"),
+  trackioServerUrl: logging.text(
+    null,
+    "Address of Trackio's server, with its write_token, as `trackio show` prints it",
+    {
+      secret: "TRACKIO_SERVER_URL",
+    },
+  ),
+  loggingDir: logging.path(null, "Folder of TensorBoard's event files; default: runs in output_dir"),
 };
 
 /** Where models and datasets named `org/name` come from. */

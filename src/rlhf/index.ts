@@ -150,6 +150,18 @@ export {
 } from "./kto.ts";
 export { type LearnerExchange, LearnerGroup, type RoundResult } from "./learners.ts";
 export {
+  type LoggedMetrics,
+  type LoggedRun,
+  type Logger,
+  Loggers,
+  type LogMetrics,
+  type MetricsLogger,
+  trackedNames,
+} from "./loggers/logger.ts";
+export { type TensorboardOptions, tensorboardLogger } from "./loggers/tensorboard.ts";
+export { type TrackioOptions, trackioLogger } from "./loggers/trackio.ts";
+export { type WandbOptions, wandbLogger } from "./loggers/wandb.ts";
+export {
   type EvalResult,
   type LoopSettings,
   loop,

@@ -8,12 +8,15 @@
  * - `data.jsonl`: what became of the rows of each part of the data.
  * - `rollouts.jsonl`: responses token by token, where `show_rollouts` asks for some.
  * - `samples.jsonl`, `eval_rows.jsonl`, `raft.jsonl`, `monitor.jsonl`: texts and tables that trainers send along.
+ * - `runs`, `wandb`, `trackio.json`: what loggers keep (see loggers/).
  * - `trainer_state.json`: the Hugging Face Trainer's file of that name, with the same log_history.
  */
 import type { Files } from "../runtime/files.ts";
 import { readJsonLines, readText, writeJson } from "../runtime/json-files.ts";
 import type { Best } from "./best.ts";
 import type { TrainEvent } from "./events.ts";
+import type { LoggedMetrics, Loggers } from "./loggers/logger.ts";
+import { readRecord, recordOf } from "./record.ts";
 import { lineOf, linesOf, METRICS, type Row, TIMING } from "./run-lines.ts";
 
 /** Settings that trainer_state.json repeats. */
@@ -30,6 +33,7 @@ export class RunLog {
   readonly #files: Files;
   readonly #dir: string;
   readonly #settings: StateSettings;
+  readonly #loggers: Loggers | null;
   #history: Row[] = [];
   /**
    * Lines that earlier attempts wrote and the cut-back kept, by "file:kind:step": what is told again is not written twice,
@@ -41,10 +45,12 @@ export class RunLog {
   #started = false;
   #best: Best | null = null;
 
-  constructor(files: Files, dir: string, settings: StateSettings = {}) {
+  /** @param loggers hear the lines of metrics.jsonl besides, each once, whatever is told again. Default: nobody */
+  constructor(files: Files, dir: string, settings: StateSettings = {}, loggers: Loggers | null = null) {
     this.#files = files;
     this.#dir = dir;
     this.#settings = settings;
+    this.#loggers = loggers;
   }
 
   /** Takes one event; when the promise resolves the line is in the file. */
@@ -56,6 +62,7 @@ export class RunLog {
         this.#best = event.best ?? null;
         await this.#cutBack(event.step);
         this.#started = true;
+        await this.#loggers?.start({ step: event.step, settings: await this.#recorded() });
         return;
       case "step":
         this.#step = event.step;
@@ -72,6 +79,7 @@ export class RunLog {
         this.#step = event.step;
         await this.#sync();
         await this.#writeState();
+        await this.#loggers?.end("finished");
         return;
     }
     for (const { file, rows } of linesOf(event)) await this.#append(file, rows);
@@ -83,9 +91,16 @@ export class RunLog {
     return this.#state();
   }
 
-  /** Brings trainer_state.json up to date when the run broke off. */
+  /** Brings trainer_state.json up to date when the run broke off, and lets its loggers end. */
   async close(): Promise<void> {
-    if (this.#started) await this.#writeState();
+    if (!this.#started) return;
+    await this.#loggers?.end("stopped");
+    await this.#writeState();
+  }
+
+  /** What the record of the run says of its settings. */
+  async #recorded(): Promise<Readonly<Record<string, unknown>>> {
+    return (await readRecord(this.#files, recordOf(this.#dir)).catch(() => null))?.settings ?? {};
   }
 
   /** Drops every line past the checkpoint's step; a fresh start (step 0) drops them all. */
@@ -116,10 +131,12 @@ export class RunLog {
     const key = `${file}:${kindOf(file, rows[0])}:${rows[0].step}`;
     const kept = this.#kept.get(key) ?? 0;
     this.#kept.set(key, Math.max(0, kept - rows.length));
-    const lines = rows.slice(kept).map(lineOf);
+    const fresh = rows.slice(kept);
+    const lines = fresh.map(lineOf);
     if (lines.length === 0) return;
     if (file === METRICS) this.#history.push(...lines.map((line) => JSON.parse(line) as Row));
     await this.#files.append(`${this.#dir}/${file}`, lines.map((line) => `${line}\n`).join(""));
+    if (file === METRICS) for (const row of fresh) await this.#loggers?.log(row.step, numbersOf(row));
   }
 
   async #sync(): Promise<void> {
@@ -158,6 +175,10 @@ export class RunLog {
     };
   }
 }
+
+/** The numbers of a line, whose step stands by itself. */
+const numbersOf = ({ step: _, ...row }: Row): LoggedMetrics =>
+  Object.fromEntries(Object.entries(row).filter((entry): entry is [string, number] => typeof entry[1] === "number"));
 
 function kindOf(file: string, row: Row): string {
   if (file === TIMING) return "step";

@@ -161,13 +161,14 @@ export function filesIn(root: Folder, place: string, writer: Writer = thisWriter
         },
         sizeOf(Object.values(contents)),
       ),
-    append(path, text) {
+    append(path, content) {
+      const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content.slice();
       const added = (appending.get(path) ?? Promise.resolve())
         .catch(() => {}) // who added that heard of it
         .then(() =>
           inWords("write", path, async () => {
             const { parent, name } = await placeOf(path);
-            await addTo(await parent.getFileHandle(name, { create: true }), new TextEncoder().encode(text));
+            await addTo(await parent.getFileHandle(name, { create: true }), bytes);
           }),
         )
         .finally(() => {

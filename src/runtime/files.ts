@@ -23,7 +23,7 @@ export interface Files {
   /** Replaces a folder by one with exactly these files ("name" or "subfolder/name"), likewise. */
   writeFolder(path: string, files: Record<string, FileContent>): Promise<void>;
   /** Adds to the end of a file. */
-  append(path: string, text: string): Promise<void>;
+  append(path: string, content: string | Uint8Array): Promise<void>;
   /** Names in a folder, sorted; empty if there is no such folder. */
   list(path: string): Promise<string[]>;
   /** Deletes a file or folder, if it is there. Nobody sees a folder of which a part is deleted. */
@@ -145,10 +145,10 @@ export async function diskFiles(): Promise<Files> {
         await writeInto(temporary, files);
         await syncFolder(temporary);
       }),
-    async append(path, text) {
+    async append(path, content) {
       try {
         await makeFolder(dirname(path));
-        await fs.appendFile(path, text);
+        await fs.appendFile(path, content);
       } catch (error) {
         throw explain(error, "write", path);
       }
@@ -210,8 +210,8 @@ export function memoryFiles(store: Map<string, Uint8Array> = new Map()): Files {
       remove(path);
       for (const [name, content] of written) store.set(name, content);
     },
-    append: async (path, text) => {
-      const added = new TextEncoder().encode(text); // nothing is awaited here, so that no other addition is lost
+    append: async (path, content) => {
+      const added = typeof content === "string" ? new TextEncoder().encode(content) : content; // nothing is awaited here, so that no other addition is lost
       store.set(path, join([store.get(path) ?? new Uint8Array(), added]));
     },
     list: async (path) => namesIn(path, store.keys()),

@@ -40,11 +40,11 @@ export function overlayFiles(base: Files, top: Files = memoryFiles()): Files {
       await top.writeFolder(path, files);
       hidden.add(plain(path));
     },
-    async append(path, text) {
+    async append(path, content) {
       const copied = copying.get(path) ?? copyUp(path);
       copying.set(path, copied);
       await copied.finally(() => copying.delete(path));
-      await top.append(path, text);
+      await top.append(path, content);
     },
     async list(path) {
       const names = new Set(await top.list(path));

@@ -2,7 +2,9 @@
 
 import { estimateWith, type RunEstimate } from "../open/estimate.ts";
 import { foreignNames, logSettings, type Method, methods, openRun, overwriting } from "../open/index.ts";
+import { type LoggerChoice, loggerNames, openLoggers } from "../open/loggers.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
+import { Loggers } from "../rlhf/loggers/logger.ts";
 import { RunLog } from "../rlhf/run-log.ts";
 import { logging } from "../rlhf/settings.ts";
 import { UserError } from "../runtime/errors.ts";
@@ -77,7 +79,10 @@ export const settingsOf = (method: Method, more: SettingsTable = {}) =>
   settings(
     method.name,
     { ...method.settings.table, ...logSettings, ...more } as SettingsTable,
-    (o) => void method.settings.pick(o),
+    (o) => {
+      method.settings.pick(o);
+      loggerNames(o);
+    },
     foreignNames,
   );
 
@@ -105,14 +110,18 @@ export async function* trainIn(
   try {
     for (const text of said.splice(0)) yield { type: "note", step: 0, text };
     const resume = resumed && (await files.list(path)).length > 0;
-    const log = new RunLog(files, path, values);
+    const loggers = openLoggers({ ...(values as LoggerChoice), files, outputDir: path });
+    const log = new RunLog(files, path, values, new Loggers(loggers, (text) => said.push(text)));
     const keep = Number((values as { saveTotalLimit?: number }).saveTotalLimit);
     const folder = { files, path, besides: run.besides, keep, log: () => log.forCheckpoint() };
     try {
       for await (const event of run.train({ folder, resume, signal })) {
         await log.add(event);
+        const { step } = event as { step: number };
+        for (const text of said.splice(0)) yield { type: "warning", step, text };
         yield whole(event, told as readonly TrainEvent[]);
       }
+      await log.close();
     } catch (error) {
       await log.close().catch(() => {}); // the first error is the one to tell
       throw error;

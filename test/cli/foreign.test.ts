@@ -53,7 +53,7 @@ describe.each(Object.entries(known.trl))("TRL's arguments of %s", (verb, own) =>
     const values = { ...known["trl-scripts"], ...own, ...nearly(verb), dataset_name: "d.jsonl", output_dir: "out" };
     const steps = ["grpo", "rloo"].includes(verb) ? { max_steps: 10 } : {};
     const { told } = await config(verb, { ...values, ...steps });
-    expect(told).toMatch(/^no effect here: .*bf16.*report_to/);
+    expect(told).toMatch(/^no effect here: .*bf16/);
     expect(told.trim().split("\n")).toHaveLength(1);
   });
 });
@@ -147,7 +147,7 @@ describe("names and values of other programs", () => {
 
   it("says in one line what has no effect, whether it came in a file or as a flag", async () => {
     const { told } = await config("sft", { bf16: true, report_to: "none" }, "--do_train", "--ddp-timeout", "72000");
-    expect(told).toBe("no effect here: bf16, report_to, do_train, ddp_timeout\n");
+    expect(told).toBe("no effect here: bf16, do_train, ddp_timeout\n");
   });
 
   it("says nothing of secrets among them", async () => {
