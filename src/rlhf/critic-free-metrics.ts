@@ -6,7 +6,10 @@ import { average, standardDeviation } from "./stats.ts";
 import type { WatchedNumbers } from "./watch.ts";
 
 /** How the rewards of a rollout differ, and how long the responses are that end by themselves. */
-export function spreadMetrics({ responses, scores }: Rollout, size: number): Record<string, number> {
+export function spreadMetrics(
+  { responses, scores }: Pick<Rollout, "responses" | "scores">,
+  size: number,
+): Record<string, number> {
   const ended = responses.filter((r) => r.ended);
   return {
     reward_std: standardDeviation(scores),
@@ -45,9 +48,10 @@ export function ratioTerms(
 
 /** Whether the loss of a token is constant in its ratio. */
 export const lossBound =
-  ({ epsilon, epsilonHigh, delta, cispo }: RatioLossOptions) =>
+  ({ epsilon, epsilonHigh, delta, cispo, sapo }: RatioLossOptions) =>
   (ratio: number, advantage: number): boolean => {
     if (cispo) return ratio > epsilonHigh; // a weight of log p, whose gradient stays
+    if (sapo) return false; // its gate never closes all the way
     if (advantage > 0) return ratio > 1 + epsilonHigh;
     return advantage < 0 && (ratio < 1 - epsilon || (delta !== null && ratio > delta));
   };
@@ -55,7 +59,8 @@ export const lossBound =
 /** How often the clip took the gradient away, by TRL's names. */
 export function clipMetrics(terms: readonly RatioTerm[], options: RatioLossOptions): Record<string, number> {
   const share = (test: (t: RatioTerm) => boolean) => average(terms.map((t) => Number(test(t))));
-  const { epsilon, epsilonHigh, cispo } = options;
+  const { epsilon, epsilonHigh, cispo, sapo } = options;
+  if (sapo) return {};
   if (cispo) return { cispo_clip_ratio: share((t) => t.ratio > epsilonHigh && t.advantage > 0) };
   const low = share((t) => t.ratio < 1 - epsilon && t.advantage < 0);
   const high = share((t) => t.ratio > 1 + epsilonHigh && t.advantage > 0);

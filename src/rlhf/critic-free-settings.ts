@@ -4,6 +4,7 @@ import { UserError } from "../runtime/errors.ts";
 import { type DerivedDefault, group, needs, type ResolvedSettings } from "../settings/index.ts";
 import { aheadSettings, checkAhead } from "./ahead.ts";
 import { learnerSettings } from "./diloco.ts";
+import { checkEntropy, entropySettings } from "./entropy-bonus.ts";
 import { offPolicySettings } from "./off-policy.ts";
 import * as shared from "./settings.ts";
 
@@ -65,6 +66,7 @@ export const criticFreeSettings = (
     false,
     "Leave responses that do not end by themselves out of the update (DAPO's overlong filtering)",
   ),
+  ...entropySettings,
   ...shared.optimiser(1e-6, "linear", 8, betas),
   ...shared.half,
   ...shared.shown,
@@ -109,5 +111,6 @@ export function promptsPerRollout(o: CriticFreeSettings, name: (key: never) => s
 /** Throws `UserError` for settings that contradict each other in any of these methods. */
 export function checkCriticFree(o: CriticFreeSettings, name: (key: never) => string): void {
   checkAhead(o, name as unknown as (key: string) => string);
+  checkEntropy(o, name as unknown as (key: string) => string);
   promptsPerRollout(o, name);
 }

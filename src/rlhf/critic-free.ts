@@ -5,8 +5,10 @@
 import type { CausalLM } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { permutation } from "../runtime/rng.ts";
+import { permutation, streamId, uint32 } from "../runtime/rng.ts";
 import { backward, type Tensor } from "../tensor/core.ts";
+import { add, scale } from "../tensor/ops/elementwise.ts";
+import { sum } from "../tensor/ops/reduce.ts";
 import { averagingWeights, type LossAveraging, withoutSpread } from "./advantages.ts";
 import { pack, predictions } from "./batch.ts";
 import { cachedAs } from "./caching.ts";
@@ -14,6 +16,7 @@ import { clipMetrics, lossBound, ratioTerms, spreadMetrics } from "./critic-free
 import { type CriticFreeSettings, promptsPerRollout } from "./critic-free-settings.ts";
 import { dataEvents } from "./data-events.ts";
 import { inRounds, seedOf } from "./diloco.ts";
+import { EntropyBonus } from "./entropy-bonus.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
@@ -27,12 +30,13 @@ import { overlongPenalty } from "./overlong.ts";
 import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
+import { type Drawn, joined, refilled } from "./refill.ts";
 import { judgesOf, rewardParts } from "./rewards.ts";
 import { collectRollout, drawsOf, type Rollout, type RolloutState } from "./rollout.ts";
 import { heldOutPrompts, type PromptData, policySampler, promptsOf, type Response, tokenizerOf } from "./sampler.ts";
 import { average, freshNormalizer } from "./stats.ts";
 import { adamOf, rateAt } from "./training.ts";
-import { watch } from "./watch.ts";
+import { peek, watch } from "./watch.ts";
 
 /** The models of a run. */
 export interface CriticFreeModels extends AlignmentModels {
@@ -51,9 +55,11 @@ export interface CriticFreeMethod {
   /** Scores are clipped to [-clip, clip] before the KL penalty joins them; null does not clip. */
   clipRangeScore: number | null;
   /** One advantage per response, or one per token of it. */
-  advantages(rollout: Rollout): readonly (number | ArrayLike<number>)[];
+  advantages(rollout: Drawn): readonly (number | ArrayLike<number>)[];
   /** Leaves groups whose rewards are all the same out of the update. */
   dropGroupsWithoutSpread?: boolean;
+  /** Draws of a rollout at most, until as many groups can be learned from as it should have. Default 1. */
+  draws?: number;
   loss: RatioLossOptions;
   /** How the terms of the tokens become one loss. */
   averaging: LossAveraging;
@@ -126,36 +132,50 @@ async function* takeRollouts(
   const order = new PromptOrder(prompts.length, seed);
   const choose = (step: number) => order.take(step * perRollout, perRollout);
   const ahead = drawsOf(models, { policy, tokenizer, prompts, maxSteps, choose }, options);
-  const steps: TrainerSteps<{ found: Rollout; opened: Opened | null }> = {
+  const bonus = new EntropyBonus(o);
+  const { draws = 1 } = rule;
+  const others = new PromptOrder(prompts.length, uint32(seed, streamId("refill")));
+  const steps: TrainerSteps<{ found: Rollout; all: Drawn; opened: Opened | null }> = {
     stage: rule.stage,
     maxSteps,
     parameters: policy.store.count,
     kept: { "": { model: policy, optimizer } },
-    state: ahead.state(),
+    state: ahead.state(bonus),
     data: dataEvents(prompts, held),
     epoch: (done) => (done * perRollout) / prompts.length,
     async prepare(step, tell) {
       const opened = Opened.of(o, step + 1, tokenizer, tell);
       const from = { ...inputs, sampler: ahead.sampler, ...opened?.hears };
-      const found = await collectRollout(from, choose(step), step, state, options);
+      const chosen = choose(step);
+      const found = await collectRollout(from, chosen, step, state, options);
       await opened?.scored(found, reference !== null);
-      return { found, opened };
+      const drawn = await refilled(found, chosen, {
+        size: numGenerations,
+        draws,
+        order: others,
+        step,
+        draw: (more, after) => collectRollout({ ...inputs, sampler: ahead.sampler }, more, step, state, options, after),
+      });
+      const all = drawn.length === 1 ? found : joined(drawn, numGenerations);
+      return { found, all, opened };
     },
-    async step(step, { found, opened }) {
-      const all = lessonsOf(found, rule);
-      await opened?.estimated(found.rewards, all);
-      const lessons = withoutIdle(all, found, o, rule);
-      const idle = reasonToIdle(found, lessons, o, rule);
-      const place = { step, planned: perRollout * numGenerations, maxSteps };
-      const learned = await learn(policy, optimizer, lessons, place, opened, o, rule);
+    async step(step, { found, all, opened }) {
+      const everyone = lessonsOf(all, rule);
+      await opened?.estimated(found.rewards, everyone.slice(0, found.responses.length));
+      const planned = perRollout * numGenerations;
+      const lessons = withoutIdle(everyone, all, o, rule).slice(0, planned);
+      const idle = reasonToIdle(all, lessons, o, rule);
+      const place = { step, planned, maxSteps };
+      const learned = await learn(policy, optimizer, lessons, place, { opened, bonus }, o, rule);
       return {
         metrics: {
           ...found.metrics,
           ...spreadMetrics(found, numGenerations),
           ...learned,
-          n_dropped: all.length - lessons.length,
+          n_dropped: everyone.length - lessons.length,
+          ...(draws > 1 && { n_redrawn: everyone.length - found.responses.length }),
         },
-        tokens: found.responses.reduce((n, r) => n + r.ids.length, 0),
+        tokens: all.responses.reduce((n, r) => n + r.ids.length, 0),
         samples: found.samples,
         idle,
         events: opened ? [opened.event] : [],
@@ -182,7 +202,7 @@ interface Lesson {
 }
 
 /** The advantages of a rollout's responses. */
-function lessonsOf(found: Rollout, rule: CriticFreeMethod): Lesson[] {
+function lessonsOf(found: Drawn, rule: CriticFreeMethod): Lesson[] {
   const { responses, oldLogProbs, refLogProbs, importance } = found;
   const estimates = rule.advantages(found);
   return responses.map((response, i) => {
@@ -196,7 +216,7 @@ function lessonsOf(found: Rollout, rule: CriticFreeMethod): Lesson[] {
 /** What is learned of a rollout. */
 function withoutIdle(
   lessons: readonly Lesson[],
-  { scores }: Rollout,
+  { scores }: Drawn,
   { numGenerations, maskTruncatedCompletions }: CriticFreeSettings,
   { dropGroupsWithoutSpread }: CriticFreeMethod,
 ): Lesson[] {
@@ -210,9 +230,9 @@ function withoutIdle(
 
 /** Why a rollout teaches nothing; undefined where it does. */
 function reasonToIdle(
-  { scores }: Rollout,
+  { scores }: Drawn,
   lessons: readonly Lesson[],
-  { numGenerations, beta }: CriticFreeSettings,
+  { numGenerations, beta, entropyCoef, useAdaptiveEntropy }: CriticFreeSettings,
   { klInReward }: CriticFreeMethod,
 ): string | undefined {
   const alike = withoutSpread(scores, numGenerations).filter(Boolean).length;
@@ -222,8 +242,12 @@ function reasonToIdle(
     return same || `all ${scores.length} responses are left out, as they did not end or their rewards are all the same`;
   if (lessons.some(({ advantages }) => Array.from(advantages).some((a) => a !== 0))) return undefined;
   if (!klInReward && beta !== 0) return undefined; // the penalty is in the loss
+  if (entropyCoef !== 0 || useAdaptiveEntropy) return undefined; // and so is the bonus
   return same || "all advantages are 0";
 }
+
+/** What a pass leaves to be read; the last two where there is an entropy bonus. */
+type Left = "loss" | "logProbs" | "policyLoss" | "entropy";
 
 /** Takes the optimizer steps on one rollout. Returns their metrics: none where there is nothing to learn. */
 async function learn(
@@ -231,7 +255,7 @@ async function learn(
   optimizer: AdamW,
   lessons: readonly Lesson[],
   { step, planned, maxSteps }: { step: number; planned: number; maxSteps: number },
-  opened: Opened | null,
+  { opened, bonus }: { opened: Opened | null; bonus: EntropyBonus },
   o: CriticFreeSettings,
   rule: CriticFreeMethod,
 ): Promise<Record<string, number>> {
@@ -256,12 +280,28 @@ async function learn(
     const total = maxSteps * epochs * stepsPerEpoch;
     return { parts, taken, total };
   });
+  const tokensOf = (some: readonly (readonly Lesson[])[]) => some.flat().reduce((n, l) => n + l.logProbs.length, 0);
+  const stepTokens = new Map(steps.flatMap(({ parts }) => parts.map((part) => [part, tokensOf(parts)] as const)));
   const { read, parts, loss, control, rate } = await descend(optimizer, steps, {
     share: () => 1, // its weights make the sum of the passes the average
     pass: (part) => {
       const seed = optimizer.lossSeed();
-      return lessonPass(policy, part, weights.get(part) as Float32Array, seed, o.temperature, rule.loss);
+      const entropy = bonus.on ? bonus.applied / (stepTokens.get(part) as number) : null;
+      return lessonPass(
+        policy,
+        part,
+        { weights: weights.get(part) as Float32Array, entropy },
+        seed,
+        o.temperature,
+        rule.loss,
+      );
     },
+    ...(bonus.adapts && {
+      settle: async (passes, { parts }) => {
+        const sums = await Promise.all(passes.map((pass) => peek(pass, "entropy")));
+        bonus.took(sums.reduce((total, [[own]]) => total + own, 0) / tokensOf(parts));
+      },
+    }),
     rate: ({ total, taken }) => rateAt(o, total, taken),
     taken: await opened?.policyUpdates({
       logProbs: async (shown) => (await responseLogProbs(policy, shown, o.temperature)).logProbs,
@@ -272,6 +312,10 @@ async function learn(
   const terms = read.flatMap((numbers, i) => ratioTerms(numbers, parts[i], rule.loss));
   return {
     loss,
+    ...(bonus.on && {
+      policy_loss: read.reduce((total, { policyLoss }) => total + policyLoss[0], 0) / steps.length,
+      entropy_coef: bonus.coef,
+    }),
     ratio: average(terms.map((t) => t.ratio)),
     ...clipMetrics(terms, rule.loss),
     grad_norm: control.gradNorm,
@@ -281,11 +325,15 @@ async function learn(
   };
 }
 
-/** The loss and its gradient, times `seed`, on a few responses; `weights` turn its sum into the method's average. */
+/**
+ * The loss and its gradient, times `seed`, on a few responses.
+ * @param counts `weights` turn its sum into the method's average; `entropy` is what each token's entropy counts, null where there is
+ * no bonus
+ */
 function lessonPass(
   policy: CausalLM,
   part: readonly Lesson[],
-  weights: Float32Array,
+  { weights, entropy: bonus }: { weights: Float32Array; entropy: number | null },
   seed: number | Tensor,
   temperature: number,
   options: RatioLossOptions,
@@ -293,7 +341,7 @@ function lessonPass(
   const sequences = part.map((lesson) => lesson.response);
   const { ids, packing, starts } = pack(sequences);
   const { rows, targets, lengths } = predictions(sequences, starts);
-  const { logProbs } = policy.logProbs(ids, packing, rows, targets, temperature);
+  const { logProbs, entropy: entropies } = policy.logProbs(ids, packing, rows, targets, temperature);
   const inputs = {
     oldLogProbs: flat(part, (l) => l.logProbs),
     refLogProbs: flat(part, (l) => l.refLogProbs),
@@ -301,8 +349,10 @@ function lessonPass(
     weights,
     lengths,
   };
-  const loss = ratioLoss(logProbs, inputs, options);
-  const watched = watch({ loss, logProbs });
+  const policyLoss = ratioLoss(logProbs, inputs, options);
+  const entropy = bonus === null ? null : sum(entropies);
+  const loss = entropy && bonus !== 0 ? add(policyLoss, scale(entropy, -(bonus as number))) : policyLoss;
+  const watched = watch<Left>({ loss, logProbs, ...(entropy && { policyLoss, entropy }) } as Record<Left, Tensor>);
   backward(loss, seed);
   return watched;
 }

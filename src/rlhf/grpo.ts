@@ -1,17 +1,17 @@
 /**
  * Group relative policy optimisation (Shao et al. 2024, DeepSeekMath) and its variants: several responses per prompt, each
  * compared with its group; no critic. By settings it is Dr. GRPO (`lossType` "dr_grpo", `scaleRewards` "none"), DAPO
- * (`epsilonHigh` 0.28, `dynamicFiltering`), GSPO (`importanceSamplingLevel` "sequence") or CISPO (`lossType` "cispo").
+ * (`epsilonHigh` 0.28, `dynamicFiltering`), GSPO (`importanceSamplingLevel` "sequence"), CISPO or SAPO (`lossType`).
  */
 import { UserError } from "../runtime/errors.ts";
-import { needs, type SettingsInput, settings } from "../settings/index.ts";
+import { derived, needs, type SettingsInput, settings, where } from "../settings/index.ts";
 import { groupAdvantages, normalizeThenSum } from "./advantages.ts";
 import { type CriticFreeModels, totals, trainCriticFree } from "./critic-free.ts";
 import { checkCriticFree, criticFreeSettings, method, rolloutSize } from "./critic-free-settings.ts";
 import type { TrainEvent } from "./events.ts";
 import type { RunOptions } from "./loop.ts";
+import type { Drawn } from "./refill.ts";
 import { rewardParts } from "./rewards.ts";
-import type { Rollout } from "./rollout.ts";
 import { type PromptData, tokenizerOf } from "./sampler.ts";
 import { positive } from "./settings.ts";
 
@@ -22,10 +22,10 @@ export const grpo = settings(
     ...rolloutSize,
     ...criticFreeSettings(8, 0),
     lossType: method.choice(
-      ["grpo", "bnpo", "dapo", "dr_grpo", "cispo"],
+      ["grpo", "bnpo", "dapo", "dr_grpo", "cispo", "sapo"],
       "dapo",
       "Average over sequences of token averages (grpo), each pass's tokens (bnpo), the rollout's tokens (dapo), " +
-        "or by the longest length (dr_grpo); cispo is a loss of its own",
+        "or by the longest length (dr_grpo); cispo and sapo are losses of their own",
     ),
     scaleRewards: method.choice(
       ["group", "batch", "none"],
@@ -33,6 +33,14 @@ export const grpo = settings(
       "Divide advantages by their group's deviation, the rollout's, or nothing",
     ),
     delta: method.float(null, "Bound of the ratio where the advantage is negative; default: none", positive),
+    sapoTemperaturePos: method.float(1, "Steepness of sapo's gate where the advantage is positive", {
+      ...positive,
+      effect: where("lossType", "sapo"),
+    }),
+    sapoTemperatureNeg: method.float(1.05, "Steepness of sapo's gate where the advantage is 0 or negative", {
+      ...positive,
+      effect: where("lossType", "sapo"),
+    }),
     importanceSamplingLevel: method.choice(
       ["token", "sequence"],
       "token",
@@ -47,7 +55,15 @@ export const grpo = settings(
       "With several rewards: add up, then normalise; or normalise each, then add up (GDPO)",
       { effect: needs("rewardFuncs") },
     ),
-    dynamicFiltering: method.bool(false, "Leave groups whose rewards are all the same out of the update (DAPO)"),
+    dynamicFiltering: method.bool(
+      false,
+      "Leave groups whose rewards are all the same out of the update, and draw groups to other prompts in their place (DAPO)",
+    ),
+    maxNumGenBatches: method.int(
+      derived((o: { weightSyncSteps: number }) => (o.weightSyncSteps > 1 ? 1 : 10), "10; 1 with weight_sync_steps"),
+      "Draws of one rollout at most, until as many groups are there as it should have; 1 replaces none",
+      { min: 1, effect: needs("dynamicFiltering") },
+    ),
   },
   (o, name) => {
     const { lossType, numGenerations, epsilonHigh, delta } = o;
@@ -64,10 +80,23 @@ export const grpo = settings(
         `${name("delta")} is no part of ${name("lossType")} cispo, which has ${name("epsilonHigh")} for it`,
       );
     }
+    if (lossType === "sapo" && (delta !== null || epsilonHigh !== null)) {
+      const clip = delta !== null ? name("delta") : name("epsilonHigh");
+      throw new UserError(
+        `${clip} bounds a ratio, and ${name("lossType")} sapo has a gate instead: ${name("sapoTemperaturePos")} and ` +
+          `${name("sapoTemperatureNeg")} say how steep it is`,
+      );
+    }
     if (o.multiObjectiveAggregation === "normalize_then_sum" && o.scaleRewards !== "group") {
       throw new UserError(
         `${name("multiObjectiveAggregation")} normalize_then_sum divides each reward by its group's deviation: ` +
           `${name("scaleRewards")} cannot be ${o.scaleRewards}`,
+      );
+    }
+    if (o.dynamicFiltering && o.maxNumGenBatches > 1 && o.weightSyncSteps > 1) {
+      throw new UserError(
+        `${name("maxNumGenBatches")} ${o.maxNumGenBatches} draws again within a step, when whoever draws has an older policy: set ` +
+          `${name("weightSyncSteps")} to 1, or ${name("maxNumGenBatches")} to 1`,
       );
     }
     const upper = 1 + (epsilonHigh ?? o.epsilon);
@@ -92,27 +121,29 @@ export function trainGrpo(
 ): AsyncGenerator<TrainEvent> {
   const o = grpo(chosen);
   const { lossType, epsilon, epsilonHigh, delta } = o;
-  const cispo = lossType === "cispo";
+  const [cispo, sapo] = [lossType === "cispo", lossType === "sapo"];
   return trainCriticFree(models, data, o, run, {
     stage: "grpo",
     klInReward: false,
     clipRangeScore: null,
-    averaging: cispo ? "dapo" : lossType,
+    averaging: lossType === "cispo" ? "dapo" : lossType === "sapo" ? "grpo" : lossType,
     loss: {
       level: o.importanceSamplingLevel,
       epsilon,
       epsilonHigh: epsilonHigh ?? epsilon,
       delta,
       cispo,
+      sapo: sapo ? { positive: o.sapoTemperaturePos, negative: o.sapoTemperatureNeg } : null,
       beta: o.beta,
       unbiasedKl: o.useBiasCorrectionKl,
     },
     advantages: (rollout) => grpoAdvantages(rollout, models, o),
     dropGroupsWithoutSpread: o.dynamicFiltering,
+    draws: o.dynamicFiltering ? o.maxNumGenBatches : 1,
   });
 }
 
-function grpoAdvantages(rollout: Rollout, models: CriticFreeModels, o: GrpoSettings): number[] {
+function grpoAdvantages(rollout: Drawn, models: CriticFreeModels, o: GrpoSettings): number[] {
   const { numGenerations, scaleRewards } = o;
   if (o.multiObjectiveAggregation === "sum_then_normalize") {
     return groupAdvantages(totals(rollout), numGenerations, scaleRewards);

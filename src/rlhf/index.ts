@@ -285,6 +285,7 @@ export {
 } from "./record.ts";
 export { recorded, type Training } from "./recorded.ts";
 export { precomputeReference } from "./reference.ts";
+export type { Drawn } from "./refill.ts";
 export { type ReinforceSettings, reinforce, trainReinforce } from "./reinforce.ts";
 export {
   type RemoteSamplerOptions,

@@ -67,6 +67,11 @@ export interface JobsOptions extends Omit<JobSampling, "logitBias" | "samples">,
   samples?: number;
   /** Separates the random numbers of one iteration from the next. */
   iteration: number;
+  /**
+   * Ids of the prompts that the iteration has drawn for before, where it draws more than once: its random numbers, and the names of
+   * its jobs, go on from there. Default: none.
+   */
+  after?: readonly number[];
   /** The policy that is to draw. Default: `iteration`, which is the newest. */
   version?: number;
   /** Prompts in one job. Default: as many as `generate` decodes at once, which is what fills a GPU: see `promptsPerJob`. */
@@ -82,9 +87,13 @@ const RESPONSES = 256;
  */
 export const promptsPerJob = (samples: number): number => Math.max(1, Math.floor(RESPONSES / samples));
 
-/** For each id, how often it stands before: a prompt that comes twice in one iteration must not get the same responses. */
-export function earlierOnes(ids: ArrayLike<number>): number[] {
+/**
+ * For each id, how often it stands before: a prompt that comes twice in one iteration must not get the same responses.
+ * @param after ids that come before all of them
+ */
+export function earlierOnes(ids: ArrayLike<number>, after: readonly number[] = []): number[] {
   const seen = new Map<number, number>();
+  for (const id of after) seen.set(id, (seen.get(id) ?? 0) + 1);
   return Array.from(ids, (id) => {
     const before = seen.get(id) ?? 0;
     seen.set(id, before + 1);
@@ -102,9 +111,17 @@ export function jobsOf(
   promptIds: ArrayLike<number>,
   options: JobsOptions,
 ): SamplingJob[] {
-  const { iteration, version = iteration, promptsPerJob: asked, samples = 1, logitBias, ...others } = options;
+  const {
+    iteration,
+    version = iteration,
+    promptsPerJob: asked,
+    samples = 1,
+    logitBias,
+    after = [],
+    ...others
+  } = options;
   const size = asked ?? promptsPerJob(samples);
-  const earlier = earlierOnes(promptIds);
+  const earlier = earlierOnes(promptIds, after);
   const jobs: SamplingJob[] = [];
   for (let first = 0; first < prompts.length; first += size) {
     const own = prompts.slice(first, first + size);
@@ -112,7 +129,7 @@ export function jobsOf(
       const at = first + Math.floor(i / samples);
       return uint32(others.seed, iteration, promptIds[at], earlier[at] * samples + (i % samples));
     });
-    const id = `${iteration}/${jobs.length}`;
+    const id = `${iteration}/${after.length + jobs.length}`;
     const bias = logitBias && { logitBias: [...logitBias] };
     jobs.push({ ...others, ...bias, id, version, prompts: own, streams, samples });
   }

@@ -5,7 +5,7 @@ import { byDialect, group, type ResolvedSettings } from "../settings/index.ts";
 import { scope } from "../tensor/core.ts";
 import { optim } from "./settings.ts";
 import { type RateOptions, rateAt } from "./training.ts";
-import { readEach, type Watched, type WatchedNumbers, watchControl } from "./watch.ts";
+import { peek, readEach, type Watched, type WatchedNumbers, watchControl } from "./watch.ts";
 
 const own = group("PPO");
 
@@ -141,7 +141,8 @@ export interface Descent<E, K extends string> {
 /**
  * Takes optimizer steps: for each, the passes that add up its gradient, then the step itself.
  * @param work `pass` enqueues one pass with its gradient, times what it counts for; `beside` more of the kind after each pass;
- * `after` follows each step, and `taken` once it is enqueued, with what it went down; `share` is what each of so many passes
+ * `after` follows each step, and `taken` once it is enqueued, with what it went down; the next one waits for `settle`, which is
+ * handed what the step's passes left; `share` is what each of so many passes
  * counts for, by default as much as any other
  */
 export async function descend<S extends OptimizerStep<unknown>, K extends string>(
@@ -153,6 +154,7 @@ export async function descend<S extends OptimizerStep<unknown>, K extends string
     rate(step: S): number;
     beside?(step: S, pass: number, share: number): Watched;
     after?(): void;
+    settle?: ((passes: readonly Watched<K | "loss">[], step: S) => Promise<void>) | undefined;
     taken?: Taken<Learned<S>> | undefined;
   },
 ): Promise<Descent<Learned<S>, K>> {
@@ -173,6 +175,7 @@ export async function descend<S extends OptimizerStep<unknown>, K extends string
       rate = work.rate(step);
       optimizer.step(rate);
       work.after?.();
+      await work.settle?.(passes.slice(-step.parts.length), step);
       if (work.taken) {
         const loss = await lossOf(passes.slice(-step.parts.length), share);
         await work.taken({ parts: step.parts as Learned<S>[][], loss, update: ++updates, updates: steps.length });
@@ -196,12 +199,6 @@ export async function descend<S extends OptimizerStep<unknown>, K extends string
 
 /** The loss of one optimizer step, whose passes are still to be read. */
 async function lossOf(passes: readonly Watched<string>[], share: number): Promise<number> {
-  const losses = passes.map(async ({ values, parts: [sizes] }) => {
-    const before = sizes.slice(
-      0,
-      sizes.findIndex(([name]) => name === "loss"),
-    );
-    return (await values.read())[before.reduce((n, [, size]) => n + size, 0)];
-  });
-  return (await Promise.all(losses)).reduce((sum, loss) => sum + share * loss, 0);
+  const losses = await Promise.all(passes.map((pass) => peek(pass, "loss")));
+  return losses.reduce((sum, [[loss]]) => sum + share * loss, 0);
 }

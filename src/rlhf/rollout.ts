@@ -175,6 +175,7 @@ export interface Rollout {
  * @param chosen places in `inputs.prompts`
  * @param iteration keys the random numbers, together with the seed
  * @param state is brought up to date
+ * @param after what was chosen for this iteration before
  */
 export async function collectRollout(
   inputs: RolloutInputs,
@@ -182,6 +183,7 @@ export async function collectRollout(
   iteration: number,
   state: RolloutState,
   options: RolloutOptions,
+  after: readonly number[] = [],
 ): Promise<Rollout> {
   const { policy, reference, within = allResident } = inputs;
   const { importanceSamplingCorrection = "none", importanceSamplingCap = 3, ratioLevel = "token" } = options;
@@ -190,7 +192,7 @@ export async function collectRollout(
     const models = reference ? [policy, reference] : [policy];
     const { numGenerations } = options;
     const { responses, found } = await measuredWhileDrawn(models, numGenerations, measuredAt(options), (heard) =>
-      sampled(inputs, chosen, iteration, options, heard),
+      sampled(inputs, chosen, iteration, options, { heard, after }),
     );
     const [own, other = own] = found;
     const drawn = offPolicy(responses, own.logProbs, iteration, correction, ratioLevel);
@@ -315,14 +317,14 @@ export function drawsOf(
 
 /**
  * Responses to the chosen prompts, as the options say.
- * @param heard hears of responses as they come, as `SamplingOptions.onResponses` does
+ * @param more `heard` hears of responses as they come, as `SamplingOptions.onResponses` does; `after` was chosen for the iteration before
  */
 export async function sampled(
   { sampler, tokenizer, prompts }: Pick<RolloutInputs, "sampler" | "tokenizer" | "prompts">,
   chosen: readonly number[],
   iteration: number,
   options: RolloutOptions,
-  heard?: (responses: readonly Response[]) => void,
+  { heard, after = [] }: { heard?: (responses: readonly Response[]) => void; after?: readonly number[] } = {},
 ): Promise<Response[]> {
   const maxLength = togetherAtMost(options);
   // A server counts new tokens only.
@@ -331,7 +333,11 @@ export async function sampled(
   const responses = await sampler(
     chosen.map((i) => prompts[i]),
     chosen,
-    { ...drawnAs(options, iteration), ...(heard && { onResponses: async (some) => heard(within(some)) }) },
+    {
+      ...drawnAs(options, iteration),
+      ...(after.length > 0 && { after }),
+      ...(heard && { onResponses: async (some) => heard(within(some)) }),
+    },
   );
   return within(responses);
 }

@@ -46,6 +46,8 @@ export interface SamplingOptions extends Omit<GenerateOptions, "seed" | "streams
   seed: number;
   /** Separates the random numbers of one iteration from the next. */
   iteration: number;
+  /** Ids of the prompts that the iteration has drawn for before: see `jobsOf`. */
+  after?: readonly number[];
   /** Hears of responses as soon as all of their prompt are there: what fails later does not undo them. */
   onResponses?: (responses: readonly Response[]) => Promise<void>;
   /** Prompts in one job: see `jobsOf`. */

@@ -25,6 +25,16 @@ export function watch<K extends string>(named: Readonly<Record<K, Tensor>>): Wat
 /** The record of an optimizer's last step, as a part to watch. */
 export const watchControl = ({ control }: AdamW): Watched<"control"> => watch({ control });
 
+/** Reads the numbers of one name, part by part, and leaves them for others to read. */
+export async function peek<K extends string>({ values, parts }: Watched<K>, wanted: K): Promise<Float32Array[]> {
+  const all = await values.read();
+  let at = 0;
+  return parts.flat().flatMap(([name, size]) => {
+    at += size;
+    return name === wanted ? [all.subarray(at - size, at)] : [];
+  });
+}
+
 /** The parts of several in one vector, so that one read brings them all; what it is made of may then be freed. */
 export function together<K extends string>(watched: readonly Watched<K>[]): Watched<K> {
   return {

@@ -42,6 +42,8 @@ def step(job: dict, array: dict, trainer, loss_type: str, o: dict) -> dict:
         epsilon_low=o["epsilon"], epsilon_high=o["epsilonHigh"], top_entropy_quantile=1.0, off_policy_mask_threshold=None,
         use_vllm=False, vllm_importance_sampling_correction=False, aux_loss_enabled=False, _entropy_bonus_enabled=False,
     )  # fmt: skip
+    if o["sapo"]:
+        me.args.sapo_temperature_pos, me.args.sapo_temperature_neg = o["sapo"]["positive"], o["sapo"]["negative"]
     total = 0.0
     for part in job["parts"]:
         mask = array["mask"][part]

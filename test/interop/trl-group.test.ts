@@ -56,7 +56,7 @@ const job = {
   advantages,
   cases: losses.cases.map(({ averaging, options }) => ({
     trainer: options.level === "product" ? "rloo" : "grpo",
-    lossType: options.cispo ? "cispo" : averaging,
+    lossType: options.cispo ? "cispo" : options.sapo ? "sapo" : averaging,
     options,
   })),
   lengths,
@@ -217,6 +217,8 @@ interface GroupRun {
   unlike: string[] | null;
 }
 
+/** Between the entropies of the first steps and the last ones, in nats. */
+const ENTROPY = 3.28;
 const inPassesThere = { per_device_train_batch_size: 4, gradient_accumulation_steps: 2 };
 const inPassesHere = { perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 2 };
 
@@ -312,6 +314,43 @@ const groupRuns: GroupRun[] = [
     settings: { ...inPassesThere, steps_per_generation: 4, beta: 0.04, loss_type: "dapo" },
     ours: { ...inPassesHere, stepsPerGeneration: 4, beta: 0.04, lossType: "dapo" },
     unlike: null,
+  },
+  {
+    name: "GRPO, sapo, passes of 4, accumulation 2",
+    trainer: "grpo",
+    settings: { ...inPassesThere, beta: 0.04, loss_type: "sapo", sapo_temperature_neg: 1.5 },
+    ours: { ...inPassesHere, beta: 0.04, lossType: "sapo", sapoTemperatureNeg: 1.5 },
+    unlike: null,
+  },
+  {
+    name: "GRPO, dapo, an entropy bonus of 0.05",
+    trainer: "grpo",
+    settings: { per_device_train_batch_size: 8, loss_type: "dapo", entropy_coef: 0.05 },
+    ours: { perDeviceTrainBatchSize: 8, lossType: "dapo", entropyCoef: 0.05 },
+    unlike: ["entropy", "kl"],
+  },
+  {
+    name: "GRPO, dapo, an entropy bonus that adapts to 3.28 nats",
+    trainer: "grpo",
+    settings: {
+      per_device_train_batch_size: 8,
+      loss_type: "dapo",
+      use_adaptive_entropy: true,
+      entropy_coef: 0.02,
+      entropy_target: ENTROPY,
+      entropy_coef_delta: 0.01,
+      entropy_coef_max: 0.05,
+    },
+    ours: {
+      perDeviceTrainBatchSize: 8,
+      lossType: "dapo",
+      useAdaptiveEntropy: true,
+      entropyCoef: 0.02,
+      entropyTarget: ENTROPY,
+      entropyCoefDelta: 0.01,
+      entropyCoefMax: 0.05,
+    },
+    unlike: ["entropy", "entropy_coef", "kl"],
   },
   {
     name: "RLOO, passes of 4, accumulation 2",

@@ -2,7 +2,7 @@
 
 import { type Tensor, tensor } from "../../tensor/core.ts";
 import { elements } from "../../tensor/ops/elements.ts";
-import { add, addScalar, clamp, exp, minimum, mul, neg, scale, sub } from "../../tensor/ops/elementwise.ts";
+import { add, addScalar, clamp, exp, minimum, mul, neg, scale, sigmoid, sub } from "../../tensor/ops/elementwise.ts";
 import { sum } from "../../tensor/ops/reduce.ts";
 import { type Segment, segmentSums } from "../../tensor/ops/segments.ts";
 import { detach } from "../../tensor/ops/shape.ts";
@@ -21,6 +21,11 @@ export interface RatioLossOptions {
   delta: number | null;
   /** Instead of clipping: log p times the advantage times the ratio, a constant here, at most `epsilonHigh` (CISPO). */
   cispo: boolean;
+  /**
+   * Instead of clipping: a gate that closes smoothly away from 1, sigmoid(tau (ratio - 1)) 4 / tau, with a tau for positive and
+   * one for other advantages (SAPO); null or absent clips.
+   */
+  sapo?: { positive: number; negative: number } | null;
   /** Weight of the k3 estimate of the KL divergence to the reference; 0 leaves it out. */
   beta: number;
   /**
@@ -45,11 +50,12 @@ export interface RatioLossInputs {
 const LIMIT = 20; // of exponents: e^20 is far beyond every clip
 
 /**
- * sum_t w_t (-min(rho_t A_t, clip(rho_t, 1 - e, 1 + e_high) A_t) + beta k3_t) (Shao et al. 2024, DeepSeekMath).
+ * sum_t w_t (-min(rho_t A_t, clip(rho_t, 1 - e, 1 + e_high) A_t) + beta k3_t) (Shao et al. 2024, DeepSeekMath), or with another
+ * first term as the options say.
  * @param logProbs of the current policy, [tokens]
  */
 export function ratioLoss(logProbs: Tensor, inputs: RatioLossInputs, options: RatioLossOptions): Tensor {
-  const { level, epsilon, epsilonHigh, delta, cispo, beta, unbiasedKl } = options;
+  const { level, epsilon, epsilonHigh, delta, cispo, sapo, beta, unbiasedKl } = options;
   const { lengths } = inputs;
   const advantages = tensor(inputs.advantages);
   let logRatio = sub(logProbs, tensor(inputs.oldLogProbs));
@@ -59,6 +65,11 @@ export function ratioLoss(logProbs: Tensor, inputs: RatioLossInputs, options: Ra
   if (cispo) {
     const bounded = detach(clamp(ratio, 0, epsilonHigh));
     terms = neg(mul(mul(bounded, advantages), logProbs));
+  } else if (sapo) {
+    const taus = inputs.advantages.map((a) => (a > 0 ? sapo.positive : sapo.negative));
+    const gate = sigmoid(mul(addScalar(ratio, -1), tensor(taus)));
+    const gained = inputs.advantages.map((a, i) => (a * 4) / taus[i]);
+    terms = neg(mul(gate, tensor(gained)));
   } else {
     const clipped = clamp(ratio, 1 - epsilon, 1 + epsilonHigh);
     const bounded = delta === null ? ratio : clamp(ratio, 0, delta);

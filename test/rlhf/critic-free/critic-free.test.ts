@@ -147,7 +147,8 @@ describe.each(names)("%s", (name) => {
     const start = (folder: RunOptions["folder"], signal?: AbortSignal, resume?: boolean) => {
       const base = keep(new CausalLM(tinyConfig(), "base").initialize(1));
       const policy = keep(new CausalLM({ base, lora }, "policy").initialize(2));
-      const options = { numIterations: 2, gradientAccumulationSteps: 1, maxSteps: 4 };
+      const entropy = { useAdaptiveEntropy: true, entropyTarget: 10, entropyCoefDelta: 0.01 }; // what it weighs must be kept, too
+      const options = { numIterations: 2, gradientAccumulationSteps: 1, maxSteps: 4, ...entropy };
       return methods[name]({ ...inputsFor(), policy, reference: base }, options, { folder, signal, resume });
     };
     const whole = { files: memoryFiles(), path: "run" };
@@ -181,13 +182,15 @@ describe("grpo", () => {
 
   it("leaves groups without spread out, up to whole rollouts", async () => {
     const half: RewardFunction = async (responses) => responses.map((r, i) => (r.prompt < 2 ? 1 : i));
-    const { metrics } = await step(inputsFor({ half }), { dynamicFiltering: true });
+    const { metrics } = await step(inputsFor({ half }), { dynamicFiltering: true, maxNumGenBatches: 1 });
     expect([metrics.frac_reward_zero_std, metrics.n_dropped]).toEqual([0.5, 8]);
     expect((await step(inputsFor({ half }), {})).metrics.n_dropped).toBe(0);
 
     const inputs = inputsFor({ flat: async (r: readonly Response[]) => r.map(() => 1) });
     const before = await inputs.policy.store.read();
-    const { events, message } = await collectFailing(methods.grpo(inputs, { maxSteps: 1, dynamicFiltering: true }));
+    const { events, message } = await collectFailing(
+      methods.grpo(inputs, { maxSteps: 1, dynamicFiltering: true, maxNumGenBatches: 1 }),
+    );
     const [none] = metricsOf(events);
     expect([none.frac_reward_zero_std, none.n_dropped]).toEqual([1, 16]);
     expect(none).not.toHaveProperty("loss");
@@ -195,6 +198,46 @@ describe("grpo", () => {
       /nothing was learned in any of 1 steps: within each of the 4 groups all rewards are the same/,
     );
     expect(await inputs.policy.store.read()).toEqual(before);
+  });
+
+  it("draws groups to other prompts in place of those without spread, until there are as many, and the same anew", async () => {
+    const drawn: string[][] = [];
+    const worth = (prompt: number, i: number) => (prompt % 3 === 0 ? i : 1); // two of four groups have any spread
+    const seldom: RewardFunction = async (responses) => {
+      drawn.push(responses.map((r) => `${r.promptText}|${r.ids.slice(r.promptLength).join(" ")}`));
+      return responses.map((r, i) => worth(r.prompt, i));
+    };
+    const run = async (more: Partial<GrpoSettings> = {}) => {
+      drawn.length = 0;
+      const inputs = { ...inputsFor({ seldom }), prompts: prompts(12) };
+      const { metrics } = await step(inputs, { dynamicFiltering: true, ...more });
+      return { metrics, weights: await inputs.policy.store.read(), drawn: drawn.map((one) => [...one]) };
+    };
+    const { metrics, weights, drawn: first } = await run();
+    expect(first.map((one) => one.length)).toEqual([16, 16]);
+    expect([metrics.frac_reward_zero_std, metrics.n_dropped, metrics.n_redrawn]).toEqual([0.5, 16, 16]);
+    const asked = first.flat().map((one) => one.split("|")[0]);
+    expect(new Set(asked).size).toBe(8); // eight groups of other prompts
+    const again = await run();
+    expect(again.drawn).toEqual(first);
+    expect(again.weights).toEqual(weights);
+    expect((await run({ maxNumGenBatches: 1 })).drawn).toEqual(first.slice(0, 1));
+    // What the metrics say of the policy is of what it drew first: groups that were kept for their spread are no fair sample.
+    const sum = first[0].reduce((total, _, i) => total + worth(Math.floor(i / 4), i), 0);
+    expect(metrics.reward).toBeCloseTo(sum / 16, 6);
+  });
+
+  it("gives up refilling after as many draws as it may have", async () => {
+    let draws = 0;
+    const flat: RewardFunction = async (responses) => {
+      draws++;
+      return responses.map(() => 1);
+    };
+    const { message } = await collectFailing(
+      methods.grpo(inputsFor({ flat }), { maxSteps: 1, dynamicFiltering: true, maxNumGenBatches: 3 }),
+    );
+    expect(draws).toBe(3);
+    expect(message).toMatch(/within each of the 12 groups all rewards are the same/);
   });
 
   it("leaves responses out that were cut off", async () => {

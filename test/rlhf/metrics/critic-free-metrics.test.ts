@@ -51,6 +51,8 @@ const sizes = {
   showSamples: 2,
   seed: 5,
 } as const;
+/** Nats, amid the entropies of the optimizer steps. */
+const TARGET = 2.5;
 const shapes = [3, -7, 1, 6, -2, 5, 7];
 
 /** The responses to the second prompt of a rollout are all worth the same. */
@@ -65,6 +67,8 @@ interface Token {
   advantage: number;
   /** exp(-d) - 1 + d of its log-ratio to the reference. */
   k3: number;
+  /** Of the distribution that it was drawn from. */
+  entropy: number;
 }
 
 /** What the reference has to know of a variant, in words of its own. */
@@ -88,6 +92,8 @@ interface Rules {
   /** The loss of one optimizer step from its passes: [passes][sequences][tokens]. */
   average: (passes: number[][][], rollout: { tokens: number; steps: number }) => number;
   clips: (units: Token[]) => Record<string, number>;
+  /** The weight of an entropy bonus; with a target, the weight that the first step begins with. */
+  bonus?: { coef: number; target?: number; delta?: number; most?: number };
 }
 
 const inGroups = <T>(all: readonly T[], size: number): T[][] =>
@@ -132,6 +138,7 @@ const variants: Record<string, Rules> = {
       scaleRewards: "batch",
       epsilon: 0.1,
       dynamicFiltering: true,
+      maxNumGenBatches: 1,
       maskTruncatedCompletions: true,
     },
     group: 2,
@@ -206,6 +213,45 @@ const variants: Record<string, Rules> = {
     loss: ({ ratio, advantage, logProb }) => -Math.min(ratio, 1.1) * advantage * logProb,
     average: ofRollout,
     clips: (units) => ({ cispo_clip_ratio: share(units, ({ ratio, advantage }) => advantage > 0 && ratio > 1.1) }),
+  },
+  "sapo, with an entropy bonus": {
+    train: "grpo",
+    settings: { numGenerations: 4, lossType: "sapo", sapoTemperaturePos: 2, sapoTemperatureNeg: 3, entropyCoef: 0.3 },
+    group: 4,
+    parts: plain,
+    reference: true,
+    beta: 0,
+    advantages: (rewards) => spread(inGroups(rewards.map(sum), 4).flatMap(standardized), rewards),
+    level: "token",
+    loss: ({ ratio, advantage }) => {
+      const tau = advantage > 0 ? 2 : 3;
+      return (-4 * advantage) / tau / (1 + Math.exp(tau - tau * ratio));
+    },
+    average: bySequence,
+    clips: () => ({}),
+    bonus: { coef: 0.3 },
+  },
+  "dapo, with an entropy bonus that adapts": {
+    train: "grpo",
+    settings: {
+      numGenerations: 4,
+      epsilon: 0.1,
+      useAdaptiveEntropy: true,
+      entropyCoef: 0.05,
+      entropyTarget: TARGET,
+      entropyCoefDelta: 0.04,
+      entropyCoefMax: 0.1,
+    },
+    group: 4,
+    parts: plain,
+    reference: true,
+    beta: 0,
+    advantages: (rewards) => spread(inGroups(rewards.map(sum), 4).flatMap(standardized), rewards),
+    level: "token",
+    loss: surrogate(0.1, 0.1),
+    average: ofRollout,
+    clips: clipped(0.1, 0.1),
+    bonus: { coef: 0.05, target: TARGET, delta: 0.04, most: 0.1 },
   },
   rloo: {
     train: "rloo",
@@ -302,7 +348,10 @@ async function observed({ train, settings, parts, reference: compared }: Rules) 
 function recomputed({ rolled, reference, passes, steps }: Awaited<ReturnType<typeof observed>>, rules: Rules) {
   const { group, beta, klInReward = false, clipScore = Number.POSITIVE_INFINITY, level } = rules;
   let done = 0;
-  return rolled.map((responses, rollout) => {
+  let coef = rules.bonus?.coef ?? 0;
+  let applied = rules.bonus?.target === undefined ? coef : 0;
+  const seen = new Set<number>();
+  const all = rolled.map((responses, rollout) => {
     const [measuring, ...updating] = passes[rollout];
     const under = (weights: Parameters<typeof predicted>[0], r: Response) =>
       predicted(weights, r.ids, r.promptLength, TEMPERATURE);
@@ -349,13 +398,13 @@ function recomputed({ rolled, reference, passes, steps }: Awaited<ReturnType<typ
       ofStep.map((pass) =>
         pass.places.map((i): Token[] => {
           expect(learned[i]).toBe(true);
-          const now = under(steps[pass.steps].weights, responses[i]).logProbs;
+          const { logProbs: now, entropy } = under(steps[pass.steps].weights, responses[i]);
           const differences = now.map((p, t) => p - logProbs[i][t]);
           const exponent = level === "sequence" ? mean(differences) : sum(differences);
           return now.map((logProb, t) => {
             const d = logProb - refLogProbs[i][t];
             const ratio = Math.exp(level === "token" ? differences[t] : exponent);
-            return { ratio, logProb, advantage: advantages[i][t], k3: Math.exp(-d) - 1 + d };
+            return { ratio, logProb, advantage: advantages[i][t], k3: Math.exp(-d) - 1 + d, entropy: entropy[t] };
           });
         }),
       ),
@@ -368,6 +417,21 @@ function recomputed({ rolled, reference, passes, steps }: Awaited<ReturnType<typ
       ),
     );
     metrics.loss = mean(losses);
+    if (rules.bonus) {
+      metrics.policy_loss = mean(losses);
+      const gained = updates.map((ofStep) => {
+        const entropy = mean(ofStep.flat(2).map((token) => token.entropy));
+        const counted = applied * entropy;
+        const { target, delta = 0, most = 1 } = rules.bonus as NonNullable<Rules["bonus"]>;
+        if (target === undefined) return counted;
+        seen.add(applied);
+        coef = bounded(coef + (entropy <= target ? delta : -delta), 0, most);
+        applied = entropy <= target ? coef : 0;
+        return counted;
+      });
+      metrics.loss -= mean(gained);
+      metrics.entropy_coef = coef;
+    }
     const units = level === "token" ? updates.flat(3) : updates.flat(2).map((own) => own[0]);
     metrics.ratio = mean(units.map(({ ratio }) => ratio));
     Object.assign(metrics, rules.clips(units));
@@ -381,6 +445,9 @@ function recomputed({ rolled, reference, passes, steps }: Awaited<ReturnType<typ
     metrics.skipped_steps = steps.slice(0, done).filter(({ gradNorm }) => !Number.isFinite(gradNorm)).length;
     return metrics;
   });
+  // A weight that never moved, or never counted, would prove nothing.
+  if (rules.bonus?.target !== undefined) expect(seen.size).toBeGreaterThan(1);
+  return all;
 }
 
 describe("without a critic", () => {
