@@ -6,7 +6,7 @@ import { withoutSpread } from "./advantages.ts";
 import type { PromptOrder } from "./prompts.ts";
 import type { Rollout } from "./rollout.ts";
 
-/** What is learned from of a rollout. */
+/** Responses of a rollout, with what losses take of them. */
 export type Drawn = Pick<
   Rollout,
   "responses" | "scores" | "parts" | "oldLogProbs" | "refLogProbs" | "importance" | "rewards"
