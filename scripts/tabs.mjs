@@ -4,10 +4,6 @@ import { chromium } from "playwright";
 import { fromSource } from "./source.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
-const alias = [
-  { find: /^webrlhf$/, replacement: path.join(root, "src/index.ts") },
-  { find: /^webrlhf\/(\w+)$/, replacement: `${root}/src/$1/index.ts` },
-];
 
 /**
  * The variables under which Node and Deno compute on the SwiftShader that comes with the embedded Chromium, as its tabs do.
@@ -20,8 +16,9 @@ export const swiftShader = () =>
   });
 
 /** Builds and serves the site for as long as `work` takes; gives it the page's address and what opens an invitation's link there. */
-export const withTabs = (work) =>
-  fromSource(
+export const withTabs = async (work) => {
+  const { ownName: alias } = await fromSource((load) => load("/scripts/own-name.ts"));
+  return fromSource(
     async (load) => {
       const { builtPage, hasBrowser, webgpu } = await load("/test/demo/built-page.ts");
       const { embeddedChromium } = await load("/src/runtime/embedded.ts");
@@ -42,6 +39,7 @@ export const withTabs = (work) =>
     },
     { root, configFile: false, resolve: { alias } },
   );
+};
 
 /** Something like a child process: `kill`, `ended`, and `said`, which tells in the end how many jobs it did. */
 class Tab {

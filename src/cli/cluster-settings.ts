@@ -41,3 +41,11 @@ export const askingSettings = (what: string) => {
     }),
   };
 };
+
+/** The settings of who lets workers draw for a policy that learns. */
+export const drawingSettings = effective(needs("cluster"), {
+  weightDeltas: network.bool(
+    true,
+    "Without an adapter, let workers fetch what has changed since the last version, a third to a half of the weights' bytes",
+  ),
+});

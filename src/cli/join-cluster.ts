@@ -22,15 +22,17 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { absolute, basename, dirname, join } from "../runtime/paths.ts";
 import { writeSecret } from "../runtime/secrets.ts";
-import { askingSettings } from "./cluster-settings.ts";
+import { askingSettings, drawingSettings } from "./cluster-settings.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** Methods whose policy draws responses. */
 const online: readonly string[] = ["ppo", "grpo", "rloo", "reinforce", "raft", "iterate"];
 
 /** The settings of a method's cluster: none where it draws nothing. */
-export const clusterSettingsOf = (method: string): Partial<ReturnType<typeof askingSettings>> =>
-  online.includes(method) ? askingSettings("draw the responses") : {};
+export const clusterSettingsOf = (
+  method: string,
+): Partial<ReturnType<typeof askingSettings> & typeof drawingSettings> =>
+  online.includes(method) ? { ...askingSettings("draw the responses"), ...drawingSettings } : {};
 
 /** What these settings resolve to. */
 export interface ClusterChoice {
@@ -39,6 +41,7 @@ export interface ClusterChoice {
   check?: number;
   mirrorUrl?: string | null;
   mirrorDir?: string | null;
+  weightDeltas?: boolean;
   maxStaleness?: number;
   loraWire?: AdapterWire;
 }
@@ -152,7 +155,12 @@ export async function joinCluster(
     say: (line) => terminal.line(line),
     told: (run) => `responses are drawn in the cluster ${o.cluster}, run ${run}`,
   });
-  const source = clusterSource(open, { onPolicy: (o.maxStaleness ?? 0) === 0, wire: o.loraWire ?? "f32" });
+  const source = clusterSource(open, {
+    onPolicy: (o.maxStaleness ?? 0) === 0,
+    wire: o.loraWire ?? "f32",
+    // A mirror's files are what content networks keep at hand.
+    deltas: (o.weightDeltas ?? true) && !o.mirrorUrl,
+  });
   return { source, ended: () => files.remove(folder) };
 }
 

@@ -2,6 +2,7 @@
 import type { JetStreamManager } from "@nats-io/jetstream";
 import { hasher } from "../runtime/sha256.ts";
 import { BLOBS } from "./names.ts";
+import { absent } from "./streams.ts";
 import type { FileRef } from "./wire.ts";
 
 /** The hash that names bytes. */
@@ -10,6 +11,11 @@ export async function sha256Of(bytes: Uint8Array): Promise<string> {
   hash.add(bytes);
   return hash.end();
 }
+
+const STREAM = `OBJ_${BLOBS}`;
+
+/** The name of what leads from one file to another. */
+export const deltaName = (from: FileRef, to: FileRef): string => `${from.sha256}-${to.sha256}`;
 
 /** Where the object store keeps an object's description. */
 const aboutSubject = (name: string): string => {
@@ -34,27 +40,45 @@ export class BlobReader {
   /** A file's bytes. Throws where they are not there, or not those that the name means. */
   async get(file: FileRef, signal?: AbortSignal): Promise<Uint8Array> {
     const { name, sha256, size } = file;
-    const stream = `OBJ_${BLOBS}`;
-    const about = await this.jsm.direct.getMessage(stream, { last_by_subj: aboutSubject(sha256) });
+    const told = await this.about(sha256);
+    if (!told || told.size !== size) throw new Error(`${name} is not in the cluster's store`);
+    const bytes = await this.chunks(file, told, signal);
+    if ((await sha256Of(bytes)) !== sha256)
+      throw new Error(`${name} in the cluster's store has other bytes than its name`);
+    return bytes;
+  }
+
+  /** What leads from one file to another: see `deltaOf`. Null where that is not there, or would be larger than the file. */
+  async delta(from: FileRef, to: FileRef, signal?: AbortSignal): Promise<Uint8Array | null> {
+    const told = await this.about(deltaName(from, to));
+    return told && told.size <= to.size ? this.chunks(to, told, signal) : null;
+  }
+
+  private async about(name: string): Promise<{ nuid: string; size: number } | null> {
+    const about = await this.jsm.direct.getMessage(STREAM, { last_by_subj: aboutSubject(name) }).catch(absent);
     const told = about?.json<{ nuid?: unknown; size?: unknown; deleted?: unknown }>();
-    if (!told || told.deleted === true || typeof told.nuid !== "string" || told.size !== size) {
-      throw new Error(`${name} is not in the cluster's store`);
-    }
+    if (!told || told.deleted === true || typeof told.nuid !== "string" || !Number.isSafeInteger(told.size))
+      return null;
+    return { nuid: told.nuid, size: told.size as number };
+  }
+
+  private async chunks(
+    file: FileRef,
+    { nuid, size }: { nuid: string; size: number },
+    signal?: AbortSignal,
+  ): Promise<Uint8Array> {
     const bytes = new Uint8Array(size);
-    const chunks = `$O.${BLOBS}.C.${told.nuid}`;
     for (let at = 0, seq = 1; at < size; ) {
       signal?.throwIfAborted();
-      this.heard(file, at);
-      const chunk = await this.jsm.direct.getMessage(stream, { seq, next_by_subj: chunks });
+      this.heard({ ...file, size }, at);
+      const chunk = await this.jsm.direct.getMessage(STREAM, { seq, next_by_subj: `$O.${BLOBS}.C.${nuid}` });
       if (!chunk || chunk.data.length === 0 || at + chunk.data.length > size) {
-        throw new Error(`${name} is cut off in the cluster's store`);
+        throw new Error(`${file.name} is cut off in the cluster's store`);
       }
       bytes.set(chunk.data, at);
       at += chunk.data.length;
       seq = chunk.seq + 1;
     }
-    if ((await sha256Of(bytes)) !== sha256)
-      throw new Error(`${name} in the cluster's store has other bytes than its name`);
     return bytes;
   }
 }

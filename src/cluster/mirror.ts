@@ -90,6 +90,7 @@ export function mirroredFiles(
 ): FileSource {
   let rests = 0;
   return {
+    delta: async (...asked) => (await store.delta?.(...asked)) ?? null,
     async get(file, signal, mirror) {
       if (mirror !== undefined && Date.now() >= rests) {
         try {

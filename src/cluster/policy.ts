@@ -6,14 +6,18 @@ import type { CausalLM, Model, ScoreModel } from "../nn/models.ts";
 import { adapterFiles, openAdapter, readAdapterFolder, restoreAdapter } from "../nn/peft.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../nn/pretrained.ts";
 import { restoreTrained } from "../nn/trained.ts";
+import { deviceFailure } from "../open/surviving.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type FileContent, memoryFiles } from "../runtime/files.ts";
 import type { BlobWriter } from "./blob-writer.ts";
-import { sha256Of } from "./blobs.ts";
+import { deltaName, sha256Of } from "./blobs.ts";
+import { applied, deltaOf } from "./delta.ts";
 import type { FileRef, PolicyRef } from "./wire.ts";
 
 /** Bytes of one file of weights: what is lost when a transfer breaks off. */
 const SHARD = 256 << 20;
+
+const WEIGHTS = /\.safetensors$/;
 
 type Folder = Map<string, Uint8Array>;
 
@@ -36,6 +40,8 @@ const refsOf = (folder: Folder): Promise<FileRef[]> =>
 export interface FileSource {
   /** @param mirror where else they are: see `PolicyRef` */
   get(ref: FileRef, signal?: AbortSignal, mirror?: string): Promise<Uint8Array>;
+  /** What leads from one file to another, where that is there; see `deltaOf`. */
+  delta?(from: FileRef, to: FileRef, signal?: AbortSignal): Promise<Uint8Array | null>;
 }
 
 /** The weights of one version, to be put and, where the store was lost, put again. */
@@ -43,18 +49,29 @@ export interface PublishedPolicy extends FileSource {
   ref: PolicyRef;
   /** All of its files. */
   files: readonly FileRef[];
+  /** What leads to them from the version before, by `deltaName`. */
+  deltas: readonly FileRef[];
   /** Puts what the store lacks. */
   put(store: Pick<BlobWriter, "put">): Promise<void>;
 }
 
-/** Makes versions of a policy: its base travels once, its adapter every time; without an adapter all of it travels. */
+/**
+ * Makes versions of a policy: its base travels once, its adapter every time; without an adapter all of it travels, and beside it what
+ * is enough for who has the version before.
+ */
 export class PolicyPublisher {
   private readonly wire: AdapterWire;
+  private readonly deltas: boolean;
   private base: { model: object; refs: FileRef[] } | null = null;
+  private last: { refs: readonly FileRef[]; files: Folder } | null = null;
 
-  /** @param wire how adapters travel; their numbers are those that it can say. Default f32 */
-  constructor(wire: AdapterWire = "f32") {
+  /**
+   * @param wire how adapters travel; their numbers are those that it can say. Default f32
+   * @param deltas whole models travel as what has changed, too. Default false
+   */
+  constructor(wire: AdapterWire = "f32", deltas = false) {
     this.wire = wire;
+    this.deltas = deltas;
   }
 
   /** The policy as it is now. */
@@ -64,7 +81,8 @@ export class PolicyPublisher {
       refuseRounded(whole);
       const files = await bytesOf(await modelFiles(whole, { maxShardSize: SHARD }));
       const refs = await refsOf(files);
-      return publishedOf({ base: refs, adapter: null }, async ({ name }) => files.get(name));
+      const deltas = this.deltas ? await this.deltasTo(refs, files) : new Map<FileRef, Uint8Array>();
+      return publishedOf({ base: refs, adapter: null }, async ({ name }) => files.get(name), deltas);
     }
     const { baseModel } = model;
     if (!baseModel) throw new Error("an adapter without a base");
@@ -79,7 +97,25 @@ export class PolicyPublisher {
       adapter.includes(ref) ? files.get(ref.name) : (await bases()).get(ref.name),
     );
   }
+
+  /** What leads to files from those of the version before. */
+  private async deltasTo(refs: readonly FileRef[], files: Folder): Promise<Map<FileRef, Uint8Array>> {
+    const found = new Map<FileRef, Uint8Array>();
+    const { last } = this;
+    this.last = { refs, files };
+    for (const to of refs) {
+      const from = last && changedFrom(last.refs, to);
+      if (!from || from.sha256 === to.sha256) continue;
+      const delta = await deltaOf(last.files.get(from.name) as Uint8Array, files.get(to.name) as Uint8Array);
+      if (delta) found.set({ name: to.name, sha256: deltaName(from, to), size: delta.length }, delta);
+    }
+    return found;
+  }
 }
+
+/** The file of weights of another version that a file is made of; undefined for files that are small, or of another size. */
+const changedFrom = (refs: readonly FileRef[], { name, size }: FileRef): FileRef | undefined =>
+  WEIGHTS.test(name) ? refs.find((one) => one.name === name && one.size === size) : undefined;
 
 /** The base that has a model's adapter in its weights, where it computes what the model does. */
 function mergedBase(model: CausalLM | ScoreModel): Model {
@@ -102,14 +138,21 @@ function refuseRounded({ store: { format } }: Model): void {
   );
 }
 
-function publishedOf(ref: PolicyRef, read: (ref: FileRef) => Promise<Uint8Array | undefined>): PublishedPolicy {
+function publishedOf(
+  ref: PolicyRef,
+  read: (ref: FileRef) => Promise<Uint8Array | undefined>,
+  deltas: ReadonlyMap<FileRef, Uint8Array> = new Map(),
+): PublishedPolicy {
   const files = [...ref.base, ...(ref.adapter ?? [])];
   const get = async (file: FileRef) => (await read(file)) as Uint8Array;
   return {
     ref,
     files,
+    deltas: [...deltas.keys()],
     get,
     async put(store) {
+      // Who finds these takes them, and the files else.
+      for (const [file, bytes] of deltas) await store.put(file, async () => bytes);
       for (const file of files) await store.put(file, () => get(file));
     },
   };
@@ -117,7 +160,7 @@ function publishedOf(ref: PolicyRef, read: (ref: FileRef) => Promise<Uint8Array 
 
 const nameOf = (refs: readonly FileRef[]): string => refs.map(({ name, sha256 }) => `${name}:${sha256}`).join(" ");
 /** Files of a model that differ from version to version; where the others are the same, a model takes the new ones over. */
-const shapeOf = (refs: readonly FileRef[]): string => nameOf(refs.filter(({ name }) => !/\.safetensors$/.test(name)));
+const shapeOf = (refs: readonly FileRef[]): string => nameOf(refs.filter(({ name }) => !WEIGHTS.test(name)));
 
 const LABELS: Record<HeadKind, string> = { lm: "policy", score: "reward model" };
 
@@ -201,7 +244,7 @@ export class HeldPolicy<K extends HeadKind = "lm"> implements HeldWeights {
     signal: AbortSignal | undefined,
   ): Promise<WithHead<K>> {
     if (this.base && nameOf(this.base.refs) === nameOf(refs)) return this.base.model;
-    const files = await this.folder(refs, mirror, signal);
+    const files = await this.folder(refs, mirror, signal, this.base);
     if (this.base && !this.adapter && shapeOf(this.base.refs) === shapeOf(refs)) {
       const { model } = this.base;
       this.base = null;
@@ -216,10 +259,37 @@ export class HeldPolicy<K extends HeadKind = "lm"> implements HeldWeights {
     return model;
   }
 
-  private async folder(refs: readonly FileRef[], mirror: string | undefined, signal: AbortSignal | undefined) {
+  /** @param held a version before: what its files lead to need not be fetched */
+  private async folder(
+    refs: readonly FileRef[],
+    mirror: string | undefined,
+    signal: AbortSignal | undefined,
+    held: Held<WithHead<K>> | null = null,
+  ) {
     if (!this.files) throw new Error("nobody has said where the weights are");
     const store: Folder = new Map();
-    for (const ref of refs) store.set(ref.name, await this.files.get(ref, signal, mirror));
+    for (const ref of refs) {
+      const known = held && mirror === undefined ? await this.changed(held, ref, signal) : null;
+      store.set(ref.name, known ?? (await this.files.get(ref, signal, mirror)));
+    }
     return memoryFiles(new Map([...unpackedAdapter(store)].map(([name, bytes]) => [`m/${name}`, bytes])));
+  }
+
+  /** A file as the held version's own, or by what has changed since. Null where that leads to no such file. */
+  private async changed(held: Held<WithHead<K>>, to: FileRef, signal?: AbortSignal): Promise<Uint8Array | null> {
+    const from = changedFrom(held.refs, to);
+    if (!from) return null;
+    try {
+      const delta = from.sha256 === to.sha256 ? null : await this.files?.delta?.(from, to, signal);
+      if (!delta && from.sha256 !== to.sha256) return null;
+      const content = (await modelFiles(held.model, { maxShardSize: SHARD }))[to.name];
+      const own = (await bytesOf({ [to.name]: content })).get(to.name) as Uint8Array;
+      const bytes = delta ? await applied(own, delta) : own;
+      return (await sha256Of(bytes)) === to.sha256 ? bytes : null;
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (deviceFailure(error)) throw error;
+      return null; // the file itself is there, too
+    }
   }
 }

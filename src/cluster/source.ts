@@ -15,6 +15,8 @@ export interface ClusterSourceOptions {
   onPolicy: boolean;
   /** How adapters travel; the policies that are published have numbers that it can say. Default f32. */
   wire?: AdapterWire;
+  /** Whole models travel as what has changed, too: see `PolicyPublisher`. Default false. */
+  deltas?: boolean;
   /** Prompts in one job where nobody says. Default 4. */
   promptsPerJob?: number;
 }
@@ -35,7 +37,7 @@ export function clusterSource(open: () => Promise<SamplingTrainer>, options: Clu
     if (!joined) throw new Error("no policy was published");
     return joined;
   };
-  const publisher = new PolicyPublisher(options.wire);
+  const publisher = new PolicyPublisher(options.wire, options.deltas);
   let newest: { model: CausalLM; policy: PublishedPolicy } | null = null;
   let held: HeldPolicy | null = null;
   const signals = new Map<number, AbortSignal>();
