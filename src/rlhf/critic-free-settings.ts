@@ -6,6 +6,7 @@ import { aheadSettings, checkAhead } from "./ahead.ts";
 import { learnerSettings } from "./diloco.ts";
 import { checkEntropy, entropySettings } from "./entropy-bonus.ts";
 import { offPolicySettings } from "./off-policy.ts";
+import { checkFailures, rewardFailureSettings } from "./reward-failures.ts";
 import * as shared from "./settings.ts";
 
 const { positive, rollout } = shared;
@@ -48,6 +49,7 @@ export const criticFreeSettings = (
   ...aheadSettings,
   ...offPolicySettings,
   ...shared.rewardMixture,
+  ...rewardFailureSettings,
   overlongBufferLen: method.int(0, "Responses are penalised from this many tokens before the longest length on", {
     min: 0,
   }),
@@ -111,6 +113,7 @@ export function promptsPerRollout(o: CriticFreeSettings, name: (key: never) => s
 /** Throws `UserError` for settings that contradict each other in any of these methods. */
 export function checkCriticFree(o: CriticFreeSettings, name: (key: never) => string): void {
   checkAhead(o, name as unknown as (key: string) => string);
+  checkFailures(o, name as unknown as (key: string) => string);
   checkEntropy(o, name as unknown as (key: string) => string);
   promptsPerRollout(o, name);
 }

@@ -31,6 +31,7 @@ import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { PromptOrder } from "./prompts.ts";
 import { type Drawn, joined, refilled } from "./refill.ts";
+import { failureWarnings } from "./reward-failures.ts";
 import { judgesOf, rewardParts } from "./rewards.ts";
 import { collectRollout, drawsOf, type Rollout, type RolloutState } from "./rollout.ts";
 import { heldOutPrompts, type PromptData, policySampler, promptsOf, type Response, tokenizerOf } from "./sampler.ts";
@@ -178,7 +179,7 @@ async function* takeRollouts(
         tokens: all.responses.reduce((n, r) => n + r.ids.length, 0),
         samples: found.samples,
         idle,
-        events: opened ? [opened.event] : [],
+        events: [...failureWarnings(step + 1, all.failures), ...(opened ? [opened.event] : [])],
       };
     },
     finite: ["loss"],

@@ -10,7 +10,8 @@ import type { Sample } from "./events.ts";
 import type { EvalResult } from "./loop.ts";
 import { sampledKl } from "./measure.ts";
 import { allResident } from "./offload.ts";
-import { mixedRewards, type RewardFunction, rewardsOf } from "./rewards.ts";
+import { judged } from "./reward-failures.ts";
+import { type RewardFunction, rewardsOf } from "./rewards.ts";
 import { type RolloutInputs, type RolloutOptions, sampled } from "./rollout.ts";
 import { lengthMetrics, type Prompt, policySampler, type Response, type Sampler, samplesOf } from "./sampler.ts";
 import { evaluateSft } from "./sft.ts";
@@ -113,8 +114,9 @@ export async function evaluateResponses(
   const { prompts, gold, within = allResident } = inputs;
   const one = { ...options, numGenerations: 1, seed: uint32(options.seed, streamId("evaluation")) };
   const everyPrompt = prompts.map((_, i) => i);
-  const responses = await within(["policy"], () => sampled(inputs, everyPrompt, 0, one));
-  const { scores } = await within(["reward"], () => mixedRewards(inputs.rewards, responses));
+  const drawn = await within(["policy"], () => sampled(inputs, everyPrompt, 0, one));
+  const { kept, scores } = await within(["reward"], () => judged(inputs.rewards, drawn, options));
+  const responses = kept.map((i) => drawn[i]);
   const lines = responses.map((r, i) => ({ prompt: r.promptText, generated: r.text, reward: scores[i] }));
   if (folder) {
     const text = lines.map((line) => `${JSON.stringify(line)}\n`).join("");
@@ -129,6 +131,7 @@ export async function evaluateResponses(
     ...(gold && { eval_gold: average(responses.map((r) => gold(r))) }),
     eval_mean_length: lengths.mean_length,
     eval_eos_rate: lengths.eos_rate,
+    ...(options.onRewardError === "drop" && { eval_n_unjudged: drawn.length - responses.length }),
     ...(forgetting && { eval_ptx_loss: forgetting.eval_loss }),
   };
   return { metrics, rows: lines.slice(0, ROWS) };

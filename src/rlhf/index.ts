@@ -321,8 +321,14 @@ export {
   trainReward,
 } from "./reward.ts";
 export {
+  type Judged,
+  judged,
+  type RewardFailure,
+  type RewardFailureSettings,
+  rewardFailureSettings,
+} from "./reward-failures.ts";
+export {
   type ModelRewardOptions,
-  mixedRewards,
   modelReward,
   type RewardFunction,
   type RewardParts,

@@ -35,7 +35,8 @@ import { differing, type PairExample } from "./pairs.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
 import { recorded } from "./recorded.ts";
 import { precomputeReference } from "./reference.ts";
-import { judgesOf, mixedRewards, type RewardFunction, type Rewards, rewardParts } from "./rewards.ts";
+import { judged } from "./reward-failures.ts";
+import { judgesOf, type RewardFunction, type Rewards, rewardParts } from "./rewards.ts";
 import { roundedSource } from "./rounded-source.ts";
 import {
   fromPrompt,
@@ -102,7 +103,7 @@ export async function* trainIteratively(
   const room = { context: policy.config.maxPositions, response: o.responseLength };
   const { train: prompts, eval: held } = await promptsOf(data, tokenizer, room);
   const parts = models.rewards && rewardParts(models.rewards, tokenizer, o.rewardWeights);
-  const reward = parts && (async (responses: readonly Response[]) => (await mixedRewards(parts, responses)).scores);
+  const reward = parts && (async (responses: readonly Response[]) => (await judged(parts, responses)).scores);
   const sequence = (row: SampledRow, k: number) => responseOf(prompts[row.id as number], row, k);
   const judge = models.judge?.(sequence) ?? (reward && judgeByReward(reward, sequence));
   if (!judge) throw new UserError("nothing scores the responses: give rewards, or a judge");

@@ -54,11 +54,12 @@ export interface Minibatch<E> extends OptimizerStep<E> {
 /**
  * The optimizer steps on one rollout, in order. They go on from one epoch to the next, so that only a rollout's last step can
  * have fewer passes than the others.
- * @param rollout how many were before, of `maxSteps` in all
+ * @param place `rollout`: how many were before, of `maxSteps` in all; `planned`: the responses of a whole rollout, where some may be
+ * left out of this one, which changes no learning rate
  */
 export function minibatches<E extends { response: { sample: number } }>(
   experience: readonly E[],
-  { rollout, maxSteps }: { rollout: number; maxSteps: number },
+  { rollout, maxSteps, planned = experience.length }: { rollout: number; maxSteps: number; planned?: number },
   options: MinibatchOptions,
 ): Minibatch<E>[] {
   const { gradientAccumulationSteps: accumulation, numPpoEpochs: epochs } = options;
@@ -70,13 +71,19 @@ export function minibatches<E extends { response: { sample: number } }>(
     });
   }).flat();
   const steps = Math.ceil(passes.length / accumulation);
+  const samples = 1 + Math.max(0, ...experience.map(({ response }) => response.sample));
+  const whole = [
+    ...experience,
+    ...Array.from({ length: planned - experience.length }, (_, i) => ({ response: { sample: i % samples } })),
+  ];
+  const usual = Math.ceil((passesOver(whole, options, 1).length * epochs) / accumulation);
   return Array.from({ length: steps }, (_, i) => {
     const own = passes.slice(i * accumulation, (i + 1) * accumulation);
     return {
       parts: own.map(({ part }) => part),
       firsts: own.map(({ first }) => first),
-      taken: rollout * steps + i,
-      total: maxSteps * steps,
+      taken: rollout * usual + i,
+      total: maxSteps * usual,
       rollout,
       rollouts: maxSteps,
     };

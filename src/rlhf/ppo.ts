@@ -39,6 +39,7 @@ import { baseOf, copyOf, criticOf } from "./partners.ts";
 import { objectiveBound, policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
 import type { PpoData, PpoModels } from "./ppo-models.ts";
 import { PromptOrder } from "./prompts.ts";
+import { failureWarnings } from "./reward-failures.ts";
 import { judgesOf, residentsOf, rewardParts } from "./rewards.ts";
 import {
   checkRollout,
@@ -244,11 +245,12 @@ async function* takeRollouts(
         const slots = rollout.rewards.map((r) => r.length);
         const values = await within(["critic"], () => responseValues(critic, rollout.responses, slots));
         const { experience, metrics: estimated } = gaeExperience(rollout, values, o);
-        const n = remembered.length > 0 ? experience.length : 0;
+        const planned = o.rolloutBatchSize * o.numGenerations;
+        const n = remembered.length > 0 ? planned : 0;
         const beside = ptxOrder.take(step * n, n).map((i) => remembered[i]);
         await opened?.estimated(rollout.rewards, experience);
         const context = { ptx: beside, follower, klCoef: state.klCoef, opened };
-        const steps = minibatches(experience, { rollout: step, maxSteps }, o);
+        const steps = minibatches(experience, { rollout: step, maxSteps, planned }, o);
         const working = ["policy", "average", "policy optimizer"] as const;
         const learned = await within(working, () => updatePolicy(actor, steps, context, o));
         const valued = await within(["critic", "critic optimizer"], () => updateValue(value, steps, opened, o));
@@ -261,7 +263,7 @@ async function* takeRollouts(
           metrics: withPublishedNames(metrics, dialect),
           tokens: experience.reduce((total, e) => total + e.response.ids.length, 0),
           samples: rollout.samples,
-          events: opened ? [opened.event] : [],
+          events: [...failureWarnings(step + 1, rollout.failures), ...(opened ? [opened.event] : [])],
         };
       },
       finite: ["actor_loss", "critic_loss", "kl"],

@@ -35,7 +35,8 @@ import { candidateRows, raftRow } from "./raft/rows.ts";
 import { type RaftSettings, raft } from "./raft/settings.ts";
 import { countTokens, monitorEvents, type TokenCounts, tokensIn } from "./raft/token-monitor.ts";
 import { removeTrainSets, writeTrainSet } from "./raft/train-sets.ts";
-import { judgesOf, mixedRewards, partMeans, rewardParts } from "./rewards.ts";
+import { failureWarnings, judged, type RewardFailure } from "./reward-failures.ts";
+import { judgesOf, partMeans, rewardParts } from "./rewards.ts";
 import {
   heldOutPrompts,
   lengthMetrics,
@@ -139,12 +140,14 @@ export async function* trainRaft(
           ...tuned.metrics,
           n_kept: kept.length,
           n_discarded: allowed.filter((a) => !a).length,
+          ...(o.onRewardError === "drop" && { n_unjudged: found.failures.length * samples }),
           ...(o.maxStaleness > 0 && { staleness: average(found.sampled.map(({ version = step }) => step - version)) }),
           ...lengthMetrics(responses),
           ...varied,
         };
         const done = step + 1;
-        const events: TrainEvent[] = [{ type: "rows", step: done, table: "raft", rows: [raftRow(step, metrics)] }];
+        const events: TrainEvent[] = failureWarnings(done, found.failures);
+        events.push({ type: "rows", step: done, table: "raft", rows: [raftRow(step, metrics)] });
         if (o.showCandidates) {
           const rows = candidateRows(step, found, o.collectionStrategy === "local" ? samples : null);
           events.push({ type: "rows", step: done, table: "candidates", rows });
@@ -209,6 +212,8 @@ interface Collected {
   truth: number[] | null;
   allowed: boolean[];
   kept: number[];
+  /** Prompts that no reward could judge, whose responses are not among these. */
+  failures: RewardFailure[];
   /** Means of each reward, where there are several. */
   more: Record<string, number>;
 }
@@ -244,9 +249,10 @@ async function collect(
   const { tokenizer, clean, discard, gold, parts } = inputs;
   const { samples } = sizes(o);
   // Tokens do not know of a response's limit, so that it is cut as it would have been with a lower one.
-  const sampled = drawn.map((r) => withinLength(r, r.promptLength + limitOf(o, step, r.prompt), tokenizer));
-  const responses = clean ? sampled.map((r) => cleaned(r, clean, inputs)) : sampled;
-  const { scores: rewards, parts: each } = await mixedRewards(parts, responses);
+  const limited = drawn.map((r) => withinLength(r, r.promptLength + limitOf(o, step, r.prompt), tokenizer));
+  const cleanedUp = clean ? limited.map((r) => cleaned(r, clean, inputs)) : limited;
+  const { kept: usable, scores: rewards, parts: each, failures } = await judged(parts, cleanedUp, o);
+  const [sampled, responses] = [limited, cleanedUp].map((all) => usable.map((i) => all[i]));
   const allowed = responses.map((r) => !discard?.(r));
   const scores = o.klBeta === 0 ? rewards : await rankByKl(inputs, responses, rewards, o.klBeta);
   const kept =
@@ -254,7 +260,17 @@ async function collect(
       ? bestOfEach(scores, allowed, samples)
       : bestOfAll(scores, allowed, shareOf(responses.length, o.topRewardPercentage));
   const more = partMeans(parts.names, each);
-  return { sampled, responses, rewards, scores, truth: gold ? responses.map(gold) : null, allowed, kept, more };
+  return {
+    sampled,
+    responses,
+    rewards,
+    scores,
+    truth: gold ? responses.map(gold) : null,
+    allowed,
+    kept,
+    failures,
+    more,
+  };
 }
 
 const LIMITS = streamId("raft/limits");

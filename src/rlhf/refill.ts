@@ -9,7 +9,7 @@ import type { Rollout } from "./rollout.ts";
 /** Responses of a rollout, with what losses take of them. */
 export type Drawn = Pick<
   Rollout,
-  "responses" | "scores" | "parts" | "oldLogProbs" | "refLogProbs" | "importance" | "rewards"
+  "responses" | "scores" | "parts" | "failures" | "oldLogProbs" | "refLogProbs" | "importance" | "rewards"
 >;
 
 /** Several as one, whose prompts are numbered through. */
@@ -27,6 +27,7 @@ export function joined(rollouts: readonly Drawn[], size: number): Drawn {
   return {
     responses,
     scores: flat("scores"),
+    failures: rollouts.flatMap(({ failures }) => failures),
     parts: rollouts[0].parts.map((_, k) => rollouts.flatMap(({ parts }) => parts[k])),
     oldLogProbs: flat("oldLogProbs"),
     refLogProbs: flat("refLogProbs"),

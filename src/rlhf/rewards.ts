@@ -20,6 +20,8 @@ export interface RewardFunction {
   forTokenizer?: (policyTokenizer: TextTokenizer) => RewardFunction;
   /** The memory that it needs on the GPU, where that may leave in between. */
   residents?: readonly Evictable[];
+  /** Somebody elsewhere judges: a call that failed is not made again to find out what it failed for, unless settings ask for it. */
+  remote?: boolean;
   /** The models that score. They compute in half precision where the policy does. */
   models?: readonly Model[];
 }
@@ -66,31 +68,30 @@ export function rewardParts(
   };
 }
 
+/** A reward that gave another number of scores than there are responses: whose they are nobody knows. */
+export class WrongCount extends UserError {}
+
+/** Calls a reward function. Throws `WrongCount` where it returns anything but one number per response. */
+export async function countedScores(reward: RewardFunction, responses: readonly Response[]): Promise<number[]> {
+  const scores = Array.from(await reward(responses));
+  if (scores.length === responses.length) return scores;
+  throw new WrongCount(`the reward function returned ${scores.length} scores for ${responses.length} responses`);
+}
+
 /** Calls a reward function. Throws `UserError` where it returns anything but one finite number per response. */
 export async function rewardsOf(reward: RewardFunction, responses: readonly Response[]): Promise<number[]> {
-  const scores = Array.from(await reward(responses));
-  if (scores.length !== responses.length) {
-    throw new UserError(`the reward function returned ${scores.length} scores for ${responses.length} responses`);
-  }
+  const scores = await countedScores(reward, responses);
   const bad = scores.findIndex((s) => !Number.isFinite(s));
-  if (bad >= 0) {
-    throw new UserError(
-      `the reward function returned ${scores[bad]} for the response ${JSON.stringify(responses[bad].text)}: every reward ` +
-        "must be a finite number",
-    );
-  }
+  if (bad >= 0) throw unusableScore(scores[bad], responses[bad]);
   return scores;
 }
 
-/** The weighted sums of all rewards, and each reward's own numbers, [functions][responses]. */
-export async function mixedRewards(
-  { functions, weights }: RewardParts,
-  responses: readonly Response[],
-): Promise<{ scores: number[]; parts: number[][] }> {
-  const parts: number[][] = [];
-  for (const one of functions) parts.push(await rewardsOf(one, responses));
-  return { scores: responses.map((_, i) => parts.reduce((sum, own, k) => sum + weights[k] * own[i], 0)), parts };
-}
+/** Says of a score that it is none. */
+export const unusableScore = (score: number, { text, promptText }: Response): UserError =>
+  new UserError(
+    `the reward function returned ${score} for the response ${JSON.stringify(text)} to the prompt ` +
+      `${JSON.stringify(promptText?.slice(0, 80))}: every reward must be a finite number`,
+  );
 
 /** The models among the rewards. */
 export const judgesOf = (parts?: RewardParts): Model[] => parts?.functions.flatMap((f) => f.models ?? []) ?? [];

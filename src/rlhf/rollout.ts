@@ -13,7 +13,8 @@ import { measuredWhileDrawn } from "./measured-while-drawn.ts";
 import { type OffPolicySettings, offPolicy } from "./off-policy.ts";
 import { allResident, type RoleScope } from "./offload.ts";
 import type { AlignmentModels } from "./partners.ts";
-import { mixedRewards, partMeans, type RewardParts } from "./rewards.ts";
+import { checkFailures, judged, type RewardFailure, rewardFailureSettings } from "./reward-failures.ts";
+import { partMeans, type RewardParts } from "./rewards.ts";
 import { type Prompt, type Response, type Sampler, type SamplingOptions, samplesOf, withinLength } from "./sampler.ts";
 import {
   checkResponseLength,
@@ -74,6 +75,7 @@ export const rolloutSettings = {
     min: 0,
   }),
   ...rewardMixture,
+  ...rewardFailureSettings,
   normalizeReward: ppo.bool(byDialect({ paddle: false, "paddle-late": true }), "Normalise scores"),
   rewardNormalizer: ppo.choice(
     ["model", "running"],
@@ -166,6 +168,8 @@ export interface Rollout {
   finalScores: number[];
   /** Shaped: the score at the end, minus KL everywhere; one longer than the response where the score has its own slot. */
   rewards: Float64Array[];
+  /** Prompts that no reward could judge, whose responses are not among these. */
+  failures: RewardFailure[];
   metrics: Record<string, number>;
   samples: Sample[];
 }
@@ -188,7 +192,7 @@ export async function collectRollout(
   const { policy, reference, within = allResident } = inputs;
   const { importanceSamplingCorrection = "none", importanceSamplingCap = 3, ratioLevel = "token" } = options;
   const correction: OffPolicySettings = { importanceSamplingCorrection, importanceSamplingCap };
-  const { responses, own, refLogProbs, drawn } = await within(["policy", "average", "reference"], async () => {
+  const measured = await within(["policy", "average", "reference"], async () => {
     const models = reference ? [policy, reference] : [policy];
     const { numGenerations } = options;
     const { responses, found } = await measuredWhileDrawn(models, numGenerations, measuredAt(options), (heard) =>
@@ -199,8 +203,14 @@ export async function collectRollout(
     await inputs.sampled?.(responses, drawn.oldLogProbs);
     return { responses, own, refLogProbs: other.logProbs, drawn };
   });
-  const { scores, parts } = await within(["reward"], () => mixedRewards(inputs.rewards, responses));
-  const { logProbs, entropy } = own;
+  const { kept, scores, parts, failures } = await within(["reward"], () =>
+    judged(inputs.rewards, measured.responses, options),
+  );
+  const of = <T>(all: readonly T[]): T[] => kept.map((i) => all[i]);
+  const { drawn } = measured;
+  const responses = of(measured.responses);
+  const [logProbs, entropy] = [of(measured.own.logProbs), of(measured.own.entropy)];
+  const refLogProbs = of(measured.refLogProbs);
   const { klEstimator = "k1", klPlacement = "reward", clipTarget = "score", scoreSlot = "last" } = options;
   const unlimited = Number.POSITIVE_INFINITY;
   const kl = logProbs.map((l, i) =>
@@ -244,10 +254,19 @@ export async function collectRollout(
     distinct_2: distinctN(texts, 2),
     kl_coef: state.klCoef,
     ...drawn.metrics,
+    ...(options.onRewardError === "drop" && { n_unjudged: measured.responses.length - responses.length }),
   };
   const samples = samplesOf(responses, scores, truth, options.showSamples);
-  const { oldLogProbs, importance } = drawn;
-  const given = { responses, scores, parts, finalScores: final, oldLogProbs, importance };
+  const importance = drawn.importance && of(drawn.importance);
+  const given = {
+    responses,
+    scores,
+    parts,
+    failures,
+    finalScores: final,
+    oldLogProbs: of(drawn.oldLogProbs),
+    importance,
+  };
   return { ...given, logProbs, refLogProbs, kl, klCoef, rewards, metrics, samples };
 }
 
@@ -257,6 +276,7 @@ const total = (values: ArrayLike<number>): number => average(values) * values.le
 /** Throws `UserError` for lengths that contradict each other, and for policies that are behind more than they may be. */
 export function checkRollout(o: RolloutSettings, name: (key: keyof RolloutSettings) => string): void {
   checkAhead(o, name);
+  checkFailures(o, name);
   checkResponseLength(o, name, "minNewTokens");
   const { maxLength, maxLengthOf, responseLength } = o;
   if (maxLength === null) return;

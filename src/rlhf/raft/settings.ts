@@ -1,6 +1,7 @@
 /** RAFT's settings. */
 import { all, byDialect, derived, group, needs, settings, where } from "../../settings/index.ts";
 import { aheadSettings, checkAhead } from "../ahead.ts";
+import { rewardFailureSettings } from "../reward-failures.ts";
 import * as shared from "../settings.ts";
 
 const own = group("RAFT");
@@ -27,6 +28,7 @@ export const raft = settings(
     collectionStrategy: own.choice(["local", "top"], "local", "Keep the best of each prompt's K, or the best of all"),
     klBeta: own.float(0, "Rank by the reward less this times the log-ratio to the start", { min: 0 }),
     ...shared.rewardMixture,
+    ...rewardFailureSettings,
     cleanText: own.choice(
       ["auto", "none", "lmflow"],
       "auto",

@@ -45,7 +45,7 @@ export function httpReward(url: string, options: HttpRewardOptions = {}): Reward
   } = options;
   const { href } = serverUrl(url);
   const client = new HttpClient(href, { ...options, timeoutMs });
-  return async (responses) => {
+  const score: RewardFunction = async (responses) => {
     const rewards = new Float64Array(responses.length);
     let next = 0;
     const work = async () => {
@@ -65,6 +65,8 @@ export function httpReward(url: string, options: HttpRewardOptions = {}): Reward
     }
     return rewards;
   };
+  score.remote = true;
+  return score;
 }
 
 function request(part: readonly Response[], format: RewardFormat, target: (response: Response) => string): object {

@@ -221,6 +221,10 @@ describe("minibatches", () => {
       [5, 6, 7, 8, 9].map((taken) => [taken, 10, 1, 2]),
     );
     expect(steps.map((s) => s.firsts)).toEqual([[0, 2], [4, 0], [2, 4], [0, 2], [4]]); // biome-ignore format: one line
+    // Where some are left out, the learning rate stands where it would without.
+    const place = { rollout: 1, maxSteps: 2, planned: 5 };
+    const fewer = minibatches(experience.slice(0, 2), place, settled({ ...sizes, ...three }));
+    expect(fewer.map((s) => [s.taken, s.total])).toEqual([[5, 10], [6, 10]]); // biome-ignore format: one line
   });
 });
 
