@@ -124,5 +124,5 @@ async function measured(files: Files, folder: string): Promise<number | undefine
 }
 
 /** A line of metrics.jsonl, which holds "NaN" and "Infinity" as texts. */
-const metricsOf = (row: Record<string, unknown>): Metrics =>
+export const metricsOf = (row: Record<string, unknown>): Metrics =>
   Object.fromEntries(Object.entries(row).map(([key, value]) => [key, value === null ? null : Number(value)]));

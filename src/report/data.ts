@@ -1,6 +1,7 @@
 /** What a report is made of. All numbers are as measured; nothing here is formatted. */
 import type { RunRecord } from "../rlhf/record.ts";
 
+/** Numbers of a line of metrics.jsonl by name; null where one is missing. */
 export type Metrics = Readonly<Record<string, number | null>>;
 
 /** One training run: what it was, so far as that is recorded, and its logged lines. */

@@ -12,7 +12,9 @@ export {
   smooth,
   thin,
 } from "./chart.ts";
-export { synonyms } from "./data.ts";
+export { type Metrics, synonyms } from "./data.ts";
+export type { Diagnosis, Evidence, Finding, SeenResponse } from "./diagnoses/evidence.ts";
+export { diagnose, diagnoses } from "./diagnoses/index.ts";
 export { RECORDING, readRun, recordFolder } from "./record-runs.ts";
 export {
   metricsOf,

@@ -1,7 +1,7 @@
 import { chartStyle } from "./chart.ts";
 import { escapeXml } from "./text.ts";
 
-const style = `
+export const style = `
 :root{color-scheme:light dark;--ink:#1b2026;--paper:#fff;--soft:#5a6570;--line:#d9dfe5;--card:#f5f7f9;--good:#00724f}
 @media (prefers-color-scheme:dark){:root{--ink:#e4e9ee;--paper:#14181d;--soft:#9da9b5;--line:#323a43;--card:#1c2229;--good:#4fd1a1}}
 *{box-sizing:border-box}

@@ -8,6 +8,7 @@ export const summaries = {
   annotate: "Score files of responses by a reward model, a pair-preference model, an endpoint or the true reward",
   pairs: "Choose a better and a worse answer among each prompt's scored responses, for dpo and reward",
   evaluate: "Measure a policy's responses, or a reward model's accuracy, on held-out data",
+  watch: "Follow runs on a page of this machine: curves, responses, and what is wrong in words",
   report: "Make report.html and summary.json of finished runs",
   export: "Make a recording of training runs that the site's replay page shows",
   figure: "Draw metrics of several runs into one SVG file, with their numbers as JSON",
