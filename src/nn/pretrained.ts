@@ -232,7 +232,7 @@ export async function loadWeights(
   const wanted = tensorsOf(model).map((tensor) => ({ tensor, name: nameIn(tensor, present) }));
   const names = new Set(wanted.map(({ name }) => name));
   for (const name of source.names) {
-    if (names.has(name) || isExtra(name)) continue;
+    if (names.has(name) || isExtra(name) || (model instanceof ScoreModel && isGatedHead(name))) continue;
     throw new UserError(
       `${source.label}: tensor ${name} does not belong to a ${model.config.family} model as config.json describes it`,
     );
@@ -261,6 +261,9 @@ export async function loadWeights(
     before += bytes;
   }
 }
+
+/** ArmoRM's head, of which the model under it is the backbone: who opens the head reads it. */
+const isGatedHead = (name: string): boolean => /^(regression_layer|gating|reward_transform_matrix)(\.|$)/.test(name);
 
 function checkShape(source: WeightSource, name: string, expected: readonly number[]): void {
   const { shape } = source.info(name);

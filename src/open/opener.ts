@@ -7,7 +7,9 @@ import { CausalLM, type Model, ScoreModel } from "../nn/models.ts";
 import { type AdapterFolder, openAdapter, readAdapterFolder } from "../nn/peft.ts";
 import { type LoadOptions, loadCausalLM, loadScoreModel, NOT_TRAINED } from "../nn/pretrained.ts";
 import type { Scoring } from "../nn/scoring.ts";
+import { promptPattern } from "../rlhf/multi-objective/features.ts";
 import { MultiObjectiveHead } from "../rlhf/multi-objective/head.ts";
+import { isPublishedHead, openPublishedHead } from "../rlhf/multi-objective/published.ts";
 import { isPairModel, readPairWriter } from "../rlhf/pairwise/folder.ts";
 import type { PairWriter } from "../rlhf/pairwise/template.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
@@ -220,7 +222,7 @@ export class ModelOpener {
   /** A multi-objective reward model, or null where the folder holds something else. */
   async multiObjective(name: string): Promise<{ model: Model; head: MultiObjectiveHead } | null> {
     const { files, path } = await this.locate(name);
-    const head = await MultiObjectiveHead.open(files, path);
+    const head = (await MultiObjectiveHead.open(files, path)) ?? (await this.publishedHead(name));
     if (!head) return null;
     this.opened.push(head);
     return { model: await this.backbone(head.config.base_model_name_or_path), head };
@@ -229,7 +231,16 @@ export class ModelOpener {
   /** Whether a name means a multi-objective reward model. */
   async isMultiObjective(name: string): Promise<boolean> {
     const { files, path } = await this.locate(name);
-    return MultiObjectiveHead.isAt(files, path);
+    return (await MultiObjectiveHead.isAt(files, path)) || isPublishedHead(files, path);
+  }
+
+  /** The head of a model in ArmoRM's own layout, or null where the folder holds something else. */
+  private async publishedHead(name: string): Promise<MultiObjectiveHead | null> {
+    const { files, path } = await this.locate(name);
+    if (!(await isPublishedHead(files, path))) return null;
+    const pattern = promptPattern(await this.tokenizer(name));
+    if (pattern) return openPublishedHead(files, path, name, pattern);
+    throw new UserError(`${name}: its tokenizer has none of the marks by which such a model finds the end of a prompt`);
   }
 
   /** How a pair-preference model is asked, or null where the folder holds something else. */
@@ -243,7 +254,7 @@ export class ModelOpener {
     const { files, path } = await this.locate(name);
     const kind = (await isPairModel(files, path))
       ? "a pair-preference model"
-      : (await MultiObjectiveHead.isAt(files, path))
+      : (await this.isMultiObjective(name))
         ? "a multi-objective reward model"
         : null;
     if (kind === null) return;

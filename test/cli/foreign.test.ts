@@ -116,6 +116,13 @@ describe("names and values of other programs", () => {
       { lora_model_path: "a", model_name_or_path: "b", output_model_path: "c" },
       { adapterPath: "a", modelNameOrPath: "b", outputDir: "c" },
     ],
+    [
+      "kto",
+      { model_name_or_path: "m", train_dataset_path: "t", dev_dataset_path: "d", max_seq_len: 99, max_prompt_len: 9 },
+      { datasetName: "t", evalDatasetName: "d", maxLength: 99 },
+    ],
+    ["dpo", { model_name_or_path: "m", reference_model_name_or_path: "r" }, { refModelNameOrPath: "r" }],
+    ["pairs", { input_file: "d", margin_scale: 2, output_file: "f" }, { marginScale: 2 }],
     ["grpo", { ...needed, num_train_epochs: 2 }, { numTrainEpochs: 2, maxSteps: null }],
     ["grpo", { ...needed, top_k: null, top_p: null, max_steps: 3, num_train_epochs: 2 }, { topK: 0, topP: 1 }],
   ])("%s takes %j", async (verb, values, wanted) => {
@@ -124,6 +131,10 @@ describe("names and values of other programs", () => {
 
   it.each([
     ["sft", { packing: true }, "packing in FILE line 1: examples are not packed"],
+    ["dpo", { margin_scale: 2 }, "margins are scaled where pairs are made"],
+    ["dpo", { length_penalty: 0.1 }, "length counts where pairs are made"],
+    ["dpo", { sampling_paired_method: "max_random" }, "webrlhf pairs --choose_type"],
+    ["dpo", { mask_prompt: false }, "nothing is learned from prompts"],
     ["sft", { optim: "adafactor" }, "AdamW is the only optimizer here, not adafactor"],
     ["sft", { neftune_noise_alpha: 5 }, "no noise is added"],
     ["merge", { load_best_model_at_end: true }, "nothing is evaluated on the way"],

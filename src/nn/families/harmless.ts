@@ -28,6 +28,7 @@ const HARMLESS = new Set(
 
   n_ctx max_sequence_length max_seq_len seq_length user_defined_symbols
   score_dim score_type bias do_normalize normalizer_type momentum mean var count
+  num_objectives gating_temperature gating_hidden_dim gating_n_hidden
   `
     .trim()
     .split(/\s+/),

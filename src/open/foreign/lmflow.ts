@@ -64,6 +64,11 @@ export const lmflowRules: Rules = {
     given.local_index === undefined ? { kind: "refused", why: "needs local_index beside it" } : { kind: "idle" },
   eos_ids: sets("eosTokenId"),
   output_dir: responsesFile,
+  reference_model_name_or_path: sets("refModelNameOrPath"),
+  margin_scale: only([1], "margins are scaled where pairs are made: webrlhf pairs --margin_scale"),
+  length_penalty: off("length counts where pairs are made: webrlhf pairs --length_penalty"),
+  mask_prompt: only([true], "nothing is learned from prompts"),
+  sampling_paired_method: only(["max_min"], "pairs are made, by any rule, with webrlhf pairs --choose_type"),
   choose_type: only(["max_min"], "the best and the worst response make a pair here: webrlhf pairs has other rules"),
   _k: (value, given, table) =>
     sets("numGenerations" in table ? "numGenerations" : "numReturnSequences")(value, given, table),

@@ -1,7 +1,11 @@
 /** Arguments of PaddleNLP's Trainer and of its scripts for SFT, reward models and PPO. */
-import { each, idle, off, type Rules, sets } from "./rules.ts";
+import { each, idle, off, type Rule, type Rules, sets } from "./rules.ts";
 
 const packing = "examples are not packed into sequences of one length here: each is learned by itself";
+
+/** Of pairs, PaddleNLP cuts a prompt so only where the whole is longer than `max_seq_len`: then the whole is cut here. */
+const promptLength: Rule = (value, given, table) =>
+  Object.hasOwn(table, "maxLength") ? { kind: "idle" } : sets("maxPromptLength")(value, given, table);
 
 export const paddleRules: Rules = {
   ...each(
@@ -15,7 +19,7 @@ export const paddleRules: Rules = {
      force_reshard_pp enable_auto_parallel use_expert_parallel distributed_dataloader to_static virtual_pp_degree
      eval_mode release_grads flatten_param_grads autotuner_benchmark skip_profile_timer unified_checkpoint
      unified_checkpoint_config ignore_load_lr_and_optim ignore_save_lr_and_optim lazy_data_processing lazy do_export
-     minimum_eval_times max_evaluate_steps eval_with_do_generation benchmark wandb_api_key`,
+     minimum_eval_times max_evaluate_steps eval_with_do_generation benchmark wandb_api_key flash_mask`,
   ),
   recompute: sets("gradientCheckpointing"),
   rollout_n: sets("numGenerations"),
@@ -23,6 +27,9 @@ export const paddleRules: Rules = {
   lora_rank: sets("loraR"),
   rslora: sets("useRslora"),
   dataset_name_or_path: sets("datasetName"),
+  dev_dataset_path: sets("evalDatasetName"),
+  max_seq_len: sets("maxLength"),
+  max_prompt_len: promptLength,
   zero_padding: off(packing),
   greedy_zero_padding: off(packing),
   intokens: off(packing),

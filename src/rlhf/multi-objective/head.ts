@@ -183,7 +183,8 @@ async function openTensors(files: Files, folder: string): Promise<Tensors> {
   };
 }
 
-function loadGate(gate: GatingNetwork | null, tensors: Tensors): void {
+/** Fills a gate with tensors by name and shape. */
+export function loadGate(gate: GatingNetwork | null, tensors: Tensors): void {
   for (const { name, shape, value } of gate?.store.parameters ?? []) value.write(tensors(`gating.${name}`, shape));
 }
 
