@@ -15,6 +15,9 @@ type Read = (name: string) => Promise<Uint8Array | null>;
 const TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"];
 const SETTINGS = ["config.json", "generation_config.json"];
 const INDEX = "model.safetensors.index.json";
+/** As PyTorch writes weights: taken where there are no safetensors. */
+const TORCH = "pytorch_model.bin";
+const TORCH_INDEX = "pytorch_model.bin.index.json";
 const ADAPTER = ["adapter_config.json", "adapter_model.safetensors"];
 
 /**
@@ -35,7 +38,9 @@ export async function modelFiles(
   const gguf = names.filter((name) => name.endsWith(".gguf"));
   files.push(...there(SETTINGS));
   if (names.includes("model.safetensors")) files.push("model.safetensors");
-  else if (names.includes(INDEX)) files.push(INDEX, ...(await shardsOf(names, read, id)));
+  else if (names.includes(INDEX)) files.push(INDEX, ...(await shardsOf(names, read, id, INDEX)));
+  else if (names.includes(TORCH)) files.push(TORCH);
+  else if (names.includes(TORCH_INDEX)) files.push(TORCH_INDEX, ...(await shardsOf(names, read, id, TORCH_INDEX)));
   else if (ADAPTER.every((name) => names.includes(name))) files.push(...ADAPTER);
   else if (gguf.length === 1) return { files: gguf, path: gguf[0], complete: true, onlyOne: true };
   else if (gguf.length > 1 && wanted === "model") return { reason: whichGguf(gguf, id) };
@@ -44,7 +49,7 @@ export async function modelFiles(
     const has = others.length > 0 ? others.join(", ") : names.slice(0, 20).join(", ");
     const what =
       wanted === "model"
-        ? "model.safetensors, no index of shards, no adapter and not one .gguf file alone"
+        ? "model.safetensors, no pytorch_model.bin, no index of shards, no adapter and not one .gguf file alone"
         : "tokenizer.json";
     return { reason: `${id}: the repository has no ${what}; it has ${has || "no files"}` };
   }
@@ -84,15 +89,15 @@ function whichGguf(gguf: readonly string[], id: string): string {
   return `the repository ${id} has ${gguf.length} GGUF files: say which one, as ${ways}; there are ${gguf.slice(0, 30).join(", ")}${more}`;
 }
 
-async function shardsOf(names: readonly string[], read: Read, id: string): Promise<string[]> {
-  const bytes = await read(INDEX);
-  const map = bytes && parseJson<{ weight_map?: Record<string, unknown> }>(bytes, `${id}/${INDEX}`).weight_map;
-  if (!map || typeof map !== "object") throw new UserError(`${id}/${INDEX} has no "weight_map"`);
+async function shardsOf(names: readonly string[], read: Read, id: string, index: string): Promise<string[]> {
+  const bytes = await read(index);
+  const map = bytes && parseJson<{ weight_map?: Record<string, unknown> }>(bytes, `${id}/${index}`).weight_map;
+  if (!map || typeof map !== "object") throw new UserError(`${id}/${index} has no "weight_map"`);
   const shards = [...new Set(Object.values(map).map(String))];
   for (const name of shards) {
     if (!isSafeName(name))
-      throw new UserError(`${id}/${INDEX} names a shard ${JSON.stringify(name)} outside its folder`);
-    if (!names.includes(name)) throw new UserError(`${id}/${INDEX} needs ${name}, which is not there`);
+      throw new UserError(`${id}/${index} names a shard ${JSON.stringify(name)} outside its folder`);
+    if (!names.includes(name)) throw new UserError(`${id}/${index} needs ${name}, which is not there`);
   }
   return shards;
 }

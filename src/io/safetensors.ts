@@ -101,6 +101,11 @@ export function parseSafetensors(bytes: Uint8Array, file: string): SafeTensors {
 export async function openSafetensors(reader: RangeReader, file: string): Promise<LazySafeTensors> {
   const length = headerLength(await reader.read(0, Math.min(8, reader.size)), reader.size, file);
   const header = parseHeader(await reader.read(8, length), reader.size, file);
+  return readLazily(reader, header, file);
+}
+
+/** The tensors of a file whose header is read, whatever it is written as. */
+export function readLazily(reader: RangeReader, header: Header, file: string): LazySafeTensors {
   const part = async (name: string, info: TensorInfo, begin: number, end: number) => {
     const bytes = await reader.read(begin, end - begin);
     if (bytes.length !== end - begin) throw new UserError(`${file}: tensor "${name}": the file ends inside it`);

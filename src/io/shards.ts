@@ -7,8 +7,9 @@ import { sizeInFile, type TensorToWrite } from "./safetensors-write.ts";
 /**
  * The tensors of each shard, by file name, as `model.safetensors.index.json` lists them.
  * An index comes from a stranger: a shard is a file of its own folder, and nothing else.
+ * @param ending of the shards' names
  */
-export function readShardIndex(content: Uint8Array, path: string): Map<string, string[]> {
+export function readShardIndex(content: Uint8Array, path: string, ending = ".safetensors"): Map<string, string[]> {
   const map = parseJson<{ weight_map?: unknown } | null>(content, path)?.weight_map;
   if (typeof map !== "object" || map === null || Array.isArray(map)) {
     throw new UserError(`${path}: weight_map, which says what file each tensor is in, is missing`);
@@ -17,10 +18,10 @@ export function readShardIndex(content: Uint8Array, path: string): Map<string, s
   if (twice !== undefined) throw new UserError(`${path}: ${JSON.stringify(twice)} occurs twice`);
   const shards = new Map<string, string[]>();
   for (const [tensor, file] of Object.entries(map)) {
-    if (typeof file !== "string" || !/^\w[\w.-]*\.safetensors$/.test(file)) {
+    if (typeof file !== "string" || !/^\w[\w.-]*$/.test(file) || !file.endsWith(ending)) {
       throw new UserError(
         `${path}: tensor ${tensor} is said to be in ${JSON.stringify(file)}; ` +
-          "a shard must be the plain name of a .safetensors file in the same folder",
+          `a shard must be the plain name of a ${ending} file in the same folder`,
       );
     }
     const tensors = shards.get(file) ?? [];

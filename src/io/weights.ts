@@ -29,15 +29,30 @@ export interface WeightSource {
 export const WEIGHTS_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
 
-/** Opens the weights of a model folder: model.safetensors, or the shards that its index names. */
+/** What PyTorch's own files are called, where a folder has no safetensors. */
+export const TORCH_FILE = "pytorch_model.bin";
+export const TORCH_INDEX = "pytorch_model.bin.index.json";
+
+/**
+ * Opens the weights of a model folder: model.safetensors, or the shards that its index names; or, where it has neither,
+ * pytorch_model.bin or its shards.
+ */
 export async function openWeights(files: Files, folder: string): Promise<WeightSource> {
-  const path = `${folder}/${WEIGHTS_FILE}`;
-  const single = await files.open(path);
-  if (single) return closingOnError([single], async () => fromShards(path, [await openShard(single, path)]));
-  const index = `${folder}/${INDEX_FILE}`;
-  const content = await files.read(index);
-  if (!content) throw await noWeights(files, folder);
-  const shards = readShardIndex(content, index);
+  for (const [file, index] of [
+    [WEIGHTS_FILE, INDEX_FILE],
+    [TORCH_FILE, TORCH_INDEX],
+  ]) {
+    const path = `${folder}/${file}`;
+    const single = await files.open(path);
+    if (single) return closingOnError([single], async () => fromShards(path, [await openShard(single, path)]));
+    const content = await files.read(`${folder}/${index}`);
+    if (content) return openShards(files, folder, `${folder}/${index}`, content);
+  }
+  throw await noWeights(files, folder);
+}
+
+async function openShards(files: Files, folder: string, index: string, content: Uint8Array): Promise<WeightSource> {
+  const shards = readShardIndex(content, index, index.endsWith(INDEX_FILE) ? ".safetensors" : ".bin");
   const opened: OpenFile[] = [];
   return closingOnError(opened, async () => {
     const parts: Shard[] = [];
@@ -60,10 +75,13 @@ interface Shard {
   tensors: LazySafeTensors;
 }
 
+/** PyTorch's reader is loaded now, so that web pages without such files need not have it. */
 const openShard = async (handle: OpenFile, file: string): Promise<Shard> => ({
   file,
   handle,
-  tensors: await openSafetensors(handle, file),
+  tensors: file.endsWith(".bin")
+    ? await (await import("./torch-weights.ts")).openTorchFile(handle, file)
+    : await openSafetensors(handle, file),
 });
 
 /** The index and the shard must agree on what the shard holds. */
@@ -113,10 +131,10 @@ async function noWeights(files: Files, folder: string): Promise<UserError> {
   const path = `${folder}/${WEIGHTS_FILE}`;
   const gguf = names.find((name) => name.endsWith(".gguf"));
   if (gguf) return new UserError(`${path} is missing, but there is ${gguf}: name that file as the model`);
-  const pickled = names.find((name) => /\.(bin|pt|pth|ckpt|h5|msgpack)$/.test(name));
-  if (pickled) {
+  const other = names.find((name) => /\.(bin|pt|pth|ckpt|h5|msgpack)$/.test(name));
+  if (other) {
     return new UserError(
-      `${path} is missing: weights are read from safetensors files, not from ${pickled}; ` +
+      `${path} is missing: weights are read from safetensors files and ${TORCH_FILE}, not from ${other}; ` +
         "save the model again with transformers' save_pretrained",
     );
   }

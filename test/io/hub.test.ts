@@ -68,6 +68,15 @@ beforeEach(async () => {
       files: { "config.json": "{}", "tokenizer.json": "{}", "model.safetensors": big },
     },
     "org/gguf": { commit: COMMIT, files: { "a.gguf": noise(500, 6), "README.md": "x" } },
+    "org/torch": {
+      commit: COMMIT,
+      files: {
+        "config.json": "{}",
+        "tokenizer.json": "{}",
+        "pytorch_model.bin": noise(50, 8),
+        "flax_model.msgpack": "x",
+      },
+    },
     "org/other": {
       commit: COMMIT,
       files: { "config.json": "{}", "a.bin": noise(500, 7), "a.gguf": noise(5, 1), "b.gguf": noise(5, 2) },
@@ -178,6 +187,8 @@ describe("resolveModel", () => {
   it("takes all shards of an index, or the one GGUF file", async () => {
     const folder = await resolveModel(repo("org/shards"), "model", options());
     expect(await readdir(folder)).toHaveLength(5);
+    const torch = await resolveModel(repo("org/torch"), "model", options());
+    expect(await readdir(torch)).toEqual(["config.json", "pytorch_model.bin", "tokenizer.json"]);
     const file = await resolveModel(repo("org/gguf"), "model", options());
     expect(file.endsWith(`${COMMIT}/a.gguf`)).toBe(true);
     expect((await failure(resolveModel(repo("org/other"), "model", options()))).message).toMatch(

@@ -234,7 +234,7 @@ describe("reading", () => {
   });
 
   it.each([
-    ["pytorch_model.bin", /read from safetensors files, not from pytorch_model\.bin/],
+    ["pytorch_model.bin", /m\/pytorch_model\.bin: no archive as torch\.save writes it/],
     ["model.Q4_0.gguf", /but there is model\.Q4_0\.gguf: name that file as the model/],
     ["config.json", /m\/model\.safetensors is missing: the weights of the model/],
   ])("says what to do about a folder with %s only", async (name, message) => {

@@ -1,13 +1,10 @@
 /** Models in the layouts in which others publish them, against PyTorch: test/fixtures/generators/published.py. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { type Files, memoryFiles } from "webrlhf";
+import { type Files, memoryFiles, parseSafetensors, writeSafetensors } from "webrlhf";
 import { trainBpe } from "webrlhf/data";
 import { convertModel } from "webrlhf/nn";
 import { ModelOpener, openReward } from "webrlhf/open";
-import type { Response } from "webrlhf/rlhf";
-import { parseSafetensors } from "../../src/io/safetensors.ts";
-import { writeSafetensors } from "../../src/io/safetensors-write.ts";
-import { multiObjectiveScores } from "../../src/rlhf/multi-objective/model.ts";
+import { multiObjectiveScores, type Response } from "webrlhf/rlhf";
 import fixture from "../fixtures/published.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
 
@@ -128,5 +125,32 @@ describe("ArmoRM's layout", () => {
   ])("refuses %s", async (_, more, marks, message) => {
     const opener = new ModelOpener({ files: await folder(more, marks) });
     await expect(opener.multiObjective("armo")).rejects.toThrow(message);
+  });
+});
+
+describe("Beaver's layout", () => {
+  it("gives the published score, out of shards that torch.save wrote", async () => {
+    const { config, index, shards, rows } = fixture.beaver;
+    const files = memoryFiles();
+    await files.writeFolder("beaver", {
+      "config.json": JSON.stringify(config),
+      "pytorch_model.bin.index.json": JSON.stringify(index),
+      ...Object.fromEntries(Object.entries(shards).map(([name, text]) => [name, base64(text)])),
+      ...tokenizer(LLAMA3),
+    });
+    const opener = new ModelOpener({ files });
+    const model = await opener.frozenScorer("beaver");
+    expect(model.scoring).toMatchObject({ type: "cost", doNormalize: false });
+    const reward = await openReward("beaver", { files, opener });
+    const responses = rows.map(({ ids }) => ({ ids: Uint32Array.from(ids), promptLength: 1 }) as Response);
+    expectClose(
+      Float64Array.from(await reward(responses)),
+      rows.map((row) => row.score),
+      1e-5,
+    );
+    await convertModel(files, "beaver", "out");
+    const converted = await new ModelOpener({ files }).frozenScorer("out");
+    expect(await converted.store.read()).toEqual(await model.store.read());
+    opener.destroy();
   });
 });
