@@ -108,7 +108,7 @@ async function named(name: string, options: RewardOptions): Promise<RewardFuncti
     throw new UserError(`reward_model_dtype does not apply: ${name} has no weights here`);
   }
   if (options.normalize) throw withoutStatistics(name, options);
-  if (name.startsWith(BUILTIN) && name !== WORLD) return [verifiableReward(name)];
+  if (name.startsWith(BUILTIN) && name !== WORLD) return [await verifiableReward(name)];
   if (isCode(name)) return codeRewards(name);
   const score: RewardFunction = name === WORLD ? (all) => all.map(worldGold) : serverReward(name, options);
   return [rename(score, basename(name))];

@@ -19,7 +19,8 @@ const response = (
 });
 const scored = async (reward: RewardFunction, ...given: Parameters<typeof response>) =>
   Array.from(await reward([response(...given)]))[0];
-const score = (spelling: string, ...given: Parameters<typeof response>) => scored(verifiableReward(spelling), ...given);
+const score = async (spelling: string, ...given: Parameters<typeof response>) =>
+  scored(await verifiableReward(spelling), ...given);
 const times = (length: number) => new Array<number>(length).fill(1);
 
 /** Where we say otherwise than math-verify, which reads no full stop at a number's end. */
@@ -167,6 +168,86 @@ describe("numeric and exact answers", () => {
   });
 });
 
+describe("json", () => {
+  const schema = {
+    type: "object",
+    properties: { name: { type: "string" }, age: { type: "integer", minimum: 0 } },
+    required: ["name"],
+    additionalProperties: false,
+  };
+
+  it.each([
+    ['{"a": 1}', 1],
+    [" [1, 2]\n", 1],
+    ["null", 1],
+    ['<think>{"no": </think>{"a": 1}', 1],
+    ['Here it is:\n```json\n{"a": 1}\n```\nas asked', 1],
+    ["```\n{}\n```\nor rather\n```json\n{oops\n```", 0],
+    ["{'a': 1}", 0],
+    ['{"a": 1} is it', 0],
+    ["", 0],
+  ])("%s gives %d", async (text, expected) => {
+    expect(await score("builtin:json", text)).toBe(expected);
+  });
+
+  it.each([
+    ['{"name": "Ann", "age": 3}', 1],
+    ['{"name": "Ann"}', 1],
+    ['{"name": "Ann", "age": -3}', 0],
+    ['{"name": "Ann", "age": "3"}', 0],
+    ['{"age": 3}', 0],
+    ['{"name": "Ann", "more": 1}', 0],
+    ["Ann", 0],
+  ])("that fits a row's schema: %s gives %d", async (text, expected) => {
+    expect(await score("builtin:json_schema?column=schema", text, { schema })).toBe(expected);
+    expect(await score("builtin:json_schema?column=schema", text, { schema: JSON.stringify(schema) })).toBe(expected);
+  });
+
+  it("keeps to the draft that a schema names, fetches nothing, and bears values without a bottom", async () => {
+    const tuple = { items: [{ type: "string" }] };
+    const old = { ...tuple, $schema: "http://json-schema.org/draft-07/schema#" };
+    expect(await score("builtin:json_schema?column=schema", "[1]", { schema: old })).toBe(0);
+    const list = { type: "array", items: { $ref: "#" } };
+    const deep = `${"[".repeat(50_000)}${"]".repeat(50_000)}`;
+    expect(await score("builtin:json_schema?column=schema", deep, { schema: list })).toBe(0);
+    expect(await score("builtin:json_schema?column=schema", "[[], [[]]]", { schema: list })).toBe(1);
+    const elsewhere = { $ref: "http://127.0.0.1:9/schema.json" };
+    await expect(score("builtin:json_schema?column=schema", "1", { schema: elsewhere })).rejects.toThrow();
+  });
+
+  it("says what is no schema", async () => {
+    const bad = (schema: unknown) => score("builtin:json_schema?column=schema", "1", { schema });
+    await expect(bad("{")).rejects.toThrow(/column=schema: the column "schema" is no JSON Schema: /);
+    await expect(bad("[]")).rejects.toThrow(/a JSON Schema is an object, or true or false/);
+    await expect(bad(undefined)).rejects.toThrow(/has no text or number in the column "schema"/);
+  });
+});
+
+describe("language", () => {
+  it.each([
+    ["en", "The weather is nice today, and we will go for a walk.", 1],
+    ["de", "The weather is nice today, and we will go for a walk.", 0],
+    ["de", "Das Wetter ist heute schön, und wir gehen spazieren.", 1],
+    ["zh", "今天天气很好，我们去散步吧。", 1],
+    ["en+fr", "Il fait beau aujourd'hui et nous allons nous promener.", 1],
+    // What is said around code and formulas counts.
+    [
+      "de",
+      "Das Ergebnis lautet:\n```python\nfor word in the_list_of_words: print(word)\n```\nDamit sind wir fertig.",
+      1,
+    ],
+    ["en", "42", 0],
+    ["en", "", 0],
+  ])("%s of %s is %d", async (is, text, expected) => {
+    expect(await score(`builtin:language?is=${is}`, text)).toBe(expected);
+  });
+
+  it("among few is known of short texts", async () => {
+    expect(await score("builtin:language?is=de&among=en+de", "ja, natürlich")).toBe(1);
+    expect(await score("builtin:language?is=en&among=en+de", "yes, of course")).toBe(1);
+  });
+});
+
 describe("a reward's spelling", () => {
   it.each([
     ["builtin:acuracy", /builtin:acuracy is no reward: after builtin: there are accuracy, .*exact/],
@@ -176,9 +257,13 @@ describe("a reward's spelling", () => {
     ["builtin:length", /max is needed/],
     ["builtin:regex?pattern=(", /builtin:regex\?pattern=\(: Invalid regular expression/],
     ["builtin:repetition_penalty?max_penalty=1", /max_penalty 1 must not be above 0/],
+    ["builtin:json_schema", /give the schema's file as schema=FILE, or the column that has it as column=NAME/],
+    ["builtin:language", /is is needed/],
+    ["builtin:language?is=english", /"english" is no language that is known: they go by two letters .*, en, /],
+    ["builtin:language?is=fr&among=en+de", /"fr" is wanted, and not among en, de/],
     ["builtin:soft_overlong?max=10&cache=20", /max=10&cache=20: cache 20 is more than max 10/],
-  ])("%s says what is wrong", (spelling, why) => {
-    expect(() => verifiableReward(spelling)).toThrow(why);
+  ])("%s says what is wrong", async (spelling, why) => {
+    await expect(verifiableReward(spelling)).rejects.toThrow(why);
   });
 
   it("names the column that a row lacks, and a gold answer that is no number", async () => {
@@ -190,9 +275,9 @@ describe("a reward's spelling", () => {
     );
   });
 
-  it("is listed with what it does, and each can be made", () => {
+  it("is listed with what it does, and each can be made", async () => {
     expect(verifiableRewards.map(({ name }) => name)).toContain("builtin:accuracy");
     for (const { does } of verifiableRewards) expect(does.length).toBeGreaterThan(20);
-    expect(verifiableReward("builtin:numeric").name).toBe("numeric");
+    expect((await verifiableReward("builtin:numeric")).name).toBe("numeric");
   });
 });

@@ -4,10 +4,14 @@
  */
 import * as v from "valibot";
 import { UserError } from "../../runtime/errors.ts";
+import { diskFiles } from "../../runtime/files.ts";
+import { readText } from "../../runtime/json-files.ts";
 import { overlongPenalty } from "../overlong.ts";
 import type { RewardFunction } from "../rewards.ts";
 import type { Response } from "../sampler.ts";
 import { boxed, lastFormula, lastNumber, markedAnswer, plain } from "./answers.ts";
+import { fitsSchema, jsonAnswer } from "./json.ts";
+import { inLanguage } from "./language.ts";
 import { sameMaths } from "./maths.ts";
 import { cosineScaled, repetitionPenalty, responseLength, tagCount, thinkFormat } from "./shape.ts";
 
@@ -19,7 +23,7 @@ interface Builtin<S extends v.ObjectEntries = v.ObjectEntries> {
   does: string;
   /** Its parameters: texts are read into these. */
   parameters: S;
-  make(parameters: v.InferOutput<v.ObjectSchema<S, undefined>>, name: string): RewardFunction;
+  make(parameters: v.InferOutput<v.ObjectSchema<S, undefined>>, name: string): RewardFunction | Promise<RewardFunction>;
 }
 
 const builtin = <S extends v.ObjectEntries>(one: Builtin<S>): Builtin => one as unknown as Builtin;
@@ -70,6 +74,21 @@ function isRight(response: Response, column: string, name: string): boolean {
 /** Reasoning is no answer. */
 const afterThinking = (text: string): string =>
   text.includes("</think>") ? text.slice(text.lastIndexOf("</think>") + 8) : "";
+
+async function fileOf(path: string, name: string): Promise<string> {
+  const text = await readText(await diskFiles(), path);
+  if (text !== null) return text;
+  throw new UserError(`${name}: cannot read ${path}: no such file`);
+}
+
+/** @param given a schema, or its text */
+async function schemaOf(given: unknown, where: string) {
+  try {
+    return await fitsSchema(typeof given === "string" ? JSON.parse(given) : given);
+  } catch (cause) {
+    throw new UserError(`${where} is no JSON Schema: ${(cause as Error).message}`, { cause });
+  }
+}
 
 const builtins: Record<string, Builtin> = {
   accuracy: builtin({
@@ -141,6 +160,45 @@ const builtins: Record<string, Builtin> = {
       return each(({ text }) => Number(expression.test(text)));
     },
   }),
+  json: builtin({
+    does: "1 where the answer is JSON: all of it, or its last fenced block",
+    parameters: {},
+    make: () => each(({ text }) => Number(jsonAnswer(text) !== undefined)),
+  }),
+  json_schema: builtin({
+    does: "1 where the answer is JSON that fits a schema, from a file or from a column of the row",
+    parameters: { schema: v.optional(v.pipe(v.string(), v.minLength(1))), column: v.optional(v.string()) },
+    async make({ schema, column }, name) {
+      if ((schema === undefined) === (column === undefined)) {
+        throw new UserError(`${name}: give the schema's file as schema=FILE, or the column that has it as column=NAME`);
+      }
+      if (schema !== undefined) {
+        const fits = await schemaOf(await fileOf(schema, name), `${name}: ${schema}`);
+        return each(({ text }) => Number(fits(jsonAnswer(text))));
+      }
+      return async (responses) =>
+        Promise.all(
+          responses.map(async (one) => {
+            const own = one.row?.[column as string];
+            const given = typeof own === "object" && own !== null ? own : columnOf(one, column as string, name);
+            const fits = await schemaOf(given, `${name}: the column "${column}"`);
+            return Number(fits(jsonAnswer(one.text)));
+          }),
+        );
+    },
+  }),
+  language: builtin({
+    does: "1 where the response is in the language, or one of them; code and formulas are in none",
+    parameters: { is: names, among: v.optional(names) },
+    async make({ is, among = null }, name) {
+      try {
+        const spoken = await inLanguage(is, among);
+        return each(({ text }) => Number(spoken(text)));
+      } catch (error) {
+        throw new UserError(`${name}: ${(error as Error).message}`, { cause: error });
+      }
+    },
+  }),
   length: builtin({
     does: "0 where the response has from min to max tokens, -1 otherwise",
     parameters: { min: whole("0"), max: needed },
@@ -175,9 +233,9 @@ export const verifiableRewards: readonly { name: string; does: string; parameter
 
 /**
  * Makes a reward by its spelling, e.g. `builtin:numeric?tolerance=0.01`.
- * @throws UserError for an unknown reward or parameter, and a value that is none
+ * @throws UserError for an unknown reward or parameter, a value that is none, and a schema's file that cannot be read
  */
-export function verifiableReward(spelling: string): RewardFunction {
+export async function verifiableReward(spelling: string): Promise<RewardFunction> {
   const [called, query = ""] = spelling.slice(BUILTIN.length).split(/\?(.*)/s);
   const found = Object.hasOwn(builtins, called) ? builtins[called] : undefined;
   if (!spelling.startsWith(BUILTIN) || !found) {
@@ -203,7 +261,7 @@ export function verifiableReward(spelling: string): RewardFunction {
     const why = given[key] === undefined ? "is needed" : `is ${message}, not "${given[key]}"`;
     throw new UserError(`${spelling}: ${key} ${why}`);
   }
-  const reward = found.make(read.output, spelling);
+  const reward = await found.make(read.output, spelling);
   Object.defineProperty(reward, "name", { value: called });
   return reward;
 }
