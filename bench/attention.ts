@@ -1,5 +1,5 @@
 /** Fused causal attention, forward and backward, against sums in float64. */
-import { attention, backward, finish, mul, packing, scope, sum, tensor, zeros } from "webrlhf";
+import { attention, backward, cast, finish, mul, packing, scope, sum, tensor } from "webrlhf";
 import { noise } from "webrlhf/day";
 import { type Case, difference, gpuArm } from "./harness.ts";
 
@@ -11,7 +11,11 @@ export interface AttentionShape {
 }
 
 /** A forward pass is two products over the lower triangle; the backward pass is five, the scores recomputed. */
-export function attentionCase(shape: AttentionShape, pass: "forward" | "forward+backward"): Case {
+export function attentionCase(
+  shape: AttentionShape,
+  pass: "forward" | "forward+backward",
+  type: "f32" | "f16" = "f32",
+): Case {
   const { sequences, length, heads, headDim } = shape;
   const rows = sequences * length;
   const width = heads * headDim;
@@ -19,25 +23,25 @@ export function attentionCase(shape: AttentionShape, pass: "forward" | "forward+
   const dyData = noise(rows * width, 4);
   const products = pass === "forward" ? 2 : 7;
   return {
-    name: `attention ${sequences}x${length} h${heads} d${headDim} ${pass === "forward" ? "fwd" : "fwd+bwd"}`,
+    name: `attention ${sequences}x${length} h${heads} d${headDim} ${pass === "forward" ? "fwd" : "fwd+bwd"}${type === "f16" ? " f16" : ""}`,
     unit: "GFLOP/s",
     work: products * sequences * heads * headDim * length * length,
-    tolerance: 1e-4,
+    tolerance: type === "f16" ? 4e-3 : 1e-4, // in f16, operands and results are rounded
     error(result) {
       const expected = reference(shape, qkvData, dyData);
       return difference(result, pass === "forward" ? expected.output : expected.gradient);
     },
     async arms() {
-      const qkv = tensor(qkvData, [rows, 3 * width]);
+      const qkv = tensor(qkvData, [rows, 3 * width], type);
       const dy = tensor(dyData, [rows, width]);
       const packed = packing(new Array(sequences).fill(length));
       const options = { heads, kvHeads: heads, headDim, scale: 1 / Math.sqrt(headDim) };
       if (pass === "forward+backward") {
         qkv.requiresGrad = true;
-        qkv.grad = zeros([rows, 3 * width]);
+        qkv.grad = tensor(new Float32Array(qkv.size), qkv.shape, type);
       }
       const forward = () => attention(qkv, packed, options);
-      const both = () => scope(() => backward(sum(mul(forward(), dy))));
+      const both = () => scope(() => backward(sum(mul(cast(forward(), "f32"), dy))));
       const enqueue = pass === "forward" ? () => scope(() => void forward()) : both;
       return [
         gpuArm("webrlhf", {

@@ -55,12 +55,15 @@ const projection: [number, number, number, Mode][] = [
 function allCases(peers: readonly Peer[]): Case[] {
   const multipliers = [webrlhfProduct, ...peers.flatMap((peer) => peer.matmul ?? [])];
   const steppers = peers.flatMap((peer) => peer.trainStep ?? []);
+  const types = caps().f16 ? (["f32", "f16"] as const) : (["f32"] as const);
   const attention = { sequences: 1, length: 256, heads: 9, headDim: 64 };
   return [
     ...squares.flatMap(([n, modes]) => modes.map((mode) => matmulCase(n, n, n, mode, multipliers))),
     ...projection.map(([m, n, k, mode]) => matmulCase(m, n, k, mode, multipliers)),
-    attentionCase(attention, "forward"),
-    attentionCase(attention, "forward+backward"),
+    ...types.flatMap((type) => [
+      attentionCase(attention, "forward", type),
+      attentionCase(attention, "forward+backward", type),
+    ]),
     tokenLogProbsCase(256, 128, 8192),
     adamwCase(4 * 2 ** 20),
     trainingCase(steppers),

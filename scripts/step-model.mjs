@@ -42,8 +42,11 @@ const gpus = {
   "Apple M2, 10 cores": { f32: 3.6, matrix: 3.6, memory: 0.1, gap: 6, cores: 10 },
   "Radeon 890M": { f32: 5.9, matrix: 23, memory: 0.12, gap: 6, cores: 16 },
 };
-/** The part of a peak that is reached: products of 8 x 8 sums per invocation wait for workgroup memory, matrix units for staging. */
-const reached = { f32: 0.45, matrix: 0.2, attention: 0.2, memory: 0.8 };
+/**
+ * The part of a peak that is reached: products of 8 x 8 sums per invocation wait for workgroup memory, matrix units for staging.
+ * Attention reaches half of that of products: between its products are softmax and barriers.
+ */
+const reached = { f32: 0.45, matrix: 0.2, attention: 0.2, matrixAttention: 0.1, memory: 0.8 };
 
 await fromSource(async (load) => {
   const { caps, device, openDevice, withStandIn } = await load("/src/gpu/device.ts");
@@ -173,12 +176,13 @@ function product({ label, groups: [, , z], scalars }) {
 }
 
 /** Operations of attention over whole sequences; decoding's are few beside its reads. */
-function attention(label) {
-  // Two products over half of each square, of as many columns as all heads have.
-  const forward = 2 * SEQUENCES * TOKENS * TOKENS * smollm2.hiddenSize;
-  if (label.startsWith("attention_fwd")) return forward;
-  if (label.startsWith("attention_dq")) return 1.5 * forward;
-  if (label.startsWith("attention_dkv")) return 2 * forward;
+function attention(name) {
+  // A product over half of each square, of as many columns as all heads have.
+  const one = SEQUENCES * TOKENS * TOKENS * smollm2.hiddenSize;
+  const matrix = /^attention_\w+_matrix_/.test(name);
+  if (name.startsWith("attention_fwd")) return (matrix ? 3 : 2) * one; // with matrix units, scores are computed twice
+  if (name.startsWith("attention_dq")) return 3 * one;
+  if (name.startsWith("attention_dkv")) return 4 * one;
   return 0;
 }
 
@@ -204,7 +208,9 @@ function summary(seen, per, tokens) {
       const busy = Math.min(1, groups / cores);
       const lanes = f32 * reached.f32;
       const rate = found?.half ? Math.max(lanes, matrix * reached.matrix) : lanes;
-      const arithmetic = executed / rate + attention(name) / (f32 * reached.attention);
+      const ofLanes = f32 * reached.attention;
+      const attending = /_matrix_/.test(name) ? Math.max(ofLanes, matrix * reached.matrixAttention) : ofLanes;
+      const arithmetic = executed / rate + attention(name) / attending;
       seconds[gpu] += (Math.max(arithmetic, bytes / (memory * reached.memory)) / busy / 1e12 + gap / 1e6) / per;
     }
   }

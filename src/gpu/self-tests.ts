@@ -11,6 +11,7 @@ export type KernelFamily =
   | "products of few rows"
   | "matrix products"
   | "tiled attention"
+  | "matrix attention"
   | "cached attention";
 
 /** How a family is tried. */

@@ -2,8 +2,10 @@
  * Which kernel runs: capabilities and shape in, variant and tile out. The first row that applies wins. Figures beside the
  * rows are GFLOP/s in f32 on 2 cores of an AMD EPYC unless another machine is named.
  */
+import { MATRIX_ATTENTION_BYTES, matricesFit, matrixInvocations } from "../shaders/attention-matrix.wgsl.ts";
 import { matrixBytes, matrixOutputs, SUBGROUPS } from "../shaders/matmul-matrix.wgsl.ts";
 import type { Caps } from "./device.ts";
+import type { MatrixSize } from "./found-adapter.ts";
 import type { MatmulShape, MatmulVariant } from "./product.ts";
 import type { KernelFamily } from "./self-tests.ts";
 import { tunedVariant } from "./tuning.ts";
@@ -223,25 +225,51 @@ export function tabledVariant(caps: Caps, shape: MatmulShape): MatmulVariant {
   return row.use(caps, shape);
 }
 
-export type AttentionVariant = "direct" | "shuffle" | "tiled";
+export type AttentionVariant = "direct" | "shuffle" | "tiled" | "matrix";
 
-const attentionTable: { when: (caps: Caps) => boolean; use: AttentionVariant; why: string }[] = [
+/** What the choice of an attention depends on: the type of its rows, and the width of a head in vec4s. */
+export interface AttentionNeeds {
+  T: string;
+  d4: number;
+}
+
+/** The matrices that attention is computed with, where the adapter's fit heads of 4 * d4 columns. */
+export function matricesForAttention(caps: Caps, d4: number): (MatrixSize & { lanes: number }) | undefined {
+  const lanes = caps.subgroupSizeMax;
+  const found = caps.matrices && { ...caps.matrices, lanes };
+  if (!found || !matricesFit({ d4, ...found })) return undefined;
+  const room = MATRIX_ATTENTION_BYTES <= caps.maxWorkgroupStorage && matrixInvocations(found) <= caps.maxInvocations;
+  return room ? found : undefined;
+}
+
+const attentionTable: { when: (caps: Caps, needs: AttentionNeeds) => boolean; use: AttentionVariant; why: string }[] = [
   {
     when: (caps) => lanewise(caps) && caps.subgroupSize <= 16,
     use: "shuffle",
     why: "64 sequences of 32-95 tokens, 4 heads of 32, on lavapipe: forward 14 ms, gradient 27 ms; direct takes 3 times that",
   },
   {
-    when: (caps) => caps.kind === "cpu" || !sound(caps, "tiled attention"),
+    when: (caps) => caps.kind === "cpu",
     use: "direct",
     why: "no subgroups: two rows per invocation share each load; staging K and V costs more than it saves",
   },
-  { when: () => true, use: "tiled", why: "matrix products within 16 KiB of workgroup memory" },
+  {
+    when: (caps, { T, d4 }) =>
+      T === "f16" && matricesForAttention(caps, d4) !== undefined && sound(caps, "matrix attention"),
+    use: "matrix",
+    why: "matrix units multiply f16 several times as fast as the kernels below, which compute in f32 whatever they read",
+  },
+  {
+    when: (caps) => sound(caps, "tiled attention"),
+    use: "tiled",
+    why: "matrix products within 16 KiB of workgroup memory",
+  },
+  { when: () => true, use: "direct", why: "relies on nothing" },
 ];
 
-/** How attention is computed: see shaders/attention-parts.wgsl.ts, and shaders/attention-tiled.wgsl.ts for "tiled". */
-export const attentionVariant = (caps: Caps): AttentionVariant =>
-  (attentionTable.find(({ when }) => when(caps)) as (typeof attentionTable)[number]).use;
+/** How attention is computed: see shaders/attention-parts.wgsl.ts, and attention-tiled.wgsl.ts and attention-matrix.wgsl.ts beside it. */
+export const attentionVariant = (caps: Caps, needs: AttentionNeeds): AttentionVariant =>
+  (attentionTable.find(({ when }) => when(caps, needs)) as (typeof attentionTable)[number]).use;
 
 /** Own rows and items of an invocation of tiled attention, and how many invocations share rows. */
 export interface AttentionTile {

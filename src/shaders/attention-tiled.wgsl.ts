@@ -35,24 +35,25 @@ import {
 } from "./attention-tiles.wgsl.ts";
 
 /** The capped, scaled scores, and what their gradients are multiplied with. */
-const score = ({ softcap }: TiledShape, a: string): string =>
+export const score = ({ softcap }: Pick<TiledShape, "softcap">, a: string): string =>
   softcap
     ? `    let t${a} = preciseTanh(${a} * u.scale2 / u.cap2);\n    ${a} = u.cap2 * t${a};`
     : `    ${a} *= u.scale2;`;
-const slope = ({ softcap }: TiledShape, a: string): string => (softcap ? ` * (1.0 - t${a} * t${a})` : "");
+export const slope = ({ softcap }: Pick<TiledShape, "softcap">, a: string): string =>
+  softcap ? ` * (1.0 - t${a} * t${a})` : "";
 
 /** The part of dot(out, dout) in every LANES-th vec4 from `at` on, `count` of them. */
-const OUT_DOUT = `fn outDout(at: u32, count: u32) -> f32 {
+export const OUT_DOUT = `fn outDout(at: u32, count: u32) -> f32 {
   var sum = A4();
   for (var c = 0u; c < count; c++) { sum = fma(A4(out[at + c * LANES]), A4(dout[at + c * LANES]), sum); }
   return sum.x + sum.y + sum.z + sum.w;
 }
 `;
 
-const QUERY: Staged = { buffer: "qkv", at: (row) => `${row} * width + query * D4` };
-const KEY: Staged = { buffer: "qkv", at: (row) => `${row} * width + (u.heads + kv) * D4` };
-const VALUE: Staged = { buffer: "qkv", at: (row) => `${row} * width + (u.heads + u.kvHeads + kv) * D4` };
-const DOUT: Staged = { buffer: "dout", at: (row) => `(${row} * u.heads + query) * D4` };
+export const QUERY: Staged = { buffer: "qkv", at: (row) => `${row} * width + query * D4` };
+export const KEY: Staged = { buffer: "qkv", at: (row) => `${row} * width + (u.heads + kv) * D4` };
+export const VALUE: Staged = { buffer: "qkv", at: (row) => `${row} * width + (u.heads + u.kvHeads + kv) * D4` };
+export const DOUT: Staged = { buffer: "dout", at: (row) => `(${row} * u.heads + query) * D4` };
 
 /** What a workgroup of query rows sees: keys lo .. hi of its block, and of each row those up to e (with a window, after e - w). */
 const visible = (shape: TiledShape): string => `  let query = head;

@@ -66,10 +66,11 @@ describe("a day's items", () => {
       const what = `${name} ${mode} ${sizes.join("x")}`;
       expect(products.figures.filter((figure) => figure.what === what).length, what).toBeGreaterThan(0);
     }
-    expect((await run("attention")).figures).toHaveLength(4);
-    const decoded = await run("decode");
     const { f16 } = await gpuReady();
     const types = f16 ? 2 : 1;
+    // Where half precision has matrix units, it is timed with them and without.
+    expect([4 * types, 12]).toContain((await run("attention")).figures.length);
+    const decoded = await run("decode");
     expect(decoded.figures.map(({ unit }) => unit)).toEqual(Array(types * (tiny.decode.length + 1)).fill("tokens/s"));
     expect(new Set(decoded.figures.map(({ what }) => what)).size).toBe(decoded.figures.length);
   });

@@ -6,6 +6,7 @@ import { rotatedAttention } from "../../src/tensor/ops/rotated-attention.ts";
 import { gpuReady } from "../helpers.ts";
 import { checkAttention } from "../tensor/attention-reference.ts";
 import { values } from "../tensor/check.ts";
+import { groups, outgrown, sequences } from "./attention-cases.ts";
 
 beforeAll(gpuReady);
 
@@ -16,28 +17,6 @@ const patience = 600_000;
 const everything = globalThis.process.env.WEBRLHF_ADAPTER_KIND === "hardware";
 
 describe("a GPU's attention", { timeout: patience }, () => {
-  // Few sizes of heads, as each is compiled. Lengths meet the blocks of 64 rows and the tiles of 32.
-  const lengths = fc.constantFrom(1, 2, 31, 32, 33, 63, 64, 65, 100, 130);
-  const sequences = fc
-    .array(fc.record({ gap: fc.constantFrom(0, 0, 3), length: lengths, pad: fc.constantFrom(0, 0, 0, 1, 40) }), {
-      minLength: 1,
-      maxLength: 3,
-    })
-    .map((list) => {
-      let at = 0;
-      const starts = list.map(({ gap, length }) => {
-        at += gap + length;
-        return at - length;
-      });
-      return {
-        lengths: list.map(({ length }) => length),
-        pads: list.map(({ length, pad }) => Math.min(pad, length)),
-        starts,
-        rows: at + 1,
-      };
-    });
-  const groups = fc.constantFrom<[number, number][]>([1, 1], [2, 2], [3, 1], [4, 2]);
-
   it("equals float64 on random sequences, gradients included", async () => {
     await fc.assert(
       fc.asyncProperty(sequences, groups, fc.nat(1000), async (s, [heads, kvHeads], seed) => {
@@ -47,10 +26,8 @@ describe("a GPU's attention", { timeout: patience }, () => {
     );
   });
 
-  // 20 columns are 5 vec4s, which 8 invocations do not share evenly. Windows that no sequence outgrows would be none, in
-  // kernels of their own.
+  // 20 columns are 5 vec4s, which 8 invocations do not share evenly.
   it.runIf(everything)("equals float64 on random sequences with a window and a cap", async () => {
-    const outgrown = sequences.filter(({ lengths }) => Math.max(...lengths) > 33);
     await fc.assert(
       fc.asyncProperty(outgrown, groups, fc.constantFrom(1, 5, 33), fc.nat(1000), async (s, heads, window, seed) => {
         const c = { ...s, heads: heads[0], kvHeads: heads[1], headDim: 20, window, softcap: 2, scale: 1 };

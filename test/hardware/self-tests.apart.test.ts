@@ -24,6 +24,13 @@ vi.mock("../../src/shaders/attention-tiled.wgsl.ts", async (original) => ({
   ...(await original<typeof import("../../src/shaders/attention-tiled.wgsl.ts")>()),
   tiledForward: () => "@compute @workgroup_size(64) fn main() {}",
 }));
+vi.mock("../../src/shaders/attention-matrix.wgsl.ts", async (original) => {
+  const real = await original<typeof import("../../src/shaders/attention-matrix.wgsl.ts")>();
+  // Its gradient alone is wrong, of queries.
+  const matrixBackwardQuery: typeof real.matrixBackwardQuery = (shape) =>
+    real.matrixBackwardQuery(shape).replaceAll("* u.scale", "* 1.1 * u.scale");
+  return { ...real, matrixBackwardQuery };
+});
 
 let cache: string;
 beforeAll(async () => {
@@ -40,10 +47,14 @@ afterAll(async () => {
 it("turns off what computes wrong values, says so, and remembers it", async ({ skip }) => {
   const caps = await openDevice();
   if (!caps.subgroups) return skip("the adapter has no subgroups");
-  expect([...(caps.unsound ?? [])].sort()).toEqual(["subgroup rows", "tiled attention"]);
+  expect([...(caps.unsound ?? [])].sort()).toEqual([
+    ...(caps.matrices ? ["matrix attention"] : []),
+    "subgroup rows",
+    "tiled attention",
+  ]);
   expect(adapterNote()).toMatch(/; wrong values from its [^\n]*subgroup rows[^\n]*: slower kernels run instead$/);
   expect(rowPlan(576).variant).toBe("workgroup");
-  expect(attentionVariant(caps)).toBe("direct");
+  for (const T of ["f32", "f16"]) expect(attentionVariant(caps, { T, d4: 16 })).toBe("direct");
 
   const x = values(2 * 576, 1);
   const y = scope(() => rmsNorm(tensor(x, [2, 576]), tensor(new Float32Array(576).fill(1)), 0));

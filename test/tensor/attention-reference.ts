@@ -1,4 +1,4 @@
-import { attention, backward, packing, scale, scope, tensor } from "webrlhf";
+import { type AttentionOptions, attention, backward, packing, scale, scope, tensor } from "webrlhf";
 import type { AttentionVariant } from "../../src/gpu/variants.ts";
 import { empty, recordMany } from "../../src/tensor/core.ts";
 import { rotatedAttention } from "../../src/tensor/ops/rotated-attention.ts";
@@ -122,15 +122,35 @@ export async function checkAttention(
   const round = dtype === "f16" ? halves : (data: Float32Array) => data;
   const qkv = round(values(rows * width, seed, 2));
   const dout = round(values(rows * heads * headDim, seed + 1));
+  const p = { starts: c.starts, rows, pads: c.pads };
+  const { scale: factor, softcap, window } = c;
+  const options = { heads, kvHeads, headDim, scale: factor, softcap, window, variant };
+  const { out, dqkv } = await gradientsOf(qkv, dout, c.lengths, options, { ...p, dtype, pairs: c.pairs });
+  const exact = reference(qkv, dout, c);
+  const label = `${variant ?? "default"} ${dtype} ${JSON.stringify(c)}`;
+  const [rtol, gradRtol] = dtype === "f16" ? [1e-3, 2e-3] : [2e-6, 5e-6];
+  expectClose(out, exact.out, rtol, 1e-7, `output, ${label}`);
+  expectClose(dqkv, exact.dqkv, gradRtol, 1e-7, `gradient, ${label}`);
+}
+
+/** What attention and its gradient give. */
+export async function gradientsOf(
+  qkv: Float32Array,
+  dout: Float32Array,
+  lengths: number[],
+  options: AttentionOptions,
+  more: Partial<Pick<AttentionCase, "starts" | "rows" | "pads" | "pairs">> & { dtype?: "f32" | "f16" } = {},
+): Promise<{ out: Float32Array; dqkv: Float32Array }> {
+  const { heads, kvHeads, headDim } = options;
+  const { pairs, dtype = "f16" } = more;
+  const shape = [qkv.length / ((heads + 2 * kvHeads) * headDim), (heads + 2 * kvHeads) * headDim];
   const { out, dqkv } = scope(() => {
-    const x = tensor(qkv, [rows, width], dtype);
+    const x = tensor(qkv, shape, dtype);
     x.requiresGrad = true;
-    x.grad = tensor(new Float32Array(rows * width), [rows, width], dtype);
-    const p = packing(c.lengths, c.starts, rows, c.pads);
-    const { scale: factor, softcap, window } = c;
-    const options = { heads, kvHeads, headDim, scale: factor, softcap, window, variant };
-    const y = c.pairs
-      ? rotatedAttention(scale(x, 1), p, { ...options, ...turning(c.pairs) }) // a copy, which may be turned in place
+    x.grad = tensor(new Float32Array(qkv.length), shape, dtype);
+    const p = packing(lengths, more.starts, more.rows, more.pads);
+    const y = pairs
+      ? rotatedAttention(scale(x, 1), p, { ...options, ...turning(pairs) }) // a copy, which may be turned in place
       : attention(x, p, options);
     const copy = y.alias(y.shape, "copy");
     const loss = empty([1]);
@@ -138,11 +158,7 @@ export async function checkAttention(
     backward(loss);
     return { out: copy, dqkv: x.grad };
   });
-  const exact = reference(qkv, dout, c);
-  const label = `${variant ?? "default"} ${dtype} ${JSON.stringify(c)}`;
-  const [rtol, gradRtol] = dtype === "f16" ? [1e-3, 2e-3] : [2e-6, 5e-6];
-  expectClose(await out.read(), exact.out, rtol, 1e-7, `output, ${label}`);
-  expectClose(await dqkv.read(), exact.dqkv, gradRtol, 1e-7, `gradient, ${label}`);
-  out.free("test");
-  dqkv.free("test");
+  const read = { out: (await out.read()) as Float32Array, dqkv: (await dqkv.read()) as Float32Array };
+  for (const t of [out, dqkv]) t.free("test");
+  return read;
 }

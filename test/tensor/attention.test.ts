@@ -8,7 +8,7 @@ import { values } from "./check.ts";
 
 beforeAll(gpuReady);
 
-const kinds = () => new Set<AttentionVariant>(["direct", attentionVariant(caps())]);
+const kinds = () => new Set<AttentionVariant>(["direct", attentionVariant(caps(), { T: "f32", d4: 16 })]);
 
 const segments = fc
   .array(

@@ -50,7 +50,9 @@ const one = { heads: 1, kvHeads: 1, headDim: 4, scale: 1 };
 const inf = Number.POSITIVE_INFINITY;
 
 describe("attention", () => {
-  const kinds = () => [...new Set<AttentionVariant>(["direct", "tiled", attentionVariant(caps())])];
+  const kinds = () => [
+    ...new Set<AttentionVariant>(["direct", "tiled", attentionVariant(caps(), { T: "f32", d4: 16 })]),
+  ];
 
   it.each([
     ["scores that are NaN", [0, nan, 0], [false, true, true]],

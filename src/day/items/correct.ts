@@ -1,13 +1,14 @@
 /** Whether the kernels compute right values here, before anybody asks how fast: each against float64, or a known run. */
-import { matmulVariant } from "../../gpu/variants.ts";
+import { attentionVariant, matmulVariant } from "../../gpu/variants.ts";
 import { CausalLM } from "../../nn/models.ts";
 import { AdamW } from "../../nn/optimizer.ts";
 import { noise } from "../../runtime/noise.ts";
-import { attentionInFloat64 } from "../../tensor/attention-float64.ts";
-import { backward, noGrad, scope, tensor } from "../../tensor/core.ts";
+import { attentionGradientInFloat64, attentionInFloat64 } from "../../tensor/attention-float64.ts";
+import { backward, noGrad, scope, tensor, zeros } from "../../tensor/core.ts";
 import { attention } from "../../tensor/ops/attention.ts";
+import { cast } from "../../tensor/ops/cast.ts";
 import { multiplyAdds } from "../../tensor/ops/ceilings.ts";
-import { scale } from "../../tensor/ops/elementwise.ts";
+import { mul, scale } from "../../tensor/ops/elementwise.ts";
 import { gemm } from "../../tensor/ops/gemm.ts";
 import { rmsNorm } from "../../tensor/ops/norm.ts";
 import { sum } from "../../tensor/ops/reduce.ts";
@@ -21,6 +22,8 @@ import { candidates, type DayProduct, errorOf, say } from "./products.ts";
 /** Accepted errors, beside the largest value. */
 const FINE = 2e-6;
 const SOFT = 2e-5;
+/** Of values near 1 whose operands, parts and results are rounded to f16. */
+const ROUNDED = 0.01;
 /** Losses of 20 steps in f16 stay this near to those in f32. */
 const HALF = 0.02;
 
@@ -87,24 +90,42 @@ async function products({ caps, tell }: DayContext): Promise<void> {
   }
 }
 
-async function attentions({ tell }: DayContext): Promise<void> {
-  for (const headDim of [64, 128]) {
-    const lengths = [37, 5];
+async function attentions({ caps, tell }: DayContext): Promise<void> {
+  const lengths = [37, 5];
+  const count = 42;
+  const types = caps.f16 ? (["f32", "f16"] as const) : (["f32"] as const);
+  const cases = [64, 128].flatMap((headDim) => types.map((type) => ({ headDim, type })));
+  for (const { headDim, type } of cases) {
     const shape = { heads: 2, kvHeads: 1, headDim };
-    const count = 42;
     const width = 4 * headDim;
     const values = noise(count * width, 5);
-    const out = scope(() => noGrad(() => attention(tensor(values, [count, width]), packing(lengths), shape)));
-    const got = (await out.read()) as Float32Array;
-    out.free("the day");
-    const want = attentionInFloat64(values, lengths, shape);
-    const error = want.reduce((most, value, i) => Math.max(most, Math.abs(value - got[i])), 0);
-    tell({
-      what: `attention, heads of ${headDim}`,
-      unit: "error",
-      value: error,
-      ...(error <= SOFT ? {} : { wrong: true }),
+    const seed = noise(2 * count * headDim, 6);
+    const { out, gradient } = scope(() => {
+      const qkv = cast(tensor(values, [count, width]), type);
+      const gradient = cast(zeros(qkv.shape), type);
+      qkv.requiresGrad = true;
+      qkv.grad = gradient;
+      const out = cast(attention(qkv, packing(lengths), shape), "f32");
+      backward(sum(mul(out, tensor(seed, out.shape))));
+      return { out, gradient };
     });
+    const parts = [
+      ["attention", out, attentionInFloat64(values, lengths, shape)],
+      ["attention's gradient", gradient, attentionGradientInFloat64(values, seed, lengths, shape)],
+    ] as const;
+    const accepted = type === "f16" ? ROUNDED : SOFT;
+    for (const [what, tensor, want] of parts) {
+      const got = (await tensor.read()) as Float32Array;
+      tensor.free("the day");
+      const error = want.reduce((most, value, i) => Math.max(most, Math.abs(value - got[i])), 0);
+      tell({
+        what: `${what}, heads of ${headDim}${type === "f16" ? ", in half precision" : ""}`,
+        unit: "error",
+        value: error,
+        how: attentionVariant(caps, { T: type, d4: headDim / 4 }),
+        ...(error <= accepted ? {} : { wrong: true }),
+      });
+    }
   }
 }
 

@@ -1,16 +1,17 @@
 /** Fused causal attention over packed sequences: forward and gradient never hold a [rows, rows] matrix. */
 import { caps } from "../../gpu/device.ts";
-import { type Kernel, kernel } from "../../gpu/kernel.ts";
+import { type Kernel, type KernelSpec, kernel } from "../../gpu/kernel.ts";
 import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork, run } from "../../gpu/stream.ts";
-import { type AttentionVariant, attentionTile, attentionVariant } from "../../gpu/variants.ts";
+import { type AttentionVariant, attentionTile, attentionVariant, matricesForAttention } from "../../gpu/variants.ts";
 import { attentionBackwardKeyValue, attentionBackwardQuery, attentionForward } from "../../shaders/attention.wgsl.ts";
+import { matrixBackwardKeyValue, matrixBackwardQuery, matrixForward } from "../../shaders/attention-matrix.wgsl.ts";
 import { tiledBackwardKeyValue, tiledBackwardQuery, tiledForward } from "../../shaders/attention-tiled.wgsl.ts";
 import { TILED_BLOCK, type TiledShape, turnsBack } from "../../shaders/attention-tiles.wgsl.ts";
 import { HIGH, LOW } from "../../shaders/rope.wgsl.ts";
-import { empty, record, type Tensor } from "../core.ts";
+import { backward, empty, record, recordMany, type Tensor, tensor } from "../core.ts";
 import { type BlockSize, type Packing, packing } from "../packing.ts";
-import { testAttention } from "./self-tests.ts";
+import { testAttention, testHalfAttention } from "./self-tests.ts";
 
 /** Heads of an attention and what its scores go through. */
 export interface AttentionOptions {
@@ -40,7 +41,8 @@ interface Plan {
   forward: () => string;
   backwardQuery: () => string;
   backwardKeyValue: () => string;
-  subgroups: boolean;
+  /** What the kernels use of subgroups. */
+  uses: Pick<KernelSpec, "subgroups" | "matrices">;
   consts: Record<string, number>;
   /** The gradients' kernels also read the table of angles. */
   turned: boolean;
@@ -77,7 +79,8 @@ export function attend(qkv: Tensor, packing: Packing, options: AttentionOptions,
   const rows = packing.rows;
   const d4 = headDim / 4;
   const work = packing.pairs * heads * headDim;
-  const variant = options.variant ?? attentionVariant(caps());
+  const variant = options.variant ?? attentionVariant(caps(), { T: qkv.dtype, d4 });
+  if (variant === "matrix" && qkv.dtype !== "f16") throw new Error("attention: matrix units need qkv in f16");
   const cap = options.softcap ?? 0;
   // A window that no sequence outgrows is none.
   const window = options.window && options.window < packing.maxLength ? options.window : 0;
@@ -146,9 +149,25 @@ function plan(
       forward: () => tiledForward(shape),
       backwardQuery: () => tiledBackwardQuery(shape),
       backwardKeyValue: () => tiledBackwardKeyValue(shape),
-      subgroups: false,
+      uses: {},
       consts: {},
       turned: turned > 0,
+      block: TILED_BLOCK,
+    };
+  }
+  if (variant === "matrix") {
+    const matrices = matricesForAttention(caps(), d4);
+    if (!matrices) throw new Error(`attention: no matrix units for heads of ${4 * d4} columns here`);
+    const { m, n, k, lanes } = matrices;
+    const shape = { d4, ...matrices, ...limits };
+    return {
+      label: `matrix_d${d4 * 4}_${m}x${n}x${k}_${lanes}${suffix}`,
+      forward: () => matrixForward(shape),
+      backwardQuery: () => matrixBackwardQuery(shape),
+      backwardKeyValue: () => matrixBackwardKeyValue(shape),
+      uses: { subgroups: true, matrices: true },
+      consts: {},
+      turned: false,
       block: TILED_BLOCK,
     };
   }
@@ -161,7 +180,7 @@ function plan(
     forward: () => attentionForward(shape),
     backwardQuery: () => attentionBackwardQuery(shape),
     backwardKeyValue: () => attentionBackwardKeyValue(shape),
-    subgroups: variant === "shuffle",
+    uses: { subgroups: variant === "shuffle" },
     consts: { WG },
     turned: false,
     block: 16,
@@ -189,7 +208,7 @@ const forward = (chosen: Plan): Kernel =>
       code: chosen.forward(),
       bindings: { qkv: "read vec4<T>", blocks: "read vec4<u32>", out: "write vec4<T>", stats: "write f32" },
       scalars: { ...shapeScalars, ...limitScalars },
-      subgroups: chosen.subgroups,
+      ...chosen.uses,
     }),
   );
 
@@ -209,7 +228,7 @@ const backwardQuery = (chosen: Plan): Kernel =>
         ...anglesOf(chosen),
       },
       scalars: { ...shapeScalars, scale: "f32", ...limitScalars },
-      subgroups: chosen.subgroups,
+      ...chosen.uses,
     }),
   );
 
@@ -228,7 +247,7 @@ const backwardKeyValue = (chosen: Plan): Kernel =>
         ...anglesOf(chosen),
       },
       scalars: { ...shapeScalars, scale: "f32", ...limitScalars },
-      subgroups: chosen.subgroups,
+      ...chosen.uses,
     }),
   );
 
@@ -237,3 +256,16 @@ registerSelfTest(
     attention(qkv, packing([rows]), { heads: 1, kvHeads: 1, headDim: 32, variant: "tiled" }),
   ),
 );
+
+const inMatrices = testHalfAttention("matrix attention", 64, (qkv, dout, rows) => {
+  qkv.requiresGrad = true;
+  const out = attention(qkv, packing([rows]), { heads: 2, kvHeads: 1, headDim: 64, variant: "matrix" });
+  const gradient = tensor(new Float32Array(qkv.size), qkv.shape, "f16");
+  qkv.grad = gradient;
+  const copy = out.alias(out.shape, "self-test"); // backward() frees the original
+  const loss = empty([1]);
+  recordMany("self-test", [out], [loss], () => [dout]);
+  backward(loss);
+  return { out: copy, gradient };
+});
+registerSelfTest({ ...inMatrices, passes: async () => !matricesForAttention(caps(), 16) || inMatrices.passes() });

@@ -4,7 +4,7 @@
  */
 import type { SelfTest } from "../../gpu/self-tests.ts";
 import { noise } from "../../runtime/noise.ts";
-import { attentionInFloat64 } from "../attention-float64.ts";
+import { attentionGradientInFloat64, attentionInFloat64 } from "../attention-float64.ts";
 import { full, scope, type Tensor, tensor } from "../core.ts";
 
 /**
@@ -90,6 +90,32 @@ export function testAttention(
       const rows = 70;
       const data = noise(rows * 3 * width, 1);
       return agrees(() => run(tensor(data, [rows, 3 * width]), rows), attended(data, rows, width));
+    },
+  };
+}
+
+/**
+ * Of two query heads on one KV head, in f16.
+ * @param run attends from qkv [rows, 4 * width], one sequence, to [rows, 2 * width], and goes back from the gradient of
+ *   that to the one of qkv
+ */
+export function testHalfAttention(
+  family: SelfTest["family"],
+  width: number,
+  run: (qkv: Tensor, dout: Tensor, rows: number) => { out: Tensor; gradient: Tensor },
+): SelfTest {
+  return {
+    family,
+    async passes() {
+      const rows = 70;
+      const shape = { heads: 2, kvHeads: 1, headDim: width };
+      const [qkv, dout] = [noise(rows * 4 * width, 1), noise(rows * 2 * width, 2)];
+      const within = 4e-3; // operands, weights and results are rounded
+      const part = (which: "out" | "gradient") => () =>
+        run(tensor(qkv, [rows, 4 * width], "f16"), tensor(dout, [rows, 2 * width], "f16"), rows)[which];
+      const forward = await agrees(part("out"), attentionInFloat64(qkv, [rows], shape), within);
+      if (forward !== true) return forward;
+      return agrees(part("gradient"), attentionGradientInFloat64(qkv, dout, [rows], shape), within);
     },
   };
 }
