@@ -19,7 +19,7 @@
  */
 
 import { DOUT, KEY, OUT_DOUT, QUERY, score, slope, VALUE } from "./attention-tiled.wgsl.ts";
-import { TILED_BLOCK as BLOCK, lines, range, type Staged, times } from "./attention-tiles.wgsl.ts";
+import { TILED_BLOCK as BLOCK, lines, range, type Staged, times, turnText } from "./attention-tiles.wgsl.ts";
 import { TANH } from "./elementwise.wgsl.ts";
 
 export interface MatrixShape {
@@ -35,6 +35,8 @@ export interface MatrixShape {
   window: boolean;
   /** scores are capped at `u.cap2`, in base 2 */
   softcap: boolean;
+  /** vec4s of the half of a head that turned with the position: gradients of queries and keys are turned back; 0: none */
+  turned: number;
 }
 
 /** Items of a tile, and columns of a slice. */
@@ -54,7 +56,7 @@ export const matrixInvocations = (shape: Pick<MatrixShape, "lanes">): number => 
 /** Bytes of workgroup memory. */
 export const MATRIX_ATTENTION_BYTES = 4 * BLOCK * TILE + 2 * (BLOCK + TILE) * STRIDE + 4 * 2 * TILE;
 /** Whether matrices of this size share a block and a tile evenly, and heads of this width. */
-export const matricesFit = ({ d4, m, n, k, lanes }: Omit<MatrixShape, "window" | "softcap">): boolean =>
+export const matricesFit = ({ d4, m, n, k, lanes }: Pick<MatrixShape, "d4" | "m" | "n" | "k" | "lanes">): boolean =>
   (4 * d4) % TILE === 0 &&
   lanes >= 8 &&
   lanes <= 128 &&
@@ -157,20 +159,56 @@ ${lines(across(shape), (j) => {
   );
 }
 
-/** Stores the sums of own rows, times `factor`, at the D vectors that begin at `at` (of `row`). */
-const store = (shape: MatrixShape, name: string, buffer: string, at: string, factor: string): string =>
-  lines(
-    slices(shape),
-    (slice) => `    workgroupBarrier();
-${leave(shape, name, slice * across(shape))}
-    for (var e = lid; e < ${BLOCK * 8}u; e += WG) {
+/** For each vec4 of a slice that an invocation stores: which one of the block's rows it is of, where in `scores`, and in which column. */
+const pieces = (shape: MatrixShape, then: (i: number) => string): string => {
+  const wg = matrixInvocations(shape);
+  return lines(
+    (BLOCK * TILE) / 4 / wg,
+    (i) => `    {
+      let e = lid + ${i * wg}u;
       let row = block.x + e / 8u;
-      if (row < block.y) {
-        let sums = A4(scores[4u * e], scores[4u * e + 1u], scores[4u * e + 2u], scores[4u * e + 3u]);
-        ${buffer}[${at} + ${8 * slice}u + e % 8u] = T4(sums * ${factor});
-      }
+${then(i)}
     }`,
   );
+};
+const PIECE = "A4(scores[4u * e], scores[4u * e + 1u], scores[4u * e + 2u], scores[4u * e + 3u])";
+
+/** Stores the sums of own rows, times `factor`, at the D vectors that begin at `at` (of `row`); only slices from `from` on. */
+const store = (shape: MatrixShape, name: string, buffer: string, at: string, factor: string, from = 0): string =>
+  range(slices(shape))
+    .slice(from)
+    .map(
+      (slice) => `    workgroupBarrier();
+${leave(shape, name, slice * across(shape))}
+${pieces(shape, () => `      if (row < block.y) { ${buffer}[${at} + ${8 * slice}u + e % 8u] = T4(${PIECE} * ${factor}); }`)}`,
+    )
+    .join("\n");
+
+/** Whether both columns of each pair lie in whole slices, so that their gradients can be turned back: see `storeTurned`. */
+export const matrixTurnsBack = ({ d4 }: Pick<MatrixShape, "d4">, half: number): boolean =>
+  half % 8 === 0 && 2 * half <= d4;
+
+/** As `store`, of the gradient of rows that were turned by their positions, times u.scale: turned back. */
+function storeTurned(shape: MatrixShape, name: string, at: string): string {
+  const apart = shape.turned / 8; // slices from one column of a pair to the other
+  const pair = (slice: number): string => `    workgroupBarrier();
+${leave(shape, name, slice * across(shape))}
+${lines((BLOCK * TILE) / 4 / matrixInvocations(shape), (i) => `    var first${slice}_${i} = A4();`)}
+${pieces(shape, (i) => `      first${slice}_${i} = ${PIECE};`)}
+    workgroupBarrier();
+${leave(shape, name, (slice + apart) * across(shape))}
+${pieces(
+  shape,
+  (i) => `      if (row < block.y) {
+        let second = ${PIECE};
+        let turn = turnOf(row - block.z, ${8 * slice}u + e % 8u);
+        let place = ${at} + ${8 * slice}u + e % 8u;
+        dqkv[place] = T4((first${slice}_${i} * turn.co + second * turn.si) * u.scale);
+        dqkv[place + TURNED] = T4((second * turn.co - first${slice}_${i} * turn.si) * u.scale);
+      }`,
+)}`;
+  return `${lines(apart, pair)}\n${store(shape, name, "dqkv", at, "u.scale", 2 * apart)}`;
+}
 
 /** For each of the invocation's scores: `s{j}` in column `c{j}`, capped and scaled. Columns begin at another one in each row, for the banks' sake. */
 const scores = (shape: MatrixShape, then: (j: number) => string): string =>
@@ -247,7 +285,7 @@ ${product(shape, DOUT, VALUE)}
 ${lines(count(shape), (j) => `    pool[mine * STRIDE + c${j}] = f16(w${j} * (scores[mine * TILE + c${j}] - delta_));`)}
 ${gather(shape, "d", KEY)}
   }
-${store(shape, "d", "dqkv", "row * width + query * D4", "u.scale")}`,
+${storeTurned(shape, "d", "row * width + query * D4")}`,
   )}`;
 }
 
@@ -276,7 +314,7 @@ ${gather(shape, "dv", DOUT)}`;
 ${lines(count(shape), (j) => `    pool[mine * STRIDE + c${j}] = f16(p${j}${slope(shape, `s${j}`)} * (scores[mine * TILE + c${j}] - ofItems[TILE + c${j}]));`)}
 ${gather(shape, "dk", QUERY)}`;
   const storeValues = store(shape, "dv", "dqkv", VALUE.at("row"), "(1.0 / LIFT)");
-  const storeKeys = store(shape, "dk", "dqkv", KEY.at("row"), "u.scale");
+  const storeKeys = storeTurned(shape, "dk", KEY.at("row"));
   const both = 4 * shape.d4 <= BOTH;
   return entry(
     shape,
@@ -297,9 +335,9 @@ ${(
  * blocks come first, so that none of them is left to run alone at the end.
  */
 function entry(shape: MatrixShape, heads: "heads" | "kvHeads", body: string): string {
-  const { d4, m, n, k, lanes, softcap } = shape;
+  const { d4, m, n, k, lanes, softcap, turned } = shape;
   const wg = matrixInvocations(shape);
-  return `${softcap ? `alias D = f32;${TANH}` : ""}const LOWEST = -3.0e38;
+  return `${softcap ? `alias D = f32;${TANH}` : ""}${turned > 0 ? turnText(turned) : ""}const LOWEST = -3.0e38;
 const LIFT = 4096.0;
 const D4 = ${d4}u;
 const WG = ${wg}u;

@@ -172,8 +172,9 @@ ${lines(columns(shape), (c) => {
 export const turnsBack = ({ d4, lanes }: Pick<TiledShape, "d4" | "lanes">, half: number): boolean =>
   half % lanes === 0 && 2 * half <= d4;
 
-/** Cosines and sines of pair c at a position; angles are tabled as in rope.wgsl.ts. */
-const TURN = `struct Turn { co: A4, si: A4 }
+/** Cosines and sines of pair c at a position, of so many pairs in vec4s; angles are tabled as in rope.wgsl.ts. */
+export const turnText = (pairs: number): string => `const TURNED = ${pairs}u;
+struct Turn { co: A4, si: A4 }
 fn turnOf(position: u32, c: u32) -> Turn {
   let low = (position % LOW) * 2u * TURNED + c;
   let high = (LOW + min(position / LOW, HIGH - 1u)) * 2u * TURNED + c;
@@ -229,7 +230,7 @@ export const of = (name: string, i: number): string => `${name}${i >> 2}.${"xyzw
  */
 export function entry(shape: TiledShape, heads: "heads" | "kvHeads", body: string): string {
   const { d4, rows, items, lanes, softcap, turned } = shape;
-  return `${softcap ? `alias D = A4;${TANH}` : ""}${turned > 0 ? `const TURNED = ${turned}u;\n${TURN}` : ""}const LOWEST = A4(-3.0e38);
+  return `${softcap ? `alias D = A4;${TANH}` : ""}${turned > 0 ? turnText(turned) : ""}const LOWEST = A4(-3.0e38);
 const D4 = ${d4}u;
 const BLOCK = ${TILED_BLOCK}u;
 const QUADS = BLOCK / 4u;

@@ -5,7 +5,12 @@ import { registerSelfTest } from "../../gpu/self-tests.ts";
 import { addWork, run } from "../../gpu/stream.ts";
 import { type AttentionVariant, attentionTile, attentionVariant, matricesForAttention } from "../../gpu/variants.ts";
 import { attentionBackwardKeyValue, attentionBackwardQuery, attentionForward } from "../../shaders/attention.wgsl.ts";
-import { matrixBackwardKeyValue, matrixBackwardQuery, matrixForward } from "../../shaders/attention-matrix.wgsl.ts";
+import {
+  matrixBackwardKeyValue,
+  matrixBackwardQuery,
+  matrixForward,
+  matrixTurnsBack,
+} from "../../shaders/attention-matrix.wgsl.ts";
 import { tiledBackwardKeyValue, tiledBackwardQuery, tiledForward } from "../../shaders/attention-tiled.wgsl.ts";
 import { TILED_BLOCK, type TiledShape, turnsBack } from "../../shaders/attention-tiles.wgsl.ts";
 import { HIGH, LOW } from "../../shaders/rope.wgsl.ts";
@@ -103,7 +108,7 @@ export function attend(qkv: Tensor, packing: Packing, options: AttentionOptions,
     out,
     (dout) => {
       const half = (turned?.angles.shape[1] ?? 0) / 8;
-      const fused = turned !== undefined && variant === "tiled" && turnsBack({ d4, ...attentionTile(d4) }, half);
+      const fused = turned !== undefined && turnsBackIn(variant, d4, half);
       const chosen = plan(variant, d4, "backward", { ...features, turned: fused ? half : 0 });
       const { table, count } = packing.blocks[chosen.block];
       const dqkv = empty(qkv.shape, qkv.dtype, "attention_grad");
@@ -121,6 +126,12 @@ export function attend(qkv: Tensor, packing: Packing, options: AttentionOptions,
     },
     [stats],
   );
+}
+
+/** Whether the gradient's kernels turn it back as they store it. */
+function turnsBackIn(variant: AttentionVariant, d4: number, half: number): boolean {
+  if (variant === "matrix") return matrixTurnsBack({ d4 }, half);
+  return variant === "tiled" && turnsBack({ d4, ...attentionTile(d4) }, half);
 }
 
 function checkShapes(qkv: Tensor, packing: Packing, { heads, kvHeads, headDim }: AttentionOptions): void {
@@ -159,7 +170,7 @@ function plan(
     const matrices = matricesForAttention(caps(), d4);
     if (!matrices) throw new Error(`attention: no matrix units for heads of ${4 * d4} columns here`);
     const { m, n, k, lanes } = matrices;
-    const shape = { d4, ...matrices, ...limits };
+    const shape = { d4, ...matrices, ...features };
     return {
       label: `matrix_d${d4 * 4}_${m}x${n}x${k}_${lanes}${suffix}`,
       forward: () => matrixForward(shape),
@@ -167,7 +178,7 @@ function plan(
       backwardKeyValue: () => matrixBackwardKeyValue(shape),
       uses: { subgroups: true, matrices: true },
       consts: {},
-      turned: false,
+      turned: turned > 0,
       block: TILED_BLOCK,
     };
   }
