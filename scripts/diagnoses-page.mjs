@@ -19,7 +19,7 @@ This page is written by \`scripts/diagnoses-page.mjs\`.
 await fromSource(async (load) => {
   const { diagnoses } = await load("/src/report/diagnoses/index.ts");
   const parts = diagnoses.map(
-    ({ id, title, when, advice }) => `\n<a id="${id}"></a>\n\n## ${title}\n\n${when}\n\n**What to do.** ${advice}\n`,
+    ({ id, title, when, advice }) => `\n## ${id}\n\n**${title}.** ${when}\n\nWhat to do: ${advice}\n`,
   );
   fs.writeFileSync(path.resolve(import.meta.dirname, "../docs/diagnoses.md"), head + parts.join(""));
 });

@@ -122,7 +122,8 @@ export function commandOf(verb: Verb, makeContext: () => Context, owners?: Owner
   const { table } = verb.settings;
   const bare = [verb.argument ?? []].flat();
   const command = new Command(verb.name).summary(verb.summary).description(`${verb.summary}.`);
-  for (const name of bare) command.argument(`[${snakeCase(name)}]`, table[name].help);
+  const many = (name: string) => table[name].kind === "list";
+  for (const name of bare) command.argument(`[${snakeCase(name)}${many(name) ? "..." : ""}]`, table[name].help);
   command.allowUnknownOption().allowExcessArguments(); // what is strange is told with all other mistakes
   command.addOption(
     new Flag("--config <file>", "YAML or JSON file with these options as keys; flags win over it").helpGroup("Config:"),
@@ -143,7 +144,9 @@ export function commandOf(verb: Verb, makeContext: () => Context, owners?: Owner
       sources.push(inFile(values, config, lines));
     }
     const flags: Record<string, unknown> = { ...given(command, table), ...others };
-    for (const name of bare) if (words.length > 0) flags[snakeCase(name)] ??= words.shift();
+    for (const name of bare) {
+      if (words.length > 0) flags[snakeCase(name)] ??= many(name) ? words.splice(0).join(",") : words.shift();
+    }
     if (words.length > 0) {
       const rest = words.map((word) => JSON.stringify(word)).join(", ");
       throw new UserError(`unexpected ${rest}: options are written --name value; see webrlhf ${verb.name} --help`);

@@ -54,16 +54,26 @@ async function stagesIn(files: Files, dir: string): Promise<Stage[]> {
   return stages.sort((a, b) => (a.record?.order ?? 0) - (b.record?.order ?? 0));
 }
 
-/** Collects what runs left in `dir`, the folder of a recipe's stages or of a single run. */
-export async function collectReport(files: Files, dir: string, title: string | null): Promise<ReportData> {
-  const stages = await stagesIn(files, dir);
+/**
+ * Collects what runs left in folders: of a recipe's stages, or of single runs. Runs of one name are told apart by their paths.
+ * @throws UserError for a folder where there are none
+ */
+export async function collectReport(files: Files, dirs: readonly string[], title: string | null): Promise<ReportData> {
+  const stages: Stage[] = [];
+  for (const dir of dirs) {
+    const known = new Set(stages.map(({ folder }) => absolute(folder)));
+    for (const stage of await stagesIn(files, dir)) if (!known.has(absolute(stage.folder))) stages.push(stage);
+  }
+  const plain = stages.map(plainName);
   const runs: RunData[] = [];
   const policies: PolicyResult[] = [];
   const rewardModels: RewardResult[] = [];
   const groups = new Map<string, SampleResponse[]>();
   const adapters = new Set<string>();
-  for (const { folder, record } of stages) {
-    const name = record?.name ?? basename(absolute(folder));
+  for (const stage of stages) {
+    const { folder, record } = stage;
+    const shared = plain.filter((one) => one === plainName(stage)).length > 1;
+    const name = shared ? folder : plainName(stage);
     const rows = (await readJsonLines<Record<string, unknown>>(files, join(folder, "metrics.jsonl"))).map(metricsOf);
     if (rows.length > 0) {
       const own = await readRecord(files, recordOf(folder));
@@ -71,7 +81,7 @@ export async function collectReport(files: Files, dir: string, title: string | n
       const evals = rows.filter((row) => !("tokens" in row));
       runs.push({
         name,
-        title: record?.title ?? name,
+        title: shared ? name : (record?.title ?? name),
         verb: own?.verb ?? record?.verb ?? null,
         record: own,
         steps,
@@ -107,7 +117,7 @@ export async function collectReport(files: Files, dir: string, title: string | n
   if (versions.size > 0) facts.push(["webrlhf", [...versions].join(", ")]);
   if (seconds > 0) facts.push(["wall time", clock(seconds)]);
   return {
-    title: title ?? basename(absolute(dir)),
+    title: title ?? dirs.map((dir) => basename(absolute(dir))).join(", "),
     facts,
     rewardModels,
     runs,
@@ -115,6 +125,9 @@ export async function collectReport(files: Files, dir: string, title: string | n
     samples: samples.slice(0, shownPrompts),
   };
 }
+
+/** A stage's name, or the folder's. */
+const plainName = ({ folder, record }: Stage): string => record?.name ?? basename(absolute(folder));
 
 /** Seconds that the steps of a run took together, where somebody measured. */
 async function measured(files: Files, folder: string): Promise<number | undefined> {

@@ -1,7 +1,8 @@
 /** Runs beside each other: how each ended, which settings differ, and their curves in one chart. */
-import { type ChartSpec, looksOf } from "./chart.ts";
+import { type ChartBand, type ChartPoint, type ChartSpec, looksOf } from "./chart.ts";
 import { curve, type Quantity, quantity, type ReportData, type RunData } from "./data.ts";
 import { showSetting, smoothed, stateOf } from "./runs.ts";
+import { bandOf, type SeedGroup, seedGroups } from "./seeds.ts";
 import { type RunSummary, summariseRun } from "./summary.ts";
 import { figure, type TableColumn, table } from "./table.ts";
 import { clock, escapeXml, showNumber } from "./text.ts";
@@ -57,23 +58,33 @@ export function comparedRuns({ runs }: ReportData): string[] {
 }
 
 function compareRuns(verb: string, runs: readonly RunData[]): string {
-  const looks = looksOf(runs.map(({ title }) => title));
+  const groups = seedGroups(runs);
+  const looks = looksOf(groups.map(({ title }) => title));
   const charts = (Object.entries(compared) as [Quantity, string][]).map(
     ([name, title]): ChartSpec => ({
       id: `compared-${verb.replace(/\W/g, "-")}-${name}`,
       title,
       xLabel: "step",
       yLabel: title,
-      series: runs.flatMap((run, i) => {
-        const points = smoothed(curve(run.steps, name));
-        return points.length === 0 ? [] : [{ name: run.title, look: looks[i], points }];
+      series: groups.flatMap((group, i) => {
+        const { points, band } = drawn(group, name);
+        return points.length === 0 ? [] : [{ name: group.title, look: looks[i], points, ...(band && { band }) }];
       }),
     }),
   );
-  const shown = charts.filter(({ series }) => series.length > 1);
+  const shown = charts.filter(({ series }) => series.length > 1 || series[0]?.band);
+  const bands = groups.some((group) => group.runs.length > 1)
+    ? "<p>Runs that differ in their seed alone are one line, their mean at the steps that all have; the band is from the lowest to the highest.</p>"
+    : "";
   return `<section><h2>${escapeXml(verb)}: ${runs.length} runs compared</h2>
-${differences(runs)}
+${differences(runs)}${bands}
 <div class="grid">${shown.map(figure).join("\n")}</div></section>`;
+}
+
+/** A run's curve, or that of several seeds with their band. */
+function drawn(group: SeedGroup, name: Quantity): { points: readonly ChartPoint[]; band?: readonly ChartBand[] } {
+  if (group.runs.length === 1) return { points: smoothed(curve(group.runs[0].steps, name)) };
+  return bandOf(group, name);
 }
 
 /** The settings and sources in which runs differ, as a table. */

@@ -9,6 +9,8 @@ import {
   type ReportData,
   type RunData,
 } from "./data.ts";
+import type { Finding } from "./diagnoses/evidence.ts";
+import { diagnose } from "./diagnoses/index.ts";
 import { figure, table } from "./table.ts";
 import { escapeXml, showNumber } from "./text.ts";
 
@@ -32,11 +34,25 @@ export function runSection(run: RunData, data: ReportData): string {
   const charts = chartsOf(run, data);
   const shown = charts.filter((spec) => spec.series.some((s) => s.points.length > 0));
   const facts = recordOf(run);
-  if (shown.length === 0 && facts === "") return "";
+  const found = findingsOf(run);
+  if (shown.length === 0 && facts === "" && found === "") return "";
   const tag = [run.verb, stateOf(run), ...(run.seconds === undefined ? [] : [`${showNumber(run.seconds)} s`])];
   return `<section><h2>${escapeXml(run.title)} <span class="tag">${escapeXml(tag.filter(Boolean).join(", "))}</span></h2>
-<div class="grid">${shown.map(figure).join("\n")}</div>${facts}</section>`;
+${found}<div class="grid">${shown.map(figure).join("\n")}</div>${facts}</section>`;
 }
+
+/** What a run's numbers say is wrong with it, where something is. */
+function findingsOf(run: RunData): string {
+  const found = diagnosed(run).map(
+    ({ title, text, advice }) =>
+      `<li><strong>${escapeXml(title)}.</strong> ${escapeXml(text)} ${escapeXml(advice)}</li>`,
+  );
+  return found.length === 0 ? "" : `<h3>What to look at</h3><ul>${found.join("")}</ul>`;
+}
+
+/** The findings of a run by its lines and its record. */
+export const diagnosed = ({ verb, record, steps, evals }: RunData): Finding[] =>
+  diagnose({ verb, settings: record?.settings ?? {}, steps, evals });
 
 /** What is to be said of a run that did not come to its end. */
 export const stateOf = ({ record }: RunData): string | null =>

@@ -1,7 +1,7 @@
 /** The report's numbers for programs: the content of summary.json. */
 import { snakeCase } from "../runtime/names.ts";
 import { type Metrics, type Quantity, quantity, type ReportData, type RunData, synonyms } from "./data.ts";
-import { alignmentPoints } from "./runs.ts";
+import { alignmentPoints, diagnosed } from "./runs.ts";
 import { goldGain } from "./sections.ts";
 
 /** Means of what a run logged, by quantity ("reward", "loss", "chosen_reward"); absent where it did not log it. */
@@ -24,6 +24,8 @@ export interface RunSummary {
   readonly evaluation: Metrics | null;
   /** Highest mean true reward over a tenth of the run, and the step where that tenth ends. */
   readonly gold_peak: { readonly gold: number; readonly step: number } | null;
+  /** What the run's numbers say is wrong with it: docs/diagnoses.md. */
+  readonly findings: readonly { readonly id: string; readonly text: string }[];
   /** Resolved settings, where there is a record. */
   readonly settings: Readonly<Record<string, unknown>> | null;
 }
@@ -61,6 +63,7 @@ export function summariseRun(run: RunData): RunSummary {
     last: ends(run.steps.slice(-window)),
     evaluation: run.evals.at(-1) ?? null,
     gold_peak: goldPeak(run, window),
+    findings: diagnosed(run).map(({ id, text }) => ({ id, text })),
     settings: run.record?.settings ?? null,
   };
 }

@@ -136,7 +136,7 @@ describe("diagnoses", () => {
     expect(new Set(diagnoses.map(({ id }) => id)).size).toBe(diagnoses.length);
     const page = await readFile("docs/diagnoses.md", "utf8");
     for (const { id, title, when, advice } of diagnoses) {
-      expect(page).toContain(`<a id="${id}"></a>`);
+      expect(page).toContain(`## ${id}\n`);
       for (const words of [title, when, advice]) expect(page).toContain(words);
     }
     expect(diagnose(faults["never-ends"])[0]).toMatchObject({ page: "docs/diagnoses.md#never-ends" });

@@ -35,7 +35,7 @@ export const figureVerb = defineVerb({
   inputs: (o) => readRuns(o.inputDir!),
   async run(o, { terminal }) {
     const files = await diskFiles();
-    const found = await collectReport(files, o.inputDir!, o.title);
+    const found = await collectReport(files, [o.inputDir!], o.title);
     const runs = (o.runs ?? found.runs.map(({ name }) => name)).map((name) => {
       const run = found.runs.find((other) => other.name === name);
       if (run) return run;

@@ -11,10 +11,12 @@ import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
 
 const reportSettings = settings("report", {
-  inputDir: data.path(null, "Folder of a recipe's stages, or of one training run", { required: true }),
+  inputDir: data.list(null, "Folders of a recipe's stages, or of single training runs: several are compared", {
+    required: true,
+  }),
   title: logging.text(null, "Title of the page"),
   description: logging.text(null, "A sentence below the title"),
-  outputDir: logging.path(null, "Folder for report.html and summary.json; default: input_dir"),
+  outputDir: logging.path(null, "Folder for report.html and summary.json; default: the first input_dir"),
 });
 
 /** The runs of a folder, as a record of what was made of them names them. */
@@ -24,20 +26,27 @@ export async function readRuns(folder: string, setting = "input_dir"): Promise<F
   return runs.map((path) => ({ setting, name: path, at: { path, files }, only: REPORTED }));
 }
 
+/** Where the report goes. */
+const placeOf = ({ inputDir, outputDir }: { inputDir: readonly string[] | null; outputDir: string | null }): string =>
+  outputDir ?? (inputDir as readonly string[])[0];
+
 export const reportVerb = defineVerb({
   name: "report",
   summary: summaries.report,
   settings: reportSettings,
   argument: "inputDir",
-  examples: ["webrlhf report runs/quickstart", "webrlhf report out --title 'My reward model'"],
+  examples: [
+    "webrlhf report runs/quickstart",
+    "webrlhf report out --title 'My reward model'",
+    "webrlhf report out/seed-1 out/seed-2 out/seed-3",
+  ],
   endsAtOnce: true,
-  product: (o) => ({ file: join(o.outputDir ?? o.inputDir!, "report.html") }),
-  inputs: (o) => readRuns(o.inputDir!),
+  product: (o) => ({ file: join(placeOf(o), "report.html") }),
+  inputs: async (o) => (await Promise.all(o.inputDir!.map((folder) => readRuns(folder)))).flat(),
   async run(options, { terminal }) {
     const files = await diskFiles();
-    const input = options.inputDir!;
-    const output = options.outputDir ?? input;
-    const found = await collectReport(files, input, options.title);
+    const output = placeOf(options);
+    const found = await collectReport(files, options.inputDir!, options.title);
     const data = options.description === null ? found : { ...found, description: options.description };
     await files.writeFile(join(output, "report.html"), buildReport(data));
     await writeJson(files, join(output, "summary.json"), summarise(data));
