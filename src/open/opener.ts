@@ -246,13 +246,13 @@ export class ModelOpener {
   /** How a pair-preference model is asked, or null where the folder holds something else. */
   async pairWriter(name: string): Promise<PairWriter | null> {
     const { files, path } = await this.locate(name);
-    return readPairWriter(files, path, () => this.tokenizer(name));
+    return readPairWriter(files, path, () => this.tokenizer(name), name);
   }
 
   /** Throws `UserError` for a model that judges answers and is no policy, though a language model is a part of it. */
   async refuseJudge(name: string): Promise<void> {
     const { files, path } = await this.locate(name);
-    const kind = (await isPairModel(files, path))
+    const kind = (await isPairModel(files, path, name))
       ? "a pair-preference model"
       : (await this.isMultiObjective(name))
         ? "a multi-objective reward model"

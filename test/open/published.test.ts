@@ -154,3 +154,44 @@ describe("Beaver's layout", () => {
     opener.destroy();
   });
 });
+
+describe("RLHFlow's pair-preference model", () => {
+  const name = "pair-preference-model-LLaMA3-8B";
+
+  async function opener(folder: string): Promise<ModelOpener> {
+    const { tokenizerJson, tokenizerConfigJson } = trainBpe([], {
+      vocabSize: 300,
+      specialTokens: ["<|eot_id|>", "<s>"],
+    });
+    const template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}<|eot_id|>{% endfor %}";
+    const files = memoryFiles();
+    const config = {
+      ...tokenizerConfigJson,
+      bos_token: "<s>",
+      chat_template: `${template}{% if add_generation_prompt %}assistant: {% endif %}`,
+    };
+    await files.writeFolder(folder, {
+      "config.json": "{}",
+      "tokenizer.json": JSON.stringify(tokenizerJson),
+      "tokenizer_config.json": JSON.stringify(config),
+    });
+    return new ModelOpener({ files });
+  }
+
+  it("is known by its name, and asked in its chat template, without a beginning-of-text token", async () => {
+    const models = await opener(`models/${name}`);
+    const writer = (await models.pairWriter(`models/${name}`))!;
+    expect([writer.template, writer.keepBos]).toEqual(["chat", false]);
+    const tokenizer = await models.tokenizer(`models/${name}`);
+    const ids = writer.question(writer.context("Hi"), "one", "two");
+    const text = "user: [CONTEXT] \n\n<turn> user\n Hi\n [RESPONSE A] one [RESPONSE B] two \n<|eot_id|>assistant: ";
+    expect(tokenizer.decode(ids, { skipSpecialTokens: false })).toBe(text);
+    await expect(models.refuseJudge(`models/${name}`)).rejects.toThrow(/is a pair-preference model, which judges/);
+  });
+
+  it("is no other one", async () => {
+    for (const other of [`models/${name}-ours`, `models/my-${name}`]) {
+      expect(await (await opener(other)).pairWriter(other)).toBeNull();
+    }
+  });
+});
