@@ -44,6 +44,7 @@ export interface ClusterChoice {
   weightDeltas?: boolean;
   maxStaleness?: number;
   loraWire?: AdapterWire;
+  rolloutOrder?: "exact" | "any";
 }
 
 /** Where weights are put as well. Throws UserError for half of a mirror, or an address that is none. */
@@ -152,6 +153,8 @@ export async function joinCluster(
     path: outputDir,
     files,
     kept: { files, folder },
+    // In any order each job is a request of its own.
+    looksBack: o.rolloutOrder === "any" ? Number.POSITIVE_INFINITY : 1,
     say: (line) => terminal.line(line),
     told: (run) => `responses are drawn in the cluster ${o.cluster}, run ${run}`,
   });

@@ -61,6 +61,18 @@ export interface Iteration<R> {
   results: R[];
   left: number;
   arrived?: ((result: R) => Promise<void>) | undefined;
+  /** The iteration among whose results they are kept. */
+  kept: number;
+  /** Hears that nothing is missing any more. */
+  filled?: (() => void) | undefined;
+}
+
+/** How a request is heard of, and kept. */
+export interface Asking<R> {
+  arrived?: ((result: R) => Promise<void>) | undefined;
+  /** Default: the iteration itself. */
+  kept?: number;
+  filled?: () => void;
 }
 
 /** A job without a result. */

@@ -103,7 +103,9 @@ export class JobPool<J extends AnyJob, R extends { id: string }, M extends Causa
         if (!one) break;
         this.underWay.set(one.job.id, one);
         const arrived = async (result: R) => this.arrived(result);
-        asked.push(joined.trainer.request(ITERATION, [one.job], { ...one.context, policy: joined.policy }, arrived));
+        asked.push(
+          joined.trainer.request(ITERATION, [one.job], { ...one.context, policy: joined.policy }, { arrived }),
+        );
       }
       await Promise.all(asked);
     } catch (error) {

@@ -7,6 +7,7 @@ import type { Here } from "./asked.ts";
 import { sampling } from "./kinds.ts";
 import type { SamplingContext } from "./messages.ts";
 import { HeldPolicy, PolicyPublisher, type PublishedPolicy } from "./policy.ts";
+import { JobStream } from "./stream.ts";
 import type { ClusterTrainer } from "./trainer.ts";
 
 /** How a cluster draws for a run. */
@@ -41,6 +42,13 @@ export function clusterSource(open: () => Promise<SamplingTrainer>, options: Clu
   let newest: { model: CausalLM; policy: PublishedPolicy } | null = null;
   let held: HeldPolicy | null = null;
   const signals = new Map<number, AbortSignal>();
+  /** Policies by their versions, for jobs that name them. */
+  const published = new Map<number, PublishedPolicy>();
+  let stream: JobStream | null = null;
+  const contextOf = (job: SamplingJob | undefined, { config: { vocabSize, eosIds } }: CausalLM): SamplingContext => ({
+    vocabSize,
+    endIds: job?.ignoreEos ? [] : (job?.eosIds ?? eosIds),
+  });
   /** The model of a policy's version: this one, or where it has learned since, one that is made of the version's files. */
   const modelOf = async (policy: PublishedPolicy): Promise<CausalLM> => {
     if (!newest) throw new Error("no policy was published");
@@ -54,26 +62,39 @@ export function clusterSource(open: () => Promise<SamplingTrainer>, options: Clu
   };
   return {
     promptsPerJob: options.promptsPerJob ?? PROMPTS,
-    async publish(_version, model) {
+    async publish(version, model) {
       const policy = await publisher.take(model);
       newest = { model, policy };
       joined ??= await open();
       await joined.publish(policy);
+      published.set(version, policy);
+      // A job is of the newest version, or of the one before while that is being handed over.
+      for (const older of [...published.keys()].slice(0, -2)) published.delete(older);
     },
     async request(iteration, jobs, { arrived, signal } = {}) {
       if (!newest) throw new Error("no policy was published");
       const { policy, model } = newest;
       if (signal) signals.set(iteration, signal);
-      const { vocabSize, eosIds } = model.config;
-      const endIds = jobs[0]?.ignoreEos ? [] : (jobs[0]?.eosIds ?? eosIds);
-      await trainer().request(iteration, jobs, { policy, vocabSize, endIds }, arrived);
+      await trainer().request(iteration, jobs, { policy, ...contextOf(jobs[0], model) }, { arrived });
     },
     async take(iteration) {
       const signal = signals.get(iteration);
       signals.delete(iteration);
       return trainer().take(iteration, here, signal);
     },
+    stream(next) {
+      const doneBy = (job: SamplingJob) => {
+        const policy = published.get(job.version);
+        if (!policy || !newest) throw new Error(`version ${job.version} was not published`);
+        return { policy, ...contextOf(job, newest.model) };
+      };
+      stream = new JobStream({ trainer: trainer(), here, next, doneBy });
+      return stream;
+    },
     async close() {
+      stream?.close();
+      stream = null;
+      published.clear();
       await joined?.close();
       joined = null;
       newest = null;

@@ -1,17 +1,10 @@
 /** What a cluster is doing: who trains, who works, what waits. */
-import * as v from "valibot";
 import type { ClusterConnection } from "./connection.ts";
-import { JOBS, kinds, ofHello, ofRun, RESULTS, RUNS } from "./names.ts";
+import { readHello, type SeenWorker } from "./hello.ts";
+import { JOBS, kinds, ofRun, RESULTS, RUNS } from "./names.ts";
 import { whoIn } from "./owner.ts";
 import { absent, streamsOf } from "./streams.ts";
 import { trainersPackages } from "./trainers-packages.ts";
-import type { Hello } from "./worker.ts";
-
-/** A worker as it told of itself. */
-export interface SeenWorker extends Hello {
-  /** The name of its credential. */
-  member: string;
-}
 
 /** A cluster at one moment. */
 export interface ClusterStatus {
@@ -27,17 +20,6 @@ export interface ClusterStatus {
   workers: SeenWorker[];
 }
 
-const word = v.pipe(v.string(), v.maxLength(500));
-const count = v.pipe(v.number(), v.finite(), v.minValue(0));
-const helloSchema = v.object({
-  worker: word,
-  adapter: word,
-  webrlhf: word,
-  done: count,
-  tokensPerSecond: count,
-  busy: v.boolean(),
-});
-
 /**
  * Asks the server, and listens for a while to who says that it is there.
  * @param ms workers say so every 5 seconds
@@ -46,10 +28,8 @@ export async function statusOf({ nc }: ClusterConnection, ms = 6000): Promise<Cl
   const workers = new Map<string, SeenWorker>();
   nc.subscribe("hello.*", {
     callback: (error, message) => {
-      const member = ofHello(message.subject);
-      if (error || member === null) return;
-      const read = v.safeParse(helloSchema, parsed(message.string()));
-      if (read.success) workers.set(`${member}/${read.output.worker}`, { member, ...read.output });
+      const hello = error ? null : readHello(message.subject, message.data);
+      if (hello) workers.set(`${hello.member}/${hello.worker}`, hello);
     },
   });
   const { jsm } = await streamsOf(nc);
@@ -73,12 +53,4 @@ export async function statusOf({ nc }: ClusterConnection, ms = 6000): Promise<Cl
     results: results?.state.messages ?? 0,
     workers: [...workers.values()].sort((a, b) => (a.worker < b.worker ? -1 : 1)),
   };
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }

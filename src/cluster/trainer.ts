@@ -3,9 +3,10 @@
  * is accepted once, and what is missing is asked for again. Acknowledgements prove nothing; only accepted results count.
  */
 import { UserError } from "../runtime/errors.ts";
-import type { Counts, DoneBy, Doubtful, Here, Iteration, Pending, TrainerOptions } from "./asked.ts";
+import type { Asking, Counts, DoneBy, Doubtful, Here, Iteration, Pending, TrainerOptions } from "./asked.ts";
 import { isGivenUp, refuseGivenUp } from "./asked.ts";
 import { BlobWriter } from "./blob-writer.ts";
+import { Book } from "./book.ts";
 import { Company } from "./company.ts";
 import { MAX_PAYLOAD } from "./configuration.ts";
 import type { ClusterConnection } from "./connection.ts";
@@ -36,12 +37,10 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   private readonly weights: PublishedWeights;
   private readonly kind: JobKind<J, R, never, C>;
   private readonly record: ResultRecord | null;
-  private readonly pending = new Map<string, Pending<J, R, C>>();
-  private readonly iterations = new Map<number, Iteration<R>>();
+  private readonly book = new Book<J, R, C>();
   private readonly reach: Reach;
   private readonly company: Company;
   private readonly trust: Trust<Pending<J, R, C>>;
-  private doubtful: Doubtful<J, R, C>[] = [];
   private readonly timer: ReturnType<typeof setInterval>;
   private failure: Error | null = null;
   private accepting: Promise<void> = Promise.resolve();
@@ -80,8 +79,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
         if (!error) this.hear(message.subject, message.data);
       },
     });
-    // Once: a thousand workers say it 200 times a second.
-    connection.nc.subscribe("hello.*", { callback: this.company.greeted, max: 1 });
+    connection.nc.subscribe("hello.*", { callback: this.company.greeted });
     this.timer = setInterval(() => void this.sweep(), SWEEP_MS);
   }
 
@@ -106,7 +104,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
 
   /** Puts a policy where workers find it; those that nobody draws with any more go. */
   publish(policy: PublishedPolicy): Promise<void> {
-    return this.weights.publish(policy, new Set([...this.iterations.values()].map((iteration) => iteration.policy)));
+    return this.weights.publish(policy, this.book.policies());
   }
 
   /**
@@ -117,31 +115,28 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     number: number,
     jobs: readonly J[],
     { policy, ...rest }: DoneBy & C,
-    arrived?: (result: R) => Promise<void>,
+    asking: Asking<R> = {},
   ): Promise<void> {
     const context = rest as unknown as C;
     const { mirror } = this.options;
     const ref = { ...policy.ref, ...(mirror && { mirror: mirror.url }) };
-    const of: Iteration<R> = this.iterations.get(number) ?? { number, policy, results: [], left: 0, arrived };
-    const first = of.results.length;
-    of.results.length += jobs.length;
-    of.left += jobs.length;
-    this.iterations.set(number, of);
+    const { of, first } = this.book.longer(number, jobs.length, policy, asking);
     const asked: Pending<J, R, C>[] = [];
     for (const [i, job] of jobs.entries()) {
       const { key, bytes } = await this.kind.encode(this.options.run, { policy: ref, job });
       checkSize(this.kind, job, bytes.length, this.connection.nc.info?.max_payload ?? MAX_PAYLOAD);
       const pending = { key, job, context, of, place: first + i, bytes, attempt: 0, askedAt: 0 };
       const one: Pending<J, R, C> = { ...pending, errors: new Set(), copied: false, here: false };
-      const read = await this.record?.get(number, key, (kept) => this.decoded(kept, one));
+      const read = await this.record?.get(of.kept, key, (kept) => this.decoded(kept, one));
       if (read) await this.fill(of, one.place, read);
       else asked.push(one);
     }
-    for (const one of asked) this.pending.set(one.key, one);
+    if (!this.book.isOpen(of)) return; // given up meanwhile
+    for (const one of asked) this.book.pending.set(one.key, one);
     // What came while there was no trainer.
     if (this.looksBack-- > 0) for (const one of asked) await this.reach.do(() => this.lookUp(one));
-    await Promise.all(asked.filter((one) => this.isPending(one)).map((one) => this.ask(one)));
-    await this.record?.trim(number);
+    await Promise.all(asked.filter((one) => this.book.isPending(one)).map((one) => this.ask(one)));
+    await this.record?.trim(of.kept);
   }
 
   private decoded = (bytes: Uint8Array, { key, job, context }: Pending<J, R, C>): ReadResult<R> =>
@@ -153,10 +148,26 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
    * @throws UserError where workers say that a job cannot be done, or another trainer has taken the run
    */
   async take(number: number, here: Here<J, R> | null, signal?: AbortSignal): Promise<R[]> {
-    const iteration = this.iterations.get(number);
-    if (!iteration) throw new Error(`iteration ${number} was not requested`);
+    const [first] = await this.takeFirst([number], here, signal);
+    return first.results;
+  }
+
+  /**
+   * The iterations of several of which all is there, as soon as that is so of one; otherwise as `take`.
+   * @param numbers may become others meanwhile
+   */
+  async takeFirst(
+    numbers: Iterable<number>,
+    here: Here<J, R> | null,
+    signal?: AbortSignal,
+  ): Promise<Pick<Iteration<R>, "number" | "results">[]> {
+    let done: Iteration<R>[] = [];
     try {
-      while (iteration.left > 0) {
+      for (;;) {
+        const of = new Set(Array.from(numbers, this.book.of));
+        done = [...of].filter(({ left }) => left === 0);
+        if (done.length > 0) break;
+        done = [...of]; // what fails gives up all of them
         if (this.failure) throw this.failure;
         if (this.owner.lost) throw this.owner.lost;
         if (this.closed) throw new Error("the run has left its cluster");
@@ -165,22 +176,37 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
         }
         signal?.throwIfAborted();
         this.company.tell();
-        const doubtful = here && this.doubtful.find(({ one }) => one.of === iteration);
-        const own = here && !doubtful && (await this.claim(iteration));
-        if (!here) for (const one of this.pending.values()) if (one.of === iteration) refuseGivenUp(one);
+        const doubtful = here && this.book.doubtful.find(({ one }) => of.has(one.of));
+        const own = here && !doubtful && (await this.claim(of));
+        if (!here) this.book.missing(of).forEach(refuseGivenUp);
         if (doubtful) await this.atWork(this.check(doubtful, here));
         else if (own) await this.atWork(this.drawHere(own, here));
         else await this.news.wait(200, signal);
       }
       if (this.failure) throw this.failure;
     } finally {
-      this.iterations.delete(number);
-      for (const one of [...this.pending.values()]) if (one.of === iteration) this.pending.delete(one.key);
-      this.doubtful = this.doubtful.filter(({ one }) => one.of !== iteration);
+      for (const iteration of done) this.book.forget(iteration);
     }
     // Only now: a worker that is caught takes back what it gave.
-    if (this.trust.checks) for (const result of iteration.results) await iteration.arrived?.(result);
-    return iteration.results;
+    if (this.trust.checks) {
+      for (const { results, arrived } of done) for (const result of results) await arrived?.(result);
+    }
+    return done;
+  }
+
+  /** Waits for an iteration's results no more, and lets nobody begin its jobs. */
+  async giveUp(number: number): Promise<void> {
+    const iteration = this.book.of(number);
+    const missing = this.book.missing(new Set([iteration]));
+    this.book.forget(iteration);
+    await this.reach.do(async () => {
+      for (const { key } of missing) await this.queue.withdraw(key);
+    });
+  }
+
+  /** How many workers were heard of a moment ago. */
+  get workers(): number {
+    return this.company.size;
   }
 
   /** Takes the jobs back that are left, and leaves. Results on the disk stay: whose they are removes them. */
@@ -188,7 +214,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     clearInterval(this.timer);
     const { nc } = this.connection;
     this.closed = true;
-    this.pending.clear();
+    this.book.pending.clear();
     this.news.tell();
     await this.working.catch(() => {}); // who waits for it hears of it
     await this.queue.withdraw().catch(() => {});
@@ -201,8 +227,6 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     this.working = work;
     return work;
   }
-
-  private isPending = (one: Pending<J, R, C>): boolean => this.pending.get(one.key) === one;
 
   private async ask(one: Pending<J, R, C>): Promise<void> {
     one.askedAt = Date.now();
@@ -218,7 +242,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   private hear(subject: string, bytes: Uint8Array): void {
     const from = ofResult(subject);
     if (!from || from.run !== this.options.run) return;
-    const own = this.pending.get(from.key);
+    const own = this.book.pending.get(from.key);
     if (own) void this.inTurn(() => this.accept(own, from.worker, bytes));
     else this.counts.double += 1;
   }
@@ -231,7 +255,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
 
   /** Takes a result, or says why it is none. */
   private async accept(one: Pending<J, R, C>, from: string, bytes: Uint8Array): Promise<void> {
-    if (!this.isPending(one) || this.doubtful.some((other) => other.one === one)) {
+    if (!this.book.isPending(one) || this.book.isDoubtful(one)) {
       this.counts.double += 1;
       return;
     }
@@ -242,7 +266,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
       this.pace.add(read.seconds);
       if (this.trust.isDue(from, read.worker)) {
         one.here = true;
-        this.doubtful.push({ one, from, at: this.trust.now(), bytes, result: read.result });
+        this.book.doubtful.push({ one, from, at: this.trust.now(), bytes, result: read.result });
         this.news.tell();
         return;
       }
@@ -263,9 +287,9 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     const { one, from, at, bytes, result } = doubtful;
     const wrong = await here.check(one.job, one.of.policy, result);
     await this.inTurn(async () => {
-      if (!this.doubtful.includes(doubtful)) return;
+      if (!this.book.doubtful.includes(doubtful)) return;
       if (wrong !== null) return this.caught(from, wrong);
-      this.doubtful = this.doubtful.filter((other) => other !== doubtful);
+      this.book.doubtful = this.book.doubtful.filter((other) => other !== doubtful);
       one.here = false;
       await this.keep(one, result, bytes, from);
       this.trust.passed(from, at);
@@ -274,16 +298,16 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
 
   /** Drops what a member has given since it was last known to be honest, and asks for it again. */
   private async caught(from: string, wrong: string): Promise<void> {
-    const taken = this.trust.caught(from).filter(({ of }) => this.iterations.get(of.number) === of);
+    const taken = this.trust.caught(from).filter(({ of }) => this.book.isOpen(of));
     this.counts.caught += 1;
-    const waiting = this.doubtful.filter((other) => other.from === from).map(({ one }) => one);
-    this.doubtful = this.doubtful.filter((other) => other.from !== from);
+    const waiting = this.book.doubtful.filter((other) => other.from === from).map(({ one }) => one);
+    this.book.doubtful = this.book.doubtful.filter((other) => other.from !== from);
     for (const one of waiting) one.here = false;
     for (const other of taken) {
       other.of.left += 1;
       this.counts.by.set(from, (this.counts.by.get(from) ?? 0) - 1);
-      this.pending.set(other.key, other);
-      await this.record?.drop(other.of.number, other.key);
+      this.book.pending.set(other.key, other);
+      await this.record?.drop(other.of.kept, other.key);
     }
     this.options.say(
       `${from} does not draw as it is told: ${wrong}. ${waiting.length + taken.length} of its results are asked for again, and nothing that it sends ` +
@@ -296,8 +320,8 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   }
 
   private async keep(one: Pending<J, R, C>, result: R, bytes: Uint8Array, from: string): Promise<void> {
-    await this.record?.add(one.of.number, one.key, bytes);
-    this.pending.delete(one.key);
+    await this.record?.add(one.of.kept, one.key, bytes);
+    this.book.pending.delete(one.key);
     if (one.copied) void this.queue.withdraw(one.key).catch(() => {}); // whoever has begun it sends it in vain
     this.counts.by.set(from, (this.counts.by.get(from) ?? 0) + 1);
     await this.fill(one.of, one.place, result);
@@ -308,6 +332,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     if (!this.trust.checks) await iteration.arrived?.(result);
     iteration.results[place] = result;
     iteration.left -= 1;
+    if (iteration.left === 0) iteration.filled?.();
   }
 
   private async fail(one: Pending<J, R, C>, from: string, reason: string): Promise<void> {
@@ -324,13 +349,13 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
 
   /** Looks at what is missing, and asks for it again. */
   private async sweep(): Promise<void> {
-    if (this.pending.size === 0 || this.sweeping || this.connection.nc.isClosed()) return;
+    if (this.book.pending.size === 0 || this.sweeping || this.connection.nc.isClosed()) return;
     this.sweeping = true;
     await this.reach.do(async () => {
       await this.weights.putAgain(await ensureStreams(this.streams, this.kind.name));
       const there = await this.queue.unfinished();
       const idle = (await this.queue.untaken()) === 0;
-      for (const one of [...this.pending.values()]) {
+      for (const one of [...this.book.pending.values()]) {
         if (one.here || isGivenUp(one) || Date.now() - one.askedAt < SWEEP_MS / 2) continue;
         // A job that the queue still has will be done; one that it has not has a result, or was lost.
         if (there.has(one.key)) {
@@ -339,7 +364,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
         }
         const before = one.attempt;
         await this.lookUp(one);
-        if (this.isPending(one) && one.attempt === before && !one.here) await this.askAgain(one);
+        if (this.book.isPending(one) && one.attempt === before && !one.here) await this.askAgain(one);
       }
     });
     this.sweeping = false;
@@ -356,7 +381,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     const before = one.attempt;
     for await (const { member, bytes } of this.queue.results(one.key)) {
       await this.inTurn(() => this.accept(one, member, bytes));
-      if (!this.isPending(one) || one.attempt !== before) return; // what was refused is asked for again
+      if (!this.book.isPending(one) || one.attempt !== before) return; // what was refused is asked for again
     }
   }
 
@@ -368,7 +393,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
       const seconds = (performance.now() - began) / 1000;
       const bytes = this.kind.encodeResult(one.key, { worker: "trainer", adapter: "", seconds }, result);
       await this.inTurn(async () => {
-        if (!this.isPending(one)) return;
+        if (!this.book.isPending(one)) return;
         this.pace.add(seconds);
         await this.keep(one, result, bytes, "");
       });
@@ -378,15 +403,15 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     }
   }
 
-  /** A job of an iteration that nobody has taken, from the queue's end, or that somebody has had for too long. */
-  private async claim(iteration: Iteration<R>): Promise<Pending<J, R, C> | null> {
-    const left = [...this.pending.values()].filter((one) => one.of === iteration && !one.here);
+  /** A job of some iterations that nobody has taken, from the queue's end, or that somebody has had for too long. */
+  private async claim(iterations: ReadonlySet<Iteration<R>>): Promise<Pending<J, R, C> | null> {
+    const left = this.book.missing(iterations).filter((one) => !one.here);
     const own = left.find(isGivenUp) ?? left.find((one) => one.copied) ?? left.at(-1);
     if (!own || isGivenUp(own)) return own ?? null;
     try {
       if ((await this.queue.untaken()) > 0) {
         await this.queue.withdraw(own.key);
-        return this.isPending(own) ? own : null;
+        return this.book.isPending(own) ? own : null;
       }
     } catch {
       return own; // the server is away: what is drawn here needs none

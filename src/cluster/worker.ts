@@ -10,6 +10,7 @@ import { VERSION } from "../runtime/version.ts";
 import { BlobReader } from "./blobs.ts";
 import type { ClusterConnection } from "./connection.ts";
 import { ClusterError } from "./errors.ts";
+import type { Hello } from "./hello.ts";
 import { Intake } from "./intake.ts";
 import { type AnyJob, type JobKind, sampling, scoring } from "./kinds.ts";
 import { mirroredFiles } from "./mirror.ts";
@@ -51,18 +52,6 @@ export interface WorkerState {
   tokensPerSecond: number;
   /** The file that is being fetched, in bytes. */
   fetching: { name: string; done: number; total: number } | null;
-}
-
-/** What a worker tells every few seconds. */
-export interface Hello {
-  worker: string;
-  adapter: string;
-  webrlhf: string;
-  /** Jobs done since it began, and their tokens per second of drawing. */
-  done: number;
-  tokensPerSecond: number;
-  /** It is drawing just now. */
-  busy: boolean;
 }
 
 const HELLO_MS = 5000;

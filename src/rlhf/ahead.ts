@@ -60,6 +60,15 @@ export function refuseAhead(o: AheadSettings): void {
   );
 }
 
+/** Throws a UserError for a source that does not measure log-probabilities as they are needed. */
+export function refuseUnmeasured({ measuresAt }: RolloutSource, measuredAt: number | null, o: AheadSettings): void {
+  if (measuredAt === null || measuresAt === undefined || measuresAt === measuredAt) return;
+  throw new UserError(
+    `whoever draws measures log-probabilities at the temperature ${measuresAt} alone, and losses take them at ` +
+      `${measuredAt}: set ${spelled(o, "temperature")} to ${measuresAt}, or ${spelled(o, "maxStaleness")} to 0`,
+  );
+}
+
 /** The updates of the policy that draws an iteration. */
 export function versionOf(
   iteration: number,
@@ -94,7 +103,8 @@ export interface AheadRun {
 /** What checkpoints keep by this name. */
 const STATE = "ahead";
 
-interface State {
+/** What a checkpoint keeps of something. */
+export interface State {
   save(): Record<string, unknown> | Promise<Record<string, unknown>>;
   load(saved: Record<string, unknown>): void;
 }
@@ -134,12 +144,7 @@ export class Ahead {
     const { sampler, source = localSource() } = models;
     const { measuredAt } = run;
     if (sampler) refuseAhead(o);
-    if (!sampler && measuredAt !== null && source.measuresAt !== undefined && source.measuresAt !== measuredAt) {
-      throw new UserError(
-        `whoever draws measures log-probabilities at the temperature ${source.measuresAt} alone, and losses take them at ` +
-          `${measuredAt}: set ${spelled(o, "temperature")} to ${source.measuresAt}, or ${spelled(o, "maxStaleness")} to 0`,
-      );
-    }
+    else refuseUnmeasured(source, measuredAt, o);
     this.#source = roundedSource(source, o);
     this.#run = run;
     this.#settings = o;
@@ -159,6 +164,9 @@ export class Ahead {
       },
     };
   }
+
+  /** What steps are told of: nothing, as nothing is dropped. */
+  metrics = (): Record<string, number> => ({});
 
   /** Gives up what is under way. */
   async close(): Promise<void> {
@@ -202,7 +210,7 @@ export class Ahead {
 
   /** Asks for everything that the policy, after so many updates, is to draw and that is not there. */
   async #request(step: number, now: Draws): Promise<void> {
-    const { policy, maxSteps, measuredAt, upcoming } = this.#run;
+    const { policy, maxSteps, upcoming } = this.#run;
     const { maxStaleness, weightSyncSteps, promptsPerJob } = this.#settings;
     const last = Math.min(step + maxStaleness, maxSteps - 1);
     for (let iteration = step; iteration <= last; iteration++) {
@@ -212,20 +220,10 @@ export class Ahead {
         await this.#source.publish(step, policy);
         this.#published = step;
       }
-      const { prompts, promptIds, options } = iteration === step ? now : upcoming(iteration);
-      const { onResponses: _, signal: __, ...sampling } = options;
-      const ids = prompts.map((prompt) => prompt.ids);
-      const jobs = jobsOf(ids, promptIds, {
-        ...sampling,
-        iteration,
-        // What was lost on the way is drawn by the policy of now.
-        version: this.#published,
-        promptsPerJob: promptsPerJob ?? this.#source.promptsPerJob ?? null,
-        ...(measuredAt !== null && { measuredAt }),
-        half: policy.half,
-        kvCache: policy.kvCache,
-        batchInvariant: policy.batchInvariant,
-      });
+      // What was lost on the way is drawn by the policy of now.
+      const version = this.#published;
+      const size = promptsPerJob ?? this.#source.promptsPerJob ?? null;
+      const jobs = cut(iteration === step ? now : upcoming(iteration), { iteration, version, size }, this.#run);
       const requested: Requested = { firsts: firstPrompts(jobs), arrived: [], hears: null };
       await this.#source.request(iteration, jobs, {
         async arrived(result) {
@@ -253,8 +251,28 @@ export class Ahead {
   }
 }
 
+/** The jobs of an iteration, for the policy of a version, of so many prompts each; null: what fills a GPU. */
+export function cut(
+  { prompts, promptIds, options }: Draws,
+  { iteration, version, size }: { iteration: number; version: number; size: number | null },
+  { policy, measuredAt }: Pick<AheadRun, "policy" | "measuredAt">,
+): SamplingJob[] {
+  const { onResponses: _, signal: __, ...sampling } = options;
+  const ids = prompts.map((prompt) => prompt.ids);
+  return jobsOf(ids, promptIds, {
+    ...sampling,
+    iteration,
+    version,
+    promptsPerJob: size,
+    ...(measuredAt !== null && { measuredAt }),
+    half: policy.half,
+    kvCache: policy.kvCache,
+    batchInvariant: policy.batchInvariant,
+  });
+}
+
 /** The first prompt of each job, by the job's id. */
-function firstPrompts(jobs: readonly SamplingJob[]): Map<string, number> {
+export function firstPrompts(jobs: readonly SamplingJob[]): Map<string, number> {
   let first = 0;
   return new Map(
     jobs.map(({ id, prompts }) => {

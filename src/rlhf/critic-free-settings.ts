@@ -3,6 +3,7 @@
 import { UserError } from "../runtime/errors.ts";
 import { type DerivedDefault, group, needs, type ResolvedSettings } from "../settings/index.ts";
 import { aheadSettings, checkAhead } from "./ahead.ts";
+import { checkOrder, orderSettings } from "./any-order.ts";
 import { learnerSettings } from "./diloco.ts";
 import { checkEntropy, entropySettings } from "./entropy-bonus.ts";
 import { offPolicySettings } from "./off-policy.ts";
@@ -47,6 +48,7 @@ export const criticFreeSettings = (
   ...shared.determinism,
   ...shared.caching,
   ...aheadSettings,
+  ...orderSettings,
   ...offPolicySettings,
   ...shared.rewardMixture,
   ...rewardFailureSettings,
@@ -114,6 +116,7 @@ export function promptsPerRollout(o: CriticFreeSettings, name: (key: never) => s
 export function checkCriticFree(o: CriticFreeSettings, name: (key: never) => string): void {
   checkAhead(o, name as unknown as (key: string) => string);
   checkFailures(o, name as unknown as (key: string) => string);
+  checkOrder(o, name as unknown as (key: string) => string);
   checkEntropy(o, name as unknown as (key: string) => string);
   promptsPerRollout(o, name);
 }

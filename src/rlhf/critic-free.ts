@@ -171,6 +171,7 @@ async function* takeRollouts(
       return {
         metrics: {
           ...found.metrics,
+          ...ahead.metrics(),
           ...spreadMetrics(found, numGenerations),
           ...learned,
           n_dropped: everyone.length - lessons.length,

@@ -47,6 +47,7 @@ export {
   withoutSpread,
 } from "./advantages.ts";
 export { type AheadSettings, aheadSettings } from "./ahead.ts";
+export { type OrderSettings, orderSettings } from "./any-order.ts";
 export {
   type Batch,
   endRows,
@@ -388,7 +389,7 @@ export {
   seed,
 } from "./settings.ts";
 export { evaluateSft, nllLoss, type SftSettings, sft, trainSft } from "./sft.ts";
-export { localSource, type RequestOptions, type RolloutSource } from "./source.ts";
+export { localSource, type RequestOptions, type ResultStream, type RolloutSource } from "./source.ts";
 export * from "./stats.ts";
 export type { Tell } from "./telling.ts";
 export * from "./text-stats.ts";

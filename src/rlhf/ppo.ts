@@ -258,7 +258,14 @@ async function* takeRollouts(
           state.klCoef = adaptKlCoef(state.klCoef, rollout.metrics.kl, o.targetKl, experience.length, o.klHorizon);
         }
         const skipped = learned.skipped_steps + valued.skipped_steps;
-        const metrics = { ...rollout.metrics, ...estimated, ...learned, ...valued, skipped_steps: skipped };
+        const metrics = {
+          ...rollout.metrics,
+          ...ahead.metrics(),
+          ...estimated,
+          ...learned,
+          ...valued,
+          skipped_steps: skipped,
+        };
         return {
           metrics: withPublishedNames(metrics, dialect),
           tokens: experience.reduce((total, e) => total + e.response.ids.length, 0),

@@ -10,7 +10,8 @@ import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { randomInt, streamId } from "../runtime/rng.ts";
 import { dialectIn, type SettingsInput, spelled } from "../settings/index.ts";
-import { Ahead, type Draws } from "./ahead.ts";
+import type { Draws } from "./ahead.ts";
+import { drawing } from "./any-order.ts";
 import { cachedAs } from "./caching.ts";
 import { dataEvents } from "./data-events.ts";
 import type { TrainEvent } from "./events.ts";
@@ -95,7 +96,7 @@ export async function* trainRaft(
   const { samples, promptsPerStep } = sizes(o);
   const maxSteps = o.reusePrompts ? o.maxSteps : Math.min(o.maxSteps, Math.ceil(prompts.length / promptsPerStep));
   const upcoming = (step: number) => drawsOf(prompts, o, step);
-  const ahead = new Ahead(models, { policy, tokenizer, maxSteps, measuredAt: null, upcoming }, o);
+  const ahead = drawing(models, { policy, tokenizer, maxSteps, measuredAt: null, upcoming }, o);
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const owned = new Owned();
@@ -142,6 +143,7 @@ export async function* trainRaft(
           n_discarded: allowed.filter((a) => !a).length,
           ...(o.onRewardError === "drop" && { n_unjudged: found.failures.length * samples }),
           ...(o.maxStaleness > 0 && { staleness: average(found.sampled.map(({ version = step }) => step - version)) }),
+          ...ahead.metrics(),
           ...lengthMetrics(responses),
           ...varied,
         };

@@ -6,7 +6,8 @@ import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { byDialect, derived, group, needs, type ResolvedSettings } from "../settings/index.ts";
-import { Ahead, type AheadRun, type AheadSettings, aheadSettings, checkAhead } from "./ahead.ts";
+import { type Ahead, type AheadRun, type AheadSettings, aheadSettings, checkAhead } from "./ahead.ts";
+import { type AnyOrder, checkOrder, drawing, type OrderSettings, orderSettings } from "./any-order.ts";
 import type { Sample } from "./events.ts";
 import type { RatioLossOptions } from "./losses/ratio.ts";
 import { measuredWhileDrawn } from "./measured-while-drawn.ts";
@@ -71,6 +72,7 @@ export const rolloutSettings = {
   ...sampling,
   ...determinism,
   ...aheadSettings,
+  ...orderSettings,
   missingEosPenalty: rollout.float(0, "Taken off the score of a response that does not end by itself", {
     min: 0,
   }),
@@ -277,6 +279,7 @@ const total = (values: ArrayLike<number>): number => average(values) * values.le
 export function checkRollout(o: RolloutSettings, name: (key: keyof RolloutSettings) => string): void {
   checkAhead(o, name);
   checkFailures(o, name);
+  checkOrder(o, name);
   checkResponseLength(o, name, "minNewTokens");
   const { maxLength, maxLengthOf, responseLength } = o;
   if (maxLength === null) return;
@@ -324,15 +327,15 @@ export function drawsOf(
     prompts: readonly Prompt[];
     choose: (iteration: number) => readonly number[];
   },
-  options: RolloutOptions & AheadSettings,
-): Ahead {
+  options: RolloutOptions & AheadSettings & OrderSettings,
+): Ahead | AnyOrder {
   const { prompts, choose, ...others } = run;
   const needed = (options.importanceSamplingCorrection ?? "none") !== "none";
   const upcoming = (iteration: number) => {
     const chosen = choose(iteration);
     return { prompts: chosen.map((i) => prompts[i]), promptIds: chosen, options: drawnAs(options, iteration) };
   };
-  return new Ahead(models, { ...others, measuredAt: needed ? measuredAt(options) : null, upcoming }, options);
+  return drawing(models, { ...others, measuredAt: needed ? measuredAt(options) : null, upcoming }, options);
 }
 
 /**

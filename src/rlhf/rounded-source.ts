@@ -54,6 +54,7 @@ export function roundedSource(source: RolloutSource, o: { loraWire: AdapterWire 
     },
     request: (...request) => source.request(...request),
     take: (iteration) => source.take(iteration),
+    ...(source.stream && { stream: (next) => (source.stream as NonNullable<typeof source.stream>)(next) }),
     async close() {
       await source.close?.();
       rounded.destroy();

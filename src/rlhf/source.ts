@@ -10,6 +10,16 @@ export interface RequestOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** Results as they come, of jobs that are handed out when somebody has time for them. */
+export interface ResultStream {
+  /** Looks for jobs to hand out: there may be some now. */
+  more(): void;
+  /** Results that were not given before, in any order; waits until there is one. */
+  take(): Promise<JobResult[]>;
+  /** Waits no more for these jobs, by their ids: their results would come too late. */
+  giveUp(ids: ReadonlySet<string>): Promise<void>;
+}
+
 /**
  * Draws the responses of a run's iterations. A run publishes a policy, requests iterations of it, trains on while they are drawn,
  * and takes each when it needs it. A job's result depends on nothing but the job and the policy of its version.
@@ -25,6 +35,11 @@ export interface RolloutSource {
   request(iteration: number, jobs: readonly SamplingJob[], options?: RequestOptions): Promise<void>;
   /** The results of an iteration that was requested, in the order of its jobs; once. Afterwards it may be requested anew. */
   take(iteration: number): Promise<JobResult[]>;
+  /**
+   * Draws what it is told, each job when somebody begins it. Absent where a source cannot.
+   * @param next gives a job of a version that was published; null where nothing is to be drawn just now
+   */
+  stream?(next: () => SamplingJob | null): ResultStream;
   /** Gives up what is under way. A run calls it when it ends, however it does. */
   close?(): Promise<void>;
 }

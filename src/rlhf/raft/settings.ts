@@ -1,6 +1,7 @@
 /** RAFT's settings. */
 import { all, byDialect, derived, group, needs, settings, where } from "../../settings/index.ts";
 import { aheadSettings, checkAhead } from "../ahead.ts";
+import { checkOrder, orderSettings } from "../any-order.ts";
 import { rewardFailureSettings } from "../reward-failures.ts";
 import * as shared from "../settings.ts";
 
@@ -72,6 +73,7 @@ export const raft = settings(
     ...shared.determinism,
     ...shared.caching,
     ...aheadSettings,
+    ...orderSettings,
     temperature: rollout.float(0.85, "Sampling temperature", positive),
     ...shared.optimiser(2e-5, "constant", 8),
     ...shared.half,
@@ -94,6 +96,7 @@ export const raft = settings(
   },
   (o, name) => {
     checkAhead(o, name);
+    checkOrder(o, name);
     shared.checkResponseLength(o, name, "outputMinLength");
     shared.checkResponseLength(o, name, "minNewTokens");
   },
