@@ -3,13 +3,15 @@
  * Each sees the response, and the dataset's row with its columns.
  */
 import * as v from "valibot";
-import { UserError } from "../../runtime/errors.ts";
+import { environment } from "../../runtime/environment.ts";
+import { isUserError, UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { readText } from "../../runtime/json-files.ts";
 import { overlongPenalty } from "../overlong.ts";
 import type { RewardFunction } from "../rewards.ts";
 import type { Response } from "../sampler.ts";
 import { boxed, lastFormula, lastNumber, markedAnswer, plain } from "./answers.ts";
+import { programIn, Sandbox, sandboxes, testsIn } from "./code.ts";
 import { fitsSchema, jsonAnswer } from "./json.ts";
 import { inLanguage } from "./language.ts";
 import { sameMaths } from "./maths.ts";
@@ -74,6 +76,9 @@ function isRight(response: Response, column: string, name: string): boolean {
 /** Reasoning is no answer. */
 const afterThinking = (text: string): string =>
   text.includes("</think>") ? text.slice(text.lastIndexOf("</think>") + 8) : "";
+
+/** Programs that a sandbox runs at a time. */
+const AT_ONCE = 4;
 
 async function fileOf(path: string, name: string): Promise<string> {
   const text = await readText(await diskFiles(), path);
@@ -185,6 +190,50 @@ const builtins: Record<string, Builtin> = {
             return Number(fits(jsonAnswer(one.text)));
           }),
         );
+    },
+  }),
+  code: builtin({
+    does: "the part of the row's tests that the response's program passes, run by a sandbox's server",
+    parameters: {
+      sandbox: v.pipe(v.string(), v.regex(/^https?:\/\//, "the address of a sandbox (http://...)")),
+      format: v.optional(v.picklist(sandboxes, sandboxes.join(" or ")), "piston"),
+      language: v.optional(v.string(), "python"),
+      column: column("tests"),
+      timeout: number("10"),
+    },
+    make({ column, ...o }, name) {
+      const sandbox = new Sandbox(o, environment("CODE_SANDBOX_API_KEY") ?? null);
+      const reward: RewardFunction = async (responses) => {
+        const judged = responses.map((one) => {
+          const given = one.row?.[column];
+          try {
+            return {
+              program: programIn(one.text, o.language),
+              tests: testsIn(typeof given === "object" && given !== null ? given : columnOf(one, column, name)),
+            };
+          } catch (cause) {
+            if (isUserError(cause)) throw cause;
+            throw new UserError(`${name}: the column "${column}": ${(cause as Error).message}`, { cause });
+          }
+        });
+        const scores = new Float64Array(responses.length);
+        let next = 0;
+        const work = async () => {
+          while (next < judged.length) {
+            const at = next++;
+            const { program, tests } = judged[at];
+            if (program !== null) scores[at] = await sandbox.passed(program, tests);
+          }
+        };
+        try {
+          await Promise.all(Array.from({ length: AT_ONCE }, work));
+        } finally {
+          next = judged.length; // after an error nobody begins another one
+        }
+        return scores;
+      };
+      reward.remote = true;
+      return reward;
     },
   }),
   language: builtin({
