@@ -17,6 +17,7 @@ import { openGpu } from "./gpu.ts";
 import { type ClusterChoice, clusterSettingsOf, joinCluster } from "./join-cluster.ts";
 import { joinLearners, type LearnerChoice, learnerSettingsOf } from "./join-learners.ts";
 import { Progress } from "./progress.ts";
+import { serveMetrics } from "./prometheus.ts";
 import { surroundings, tenths } from "./surroundings.ts";
 import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
 
@@ -30,6 +31,11 @@ const runSettings = {
   resumeWithChanges: logging.bool(false, "Go on although settings or data have changed that make another run of it"),
   ...overwriting,
   ...logSettings,
+  metricsPort: logging.int(
+    null,
+    "Serve the newest numbers to Prometheus at /metrics on this port of 127.0.0.1; 0 takes a free one; default: no",
+    { min: 0, max: 65535 },
+  ),
 };
 
 /** What these settings, and that of the folder, resolve to. */
@@ -38,6 +44,7 @@ interface RunChoice extends StateSettings, LoggerChoice {
   resume: boolean | string;
   resumeWithChanges: boolean;
   overwriteOutputDir: boolean;
+  metricsPort: number | null;
   saveTotalLimit: number;
 }
 
@@ -65,44 +72,55 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
       const idle = idleLogging(o);
       if (idle.length > 0) context.terminal.line(`no effect without report_to: ${idle.join(", ")}`);
       const files = await diskFiles();
-      const joined = await joinCluster(o, { files, outputDir: o.outputDir, terminal: context.terminal });
-      await openGpu(context.terminal);
-      const around = {
-        ...surroundings(context),
-        work: tenths(context),
-        files,
-        outputDir: o.outputDir,
-        ...(joined && { source: joined.source }),
-      };
-      const run = await openRun(method, o, around).catch((error: Error) => {
-        if (!context.signal.aborted || error.name !== "AbortError") throw error;
-        throw new Interrupted("stopped before the training; nothing was written");
-      });
-      let learners: ClusterLearners | null = null;
+      const served = o.metricsPort === null ? null : await serveMetrics(o.metricsPort);
+      if (served) context.terminal.line(`the numbers are served at ${served.url}`);
       try {
-        learners = await joinLearners(o, context.terminal);
-        const warn = (text: string) => context.terminal.line(context.terminal.style("yellow", text));
-        const log = new RunLog(files, o.outputDir, o, new Loggers(openLoggers({ ...o, files }), warn));
-        const folder = {
+        const joined = await joinCluster(o, { files, outputDir: o.outputDir, terminal: context.terminal });
+        await openGpu(context.terminal);
+        const around = {
+          ...surroundings(context),
+          work: tenths(context),
           files,
-          path: o.outputDir,
-          besides: run.besides,
-          keep: o.saveTotalLimit,
-          log: () => log.forCheckpoint(),
+          outputDir: o.outputDir,
+          ...(joined && { source: joined.source }),
         };
-        const events = run.train({
-          folder,
-          resume: o.resume || context.resume,
-          acceptChanges: o.resumeWithChanges,
-          overwrite: o.overwriteOutputDir,
-          signal: context.signal,
-          ...(learners && { learners }),
+        const run = await openRun(method, o, around).catch((error: Error) => {
+          if (!context.signal.aborted || error.name !== "AbortError") throw error;
+          throw new Interrupted("stopped before the training; nothing was written");
         });
-        await consume(extras ? extras.also(events, o) : events, log, o, context);
-        await joined?.ended();
+        let learners: ClusterLearners | null = null;
+        try {
+          learners = await joinLearners(o, context.terminal);
+          const warn = (text: string) => context.terminal.line(context.terminal.style("yellow", text));
+          const log = new RunLog(
+            files,
+            o.outputDir,
+            o,
+            new Loggers([...openLoggers({ ...o, files }), ...(served ? [served.logger] : [])], warn),
+          );
+          const folder = {
+            files,
+            path: o.outputDir,
+            besides: run.besides,
+            keep: o.saveTotalLimit,
+            log: () => log.forCheckpoint(),
+          };
+          const events = run.train({
+            folder,
+            resume: o.resume || context.resume,
+            acceptChanges: o.resumeWithChanges,
+            overwrite: o.overwriteOutputDir,
+            signal: context.signal,
+            ...(learners && { learners }),
+          });
+          await consume(extras ? extras.also(events, o) : events, log, o, context);
+          await joined?.ended();
+        } finally {
+          run.close();
+          await learners?.close();
+        }
       } finally {
-        run.close();
-        await learners?.close();
+        await served?.close();
       }
     },
   });
