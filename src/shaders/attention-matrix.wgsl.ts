@@ -100,7 +100,10 @@ ${each((side, _, name, e, whole) => {
       workgroupBarrier();`;
 }
 
-/** Leaves the dot products of own rows and items in `scores`, [BLOCK, TILE]. */
+/**
+ * Leaves the dot products of own rows and items in `scores`, [BLOCK, TILE]. Sums are set to zero by hand: on lavapipe those of a
+ * declaration in a loop, which should be zero each time, go on from the round before.
+ */
 function product(shape: MatrixShape, mine: Staged, theirs: Staged): string {
   const { m, n } = shape;
   return `    {
