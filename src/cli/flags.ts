@@ -53,11 +53,14 @@ const valueNames = {
   mixture: "names",
 };
 
+const requiredWords = ({ unless }: Setting): string =>
+  unless ? `required without --${snakeCase(unless)}` : "required";
+
 function flagOf(name: string, setting: Setting): Flag {
   const value = setting.choices ? setting.choices.join("|") : valueNames[setting.kind];
   const standard = defaultWords(setting);
   const notes = [
-    ...(setting.required ? ["required"] : standard === null ? [] : [`default: ${standard}`]),
+    ...(setting.required ? [requiredWords(setting)] : standard === null ? [] : [`default: ${standard}`]),
     ...(setting.aka?.length ? [`also --${setting.aka.join(", --")}`] : []),
   ];
   const text = notes.length > 0 ? `${setting.help} (${notes.join("; ")})` : setting.help;

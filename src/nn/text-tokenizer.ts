@@ -10,11 +10,13 @@ export interface TextTokenizer {
   readonly bosId: number | undefined;
   /** The token that fills rows up; undefined where the tokenizer has none. */
   readonly padId: number | undefined;
+  /** Tokens that a text begins with, unless a chat template wrote it. Default: none. */
+  readonly prefixIds?: readonly number[];
   /** How the model writes conversations, where known. */
   readonly chatTemplate?: {
     render(
       messages: readonly { role: string; content?: unknown }[],
-      options?: { addGenerationPrompt?: boolean },
+      options?: { addGenerationPrompt?: boolean; tools?: readonly unknown[] | null },
     ): string;
   } | null;
   /** The ids of a text; by default without tokens of the tokenizer's own, and as the beginning of a text. */

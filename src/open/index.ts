@@ -3,6 +3,7 @@
 export type { SettingsTable } from "../settings/index.ts";
 export type { DataFilesOptions } from "./data-files.ts";
 export { type OpenDatasetOptions, openDataset } from "./datasets.ts";
+export { type EnvironmentLike, openEnvironment } from "./environments.ts";
 export type { Remedy } from "./estimate/fit.ts";
 export type { Kind as MemoryKind, MemoryEstimate } from "./estimate/memory.ts";
 export { type EstimateOptions, estimateRun, type RunEstimate } from "./estimate.ts";

@@ -327,6 +327,17 @@ export const alignmentSettings = {
   ...datasetSettings,
 };
 
+/** A policy that may act in an environment, which rewards it, too. */
+export const actingSettings = {
+  ...alignmentSettings,
+  rewardModelPath: { ...rewardSettings.rewardModelPath, unless: "environment" },
+  environment: model.path(
+    null,
+    "What the policy acts in over several turns: builtin:guess, calculator, grid or story, or a module of your own " +
+      "(./my-environment.ts); default: it answers once",
+  ),
+};
+
 /** The reference that a policy is compared with. */
 export const referenceSettings = {
   refModelNameOrPath: model.path(

@@ -1,5 +1,6 @@
 /** What the methods without a critic measure of their rollouts and updates. */
 import { withoutSpread } from "./advantages.ts";
+import { predictedTokens } from "./batch.ts";
 import { type RatioLossOptions, ratiosOf } from "./losses/ratio.ts";
 import type { Rollout } from "./rollout.ts";
 import { average, standardDeviation } from "./stats.ts";
@@ -14,7 +15,7 @@ export function spreadMetrics(
   return {
     reward_std: standardDeviation(scores),
     ...(size > 1 && { frac_reward_zero_std: average(withoutSpread(scores, size).map(Number)) }),
-    mean_terminated_length: average(ended.map((r) => r.ids.length - r.promptLength)),
+    mean_terminated_length: average(ended.map(predictedTokens)),
   };
 }
 

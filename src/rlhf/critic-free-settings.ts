@@ -6,6 +6,7 @@ import { aheadSettings, checkAhead } from "./ahead.ts";
 import { checkOrder, orderSettings } from "./any-order.ts";
 import { learnerSettings } from "./diloco.ts";
 import { checkEntropy, entropySettings } from "./entropy-bonus.ts";
+import { environmentSettings } from "./environment/settings.ts";
 import { offPolicySettings } from "./off-policy.ts";
 import { checkFailures, rewardFailureSettings } from "./reward-failures.ts";
 import * as shared from "./settings.ts";
@@ -45,6 +46,7 @@ export const criticFreeSettings = (
     aka: ["max_completion_length", "max_new_tokens"],
   }),
   ...shared.sampling,
+  ...environmentSettings,
   ...shared.determinism,
   ...shared.caching,
   ...aheadSettings,

@@ -17,6 +17,7 @@ import { type CriticFreeSettings, promptsPerRollout } from "./critic-free-settin
 import { dataEvents } from "./data-events.ts";
 import { inRounds, seedOf } from "./diloco.ts";
 import { EntropyBonus } from "./entropy-bonus.ts";
+import { type ActingModels, actingIn } from "./environment/acting.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
@@ -33,14 +34,14 @@ import { PromptOrder } from "./prompts.ts";
 import { type Drawn, joined, refilled } from "./refill.ts";
 import { failureWarnings } from "./reward-failures.ts";
 import { judgesOf, rewardParts } from "./rewards.ts";
-import { collectRollout, drawsOf, type Rollout, type RolloutState } from "./rollout.ts";
+import { collectRollout, drawnMeasuredAt, drawsOf, type Rollout, type RolloutState } from "./rollout.ts";
 import { heldOutPrompts, type PromptData, policySampler, promptsOf, type Response, tokenizerOf } from "./sampler.ts";
 import { average, freshNormalizer } from "./stats.ts";
 import { adamOf, rateAt } from "./training.ts";
 import { peek, watch } from "./watch.ts";
 
 /** The models of a run. */
-export interface CriticFreeModels extends AlignmentModels {
+export interface CriticFreeModels extends AlignmentModels, ActingModels {
   /**
    * The policy as it started; null measures no KL divergence. Default: the base of its adapter, or where `beta` is not 0 a copy,
    * which is freed in the end.
@@ -123,16 +124,17 @@ async function* takeRollouts(
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const optimizer = owned.keep(new AdamW(policy.store, adamOf(o)));
-  const sampler = policySampler(policy, tokenizer);
+  const form = { clipRangeScore: rule.clipRangeScore, tempered: "always" as const, ratioLevel: rule.loss.level };
+  const acting = actingIn(models, parts, { policy, tokenizer }, drawnMeasuredAt({ ...o, ...form }), o);
+  const sampler = acting?.sampler ?? policySampler(policy, tokenizer);
   const inputs = { policy, sampler, reference, rewards: parts, tokenizer, prompts, ...(gold && { gold }) };
   const state: RolloutState = { klCoef: o.beta, normalizer: freshNormalizer() };
   const klPlacement = rule.klInReward ? ("reward" as const) : ("loss" as const);
-  const form = { clipRangeScore: rule.clipRangeScore, tempered: "always" as const, ratioLevel: rule.loss.level };
   const seed = seedOf(o.seed, run.learners);
   const options = { ...o, seed, klPlacement, ...form };
   const order = new PromptOrder(prompts.length, seed);
   const choose = (step: number) => order.take(step * perRollout, perRollout);
-  const ahead = drawsOf(models, { policy, tokenizer, prompts, maxSteps, choose }, options);
+  const ahead = drawsOf(acting ?? models, { policy, tokenizer, prompts, maxSteps, choose }, options);
   const bonus = new EntropyBonus(o);
   const { draws = 1 } = rule;
   const others = new PromptOrder(prompts.length, uint32(seed, streamId("refill")));
@@ -149,6 +151,7 @@ async function* takeRollouts(
       const from = { ...inputs, sampler: ahead.sampler, ...opened?.hears };
       const chosen = choose(step);
       const found = await collectRollout(from, chosen, step, state, options);
+      await acting?.tell(tell, step + 1);
       await opened?.scored(found, reference !== null);
       const drawn = await refilled(found, chosen, {
         size: numGenerations,

@@ -132,6 +132,8 @@ export async function evaluateResponses(
     eval_mean_length: lengths.mean_length,
     eval_eos_rate: lengths.eos_rate,
     ...(options.onRewardError === "drop" && { eval_n_unjudged: drawn.length - responses.length }),
+    // An environment that fails may leave some out.
+    ...(drawn.length < prompts.length && { eval_dropped: prompts.length - drawn.length }),
     ...(forgetting && { eval_ptx_loss: forgetting.eval_loss }),
   };
   return { metrics, rows: lines.slice(0, ROWS) };

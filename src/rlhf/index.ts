@@ -87,6 +87,28 @@ export {
   preferenceBasics,
   trainDpo,
 } from "./dpo.ts";
+export type { ActingModels } from "./environment/acting.ts";
+export { calculatorEnvironment } from "./environment/builtin/calculator.ts";
+export { gridEnvironment } from "./environment/builtin/grid.ts";
+export { guessEnvironment } from "./environment/builtin/guess.ts";
+export { builtinEnvironment, builtinEnvironments } from "./environment/builtin/index.ts";
+export { storyEnvironment } from "./environment/builtin/story.ts";
+export {
+  type Action,
+  type Environment,
+  type EnvironmentRow,
+  type Episode,
+  type EpisodeStart,
+  environmentPrompts,
+  type Observation,
+  type Outcome,
+} from "./environment/environment.ts";
+export { environmentReward } from "./environment/reward.ts";
+export { type EnvironmentSamplerOptions, environmentSampler } from "./environment/sampler.ts";
+export { type EnvironmentSettings, environmentSettings } from "./environment/settings.ts";
+export { type FoundCalls, type ToolCall, toolCalls } from "./environment/tool-calls.ts";
+export { type Tool, type ToolEnvironmentOptions, toolEnvironment } from "./environment/tools.ts";
+export type { Turn } from "./environment/turn.ts";
 export { type EvaluateInputs, type EvaluateOptions, type Evaluation, evaluatePolicy } from "./evaluate.ts";
 export type { DataSummary, Sample, TrainEvent } from "./events.ts";
 export {

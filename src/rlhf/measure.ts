@@ -77,8 +77,8 @@ export async function sampledKl(
 }
 
 /**
- * Where a critic is read: at the row that predicts each response token and, for responses with a slot after the last token,
- * at that token itself.
+ * Where a critic is read: at the row that predicts each response token that is learned and, for responses with a slot after the
+ * last token, at that token itself.
  * @param slots values that each response has: as many as tokens, or one more
  */
 export function valueRows(
@@ -87,9 +87,10 @@ export function valueRows(
   slots: readonly number[],
 ): Uint32Array {
   const rows: number[] = [];
-  sequences.forEach(({ promptLength }, i) => {
-    const first = starts[i] + Math.max(1, promptLength) - 1;
-    for (let t = 0; t < slots[i]; t++) rows.push(first + t);
+  sequences.forEach(({ ids, promptLength, learned }, i) => {
+    const from = rows.length;
+    for (let t = Math.max(1, promptLength); t < ids.length; t++) if (learned?.[t] !== 0) rows.push(starts[i] + t - 1);
+    if (rows.length - from < slots[i]) rows.push(starts[i] + ids.length - 1);
   });
   return Uint32Array.from(rows);
 }

@@ -68,13 +68,14 @@ export class Opened {
   async #sampled(responses: readonly Response[], logProbs: readonly Float32Array[]): Promise<void> {
     this.#responses = responses.slice(0, this.#count);
     const rows = this.#responses.map((response, i) => {
-      const ids = Array.from(response.ids.subarray(response.promptLength));
+      const all = Array.from(response.ids.subarray(response.promptLength));
+      const written = (_: unknown, t: number) => response.learned?.[response.promptLength + t] !== 0;
       return {
         prompt: response.promptText,
         response: response.text,
         ended: response.ended,
-        ids,
-        texts: pieces(ids, this.#tokenizer),
+        ids: all.filter(written),
+        texts: pieces(all, this.#tokenizer).filter(written),
         logProbs: Array.from(logProbs[i]),
       };
     });

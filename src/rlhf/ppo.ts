@@ -23,6 +23,7 @@ import { pack, predictedTokens, predictions, type Sequence } from "./batch.ts";
 import { cachedAs } from "./caching.ts";
 import type { Trainee } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
+import { actingIn } from "./environment/acting.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
@@ -44,6 +45,7 @@ import { judgesOf, residentsOf, rewardParts } from "./rewards.ts";
 import {
   checkRollout,
   collectRollout,
+  drawnMeasuredAt,
   drawsOf,
   type Rollout,
   type RolloutState,
@@ -222,7 +224,8 @@ async function* takeRollouts(
   const state: RolloutState = { klCoef: o.klCoef, normalizer: freshNormalizer() };
   const choose = (step: number) => order.take(step * o.rolloutBatchSize, o.rolloutBatchSize);
   const who = { policy: follower && o.emaGeneration ? follower : policy, tokenizer };
-  const ahead = drawsOf(models, { ...who, prompts: prompts.train, maxSteps, choose }, o);
+  const acting = actingIn(models, parts, who, drawnMeasuredAt(o), o);
+  const ahead = drawsOf(acting ?? models, { ...who, prompts: prompts.train, maxSteps, choose }, o);
   const measured = { policy, reference, rewards: parts, tokenizer, gold, within };
 
   yield* loop(
@@ -238,6 +241,7 @@ async function* takeRollouts(
         const opened = Opened.of(o, step + 1, tokenizer, tell);
         const inputs = { ...measured, sampler: ahead.sampler, prompts: prompts.train, ...opened?.hears };
         const rollout = await collectRollout(inputs, choose(step), step, state, o);
+        await acting?.tell(tell, step + 1);
         await opened?.scored(rollout, true);
         return { rollout, opened };
       },
@@ -276,7 +280,8 @@ async function* takeRollouts(
       finite: ["actor_loss", "critic_loss", "kl"],
       ...(heldOut.length > 0 && {
         evaluate: async (done: number) => {
-          const sampler = policySampler(policy, tokenizer);
+          const playing = actingIn(models, parts, { policy, tokenizer }, null, o);
+          const sampler = playing?.sampler ?? policySampler(policy, tokenizer);
           const held = { ...measured, sampler, prompts: heldOut, remembered: ptxEval };
           const { metrics, rows } = await evaluateResponses(held, done, o, run.folder);
           return { metrics: withPublishedNames(metrics, dialect), rows };

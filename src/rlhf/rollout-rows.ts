@@ -1,6 +1,9 @@
 /** What a rollout looks like to somebody who looks into it: its responses token by token, and the parts of its step. */
 
-/** A response of a rollout with all that was measured on it; arrays are by response token. */
+/**
+ * A response of a rollout with all that was measured on it; arrays are by response token, of an episode by the tokens that the
+ * policy wrote.
+ */
 export interface RolloutRow {
   prompt: string;
   response: string;

@@ -8,6 +8,8 @@ import { UserError } from "../runtime/errors.ts";
 import { byDialect, derived, group, needs, type ResolvedSettings } from "../settings/index.ts";
 import { type Ahead, type AheadRun, type AheadSettings, aheadSettings, checkAhead } from "./ahead.ts";
 import { type AnyOrder, checkOrder, drawing, type OrderSettings, orderSettings } from "./any-order.ts";
+import { earlierRewards } from "./environment/reward.ts";
+import { environmentSettings } from "./environment/settings.ts";
 import type { Sample } from "./events.ts";
 import type { RatioLossOptions } from "./losses/ratio.ts";
 import { measuredWhileDrawn } from "./measured-while-drawn.ts";
@@ -70,6 +72,7 @@ export const rolloutSettings = {
   ),
   minNewTokens: rollout.int(0, "Shortest response in tokens", { min: 0, aka: ["min_dec_len"] }),
   ...sampling,
+  ...environmentSettings,
   ...determinism,
   ...aheadSettings,
   ...orderSettings,
@@ -226,6 +229,8 @@ export async function collectRollout(
       clipRange: options.clipRangeScore ?? unlimited,
       clipWhat: clipTarget,
       slot: scoreSlot === "after" && terms.length < options.responseLength ? "after" : "last",
+      // A score that is normalised is of the whole response.
+      earlier: options.normalizeReward ? [] : earlierRewards(responses[i], inputs.rewards),
     }),
   );
   const rewards = options.whitenRewards ? whiten(shaped, { unbiased: true, keepMean: true }) : shaped;
@@ -305,6 +310,11 @@ export const togetherAtMost = ({
 const measuredAt = ({ tempered, temperature }: Pick<RolloutOptions, "tempered" | "temperature">): number =>
   tempered === "never" ? 1 : temperature;
 
+/** The temperature that the log-probabilities of whom draws are needed at; null where nobody needs them. */
+export const drawnMeasuredAt = (
+  o: Pick<RolloutOptions, "tempered" | "temperature" | "importanceSamplingCorrection">,
+) => ((o.importanceSamplingCorrection ?? "none") === "none" ? null : measuredAt(o));
+
 /** How the responses of an iteration are drawn. `iteration` keys the random numbers, together with the seed. */
 function drawnAs(options: RolloutOptions, iteration: number): SamplingOptions {
   const { minNewTokens = 0, seed } = options;
@@ -330,12 +340,11 @@ export function drawsOf(
   options: RolloutOptions & AheadSettings & OrderSettings,
 ): Ahead | AnyOrder {
   const { prompts, choose, ...others } = run;
-  const needed = (options.importanceSamplingCorrection ?? "none") !== "none";
   const upcoming = (iteration: number) => {
     const chosen = choose(iteration);
     return { prompts: chosen.map((i) => prompts[i]), promptIds: chosen, options: drawnAs(options, iteration) };
   };
-  return drawing(models, { ...others, measuredAt: needed ? measuredAt(options) : null, upcoming }, options);
+  return drawing(models, { ...others, measuredAt: drawnMeasuredAt(options), upcoming }, options);
 }
 
 /**

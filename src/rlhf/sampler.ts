@@ -4,7 +4,8 @@ import type { GenerateOptions } from "../nn/generate.ts";
 import type { CausalLM, Model } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import type { Sequence } from "./batch.ts";
+import { predictedTokens, type Sequence } from "./batch.ts";
+import type { Turn } from "./environment/turn.ts";
 import type { Sample } from "./events.ts";
 import { type JobResult, jobsOf, runJob, whole } from "./jobs.ts";
 import { type EvaluationChoice, evaluationAsked } from "./settings.ts";
@@ -29,16 +30,18 @@ export interface Response extends Sequence, Pick<Prompt, "target" | "row"> {
   /** Which of the prompt's samples it is. */
   sample: number;
   promptText: string;
-  /** Without special tokens. */
+  /** Without special tokens. Of an episode: all that follows the prompt, whoever wrote it. */
   text: string;
-  /** It ended by itself. */
+  /** It ended by itself; an episode: it was over before it was cut off. */
   ended: boolean;
   /** The prompt's conversation with the response as its last message, where the prompt is a conversation. */
   messages?: readonly ChatMessage[];
-  /** Of each token under the policy that drew it, where that is known. */
+  /** Of each token that the policy wrote, under the policy that drew it, where that is known. */
   logProbs?: Float32Array;
   /** The policy that drew it, by the updates that it had had. */
   version?: number;
+  /** Of an episode in an environment: what the policy wrote in it, which is what is learned, turn by turn. */
+  turns?: readonly Turn[];
 }
 
 /** How responses are drawn. */
@@ -153,7 +156,7 @@ export const samplesOf = (
 
 /** How long responses are, and how many ended by themselves. */
 export const lengthMetrics = (responses: readonly Response[]): { mean_length: number; eos_rate: number } => ({
-  mean_length: average(responses.map((r) => r.ids.length - r.promptLength)),
+  mean_length: average(responses.map(predictedTokens)),
   eos_rate: average(responses.map((r) => Number(r.ended))),
 });
 

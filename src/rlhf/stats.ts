@@ -36,17 +36,26 @@ export const clip = (x: number, low: number, high: number): number => Math.min(h
  * Rewards per token: -klCoef * KL everywhere, plus the score at the last token. Where the clip goes differs:
  * "score" clips the score before the KL is added (PaddleNLP, TRL), "reward" clips every token's sum (safe-rlhf).
  * The slot "after" gives the score a place of its own after the last token, without KL: the result is one longer (TRL).
+ * `earlier` are parts of the score that tokens before earn (turns of an episode): they go there, each clipped by itself.
  */
 export function shapeRewards(
   kl: ArrayLike<number>,
   score: number,
-  options: { klCoef: number; clipRange: number; clipWhat: "score" | "reward"; slot?: "last" | "after" },
+  options: {
+    klCoef: number;
+    clipRange: number;
+    clipWhat: "score" | "reward";
+    slot?: "last" | "after";
+    earlier?: readonly { at: number; amount: number }[];
+  },
 ): Float64Array {
-  const { klCoef, clipRange, clipWhat, slot = "last" } = options;
+  const { klCoef, clipRange, clipWhat, slot = "last", earlier = [] } = options;
   const rewards = new Float64Array(kl.length + (slot === "after" ? 1 : 0));
   for (let t = 0; t < kl.length; t++) rewards[t] = -klCoef * kl[t];
-  if (rewards.length > 0)
-    rewards[rewards.length - 1] += clipWhat === "score" ? clip(score, -clipRange, clipRange) : score;
+  const limited = (part: number) => (clipWhat === "score" ? clip(part, -clipRange, clipRange) : part);
+  for (const { at, amount } of earlier) rewards[at] += limited(amount);
+  const rest = score - earlier.reduce((sum, { amount }) => sum + amount, 0);
+  if (rewards.length > 0) rewards[rewards.length - 1] += limited(rest);
   return clipWhat === "reward" ? rewards.map((r) => clip(r, -clipRange, clipRange)) : rewards;
 }
 

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { UserError } from "../runtime/errors.ts";
 import { camelCase, snakeCase } from "../runtime/names.ts";
 import { expectation, schemaOf } from "./check.ts";
-import { ineffective, type Place } from "./effect.ts";
+import { ineffective, isSet, type Place } from "./effect.ts";
 import { didYouMean } from "./nearest.ts";
 import { DerivedDefault, type SettingsTable, type SettingValues } from "./setting.ts";
 
@@ -233,7 +233,7 @@ function resolveTable(
     const { default: value } = setting;
     defaults[key] = value instanceof DerivedDefault ? value.value(result, dialect) : value;
     result[key] = Object.hasOwn(given, key) ? given[key] : defaults[key];
-    if (setting.required && result[key] === null) {
+    if (setting.required && result[key] === null && !(setting.unless && isSet(given[setting.unless]))) {
       mistakes.push(
         `${spell(key)} is not set${spell(key).startsWith("--") ? ", neither as a flag nor in a file" : ""}`,
       );

@@ -13,7 +13,8 @@ export async function openAligned(o: Names, opener: ModelOpener, compared = true
   const path = o.modelNameOrPath as string;
   const { policy, tokenizer } = await openPolicy(opener, path);
   const reference = compared ? await opener.frozenPolicy(path) : undefined;
-  const rewardPaths = [o.rewardModelPath as string, ...(o.rewardFuncs ?? [])];
+  // An environment gives rewards of its own.
+  const rewardPaths = [...(o.rewardModelPath === null ? [] : [o.rewardModelPath]), ...(o.rewardFuncs ?? [])];
   const rewards = await openRewards(rewardPaths, { ...o, opener, policyTokenizer: tokenizer });
   return { policy, reference, rewards, tokenizer, gold: goldOf(o.datasetName) };
 }

@@ -2,6 +2,7 @@ import { grpo, trainGrpo } from "../../rlhf/grpo.ts";
 import { reinforce, trainReinforce } from "../../rlhf/reinforce.ts";
 import { rloo, trainRloo } from "../../rlhf/rloo.ts";
 import type { ResolvedSettings } from "../../settings/index.ts";
+import { environmentIn } from "../environments.ts";
 import type { RunSurroundings } from "../method.ts";
 import type { ModelOpener } from "../opener.ts";
 import * as named from "../settings.ts";
@@ -11,7 +12,7 @@ import { summaries } from "./names.ts";
 import { onDataset } from "./on-dataset.ts";
 
 const groupNames = {
-  ...named.alignmentSettings,
+  ...named.actingSettings,
   ...named.moreRewardSettings,
   ...named.heldOutSettings,
   ...named.serverSettings,
@@ -19,12 +20,15 @@ const groupNames = {
 
 /** Without a KL penalty there is no second copy of the weights, unless it costs nothing: an adapter's base. */
 const openGroup = async (
-  o: ResolvedSettings<typeof groupNames> & { beta: number; maxSteps: number | null },
+  o: ResolvedSettings<typeof groupNames> & { beta: number; maxSteps: number | null; seed: number },
   opener: ModelOpener,
   around: RunSurroundings,
 ) => {
-  const opened = await openAligned(o, opener, o.beta !== 0 || o.usePeft);
-  return { ...opened, ...(await drawnBy(o, around, opened, o.maxSteps)) };
+  const { rewards: own, ...acting } = await environmentIn(o);
+  const { rewards, gold, ...opened } = await openAligned(o, opener, o.beta !== 0 || o.usePeft);
+  const drawn = await drawnBy(o, around, opened, o.maxSteps);
+  const judged = { rewards: [...own, ...rewards], gold: acting.environment ? undefined : gold };
+  return { ...opened, ...judged, ...acting, ...drawn };
 };
 
 /** GRPO and its variants, by names. */
@@ -35,11 +39,12 @@ const grpoMethod = onDataset(
     summary: summaries.grpo,
     examples: [
       "webrlhf grpo --model_name_or_path out/sft --reward_model_path out/reward --generation_batch_size 64",
+      "webrlhf grpo --model_name_or_path out/sft --environment ./my-environment.ts --max_turns 4",
       "webrlhf grpo --config grpo.yaml --epsilon_high 0.28 --dynamic_filtering --overlong_buffer_len 8",
     ],
   },
   openGroup,
-  trainGrpo,
+  (models, dataset, o, run) => trainGrpo(models, models.data ?? dataset, o, run),
 );
 
 /** RLOO, by names. */
@@ -54,7 +59,7 @@ const rlooMethod = onDataset(
     ],
   },
   openGroup,
-  trainRloo,
+  (models, dataset, o, run) => trainRloo(models, models.data ?? dataset, o, run),
 );
 
 /** REINFORCE++, by names. */
@@ -69,7 +74,7 @@ const reinforceMethod = onDataset(
     ],
   },
   openGroup,
-  trainReinforce,
+  (models, dataset, o, run) => trainReinforce(models, models.data ?? dataset, o, run),
 );
 
 /** Methods with a reward and no critic. */

@@ -7,6 +7,7 @@ import { model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { group, spelled } from "../../settings/index.ts";
 import { openDataset } from "../datasets.ts";
+import { environmentIn } from "../environments.ts";
 import type { RunSurroundings } from "../method.ts";
 import type { ModelOpener } from "../opener.ts";
 import { goldOf, isWeightless, openRewards } from "../rewards.ts";
@@ -16,7 +17,7 @@ import { summaries } from "./names.ts";
 import { onDataset, openPolicy } from "./on-dataset.ts";
 
 const ppoNames = {
-  ...named.alignmentSettings,
+  ...named.actingSettings,
   valueModelPath: model.path(
     null,
     "Critic to start from; default: the reward model, or the policy where that has no single score head of its own",
@@ -45,11 +46,13 @@ const ppoMethod = onDataset(
     ],
   },
   async (o, opener, around) => {
-    const [path, rewardPath] = [o.modelNameOrPath as string, o.rewardModelPath as string];
+    const { modelNameOrPath, rewardModelPath: rewardPath } = o;
+    const path = modelNameOrPath as string;
+    const { rewards: own, ...acting } = await environmentIn(o);
     const { policy, tokenizer } = await openPolicy(opener, path);
     const average = o.emaBeta === null ? undefined : await opener.policy(path, "moving average");
     const reference = await opener.frozenPolicy(path);
-    const rewards = await openRewards(rewardPath, {
+    const judges = await openRewards(rewardPath ?? [], {
       ...o,
       opener,
       policyTokenizer: tokenizer,
@@ -67,11 +70,18 @@ const ppoMethod = onDataset(
     const critic = await opener.scorer(await criticPath(o, opener, tokenizer), "critic");
     const beside = await ptxData(o, around, tokenizer, policy);
     const drawn = await drawnBy(o, around, { policy, tokenizer }, o.maxSteps);
-    return { policy, reference, critic, rewards, tokenizer, average, gold: goldOf(o.datasetName), ...drawn, beside };
+    const gold = acting.environment ? undefined : goldOf(o.datasetName);
+    const rewards = [...own, ...judges];
+    return { policy, reference, critic, rewards, tokenizer, average, gold, ...acting, ...drawn, beside };
   },
-  ({ beside, ...models }, dataset, o, run) => trainPpo(models, Object.assign(dataset, beside), o, run),
+  ({ beside, data, ...models }, dataset, o, run) => trainPpo(models, Object.assign(data ?? dataset, beside), o, run),
   {
     check(o, name) {
+      if (o.environment !== null && o.normalizeReward && o.rewardNormalizer === "model") {
+        throw new UserError(
+          `${name("environment")} has no statistics to normalise its rewards by: set ${name("rewardNormalizer")} running`,
+        );
+      }
       if (o.evalDatasetName === null || o.evalSteps > 0 || o.evalStrategy !== "steps") return;
       const [what, when] = [name("evalDatasetName"), name("evalSteps")];
       throw new UserError(`${what} is for evaluations, which ${when} 0 leaves out: set ${when}, or leave it out`);
@@ -85,9 +95,10 @@ async function criticPath(
   opener: ModelOpener,
   tokenizer: Tokenizer,
 ): Promise<string> {
-  const [rewardPath, start] = [o.rewardModelPath as string, o.modelNameOrPath as string];
-  const noModel = isWeightless(rewardPath) || (await opener.isMultiObjective(rewardPath));
-  const path = o.valueModelPath ?? (noModel ? start : rewardPath);
+  const { rewardModelPath: reward } = o;
+  const start = o.modelNameOrPath as string;
+  const model = reward !== null && !isWeightless(reward) && !(await opener.isMultiObjective(reward)) ? reward : start;
+  const path = o.valueModelPath ?? model;
   const own = await opener.tokenizerBeside(path);
   if (own === null || sameTokenizer(own, tokenizer)) return path;
   throw new UserError(

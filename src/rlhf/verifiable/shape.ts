@@ -1,8 +1,9 @@
 /** Rewards for the shape of a response: tags, patterns, length, repetition. Names and rules are TRL's and open-r1's where they have them. */
+import { predictedTokens } from "../batch.ts";
 import type { Response } from "../sampler.ts";
 
-/** Tokens of a response, its end included. */
-export const responseLength = ({ ids, promptLength }: Response): number => ids.length - promptLength;
+/** Tokens of a response, its end included; of an episode those that the policy wrote. */
+export const responseLength = (response: Response): number => predictedTokens(response);
 
 /** 1 where the reasoning stands between `<think>` and `</think>` at the beginning, and there once (TRL's think_format_reward). */
 export const thinkFormat = (text: string): number => {
