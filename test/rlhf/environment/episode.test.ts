@@ -1,8 +1,8 @@
 /** Episodes by hand: which tokens they have, who wrote them, and how they end. The policy is a script, so no GPU is needed. */
 import { describe, expect, it } from "vitest";
-import type { Environment, EpisodeStart, Outcome } from "webrlhf/rlhf";
+import { type Environment, type EpisodeStart, environmentReward, type Outcome } from "webrlhf/rlhf";
 import { beginEpisode, type DrawTurn, type EpisodeLimits, playEpisode } from "../../../src/rlhf/environment/episode.ts";
-import { earlierRewards, environmentReward } from "../../../src/rlhf/environment/reward.ts";
+import { earlierRewards } from "../../../src/rlhf/environment/reward.ts";
 import { wordTokenizer } from "./words.ts";
 
 const tokenizer = wordTokenizer(["what", "is", "it", "a", "b", "no", "yes", "fine", "more"]);

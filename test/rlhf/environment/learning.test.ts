@@ -16,10 +16,9 @@ it("RLOO learns which number to name first, and to heed what it is told", async 
   const rewards: number[] = [];
   for await (const event of learning("RLOO", problem, policy, {
     seed: 1,
-    steps: 30,
-    prompts: 12,
-    samples: 8,
+    ...problem.learning,
     rate: 0.02,
+    steps: 24,
   })) {
     rewards.push(...metricsOf([event]).map(({ reward }) => reward));
   }

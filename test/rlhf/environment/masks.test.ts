@@ -1,9 +1,15 @@
 /** What the policy did not write teaches nothing: no loss, no KL, no entropy, no value; rewards stand where turns end. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { gaeExperience, predictedTokens, predictions, responseLogProbs } from "webrlhf/rlhf";
-import { earlierRewards, environmentReward } from "../../../src/rlhf/environment/reward.ts";
+import {
+  environmentReward,
+  gaeExperience,
+  predictedTokens,
+  predictions,
+  responseLogProbs,
+  shapeRewards,
+} from "webrlhf/rlhf";
+import { earlierRewards } from "../../../src/rlhf/environment/reward.ts";
 import { valueRows } from "../../../src/rlhf/measure.ts";
-import { shapeRewards } from "../../../src/rlhf/stats.ts";
 import { gpuReady } from "../../helpers.ts";
 import { keeper } from "../../keep.ts";
 import { wordPolicy, wordTokenizer } from "./words.ts";

@@ -4,6 +4,7 @@ import {
   type Environment,
   environmentPrompts,
   environmentReward,
+  environmentSampler,
   type Prompt,
   type Sequence,
   type TrainEvent,
@@ -28,6 +29,11 @@ export interface Problem {
   player: Player;
   /** Longest response. */
   tokens: number;
+  /** How it is learned. */
+  learning: Omit<Learning, "seed">;
+  /** The reward of the best policy, and what counts as having found it. */
+  best: number;
+  enough: number;
 }
 
 /** Episodes that a player plays. */
@@ -79,6 +85,8 @@ export interface Learning {
   prompts: number;
   samples: number;
   rate: number;
+  /** PPO's, which learns from advantages of all sizes. */
+  ppoRate: number;
 }
 
 export const methods = {
@@ -93,7 +101,7 @@ export function learning(
   method: keyof typeof methods,
   { environment, words, tokens }: Problem,
   policy: CausalLM,
-  { seed, steps, prompts, samples, rate }: Learning,
+  { seed, steps, prompts, samples, rate, ppoRate }: Learning,
 ): AsyncGenerator<TrainEvent> {
   const models = { policy, environment, rewards: environmentReward, tokenizer: wordTokenizer(words) };
   const data = environmentPrompts(environment, prompts, seed);
@@ -115,7 +123,7 @@ export function learning(
       dialect: "paddle",
       ...common,
       ...o,
-      learningRate: rate / 3,
+      learningRate: ppoRate,
       rolloutBatchSize: prompts,
     });
   }
@@ -123,4 +131,29 @@ export function learning(
     return trainReinforce(models, data, { ...common, beta: 0, generationBatchSize: prompts * samples });
   }
   return methods[method](models, data, { ...common, beta: 0 });
+}
+
+/** The mean reward of fresh episodes before and after a policy learns. */
+export async function measure(
+  method: keyof typeof methods,
+  problem: Problem,
+  seed: number,
+): Promise<{ before: number; after: number }> {
+  const policy = await imitating(problem, seed);
+  const { environment, words, tokens } = problem;
+  const limits = { maxTurns: 8, environmentTimeout: 10, environmentFailure: "stop" as const };
+  const sampler = environmentSampler({ policy, tokenizer: wordTokenizer(words), environment, ...limits });
+  const fresh = environmentPrompts(environment, 240, seed, "test");
+  const worth = async () => {
+    const o = { maxNewTokens: tokens, seed: seed + 500, iteration: 0 };
+    const rewards = await environmentReward(await sampler(fresh, [...fresh.keys()], o));
+    return Array.from(rewards).reduce((a, b) => a + b, 0) / rewards.length;
+  };
+  try {
+    const before = await worth();
+    for await (const _ of learning(method, problem, policy, { seed, ...problem.learning }));
+    return { before, after: await worth() };
+  } finally {
+    policy.destroy();
+  }
 }

@@ -9,6 +9,9 @@ export const guessing = (n: number): Problem => ({
   environment: guessEnvironment(n),
   words: [..."guess a number from to higher lower".split(" "), ...numbers(n)],
   tokens: 24,
+  learning: { steps: 50, prompts: 12, samples: 8, rate: 0.007, ppoRate: 0.006 },
+  best: 1,
+  enough: 0.95,
   player(seen, draw) {
     const said = /^(\d+).* (higher|lower)/.exec(seen);
     const any = 1 + Math.floor(draw(0) * n);
@@ -24,5 +27,11 @@ export const walking: Problem = {
   environment: gridEnvironment(),
   words: [..."row column up down left right".split(" "), ...numbers(4)],
   tokens: 48,
+  learning: { steps: 40, prompts: 12, samples: 8, rate: 0.007, ppoRate: 0.006 },
+  best: 1,
+  enough: 0.95,
   player: (_, draw) => ["right", "down", "right", "down", "left", "up"][Math.floor(draw(0) * 6)],
 };
+
+/** All of them by their environments' names. */
+export const problems = { guess: guessing(3), grid: walking } as const;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { toolCalls } from "../../../src/rlhf/environment/tool-calls.ts";
+import { toolCalls } from "webrlhf/rlhf";
 
 const called = (text: string) => toolCalls(text).calls.map(({ name, arguments: args }) => [name, args]);
 

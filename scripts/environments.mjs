@@ -1,0 +1,84 @@
+#!/usr/bin/env node
+/**
+ * How tiny policies learn to act in the built-in environments, by each method and from ten seeds: a policy of whole words imitates a weak player,
+ * then learns by itself. Writes docs/results/environments.json and, from all that is in it, docs/results/environments.md.
+ *
+ *   node scripts/environments.mjs                  what is not measured yet
+ *   node scripts/environments.mjs --minutes 5      as much of it as begins within so many minutes
+ *   node scripts/environments.mjs --minutes 0      nothing more: the page anew
+ *   node scripts/environments.mjs --only guess     one environment
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { ownName } from "./own-name.ts";
+import { fromSource } from "./source.mjs";
+
+const { values: options } = parseArgs({ options: { minutes: { type: "string" }, only: { type: "string" } } });
+const root = path.resolve(import.meta.dirname, "..");
+const folder = path.join(root, "docs/results");
+const SEEDS = Array.from({ length: 10 }, (_, i) => i + 1);
+
+const jsonFile = path.join(folder, "environments.json");
+let kept = [];
+try {
+  kept = JSON.parse(readFileSync(jsonFile, "utf8"));
+} catch {
+  // Nothing is measured yet.
+}
+
+const until = Date.now() + 60_000 * Number(options.minutes ?? Number.POSITIVE_INFINITY);
+await fromSource(
+  async (load) => {
+    const { openDevice, closeDevice } = await load("/src/index.ts");
+    const { methods, measure } = await load("/test/rlhf/environment/play.ts");
+    const { problems } = await load("/test/rlhf/environment/problems.ts");
+    await openDevice();
+    // Seed by seed, so that whatever ends early has the same seeds of all.
+    for (const seed of SEEDS) {
+      for (const [environment, problem] of Object.entries(problems)) {
+        if (options.only && options.only !== environment) continue;
+        for (const method of Object.keys(methods)) {
+          const known = kept.some((k) => k.environment === environment && k.method === method && k.seed === seed);
+          if (known || Date.now() > until) continue;
+          const began = performance.now();
+          const found = await measure(method, problem, seed);
+          const seconds = Math.round((performance.now() - began) / 100) / 10;
+          kept.push({ environment, method, seed, ...found, seconds });
+          console.log(JSON.stringify(kept.at(-1)));
+          writeFileSync(jsonFile, `${JSON.stringify(kept, null, 1)}\n`);
+        }
+      }
+    }
+    closeDevice();
+    const names = Object.keys(problems).filter((name) => kept.some(({ environment }) => environment === name));
+    writeFileSync(path.join(folder, "environments.md"), page(names, problems, Object.keys(methods)));
+  },
+  { root, configFile: false, resolve: { alias: ownName } },
+);
+
+function page(names, problems, methods) {
+  const rows = names.flatMap((environment) =>
+    methods.flatMap((method) => {
+      const own = kept.filter((k) => k.environment === environment && k.method === method);
+      if (own.length === 0) return [];
+      const { best, enough } = problems[environment];
+      const mean = (key) => (own.reduce((sum, k) => sum + k[key], 0) / own.length).toFixed(3);
+      const worst = Math.min(...own.map(({ after }) => after)).toFixed(3);
+      const reached = own.filter(({ after }) => after >= enough).length;
+      const seconds = Math.max(...own.map((k) => k.seconds));
+      return `| ${environment} | ${method} | ${mean("before")} | ${mean("after")} | ${worst} | ${best} | ${reached} of ${own.length} (${enough}) | ${seconds} |`;
+    }),
+  );
+  return `# Environments: who learns to act in them
+
+A policy of one layer and whole words as tokens imitates a weak player for 40 steps, then learns by itself from episodes of several turns.
+The reward is the mean of 240 fresh episodes at the temperature 1, before and after learning. \`node scripts/environments.mjs\`
+measures it; the settings are in \`test/rlhf/environment/problems.ts\`. Seconds are of the slowest seed on a software adapter with
+two CPU cores that were shared with other work.
+
+| environment | method | before | after | worst seed | best there is | seeds that reach it nearly | seconds |
+|---|---|---|---|---|---|---|---|
+${rows.join("\n")}
+`;
+}
