@@ -280,8 +280,7 @@ async function* takeRollouts(
       finite: ["actor_loss", "critic_loss", "kl"],
       ...(heldOut.length > 0 && {
         evaluate: async (done: number) => {
-          const playing = actingIn(models, parts, { policy, tokenizer }, null, o);
-          const sampler = playing?.sampler ?? policySampler(policy, tokenizer);
+          const sampler = actingIn(models, parts, measured, null, o)?.sampler ?? policySampler(policy, tokenizer);
           const held = { ...measured, sampler, prompts: heldOut, remembered: ptxEval };
           const { metrics, rows } = await evaluateResponses(held, done, o, run.folder);
           return { metrics: withPublishedNames(metrics, dialect), rows };
