@@ -11,7 +11,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { ownName } from "./own-name.ts";
 import { fromSource } from "./source.mjs";
 
 const { values: options } = parseArgs({ options: { minutes: { type: "string" }, only: { type: "string" } } });
@@ -27,6 +26,7 @@ try {
   // Nothing is measured yet.
 }
 
+const { ownName: alias } = await fromSource((load) => load("/scripts/own-name.ts"));
 const until = Date.now() + 60_000 * Number(options.minutes ?? Number.POSITIVE_INFINITY);
 await fromSource(
   async (load) => {
@@ -52,9 +52,10 @@ await fromSource(
     }
     closeDevice();
     const names = Object.keys(problems).filter((name) => kept.some(({ environment }) => environment === name));
-    writeFileSync(path.join(folder, "environments.md"), page(names, problems, Object.keys(methods)));
+    if (names.length > 0)
+      writeFileSync(path.join(folder, "environments.md"), page(names, problems, Object.keys(methods)));
   },
-  { root, configFile: false, resolve: { alias: ownName } },
+  { root, configFile: false, resolve: { alias } },
 );
 
 function page(names, problems, methods) {
