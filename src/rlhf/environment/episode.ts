@@ -42,6 +42,19 @@ export interface Begun {
   where: string;
 }
 
+const ended = new WeakSet<Episode>();
+
+/** Closes an episode, once. */
+export async function endEpisode(episode: Episode): Promise<void> {
+  if (ended.has(episode)) return;
+  ended.add(episode);
+  try {
+    await episode.close?.();
+  } catch {
+    // What came of the episode is known.
+  }
+}
+
 /**
  * Begins an episode.
  * @throws UserError that names the prompt, for whatever the environment throws, and where it takes too long
@@ -53,12 +66,14 @@ export async function beginEpisode(
   limits: Pick<EpisodeLimits, "timeout" | "stopped">,
 ): Promise<Begun> {
   const about = `${environment.name ?? "the environment"}, ${where}`;
+  let episode: Episode | undefined;
   try {
-    const episode = await answered((signal) => environment.reset({ prompt, seed, signal }), limits);
+    episode = await answered((signal) => environment.reset({ prompt, seed, signal }), limits);
     if (typeof episode?.step !== "function")
       throw new UserError("reset gives an episode, an object with a step function");
     return { episode, transcript: new Transcript(tokenizer, prompt, episode), where: about };
   } catch (error) {
+    if (typeof episode === "object" && episode !== null) await endEpisode(episode);
     throw inEpisode(`${about}, at its beginning`, error);
   }
 }
@@ -115,7 +130,7 @@ export async function playEpisode(
       }
     }
   } finally {
-    await Promise.resolve(episode.close?.()).catch(() => {}); // how the episode ended is known
+    await endEpisode(episode);
   }
   const { messages } = transcript;
   return {

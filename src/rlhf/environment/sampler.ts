@@ -13,7 +13,7 @@ import { responseLogProbs } from "../measure.ts";
 import type { Prompt, Response, Sampler, SamplingOptions } from "../sampler.ts";
 import { average } from "../stats.ts";
 import type { Environment } from "./environment.ts";
-import { type Begun, beginEpisode, type DrawTurn, type EpisodeLimits, playEpisode } from "./episode.ts";
+import { type Begun, beginEpisode, type DrawTurn, type EpisodeLimits, endEpisode, playEpisode } from "./episode.ts";
 import type { EnvironmentSettings } from "./settings.ts";
 
 /** Sequences that are decoded at once. */
@@ -80,12 +80,19 @@ export function environmentSampler(o: EnvironmentSamplerOptions): Sampler {
         return null;
       }
     };
-    const begun = await all(
-      seats.map((seat) =>
-        kept(seat, beginEpisode(o.environment, { ...seat, prompt: prompts[seat.prompt] }, o.tokenizer, limits)),
-      ),
-    );
-    const responses = await played(o, prompts, seats, begun, options, limits, kept, pace);
+    const open: Begun[] = [];
+    const begin = async (seat: Seat) => {
+      const begun = await beginEpisode(o.environment, { ...seat, prompt: prompts[seat.prompt] }, o.tokenizer, limits);
+      open.push(begun);
+      return begun;
+    };
+    let responses: (Response | null)[];
+    try {
+      const begun = await all(seats.map((seat) => kept(seat, begin(seat))));
+      responses = await played(o, prompts, seats, begun, options, limits, kept, pace);
+    } finally {
+      await Promise.all(open.map(({ episode }) => endEpisode(episode))); // some were never played
+    }
     const turns = responses.flatMap((response) => response?.turns ?? []);
     const length = average(turns.map(({ start, end }) => end - start));
     if (turns.length > 0) pace.steps = Math.min(MOST_STEPS, Math.ceil(length));
@@ -150,7 +157,12 @@ async function played(
     );
   }
   const engine = new Engine(policy, { slots: Math.min(SLOTS, seats.length), capacity, stepsPerRead: pace.steps });
-  limits.stopped.catch(() => engine.close());
+  let closed: Promise<void> | undefined;
+  const close = () => {
+    closed ??= engine.close();
+    return closed;
+  };
+  limits.stopped.catch(close);
   try {
     return await all(
       seats.map(async (seat, i): Promise<Response | null> => {
@@ -166,7 +178,7 @@ async function played(
       }),
     );
   } finally {
-    await engine.close();
+    await close();
   }
 }
 

@@ -175,6 +175,24 @@ describe("an environment that fails", () => {
     await expect(sampler(policy(), failing, dropping)(prompts(2).slice(1), [6], options)).rejects.toThrow(/no luck/);
   });
 
+  it("has all of its episodes closed, those that were never played, too", async () => {
+    let open = 0;
+    const opening: Environment = {
+      reset({ prompt: { row } }) {
+        if (row?.id === 2) throw new Error("no luck");
+        open++;
+        return { observation: "go", step: () => ({ done: true }), close: () => void open-- };
+      },
+    };
+    await expect(sampler(policy(), opening)(prompts(3), [0, 1, 2], options)).rejects.toThrow(
+      /at its beginning: Error: no luck/,
+    );
+    expect(open).toBe(0);
+    const dropping = { environmentFailure: "drop" };
+    expect(await sampler(policy(), opening, dropping)(prompts(3), [0, 1, 2], options)).toHaveLength(4);
+    expect(open).toBe(0);
+  });
+
   it("is told from a policy without room for what it shows", async () => {
     const model = policy();
     const most = { ...options, maxNewTokens: 62 };
