@@ -14,7 +14,8 @@ export function addressOf({ host, port, certificate }: ServerChoice): string {
 }
 
 /**
- * The address that pages connect to; null where none may.
+ * The address that pages connect to; null where none may. Without a certificate a server that listens everywhere is looked for
+ * where the page lies.
  * @param known the server's address as others reach it, where somebody has said it
  * @throws UserError where the certificate does not say the server's name
  */
@@ -22,9 +23,16 @@ export function pagesAddressOf({ host, pages, certificate }: ServerChoice, known
   if (!pages) return null;
   if (known !== null && /^wss?:/.test(known)) return known;
   const scheme = certificate ? "wss" : "ws";
-  const name = known !== null ? new URL(known).hostname : certificate ? certifiedName(certificate.cert) : host;
+  const name =
+    known !== null
+      ? new URL(known).hostname
+      : certificate
+        ? certifiedName(certificate.cert)
+        : ownName(host, pages.page);
   return `${scheme}://${bracketed(name)}:${pages.port}`;
 }
+
+const ownName = (host: string, page: string): string => (everywhere(host) ? new URL(page).hostname : host);
 
 /** A certificate's first name, or address: browsers accept no other. */
 function certifiedName(file: string): string {

@@ -74,7 +74,7 @@ function runName(outputDir: string): string {
 }
 
 /** A server that is just being started, or started again, is waited for. */
-async function patiently<R>(enter: () => Promise<R>, say: (line: string) => void): Promise<R> {
+export async function patiently<R>(enter: () => Promise<R>, say: (line: string) => void): Promise<R> {
   for (const began = Date.now(); ; ) {
     try {
       return await enter();

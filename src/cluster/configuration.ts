@@ -86,7 +86,7 @@ export class ClusterFolder {
   async invite(
     role: Member["role"],
     name: string,
-    choice: { seconds?: number; label?: string } = {},
+    choice: { seconds?: number; label?: string; room?: string } = {},
   ): Promise<{ file: string; creds: string; member: Member }> {
     if (Object.hasOwn(this.members, name)) throw new UserError(`${name} is a member already: choose another name`);
     const minted = await mint(this.keys, role, name, choice);
@@ -97,7 +97,7 @@ export class ClusterFolder {
     return { file, ...minted };
   }
 
-  /** Refuses a member from now on. The running server has to be told: see `tellServer`. */
+  /** Refuses a member from now on, and closes its room. The running server has to be told: see `tellServer`. */
   async revoke(name: string): Promise<Claims> {
     const member = Object.hasOwn(this.members, name) ? this.members[name] : undefined;
     if (!member) {
@@ -106,6 +106,7 @@ export class ClusterFolder {
     if (member.role === "system")
       throw new UserError("the system's own credential cannot be revoked: it revokes others");
     member.revoked = Math.floor(Date.now() / 1000);
+    if (member.room !== undefined) await this.files.remove(member.room);
     return this.save();
   }
 

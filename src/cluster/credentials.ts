@@ -1,10 +1,23 @@
 /**
  * Who may do what in a cluster: JSON Web Tokens of NATS, made without a server. One operator, an account for the work, one for the
- * system; a trainer may ask for jobs and put weights, a worker may take jobs, read weights and speak under its own name only.
+ * system; a trainer may ask for jobs and put weights, a worker may take jobs, read weights and speak under its own name only, and who
+ * labels may take pairs and say which answer is better.
  */
 import type { KeyPair } from "@nats-io/nkeys";
 import { UserError } from "../runtime/errors.ts";
-import { BLOBS, helloSubject, inboxOf, isToken, JOBS, jobsOfKind, kinds, LEARNERS, RUNS } from "./names.ts";
+import {
+  BLOBS,
+  helloSubject,
+  inboxOf,
+  isToken,
+  JOBS,
+  jobsOfKind,
+  kinds,
+  LEARNERS,
+  type QueueName,
+  queues,
+  RUNS,
+} from "./names.ts";
 import { packages } from "./packages.ts";
 
 /** The cluster's secret keys, as seeds. Who has them can let anybody in. */
@@ -15,7 +28,7 @@ export interface ClusterKeys {
 }
 
 /** What a credential is for. */
-export type Role = "trainer" | "worker" | "system";
+export type Role = "trainer" | "worker" | "labeller" | "system";
 
 /** Somebody with a credential. */
 export interface Member {
@@ -26,6 +39,8 @@ export interface Member {
   expires?: number;
   /** What it was made for, in a person's words. */
   label?: string;
+  /** The file beside a page that has its invitation under a room's code. */
+  room?: string;
   /** Unix seconds from which on it is refused. */
   revoked?: number;
 }
@@ -50,22 +65,29 @@ function permissions(role: Role, name: string): { pub: string[]; sub: string[] }
   if (role === "system") return { pub: ["$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE"], sub };
   if (role === "trainer") {
     const buckets = [`$O.${BLOBS}.>`, `$KV.${RUNS}.>`, `$KV.${LEARNERS}.>`];
-    return { pub: [...kinds.map(jobsOfKind), "$JS.API.>", ...buckets], sub: [...sub, "result.>", "hello.>"] };
+    return {
+      pub: [...queues.map(jobsOfKind), "$JS.API.>", ...buckets],
+      sub: [...sub, "result.>", "vote.>", "hello.>"],
+    };
   }
+  if (role === "labeller") return { pub: [`vote.${name}.*.*`, ...takes("label")], sub };
   const pub = [
     `result.${name}.*.*`,
     helloSubject(name),
-    ...kinds.flatMap((kind) => [
-      `$JS.API.CONSUMER.INFO.${JOBS[kind]}.${kind}`,
-      `$JS.API.CONSUMER.MSG.NEXT.${JOBS[kind]}.${kind}`,
-      `$JS.ACK.${JOBS[kind]}.${kind}.>`,
-    ]),
+    ...kinds.flatMap(takes),
     // Reading a stream needs no consumer of one's own, which could be told to deliver to others' subjects.
     `$JS.API.DIRECT.GET.OBJ_${BLOBS}`,
     `$JS.API.DIRECT.GET.OBJ_${BLOBS}.>`,
   ];
   return { pub, sub };
 }
+
+/** What takes jobs of a kind. */
+const takes = (kind: QueueName): string[] => [
+  `$JS.API.CONSUMER.INFO.${JOBS[kind]}.${kind}`,
+  `$JS.API.CONSUMER.MSG.NEXT.${JOBS[kind]}.${kind}`,
+  `$JS.ACK.${JOBS[kind]}.${kind}.>`,
+];
 
 /**
  * Makes a user of the cluster.
@@ -77,7 +99,7 @@ export async function mint(
   keys: ClusterKeys,
   role: Role,
   name: string,
-  choice: { seconds?: number; label?: string } = {},
+  choice: { seconds?: number; label?: string; room?: string } = {},
 ): Promise<Minted> {
   if (!isToken(name)) {
     throw new UserError(`${name} cannot be a member's name: take up to 64 letters, digits, "-" and "_"`);
@@ -101,6 +123,7 @@ export async function mint(
     role,
     ...(expires !== undefined && { expires }),
     ...(choice.label !== undefined && { label: choice.label }),
+    ...(choice.room !== undefined && { room: choice.room }),
   };
   return { member, creds: new TextDecoder().decode(fmtCreds(token, user)) };
 }

@@ -1,6 +1,6 @@
 /** How a worker waits for jobs: one request at a time, which the server answers when there is one. */
 import type { Consumer, JsMsg } from "@nats-io/jetstream";
-import type { KindName } from "./names.ts";
+import type { QueueName } from "./names.ts";
 import { jobsConsumer, type Streams } from "./streams.ts";
 
 /** A request for a job waits so long; one that the server has lost is made again when the connection is back. */
@@ -11,22 +11,22 @@ const LOOK_MS = 10_000;
 const SHORT_MS = 1000;
 
 /** A job that was taken. */
-export interface TakenJob {
-  kind: KindName;
+export interface TakenJob<K extends QueueName> {
+  kind: K;
   message: JsMsg;
 }
 
 /** A worker's side of the queues. A job is taken when it can be begun: one that waits in a worker would wait behind others. */
-export class Intake {
+export class Intake<K extends QueueName> {
   private readonly streams: Streams;
   private readonly say: (line: string) => void;
   /** The kind of the last job first. */
-  private kinds: readonly KindName[];
-  private readonly consumers = new Map<KindName, Consumer>();
+  private kinds: readonly K[];
+  private readonly consumers = new Map<K, Consumer>();
   private looked = Date.now();
 
   /** @param kinds of jobs that are taken */
-  constructor(streams: Streams, kinds: readonly KindName[], say: (line: string) => void = () => {}) {
+  constructor(streams: Streams, kinds: readonly K[], say: (line: string) => void = () => {}) {
     this.streams = streams;
     this.kinds = kinds;
     this.say = say;
@@ -35,9 +35,10 @@ export class Intake {
   /**
    * A job. It is waited for at one queue, that of the last job: two requests might give two jobs, and the lease of the one that
    * waits would run.
+   * @param ms how long it is waited for, at least a second. Default: half a minute, or less where there are several kinds
    * @returns null where none came in time, or the signal fired; undefined where there is nothing to take jobs from
    */
-  async next(signal: AbortSignal): Promise<TakenJob | null | undefined> {
+  async next(signal: AbortSignal, ms?: number): Promise<TakenJob<K> | null | undefined> {
     try {
       const other = await this.other(signal);
       if (other) return other;
@@ -48,7 +49,7 @@ export class Intake {
         this.kinds = [...this.kinds.filter((one) => one !== kind), ...(this.kinds.includes(kind) ? [kind] : [])];
         return undefined;
       }
-      return await this.from(kind, consumer, others.length > 0 ? LOOK_MS : WAIT_MS, signal);
+      return await this.from(kind, consumer, ms ?? (others.length > 0 ? LOOK_MS : WAIT_MS), signal);
     } catch {
       this.consumers.clear(); // the server was away, or has lost them
       return undefined;
@@ -56,7 +57,7 @@ export class Intake {
   }
 
   /** A job of another kind than the last one, where it is time to look for one. */
-  private async other(signal: AbortSignal): Promise<TakenJob | null> {
+  private async other(signal: AbortSignal): Promise<TakenJob<K> | null> {
     if (Date.now() - this.looked < LOOK_MS) return null;
     this.looked = Date.now();
     for (const kind of this.kinds.slice(1)) {
@@ -68,7 +69,7 @@ export class Intake {
     return null;
   }
 
-  private async from(kind: KindName, consumer: Consumer, ms: number, signal: AbortSignal): Promise<TakenJob | null> {
+  private async from(kind: K, consumer: Consumer, ms: number, signal: AbortSignal): Promise<TakenJob<K> | null> {
     const waiting = await consumer.fetch({ max_messages: 1, expires: ms });
     const stop = () => waiting.stop();
     signal.addEventListener("abort", stop);
@@ -85,7 +86,7 @@ export class Intake {
   }
 
   /** The queue of a kind; null where nobody has asked for such jobs yet, or the credential is from before there was such a kind. */
-  private async consumer(kind: KindName): Promise<Consumer | null> {
+  private async consumer(kind: K): Promise<Consumer | null> {
     const known = this.consumers.get(kind);
     if (known) return known;
     try {

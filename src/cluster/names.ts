@@ -8,12 +8,18 @@
  * they take such jobs from their stream.
  */
 export type KindName = "sample" | "score";
-/** All kinds of jobs. */
+/** All kinds of jobs for programs. */
 export const kinds: readonly KindName[] = ["sample", "score"];
+/** What there is a queue of: jobs for programs, and pairs of answers that people label. */
+export type QueueName = KindName | "label";
+/** All queues. */
+export const queues: readonly QueueName[] = [...kinds, "label"];
 /** Streams of jobs by kind: work queues, from which a job is gone once it is acknowledged. */
-export const JOBS: Record<KindName, string> = { sample: "JOBS", score: "SCORES" };
+export const JOBS: Record<QueueName, string> = { sample: "JOBS", score: "SCORES", label: "LABELS" };
 /** Stream of results: a worker's last one for each job. */
 export const RESULTS = "RESULTS";
+/** Stream of what people said of pairs: apart, so that who labels cannot speak among workers' results. */
+export const VOTES = "VOTES";
 /** Object bucket of weights, by the SHA-256 of their bytes. */
 export const BLOBS = "blobs";
 /** Bucket of the runs that have a trainer. */
@@ -24,8 +30,12 @@ export const LEARNERS = "learners";
 
 /** Seconds after which a job that a worker has not spoken of goes to another one. */
 export const ACK_WAIT = 30;
+/** The same of a pair that somebody labels: a page that is not seen may speak once a minute only. */
+export const LABEL_ACK_WAIT = 90;
 /** Results are kept this long, seconds, for a trainer that comes back. */
 export const RESULTS_AGE = 24 * 3600;
+/** What people said is kept over a weekend. */
+export const VOTES_AGE = 7 * RESULTS_AGE;
 
 /** What a name in a subject may be: a run, a worker. */
 const TOKEN = /^[A-Za-z0-9_-]{1,64}$/;
@@ -37,14 +47,14 @@ export const isToken = (text: string): boolean => TOKEN.test(text);
 export const tokenOf = (text: string): string => text.replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 64) || "-";
 
 /** Where a job is asked for; another attempt is another message, which does not wait for the one before. */
-export const jobSubject = (kind: KindName, run: string, key: string, attempt: number): string =>
+export const jobSubject = (kind: QueueName, run: string, key: string, attempt: number): string =>
   `job.${kind}.${run}.${key}.${attempt}`;
 
 /** All jobs of a kind. */
-export const jobsOfKind = (kind: KindName): string => `job.${kind}.>`;
+export const jobsOfKind = (kind: QueueName): string => `job.${kind}.>`;
 
 /** All jobs of a run, or all attempts of one. */
-export const jobsOfRun = (kind: KindName, run: string, key?: string): string =>
+export const jobsOfRun = (kind: QueueName, run: string, key?: string): string =>
   key === undefined ? `job.${kind}.${run}.>` : `job.${kind}.${run}.${key}.*`;
 
 /** Where a worker of a name puts a job's result. */
@@ -53,10 +63,16 @@ export const resultSubject = (worker: string, run: string, key: string): string 
 /** Results of a run from anybody, of one job or of all. */
 export const resultsOf = (run: string, key = "*"): string => `result.*.${run}.${key}`;
 
-/** The worker's name and the job's key in a result's subject; null where it is none. */
+/** Where somebody of a name puts what was said of a pair. */
+export const voteSubject = (member: string, run: string, key: string): string => `vote.${member}.${run}.${key}`;
+
+/** What was said of a run's pairs by anybody, of one or of all. */
+export const votesOf = (run: string, key = "*"): string => `vote.*.${run}.${key}`;
+
+/** The worker's name and the job's key in the subject of a result, or of a vote; null where it is none. */
 export function ofResult(subject: string): { worker: string; run: string; key: string } | null {
   const [kind, worker, run, key, ...more] = subject.split(".");
-  return kind === "result" && key !== undefined && more.length === 0 ? { worker, run, key } : null;
+  return (kind === "result" || kind === "vote") && key !== undefined && more.length === 0 ? { worker, run, key } : null;
 }
 
 /** The name of a learner among those of runs, and what is below it. */

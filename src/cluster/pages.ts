@@ -5,14 +5,17 @@ import { UserError } from "../runtime/errors.ts";
 export interface PagesChoice {
   /** Port of the server for WebSocket. */
   port: number;
-  /** Where the page for workers lies; the server does not look at it, invitations name it. */
+  /** Where the page for workers, or for labels, lies; the server does not look at it, invitations name it. */
   page: string;
+  /** Pages label and do nothing else: then they need no WebGPU, and may come over plain http. */
+  labels?: boolean;
   /** Pages of these origins may connect: "https://host" or, with another port than the usual one, "https://host:8080". */
   origins: readonly string[];
 }
 
 /** Where `npm run demo` serves the page. */
 export const OWN_PAGE = "http://localhost:5173/worker/";
+const OWN_LABEL_PAGE = "http://localhost:5173/label/";
 
 /** Whether a host's name or address is this machine's alone. */
 export const isLoopback = (host: string): boolean =>
@@ -29,6 +32,8 @@ export interface PagesAsked {
   page: string | null;
   /** Null takes the page's. */
   origins: readonly string[] | null;
+  /** Pages are to label, and nothing else. */
+  labels: boolean;
 }
 
 /**
@@ -37,17 +42,23 @@ export interface PagesAsked {
  * @throws UserError for what no page could work with
  */
 export function pagesOf(asked: PagesAsked, name: (choice: "page" | "origins") => string): PagesChoice {
-  const { host, port, encrypted } = asked;
-  if (!encrypted && !isLoopback(host)) {
+  const { host, port, encrypted, labels } = asked;
+  if (!encrypted && !isLoopback(host) && !labels) {
     throw new UserError(
       `pages reach a server at ${host} with TLS only, for they have WebGPU on https:// and on localhost alone, and an https:// page may ` +
-        "not connect without: give --tls_cert and --tls_key, or leave out --host",
+        "not connect without: give --tls_cert and --tls_key, leave out --host, or let pages label only, with --labels",
     );
   }
   if (asked.page === null && !isLoopback(host)) {
-    throw new UserError(`say where the page for workers lies: ${name("page")} https://HOST/worker/`);
+    const [what, example] = labels ? ["labels", "http://HOST:8080/label/"] : ["workers", "https://HOST/worker/"];
+    throw new UserError(`say where the page for ${what} lies: ${name("page")} ${example}`);
   }
-  const page = pageAddress(asked.page ?? OWN_PAGE, name("page"));
+  const page = pageAddress(asked.page ?? (labels ? OWN_LABEL_PAGE : OWN_PAGE), name("page"), labels);
+  if (labels && !encrypted && page.startsWith("https:") && !isLoopback(host)) {
+    throw new UserError(
+      `${name("page")} ${page}: an https:// page connects to nothing without TLS; give --tls_cert and --tls_key, or a page under http://`,
+    );
+  }
   const given = asked.origins ?? [new URL(page).origin];
   const origins = given.map((text) => originOf(text, name("origins")));
   const [twice] = origins.filter((one, i) => origins.findIndex((other) => hostOf(other) === hostOf(one)) < i);
@@ -56,22 +67,35 @@ export function pagesOf(asked: PagesAsked, name: (choice: "page" | "origins") =>
       `${name("origins")} has two of the host ${hostOf(twice)}: older servers know only one of each host`,
     );
   }
-  return { port, page, origins };
+  return { port, page, origins, ...(labels && { labels }) };
 }
 
 /**
- * Looks at the address of a page for workers.
+ * Looks at the address of a page for workers, or for labels.
+ * @param labels the page labels, which needs no WebGPU
  * @throws UserError where it is none, or where browsers would give the page no WebGPU
  */
-export function pageAddress(text: string, name: string): string {
+export function pageAddress(text: string, name: string, labels = false): string {
   const url = URL.canParse(text) ? new URL(text) : null;
-  if (url?.protocol === "https:" || (url?.protocol === "http:" && isLoopback(url.hostname))) {
+  if (url?.protocol === "https:" || (url?.protocol === "http:" && (labels || isLoopback(url.hostname)))) {
     url.hash = "";
     return url.href;
   }
+  if (labels)
+    throw new UserError(`${name} ${text} is no page's address: name such a one, e.g. http://HOST:8080/label/`);
   throw new UserError(
     `${name} ${text}: a page has WebGPU on https:// and on http://localhost only; name such an address, e.g. https://HOST/worker/`,
   );
+}
+
+/**
+ * The page for labels beside a cluster's page for workers.
+ * @throws UserError where it is not known
+ */
+export function labelPageOf({ page, labels }: PagesChoice): string {
+  if (labels) return page;
+  if (/\/worker\/$/.test(page)) return page.replace(/worker\/$/, "label/");
+  throw new UserError(`say where the page for labels lies: --page; ${page} is the one for workers`);
 }
 
 const hostOf = (origin: string): string => new URL(origin).hostname;

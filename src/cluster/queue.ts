@@ -1,14 +1,14 @@
 /** A run's jobs and results, as the server has them. */
-import { JOBS, jobSubject, jobsOfRun, type KindName, ofResult, RESULTS, resultsOf } from "./names.ts";
+import { JOBS, jobSubject, jobsOfRun, ofResult, type QueueName, RESULTS, resultsOf, VOTES, votesOf } from "./names.ts";
 import { absent, jobsConsumer, type Streams } from "./streams.ts";
 
 /** A run's part of the streams. */
 export class RunQueue {
   private readonly streams: Streams;
-  private readonly kind: KindName;
+  private readonly kind: QueueName;
   private readonly run: string;
 
-  constructor(streams: Streams, kind: KindName, run: string) {
+  constructor(streams: Streams, kind: QueueName, run: string) {
     this.streams = streams;
     this.kind = kind;
     this.run = run;
@@ -52,9 +52,10 @@ export class RunQueue {
 
   /** A job's results, whoever put them there. */
   async *results(key: string): AsyncGenerator<{ member: string; bytes: Uint8Array }> {
-    const subject = resultsOf(this.run, key);
+    const [stream, of] = this.kind === "label" ? [VOTES, votesOf] : [RESULTS, resultsOf];
+    const subject = of(this.run, key);
     for (let seq = 1; ; ) {
-      const found = await this.streams.jsm.direct.getMessage(RESULTS, { seq, next_by_subj: subject }).catch(absent);
+      const found = await this.streams.jsm.direct.getMessage(stream, { seq, next_by_subj: subject }).catch(absent);
       if (!found) return;
       yield { member: ofResult(found.subject)?.worker ?? "", bytes: found.data };
       seq = found.seq + 1;

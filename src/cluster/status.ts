@@ -1,7 +1,7 @@
 /** What a cluster is doing: who trains, who works, what waits. */
 import type { ClusterConnection } from "./connection.ts";
 import { readHello, type SeenWorker } from "./hello.ts";
-import { JOBS, kinds, ofRun, RESULTS, RUNS } from "./names.ts";
+import { JOBS, ofRun, queues, RESULTS, RUNS } from "./names.ts";
 import { whoIn } from "./owner.ts";
 import { absent, streamsOf } from "./streams.ts";
 import { trainersPackages } from "./trainers-packages.ts";
@@ -33,7 +33,7 @@ export async function statusOf({ nc }: ClusterConnection, ms = 6000): Promise<Cl
     },
   });
   const { jsm } = await streamsOf(nc);
-  const consumers = await Promise.all(kinds.map((kind) => jsm.consumers.info(JOBS[kind], kind).catch(absent)));
+  const consumers = await Promise.all(queues.map((kind) => jsm.consumers.info(JOBS[kind], kind).catch(absent)));
   const results = await jsm.streams.info(RESULTS).catch(absent);
   const runs: ClusterStatus["runs"] = [];
   if (await jsm.streams.info(`KV_${RUNS}`).catch(absent)) {

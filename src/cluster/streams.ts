@@ -1,7 +1,17 @@
 /** The server's streams of a cluster. All of them are soft state: whoever misses one makes it again. */
 import type { Consumer, JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/nats-core";
-import { ACK_WAIT, JOBS, jobsOfKind, type KindName, RESULTS, RESULTS_AGE } from "./names.ts";
+import {
+  ACK_WAIT,
+  JOBS,
+  jobsOfKind,
+  LABEL_ACK_WAIT,
+  type QueueName,
+  RESULTS,
+  RESULTS_AGE,
+  VOTES,
+  VOTES_AGE,
+} from "./names.ts";
 import { packages } from "./packages.ts";
 
 /** What the streams of a cluster are reached by. */
@@ -12,6 +22,7 @@ export interface Streams {
 
 /** Results that the server keeps, at most: no worker fills its disk. The oldest go first, and are asked for again where they are missed. */
 const RESULTS_BYTES = 512 << 20;
+const VOTES_BYTES = 64 << 20;
 /** How long a request to the server waits for an answer, milliseconds. */
 const TIMEOUT = 5000;
 
@@ -21,8 +32,12 @@ export async function streamsOf(nc: NatsConnection): Promise<Streams> {
   return { js: jetstream(nc, options), jsm: await jetstreamManager(nc, options) };
 }
 
-/** Makes the streams of a kind's jobs and of results where they are missing. Returns whether one was. */
-export async function ensureStreams({ jsm }: Streams, kind: KindName): Promise<boolean> {
+/** Makes the streams of a kind's jobs and of what comes of them where they are missing. Returns whether one was. */
+export async function ensureStreams({ jsm }: Streams, kind: QueueName): Promise<boolean> {
+  const [name, subjects, age, bytes, wait] =
+    kind === "label"
+      ? [VOTES, "vote.>", VOTES_AGE, VOTES_BYTES, LABEL_ACK_WAIT]
+      : [RESULTS, "result.>", RESULTS_AGE, RESULTS_BYTES, ACK_WAIT];
   const { AckPolicy, DiscardPolicy, RetentionPolicy } = await packages.jetstream();
   const { nanos } = await packages.core();
   const made = await Promise.all([
@@ -36,12 +51,12 @@ export async function ensureStreams({ jsm }: Streams, kind: KindName): Promise<b
       max_msgs: 1_000_000,
     }),
     ensure(jsm, {
-      name: RESULTS,
-      subjects: ["result.>"],
+      name,
+      subjects: [subjects],
       max_msgs_per_subject: 1,
       discard: DiscardPolicy.Old,
-      max_age: nanos(RESULTS_AGE * 1000),
-      max_bytes: RESULTS_BYTES,
+      max_age: nanos(age * 1000),
+      max_bytes: bytes,
       allow_direct: true,
     }),
   ]);
@@ -50,7 +65,7 @@ export async function ensureStreams({ jsm }: Streams, kind: KindName): Promise<b
     await jsm.consumers.add(JOBS[kind], {
       durable_name: kind,
       ack_policy: AckPolicy.Explicit,
-      ack_wait: nanos(ACK_WAIT * 1000),
+      ack_wait: nanos(wait * 1000),
       max_deliver: -1,
       max_ack_pending: 100_000,
       max_waiting: 100_000, // workers that wait for a job; 512 are the server's own choice
@@ -73,5 +88,5 @@ export function absent(error: unknown): null {
 }
 
 /** The consumer that workers take a kind's jobs from; null while there is none. */
-export const jobsConsumer = ({ js }: Streams, kind: KindName): Promise<Consumer | null> =>
+export const jobsConsumer = ({ js }: Streams, kind: QueueName): Promise<Consumer | null> =>
   js.consumers.get(JOBS[kind], kind).catch(absent);

@@ -54,6 +54,11 @@ export async function writeJob(
     if (value === Number.POSITIVE_INFINITY && name === "maxLength") return undefined; // no limit
     throw new Error(`a job cannot say ${name} = ${value}`);
   });
+  return keyed(text);
+}
+
+/** A message with its key, the hash of its bytes. */
+export async function keyed(text: string): Promise<{ key: string; bytes: Uint8Array }> {
   const bytes = new TextEncoder().encode(text);
   const hash = await hasher();
   hash.add(bytes);
@@ -108,7 +113,7 @@ export function readJob<S extends v.GenericSchema>(
   return found.output as { policy: PolicyRef; job: v.InferOutput<S> };
 }
 
-function jsonOf(bytes: Uint8Array, what: string): unknown {
+export function jsonOf(bytes: Uint8Array, what: string): unknown {
   try {
     return JSON.parse(utf8(bytes));
   } catch {

@@ -15,6 +15,7 @@ import { Intake } from "./intake.ts";
 import { type AnyJob, type JobKind, sampling, scoring } from "./kinds.ts";
 import { mirroredFiles } from "./mirror.ts";
 import { ACK_WAIT, helloSubject, type KindName, kinds, resultSubject } from "./names.ts";
+import { pause } from "./pause.ts";
 import { HeldPolicy, type HeldWeights } from "./policy.ts";
 import { type Streams, streamsOf } from "./streams.ts";
 import { type Drawer, type FileRef, OtherVersion, type PolicyRef, Refused, writeError } from "./wire.ts";
@@ -222,14 +223,3 @@ const closed = (error: unknown, expires: number | null): Error =>
       "revoked; ask for a new invitation",
     { cause: error },
   );
-
-const pause = (ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done() {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-    signal.addEventListener("abort", done);
-  });

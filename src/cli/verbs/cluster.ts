@@ -1,15 +1,17 @@
 /** A cluster's folder, its members, and what its server says. */
 import { spawnSync } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { clusterAccess } from "../../cluster/access.ts";
 import { ClusterFolder, CONFIGURATION } from "../../cluster/configuration.ts";
 import { connectCluster, tellServer } from "../../cluster/connection.ts";
 import { invitationLink } from "../../cluster/invitation.ts";
-import { isLoopback, type PagesChoice, pageAddress, pagesOf } from "../../cluster/pages.ts";
+import { isLoopback, labelPageOf, type PagesChoice, pageAddress, pagesOf } from "../../cluster/pages.ts";
+import { newRoomCode, ROOMS, roomFile } from "../../cluster/rooms.ts";
 import { statusOf } from "../../cluster/status.ts";
 import { logging } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { absolute, join } from "../../runtime/paths.ts";
+import { absolute, basename, join } from "../../runtime/paths.ts";
 import { writeSecret } from "../../runtime/secrets.ts";
 import { type Condition, effective, needs, settings, where } from "../../settings/index.ts";
 import { addressOf, pagesAddressOf } from "../cluster-addresses.ts";
@@ -56,9 +58,20 @@ const clusterVerbSettings = settings(
       "Address of the page for workers, which invitations lead to; default: http://localhost:5173/worker/, where npm run demo serves it",
       { effect: ofPages },
     ),
+    labels: network.bool(
+      false,
+      "Of an invitation: to label pairs of answers and nothing else. Of a new cluster: its pages do that alone, over plain http, too",
+      { effect: ofPages },
+    ),
     ...effective(where("action", "invite"), {
       minutes: network.float(90, "Minutes until the invitation expires", { min: 0, exclusiveMin: true }),
       label: network.text(null, "What the invitation is for, in your words"),
+      ...effective(needs("labels"), {
+        roomsDir: network.path(
+          null,
+          "Folder rooms beside the page for labels: the invitation is put there under a short code that lets people in",
+        ),
+      }),
     }),
     ...effective(where("action", "status", "invite", "revoke"), {
       cluster: network.text(null, "The server's address as it is reached; default: as cluster init was told"),
@@ -84,6 +97,7 @@ export const clusterVerb = defineVerb({
     "webrlhf cluster init --host 0.0.0.0",
     "webrlhf cluster status",
     "webrlhf cluster invite room-12 --minutes 90",
+    "webrlhf cluster invite room-12 --labels --rooms_dir demo/dist/label/rooms",
     "webrlhf cluster revoke room-12",
   ],
   endsAtOnce: true,
@@ -104,14 +118,12 @@ export const clusterVerb = defineVerb({
         `a worker:   webrlhf worker --cluster ${addressOf(server)} --creds worker.creds, with that file copied there`,
       );
       if (server.pages) {
-        const { origins } = server.pages;
-        say(
-          `a page:     ${server.pages.page}, with a link from webrlhf cluster invite; pages of ${origins.join(", ")} may connect`,
-        );
+        const { origins, labels } = server.pages;
+        const invite = labels ? "webrlhf cluster invite --labels" : "webrlhf cluster invite";
+        say(`a page:     ${server.pages.page}, with a link from ${invite}; pages of ${origins.join(", ")} may connect`);
       }
       if (!isLoopback(host) && certificate === null) {
-        const what =
-          "weights, prompts and responses go over the network unencrypted: --tls_cert and --tls_key encrypt them";
+        const what = `${server.pages?.labels ? "texts and labels" : "weights, prompts and responses"} go over the network unencrypted: --tls_cert and --tls_key encrypt them`;
         say(terminal.style("yellow", what));
       }
       return;
@@ -119,7 +131,9 @@ export const clusterVerb = defineVerb({
     const folder = await ClusterFolder.open(files, path, writeSecret);
     const url = o.cluster ?? addressOf(folder.server);
     const access = async (name: string) => clusterAccess(url, join(path, `${name}.creds`));
-    if (o.action === "invite") {
+    if (o.action === "invite" && o.labels) {
+      await inviteLabellers(o, folder, url, terminal);
+    } else if (o.action === "invite") {
       const name = o.member ?? freeName(Object.keys(folder.members));
       const choice = { seconds: Math.round(o.minutes * 60), ...(o.label !== null && { label: o.label }) };
       const { file, creds, member } = await folder.invite("worker", name, choice);
@@ -128,14 +142,15 @@ export const clusterVerb = defineVerb({
         `${name} may work until ${until}: webrlhf worker --cluster ${url} --creds ${file}, with that file copied there`,
       );
       const pages = pagesAddressOf(folder.server, o.cluster);
-      if (pages !== null && folder.server.pages) {
+      if (pages !== null && folder.server.pages && !folder.server.pages.labels) {
         const page = o.page === null ? folder.server.pages.page : pageAddress(o.page, "--page");
         say(
           "or in a browser with WebGPU, by this link; send it as you would a password: who has it works as this member",
         );
         terminal.result(invitationLink(page, { url: pages, creds }));
       } else if (o.page !== null) {
-        throw new UserError(`no page can work in ${path}: it was made without --browsers`);
+        const why = folder.server.pages ? "its pages label only: give --labels" : "it was made without --browsers";
+        throw new UserError(`no page can work in ${path}: ${why}`);
       }
     } else if (o.action === "revoke") {
       const { account } = await folder.revoke(o.member as string);
@@ -158,17 +173,75 @@ export const clusterVerb = defineVerb({
   },
 });
 
+/** Lets people in who label, by a link, and by a room's code where its folder is known. */
+async function inviteLabellers(
+  o: ReturnType<typeof clusterVerbSettings>,
+  folder: ClusterFolder,
+  url: string,
+  terminal: Terminal,
+): Promise<void> {
+  const say = (line: string) => terminal.line(line);
+  const { pages } = folder.server;
+  const address = pagesAddressOf(folder.server, o.cluster);
+  if (!pages || address === null) {
+    throw new UserError(
+      `people label in pages, and none may come into ${folder.path}: make a cluster with webrlhf cluster init --browsers --labels`,
+    );
+  }
+  const page = o.page === null ? labelPageOf(pages) : pageAddress(o.page, "--page", true);
+  const name = o.member ?? freeName(Object.keys(folder.members));
+  const code = o.roomsDir === null ? null : newRoomCode(randomInt);
+  const room = code === null ? null : absolute(join(o.roomsDir as string, roomFile(code)));
+  const { creds, member } = await folder.invite("labeller", name, {
+    seconds: Math.round(o.minutes * 60),
+    ...(o.label !== null && { label: o.label }),
+    ...(room !== null && { room }),
+  });
+  const link = invitationLink(page, { url: address, creds });
+  say(`${name} may label until ${new Date((member.expires as number) * 1000).toISOString()}, and do nothing else`);
+  if (room !== null) {
+    const files = await diskFiles();
+    // A server of files that shows what is in a folder would show the codes.
+    await files.writeFile(join(o.roomsDir as string, "index.html"), "");
+    await files.writeFile(room, `${link}\n`);
+    if (basename(absolute(o.roomsDir as string)) !== ROOMS) {
+      say(
+        terminal.style(
+          "yellow",
+          `pages look for rooms in ${new URL(`${ROOMS}/`, page).href}: ${o.roomsDir} has to be that folder`,
+        ),
+      );
+    }
+    say(`the room's code is ${code}, at ${page}; or as a link that people can click:`);
+    terminal.result(`${page}#room=${code}`);
+  } else {
+    say("by this link; who has it labels as this member, each under a name of their own:");
+    terminal.result(link);
+  }
+  say(
+    `labels are asked for with webrlhf label FILE --output_file labels.jsonl --cluster ${url} --creds ${join(folder.path, "trainer.creds")}`,
+  );
+}
+
 interface Choices {
   host: string;
   websocketPort: number;
   tlsCert: string | null;
   page: string | null;
   origins: readonly string[] | null;
+  labels: boolean;
 }
 
 const pagesFrom = (o: Choices, name: (choice: "page" | "origins") => string = (choice) => `--${choice}`): PagesChoice =>
   pagesOf(
-    { host: o.host, port: o.websocketPort, encrypted: o.tlsCert !== null, page: o.page, origins: o.origins },
+    {
+      host: o.host,
+      port: o.websocketPort,
+      encrypted: o.tlsCert !== null,
+      page: o.page,
+      origins: o.origins,
+      labels: o.labels,
+    },
     name,
   );
 

@@ -21,6 +21,7 @@ const others = {
     serve: async () => (await import("./serve.ts")).serveVerb,
     score: async () => (await import("./score.ts")).scoreVerb,
     annotate: async () => (await import("./annotate.ts")).annotateVerb,
+    label: async () => (await import("./label.ts")).labelVerb,
     pairs: async () => (await import("./pairs.ts")).pairsVerb,
   },
   "Measure and show": {

@@ -6,6 +6,7 @@ export const summaries = {
   serve: "Serve a model over HTTP, as OpenAI's clients expect it",
   score: "Add a reward model's scores to the rows of a file",
   annotate: "Score files of responses by a reward model, a pair-preference model, an endpoint or the true reward",
+  label: "Let people in pages say which of two answers is better, each pair once or several times",
   pairs: "Choose a better and a worse answer among each prompt's scored responses, for dpo and reward",
   evaluate: "Measure a policy's responses, or a reward model's accuracy, on held-out data",
   watch: "Follow runs on a page of this machine: curves, responses, and what is wrong in words",
