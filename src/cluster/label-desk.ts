@@ -192,9 +192,7 @@ export class LabelDesk {
     const most = this.connection.nc.info?.max_payload ?? MAX_PAYLOAD;
     const all: Pending[] = [];
     for (const task of tasks) {
-      const { key, bytes } = await encodeLabelJob(this.options.run, task.job).catch((error) => {
-        throw error instanceof Refused ? new UserError(`pair ${task.job.pair + 1}: ${error.message}`) : error;
-      });
+      const { key, bytes } = await encodeLabelJob(this.options.run, task.job);
       if (bytes.length > most) {
         throw new UserError(`pair ${task.job.pair + 1} has ${bytes.length} bytes, and the server takes ${most}`);
       }

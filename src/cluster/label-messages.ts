@@ -3,6 +3,7 @@
  * version of webrlhf. Nothing that comes from a labeller is believed before it is looked at.
  */
 import * as v from "valibot";
+import { UserError } from "../runtime/errors.ts";
 import { count, jobId, jsonOf, keyed, Refused, readResult, writeResult } from "./wire.ts";
 
 const FORMAT = 1;
@@ -35,10 +36,9 @@ export interface LabelJob extends ShownPair {
   pair: number;
 }
 
-/** Which answer is the better one, as they lay there; "none" where nobody can say. */
-export const labelChoices = ["first", "second", "none"] as const;
-/** What somebody says of a pair. */
-export type LabelChoice = (typeof labelChoices)[number];
+/** Which answer of a pair somebody finds better, as they lay there; "none" where nobody can say. */
+export type LabelChoice = "first" | "second" | "none";
+const labelChoices: readonly LabelChoice[] = ["first", "second", "none"];
 
 /** A label with who gave it. */
 export interface Vote {
@@ -64,17 +64,22 @@ const jobSchema = v.object({
 });
 
 /**
- * Writes a pair; the key is the hash of its bytes.
- * @throws Refused where it is too large for anybody to label
+ * Looks whether a pair can be labelled.
+ * @throws UserError where it is too large for anybody
  */
-export async function encodeLabelJob(run: string, job: LabelJob): Promise<{ key: string; bytes: Uint8Array }> {
-  const message = { format: FORMAT, run, job };
-  const read = v.safeParse(jobSchema, message);
-  const written = JSON.stringify(message);
-  if (!read.success) throw new Refused(`prompts and answers may have ${LONGEST_TEXT} characters`);
-  if (3 * written.length > LARGEST_PAIR) throw new Refused("the pair is too large to be read by anybody");
-  return keyed(written);
+export function checkLabelJob(job: LabelJob): void {
+  const message = { format: FORMAT, job };
+  if (!v.is(jobSchema, message)) {
+    throw new UserError(`pair ${job.pair + 1}: a prompt or an answer may have ${LONGEST_TEXT} characters`);
+  }
+  if (3 * JSON.stringify(message).length > LARGEST_PAIR) {
+    throw new UserError(`pair ${job.pair + 1} is too large to be read by anybody`);
+  }
 }
+
+/** Writes a pair; the key is the hash of its bytes. */
+export const encodeLabelJob = (run: string, job: LabelJob): Promise<{ key: string; bytes: Uint8Array }> =>
+  keyed(JSON.stringify({ format: FORMAT, run, job }));
 
 /** Reads a pair. Throws `Refused` with the reason where it is none. */
 export function decodeLabelJob(bytes: Uint8Array): LabelJob {

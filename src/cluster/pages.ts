@@ -46,7 +46,7 @@ export function pagesOf(asked: PagesAsked, name: (choice: "page" | "origins") =>
   if (!encrypted && !isLoopback(host) && !labels) {
     throw new UserError(
       `pages reach a server at ${host} with TLS only, for they have WebGPU on https:// and on localhost alone, and an https:// page may ` +
-        "not connect without: give --tls_cert and --tls_key, leave out --host, or let pages label only, with --labels",
+        "not connect without: give --tls_cert and --tls_key, or leave out --host; pages that only label (--labels) need neither",
     );
   }
   if (asked.page === null && !isLoopback(host)) {

@@ -21,6 +21,7 @@ export function roomCode(typed: string): string | null {
   return code.length === LENGTH && [...code].every((letter) => LETTERS.includes(letter)) ? code : null;
 }
 
-/** The folder of rooms, beside the page for labels, and a room's file in it: the text of its link. */
+/** The folder of rooms, beside the page for labels. */
 export const ROOMS = "rooms";
+/** The file of a room in that folder, which holds the invitation's link, by its code. */
 export const roomFile = (code: string): string => `${code}.txt`;

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { roomCode } from "webrlhf/cluster";
 import {
+  checkLabelJob,
   cleanName,
   decodeLabelJob,
   decodeVote,
@@ -30,8 +31,10 @@ describe("a pair on the wire", () => {
     for (const value of ["x", {}, { format: 2, job }, { format: 1, job: { ...job, first: 3 } }]) {
       expect(() => decodeLabelJob(bytes(value)), JSON.stringify(value)).toThrow(Refused);
     }
-    const long = encodeLabelJob("run", { ...job, first: "x".repeat(LONGEST_TEXT + 1) });
-    await expect(long).rejects.toThrow(/100000 characters/);
+    expect(() => checkLabelJob({ ...job, first: "x".repeat(LONGEST_TEXT + 1) })).toThrow(/pair 4: .*100000 characters/);
+    const many = Array.from({ length: 20 }, () => ({ role: "user", content: "x".repeat(LONGEST_TEXT) }));
+    expect(() => checkLabelJob({ ...job, prompt: many })).toThrow(/pair 4 is too large/);
+    checkLabelJob(job);
   });
 });
 

@@ -207,7 +207,8 @@ describe.skipIf(!natsServer)("webrlhf label", { timeout: 120_000 }, () => {
     const refused = await webrlhf("label", long, "--output_file", join(dir, "y"), ...access);
     expect(refused).toMatchObject({ code: 1, said: expect.stringMatching(/pair 1 .*100000 characters/) });
     const stranger = ["--cluster", url, "--creds", join(folder, "worker.creds")];
-    const worker = await webrlhf("label", long, "--max_samples", "1", "--output_file", join(dir, "z"), ...stranger);
+    const worker = await webrlhf("label", join(dir, "pair.jsonl"), "--output_file", join(dir, "z"), ...stranger);
     expect(worker.code).toBe(1);
+    expect((await readdir(dir)).filter((name) => name.includes(".partial-"))).toEqual([]);
   });
 });

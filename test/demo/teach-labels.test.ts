@@ -55,6 +55,33 @@ describe("a student's file of labels", () => {
     expect(taken[0]).toMatchObject({ name: "ann", labels: [lines[0]], again: { same: 1, of: 2 } });
   });
 
+  it("may be a whole class's, whose lines say who labelled, in text or in messages", async () => {
+    const say = (content: string) => [{ role: "assistant", content }];
+    const lines = [
+      { prompt: "p", chosen: "a", rejected: "b", labeller: "Ann", seconds: 3 },
+      { prompt: "p", chosen: "b", rejected: "a", labeller: "Ben", seconds: 4 },
+      { prompt: [{ role: "user", content: "q" }], chosen: say("c"), rejected: say("d"), labeller: "Ann" },
+    ];
+    const { taken, refused } = await readPupils([
+      file("votes.jsonl", lines.map((line) => JSON.stringify(line)).join("\n")),
+    ]);
+    expect(refused).toEqual([]);
+    const again = { same: 0, of: 0 };
+    expect(taken).toEqual([
+      {
+        ...{ name: "Ann", again },
+        labels: [
+          { prompt: "p", chosen: "a", rejected: "b" },
+          { prompt: "q", chosen: "c", rejected: "d" },
+        ],
+      },
+      { name: "Ben", again, labels: [{ prompt: "p", chosen: "b", rejected: "a" }] },
+    ]);
+    const broken = { prompt: [{ role: "user" }], chosen: "a", rejected: "b" };
+    const wrong = await readPupils([file("wrong.jsonl", JSON.stringify(broken))]);
+    expect(wrong.refused).toHaveLength(1);
+  });
+
   it("may be a saved run, which says it in its input or in a file of labels", async () => {
     const labels = labelsOf([answer(1, "left"), answer(2, "right")]);
     const spec = { program: "labeller", input: { input: { labeller: "own", labels }, address: {} } };

@@ -15,12 +15,16 @@ export type Label = v.InferOutput<typeof labelSchema>;
 /** Labels as a program's input takes them. */
 export const labelsSchema = v.pipe(v.array(labelSchema), v.maxLength(5000, "more than 5,000 labels"));
 
-/** A label as its own file says it: `again`, where the pair came again, whether it was decided as before. */
+/**
+ * A label as its own file says it: `again`, where the pair came again, whether it was decided as before; `labeller`, in a file of
+ * several people, who decided it.
+ */
 const givenSchema = v.object({
   ...labelSchema.entries,
   again: v.optional(
     v.pipe(v.array(v.boolean()), v.maxLength(100, said({ en: "has more than 100 entries", zh: "多于 100 项" }))),
   ),
+  labeller: v.optional(v.pipe(v.string(), v.maxLength(100, said({ en: "is too long a name", zh: "名字过长" })))),
 });
 export type GivenLabel = v.InferOutput<typeof givenSchema>;
 
@@ -105,9 +109,9 @@ const faults = {
  * @throws Error with words naming the line that is no label
  */
 export const fromJsonLines = (content: string, language: Language = "en"): Label[] =>
-  fromGivenLines(content, language).map(({ again: _, ...label }) => label);
+  fromGivenLines(content, language).map(({ again: _, labeller: __, ...label }) => label);
 
-/** The same, with what became of the pairs that came again. */
+/** The same, with what became of the pairs that came again, and who decided. */
 export function fromGivenLines(content: string, language: Language = "en"): GivenLabel[] {
   const words = faults[language];
   if (content.length > 5_000_000) throw new Error(words.large);
@@ -129,7 +133,7 @@ function readLine(line: string, number: number, language: Language): GivenLabel 
   } catch {
     throw new Error(words.json(number));
   }
-  const { success, output, issues } = v.safeParse(givenSchema, value, { lang: language });
+  const { success, output, issues } = v.safeParse(givenSchema, plain(value), { lang: language });
   if (!success) {
     const { message } = issues[0];
     const column = v.getDotPath(issues[0]);
@@ -137,6 +141,16 @@ function readLine(line: string, number: number, language: Language): GivenLabel 
   }
   if (output.chosen === output.rejected) throw new Error(words.same(number));
   return output;
+}
+
+/** A row whose prompt and answers are messages, with what they say in their place. */
+function plain(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  const textOf = (side: unknown): unknown =>
+    Array.isArray(side) && side.length > 0 && side.every((message) => typeof message?.content === "string")
+      ? side.map(({ content }) => content).join("\n\n")
+      : side;
+  return Object.fromEntries(Object.entries(value).map(([column, side]) => [column, textOf(side)]));
 }
 
 /** The labels of several people as one file; a pair that several decided is in it several times. */

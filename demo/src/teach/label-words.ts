@@ -3,9 +3,9 @@ import type { Language } from "../lib/language.ts";
 
 const en = {
   title: "Labels of the class",
-  lead: "In lesson 4 each student downloads labels.jsonl, or saves the run. Give all of these files here: they show where people agree, and where no judge can please everybody.",
+  lead: "In lesson 4 each student downloads labels.jsonl, or saves the run. Give all of these files here: they show where people agree, and where no judge can please everybody. A class that labels together in a room, on pairs of your own, gives one file: the votes_file of webrlhf label.",
   files: "Files of labels, or saved runs",
-  drop: "…or drop them here. A file's name stands for its student.",
+  drop: "…or drop them here. A file's name stands for its student, unless its lines say who labelled.",
   forget: "Forget these labels",
   taken: (students: number, labels: number, pairs: number) =>
     `${students} ${students === 1 ? "student" : "students"}, ${labels} labels on ${pairs} pairs.`,
@@ -71,9 +71,9 @@ export type LabelWords = typeof en;
 
 const zh: LabelWords = {
   title: "全班的标签",
-  lead: "在第 4 课中,每个学生下载 labels.jsonl 或保存运行。把这些文件一起交到这里:可以看出人们在哪里一致,在哪里没有裁判能让所有人满意。",
+  lead: "在第 4 课中,每个学生下载 labels.jsonl 或保存运行。把这些文件一起交到这里:可以看出人们在哪里一致,在哪里没有裁判能让所有人满意。全班也可以在一个房间里一起标注你自己的故事对,得到一个文件:webrlhf label 的 votes_file。",
   files: "标签文件,或保存的运行",
-  drop: "……或拖放到这里。文件名代表学生。",
+  drop: "……或拖放到这里。文件名代表学生,除非文件的各行写明是谁标注的。",
   forget: "清除这些标签",
   taken: (students, labels, pairs) => `${students} 个学生,${pairs} 个故事对上的 ${labels} 个标签。`,
   same: (n) => `${n} 个文件含有已给出的标签。`,

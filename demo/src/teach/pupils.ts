@@ -40,7 +40,7 @@ const isZip = (name: string): boolean => /\.zip$/i.test(name);
 export function pupilOf(name: string, given: readonly GivenLabel[], language: Language = "en"): Pupil {
   const first = new Map<string, Label>();
   const again = { same: 0, of: 0 };
-  for (const { again: later = [], ...label } of given) {
+  for (const { again: later = [], labeller: _, ...label } of given) {
     const before = first.get(keyOf(label));
     if (before) {
       again.of++;
@@ -53,18 +53,32 @@ export function pupilOf(name: string, given: readonly GivenLabel[], language: La
   return { name, labels: [...first.values()], again };
 }
 
-/** Reads files of labels, and runs on one's own labels; those that are neither are refused one by one. */
+/** The decisions of everybody in a file; where it does not say whose they are, its name does. @throws Error with words */
+function pupilsOf(name: string, given: readonly GivenLabel[], language: Language): Pupil[] {
+  const by = new Map<string, GivenLabel[]>();
+  for (const label of given) {
+    const who = label.labeller ?? name;
+    by.set(who, [...(by.get(who) ?? []), label]);
+  }
+  return [...by].map(([who, own]) => pupilOf(who.slice(0, 60), own, language));
+}
+
+/**
+ * Reads files of labels, of one student or of a class, and runs on one's own labels; those that are none are refused one by one.
+ */
 export async function readPupils(
   files: readonly Given[],
   language: Language = "en",
 ): Promise<{ taken: Pupil[]; refused: Refusal[] }> {
-  const read = async (file: Given): Promise<Pupil> => {
+  const read = async (file: Given): Promise<Pupil[]> => {
     const labels = isZip(file.name)
       ? await labelsInZip(file as unknown as Blob, language)
       : fromGivenLines(await file.text(), language);
-    return pupilOf(nameOf(file.name), labels, language);
+    return pupilsOf(nameOf(file.name), labels, language);
   };
-  return readEach(files, read, ({ name }) => (isZip(name) ? MOST_ZIP_BYTES : MOST_LINES_BYTES), language);
+  const most = ({ name }: Given) => (isZip(name) ? MOST_ZIP_BYTES : MOST_LINES_BYTES);
+  const { taken, refused } = await readEach(files, read, most, language);
+  return { taken: taken.flat(), refused };
 }
 
 /** "labels-3b-7.jsonl" is the file of "3b 7". */

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { clusterAccess } from "../../cluster/access.ts";
 import { connectCluster } from "../../cluster/connection.ts";
 import { LabelDesk, type LabelTask, type TakenVote } from "../../cluster/label-desk.ts";
-import type { ShownMessage } from "../../cluster/label-messages.ts";
+import { checkLabelJob, type ShownMessage } from "../../cluster/label-messages.ts";
 import type { ChatMessage } from "../../data/chat-template.ts";
 import { readComparedPairs } from "../../data/compared.ts";
 import {
@@ -70,12 +70,18 @@ export const labelVerb = defineVerb({
     const { pairs, same } = await readComparedPairs(o.inputFile as string[], o.maxSamples ?? undefined);
     if (same > 0) say(`${same} pairs have two equal answers and are left out`);
     const tasks = tasksOf(pairs, o);
+    for (const { job } of tasks.slice(0, pairs.length)) checkLabelJob(job);
     const path = o.outputFile as string;
     const log = await LabelLog.open<PersonsVote>(files, path, decisive(pairs, o), o.resume);
     if (log.votes.size > 0) say(`${log.votes.size} of ${tasks.length} labels were given before`);
     const left = tasks.filter(({ number }) => !log.votes.has(number));
     const over = o.minutes === null ? signal : AbortSignal.any([signal, AbortSignal.timeout(60_000 * o.minutes)]);
-    if (left.length > 0 && o.minutes !== 0) await collect(o, { log, left, all: tasks.length }, context, over);
+    if (left.length > 0 && o.minutes !== 0) {
+      await collect(o, { log, left, all: tasks.length }, context, over).catch(async (error) => {
+        if (log.votes.size === 0) await log.remove();
+        throw error;
+      });
+    }
     const rest = tasks.length - log.votes.size;
     if (rest > 0 && signal.aborted) {
       throw new Interrupted(`stopped; ${log.votes.size} labels are in ${log.path}; the same command goes on there`);
@@ -145,7 +151,9 @@ async function collect(o: Options, { log, left, all }: Work, { terminal, label }
     });
   }, say);
   const often = o.labelsPerPair === 1 ? "" : `, each by ${o.labelsPerPair} people`;
-  say(`${pairs} pairs wait in the cluster ${o.cluster}${often}; pages join by webrlhf cluster invite NAME --labels`);
+  say(
+    `${pairs} ${pairs === 1 ? "pair waits" : "pairs wait"} in the cluster ${o.cluster}${often}; pages join by webrlhf cluster invite NAME --labels`,
+  );
   let told = -1;
   const tell = async () => {
     if (log.votes.size === told) return;
