@@ -36,7 +36,7 @@ export interface LabelJob extends ShownPair {
   pair: number;
 }
 
-/** Which answer of a pair somebody finds better, as they lay there; "none" where nobody can say. */
+/** A decision between two answers: for the first one shown, the second one, or "none" where nobody can say. */
 export type LabelChoice = "first" | "second" | "none";
 const labelChoices: readonly LabelChoice[] = ["first", "second", "none"];
 

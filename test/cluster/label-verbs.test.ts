@@ -205,7 +205,7 @@ describe.skipIf(!natsServer)("webrlhf label", { timeout: 120_000 }, () => {
     const long = join(dir, "long.jsonl");
     await writeFile(long, `${JSON.stringify({ prompt: "p", responses: ["a", "b".repeat(200_000)] })}\n`);
     const refused = await webrlhf("label", long, "--output_file", join(dir, "y"), ...access);
-    expect(refused).toMatchObject({ code: 1, said: expect.stringMatching(/pair 1 .*100000 characters/) });
+    expect(refused).toMatchObject({ code: 1, said: expect.stringMatching(/pair 1: .*100000 characters/) });
     const stranger = ["--cluster", url, "--creds", join(folder, "worker.creds")];
     const worker = await webrlhf("label", join(dir, "pair.jsonl"), "--output_file", join(dir, "z"), ...stranger);
     expect(worker.code).toBe(1);
