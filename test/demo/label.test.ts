@@ -138,7 +138,6 @@ describe.skipIf(!hasBrowser || !natsServer)("the page for labels", { timeout: 30
     for (const { name, good } of after.rows.values()) expect(good, name).toBe(name !== "Cem");
     const shown = await Promise.all([pages[0], pages[1], dee].map((page) => attribute(page, "data-done")));
     const told = ["Ann", "Ben", "Dee"].map((who) => [...after.rows.values()].filter(({ name }) => name === who).length);
-    console.log(`labels by Ann, Ben, Dee: ${told}; their pages say ${shown}; doubles ${second.desk.counts.double}`);
     for (const [i, count] of shown.entries()) expect(Number(count)).toBeGreaterThanOrEqual(told[i]);
     await second.desk.close();
     // A reload keeps name and place, and goes on by itself.
