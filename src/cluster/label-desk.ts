@@ -122,7 +122,9 @@ export class LabelDesk {
     const { run, who, say, waitsMs } = options;
     const taken = (_: string, other: string) =>
       new UserError(`labels for this file are collected already, by ${other}: stop that one first`);
-    const owner = await Ownership.take(connection.nc, run, who, say, waitsMs, taken);
+    const owner = await Ownership.take(connection.nc, run, who, say, waitsMs, taken).catch((error) => {
+      throw isRefusal(error) ? refusedHere(error) : error;
+    });
     try {
       const streams = await streamsOf(connection.nc);
       await ensureStreams(streams, "label");
@@ -327,6 +329,9 @@ export class LabelDesk {
     }
   }
 }
+
+const isRefusal = ({ message, cause }: Error): boolean =>
+  /permission/i.test(`${message} ${cause instanceof Error ? cause.message : ""}`);
 
 const refusedHere = (error: Error): UserError =>
   new UserError(

@@ -208,7 +208,10 @@ describe.skipIf(!natsServer)("webrlhf label", { timeout: 120_000 }, () => {
     expect(refused).toMatchObject({ code: 1, said: expect.stringMatching(/pair 1: .*100000 characters/) });
     const stranger = ["--cluster", url, "--creds", join(folder, "worker.creds")];
     const worker = await webrlhf("label", join(dir, "pair.jsonl"), "--output_file", join(dir, "z"), ...stranger);
-    expect(worker.code).toBe(1);
+    expect(worker).toMatchObject({
+      code: 1,
+      said: expect.stringMatching(/does not let labels in: take the trainer\.creds/),
+    });
     expect((await readdir(dir)).filter((name) => name.includes(".partial-"))).toEqual([]);
   });
 });

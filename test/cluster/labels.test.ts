@@ -319,7 +319,7 @@ describe.skipIf(!natsServer)("labels of a cluster", { timeout: 60_000 }, () => {
       say: () => {},
       waitsMs: 1000,
     });
-    await expect(foreign).rejects.toThrow();
+    await expect(foreign).rejects.toThrow(/does not let labels in: take the trainer\.creds/);
   });
 
   it("go on past somebody who takes pairs and says nothing", async () => {
