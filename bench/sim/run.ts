@@ -129,7 +129,7 @@ A model of 135M parameters in pages that stay ten minutes: 400 tokens a second a
 ${assumed.perJob} responses of ${assumed.responseTokens} tokens; a trainer that learns from 145,000 tokens a second, in steps of 1,024 responses; a server link of 1 Gbit/s.
 The base (270 MB) is a page's own, or comes over a content network, where nothing else is said. Of ${server}: ${many.serverMs.toFixed(2)} ms of
 a core for a job, ${((1000 * many.idleMs) / many.connections).toFixed(0)} microseconds a second and ${perConnectionMB.toFixed(2)} MB for a worker that waits.
-webrlhf draws in the exact order and gives jobs to whoever asks; any other order, and the choice of the fastest, are reckoned only.
+webrlhf gives jobs to whoever asks: the choice of the fastest is reckoned only.
 `);
 
 table(

@@ -181,7 +181,7 @@ describe("webrlhf report", () => {
     expect(JSON.parse(record)).toMatchObject({
       verb: "report",
       state: "finished",
-      settings: { input_dir: out },
+      settings: { input_dir: [out] },
       inputs: [{ setting: "input_dir", name: out, sha256: expect.stringMatching(/^\w{64}$/) }],
       parents: [{ path: out, verb: "raft", steps: 1 }],
     });
