@@ -1,10 +1,7 @@
 /** A run's newest numbers for Prometheus, on this machine alone. */
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import type { MetricsLogger } from "../rlhf/loggers/logger.ts";
-import { UserError } from "../runtime/errors.ts";
 import { ApiError } from "../serve/errors.ts";
-import { checkHost, corsHeaders } from "../serve/guard.ts";
+import { serveLoopback } from "./loopback.ts";
 
 /** Numbers that are being served. */
 export interface MetricsServer {
@@ -21,41 +18,21 @@ export interface MetricsServer {
  */
 export async function serveMetrics(port: number): Promise<MetricsServer> {
   const newest = new Map<string, number>();
-  const server = createServer({ requestTimeout: 10_000, headersTimeout: 10_000 }, (request, response) => {
-    try {
-      checkHost(request.headers, []);
-      corsHeaders(request.headers, []);
-      if (request.method !== "GET") throw new ApiError(405, "Only GET is answered here.");
-      if (request.url !== "/metrics") throw new ApiError(404, "The numbers are at /metrics.");
-      response.writeHead(200, { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" });
-      response.end(expositionOf(newest));
-    } catch (error) {
-      const [status, text] = error instanceof ApiError ? [error.status, error.message] : [500, String(error)];
-      response.writeHead(status, { "Content-Type": "text/plain; charset=utf-8" }).end(`${text}\n`);
-    }
-  });
-  server.maxConnections = 64;
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      const why = error.code === "EADDRINUSE" ? "another program listens there; choose another one" : error.message;
-      reject(new UserError(`--metrics_port ${port}: cannot listen on 127.0.0.1: ${why}`));
-    });
-    server.listen(port, "127.0.0.1", resolve);
+  const server = await serveLoopback(port, "--metrics_port", (request, response) => {
+    if (request.url !== "/metrics") throw new ApiError(404, "The numbers are at /metrics.");
+    response.writeHead(200, { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" });
+    response.end(expositionOf(newest));
   });
   server.unref();
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`,
+    url: `${server.url}/metrics`,
     logger: {
       name: "prometheus",
       log: (step, metrics) => {
         for (const [name, value] of Object.entries({ step, ...metrics })) newest.set(nameOf(name), value);
       },
     },
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    close: server.close,
   };
 }
 

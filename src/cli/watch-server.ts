@@ -1,25 +1,17 @@
 /** Serves the page of runs to this machine: reads folders, changes nothing. */
 import { createHash } from "node:crypto";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { diagnosesPage, runsOf, watchPage, watchScript } from "../report/watch/page.ts";
 import { RunWatcher, type WatchedRun } from "../report/watch/read.ts";
 import { type Colouring, colourings, viewOf } from "../report/watch/view.ts";
-import { UserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
 import { ApiError } from "../serve/errors.ts";
-import { checkHost, corsHeaders } from "../serve/guard.ts";
+import { type LoopbackServer, serveLoopback } from "./loopback.ts";
 
 /** Runs that are drawn at once. */
 const MOST_CHOSEN = 12;
 /** Metrics that are drawn at once. */
 const MOST_DRAWN = 60;
-
-/** A page that is being served. */
-export interface WatchServer {
-  readonly url: string;
-  close(): Promise<void>;
-}
 
 interface Answer {
   readonly type: string;
@@ -31,28 +23,9 @@ interface Answer {
  * @param port 0 takes any free one
  * @throws UserError where the port cannot be had
  */
-export async function startWatch(files: Files, dir: string, port: number): Promise<WatchServer> {
+export function startWatch(files: Files, dir: string, port: number): Promise<LoopbackServer> {
   const watcher = new RunWatcher(files, dir);
-  const server = createServer({ requestTimeout: 10_000, headersTimeout: 10_000 }, (request, response) => {
-    void answer(watcher, dir, request, response);
-  });
-  server.maxConnections = 64;
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      const taken =
-        error.code === "EADDRINUSE" ? "another program listens there; choose another --port" : error.message;
-      reject(new UserError(`cannot listen on 127.0.0.1:${port}: ${taken}`));
-    });
-    server.listen(port, "127.0.0.1", resolve);
-  });
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
-  };
+  return serveLoopback(port, "--port", (request, response) => answer(watcher, dir, request, response));
 }
 
 async function answer(
@@ -70,24 +43,13 @@ async function answer(
     "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; " +
       "frame-ancestors 'none'; base-uri 'none'",
   );
-  try {
-    checkHost(request.headers, []);
-    corsHeaders(request.headers, []);
-    if (request.method !== "GET" && request.method !== "HEAD") throw new ApiError(405, "Only GET is answered here.");
-    const url = new URL(request.url ?? "/", "http://127.0.0.1");
-    const { type, body } = await replyTo(watcher, dir, url);
-    const tag = `"${createHash("sha256").update(body).digest("base64url")}"`;
-    if (request.headers["if-none-match"] === tag) return void response.writeHead(304, { ETag: tag }).end();
-    const bytes = Buffer.from(body);
-    response.writeHead(200, { "Content-Type": `${type}; charset=utf-8`, "Content-Length": bytes.length, ETag: tag });
-    response.end(request.method === "HEAD" ? undefined : bytes);
-  } catch (error) {
-    const [status, text] =
-      error instanceof ApiError
-        ? [error.status, error.message]
-        : [500, error instanceof Error ? error.message : String(error)];
-    response.writeHead(status, { "Content-Type": "text/plain; charset=utf-8" }).end(`${text}\n`);
-  }
+  const url = new URL(request.url ?? "/", "http://127.0.0.1");
+  const { type, body } = await replyTo(watcher, dir, url);
+  const tag = `"${createHash("sha256").update(body).digest("base64url")}"`;
+  if (request.headers["if-none-match"] === tag) return void response.writeHead(304, { ETag: tag }).end();
+  const bytes = Buffer.from(body);
+  response.writeHead(200, { "Content-Type": `${type}; charset=utf-8`, "Content-Length": bytes.length, ETag: tag });
+  response.end(request.method === "HEAD" ? undefined : bytes);
 }
 
 async function replyTo(watcher: RunWatcher, dir: string, url: URL): Promise<Answer> {

@@ -8,6 +8,7 @@
  */
 
 import { deflated, inflated } from "../runtime/deflate.ts";
+import { joinedBytes } from "../runtime/joined-bytes.ts";
 
 const MAGIC = 0x31445257; // "WRD1"
 /** Numbers of a block. */
@@ -37,7 +38,7 @@ export async function deltaOf(from: Uint8Array, to: Uint8Array): Promise<Uint8Ar
   }
   parts.push(to.subarray(4 * after.length));
   const size = parts.reduce((sum, { length }) => sum + length, 0);
-  return 3 * size <= 2 * to.length ? joined(parts, size) : null;
+  return 3 * size <= 2 * to.length ? joinedBytes(parts) : null;
 }
 
 /**
@@ -115,14 +116,4 @@ async function smallest(bytes: Uint8Array): Promise<{ bytes: Uint8Array; deflate
   if ((await deflated(some)).length > 0.95 * some.length) return { bytes, deflated: false };
   const small = await deflated(bytes);
   return small.length < bytes.length ? { bytes: small, deflated: true } : { bytes, deflated: false };
-}
-
-function joined(parts: readonly Uint8Array[], size: number): Uint8Array {
-  const all = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }

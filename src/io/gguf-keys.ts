@@ -8,16 +8,20 @@ export type GgufKeys = Record<string, GgufField>;
 const number = (json: Json, key: string): number => json[key] as number;
 const f32 = (value: unknown): GgufField => ({ f32: value as number });
 
+const sizes = (json: Json): GgufKeys => ({
+  vocab_size: number(json, "vocab_size"),
+  context_length: number(json, "max_position_embeddings"),
+  embedding_length: number(json, "hidden_size"),
+  block_count: number(json, "num_hidden_layers"),
+  feed_forward_length: number(json, "intermediate_size"),
+  "attention.head_count": number(json, "num_attention_heads"),
+});
+
 /** What all with RMSNorm and rotary positions have. */
 function decoder(json: Json): GgufKeys {
   const size = number(json, "head_dim");
   return {
-    vocab_size: number(json, "vocab_size"),
-    context_length: number(json, "max_position_embeddings"),
-    embedding_length: number(json, "hidden_size"),
-    block_count: number(json, "num_hidden_layers"),
-    feed_forward_length: number(json, "intermediate_size"),
-    "attention.head_count": number(json, "num_attention_heads"),
+    ...sizes(json),
     "attention.head_count_kv": number(json, "num_key_value_heads"),
     "attention.key_length": size,
     "attention.value_length": size,
@@ -77,12 +81,7 @@ export const gpt2 = (json: Json): GgufKeys => ({
 export function gptneox(json: Json): GgufKeys {
   const size = number(json, "hidden_size") / number(json, "num_attention_heads");
   return {
-    vocab_size: number(json, "vocab_size"),
-    context_length: number(json, "max_position_embeddings"),
-    embedding_length: number(json, "hidden_size"),
-    block_count: number(json, "num_hidden_layers"),
-    feed_forward_length: number(json, "intermediate_size"),
-    "attention.head_count": number(json, "num_attention_heads"),
+    ...sizes(json),
     "attention.layer_norm_epsilon": f32(json.layer_norm_eps),
     "rope.dimension_count": Math.floor(size * number(json, "rotary_pct")),
     use_parallel_residual: json.use_parallel_residual as boolean,

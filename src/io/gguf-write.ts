@@ -1,4 +1,5 @@
 /** Writing GGUF files, version 3, as a stream that holds a few rows of a tensor at a time. */
+import { joinedBytes } from "../runtime/joined-bytes.ts";
 import { product } from "./dtypes.ts";
 import { encodeGgml, formatNamed, type WrittenFormat } from "./ggml-quantize.ts";
 import type { GgufHeader, GgufTensor, GgufValue } from "./gguf.ts";
@@ -145,12 +146,6 @@ class Bytes {
   /** All of it, filled up to where the data may begin. */
   padded(): Uint8Array {
     const size = this.parts.reduce((sum, { length }) => sum + length, 0);
-    const out = new Uint8Array(padded(size));
-    let at = 0;
-    for (const part of this.parts) {
-      out.set(part, at);
-      at += part.length;
-    }
-    return out;
+    return joinedBytes([...this.parts, new Uint8Array(padded(size) - size)]);
   }
 }

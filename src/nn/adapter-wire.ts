@@ -5,6 +5,7 @@
 import { parseSafetensors, writeSafetensors } from "../io/safetensors.ts";
 import { UserError } from "../runtime/errors.ts";
 import { f16ToF32, f32ToF16 } from "../runtime/half.ts";
+import { joinedBytes } from "../runtime/joined-bytes.ts";
 import { utf8 } from "../runtime/utf8.ts";
 import { ADAPTER_WEIGHTS } from "./peft.ts";
 
@@ -47,7 +48,7 @@ export function packedAdapter(files: AdapterFiles, wire: AdapterWire): AdapterFi
   const header = JSON.stringify(names.map((name) => [name, tensors[name].shape]));
   const length = new Uint8Array(Uint32Array.of(header.length).buffer);
   const parts = names.map((name) => packed(tensors[name].data));
-  return { ...rest, [PACKED]: joined([length, new TextEncoder().encode(header), ...parts]) };
+  return { ...rest, [PACKED]: joinedBytes([length, new TextEncoder().encode(header), ...parts]) };
 }
 
 /** Files that may have travelled, as an adapter's folder has them: in f32 or f16. Throws `UserError` for damaged ones. */
@@ -103,7 +104,7 @@ function packed(values: Float32Array): Uint8Array {
     bits[block] = (bits[block] + 0xff) & ~0xff; // not below what it was: no number is beyond 127
     for (const [i, x] of own.entries()) numbers[block * BLOCK + i] = Math.round(x / scales[block]);
   }
-  return joined([new Uint8Array(scales.buffer), new Uint8Array(numbers.buffer)]);
+  return joinedBytes([new Uint8Array(scales.buffer), new Uint8Array(numbers.buffer)]);
 }
 
 function unpacked(bytes: Uint8Array, length: number): Float32Array<ArrayBuffer> {
@@ -111,14 +112,4 @@ function unpacked(bytes: Uint8Array, length: number): Float32Array<ArrayBuffer> 
   const scales = new Float32Array(bytes.slice(0, 4 * blocks).buffer);
   const numbers = new Int8Array(bytes.slice(4 * blocks).buffer);
   return Float32Array.from(numbers, (x, i) => x * scales[Math.floor(i / BLOCK)]);
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }

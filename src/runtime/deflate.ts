@@ -1,4 +1,5 @@
 /** Bytes made smaller and larger again by DEFLATE (RFC 1951), in every runtime. */
+import { joinedBytes } from "./joined-bytes.ts";
 import { hasDisk } from "./open.ts";
 
 /** Deflates bytes. Where the runtime lets one choose, runs alone are looked for: numbers' bytes repeat in no other way. */
@@ -49,11 +50,5 @@ export async function throughStream(
     }
     pieces.push(value);
   }
-  const all = new Uint8Array(size);
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
+  return joinedBytes(pieces);
 }

@@ -4,6 +4,7 @@
  */
 import { UserError } from "./errors.ts";
 import { explain } from "./file-errors.ts";
+import { joinedBytes } from "./joined-bytes.ts";
 import { LONGEST_JSON, readJson } from "./json.ts";
 import { bytesFile, hasDisk, type OpenFile, openFile } from "./open.ts";
 
@@ -212,7 +213,7 @@ export function memoryFiles(store: Map<string, Uint8Array> = new Map()): Files {
     },
     append: async (path, content) => {
       const added = typeof content === "string" ? new TextEncoder().encode(content) : content; // nothing is awaited here, so that no other addition is lost
-      store.set(path, join([store.get(path) ?? new Uint8Array(), added]));
+      store.set(path, joinedBytes([store.get(path) ?? new Uint8Array(), added]));
     },
     list: async (path) => namesIn(path, store.keys()),
     remove: async (path) => remove(path),
@@ -238,17 +239,7 @@ async function bytesOf(content: FileContent): Promise<Uint8Array> {
   if (content instanceof Uint8Array) return content.slice();
   const pieces: Uint8Array[] = [];
   for await (const piece of content) pieces.push(piece);
-  return join(pieces);
-}
-
-function join(pieces: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(pieces.reduce((n, piece) => n + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
+  return joinedBytes(pieces);
 }
 
 /** Reads a file that must be there. */

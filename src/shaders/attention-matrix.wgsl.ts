@@ -19,7 +19,7 @@
  */
 
 import { DOUT, KEY, OUT_DOUT, QUERY, score, slope, VALUE } from "./attention-tiled.wgsl.ts";
-import { TILED_BLOCK as BLOCK, lines, range, type Staged, times, turnText } from "./attention-tiles.wgsl.ts";
+import { TILED_BLOCK as BLOCK, lines, mainOf, range, type Staged, times, turnText } from "./attention-tiles.wgsl.ts";
 import { TANH } from "./elementwise.wgsl.ts";
 
 export interface MatrixShape {
@@ -333,10 +333,7 @@ ${(
   );
 }
 
-/**
- * The whole kernel. The last queries of a sequence see the most keys and its first keys are seen by the most queries: these
- * blocks come first, so that none of them is left to run alone at the end.
- */
+/** The whole kernel. */
 function entry(shape: MatrixShape, heads: "heads" | "kvHeads", body: string): string {
   const { d4, m, n, k, lanes, softcap, turned } = shape;
   const wg = matrixInvocations(shape);
@@ -364,15 +361,7 @@ fn keep(at: u32, v: vec4<f16>) {
 }
 // Lets NaN through.
 fn atMost0(x: f32) -> f32 { return select(x, 0.0, x > 0.0); }
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let task = linearId(wid, nwg);
-  if (task >= u.tasks) { return; }
-  let width = (u.heads + 2u * u.kvHeads) * D4;
-  let group = u.heads / u.kvHeads;
-  let head = task % u.${heads};
-  let block = blocks[${heads === "heads" ? "u.tasks / u.heads - 1u - task / u.heads" : "task / u.kvHeads"}];
-  let own = lid / ${lanes}u * ${ownRows(shape)}u; // the subgroup's first row
+${mainOf(heads)}  let own = lid / ${lanes}u * ${ownRows(shape)}u; // the subgroup's first row
   let mine = lid / SHARE; // the invocation's
   let part = lid % SHARE;
   let first = part * COUNT;

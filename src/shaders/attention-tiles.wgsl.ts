@@ -225,9 +225,20 @@ export const storePerRow = (shape: TiledShape, name: string, buffer: string): st
 export const of = (name: string, i: number): string => `${name}${i >> 2}.${"xyzw"[i & 3]}`;
 
 /**
- * The whole kernel. The last queries of a sequence see the most keys and its first keys are seen by the most queries: these
- * blocks come first, so that none of them is left to run alone at the end.
+ * How a kernel begins: a workgroup's head and block. The last queries of a sequence see the most keys and its first keys are seen by
+ * the most queries: these blocks come first, so that none of them is left to run alone at the end.
  */
+export const mainOf = (heads: "heads" | "kvHeads"): string => `@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let task = linearId(wid, nwg);
+  if (task >= u.tasks) { return; }
+  let width = (u.heads + 2u * u.kvHeads) * D4;
+  let group = u.heads / u.kvHeads;
+  let head = task % u.${heads};
+  let block = blocks[${heads === "heads" ? "u.tasks / u.heads - 1u - task / u.heads" : "task / u.kvHeads"}];
+`;
+
+/** The whole kernel. */
 export function entry(shape: TiledShape, heads: "heads" | "kvHeads", body: string): string {
   const { d4, rows, items, lanes, softcap, turned } = shape;
   return `${softcap ? `alias D = A4;${TANH}` : ""}${turned > 0 ? turnText(turned) : ""}const LOWEST = A4(-3.0e38);
@@ -249,15 +260,7 @@ fn dot4(a: A4, b: A4, s: f32) -> f32 { return fma(a.x, b.x, fma(a.y, b.y, fma(a.
 fn weightAt(item: u32, quad: u32) -> u32 { return item * QUADS + (quad ^ (item / 4u % 8u)); }
 // Lets NaN through.
 fn atMost0(x: A4) -> A4 { return select(x, A4(), x > A4()); }
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) nwg: vec3u, @builtin(local_invocation_index) lid: u32) {
-  let task = linearId(wid, nwg);
-  if (task >= u.tasks) { return; }
-  let width = (u.heads + 2u * u.kvHeads) * D4;
-  let group = u.heads / u.kvHeads;
-  let head = task % u.${heads};
-  let block = blocks[${heads === "heads" ? "u.tasks / u.heads - 1u - task / u.heads" : "task / u.kvHeads"}];
-  let lane = lid % LANES;
+${mainOf(heads)}  let lane = lid % LANES;
   let mine = lid / LANES * ROWS;
   let quad = mine / 4u;
 ${lines(columns(shape), (c) => `  let column${c} = min(lane + ${c}u * LANES, D4 - 1u);`)}

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { type Browser, chromium } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
-import { startWatch, type WatchServer } from "../../src/cli/watch-server.ts";
+import type { LoopbackServer } from "../../src/cli/loopback.ts";
+import { startWatch } from "../../src/cli/watch-server.ts";
 import { embeddedChromium } from "../../src/runtime/embedded.ts";
 import { faults, type Look } from "../demo/looks.ts";
 
@@ -19,7 +20,7 @@ const looks: Look[] = [
 ];
 
 let dir: string;
-let server: WatchServer;
+let server: LoopbackServer;
 const files = await diskFiles();
 const lines = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join("");
 

@@ -2,9 +2,11 @@
  * TensorBoard's event files: records of TFRecord's framing (https://www.tensorflow.org/tutorials/load_data/tfrecord), each a
  * protobuf `Event`. Every line is whole when it is written, so the file of a run that was killed can be read.
  */
+
 import { type ProtoBytes, proto, protoFields } from "../../io/protobuf.ts";
 import { crc32, crc32c } from "../../runtime/crc32.ts";
 import type { Files } from "../../runtime/files.ts";
+import { joinedBytes } from "../../runtime/joined-bytes.ts";
 import { absolute, join } from "../../runtime/paths.ts";
 import { type LoggedRun, type MetricsLogger, trackedNames } from "./logger.ts";
 
@@ -145,11 +147,6 @@ async function cutBack(files: Files, path: string, step: number): Promise<void> 
     if (Number(found?.value ?? 0) <= step) kept.push(bytes.subarray(at, end));
     at = end;
   }
-  const whole = new Uint8Array(kept.reduce((sum, record) => sum + record.length, 0));
-  let at = 0;
-  for (const record of kept) {
-    whole.set(record, at);
-    at += record.length;
-  }
+  const whole = joinedBytes(kept);
   if (whole.length < bytes.length) await files.writeFile(path, whole);
 }

@@ -5,6 +5,7 @@
 import { type ProtoBytes, proto, protoFields } from "../../io/protobuf.ts";
 import { crc32 } from "../../runtime/crc32.ts";
 import type { Files } from "../../runtime/files.ts";
+import { joinedBytes } from "../../runtime/joined-bytes.ts";
 import { join } from "../../runtime/paths.ts";
 import { type LoggedMetrics, type LoggedRun, type MetricsLogger, trackedNames } from "./logger.ts";
 
@@ -57,7 +58,7 @@ export function wandbLogger(files: Files, { outputDir, project, runName }: Wandb
       const history = payloads.map((payload) => itemsOf(payload)).filter((items) => items.size > 0);
       lines = history.length;
       for (const items of history) for (const [name, value] of items) if (!/^_/.test(name)) summary.set(name, value);
-      await files.writeFile(path, joined(pieces));
+      await files.writeFile(path, joinedBytes(pieces));
       if (payloads.length === 0) for (const record of opening(id, run, { project, runName })) await write(record);
     },
     async log(step, metrics) {
@@ -174,7 +175,7 @@ function frames(payload: Uint8Array, offset: number): Uint8Array<ArrayBuffer> {
     at += piece.length;
     done += length;
   } while (done < payload.length);
-  return joined(pieces);
+  return joinedBytes(pieces);
 }
 
 /** The whole records of a log; what a kill cut short at its end is none. */
@@ -191,19 +192,9 @@ function payloadsOf(bytes: Uint8Array): Uint8Array[] {
     const kind = bytes[at + 6];
     open.push(bytes.subarray(at + HEAD, end));
     if (kind === FULL || kind === LAST) {
-      payloads.push(joined(open));
+      payloads.push(joinedBytes(open));
       open = [];
     }
     at = end;
   }
-}
-
-function joined(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
 }
