@@ -8,6 +8,7 @@
 
 import { HttpClient, type HttpOptions, serverUrl } from "../../io/http.ts";
 import { UserError } from "../../runtime/errors.ts";
+import { inParallel } from "../../runtime/in-parallel.ts";
 import type { RewardFunction } from "../rewards.ts";
 import type { Response } from "../sampler.ts";
 
@@ -47,22 +48,12 @@ export function httpReward(url: string, options: HttpRewardOptions = {}): Reward
   const client = new HttpClient(href, { ...options, timeoutMs });
   const score: RewardFunction = async (responses) => {
     const rewards = new Float64Array(responses.length);
-    let next = 0;
-    const work = async () => {
-      while (next < responses.length) {
-        const first = next;
-        next += batchSize;
-        const part = responses.slice(first, first + batchSize);
-        const answer = await client.text("POST", "", request(part, format, target), signal);
-        rewards.set(readRewards(answer, format, part.length, href), first);
-      }
-    };
-    const workers = Math.min(concurrency, Math.ceil(responses.length / batchSize));
-    try {
-      await Promise.all(Array.from({ length: workers }, work));
-    } finally {
-      next = responses.length; // after an error nobody begins another request
-    }
+    const firsts = Array.from({ length: Math.ceil(responses.length / batchSize) }, (_, i) => i * batchSize);
+    await inParallel(firsts, concurrency, async (first) => {
+      const part = responses.slice(first, first + batchSize);
+      const answer = await client.text("POST", "", request(part, format, target), signal);
+      rewards.set(readRewards(answer, format, part.length, href), first);
+    });
     return rewards;
   };
   score.remote = true;

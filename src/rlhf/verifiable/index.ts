@@ -6,6 +6,7 @@ import * as v from "valibot";
 import { environment } from "../../runtime/environment.ts";
 import { isUserError, UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
+import { inParallel } from "../../runtime/in-parallel.ts";
 import { readText } from "../../runtime/json-files.ts";
 import { overlongPenalty } from "../overlong.ts";
 import type { RewardFunction } from "../rewards.ts";
@@ -217,19 +218,9 @@ const builtins: Record<string, Builtin> = {
           }
         });
         const scores = new Float64Array(responses.length);
-        let next = 0;
-        const work = async () => {
-          while (next < judged.length) {
-            const at = next++;
-            const { program, tests } = judged[at];
-            if (program !== null) scores[at] = await sandbox.passed(program, tests);
-          }
-        };
-        try {
-          await Promise.all(Array.from({ length: AT_ONCE }, work));
-        } finally {
-          next = judged.length; // after an error nobody begins another one
-        }
+        await inParallel(judged, AT_ONCE, async ({ program, tests }, place) => {
+          if (program !== null) scores[place] = await sandbox.passed(program, tests);
+        });
         return scores;
       };
       reward.remote = true;
