@@ -14,36 +14,113 @@ const safeRlhf = [
   "{% endfor %}",
 ].join("");
 
-/**
- * A format in which each turn stands between two marks: `begin(role)`, the text, `end`.
- * @param first what the conversation begins with
- * @param roles how the roles are called in it; default: as everywhere
- */
-const marked = (first: string, begin: string, end: string, roles: Readonly<Record<string, string>> = {}): string => {
-  const called = (role: string) => begin.replace("ROLE", roles[role] ?? role);
+/** What stands before and behind a turn's text, in Jinja. */
+type Marks = readonly [before: string, behind: string];
+
+/** A format in which each turn stands between two marks. */
+interface Format {
+  /** What a conversation begins with. Default: nothing. */
+  readonly first?: string;
+  readonly user: Marks;
+  readonly assistant: Marks;
+  /** What an answer begins with and the prompt does not end with: a blank belongs to the token behind it. Default: nothing. */
+  readonly lead?: string;
+  /** Default: as the others. */
+  readonly system?: Marks;
+  /** Of turns that have another role, a tool's say; ROLE stands for its name. Default: such turns are an error. */
+  readonly others?: Marks;
+  /** What stands between turns. Default: nothing. */
+  readonly between?: string;
+  /** What stands behind the last answer of all. Default: nothing. */
+  readonly last?: string;
+}
+
+const template = ({ first = "", user, assistant, lead = "", system, others, between = "", last = "" }: Format) => {
+  const turn = ([before, behind]: Marks) => `${before}{{ message.content | trim }}${behind}`;
+  const answer = `${lead}{{ message.content | trim }}${assistant[1]}${last && `{% if loop.last %}${last}{% endif %}`}`;
+  const known = `users${system || others ? ", assistants and systems" : " and assistants"} only`;
   return [
     first,
     "{% for message in messages %}",
-    "{% if message.role == 'assistant' %}",
-    `${called("assistant")}{% generation %}{{ message.content | trim }}${end}{% endgeneration %}`,
-    "{% elif message.role == 'user' %}",
-    `${called("user")}{{ message.content | trim }}${end}`,
-    roles.system === ""
-      ? "{% else %}{{ raise_exception('this format has users and assistants only, not ' + message.role) }}"
-      : `{% else %}${begin.replace("ROLE", "{{ message.role }}")}{{ message.content | trim }}${end}`,
-    "{% endif %}{% endfor %}",
-    `{% if add_generation_prompt %}${called("assistant")}{% endif %}`,
-  ].join("");
+    between && `{% if not loop.first %}${between}{% endif %}`,
+    `{% if message.role == 'assistant' %}${assistant[0]}{% generation %}${answer}{% endgeneration %}`,
+    `{% elif message.role == 'user' %}${turn(user)}`,
+    system && `{% elif message.role == 'system' %}${turn(system)}`,
+    "{% else %}",
+    others
+      ? turn(others).replace("ROLE", "{{ message.role }}")
+      : `{{ raise_exception('this format has ${known}, not ' + message.role) }}`,
+    `{% endif %}{% endfor %}{% if add_generation_prompt %}${between}${assistant[0]}{% endif %}`,
+  ]
+    .filter(Boolean)
+    .join("");
 };
 
+/** A format whose marks name the role: ROLE stands for it. */
+const named = (before: string, behind: string): Pick<Format, "user" | "assistant" | "others"> => {
+  const of = (role: string): Marks => [before.replace("ROLE", role), behind];
+  return { user: of("user"), assistant: of("assistant"), others: [before, behind] };
+};
+
+const chatml = named("<|im_start|>ROLE\n", "<|im_end|>\n");
+const bos = "{{ bos_token }}";
+const eos = "{{ eos_token }}";
+
+/** Llama 2's: each question with its answer is a sequence of its own, the system's message a part of the first question. */
+const llama2 = [
+  "{% set ns = namespace(system='') %}",
+  "{% for message in messages %}",
+  "{% if message.role == 'system' %}",
+  "{% set ns.system = '<<SYS>>\n' + message.content | trim + '\n<</SYS>>\n\n' %}",
+  `{% elif message.role == 'user' %}${bos}[INST] {{ ns.system }}{{ message.content | trim }} [/INST]`,
+  "{% set ns.system = '' %}",
+  `{% elif message.role == 'assistant' %}{% generation %}{{ message.content | trim }}${eos}{% endgeneration %}`,
+  "{% else %}{{ raise_exception('this format has users, assistants and systems only, not ' + message.role) }}",
+  "{% endif %}{% endfor %}",
+].join("");
+
+/** By families of models; the names are LMFlow's where it has them (its `conversation_template`). */
 const templates = new Map<string, string>([
   ["builtin:safe-rlhf", safeRlhf],
-  ["builtin:chatml", marked("", "<|im_start|>ROLE\n", "<|im_end|>\n")],
+  ["builtin:chatml", template(chatml)],
+  [
+    "builtin:deepseek_v2",
+    template({
+      first: bos,
+      user: ["User: ", "\n\n"],
+      assistant: ["Assistant:", eos],
+      lead: " ",
+      system: ["", "\n\n"],
+    }),
+  ],
+  [
+    "builtin:deepseek_v3",
+    template({
+      first: bos,
+      user: ["<｜User｜>", ""],
+      assistant: ["<｜Assistant｜>", "<｜end▁of▁sentence｜>"],
+      system: ["", ""],
+    }),
+  ],
+  ["builtin:empty", template({ user: [bos, ""], assistant: ["", eos] })],
+  ["builtin:empty_no_special_tokens", template({ user: ["", ""], assistant: ["", ""] })],
+  ["builtin:fox", template(named("<|ROLE|>\n", eos))],
   [
     "builtin:gemma",
-    marked("{{ bos_token }}", "<start_of_turn>ROLE\n", "<end_of_turn>\n", { assistant: "model", system: "" }),
+    template({
+      first: bos,
+      user: ["<start_of_turn>user\n", "<end_of_turn>\n"],
+      assistant: ["<start_of_turn>model\n", "<end_of_turn>\n"],
+    }),
   ],
-  ["builtin:llama3", marked("{{ bos_token }}", "<|start_header_id|>ROLE<|end_header_id|>\n\n", "<|eot_id|>")],
+  ["builtin:internlm2", template({ ...chatml, first: bos })],
+  ["builtin:llama2", llama2],
+  ["builtin:llama3", template({ ...named("<|start_header_id|>ROLE<|end_header_id|>\n\n", "<|eot_id|>"), first: bos })],
+  ["builtin:phi3", template({ ...named("<|ROLE|>\n", "<|end|>\n"), first: bos, last: eos })],
+  ["builtin:qwen2", template(chatml)],
+  ["builtin:yi", template(chatml)],
+  ["builtin:yi1_5", template({ ...chatml, system: ["", ""] })],
+  ["builtin:zephyr", template({ ...named("<|ROLE|>\n", eos), between: "{{ '\\n' }}" })],
 ]);
 
 /**
@@ -59,6 +136,9 @@ export function registerChatTemplate(name: string, source: string): void {
   if (templates.has(name)) throw new UserError(`there is a chat template "${name}" already; choose another name`);
   templates.set(name, source);
 }
+
+/** Whether there is a chat template of that name. */
+export const hasChatTemplate = (name: string): boolean => templates.has(name);
 
 /** The template of a registered name, or null for a file's name. Throws `UserError` for an unknown "builtin:" name. */
 export function builtinTemplate(name: string): string | null {

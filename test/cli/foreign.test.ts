@@ -110,6 +110,7 @@ describe("names and values of other programs", () => {
       { output_model_path: "x", conversation_template: "chatml" },
       { outputDir: "x", chatTemplatePath: "builtin:chatml" },
     ],
+    ["sft", { conversation_template: "disable" }, { chatTemplatePath: "builtin:empty" }],
     ["sft", { lora_model_path: "a", model_name_or_path: "b" }, { modelNameOrPath: "a", baseModelNameOrPath: "b" }],
     [
       "merge",

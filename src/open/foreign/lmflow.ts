@@ -1,7 +1,14 @@
 /** Arguments of LMFlow's programs and scripts, and of Online-RLHF's. */
+import { hasChatTemplate } from "../../data/builtin-templates.ts";
 import { each, idle, isOff, off, only, type Rule, type Rules, sets } from "./rules.ts";
 
 const packing = "texts are not joined and cut into blocks here: each is learned by itself";
+
+/** LMFlow's "disable" is its "empty" by another name. */
+const templateOf = (name: unknown) => `builtin:${name === "disable" ? "empty" : name}`;
+
+const noTemplate =
+  "there is no such template here; leave it out for the model's own, or name a file: chat_template_path";
 
 /** One of `my_world_size` parts of the prompts. */
 const shard: Rule = (value, given, table) =>
@@ -50,7 +57,11 @@ export const lmflowRules: Rules = {
   block_size: sets("maxLength"),
   random_seed: sets("seed"),
   conversation_template: (value, given, table) =>
-    isOff(value) ? { kind: "idle" } : sets("chatTemplatePath", (name) => `builtin:${name}`)(value, given, table),
+    isOff(value)
+      ? { kind: "idle" }
+      : hasChatTemplate(templateOf(value))
+        ? sets("chatTemplatePath", templateOf)(value, given, table)
+        : { kind: "refused", why: noTemplate },
   model_type: only(["gpt2", "llama", "auto"], "a model's family is its folder's"),
   max_input_length: sets("maxModelLen"),
   arch_type: only(["decoder_only", "text_regression"], "models are decoders, with a score head where they give scores"),
