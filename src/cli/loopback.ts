@@ -1,4 +1,4 @@
-/** Small servers for this machine alone: pages and numbers that others may look at, and change nothing by. */
+/** Small servers for this machine alone: pages and numbers that others may look at. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { UserError } from "../runtime/errors.ts";
@@ -15,22 +15,24 @@ export interface LoopbackServer {
 }
 
 /**
- * Listens on 127.0.0.1. Requests by another host's name or from other pages are refused, and methods that change something.
+ * Listens on 127.0.0.1. Requests by another host's name or from other pages are refused.
  * @param port 0 takes any free one
  * @param setting what the port is called, for whoever must choose another one
  * @param answer writes the answer; an `ApiError` that it throws is told with its status
+ * @param methods the others are refused. Default: those that change nothing
  * @throws UserError where the port cannot be had
  */
 export async function serveLoopback(
   port: number,
   setting: string,
   answer: (request: IncomingMessage, response: ServerResponse) => void | Promise<void>,
+  methods: readonly string[] = ["GET", "HEAD"],
 ): Promise<LoopbackServer> {
   const server = createServer({ requestTimeout: 10_000, headersTimeout: 10_000 }, async (request, response) => {
     try {
       checkHost(request.headers, []);
       corsHeaders(request.headers, []);
-      if (request.method !== "GET" && request.method !== "HEAD") throw new ApiError(405, "Only GET is answered here.");
+      if (!methods.includes(request.method ?? "")) throw new ApiError(405, `Only ${methods[0]} is answered here.`);
       await answer(request, response);
     } catch (error) {
       const [status, text] = error instanceof ApiError ? [error.status, error.message] : [500, String(error)];

@@ -79,6 +79,9 @@ export class Progress {
       case "data":
         for (const line of dataLines(event)) this.print(line);
         return;
+      case "change":
+        this.print(`from step ${event.step} on ${event.setting} is ${event.to}; it was ${event.from}`);
+        return;
       case "note":
         this.print(event.text);
         return;

@@ -7,11 +7,14 @@ import { type Method, openRun } from "../open/method.ts";
 import { methodLoaders } from "../open/methods/load.ts";
 import type { MethodName } from "../open/methods/names.ts";
 import { logSettings, overwriting } from "../open/settings.ts";
+import { type Change, readChanges } from "../rlhf/changes.ts";
+import { FolderControls } from "../rlhf/controls.ts";
 import type { TrainEvent } from "../rlhf/events.ts";
 import { Loggers } from "../rlhf/loggers/logger.ts";
 import { RunLog, type StateSettings } from "../rlhf/run-log.ts";
 import { logging } from "../rlhf/settings.ts";
-import { diskFiles } from "../runtime/files.ts";
+import { UserError } from "../runtime/errors.ts";
+import { diskFiles, type Files } from "../runtime/files.ts";
 import { type SettingsTable, settings } from "../settings/index.ts";
 import { openGpu } from "./gpu.ts";
 import { type ClusterChoice, clusterSettingsOf, joinCluster } from "./join-cluster.ts";
@@ -31,6 +34,10 @@ const runSettings = {
   resumeWithChanges: logging.bool(false, "Go on although settings or data have changed that make another run of it"),
   ...overwriting,
   ...logSettings,
+  changesFrom: logging.path(
+    null,
+    "Make the changes of settings that another run's changes.jsonl lists, at the same steps",
+  ),
   metricsPort: logging.int(
     null,
     "Serve the newest numbers to Prometheus at /metrics on this port of 127.0.0.1; 0 takes a free one; default: no",
@@ -45,6 +52,7 @@ interface RunChoice extends StateSettings, LoggerChoice {
   resumeWithChanges: boolean;
   overwriteOutputDir: boolean;
   metricsPort: number | null;
+  changesFrom: string | null;
   saveTotalLimit: number;
 }
 
@@ -73,6 +81,8 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
       if (idle.length > 0) context.terminal.line(`no effect without report_to: ${idle.join(", ")}`);
       const files = await diskFiles();
       const served = o.metricsPort === null ? null : await serveMetrics(o.metricsPort);
+      const changes = o.changesFrom === null ? [] : await changesIn(files, o.changesFrom);
+      const controls = new FolderControls(files, o.outputDir);
       if (served) context.terminal.line(`the numbers are served at ${served.url}`);
       try {
         const joined = await joinCluster(o, { files, outputDir: o.outputDir, terminal: context.terminal });
@@ -110,13 +120,16 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
             resume: o.resume || context.resume,
             acceptChanges: o.resumeWithChanges,
             overwrite: o.overwriteOutputDir,
-            signal: context.signal,
+            signal: AbortSignal.any([context.signal, controls.signal]),
+            controls,
+            changes,
             ...(learners && { learners }),
           });
           await consume(extras ? extras.also(events, o) : events, log, o, context);
           await joined?.ended();
         } finally {
           run.close();
+          await controls.close();
           await learners?.close();
         }
       } finally {
@@ -124,6 +137,13 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
       }
     },
   });
+}
+
+/** The changes in a file that must be there. */
+async function changesIn(files: Files, path: string): Promise<Change[]> {
+  const changes = await readChanges(files, path);
+  if (changes.length === 0) throw new UserError(`${path}: there is no change in it, or no such file`);
+  return changes;
 }
 
 /** Checks what must be right of settings before anything is opened. */

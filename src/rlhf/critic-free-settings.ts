@@ -64,6 +64,7 @@ export const criticFreeSettings = (
   beta: method.float(beta, "Weight of the KL penalty against the start; 0 needs no reference", {
     min: 0,
     aka: ["kl_coef", "init_kl_coef"],
+    live: true,
   }),
   numIterations: method.int(1, "Passes over each rollout", { min: 1, aka: ["num_ppo_epochs"] }),
   epsilon: method.float(0.2, "Clip of the probability ratio", { ...positive, aka: ["cliprange", "eps_clip"] }),

@@ -6,6 +6,7 @@ import type { CausalLM } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { permutation, streamId, uint32 } from "../runtime/rng.ts";
+import { live } from "../settings/index.ts";
 import { backward, type Tensor } from "../tensor/core.ts";
 import { add, scale } from "../tensor/ops/elementwise.ts";
 import { sum } from "../tensor/ops/reduce.ts";
@@ -78,7 +79,7 @@ export const trainCriticFree = (
   o: CriticFreeSettings,
   run: RunOptions,
   rule: CriticFreeMethod,
-): AsyncGenerator<TrainEvent> => owning((owned) => takeRollouts(models, data, o, run, rule, owned));
+): AsyncGenerator<TrainEvent> => owning((owned) => takeRollouts(models, data, live(o), run, rule, owned));
 
 async function* takeRollouts(
   models: CriticFreeModels,
@@ -144,6 +145,13 @@ async function* takeRollouts(
     parameters: policy.store.count,
     kept: { "": { model: policy, optimizer } },
     state: ahead.state(bonus),
+    adjust(key, value) {
+      if (key !== "beta") return null;
+      if (!reference)
+        throw new UserError("beta was 0 at the start, so that there is no reference to measure the KL against");
+      state.klCoef = value;
+      return null;
+    },
     data: dataEvents(prompts, held),
     epoch: (done) => (done * perRollout) / prompts.length,
     async prepare(step, tell) {

@@ -6,7 +6,7 @@
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { didYouMean, needs, type SettingsInput, type SettingValues, settings, where } from "../settings/index.ts";
+import { didYouMean, live, needs, type SettingsInput, type SettingValues, settings, where } from "../settings/index.ts";
 import { noGrad, type Tensor } from "../tensor/core.ts";
 import { add, mul, scale, sub } from "../tensor/ops/elementwise.ts";
 import { mean, sum } from "../tensor/ops/reduce.ts";
@@ -30,7 +30,7 @@ const lossNames = (): string[] => [...Object.keys(preferenceLosses), "sft"];
 export const dpoLossSettings = {
   lossType: preference.list(["sigmoid"], `One or several of ${lossNames().join(", ")}`),
   lossWeights: preference.numbers(null, "Weights of several losses; default: 1 each"),
-  beta: preference.float(0.1, "How closely the policy is held to the reference", positive),
+  beta: preference.float(0.1, "How closely the policy is held to the reference", { ...positive, live: true }),
   labelSmoothing: preference.float(0, "Share of pairs taken to be labelled the wrong way round", { min: 0, max: 0.5 }),
   fDivergenceType: preference.choice(divergences, "reverse_kl", "Divergence that holds the policy near the reference"),
   fAlphaDivergenceCoef: preference.float(0.5, "The alpha of alpha_divergence, as in TRL 1.x", {
@@ -164,7 +164,7 @@ export async function* trainDpo(
   chosen: SettingsInput<typeof dpo.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
-  const o = dpo(chosen);
+  const o = live(dpo(chosen));
   const { policy } = models;
   const pairs = yield* pairsOf(data, models, o);
   const before = o.precomputeRefLogProbs;
@@ -197,7 +197,7 @@ export async function* trainDpo(
  * @param running the mean reward so far, for bco_pair; training brings it up to date
  */
 export function dpoObjective(reference: CausalLM | null, o: DpoLossSettings, running: RunningMean): PairObjective {
-  const { rpoAlpha, rpoOver, beta, ldAlpha, useWeighting } = o;
+  const { rpoAlpha, rpoOver, ldAlpha, useWeighting } = o;
   const losses = o.lossType.map((type, i) => ({ type, weight: o.lossWeights?.[i] ?? 1 }));
   const ratios = {
     divergence: o.fDivergenceType,
@@ -207,6 +207,7 @@ export function dpoObjective(reference: CausalLM | null, o: DpoLossSettings, run
   return {
     answers: { ldAlpha, withPrompts: rpoAlpha !== null && rpoOver === "sequence", weighted: useWeighting },
     loss(answers, pairs, training): PairLoss {
+      const { beta } = o; // as it is now
       const scores = pairScores(answers, pairs, reference, ratios);
       const baseline = (batchMean: Tensor): Tensor => {
         if (!o.bcoRunningMean) return scale(batchMean, 0);

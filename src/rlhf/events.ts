@@ -1,5 +1,6 @@
 import type { DataCounts, Histogram } from "../data/counts.ts";
 import type { Best } from "./best.ts";
+import type { Change } from "./changes.ts";
 import type { Phase, RolloutRow } from "./rollout-rows.ts";
 
 /**
@@ -53,6 +54,8 @@ export type TrainEvent =
   | { type: "rows"; step: number; table: string; rows: Record<string, string | number | boolean>[] }
   /** What became of the rows of a part of the data; once for each part that is used, before the first step. */
   | ({ type: "data"; step: number; part: "train" | "eval" } & DataSummary)
+  /** A setting was changed by somebody who watches, or as it was before; `step` is the first that has the new value. */
+  | ({ type: "change" } & Change)
   /** Something that a person may like to know: how far a long preparation is, what was left out. */
   | { type: "note"; step: number; text: string }
   /** Something that a person should look at; the run goes on. */

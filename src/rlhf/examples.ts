@@ -4,7 +4,7 @@ import type { Model } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { spelled } from "../settings/index.ts";
+import { live, spelled } from "../settings/index.ts";
 import type { CheckpointedModel } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
 import { inRounds, type LearnerSettings, seedOf } from "./diloco.ts";
@@ -98,10 +98,11 @@ export interface ExampleMethod<Example> {
 export async function* trainOnExamples<Example>(
   model: Model,
   { train, eval: held }: ExampleSplits<Example>,
-  settings: ExampleSettings,
+  given: ExampleSettings,
   method: ExampleMethod<Example>,
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
+  const settings = live(given);
   const plan = new BatchPlan(train.length, { ...settings, seed: seedOf(settings.seed, run.learners) });
   const { maxSteps } = plan;
   model.gradientCheckpointing = settings.gradientCheckpointing;

@@ -4,7 +4,7 @@
  * (`epsilonHigh` 0.28, `dynamicFiltering`), GSPO (`importanceSamplingLevel` "sequence"), CISPO or SAPO (`lossType`).
  */
 import { UserError } from "../runtime/errors.ts";
-import { derived, needs, type SettingsInput, settings, where } from "../settings/index.ts";
+import { derived, live, needs, type SettingsInput, settings, where } from "../settings/index.ts";
 import { groupAdvantages, normalizeThenSum } from "./advantages.ts";
 import { type CriticFreeModels, totals, trainCriticFree } from "./critic-free.ts";
 import { checkCriticFree, criticFreeSettings, method, rolloutSize } from "./critic-free-settings.ts";
@@ -119,7 +119,7 @@ export function trainGrpo(
   chosen: SettingsInput<typeof grpo.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
-  const o = grpo(chosen);
+  const o = live(grpo(chosen));
   const { lossType, epsilon, epsilonHigh, delta } = o;
   const [cispo, sapo] = [lossType === "cispo", lossType === "sapo"];
   return trainCriticFree(models, data, o, run, {
@@ -134,7 +134,9 @@ export function trainGrpo(
       delta,
       cispo,
       sapo: sapo ? { positive: o.sapoTemperaturePos, negative: o.sapoTemperatureNeg } : null,
-      beta: o.beta,
+      get beta() {
+        return o.beta;
+      },
       unbiasedKl: o.useBiasCorrectionKl,
     },
     advantages: (rollout) => grpoAdvantages(rollout, models, o),

@@ -13,6 +13,7 @@ export {
   group,
   inCode,
   inFile,
+  live,
   onCommandLine,
   type ResolvedSettings,
   type Setting,
@@ -60,6 +61,7 @@ export {
   split,
 } from "./batch.ts";
 export type { Best } from "./best.ts";
+export { type Change, readChanges } from "./changes.ts";
 export {
   type CheckpointedModel,
   checkpointSteps,
@@ -71,6 +73,15 @@ export {
   saveModels,
   type Trainee,
 } from "./checkpoint.ts";
+export {
+  FolderControls,
+  leaveWish,
+  type RunControls,
+  type Standing,
+  standingOf,
+  type Wish,
+  waitingWishes,
+} from "./controls.ts";
 export { type CpoLossOptions, type CpoSettings, cpo, cpoLoss, cpoLossNames, cpoObjective, trainCpo } from "./cpo.ts";
 export { type CriticFreeMethod, type CriticFreeModels, trainCriticFree } from "./critic-free.ts";
 export { type CriticFreeSettings, criticFreeSettings, rolloutSize } from "./critic-free-settings.ts";

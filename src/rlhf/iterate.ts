@@ -349,7 +349,7 @@ async function* oneIteration(
   let steps = 0;
   let ended = false;
   const settings = { ...dpo.pick(o), ...wholeIterations, precomputeRefLogProbs: true, seed };
-  const own = { folder: model, resume: true, record: null, ...(signal && { signal }) };
+  const own = { folder: model, resume: true, record: null, controls: inputs.run.controls, ...(signal && { signal }) };
   for await (const event of trainDpo({ policy }, train, settings, own)) {
     if (event.type === "step") {
       steps = event.step;

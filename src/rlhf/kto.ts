@@ -7,7 +7,7 @@ import type { CausalLM } from "../nn/models.ts";
 import type { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { type SettingsInput, settings } from "../settings/index.ts";
+import { live, type SettingsInput, settings } from "../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { addScalar, clamp, mul, neg, scale, sigmoid, sub } from "../tensor/ops/elementwise.ts";
 import { mean } from "../tensor/ops/reduce.ts";
@@ -55,7 +55,7 @@ export const kto = settings(
     maxLength: data.int(null, "Cut prompt plus answer to this many tokens; default: the model's context", { min: 2 }),
     ...syncSettings,
     lossType: preference.choice(ktoLossNames, "kto", "Against the KL divergence, or against 0"),
-    beta: preference.float(0.1, "How closely the policy is held to the reference", positive),
+    beta: preference.float(0.1, "How closely the policy is held to the reference", { ...positive, live: true }),
     desirableWeight: preference.float(1, "Weight of good answers", { min: 0 }),
     undesirableWeight: preference.float(1, "Weight of bad answers", { min: 0 }),
     ...preferenceBasics,
@@ -116,20 +116,20 @@ export async function* trainKto(
   chosen: SettingsInput<typeof kto.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
-  const o = kto(chosen);
+  const o = live(kto(chosen));
   const { policy } = models;
   const maxLength = contextOf(policy, o);
   const answers = await examplesOf(data, "labelled", models, { maxLength });
   const { reference, free } = referenceOf(policy, models.reference);
   const both = { policy, reference };
-  const own = { ...o, maxLength };
+  const own = () => ({ ...o, maxLength });
   const half = inHalf(o.fp16, [reference]);
   try {
     const method: ExampleMethod<LabelledSequence> = {
       stage: "kto",
       step(optimizer, batches, rate, dropout) {
         const drops = o.disableDropout ? null : dropout;
-        const { watched, tokens } = scope(() => ktoStep(both, optimizer, batches, rate, own, drops));
+        const { watched, tokens } = scope(() => ktoStep(both, optimizer, batches, rate, own(), drops));
         const read = readWatched(watched);
         const metrics = async () => {
           const [{ control }, ...passes] = await read;
@@ -137,13 +137,14 @@ export async function* trainKto(
           return { ...meanByName(each), ...controlMetrics(control) };
         };
         const found = { metrics: metrics(), tokens };
+        const { beta } = o;
         if (!o.showMargins) return found;
         const margins = () =>
-          read.then(([, ...passes]) => passes.flatMap((numbers, i) => marginRows(numbers, batches[i], o.beta)));
+          read.then(([, ...passes]) => passes.flatMap((numbers, i) => marginRows(numbers, batches[i], beta)));
         return { ...found, rows: { table: "margins", index: "answer", rows: margins } };
       },
       ...referenceSync(policy, reference, o),
-      evaluate: (examples) => evaluateKto(both, examples, own, o.perDeviceTrainBatchSize),
+      evaluate: (examples) => evaluateKto(both, examples, own(), o.perDeviceTrainBatchSize),
     };
     yield* trainOnExamples(policy, answers, o, method, run);
   } finally {

@@ -8,7 +8,9 @@ import { isUserError, UserError } from "../runtime/errors.ts";
 import { spelled } from "../settings/index.ts";
 import { type Best, BestEvaluation, bestAsked, bestFolder } from "./best.ts";
 import { BestModels } from "./best-models.ts";
+import { Changes, plannedChanges } from "./changes.ts";
 import { type CheckpointedModel, prune, type RunFolder, restoreModels, saveModels } from "./checkpoint.ts";
+import { changed, Desk } from "./desk.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { Ledger } from "./ledger.ts";
 import { recorded } from "./recorded.ts";
@@ -56,6 +58,11 @@ export interface TrainerSteps<P = void> {
     save(): Record<string, unknown> | Promise<Record<string, unknown>>;
     load(saved: Record<string, unknown>): void;
   };
+  /**
+   * Takes over a setting that changes between two steps, by its name in code, before it stands in the settings, which are made by
+   * `live`. Gives what stood where the trainer goes by another number, else null. Throws a UserError where the change cannot be.
+   */
+  adjust?(key: string, value: number): number | null;
   /** From which step on, where others may be further than what was restored, of which `first` steps are done. */
   from?(first: number): Promise<number>;
   /** Is called with the first step, once everything is restored and before anything is learned. */
@@ -169,7 +176,9 @@ async function* takeSteps<P>(steps: TrainerSteps<P>, settings: LoopSettings, run
   const optimizers = Object.values(kept).flatMap(({ optimizer }) => optimizer ?? []);
   const ledger = new Ledger(optimizers, settings);
   const best = BestEvaluation.of(settings);
-  const first = yield* begin(steps, run, around, ledger, best);
+  const { first, changes } = yield* begin(steps, settings, run, around, ledger, best);
+  const desk = new Desk(changes, run);
+  await desk.begin(first);
   const state = async () => ({
     ...(await steps.state?.save()),
     [LEDGER]: ledger.save(),
@@ -179,7 +188,7 @@ async function* takeSteps<P>(steps: TrainerSteps<P>, settings: LoopSettings, run
   const saver = folder ? new Saver(folder, savesOf(steps, settings), settings.saveMinutes, parts) : null;
   const bestModels = best?.loads ? new BestModels(folder, saver, parts) : null;
   try {
-    const trained = yield* train(steps, settings, run, first, { saver, ledger, best, bestModels });
+    const trained = yield* train(steps, settings, run, first, { saver, ledger, best, bestModels, desk });
     if (trained === null) return;
     const { step, metrics } = trained;
     if (saver) yield* await saver.settle();
@@ -216,11 +225,12 @@ async function restoreBest(
 /** Restores a checkpoint where the run is to go on from one, and says where it starts. Returns the steps that are done. */
 async function* begin<P>(
   steps: TrainerSteps<P>,
-  { folder, resume }: RunOptions,
+  settings: LoopSettings,
+  { folder, resume, changes: given = [] }: RunOptions,
   around: NonNullable<TrainerSteps<P>["around"]>,
   ledger: Ledger,
   best: BestEvaluation | null,
-): AsyncGenerator<TrainEvent, number> {
+): AsyncGenerator<TrainEvent, { first: number; changes: Changes }> {
   const { stage, maxSteps, kept, parameters } = steps;
   const restored = folder && resume ? await around.checkpoint(() => restoreRun(folder, resume, kept)) : null;
   const done = restored?.step ?? 0;
@@ -231,12 +241,15 @@ async function* begin<P>(
   if (done > maxSteps) {
     throw new UserError(`checkpoint-${done} has taken more than ${maxSteps} steps: ask for at least as many`);
   }
+  const source = folder && resume ? await sourceOf(folder, resume) : null;
+  const planned = await plannedChanges(folder ?? null, { source, given });
+  const changes = new Changes(folder ?? null, settings, planned, steps.adjust?.bind(steps));
+  const made = changes.make(done); // before a state is loaded that knows of them
   let doubt: string | null = null;
   if (restored && folder) {
     const { [LEDGER]: counts, [BEST]: judged, ...state } = restored.state;
     await ledger.load(counts as ReturnType<Ledger["save"]> | undefined);
     steps.state?.load(state);
-    const source = await sourceOf(folder, resume);
     const there = async (checkpoint: string) =>
       (await folder.files.list(bestFolder(folder.path, checkpoint))).length > 0;
     const saved = judged as ReturnType<BestEvaluation["save"]> | undefined;
@@ -250,7 +263,8 @@ async function* begin<P>(
   yield { type: "start", stage, step: first, maxSteps, parameters, totalParameters, ...known };
   if (doubt !== null) yield { type: "warning", step: first, text: doubt };
   yield* steps.data ?? [];
-  return first;
+  yield* made.map(changed);
+  return { first, changes };
 }
 
 /** Who hears of a run's steps. */
@@ -259,6 +273,7 @@ interface Hearers {
   ledger: Ledger;
   best: BestEvaluation | null;
   bestModels: BestModels | null;
+  desk: Desk;
 }
 
 /** Takes the steps from `first` on. Returns the last step and its metrics, or null where the run was stopped and saved. */
@@ -267,7 +282,7 @@ async function* train<P>(
   settings: LoopSettings,
   { signal, under, telling }: Running,
   first: number,
-  { saver, ledger, best, bestModels }: Hearers,
+  { saver, ledger, best, bestModels, desk }: Hearers,
 ): AsyncGenerator<TrainEvent, { step: number; metrics: Record<string, number> } | null> {
   const { maxSteps } = steps;
   const { evalSteps = 0, evalStrategy = "steps" } = settings;
@@ -318,6 +333,7 @@ async function* train<P>(
   let pending: Promise<Taken> | null = null;
   let last: Record<string, number> = {};
   let reached = first;
+  yield* desk.upcoming(first);
   for (let step = first; step < maxSteps && !best?.exhausted; step++) {
     const [started, held] = [now(), telling.held];
     const preparing = prepared(step);
@@ -328,10 +344,11 @@ async function* train<P>(
     if (saver) yield* saver.news();
     pending = taken;
     const done = step + 1;
-    let stop = signal?.aborted === true;
+    const asked = await desk.look(done);
+    let stop = signal?.aborted === true || desk.stops;
     const evaluate = steps.evaluate && evalDue(done);
     const save = saver?.due(done) || saver?.late;
-    if (steps.ahead && !stop && !evaluate && !save && done < maxSteps) continue;
+    if (steps.ahead && !stop && !evaluate && !save && !asked && done < maxSteps) continue;
 
     const settled: Taken = yield* telling.during(taken);
     pending = null;
@@ -347,10 +364,12 @@ async function* train<P>(
     }
     stop ||= signal?.aborted === true; // whoever takes the events may have stopped at this step
     const keep = better && bestModels;
-    if (saver && (stop || keep || saver.due(done))) yield* await saver.save(done);
-    else if (saver?.late && done < maxSteps) await saver.saveBeside(done);
+    if (saver && (stop || keep || saver.due(done))) {
+      yield* await saver.save(done);
+      desk.saved(done);
+    } else if (saver?.late && done < maxSteps) await saver.saveBeside(done);
     if (keep) await bestModels.keep(done);
-    if (stop) return null;
+    if (stop || (done < maxSteps && (yield* desk.between(done, saver)))) return null;
   }
   return { step: reached, metrics: last };
 }

@@ -14,7 +14,7 @@
 import type { CausalLM, ScoreModel } from "../nn/models.ts";
 import { AdamW } from "../nn/optimizer.ts";
 import { UserError } from "../runtime/errors.ts";
-import { all, byDialect, dialectIn, group, needs, type SettingsInput, settings } from "../settings/index.ts";
+import { all, byDialect, dialectIn, group, live, needs, type SettingsInput, settings } from "../settings/index.ts";
 import { backward, type Tensor, tensor } from "../tensor/core.ts";
 import { add, scale } from "../tensor/ops/elementwise.ts";
 import { lerpInto } from "../tensor/ops/lerp.ts";
@@ -177,7 +177,7 @@ async function* takeRollouts(
   run: RunOptions,
   owned: Owned,
 ): AsyncGenerator<TrainEvent> {
-  const o = ppo(chosen as SettingsInput<typeof ppo.table>);
+  const o = live(ppo(chosen as SettingsInput<typeof ppo.table>));
   const { policy, rewards, gold } = models;
   const tokenizer = tokenizerOf(models);
   const room = { context: policy.config.maxPositions, response: o.responseLength, together: togetherAtMost(o) };
@@ -235,6 +235,7 @@ async function* takeRollouts(
       parameters: policy.store.count + critic.store.count,
       kept: { policy: actor, value, ...(follower && { ema: { model: follower } }) },
       state: ahead.state({ save: () => ({ ...state }), load: (saved) => void Object.assign(state, saved) }),
+      adjust: (key, value) => (key === "klCoef" ? replaceKlCoef(state, value) : null),
       data: dataEvents(prompts.train, heldOut),
       epoch: (done) => (done * o.rolloutBatchSize) / prompts.train.length,
       async prepare(step, tell) {
@@ -297,6 +298,13 @@ async function* takeRollouts(
     o,
     run,
   );
+}
+
+/** Sets the weight of the KL penalty, which may have adapted since, and gives what it was. */
+function replaceKlCoef(state: RolloutState, value: number): number {
+  const { klCoef } = state;
+  state.klCoef = value;
+  return klCoef;
 }
 
 /** What updates divide logits by. */

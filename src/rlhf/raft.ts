@@ -9,7 +9,7 @@ import { AdamW } from "../nn/optimizer.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
 import { randomInt, streamId } from "../runtime/rng.ts";
-import { dialectIn, type SettingsInput, spelled } from "../settings/index.ts";
+import { dialectIn, live, type SettingsInput, spelled } from "../settings/index.ts";
 import type { Draws } from "./ahead.ts";
 import { drawing } from "./any-order.ts";
 import { cachedAs } from "./caching.ts";
@@ -76,7 +76,7 @@ export async function* trainRaft(
   chosen: SettingsInput<typeof raft.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
-  const o = raft(chosen);
+  const o = live(raft(chosen));
   const { policy, reference = baseOf(policy) ?? undefined } = models;
   const tokenizer = tokenizerOf(models);
   const given = await promptsOf(data, tokenizer, { context: policy.config.maxPositions, response: o.responseLength });
@@ -116,6 +116,11 @@ export async function* trainRaft(
           firstTokens = (saved.firstTokens as TokenCounts | undefined) ?? null;
         },
       }),
+      adjust(key) {
+        if (key === "klBeta" && !reference)
+          throw new UserError("kl_beta was 0 at the start, and there is no reference to measure the KL against");
+        return null;
+      },
       data: dataEvents(prompts, held),
       begun: (first) => removeTrainSets(run.folder, first),
       epoch: (done) => Math.min(done * promptsPerStep, o.reusePrompts ? Infinity : prompts.length) / prompts.length,

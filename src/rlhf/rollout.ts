@@ -108,6 +108,7 @@ export const rolloutSettings = {
   klCoef: ppo.float(byDialect({ paddle: 0.02, trl: 0.05 }), "Weight of the KL penalty against the start", {
     min: 0,
     aka: ["kl_coeff", "init_kl_coef"],
+    live: true,
   }),
   klPlacement: ppo.choice(["reward", "loss"], "reward", "Take the KL penalty off the rewards, or add it to the loss", {
     effect: needs("klCoef"),

@@ -8,7 +8,7 @@ import type { RunOptions } from "./run-options.ts";
 
 /** Logs, records and checkpoints that runs write. */
 const OF_RUNS =
-  /^((run|stage|done|trainer_state|evaluation|train_set_\d+|trackio)\.json|(metrics|timing|data|samples|eval_rows|raft|monitor)\.jsonl|(checkpoint-|iteration_)\d+)$/;
+  /^((run|stage|done|trainer_state|evaluation|train_set_\d+|trackio)\.json|(metrics|timing|changes|data|samples|eval_rows|raft|monitor)\.jsonl|(checkpoint-|iteration_)\d+|control)$/;
 /** Files of models. */
 const OF_MODELS =
   /^((adapter_|generation_|multi_objective_|tokenizer_)?config\.json|(tokenizer|special_tokens_map|added_tokens|vocab|pair_preference)\.json|merges\.txt|chat_template\.jinja|.*\.safetensors(\.index\.json)?|.*\.gguf|policy|value|ema)$/;

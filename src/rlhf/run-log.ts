@@ -5,6 +5,7 @@
  *   JSON does not know stand there as "NaN" and "Infinity". It holds nothing that depends on the clock, so a run that was
  *   killed and resumed leaves the same bytes as one that was not.
  * - `timing.jsonl`: the clock's part, per step.
+ * - `changes.jsonl`: settings that were changed on the way, which the loop keeps by itself.
  * - `data.jsonl`: what became of the rows of each part of the data.
  * - `rollouts.jsonl`: responses token by token, where `show_rollouts` asks for some.
  * - `samples.jsonl`, `eval_rows.jsonl`, `raft.jsonl`, `monitor.jsonl`: texts and tables that trainers send along.
@@ -14,6 +15,7 @@
 import type { Files } from "../runtime/files.ts";
 import { readJsonLines, readText, writeJson } from "../runtime/json-files.ts";
 import type { Best } from "./best.ts";
+import { CHANGES } from "./changes.ts";
 import type { TrainEvent } from "./events.ts";
 import type { LoggedMetrics, Loggers } from "./loggers/logger.ts";
 import { readRecord, recordOf } from "./record.ts";
@@ -107,7 +109,9 @@ export class RunLog {
   async #cutBack(step: number): Promise<void> {
     this.#kept.clear();
     this.#history = [];
-    for (const file of (await this.#files.list(this.#dir)).filter((name) => name.endsWith(".jsonl"))) {
+    for (const file of (await this.#files.list(this.#dir)).filter(
+      (name) => name.endsWith(".jsonl") && name !== CHANGES,
+    )) {
       const path = `${this.#dir}/${file}`;
       const before = await readText(this.#files, path);
       const all = await readJsonLines<Row>(this.#files, path);

@@ -1,5 +1,7 @@
 /** Where a run is kept and how it goes on: the last argument of every trainer. */
+import type { Change } from "./changes.ts";
 import type { RunFolder } from "./checkpoint.ts";
+import type { RunControls } from "./controls.ts";
 import type { LearnerExchange } from "./learners.ts";
 import type { RunFacts } from "./record.ts";
 
@@ -16,6 +18,13 @@ export interface RunOptions {
   overwrite?: boolean;
   /** Goes on although settings or data have changed that make another run of it. Default false. */
   acceptChanges?: boolean;
+  /** Where wishes come from while the run is at work: to pause it, to change its learning rate. Default: nowhere. */
+  controls?: RunControls | undefined;
+  /**
+   * Changes of settings that are made on the way, as another run's changes.jsonl has them. A run that is resumed makes its own
+   * again. Default: none.
+   */
+  changes?: readonly Change[];
   /** When it fires, the trainer finishes the step, saves a checkpoint and returns without an end. */
   signal?: AbortSignal;
   /**

@@ -129,7 +129,7 @@ export const optimiser = (
   batch: number,
   others: Partial<Record<"beta1" | "beta2" | "maxGradNorm", number | DerivedDefault<number>>> = {},
 ) => ({
-  learningRate: optim.float(learningRate, "Peak learning rate", { min: 0 }),
+  learningRate: optim.float(learningRate, "Peak learning rate", { min: 0, live: true }),
   lrSchedulerType: optim.choice(schedules, schedule, "Learning rate after the warm-up; constant has none"),
   warmupSteps: optim.float(0, "Steps of linear warm-up; below 1 it is a part of all steps", {
     min: 0,
@@ -195,7 +195,7 @@ export const criticOptimiser = {
       "half of learning_rate; trl: all of it",
     ),
     "Learning rate of the critic",
-    { min: 0 },
+    { min: 0, live: true },
   ),
   criticLrSchedulerType: optim.maybeChoice(schedules, "The critic's own schedule; default: the policy's"),
   criticWarmupSteps: optim.float(null, "The critic's warm-up, as warmup_steps; default: the policy's", {

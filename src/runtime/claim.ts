@@ -75,6 +75,15 @@ export async function claim(folder: string): Promise<() => Promise<void>> {
   };
 }
 
+/** Who has a folder, by its lock; of another machine's process nothing can be known. Null where there is no lock. */
+export async function holder(folder: string): Promise<{ host: string; alive: boolean | null } | null> {
+  const text = await readFile(join(folder, LOCK), "utf8").catch(() => null);
+  const found = text === null ? null : parsed(text);
+  if (found === null) return null;
+  const host = String(found.host);
+  return { host, alive: host === hostname() ? await lives(found) : null };
+}
+
 /**
  * Makes the lock with this content, or gives its living holder. Who replaces a dead lock must first hold a lock named after it,
  * so that of several who find it dead only one replaces it, and only while it is still that dead one.

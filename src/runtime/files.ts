@@ -40,6 +40,8 @@ export interface Files {
    * UserError where another run has it. Absent where no other process comes.
    */
   claim?(folder: string): Promise<() => Promise<void>>;
+  /** Who has a folder, and whether that process is alive: null of another machine's; null where nobody has it. Absent as `claim`. */
+  holder?(folder: string): Promise<{ readonly host: string; readonly alive: boolean | null } | null>;
 }
 
 /** The part of a folder name that marks an unfinished write; such names are never read. */
@@ -56,7 +58,7 @@ export async function diskFiles(): Promise<Files> {
   const fs = await import("node:fs/promises");
   const { basename, dirname, join } = await import("node:path");
   const { makeFolder } = await import("./folders.ts");
-  const { claim, clearVersions } = await import("./claim.ts");
+  const { claim, clearVersions, holder } = await import("./claim.ts");
 
   const writeSynced = async (path: string, content: FileContent) => {
     const handle = await fs.open(path, "w");
@@ -177,6 +179,7 @@ export async function diskFiles(): Promise<Files> {
     },
     real,
     claim,
+    holder,
   };
 }
 

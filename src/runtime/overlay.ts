@@ -32,6 +32,7 @@ export function overlayFiles(base: Files, top: Files = memoryFiles()): Files {
     ...(top.sync && { sync: top.sync }),
     ...((top.real ?? base.real) && { real: top.real ?? base.real }),
     ...(top.claim && { claim: top.claim }),
+    ...(top.holder && { holder: top.holder }),
     read: async (path) => (await top.read(path)) ?? below(path, () => base.read(path)),
     open: async (path) => (await top.open(path)) ?? below(path, () => base.open(path)),
     writeFile: (path, content) => top.writeFile(path, content),

@@ -4,11 +4,14 @@ export { expectation, schemaOf } from "./check.ts";
 export { all, type Condition, effective, isSet, needs, where, without } from "./effect.ts";
 export { didYouMean, nearest } from "./nearest.ts";
 export {
+  checkLive,
   dialectIn,
   type Foreign,
   type ForeignNames,
   inCode,
   inFile,
+  live,
+  liveValues,
   onCommandLine,
   type ResolvedSettings,
   type Settings,

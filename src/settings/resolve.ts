@@ -82,6 +82,10 @@ interface Origin {
   idle: readonly string[];
   /** The name by which the value of a setting came, or would have. */
   spell(key: string): string;
+  /** Settings whose values may change while they are in use. */
+  live: readonly string[];
+  /** Checks values as a whole, as when they were resolved. */
+  again(values: object): void;
 }
 
 const ORIGIN = Symbol("origin of settings");
@@ -144,9 +148,13 @@ export function settings<const T extends SettingsTable>(
     before: Origin | null,
     owners?: (name: string) => readonly string[],
   ): ResolvedSettings<T> => {
-    const result = resolveTable({ title, table, foreign, owners }, sources, before) as ResolvedSettings<T>;
+    const result = resolveTable({ title, table, foreign, owners, again: pick }, sources, before) as ResolvedSettings<T>;
     check?.(result, (key) => spelled(result, key));
     return result;
+  };
+  const pick = (values: object): ResolvedSettings<T> => {
+    const own = Object.fromEntries(Object.entries(values).filter(([key]) => Object.hasOwn(table, key)));
+    return resolve([inCode(own)], originOf(values));
   };
   const call = (input: SettingsInput<T> = {}): ResolvedSettings<T> => {
     const before = originOf(input);
@@ -164,10 +172,7 @@ export function settings<const T extends SettingsTable>(
     table,
     resolve: (sources: readonly SettingsSource[], owners?: (name: string) => readonly string[]) =>
       resolve(sources, null, owners),
-    pick: (values: object) => {
-      const own = Object.fromEntries(Object.entries(values).filter(([key]) => Object.hasOwn(table, key)));
-      return resolve([inCode(own)], originOf(values));
-    },
+    pick,
   });
 }
 
@@ -177,10 +182,11 @@ interface Resolver {
   table: SettingsTable;
   foreign: ForeignNames | undefined;
   owners: ((name: string) => readonly string[]) | undefined;
+  again: Origin["again"];
 }
 
 function resolveTable(
-  { title, table, foreign, owners }: Resolver,
+  { title, table, foreign, owners, again }: Resolver,
   sources: readonly SettingsSource[],
   before: Origin | null,
 ): Record<string, unknown> {
@@ -245,7 +251,8 @@ function resolveTable(
     }
   }
   if (mistakes.length > 0) throw new UserError(mistakes.join("\n"));
-  const origin: Origin = { dialect, idle: [...(before?.idle ?? []), ...idle], spell };
+  const live = Object.keys(table).filter((key) => table[key].live);
+  const origin: Origin = { dialect, idle: [...(before?.idle ?? []), ...idle], spell, live, again };
   return Object.freeze({ ...result, [ORIGIN]: origin });
 }
 
@@ -264,6 +271,32 @@ export const withoutEffect = (resolved: object): readonly string[] => originOf(r
 
 /** The name of a setting as the person who set it wrote it, for messages: `--kl_coef`, or `klCoef` in code. */
 export const spelled = (resolved: object, key: string): string => originOf(resolved)?.spell(key) ?? key;
+
+/** Resolved settings as a copy whose live values may be replaced: whoever holds it reads them anew each time. */
+export const live = <S extends object>(resolved: S): S => (Object.isFrozen(resolved) ? { ...resolved } : resolved);
+
+/** The numbers among such settings that may be replaced, by their names in code. */
+export function liveValues(settings: object): Record<string, number> {
+  const keys = Object.isFrozen(settings) ? [] : (originOf(settings)?.live ?? []);
+  const values = settings as Readonly<Record<string, unknown>>;
+  return Object.fromEntries(
+    keys.flatMap((key) => (typeof values[key] === "number" ? [[key, values[key] as number]] : [])),
+  );
+}
+
+/**
+ * Checks that settings may have another value, all others as they are.
+ * @throws UserError for a name that may not change, and for values that the settings would have refused
+ */
+export function checkLive(settings: object, key: string, value: number): void {
+  if (!Object.hasOwn(liveValues(settings), key)) {
+    const names = Object.keys(liveValues(settings)).map(snake);
+    throw new UserError(
+      `${snake(key)} does not change while a run is at work; there ${names.length === 0 ? "is nothing that does" : `may change ${inList(names)}`}`,
+    );
+  }
+  originOf(settings)?.again({ ...settings, [key]: value });
+}
 
 const snake = (name: string): string => snakeCase(name.replaceAll("-", "_"));
 

@@ -74,6 +74,8 @@ export interface Setting<T = unknown> {
   readonly aka?: readonly string[];
   /** When it has an effect; default: always. Given without effect it is a mistake. */
   readonly effect?: Condition;
+  /** Its value may change between two steps of a run at work. Default false. */
+  readonly live?: boolean;
   /** Marks a secret, such as a key: it is neither printed nor recorded. Names the environment variable that else holds it. */
   readonly secret?: string;
 }
@@ -88,7 +90,7 @@ export type SettingValues<T extends SettingsTable> = {
 
 /** Limits and foreign spellings of a setting: its parts that may be left out. */
 export type SettingDetails = Partial<
-  Pick<Setting, "min" | "max" | "exclusiveMin" | "required" | "aka" | "secret" | "effect">
+  Pick<Setting, "min" | "max" | "exclusiveMin" | "required" | "aka" | "secret" | "effect" | "live">
 >;
 /** The type of a setting's values: those of its kind, and null where its default `D` is or may become null. */
 export type SettingType<T, D> = null extends D ? T | null : T;

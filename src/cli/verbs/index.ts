@@ -27,6 +27,7 @@ const others = {
   "Measure and show": {
     evaluate: async () => (await import("./evaluate.ts")).evaluateVerb,
     watch: async () => (await import("./watch.ts")).watchVerb,
+    control: async () => (await import("./control.ts")).controlVerb,
     report: async () => (await import("./report.ts")).reportVerb,
     export: async () => (await import("./export.ts")).exportVerb,
     figure: async () => (await import("./figure.ts")).figureVerb,

@@ -9,7 +9,9 @@ export const summaries = {
   label: "Let people in pages say which of two answers is better, each pair once or several times",
   pairs: "Choose a better and a worse answer among each prompt's scored responses, for dpo and reward",
   evaluate: "Measure a policy's responses, or a reward model's accuracy, on held-out data",
-  watch: "Follow runs on a page of this machine: curves, responses, and what is wrong in words",
+  watch:
+    "Follow runs on a page of this machine: curves, responses, what is wrong in words; pause, stop and change them",
+  control: "Pause, continue, save or stop a run at work, or change its learning rate or KL weight",
   report: "Make report.html and summary.json of finished runs",
   export: "Make a recording of training runs that the site's replay page shows",
   figure: "Draw metrics of several runs into one SVG file, with their numbers as JSON",

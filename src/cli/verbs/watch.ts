@@ -12,6 +12,10 @@ const watchSettings = settings("watch", {
     min: 0,
     max: 65535,
   }),
+  controls: logging.bool(
+    true,
+    "Let whoever has the printed address, with its token, pause, stop and save runs at work and change their learning rate and KL weight",
+  ),
 });
 
 export const watchVerb = defineVerb({
@@ -19,14 +23,14 @@ export const watchVerb = defineVerb({
   summary: summaries.watch,
   settings: watchSettings,
   argument: "inputDir",
-  examples: ["webrlhf watch runs", "webrlhf watch out/ppo --port 0"],
+  examples: ["webrlhf watch runs", "webrlhf watch out/ppo --port 0", "webrlhf watch runs --controls false"],
   interruptNote: null,
-  async run({ inputDir, port }, { terminal, signal }) {
+  async run({ inputDir, port, controls }, { terminal, signal }) {
     const files = await diskFiles();
     const dir = inputDir as string;
     if ((await files.list(dir)).length === 0) throw new UserError(`${dir}: no such folder, or nothing in it`);
-    const server = await startWatch(files, dir, port);
-    terminal.line(`the runs in ${dir} are shown at ${server.url}`);
+    const server = await startWatch(files, dir, port, controls);
+    terminal.line(`the runs in ${dir} are shown at ${server.page}`);
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
       signal.addEventListener("abort", () => resolve(), { once: true });

@@ -12,13 +12,15 @@ export interface Choice {
   readonly runs: readonly { readonly name: string; readonly chosen: boolean; readonly state: string }[];
   readonly metrics: readonly { readonly name: string; readonly chosen: boolean }[];
   readonly colour: Colouring;
+  /** What lets requests in that change something, to keep in the page's address; null where there is nothing to keep. */
+  readonly token: string | null;
 }
 
 const own = `
 fieldset{border:1px solid var(--line);border-radius:.6rem;margin:1rem 0 0;padding:.6rem 1rem;display:flex;flex-wrap:wrap;gap:.4rem 1.4rem}
 label{display:inline-flex;gap:.45rem;align-items:center;min-height:24px}
 .bar{display:flex;flex-wrap:wrap;gap:.6rem 1.4rem;align-items:center;margin:1rem 0 0}
-button,select{font:inherit;color:inherit;background:var(--card);border:1px solid var(--soft);border-radius:.4rem;padding:.25rem .7rem;min-height:32px}
+button,select,input[name=value]{font:inherit;color:inherit;background:var(--card);border:1px solid var(--soft);border-radius:.4rem;padding:.25rem .7rem;min-height:32px}
 :focus-visible{outline:3px solid var(--chart-0);outline-offset:2px}
 a{color:var(--chart-0)}
 .findings li{margin:.5rem 0;max-width:80ch}
@@ -48,9 +50,10 @@ ${body}
 
 /** The page with its view. */
 export function watchPage(choice: Choice, view: string): string {
-  const { title, runs, metrics, colour } = choice;
+  const { title, runs, metrics, colour, token } = choice;
   const body = `<header><h1>Runs in ${escapeXml(title)}</h1></header>
 <form id="choice" action="/" method="get">
+${token === null ? "" : `<input type="hidden" name="token" value="${escapeXml(token)}"/>`}
 ${runsOf(runs)}
 <details><summary>Other metrics</summary><fieldset><legend>Metrics to draw instead of the usual ones</legend>
 ${metrics.map((one) => box("metric", one.name, one.chosen)).join("\n")}
@@ -95,6 +98,12 @@ const status = document.getElementById("status");
 const follow = document.getElementById("follow");
 let tag = "";
 let asked = 0;
+let trouble = "";
+// What was said of something else stays until there is something new to say.
+const say = (text) => {
+  if (text !== trouble) status.textContent = text;
+  trouble = text;
+};
 const query = () => new URLSearchParams([...new FormData(form)]).toString();
 const put = (old, fresh) => {
   if (old.outerHTML === fresh.outerHTML) return;
@@ -104,6 +113,12 @@ const put = (old, fresh) => {
   }
   const stops = "a, button, input, select, summary, [tabindex]";
   const at = [...old.querySelectorAll(stops)].indexOf(document.activeElement);
+  // What somebody is about to change stays as it is written.
+  const fields = 'input[name="value"]';
+  const written = [...old.querySelectorAll(fields)].map((one) => (one.value === one.defaultValue ? null : one.value));
+  if ([...fresh.querySelectorAll(fields)].length === written.length) {
+    fresh.querySelectorAll(fields).forEach((one, i) => { if (written[i] !== null) one.value = written[i]; });
+  }
   const scrolled = [...old.querySelectorAll(".scroll")].map((one) => [one.scrollTop, one.scrollLeft]);
   old.replaceWith(fresh);
   fresh.querySelectorAll(".scroll").forEach((one, i) => one.scrollTo(scrolled[i]?.[1] ?? 0, scrolled[i]?.[0] ?? 0));
@@ -114,7 +129,7 @@ async function refresh() {
   try {
     const answer = await fetch("/view?" + query(), { headers: tag ? { "If-None-Match": tag } : {} });
     if (mine !== asked) return;
-    status.textContent = answer.ok || answer.status === 304 ? "" : "The server answered " + answer.status + ".";
+    say(answer.ok || answer.status === 304 ? "" : "The server answered " + answer.status + ".");
     if (!answer.ok) return;
     tag = answer.headers.get("ETag") ?? "";
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -128,7 +143,7 @@ async function refresh() {
     }
     for (const old of [...view.children]) if (!ids.has(old.id)) old.remove();
   } catch {
-    status.textContent = "The server does not answer: what is shown is what it said last.";
+    say("The server does not answer: what is shown is what it said last.");
   }
 }
 const change = () => {
@@ -140,6 +155,22 @@ form.addEventListener("change", (event) => event.target !== follow && change());
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   change();
+});
+document.addEventListener("submit", (event) => {
+  const sent = event.target;
+  if (!sent.classList.contains("control")) return;
+  event.preventDefault();
+  const body = new URLSearchParams(new FormData(sent, event.submitter));
+  const ask = async () => {
+    const answer = await fetch("/control", { method: "POST", body, redirect: "manual" });
+    const refused = answer.type !== "opaqueredirect" && !answer.ok;
+    if (!refused) for (const one of sent.querySelectorAll('input[name="value"]')) one.value = one.defaultValue;
+    await refresh();
+    status.textContent = refused ? (await answer.text()).trim() : "Asked for: the run hears it after its step.";
+  };
+  ask().catch(() => {
+    status.textContent = "The server does not answer: nothing was asked for.";
+  });
 });
 setInterval(() => follow.checked && !document.hidden && void refresh(), 2000);
 `;

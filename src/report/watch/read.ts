@@ -1,4 +1,7 @@
 /** Reads runs that may be at work from their folders, bounded, and again only where a file has changed. */
+
+import { CHANGES, type Change, readChanges } from "../../rlhf/changes.ts";
+import { type Standing, standingOf, type Wish, waitingWishes } from "../../rlhf/controls.ts";
 import { type RunRecord, readRecord, recordOf } from "../../rlhf/record.ts";
 import type { Files } from "../../runtime/files.ts";
 import { absolute, basename, join } from "../../runtime/paths.ts";
@@ -41,6 +44,14 @@ export interface WatchedRun {
   readonly timing: readonly { readonly step: number; readonly seconds: number; readonly tokens: number }[];
   readonly rollouts: readonly ShownResponse[];
   readonly samples: readonly ShownSample[];
+  /** How it stands, where it is at work and says so. */
+  readonly standing: Standing | null;
+  /** What it was asked for and has not heard yet. */
+  readonly waiting: readonly Wish[];
+  /** Settings that were changed on its way. */
+  readonly changes: readonly Change[];
+  /** Who has its folder: null where nobody has, undefined where that cannot be seen. */
+  readonly holder: Awaited<ReturnType<NonNullable<Files["holder"]>>> | undefined;
 }
 
 type Row = Record<string, unknown>;
@@ -86,6 +97,10 @@ export class RunWatcher {
       timing: (await rows("timing.jsonl")).filter(isTiming),
       rollouts: newest((await rows("rollouts.jsonl")).filter(isResponse)),
       samples: newest((await rows("samples.jsonl")).filter(isSample)),
+      standing: await standingOf(this.#files, folder),
+      waiting: await waitingWishes(this.#files, folder),
+      changes: await readChanges(this.#files, join(folder, CHANGES)).catch(() => []),
+      holder: await this.#files.holder?.(folder),
     };
   }
 

@@ -6,6 +6,7 @@ import { diagnose } from "../diagnoses/index.ts";
 import { smoothed } from "../runs.ts";
 import { figure, table } from "../table.ts";
 import { escapeXml, showNumber } from "../text.ts";
+import { type Control, controlsOf } from "./controls.ts";
 import type { ShownResponse, WatchedRun } from "./read.ts";
 
 /** What a token's colour tells. */
@@ -18,6 +19,8 @@ export interface View {
   /** Metrics to draw, by their names; none draws the usual ones. */
   readonly metrics: readonly string[];
   readonly colour: Colouring;
+  /** What runs may be asked for from here. */
+  readonly control: Control;
 }
 
 /** Quantities that are drawn unasked, where a run has them. */
@@ -46,7 +49,9 @@ export const evidenceOf = ({ record, steps, evals, rollouts, timing }: WatchedRu
 /** Everything below the choice of runs. */
 export function viewOf(view: View): string {
   if (view.runs.length === 0) return '<section id="nothing"><p>Choose a run.</p></section>';
-  return [findings(view), curves(view), responses(view), time(view)].filter((part) => part !== "").join("\n");
+  return [controlsOf(view.runs, view.control), findings(view), curves(view), responses(view), time(view)]
+    .filter((part) => part !== "")
+    .join("\n");
 }
 
 const slug = (text: string) => text.replaceAll(/[^A-Za-z0-9]+/g, "-");

@@ -3,7 +3,7 @@
 import { AdamW } from "../../nn/optimizer.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { permutation, randomInt, streamId } from "../../runtime/rng.ts";
-import { effective, group, needs, type SettingsInput, settings } from "../../settings/index.ts";
+import { effective, group, live, needs, type SettingsInput, settings } from "../../settings/index.ts";
 import { backward, noGrad, scope, type Tensor, tensor } from "../../tensor/core.ts";
 import { logSigmoid, mul, neg } from "../../tensor/ops/elementwise.ts";
 import { mean, sum } from "../../tensor/ops/reduce.ts";
@@ -72,7 +72,7 @@ export async function* trainGate(
   chosen: SettingsInput<typeof gate.table> = {},
   run: RunOptions = {},
 ): AsyncGenerator<TrainEvent> {
-  const o = gate(chosen);
+  const o = live(gate(chosen));
   const network = head.gate;
   if (!network) throw new Error("a head without a gate has nothing to train");
   const { seed, maxSteps, perDeviceTrainBatchSize: batch } = o;

@@ -27,7 +27,7 @@ export const raft = settings(
     raftBatchSize: own.int(1024, "Responses kept in one round", { min: 1 }),
     topRewardPercentage: own.float(0.2, "Part of the responses that is kept; 1 of K is 1 / K", shared.share),
     collectionStrategy: own.choice(["local", "top"], "local", "Keep the best of each prompt's K, or the best of all"),
-    klBeta: own.float(0, "Rank by the reward less this times the log-ratio to the start", { min: 0 }),
+    klBeta: own.float(0, "Rank by the reward less this times the log-ratio to the start", { min: 0, live: true }),
     ...shared.rewardMixture,
     ...rewardFailureSettings,
     cleanText: own.choice(
