@@ -11,6 +11,8 @@ export interface HttpOptions {
   timeoutMs?: number;
   /** First pause before another try; it doubles each time. Default 500. */
   backoffMs?: number;
+  /** The most bytes that an answer may have, those of streams apart. Default 64 MiB. */
+  largestAnswer?: number;
   fetch?: typeof fetch;
 }
 
@@ -25,6 +27,7 @@ export class HttpError extends UserError {
 }
 
 const LONGEST_PAUSE = 60_000;
+const LARGEST_ANSWER = 64 << 20;
 
 /** Reads a server's address. Throws `UserError` where it is none that can be asked. */
 export function serverUrl(text: string): URL {
@@ -40,6 +43,10 @@ export function serverUrl(text: string): URL {
   }
   return url;
 }
+
+/** Whether nobody on the way can read what is sent there: over https, or to this machine. */
+export const isPrivate = ({ protocol, hostname }: URL): boolean =>
+  protocol === "https:" || /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(hostname);
 
 export class HttpClient {
   /** What paths are appended to; named in errors. */
@@ -64,13 +71,13 @@ export class HttpClient {
 
   /** The body of a successful answer, as text. */
   text(method: string, path: string, body: object | undefined, signal?: AbortSignal): Promise<string> {
-    return this.whole(path, signal, async (limit) => (await this.send(method, path, body, limit)).text());
+    return this.whole(path, signal, async (limit) => this.bodyOf(await this.send(method, path, body, limit)));
   }
 
   async json(method: string, path: string, body: object | undefined, signal?: AbortSignal): Promise<unknown> {
     return this.whole(path, signal, async (limit) => {
       const response = await this.send(method, path, body, limit);
-      const text = await response.text();
+      const text = await this.bodyOf(response);
       try {
         return JSON.parse(text);
       } catch {
@@ -93,11 +100,32 @@ export class HttpClient {
     });
     if (response.ok) return response;
     // Servers repeat a key that they do not know.
-    const said = await response.text().catch(() => "");
+    const said = await this.bodyOf(response).catch(() => "");
     const text = apiKey ? said.replaceAll(apiKey, "***") : said;
     const error = new HttpError(response.status, `${this.base}${path}: ${response.status} ${reasonIn(text)}`.trimEnd());
     const pause = Number(response.headers.get("retry-after"));
     throw Object.assign(error, { pauseMs: Number.isFinite(pause) && pause > 0 ? pause * 1000 : 0 });
+  }
+
+  /** An answer's text. Throws a UserError where it does not end in time to be held. */
+  private async bodyOf(response: Response): Promise<string> {
+    const { largestAnswer: most = LARGEST_ANSWER } = this.options;
+    const decoder = new TextDecoder();
+    const parts: string[] = [];
+    let size = 0;
+    const reader = response.body?.getReader();
+    for (;;) {
+      const { done, value } = (await reader?.read()) ?? { done: true };
+      if (done) return parts.join("") + decoder.decode();
+      size += value.length;
+      if (size > most) {
+        await reader?.cancel();
+        throw new UserError(
+          `${response.url || this.base} answered with more than ${most} bytes: is it the right server?`,
+        );
+      }
+      parts.push(decoder.decode(value, { stream: true }));
+    }
   }
 
   /** Tries until it works, fails for good, or has failed often enough. */

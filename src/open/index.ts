@@ -12,6 +12,7 @@ export { foreignNames } from "./foreign.ts";
 export { type HubChoice, type Located, labelOf, locateDataset, locateModel } from "./hub.ts";
 export type { FoundInput } from "./inputs.ts";
 export { type Judge, type JudgeOptions, openJudge } from "./judge.ts";
+export { type LlmJudgeOptions, openLlmJudge } from "./llm-judge.ts";
 export { type LoggedPlace, type LoggerChoice, loggerNames, openLoggers } from "./loggers.ts";
 export {
   defineMethod,

@@ -7,6 +7,7 @@ import { basename, dirname, join } from "../runtime/paths.ts";
 import { sha256File, sha256Text } from "../runtime/sha256.ts";
 import { type SettingsTable, snakeCase } from "../settings/index.ts";
 import { exists, type Located } from "./hub.ts";
+import { judgeFile } from "./llm-judge.ts";
 
 /** Something that a run reads, and where it is. */
 export interface FoundInput {
@@ -40,7 +41,8 @@ export async function inputsOf(
       const setting = snakeCase(key);
       for (const part of kind === "mixture" ? partsOf(name) : [name]) {
         const known = located.get(part);
-        const at = known ?? (part.length < 4096 && (await exists(files, part)) ? { path: part, files } : null);
+        const path = judgeFile(part);
+        const at = known ?? (path.length < 4096 && (await exists(files, path)) ? { path, files } : null);
         rest.delete(part);
         if (at || part === name) found.push({ setting, name: part, at });
       }

@@ -2,9 +2,11 @@
 
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { judgeByPreference, judgeByReward, type RowJudge, type SequenceOf } from "../rlhf/iterate/annotate.ts";
+import { JudgeComparer } from "../rlhf/llm-judge/compare.ts";
 import { PairPreferenceModel } from "../rlhf/pairwise/model.ts";
 import type { RewardFunction } from "../rlhf/rewards.ts";
 import { UserError } from "../runtime/errors.ts";
+import { isLlmJudge, llmJudgeReward, openLlmJudge, usageWords } from "./llm-judge.ts";
 import type { ModelOpener } from "./opener.ts";
 import { isWeightless, openReward, type RewardServerOptions } from "./rewards.ts";
 import { type Elsewhere, openScorer } from "./scorers.ts";
@@ -15,6 +17,8 @@ export interface Judge {
   judge: (sequence: SequenceOf) => RowJudge;
   /** Where responses have rewards of their own: the same as a reward function. */
   reward: RewardFunction | null;
+  /** What an LLM judge was asked so far, in words. */
+  spent?: () => string;
 }
 
 /** Options of a judge. */
@@ -23,11 +27,26 @@ export interface JudgeOptions extends RewardServerOptions {
   ranking: "round_robin" | "tournament";
   /** The tokenizer of the responses, where it need not be the judge's own. */
   policyTokenizer?: Tokenizer;
+  /** When it fires, an LLM judge is asked nothing more. */
+  signal?: AbortSignal;
 }
 
-/** Opens a judge: a pair-preference model compares a prompt's responses, everything else scores each by itself. */
+/** Opens a judge: a pair-preference model or an LLM judge of pairs compares a prompt's responses, all else scores each by itself. */
 export async function openJudge(opener: ModelOpener, name: string, options: JudgeOptions): Promise<Judge> {
   const { ranking, ...rest } = options;
+  if (isLlmJudge(name)) {
+    const { files } = opener.options;
+    const calls = await openLlmJudge(name, {
+      ...(files && { files }),
+      ...(options.signal && { signal: options.signal }),
+    });
+    const spent = () => usageWords(calls.usage);
+    if (calls.spec.mode === "pairwise") {
+      return { judge: () => judgeByPreference(new JudgeComparer(calls), ranking), reward: null, spent };
+    }
+    const reward = llmJudgeReward(calls, name);
+    return { judge: (sequence) => judgeByReward(reward, sequence), reward, spent };
+  }
   const writer = isWeightless(name) ? null : await opener.pairWriter(name);
   if (writer) {
     const lm = await opener.frozenPolicy(name, "pair-preference model", opener.options.rewardModelDtype);

@@ -12,9 +12,10 @@ import type { Response } from "../rlhf/sampler.ts";
 import { BUILTIN, verifiableReward } from "../rlhf/verifiable/index.ts";
 import { UserError } from "../runtime/errors.ts";
 import { failed, importCode, isCode } from "../runtime/own-code.ts";
-import { basename } from "../runtime/paths.ts";
+import { basename, isServer } from "../runtime/paths.ts";
 import { spelled } from "../settings/index.ts";
 import { labelOf } from "./hub.ts";
+import { isLlmJudge, llmJudgeReward, openLlmJudge } from "./llm-judge.ts";
 import { ModelOpener, type ModelOptions } from "./opener.ts";
 
 /** How a reward server is asked; names are those of the program's options. */
@@ -53,11 +54,9 @@ export interface WeightedReward {
   weight?: number;
 }
 
-/** Whether a name is a server's address. */
-const isUrl = (name: string): boolean => /^https?:\/\//.test(name);
-
-/** Whether a name means a reward that has no weights here: the true one, a server, or code. */
-export const isWeightless = (name: string): boolean => name.startsWith(BUILTIN) || isUrl(name) || isCode(name);
+/** Whether a name means a reward that has no weights here: the true one, a server, an LLM judge, or code. */
+export const isWeightless = (name: string): boolean =>
+  name.startsWith(BUILTIN) || isServer(name) || isLlmJudge(name) || isCode(name);
 
 /** The true reward of the built-in world. */
 export const worldGold = ({ promptText, text }: Response): number => goldReward(promptText, text);
@@ -69,8 +68,8 @@ export const goldOf = (dataset: string): ((response: Response) => number) | unde
 /**
  * Opens a reward. The function sees of each response its text, ids and messages, the prompt, and the whole row of the dataset.
  * @param reward a reward model's folder or `org/name` on the hub; builtin:world, the true reward; another `builtin:`, which is verified
- *   (see `verifiableRewards`); http://..., a server; a module
- *   of one's own (.ts, .js, .mjs) whose `default` or `reward` export is the function; or a function
+ *   (see `verifiableRewards`); http://..., a server; judge:FILE, a language
+ *   model on a server that grades by criteria; a module of one's own (.ts, .js, .mjs) whose `default` or `reward` export is the function; or a function
  * @throws UserError for a module with several rewards (see `openRewards`), and for whatever is missing or damaged
  */
 export async function openReward(reward: RewardLike, options: RewardOptions = {}): Promise<RewardFunction> {
@@ -109,6 +108,10 @@ async function named(name: string, options: RewardOptions): Promise<RewardFuncti
   }
   if (options.normalize) throw withoutStatistics(name, options);
   if (name.startsWith(BUILTIN) && name !== WORLD) return [await verifiableReward(name)];
+  if (isLlmJudge(name)) {
+    const { files = options.opener?.options.files, signal } = options;
+    return [llmJudgeReward(await openLlmJudge(name, { ...(files && { files }), ...(signal && { signal }) }), name)];
+  }
   if (isCode(name)) return codeRewards(name);
   const score: RewardFunction = name === WORLD ? (all) => all.map(worldGold) : serverReward(name, options);
   return [rename(score, basename(name))];

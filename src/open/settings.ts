@@ -6,7 +6,7 @@ import { madeDataset } from "../data/made.ts";
 import { familyNames } from "../nn/families/table.ts";
 import { data, logging, model, positive } from "../rlhf/settings.ts";
 import { isCode } from "../runtime/own-code.ts";
-import { isAddress } from "../runtime/paths.ts";
+import { isAddress, isServer } from "../runtime/paths.ts";
 import { type Condition, effective, group, isSet, needs, without } from "../settings/index.ts";
 import { weightFormats } from "./precision.ts";
 
@@ -261,7 +261,7 @@ export const serverSettings = {
 const rewardServer: Condition = {
   on: ["rewardModelPath", "rewardFuncs"],
   holds: ({ rewardModelPath, rewardFuncs }) =>
-    [rewardModelPath, rewardFuncs].flat().some((name) => typeof name === "string" && isAddress(name)),
+    [rewardModelPath, rewardFuncs].flat().some((name) => typeof name === "string" && isServer(name)),
   words: (spell) => `unless ${spell("rewardModelPath")} is a server's URL`,
 };
 
@@ -286,7 +286,7 @@ export const rewardSettings = {
   rewardModelPath: model.path(
     null,
     "Reward model folder, made by reward; builtin:world is the true reward, builtin:accuracy and the like are verified; http://.. a " +
-      "server that gives rewards; a module of your own (./my-reward.ts)",
+      "server that gives rewards; judge:FILE a language model on a server that grades; a module of your own (./my-reward.ts)",
     { required: true, aka: ["reward_model_name_or_path", "reward_model_or_path", "reward_server", "reward"] },
   ),
   ...rewardServerSettings,
@@ -297,7 +297,8 @@ export const rewardSettings = {
 export const judgeSettings = {
   rewardModelPath: model.path(
     null,
-    "What scores responses: a folder made by reward or pairwise, an endpoint's URL, a module of your own, builtin:world, " +
+    "What scores responses: a folder made by reward or pairwise, an endpoint's URL, judge:FILE, a language model on a server, a module of " +
+      "your own, builtin:world, " +
       "the true reward, or one that is verified, such as builtin:accuracy",
     {
       required: true,

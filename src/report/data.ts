@@ -1,5 +1,7 @@
 /** What a report is made of. All numbers are as measured; nothing here is formatted. */
+import type { PositionBias } from "../rlhf/llm-judge/compare.ts";
 import type { RunRecord } from "../rlhf/record.ts";
+import type { WinRates } from "../rlhf/win-rate.ts";
 
 /** Numbers of a line of metrics.jsonl by name; null where one is missing. */
 export type Metrics = Readonly<Record<string, number | null>>;
@@ -59,6 +61,14 @@ export interface RewardResult {
   readonly length_baseline: number | null;
 }
 
+/** A policy's answers against others to the same prompts, as a judge sees them. */
+export interface WinRateResult extends WinRates {
+  readonly label: string;
+  /** Whose answers the others are. */
+  readonly against: string;
+  readonly position_bias: PositionBias;
+}
+
 /** What the verb evaluate writes to evaluation.json. */
 export interface Evaluation {
   readonly adapter?: string;
@@ -66,6 +76,7 @@ export interface Evaluation {
     readonly samples: readonly ({ readonly prompt: string } & Omit<SampleResponse, "label">)[];
   };
   readonly reward_model?: RewardResult;
+  readonly win_rate?: WinRateResult;
 }
 
 /** One prompt with the responses of several policies. */

@@ -1,4 +1,5 @@
 /** Trainers and what they are made of: settings, losses, rollouts, the loop of a run. */
+export type { CallLog } from "../runtime/call-log.ts";
 export { RowLog } from "../runtime/row-log.ts";
 export {
   byDialect,
@@ -183,6 +184,18 @@ export {
   trainKto,
 } from "./kto.ts";
 export { type LearnerExchange, LearnerGroup, type RoundResult } from "./learners.ts";
+export { judgeKappa } from "./llm-judge/agreement.ts";
+export type { Winner } from "./llm-judge/answers.ts";
+export type { JudgeCallOptions, JudgeCalls, JudgeUsage } from "./llm-judge/calls.ts";
+export {
+  type Compared,
+  JudgeComparer,
+  type PositionBias,
+  positionBias,
+  type Verdicts,
+} from "./llm-judge/compare.ts";
+export type { JudgeQuestion } from "./llm-judge/questions.ts";
+export type { Criterion, JudgeSpec } from "./llm-judge/spec.ts";
 export {
   type LoggedMetrics,
   type LoggedRun,
@@ -438,3 +451,4 @@ export {
   watch,
   watchControl,
 } from "./watch.ts";
+export { type Estimate, type PairedOutcome, type WinRateOptions, type WinRates, winRates } from "./win-rate.ts";

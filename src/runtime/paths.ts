@@ -20,6 +20,9 @@ export function dirname(path: string): string {
 /** Whether a text is an address with a scheme (https://..., blob:..., file:...), not a path on a disk. */
 export const isAddress = (path: string): boolean => /^[a-z][a-z0-9+.-]+:/i.test(path);
 
+/** Whether a text is the address of a server. */
+export const isServer = (path: string): boolean => /^https?:\/\//i.test(path);
+
 /** One text for all ways to write a path: absolute from the working folder where there is one, without "." and "..". */
 export function absolute(path: string): string {
   if (isAddress(path)) return path;

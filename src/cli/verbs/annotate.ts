@@ -6,7 +6,7 @@ import { lmflowContainer, readSampledRows, rowLine, type SampledRow, type Scored
 import type { Tokenizer } from "../../data/tokenizer.ts";
 import { Model } from "../../nn/models.ts";
 import { foreignNames } from "../../open/foreign.ts";
-import { judgeElsewhere, openJudge } from "../../open/judge.ts";
+import { type Judge, judgeElsewhere, openJudge } from "../../open/judge.ts";
 import { withModels } from "../../open/models.ts";
 import { ModelOpener } from "../../open/opener.ts";
 import { isWeightless } from "../../open/rewards.ts";
@@ -61,6 +61,7 @@ export const annotateVerb = defineVerb({
   examples: [
     "webrlhf annotate --input_file responses_0.jsonl,responses_1.jsonl --reward_model_path out/reward --output_file rewards.jsonl",
     "webrlhf annotate --input_file responses.jsonl --reward_model_path http://127.0.0.1:9000/score --output_file rewards.jsonl",
+    "webrlhf annotate --input_file responses.jsonl --reward_model_path judge:helpful.yaml --output_file rewards.jsonl",
   ],
   interruptNote: "stopping after the rows under way; the same command goes on from there",
   product: (o) => ({ file: o.outputFile as string }),
@@ -81,9 +82,9 @@ export const annotateVerb = defineVerb({
       const judged = withModels(opener.opened, async () => {
         const tokenizer = isModel ? await opener.tokenizer(path) : null;
         let maxLength = o.maxLength ?? Number.POSITIVE_INFINITY;
-        const { judge: judgeBy } = elsewhere
+        const { judge: judgeBy, spent }: Judge = elsewhere
           ? await judgeElsewhere(opener, path, elsewhere)
-          : await openJudge(opener, path, { ...o, ranking: o.preferenceRanking });
+          : await openJudge(opener, path, { ...o, ranking: o.preferenceRanking, signal });
         opener.refuseUnusedBase();
         const judge = judgeBy((row, k) => sequenceOf(row, k, tokenizer, maxLength));
         const model = opener.opened.find((one): one is Model => one instanceof Model);
@@ -105,6 +106,7 @@ export const annotateVerb = defineVerb({
         });
         if (!scored) throw new Interrupted(`stopped; ${output.left}`);
         await write(scored, output, o, tokenizer, context);
+        if (spent) terminal.line(spent());
       });
       await judged.finally(() => Promise.all(closers.map((close) => close())));
     };

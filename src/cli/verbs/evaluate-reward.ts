@@ -6,11 +6,15 @@ import { cycleCeilings } from "../../data/world/cycle.ts";
 import { bayesAccuracy, type WorldPreference } from "../../data/world.ts";
 import { openDataset } from "../../open/datasets.ts";
 import { labelOf } from "../../open/hub.ts";
+import { isLlmJudge, judgeFile, openLlmJudge, refuseForJudge, usageWords } from "../../open/llm-judge.ts";
+import { judgePairScorer } from "../../open/llm-judge-pairs.ts";
 import { withModels } from "../../open/models.ts";
 import { ModelOpener } from "../../open/opener.ts";
 import { isWeightless } from "../../open/rewards.ts";
 import { openPairScorer } from "../../open/scorers.ts";
 import type { RewardResult } from "../../report/data.ts";
+import { judgeKappa } from "../../rlhf/llm-judge/agreement.ts";
+import type { PositionBias } from "../../rlhf/llm-judge/compare.ts";
 import {
   type Interval,
   isRewardBench,
@@ -33,7 +37,15 @@ import type { evaluateSettings } from "./evaluate-settings.ts";
 type Options = ReturnType<typeof evaluateSettings>;
 
 /** In evaluation.json beside the accuracy: all rows of the table and, of RewardBench, its sections. */
-export type PairEvaluation = RewardResult & Partial<RewardBenchResult> & Judgement;
+export type PairEvaluation = RewardResult & Partial<RewardBenchResult> & Judgement & Partial<JudgeAgreement>;
+
+/** How far an LLM judge agrees with the labels. */
+export interface JudgeAgreement {
+  /** Cohen's kappa; null where it takes none of the answers. */
+  kappa: number | null;
+  /** Of a judge of pairs. */
+  position_bias?: PositionBias;
+}
 
 /** Pairs of made-up data where the settings do not say how many. */
 const MADE_PAIRS = 256;
@@ -44,14 +56,22 @@ export async function rewardResult(o: Options, context: Context): Promise<PairEv
   const path = o.rewardModelPath as string;
   if (path === WORLD)
     throw new UserError("--reward_model_path must be a folder here: there is nothing to test about the true reward");
-  if (isWeightless(path)) throw new UserError(`--reward_model_path must be a folder here: ${path} is a server or code`);
+  const llm = isLlmJudge(path) ? await openLlmJudge(path, { onAnswer: progressOfAnswers(terminal) }) : null;
+  if (llm) refuseForJudge(o, path);
+  else if (isWeightless(path)) {
+    throw new UserError(`--reward_model_path must be a folder here, or judge:FILE: ${path} is a server or code`);
+  }
   const around = surroundings(context);
   const opener = new ModelOpener({ ...o, ...around });
   const closers: (() => Promise<void>)[] = [];
   const where = { path: o.outputDir, files: await diskFiles(), terminal, signal: context.signal, keepsNothing: true };
   const elsewhere = scoringElsewhere(o, where, closers);
-  const scored = await openPairScorer(opener, path, o, { truncationSide: o.truncationSide }, elsewhere);
-  const own = labelOf(await opener.locate(path));
+  if (llm && elsewhere) throw new UserError(`${path} has no weights here: leave out cluster`);
+  const biases: PositionBias[] = [];
+  const scored = llm
+    ? judgePairScorer(llm, path, (bias) => void biases.push(bias))
+    : await openPairScorer(opener, path, o, { truncationSide: o.truncationSide }, elsewhere);
+  const own = llm ? judgeFile(path) : labelOf(await opener.locate(path));
   const result = withModels(opener.opened, async () => {
     opener.refuseUnusedBase();
     const all = openDataset(o.datasetName, { ...o, ...around });
@@ -99,9 +119,43 @@ export async function rewardResult(o: Options, context: Context): Promise<PairEv
     const { accuracy, n: pairs, chosen_longer: length_baseline } = total;
     const shown = o.label ?? own;
     const ceilings = { noise_ceiling: noiseCeiling, ...(best !== undefined && { order_ceiling: best }) };
-    return { label: shown, pairs, accuracy, ...ceilings, length_baseline, ...found };
+    const agreement = llm && agreementOf(outcomes, biases[0]);
+    if (llm && agreement) {
+      for (const line of agreementLines(agreement)) terminal.line(line);
+      terminal.line(usageWords(llm.usage));
+    }
+    return { label: shown, pairs, accuracy, ...ceilings, length_baseline, ...found, ...agreement };
   });
   return result.finally(() => Promise.all(closers.map((close) => close())));
+}
+
+function agreementOf(outcomes: readonly PairOutcome[], bias: PositionBias | undefined): JudgeAgreement {
+  const kappa = judgeKappa(outcomes.map(({ chosen, rejected }) => (Math.sign(chosen - rejected) + 1) / 2));
+  return { kappa: Number.isFinite(kappa) ? kappa : null, ...(bias && { position_bias: bias }) };
+}
+
+function agreementLines({ kappa, position_bias: bias }: JudgeAgreement): string[] {
+  const lines = [`Cohen's kappa with the labels: ${kappa === null ? "none" : short(kappa)}`];
+  if (bias) lines.push(biasLine(bias));
+  return lines;
+}
+
+/** How much a judge goes by places, in words. */
+export const biasLine = ({ pairs, consistent, first_preferred, always_first, always_second }: PositionBias): string =>
+  `both orders agree on ${consistent === null ? "none" : short(consistent)} of ${pairs} pairs; the answer shown first has ` +
+  `${first_preferred === null ? "no" : short(first_preferred)} of the verdicts (always the first: ${always_first}, always the ` +
+  `second: ${always_second})`;
+
+const SECONDS_BETWEEN_LINES = 5;
+
+/** A line now and then of how far a judge has come. */
+export function progressOfAnswers(terminal: Terminal): (done: number, total: number) => void {
+  let shown = performance.now();
+  return (done, total) => {
+    if (performance.now() - shown < 1000 * SECONDS_BETWEEN_LINES) return;
+    shown = performance.now();
+    terminal.line(`${done} of ${total} questions are answered`);
+  };
 }
 
 /** The subset of pairs that are in none. */

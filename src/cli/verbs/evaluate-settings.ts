@@ -10,14 +10,21 @@ import {
 } from "../../open/settings.ts";
 import { aheadSettings } from "../../rlhf/ahead.ts";
 import { caching, data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
-import { effective, group, needs, settings, without } from "../../settings/index.ts";
+import { all, type Condition, effective, group, isSet, needs, settings, without } from "../../settings/index.ts";
 import { askingSettings } from "../cluster-settings.ts";
 import { readingSettings } from "./reading-settings.ts";
 
 const judging = group("Pairs");
 
+/** Pairs are counted: those of a dataset, or a policy's answers with others'. */
+const counting: Condition = {
+  on: ["modelNameOrPath", "judge"],
+  holds: ({ modelNameOrPath, judge }) => !isSet(modelNameOrPath) || isSet(judge),
+  words: (spell) => `with ${spell("modelNameOrPath")} and without ${spell("judge")}`,
+};
+
 /** How a reward model's choices between two answers are counted. */
-const pairJudging = effective(without("modelNameOrPath"), {
+const pairJudging = effective(without("modelNameOrPath", "judge"), {
   ties: judging.choice(["strict", "half"], "strict", "A tie counts as wrong (RewardBench), or as half right (RLHFlow)"),
   priorDatasetName: judging.text(
     null,
@@ -27,7 +34,6 @@ const pairJudging = effective(without("modelNameOrPath"), {
     false,
     "With RewardBench: swap the weights of the XSTest subsets, as its early scripts did",
   ),
-  bootstrapSamples: judging.int(1000, "Resamples for the 95 % intervals; 0 gives none", { min: 0 }),
 });
 
 const evaluateTable = {
@@ -37,10 +43,24 @@ const evaluateTable = {
     "What to measure; auto: the policy if there is one, else the reward model",
   ),
   modelNameOrPath: model.path(null, "Policy to sample from; without it the reward model is tested on pairs"),
-  refModelNameOrPath: model.path(null, "Model that the KL is measured against; default: no KL", {
-    effect: needs("modelNameOrPath"),
+  refModelNameOrPath: model.path(
+    null,
+    "Model that the KL is measured against, default: no KL; with judge the one whose answers the policy's are compared with",
+    { effect: needs("modelNameOrPath", "judge") },
+  ),
+  rewardModelPath: { ...rewardSettings.rewardModelPath, unless: "judge" },
+  judge: model.path(
+    null,
+    "File of an LLM judge of pairs: gives the policy's win rate against the reference's answers, or against those in the dataset",
+  ),
+  answersFile: model.path(null, "Answers of the policy, instead of drawing them: rows with a prompt and its answer", {
+    aka: ["model_outputs"],
+    effect: all(needs("judge"), without("modelNameOrPath")),
   }),
-  rewardModelPath: rewardSettings.rewardModelPath,
+  refAnswersFile: model.path(null, "Answers that the policy's are compared with, likewise", {
+    aka: ["reference_outputs"],
+    effect: all(needs("judge"), without("refModelNameOrPath")),
+  }),
   ...rewardServerSettings,
   ...openingSettings,
   ...rewardWeights,
@@ -49,14 +69,17 @@ const evaluateTable = {
   maxLength: readingSettings.maxLength,
   truncationSide: readingSettings.truncationSide,
   ...pairJudging,
-  ...effective(needs("modelNameOrPath"), {
+  bootstrapSamples: judging.int(1000, "Resamples for the 95 % intervals; 0 gives none", { min: 0, effect: counting }),
+  ...effective(needs("modelNameOrPath", "refModelNameOrPath"), {
     promptsPerJob: aheadSettings.promptsPerJob,
-    bestOf: rollout.int(1, "Sample this many responses per prompt and keep the one the reward model likes best", {
-      min: 1,
-    }),
     responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
     temperature: rollout.float(1, "Sampling temperature", positive),
     ...caching,
+  }),
+  ...effective(all(needs("modelNameOrPath"), without("judge")), {
+    bestOf: rollout.int(1, "Sample this many responses per prompt and keep the one the reward model likes best", {
+      min: 1,
+    }),
     perplexityDatasetName: data.text(
       null,
       "Held-out texts, or prompts with answers, to measure the policy's perplexity on; default: none",

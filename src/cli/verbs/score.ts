@@ -1,18 +1,22 @@
 import { resolve } from "node:path";
+import { askedIn } from "../../data/answers.ts";
 import { answerExample } from "../../data/batches.ts";
+import type { ChatTemplate } from "../../data/chat-template.ts";
 import { columnNames, renamed } from "../../data/columns.ts";
 import { readRows } from "../../data/readers.ts";
+import type { PromptCompletion } from "../../data/records.ts";
 import type { Columns } from "../../data/schemas.ts";
 import { type Scorable, scorable } from "../../data/scorable.ts";
-import type { Tokenizer } from "../../data/tokenizer.ts";
 import { foreignNames } from "../../open/foreign.ts";
+import { isLlmJudge, openLlmJudge, refuseForJudge, usageWords } from "../../open/llm-judge.ts";
 import { withModels } from "../../open/models.ts";
 import { ModelOpener } from "../../open/opener.ts";
 import { isWeightless } from "../../open/rewards.ts";
-import { openScorer, type Scorer } from "../../open/scorers.ts";
+import { openScorer } from "../../open/scorers.ts";
 import { openingSettings, rewardSettings, rewardWeights, splitSettings } from "../../open/settings.ts";
 import { persisting } from "../../open/surviving.ts";
 import { contextOf } from "../../rlhf/examples.ts";
+import { answerScorer } from "../../rlhf/llm-judge/reward.ts";
 import { takeNormalization } from "../../rlhf/rewards.ts";
 import { data, logging } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
@@ -61,20 +65,22 @@ export const scoreVerb = defineVerb({
   examples: [
     "webrlhf score answers.jsonl --reward_model_path out/reward --output_file scored.jsonl",
     "webrlhf score answers.jsonl --reward_model_path out/reward --output_file scored.jsonl --cluster nats://A:4222 --creds trainer.creds",
+    "webrlhf score answers.jsonl --reward_model_path judge:helpful.yaml --output_file scored.jsonl",
     "webrlhf score responses.jsonl.gz --reward_model_path out/reward --truncation_side left --output_file rewards.jsonl",
   ],
   product: (o) => ({ file: o.outputFile as string }),
   async run(o, context) {
     const files = await diskFiles();
     const [path, output] = [o.rewardModelPath!, o.outputFile!];
-    if (isWeightless(path)) {
-      throw new UserError(`--reward_model_path must be a folder here, not ${path}: score needs a model`);
+    if (isWeightless(path) && !isLlmJudge(path)) {
+      throw new UserError(`--reward_model_path must be a folder here, or judge:FILE, not ${path}: score needs a model`);
     }
     if (resolve(output) === resolve(o.inputFile!)) {
       throw new UserError(
         `output_file ${output} is the input_file: choose another file, the rows are read while it is written`,
       );
     }
+    if (isLlmJudge(path)) return scoreByJudge(o, path, output, context);
     await openGpu(context.terminal);
     const scoreAll = async () => {
       const opener = new ModelOpener({ ...o, ...surroundings(context) });
@@ -94,7 +100,10 @@ export const scoreVerb = defineVerb({
         else if (o.normalize === "true")
           throw new UserError(`normalize does not apply: ${path} has no statistics of its scores`);
         tokenizer.checkFits(scorer.model.config.vocabSize);
-        await files.writeFile(output, lines(scorer, tokenizer, o, context));
+        const prepare = { maxLength: contextOf(scorer.model, o), truncationSide: o.truncationSide };
+        const score = (answers: readonly PromptCompletion[]) =>
+          scorer.scores(answers.map((answer) => answerExample(answer, tokenizer, prepare)));
+        await files.writeFile(output, lines(score, tokenizer.chatTemplate, o, context));
       });
       await scored.finally(() => Promise.all(closers.map((close) => close())));
     };
@@ -105,23 +114,39 @@ export const scoreVerb = defineVerb({
   },
 });
 
+/** Scores by a language model on a server. What it has said is kept, so a run that was stopped asks for the rest. */
+async function scoreByJudge(o: Options, path: string, output: string, context: Context): Promise<void> {
+  const { terminal, signal, label } = context;
+  refuseForJudge(o, path);
+  const calls = await openLlmJudge(path, { signal });
+  const judge = answerScorer(calls, path);
+  const score = (answers: readonly PromptCompletion[]) =>
+    judge(answers.map((answer) => ({ ...answer, prompt: askedIn(answer) })));
+  await (await diskFiles()).writeFile(output, lines(score, null, o, context)).catch((error) => {
+    throw signal.aborted ? new Interrupted("stopped; the same command asks for the rest") : error;
+  });
+  terminal.line(`${label}: ${output}; ${usageWords(calls.usage)}`);
+}
+
+/** Scores of answers, in their order. */
+type ScoreAnswers = (answers: readonly PromptCompletion[]) => Promise<ArrayLike<number>>;
+
 /** The rows with their scores, in their order, as lines of JSON. */
 async function* lines(
-  { model, scores: score }: Scorer,
-  tokenizer: Tokenizer,
+  score: ScoreAnswers,
+  chat: ChatTemplate | null,
   o: Options,
   { terminal, signal, label }: Context,
 ): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder();
   let rows = 0;
   let shown = performance.now();
-  const prepare = { maxLength: contextOf(model, o), truncationSide: o.truncationSide };
   const scored = async (batch: Scorable[]) => {
     const answers = batch.flatMap((row) => row.answers);
-    const scores = Array.from(await score(answers.map((answer) => answerExample(answer, tokenizer, prepare))));
+    const scores = Array.from(await score(answers));
     return { batch, answers, scores };
   };
-  const all = inOrder(batches(rowsOf(o, tokenizer)), o.cluster === null ? 1 : BATCHES_IN_CLUSTER, scored);
+  const all = inOrder(batches(rowsOf(o, chat)), o.cluster === null ? 1 : BATCHES_IN_CLUSTER, scored);
   for await (const { batch, answers, scores } of all) {
     if (signal.aborted) throw new Interrupted("stopped; nothing was written");
     const bad = scores.findIndex((score) => !Number.isFinite(score));
@@ -156,7 +181,7 @@ async function* inOrder<T, R>(
   for (const one of underWay) yield await one;
 }
 
-async function* rowsOf(o: Options, tokenizer: Tokenizer): AsyncGenerator<Scorable> {
+async function* rowsOf(o: Options, chat: ChatTemplate | null): AsyncGenerator<Scorable> {
   let rows = 0;
   const file = o.inputFile!;
   for await (const { value, where } of renamed(readRows(file), columnNames(o.column ?? []))) {
@@ -166,7 +191,9 @@ async function* rowsOf(o: Options, tokenizer: Tokenizer): AsyncGenerator<Scorabl
       );
     }
     rows++;
-    yield scorable(value as Columns, where, { template: o.template, chat: tokenizer.chatTemplate });
+    const row = value as Columns;
+    const found = scorable(row, where, { template: o.template, chat });
+    yield { ...found, answers: found.answers.map((answer) => ({ ...answer, row })) };
   }
   if (rows === 0) throw new UserError(`${file}: the file is empty`);
 }
