@@ -17,9 +17,9 @@ export interface BufferView {
   /** Counts devices: a view of a closed one is worth nothing on the next. */
   readonly generation: number;
   /** Memo of `subview`. */
-  children?: Map<string, BufferView>;
+  children: Map<string, BufferView> | null;
   /** Set by every command that writes through this view, for whoever keeps something that is made of what it holds. */
-  mark?: WriteMark;
+  mark: WriteMark | null;
 }
 
 /** Whether something was written since somebody last looked. */
@@ -40,7 +40,8 @@ export const poolStats = () => ({ poolBytes, buffersCreated });
 export function sizeClass(bytes: number): number {
   const size = Math.max(256, bytes);
   if (size <= 65536) return 1 << (32 - Math.clz32(size - 1));
-  const octave = 2 ** Math.ceil(Math.log2(size));
+  let octave = 131072;
+  while (octave < size) octave *= 2;
   const step = octave / 8;
   return Math.ceil(size / step) * step;
 }
@@ -134,7 +135,7 @@ export function createBuffer(bytes: number, what: string, { inParts = false } = 
   );
   poolBytes += size;
   buffersCreated += 1;
-  return { id: nextId++, buffer, offset: 0, size, generation };
+  return { id: nextId++, buffer, offset: 0, size, generation, children: null, mark: null };
 }
 
 /** Buffers whose memory was given back while their views live on. */
@@ -175,8 +176,8 @@ export function subview(view: BufferView, offset: number, size: number): BufferV
   const key = `${offset}:${size}`;
   let child = view.children.get(key);
   if (!child) {
-    child = { id: nextId++, buffer: view.buffer, offset: view.offset + offset, size, generation: view.generation };
-    if (view.mark) child.mark = view.mark;
+    const { buffer, generation, mark } = view;
+    child = { id: nextId++, buffer, offset: view.offset + offset, size, generation, children: null, mark };
     view.children.set(key, child);
   }
   return child;

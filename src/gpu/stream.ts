@@ -103,10 +103,13 @@ export function runPrepared(
   const group = bindGroup(variant, buffers);
   for (const i of variant.layout.writes) written(buffers[i]);
   dispatches += 1;
-  if (waiting.length > 0 || variant.pipeline === null) {
-    hold(() => dispatch(variant, group, scalars, gridX, gridY, z));
-    if (observer || waiting.length > MAX_WAITING) settle();
-  } else dispatch(variant, group, scalars, gridX, gridY, z);
+  if (waiting.length > 0 || variant.pipeline === null) dispatchLater(variant, group, scalars, gridX, gridY, z);
+  else dispatch(variant, group, scalars, gridX, gridY, z);
+}
+
+function dispatchLater(...call: Parameters<typeof dispatch>): void {
+  hold(() => dispatch(...call));
+  if (observer || waiting.length > MAX_WAITING) settle();
 }
 
 function dispatch(
@@ -127,7 +130,8 @@ function dispatch(
   }
   p.setBindGroup(0, group);
   setScalars(p, scalarTypes, scalars);
-  p.dispatchWorkgroups(x, y, z);
+  if (y === 1 && z === 1) p.dispatchWorkgroups(x);
+  else p.dispatchWorkgroups(x, y, z);
   pending += 1;
   if (pending >= MAX_DISPATCHES) submit();
 }

@@ -54,18 +54,20 @@ export interface Predictions {
 
 /** The first token of a sequence has no row before it, so a promptless sequence predicts from its second token on. */
 export function predictions(sequences: readonly Sequence[], starts: readonly number[]): Predictions {
-  const rows: number[] = [];
-  const targets: number[] = [];
-  const lengths = sequences.map((sequence, i) => {
-    const { ids, promptLength, learned } = sequence;
+  const lengths = sequences.map(predictedTokens);
+  const total = lengths.reduce((a, b) => a + b, 0);
+  const rows = new Uint32Array(total);
+  const targets = new Uint32Array(total);
+  let at = 0;
+  sequences.forEach(({ ids, promptLength, learned }, i) => {
     for (let t = Math.max(1, promptLength); t < ids.length; t++) {
       if (learned?.[t] === 0) continue;
-      rows.push(starts[i] + t - 1);
-      targets.push(ids[t]);
+      rows[at] = starts[i] + t - 1;
+      targets[at] = ids[t];
+      at += 1;
     }
-    return predictedTokens(sequence);
   });
-  return { rows: Uint32Array.from(rows), targets: Uint32Array.from(targets), lengths };
+  return { rows, targets, lengths };
 }
 
 /** The row of each sequence's last token, where a reward model is read. */

@@ -19,6 +19,10 @@ export interface Values {
 export const WG = 64;
 export const PER = 4;
 
+/** The type of four of these; those of floats are the same strings each time, which kernels are found by faster. */
+export const vec4Of = (type: string): string =>
+  type === "f32" ? "vec4<f32>" : type === "f16" ? "vec4<f16>" : `vec4<${type}>`;
+
 /** vec4 access where the size allows it: the element types for a kernel and the number of elements. */
 export function vectors(
   size: number,
@@ -27,7 +31,7 @@ export function vectors(
   const wide = size % 4 === 0;
   const n = wide ? size / 4 : size;
   return {
-    S: wide ? `vec4<${type}>` : type,
+    S: wide ? vec4Of(type) : type,
     V: wide ? "vec4<f32>" : "f32",
     B: wide ? "vec4<bool>" : "bool",
     U: wide ? "vec4<u32>" : "u32",

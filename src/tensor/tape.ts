@@ -40,7 +40,11 @@ export function noGrad<R>(fn: () => R): R {
 }
 
 /** True when an op on these inputs is recorded, i.e. when it must save what its gradient needs. */
-export const willRecord = (inputs: readonly Tensor[]): boolean => recording && inputs.some((t) => t.requiresGrad);
+export function willRecord(inputs: readonly Tensor[]): boolean {
+  if (!recording) return false;
+  for (const t of inputs) if (t.requiresGrad) return true;
+  return false;
+}
 
 /** Records a one-output op; returns the output. `saved` lists extra tensors that only the gradient needs. */
 export function record(
@@ -50,7 +54,7 @@ export function record(
   vjp: (dy: Tensor, sinks: Sink[]) => (Tensor | null)[],
   saved: readonly Tensor[] = [],
 ): Tensor {
-  recordMany(name, inputs, [output], ([dy], sinks) => vjp(dy as Tensor, sinks), saved);
+  recordMany(name, inputs, [output], (dys, sinks) => vjp(dys[0] as Tensor, sinks), saved);
   return output;
 }
 
@@ -64,8 +68,15 @@ export function recordMany(
 ): void {
   if (!willRecord(inputs)) return;
   for (const t of outputs) t.requiresGrad = true;
-  for (const list of [inputs, outputs, saved]) for (const t of list) t.held += 1;
+  holdAll(inputs, 1);
+  holdAll(outputs, 1);
+  holdAll(saved, 1);
   tape.push({ name, inputs, outputs, saved, vjp });
+}
+
+/** Counts that an entry of the tape needs these tensors, or no longer does. */
+function holdAll(tensors: readonly Tensor[], by: 1 | -1): void {
+  for (const t of tensors) t.held += by;
 }
 
 /**
@@ -111,9 +122,14 @@ function keepGrad(leaf: Tensor): void {
 function differentiate(entries: readonly Entry[], keep: Tensor | null): void {
   for (let i = entries.length - 1; i >= 0; i--) {
     const entry = entries[i];
-    if (entry.outputs.some((t) => t.pendingGrad)) propagate(entry);
+    if (isReached(entry.outputs)) propagate(entry);
     releaseEntry(entry, keep);
   }
+}
+
+function isReached(outputs: readonly Tensor[]): boolean {
+  for (const t of outputs) if (t.pendingGrad) return true;
+  return false;
 }
 
 /**
@@ -150,25 +166,15 @@ function replay(fn: (x: Tensor) => Tensor, x: Tensor, dy: Tensor): Tensor | null
 }
 
 function propagate({ name, inputs, outputs, vjp }: Entry): void {
-  const sinks = inputs.map((t): Sink => {
-    if (!t.requiresGrad) return false;
-    if (t.grad && !t.grad.freed) return t.grad;
-    return t.pendingGrad && t.pendingGrad.gradSlots === 1 ? t.pendingGrad : true;
-  });
-  const grads = scope(() =>
-    vjp(
-      outputs.map((t) => t.pendingGrad),
-      sinks,
-    ),
-  );
-  inputs.forEach((input, i) => {
+  const sinks = inputs.map(sinkOf);
+  const dys = outputs.map(gradOf);
+  const grads = scope(() => vjp(dys, sinks));
+  for (let i = 0; i < inputs.length; i++) {
+    const input = inputs[i];
     const sink = sinks[i];
     const grad = grads[i];
-    if (sink === false || !grad || grad === sink) return;
-    if (!sumsTo(grad.shape, input.shape)) {
-      throw new Error(`gradient of ${name} has shape [${grad.shape}], not [${input.shape}]`);
-    }
-    const fitted = sameShape(grad, input) ? grad : scope(() => sumTo(grad, input.shape));
+    if (sink === false || !grad || grad === sink) continue;
+    const fitted = sameShape(grad, input) ? grad : summed(name, grad, input.shape);
     if (sink !== true) {
       addInto(sink, fitted);
       disposeGrad(fitted);
@@ -181,11 +187,22 @@ function propagate({ name, inputs, outputs, vjp }: Entry): void {
       setGrad(input, fitted);
     }
     if (fitted !== grad) disposeGrad(grad);
-  });
+  }
 }
 
-const sameShape = (a: Tensor, b: Tensor): boolean =>
-  a.shape.length === b.shape.length && a.shape.every((n, i) => n === b.shape[i]);
+const gradOf = (t: Tensor): Tensor | null => t.pendingGrad;
+
+function sinkOf(t: Tensor): Sink {
+  if (!t.requiresGrad) return false;
+  if (t.grad && !t.grad.freed) return t.grad;
+  return t.pendingGrad && t.pendingGrad.gradSlots === 1 ? t.pendingGrad : true;
+}
+
+function sameShape({ shape: a }: Tensor, { shape: b }: Tensor): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
 
 function setGrad(t: Tensor, grad: Tensor | null): void {
   const before = t.pendingGrad;
@@ -206,8 +223,11 @@ function disposeGrad(t: Tensor): void {
 
 function releaseEntry({ inputs, outputs, saved }: Entry, loss: Tensor | null): void {
   for (const t of outputs) setGrad(t, null);
-  for (const list of [inputs, outputs, saved]) for (const t of list) t.held -= 1;
-  for (const list of [outputs, saved]) for (const t of list) if (t !== loss && t.held === 0) t.free("backward()");
+  holdAll(inputs, -1);
+  holdAll(outputs, -1);
+  holdAll(saved, -1);
+  for (const t of outputs) if (t !== loss && t.held === 0) t.free("backward()");
+  for (const t of saved) if (t !== loss && t.held === 0) t.free("backward()");
 }
 
 /** Runs `fn` with a tape of its own, which records whatever the surroundings do; theirs goes on afterwards. */
@@ -229,11 +249,19 @@ function resetTape(): void {
   const entries = tape;
   tape = [];
   for (const { inputs, outputs, saved } of entries) {
-    for (const list of [inputs, outputs, saved]) for (const t of list) t.held -= 1;
+    holdAll(inputs, -1);
+    holdAll(outputs, -1);
+    holdAll(saved, -1);
   }
 }
 
 whenOutermostEnds(resetTape);
+
+/** The gradient of an input of this shape. */
+function summed(name: string, grad: Tensor, shape: Shape): Tensor {
+  if (!sumsTo(grad.shape, shape)) throw new Error(`gradient of ${name} has shape [${grad.shape}], not [${shape}]`);
+  return scope(() => sumTo(grad, shape));
+}
 
 /** Sums a broadcast gradient back to `shape` (aligned at the last dimension, as NumPy broadcasts). */
 function sumTo(grad: Tensor, shape: Shape): Tensor {

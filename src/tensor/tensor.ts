@@ -65,6 +65,11 @@ export class Tensor {
    * @internal
    */
   late: Late | null = null;
+  /**
+   * The last scope that returned it, by number.
+   * @internal
+   */
+  returnedBy = 0;
   /** The op that made it, for errors. */
   readonly madeBy: string;
   private readonly storage: Storage;
@@ -253,6 +258,7 @@ export function sumMiddle(x: Tensor, outer: number, axis: number, inner: number,
 }
 
 const scopes: Tensor[][] = [];
+let scopesOpened = 0;
 
 /** Called by every new tensor. */
 function adopt(t: Tensor): void {
@@ -273,30 +279,30 @@ export function whenOutermostEnds(hear: () => void): void {
 export function scope<R>(fn: () => R): R {
   const made: Tensor[] = [];
   scopes.push(made);
-  let kept: Set<Tensor> | null = null;
+  const own = ++scopesOpened;
   try {
     const result = fn();
     if (result instanceof Promise) throw new Error("scope() is synchronous: await outside of it");
-    kept = collect(result, null, 0);
+    markReturned(result, own, 0);
     return result;
   } finally {
     scopes.pop();
-    const parent = scopes.at(-1);
+    const parent = scopes.length > 0 ? scopes[scopes.length - 1] : null;
     if (!parent) outermostEnds();
     for (const t of made) {
       if (t.freed) continue;
-      if (kept?.has(t) || (parent && t.held > 0)) parent?.push(t);
+      if (t.returnedBy === own || (parent && t.held > 0)) parent?.push(t);
       else t.free("the end of its scope");
     }
   }
 }
 
-/** The tensors in a value, added to `found`; null when there are none, as in most scopes inside ops. */
-function collect(value: unknown, found: Set<Tensor> | null, depth: number): Set<Tensor> | null {
-  if (!value || typeof value !== "object") return found;
-  if (value instanceof Tensor) return (found ?? new Set()).add(value);
-  if (depth === 5 || ArrayBuffer.isView(value)) return found;
-  let all = found;
-  for (const child of Array.isArray(value) ? value : Object.values(value)) all = collect(child, all, depth + 1);
-  return all;
+/** Notes in the tensors of a value that the scope of this number returns them. */
+function markReturned(value: unknown, scope: number, depth: number): void {
+  if (!value || typeof value !== "object") return;
+  if (value instanceof Tensor) value.returnedBy = scope;
+  else if (depth < 5 && Array.isArray(value)) for (const child of value) markReturned(child, scope, depth + 1);
+  else if (depth < 5 && !ArrayBuffer.isView(value)) {
+    for (const child of Object.values(value)) markReturned(child, scope, depth + 1);
+  }
 }

@@ -63,7 +63,9 @@ export function glu(gateUp: Tensor, activation: Gate): Tensor {
   const plan = walkPlan(half);
   const T = gateUp.dtype;
   const n = half / plan.width;
-  const h = empty([...gateUp.shape.slice(0, -1), half], gateUp.dtype);
+  const shape = gateUp.shape.slice();
+  shape[shape.length - 1] = half;
+  const h = empty(shape, gateUp.dtype);
   const parts = unsummed(gateUp);
   if (parts) {
     ofParts(activation, parts, { ...plan, WG: 256, LANES: 256 }, gateUp, h, rows);

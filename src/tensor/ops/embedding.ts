@@ -74,28 +74,29 @@ interface PositionLists {
 /** Counting sort of positions by id. */
 export function positionLists(hostIds: ArrayLike<number>, tableRows: number): PositionLists {
   const count = new Uint32Array(tableRows);
-  for (let i = 0; i < hostIds.length; i++) count[hostIds[i]] += 1;
-  const ids: number[] = [];
-  const starts: number[] = [0];
-  let end = 0;
-  for (let id = 0; id < tableRows; id++) {
+  let different = 0;
+  for (let i = 0; i < hostIds.length; i++) if (count[hostIds[i]]++ === 0) different += 1;
+  const ids = new Uint32Array(different);
+  const starts = new Uint32Array(different + 1);
+  for (let id = 0, k = 0, end = 0; k < different; id++) {
     if (count[id] === 0) continue;
-    ids.push(id);
     const first = end;
     end += count[id];
-    starts.push(end);
     count[id] = first; // from here on: where the next position of this id goes
+    ids[k] = id;
+    starts[++k] = end;
   }
-  const order = new Uint32Array(end);
+  const order = new Uint32Array(hostIds.length);
   for (let i = 0; i < hostIds.length; i++) order[count[hostIds[i]]++] = i;
-  return { ids: new Uint32Array(ids), starts: new Uint32Array(starts), order };
+  return { ids, starts, order };
 }
 
 const PIECE = 128; // rows one invocation adds up before the work of a frequent id is split
 
 /** dx[ids[k]] += sum of the rows of dy at the positions of segment k. */
 function addSegments(dy: Tensor, { ids, starts, order }: PositionLists, dx: Tensor, cols: number): void {
-  const longest = ids.reduce((most, _, k) => Math.max(most, starts[k + 1] - starts[k]), 0);
+  let longest = 0;
+  for (let k = 0; k < ids.length; k++) longest = Math.max(longest, starts[k + 1] - starts[k]);
   if (longest <= 2 * PIECE) {
     sumIntoTable(dy, ids, starts, order, dx, cols);
     return;
@@ -128,8 +129,8 @@ function sumIntoTable(
     let to = from;
     while (to < ids.length && ids[to] < first + count) to += 1;
     if (to === from) continue;
-    const rows = ids.slice(from, to).map((id) => id - first);
-    sumInto(source, rows, starts.subarray(from, to + 1), order, view, true, cols);
+    const rows = ids.subarray(from, to);
+    sumInto(source, first === 0 ? rows : rows.map((id) => id - first), starts.subarray(from, to + 1), order, view, true, cols);
     from = to;
   }
 }

@@ -1,5 +1,5 @@
 /** Launches a matrix product: one launcher per family of kernels. */
-import { type Kernel, kernel, type Prepared, prepare } from "../../gpu/kernel.ts";
+import { type Consts, type Kernel, kernel, type Prepared, prepare } from "../../gpu/kernel.ts";
 import { acquire, type BufferView, release } from "../../gpu/pool.ts";
 import type { MatmulVariant } from "../../gpu/product.ts";
 import { run, runPrepared } from "../../gpu/stream.ts";
@@ -30,7 +30,7 @@ export interface Product extends Epilogue {
   /** "f16" where an operand or the output is. */
   T: string;
   /** The types of A, of B where it is not quantized, of the output, and of bias and addend. */
-  types: Readonly<{ T: string; TB: string; OUT: string; BIAS?: string; ADD?: string }>;
+  types: Readonly<{ T: string; TB: string; OUT: string; BIAS: string | undefined; ADD: string | undefined }>;
   a: BufferView;
   /** The memory of B: values, and the scales of a quantized weight. */
   b: readonly BufferView[];
@@ -104,7 +104,7 @@ const epilogueName = ({ bias, add, accumulate }: Epilogue): string =>
   `${bias ? "_bias" : ""}${add ? "_add" : ""}${accumulate ? "_acc" : ""}`;
 
 /** All of them are multiples of 4, so that a binding as vec4 reaches what they count. */
-const fours = (...counts: number[]): boolean => counts.every((count) => count % 4 === 0);
+const fours = (a: number, b: number, c = 0): boolean => a % 4 === 0 && b % 4 === 0 && c % 4 === 0;
 
 /** The kernel of this name, kind of B and epilogue, declared on first use. `vec` says which bindings are vec4. */
 function declare(
@@ -147,7 +147,6 @@ interface Vectors {
   c: boolean;
 }
 
-const modes: Readonly<Record<MatmulMode, number>> = { NN: 0, NT: 1, TN: 2 };
 const formats = Object.keys(quantizedAccess);
 
 /** One number for all that a kernel of a family depends on beside its tile. */
@@ -168,7 +167,9 @@ function kindOf({ mode, types, format, bias, add, accumulate }: Product, vec: Ve
       (add ? 8 : 0) +
       (ADD === "f16" ? 16 : 0) +
       (accumulate ? 32 : 0);
-  return ((formats.indexOf(format ?? "") + 1) * 4 + modes[mode]) * 4096 + outside * 64 + flags;
+  const way = mode === "NN" ? 0 : mode === "NT" ? 1 : 2;
+  const stored = format === null ? 0 : formats.indexOf(format) + 1;
+  return (stored * 4 + way) * 4096 + outside * 64 + flags;
 }
 
 /** Kernels of a family with their constants, by tile and kind: asked before every product, so that a hit builds no key. */
@@ -214,7 +215,7 @@ function unrolled(p: Product, variant: Extract<MatmulVariant, { family: "subgrou
     const code = () =>
       unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, quantized, bias, add, accumulate });
     const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
-    return prepare(declare(name, p.format, p, vec, code, lanewise), { ...p.types });
+    return prepare(declare(name, p.format, p, vec, code, lanewise), typesOf(p, false));
   });
   const tall = lanewise ? rows : 8 * rows;
   const buffers = [p.a, ...p.b, ...p.extras, p.out];
@@ -304,8 +305,10 @@ function matrix(p: Product, tile: Extract<MatmulVariant, { family: "matrix" }>):
 }
 
 /** The types of a kernel; parts are f32. */
-const typesOf = ({ types }: Product, split: boolean) =>
-  split ? { T: types.T, TB: types.TB, OUT: "f32" } : { ...types };
+function typesOf(p: Product, split: boolean): Consts {
+  const { T, TB } = p.types;
+  return split ? { T, TB, OUT: "f32" } : { T, TB, ...outsideTypes(p) };
+}
 
 /** Whether a kernel with tiles can read the operand as vec4. */
 function readsFours(p: Product, operand: "a" | "b"): boolean {
@@ -345,7 +348,11 @@ function inParts(p: Product, k: Prepared, bm: number, bn: number, { count, span 
 }
 
 /** The types of what a product gives, without its operands'. */
-const outsideTypes = ({ types: { T: _, TB: __, ...outside } }: Product) => outside;
+const outsideTypes = ({ types: { OUT, BIAS, ADD } }: Product): Consts => ({
+  OUT,
+  ...(BIAS !== undefined && { BIAS }),
+  ...(ADD !== undefined && { ADD }),
+});
 
 function combine(p: Product, parts: BufferView, splits: number): void {
   const name = `matmul_combine${epilogueName(p)}`;
@@ -374,7 +381,7 @@ function skinny(p: Product, { rows }: Extract<MatmulVariant, { family: "skinny" 
   const vec = { a: readsFours(p, "a"), b: readsFours(p, "b"), c: false };
   const k = kernelOf(families.skinny, rows, kindOf(p, vec, false), () => {
     const code = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
-    return prepare(declare("skinny", p.format, p, vec, code), { ...p.types, ROWS: rows });
+    return prepare(declare("skinny", p.format, p, vec, code), { ...typesOf(p, false), ROWS: rows });
   });
   runPrepared(k, [p.a, ...p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
 }

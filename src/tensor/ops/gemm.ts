@@ -68,9 +68,13 @@ export function gemm<Out extends Dense = Tensor>(
 ): Out {
   const [m, n, k] = sizes;
   const { batch = 1, bias, add, accumulate = false, scale = 1 } = options;
-  check(a, b, mode, sizes, options);
+  const problem = problemWith(a, b, mode, m, n, k, options);
+  if (problem !== null) {
+    throw new Error(`matmul ${mode} [m=${m}, n=${n}, k=${k}${batch > 1 ? `, batch=${batch}` : ""}]: ${problem}`);
+  }
   const quantized = b instanceof QuantizedWeight ? b : null;
-  const [T, TB] = [typeOf(a), b instanceof QuantizedWeight ? typeOf(a) : typeOf(b)];
+  const T = typeOf(a);
+  const TB = b instanceof QuantizedWeight ? T : typeOf(b);
   const shape = options.shape ?? (batch > 1 ? [batch, m, n] : [m, n]);
   const type = options.type ?? (T === "f16" && TB === "f16" ? "f16" : "f32");
   const out = options.out ?? empty(shape, type, "matmul");
@@ -82,9 +86,12 @@ export function gemm<Out extends Dense = Tensor>(
   const strideB = batch === 1 || elements(b) < batch * n * k ? 0 : n * k;
   const viewA = viewOf(a);
   const viewsB = b instanceof QuantizedWeight ? b.buffers : [viewOf(b)];
-  const [lda, firstA] = placeOf(a, mode === "TN" ? m : k);
-  const [ldb, firstB] = b instanceof QuantizedWeight ? [b.stride, 0] : placeOf(b, mode === "NT" ? k : n);
-  const [ldc, firstC] = placeOf(out, n);
+  const lda = strideOf(a, mode === "TN" ? m : k);
+  const ldb = b instanceof QuantizedWeight ? b.stride : strideOf(b, mode === "NT" ? k : n);
+  const ldc = strideOf(out, n);
+  const firstA = firstOf(a);
+  const firstB = b instanceof QuantizedWeight ? 0 : firstOf(b);
+  const firstC = firstOf(out);
   // One column, e.g. a score head: the same numbers as one row of the transposed product.
   const turn = n === 1 && ldc === 1 && mode === "NT" && !bias && !quantized;
   const product: Product = {
@@ -93,14 +100,8 @@ export function gemm<Out extends Dense = Tensor>(
     n: turn ? m : n,
     k,
     batch,
-    T: [T, TB, OUT].includes("f16") ? "f16" : "f32",
-    types: {
-      T: turn ? TB : T,
-      TB: turn ? T : TB,
-      OUT,
-      ...(bias && { BIAS: bias.dtype }),
-      ...(add && { ADD: add.dtype }),
-    },
+    T: T === "f16" || TB === "f16" || OUT === "f16" ? "f16" : "f32",
+    types: { T: turn ? TB : T, TB: turn ? T : TB, OUT, BIAS: bias?.dtype, ADD: add?.dtype },
     a: turn ? viewsB[0] : viewA,
     b: turn ? [viewA] : viewsB,
     format: quantized?.format ?? null,
@@ -131,38 +132,46 @@ export function gemm<Out extends Dense = Tensor>(
   return out as Out;
 }
 
-const wholeOf = <O extends Operand>(t: O) => ("of" in t ? t.of : t) as Exclude<O, Strided>;
+/** Most operands are tensors, so that is asked first. */
+const isStrided = (t: Operand): t is Strided => !(t instanceof Tensor) && "of" in t;
+const wholeOf = <O extends Operand>(t: O) => (isStrided(t) ? t.of : t) as Exclude<O, Strided>;
 const viewOf = (t: Dense): BufferView => {
   const whole = wholeOf(t);
   return whole instanceof Tensor ? whole.view : whole;
 };
+/** Its size is in elements, not in bytes. */
+const isShaped = (t: Operand): t is Tensor | QuantizedWeight => t instanceof Tensor || "shape" in t;
 const elements = (t: Operand): number => {
   const whole = wholeOf(t);
-  return "shape" in whole ? whole.size : Math.floor(whole.size / bytesOf("f32"));
+  return isShaped(whole) ? whole.size : Math.floor(whole.size / bytesOf("f32"));
 };
-/** Elements from one row to the next, and before the first one. */
-const placeOf = (t: Dense, width: number): [stride: number, first: number] =>
-  "of" in t ? [t.stride, t.first] : [width, 0];
+/** Elements from one row to the next. */
+const strideOf = (t: Dense, width: number): number => (isStrided(t) ? t.stride : width);
+/** Elements before the first row. */
+const firstOf = (t: Dense): number => (isStrided(t) ? t.first : 0);
 
-function check(
+/** What is wrong with a product; null if nothing. */
+function problemWith(
   a: Dense,
   b: Operand,
   mode: MatmulMode,
-  [m, n, k]: ProductSizes,
+  m: number,
+  n: number,
+  k: number,
   { batch = 1, bias, add, out, accumulate }: GemmOptions,
-): void {
-  const strided = [a, b, out].some((t) => t && "of" in t);
-  const problem =
-    misfit("A", a, batch, mode === "TN" ? [k, m] : [m, k], true) ??
-    misfit("B", b, batch, mode === "NT" ? [n, k] : [k, n], true) ??
-    misfit("the bias", bias, 1, [1, n]) ??
-    misfit("the addend", add, batch, [m, n]) ??
-    misfit("the output", out, batch, [m, n]) ??
+): string | null {
+  return (
+    (mode === "TN" ? misfit("A", a, batch, k, m, true) : misfit("A", a, batch, m, k, true)) ??
+    (mode === "NT" ? misfit("B", b, batch, n, k, true) : misfit("B", b, batch, k, n, true)) ??
+    misfit("the bias", bias, 1, 1, n) ??
+    misfit("the addend", add, batch, m, n) ??
+    misfit("the output", out, batch, m, n) ??
     (accumulate && !out ? "accumulate needs an output to add to" : null) ??
-    (strided && batch > 1 ? "matrices inside others have no batch" : null) ??
-    (add && out && "of" in out ? "an addend needs an output of its own shape" : null);
-  if (problem === null) return;
-  throw new Error(`matmul ${mode} [m=${m}, n=${n}, k=${k}${batch > 1 ? `, batch=${batch}` : ""}]: ${problem}`);
+    (batch > 1 && (isStrided(a) || isStrided(b) || (out && isStrided(out)))
+      ? "matrices inside others have no batch"
+      : null) ??
+    (add && out && isStrided(out) ? "an addend needs an output of its own shape" : null)
+  );
 }
 
 const typeOf = (t: Dense): DType => {
@@ -175,20 +184,21 @@ function misfit(
   name: string,
   t: Operand | undefined,
   batch: number,
-  [rows, cols]: [number, number],
+  rows: number,
+  cols: number,
   mayShare = false,
 ): string | null {
   if (!t) return null;
   if (!(t instanceof QuantizedWeight) && typeOf(t) === "u32") return `${name} holds u32: products are of f32 and f16`;
   const has = elements(t);
-  if ("of" in t) {
+  if (isStrided(t)) {
     const fits = t.first >= 0 && t.stride >= cols && t.first + (rows - 1) * t.stride + cols <= has;
     return fits ? null : `${name}: [${rows},${cols}] at ${t.first} by ${t.stride} passes its ${has} elements`;
   }
   const size = batch * rows * cols;
   const shared = mayShare ? rows * cols : size;
-  if ("shape" in t ? has === size || has === shared : has >= Math.min(size, shared)) return null;
-  return `${name} has ${"shape" in t ? `shape [${t.shape}]` : `${has} elements`}, not ${size} elements`;
+  if (isShaped(t) ? has === size || has === shared : has >= Math.min(size, shared)) return null;
+  return `${name} has ${isShaped(t) ? `shape [${t.shape}]` : `${has} elements`}, not ${size} elements`;
 }
 
 const BY_TILES: MatmulVariant = { family: "tiled", bm: 64, bn: 64, bk: 8, rows: 8, cols: 8, splits: 2 };

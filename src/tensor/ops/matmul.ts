@@ -37,7 +37,8 @@ export function linear(x: Tensor, weight: Weight, options: LinearOptions = {}): 
     throw new Error(`linear: rows of [${x.shape}] do not fit a weight [${weight.shape}] = [out, in]`);
   }
   const rows = x.size / inSize;
-  const shape = [...x.shape.slice(0, -1), outSize];
+  const shape = x.shape.slice();
+  shape[shape.length - 1] = outSize;
   const halves =
     x.dtype === "f16" && residual?.dtype !== "f32" && !(weight instanceof Tensor && weight.dtype === "f32");
   const to = type ?? (halves ? "f16" : "f32");
@@ -47,7 +48,9 @@ export function linear(x: Tensor, weight: Weight, options: LinearOptions = {}): 
     return cast(residual ? add(sum, residual) : sum, to);
   }
   const trained = trainable(weight);
-  const inputs = [x, ...trained, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
+  const inputs = [x, ...trained];
+  if (bias) inputs.push(bias);
+  if (residual) inputs.push(residual);
   const inParts = mayWait && !willRecord(inputs);
   const y = gemm(x, weight, "NT", [rows, outSize, inSize], { bias, add: residual, shape, type: to, inParts });
   return record("linear", inputs, y, (dy, sinks) => {
@@ -108,13 +111,16 @@ export function matmul(a: Tensor, b: Tensor, { transA = false, transB = false }:
   });
 }
 
-type Into = { out?: Tensor; accumulate?: boolean; late?: boolean; shape?: Shape; type?: DType };
+type Into = Pick<GemmOptions<Tensor>, "out" | "accumulate" | "late" | "shape" | "type">;
 
 /** A gradient written where the sink says. */
 function into(sink: Sink, like: Tensor, compute: (o: Into) => Tensor): Tensor | null {
   if (sink === false) return null;
-  if (sink === true) return compute({ shape: like.shape, type: like.dtype });
-  compute({ out: sink, accumulate: true, late: mayBeLate(like, sink) });
+  // Objects of one form: products read several times as fast from those.
+  if (sink === true) {
+    return compute({ out: undefined, accumulate: false, late: false, shape: like.shape, type: like.dtype });
+  }
+  compute({ out: sink, accumulate: true, late: mayBeLate(like, sink), shape: undefined, type: undefined });
   return sink;
 }
 

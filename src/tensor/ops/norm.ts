@@ -17,6 +17,7 @@ import {
 import { rmsNormOfParts } from "../../shaders/unsummed.wgsl.ts";
 import { empty, record, type Sink, scope, type Tensor } from "../core.ts";
 import { mayBeLate, sumLater } from "../late-sums.ts";
+import { vec4Of } from "../raw.ts";
 import {
   gpuRows,
   matrixShape,
@@ -40,10 +41,9 @@ export interface NormTypes {
 }
 
 /** The types for the kernels of a plan. */
-export const normTypes = (T: string, Y: string, { width }: Pick<RowPlan, "width">): NormTypes => ({
-  ...{ T, Y },
-  VY: width === 4 ? `vec4<${Y}>` : Y,
-});
+export const normTypes = (T: string, Y: string, { width }: Pick<RowPlan, "width">): NormTypes => {
+  return { T, Y, VY: width === 4 ? vec4Of(Y) : Y };
+};
 
 /** The kernels of an RMSNorm: forwards, and the gradients of its input and of its weights. */
 export const rmsKernels = (name: string, code: { fwd: string; dx: string; dw: string }) => ({
@@ -142,22 +142,25 @@ export function rmsNorm(
     return y;
   }
   const rstd = empty([rows]);
-  runRows(rms.fwd, plan, { ...types, OFFSET }, [x.view, weight.view, y.view, rstd.view], [rows, n, cols, eps], rows);
+  const { T, Y, VY } = types;
+  const { WG, LANES } = plan;
+  const groups = Math.ceil((rows * LANES) / WG);
+  const written = [x.view, weight.view, y.view, rstd.view];
+  run(rms.fwd(plan), { T, Y, VY, OFFSET, WG, LANES }, written, [rows, n, cols, eps], groups);
   return record(
     "rmsNorm",
     [x, weight],
     y,
     (dy, [sinkX, sinkW]) => {
       const dx = target(sinkX, x.shape, x.dtype);
-      const consts = { ...types, OFFSET, ACC: sinkX !== true };
-      const buffers = [x.view, weight.view, dy.view, rstd.view, ...(dx ? [dx.view] : [])];
+      const buffers = [x.view, weight.view, dy.view, rstd.view];
+      if (dx) buffers.push(dx.view);
+      const ACC = sinkX !== true;
       if (dx && sinkW && gpuRows()) {
-        return [
-          dx,
-          ...gradientsTogether(rmsGradients, plan, consts, buffers, rows, cols, ["ACC_W"], [sinkW], [weight]),
-        ];
+        const constsOf = ([ACC_W]: boolean[]) => ({ T, Y, VY, OFFSET, WG, LANES, ACC, ACC_W });
+        return [dx, ...gradientsTogether(rmsGradients, plan, constsOf, buffers, rows, cols, [sinkW], [weight])];
       }
-      if (dx) runRows(rms.dx, plan, consts, buffers, [rows, n, cols], rows);
+      if (dx) run(rms.dx(plan), { T, Y, VY, OFFSET, WG, LANES, ACC }, buffers, [rows, n, cols], groups);
       return [dx, ...paramGradients(rms.dw, [x.view, dy.view, rstd.view], types, rows, cols, ["ACC_W"], [sinkW])];
     },
     [rstd],
@@ -215,25 +218,27 @@ export function layerNorm(
   const n = cols / plan.width;
   const y = empty(x.shape, type);
   const stats = empty([rows, 2]);
-  const buffers = [x.view, weight.view, bias.view, y.view, stats.view];
-  runRows(layerFwd, plan, { ...types }, buffers, [rows, n, cols, eps], rows);
+  const { T, Y, VY } = types;
+  const { WG, LANES } = plan;
+  const groups = Math.ceil((rows * LANES) / WG);
+  const written = [x.view, weight.view, bias.view, y.view, stats.view];
+  run(layerFwd(plan), { T, Y, VY, WG, LANES }, written, [rows, n, cols, eps], groups);
   return record(
     "layerNorm",
     [x, weight, bias],
     y,
     (dy, [sinkX, sinkW, sinkB]) => {
       const dx = target(sinkX, x.shape, x.dtype);
-      const consts = { ...types, ACC: sinkX !== true };
-      const buffers = [x.view, weight.view, dy.view, stats.view, ...(dx ? [dx.view] : [])];
+      const buffers = [x.view, weight.view, dy.view, stats.view];
+      if (dx) buffers.push(dx.view);
+      const ACC = sinkX !== true;
       const sinks = [sinkW, sinkB];
-      const flags = ["ACC_W", "ACC_B"];
       if (dx && (sinkW || sinkB) && gpuRows()) {
-        return [
-          dx,
-          ...gradientsTogether(layerGradients, plan, consts, buffers, rows, cols, flags, sinks, [weight, bias]),
-        ];
+        const constsOf = ([ACC_W, ACC_B]: boolean[]) => ({ T, Y, VY, WG, LANES, ACC, ACC_W, ACC_B });
+        return [dx, ...gradientsTogether(layerGradients, plan, constsOf, buffers, rows, cols, sinks, [weight, bias])];
       }
-      if (dx) runRows(layerDx, plan, consts, buffers, [rows, n, cols], rows);
+      if (dx) run(layerDx(plan), { T, Y, VY, WG, LANES, ACC }, buffers, [rows, n, cols], groups);
+      const flags = ["ACC_W", "ACC_B"];
       return [dx, ...paramGradients(layerDwb, [x.view, dy.view, stats.view], types, rows, cols, flags, sinks)];
     },
     [stats],
@@ -244,7 +249,7 @@ export function layerNorm(
 interface Chunked {
   targets: readonly BufferView[];
   /** Which targets are sinks that are added to. */
-  accumulate: Record<string, boolean>;
+  accumulate: boolean[];
   /** Rows of a chunk, and how many chunks there are. */
   chunk: number;
   chunks: number;
@@ -257,7 +262,6 @@ interface Chunked {
 function chunked(
   rows: number,
   cols: number,
-  flags: readonly string[],
   sinks: readonly Sink[],
   launch: (sums: Chunked) => void,
   params: readonly Tensor[] = [],
@@ -273,11 +277,7 @@ function chunked(
       if (direct && out) return out.view;
       return late[i] ? acquire(4 * chunks * cols, "norm") : empty([chunks, cols]).view;
     });
-    const adds = (sink: Sink) => direct && sink !== true && sink !== false;
-    const accumulate: Record<string, boolean> = {};
-    flags.forEach((flag, i) => {
-      accumulate[flag] = adds(sinks[i]);
-    });
+    const accumulate = sinks.map((sink) => direct && sink !== true && sink !== false);
     launch({ targets, accumulate, chunk: Math.ceil(rows / chunks), chunks });
     if (direct) return;
     const { plan, n, groups } = columnPlan(cols);
@@ -313,27 +313,23 @@ export function paramGradients(
   if (sinks.every((s) => s === false)) return sinks.map(() => null);
   const { plan, n, groups } = columnPlan(cols);
   const typed = normTypes(types.T, types.Y, plan);
-  return chunked(rows, cols, flags, sinks, ({ targets, accumulate, chunk, chunks }) =>
-    run(
-      k(plan),
-      { ...typed, WG: plan.WG, ...more, ...accumulate },
-      [...reads, ...targets],
-      [rows, n, chunk],
-      groups,
-      chunks,
-    ),
-  );
+  return chunked(rows, cols, sinks, ({ targets, accumulate, chunk, chunks }) => {
+    const consts: Consts = { ...typed, WG: plan.WG, ...more };
+    flags.forEach((flag, i) => {
+      consts[flag] = accumulate[i];
+    });
+    run(k(plan), consts, [...reads, ...targets], [rows, n, chunk], groups, chunks);
+  });
 }
 
 /** The gradients of a norm's input and parameters in one dispatch, which on a GPU is worth as much as a small kernel. */
 function gradientsTogether(
   k: RowKernel,
   plan: RowPlan,
-  consts: Consts,
+  constsOf: (accumulate: boolean[]) => Consts,
   buffers: BufferView[],
   rows: number,
   cols: number,
-  flags: string[],
   sinks: Sink[],
   params: Tensor[],
 ): (Tensor | null)[] {
@@ -343,9 +339,9 @@ function gradientsTogether(
   const launch = ({ targets, accumulate, chunk, chunks }: Chunked) => {
     const scalars = [rows, n, cols, chunk, chunks, groups];
     const all = groups + chunks * Math.ceil(n / WG);
-    run(k(plan), { ...consts, WG, LANES, ...accumulate }, [...buffers, ...targets], scalars, all);
+    run(k(plan), constsOf(accumulate), [...buffers, ...targets], scalars, all);
   };
-  return chunked(rows, cols, flags, sinks, launch, params);
+  return chunked(rows, cols, sinks, launch, params);
 }
 
 function checkParam(op: string, name: string, t: Tensor, cols: number): void {

@@ -96,11 +96,12 @@ export interface RowSpec {
 export type RowKernel = (plan: RowPlan) => Kernel;
 
 export function rowKernel({ name, code, bindings, scalars, reduces = true }: RowSpec): RowKernel {
-  const made = new Map<string, Kernel>();
+  const made: Partial<Record<RowVariant, Kernel>>[] = [];
   return ({ variant, width }) => {
-    const key = reduces ? `${variant}${width}` : `${width}`;
-    let found = made.get(key);
+    made[width] ??= {};
+    let found = made[width][reduces ? variant : "serial"];
     if (!found) {
+      const key = reduces ? `${variant}${width}` : `${width}`;
       const prelude = reduces ? rowPrelude(variant, width) : widthPrelude(width);
       found = kernel({
         name: `${name}_${key}`,
@@ -109,13 +110,13 @@ export function rowKernel({ name, code, bindings, scalars, reduces = true }: Row
         scalars,
         subgroups: reduces && variant === "subgroup",
       });
-      made.set(key, found);
+      made[width][reduces ? variant : "serial"] = found;
     }
     return found;
   };
 }
 
-/** Runs a row kernel over `rows` rows; the plan's sizes are added to `consts`. */
+/** Runs a row kernel over `rows` rows; the plan's sizes are added to the constants. */
 export function runRows(
   k: RowKernel,
   plan: RowPlan,
@@ -125,9 +126,7 @@ export function runRows(
   rows: number,
 ): void {
   const { WG, LANES } = plan;
-  consts.WG = WG;
-  consts.LANES = LANES;
-  run(k(plan), consts, buffers, scalars, Math.ceil((rows * LANES) / WG));
+  run(k(plan), { WG, LANES, ...consts }, buffers, scalars, Math.ceil((rows * LANES) / WG));
 }
 
 /** Rows and columns of a tensor seen as a matrix: the last axis is the row. */
