@@ -151,15 +151,16 @@ function plan(
   pass: "forward" | "backward",
   features: Pick<TiledShape, "window" | "softcap" | "turned">,
 ): Plan {
-  const { turned, ...limits } = features;
-  const suffix = `${limits.window ? "_window" : ""}${limits.softcap ? "_softcap" : ""}${turned ? `_turned${turned}` : ""}`;
+  const { turned, window, softcap } = features;
+  const suffix = `${window ? "_window" : ""}${softcap ? "_softcap" : ""}${turned ? `_turned${turned}` : ""}`;
   if (variant === "tiled") {
-    const shape = { d4, ...attentionTile(d4), ...features };
+    const { rows, items, lanes } = attentionTile(d4);
+    const shape = () => ({ d4, rows, items, lanes, ...features });
     return {
-      label: `tiled_d${d4 * 4}_${shape.rows}x${shape.items}x${shape.lanes}${suffix}`,
-      forward: () => tiledForward(shape),
-      backwardQuery: () => tiledBackwardQuery(shape),
-      backwardKeyValue: () => tiledBackwardKeyValue(shape),
+      label: `tiled_d${d4 * 4}_${rows}x${items}x${lanes}${suffix}`,
+      forward: () => tiledForward(shape()),
+      backwardQuery: () => tiledBackwardQuery(shape()),
+      backwardKeyValue: () => tiledBackwardKeyValue(shape()),
       uses: {},
       consts: {},
       turned: turned > 0,
@@ -170,12 +171,12 @@ function plan(
     const matrices = matricesForAttention(caps(), d4);
     if (!matrices) throw new Error(`attention: no matrix units for heads of ${4 * d4} columns here`);
     const { m, n, k, lanes } = matrices;
-    const shape = { d4, ...matrices, ...features };
+    const shape = () => ({ d4, ...matrices, ...features });
     return {
       label: `matrix_d${d4 * 4}_${m}x${n}x${k}_${lanes}${suffix}`,
-      forward: () => matrixForward(shape),
-      backwardQuery: () => matrixBackwardQuery(shape),
-      backwardKeyValue: () => matrixBackwardKeyValue(shape),
+      forward: () => matrixForward(shape()),
+      backwardQuery: () => matrixBackwardQuery(shape()),
+      backwardKeyValue: () => matrixBackwardKeyValue(shape()),
       uses: { subgroups: true, matrices: true },
       consts: {},
       turned: turned > 0,
@@ -185,7 +186,7 @@ function plan(
   const WG = variant === "shuffle" ? caps().subgroupSize : 8;
   // Two keys at a time beyond 64 columns: the text is unrolled over both, and lavapipe takes seconds to compile more.
   const step = pass === "backward" ? 1 : d4 > 16 ? 2 : 4;
-  const shape = { d4, rows: 16 / WG, step, source: variant, ...limits };
+  const shape = { d4, rows: 16 / WG, step, source: variant, window, softcap };
   return {
     label: `${variant}_d${d4 * 4}_r${shape.rows}${suffix}`,
     forward: () => attentionForward(shape),

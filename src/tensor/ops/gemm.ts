@@ -66,7 +66,9 @@ export function gemm<Out extends Dense = Tensor>(
   sizes: ProductSizes,
   options: GemmOptions<Out> = {},
 ): Out {
-  const [m, n, k] = sizes;
+  const m = sizes[0];
+  const n = sizes[1];
+  const k = sizes[2];
   const { batch = 1, bias, add, accumulate = false, scale = 1 } = options;
   const problem = problemWith(a, b, mode, m, n, k, options);
   if (problem !== null) {
