@@ -42,7 +42,7 @@ const microseconds = () => {
 };
 const ofSorted = (costs) => `${costs[costs.length >> 1].toFixed(2)} µs a dispatch (least ${costs[0].toFixed(2)})`;
 
-async function train(where, kinds, more = 0) {
+async function train(where, kinds, { rehearsed = false, more = 0 }) {
   const config = decoderConfig({
     ...{ family: "llama", vocabSize: 512, hiddenSize: 36, layers: 30, heads: 9, kvHeads: 3, intermediateSize: 96 },
     ...{ maxPositions: 512, tieEmbeddings: true },
@@ -67,6 +67,7 @@ async function train(where, kinds, more = 0) {
     await finish();
     return (microseconds() - started) / (stats().dispatches - from);
   };
+  const equal = () => step(lengths["equal lengths"]);
   for (const kind of kinds) {
     const costs = [];
     let before = stats();
@@ -81,59 +82,66 @@ async function train(where, kinds, more = 0) {
     const dispatches = Math.round((after.dispatches - before.dispatches) / COUNTED);
     console.log(`${where}, ${kind}: ${ofSorted(counted)}, ${dispatches} a step, ${found} % of bind groups found`);
   }
-  for (let i = 0; i < more; i++) await step(lengths["equal lengths"]);
+  for (let i = 0; i < more; i++) await equal();
+  if (!rehearsed) await bareCalls(equal);
 }
 
-/** The four calls of a dispatch, over as many pipelines, bind groups and buffers as a step has. */
-function bareCalls() {
-  const layout = device.createBindGroupLayout({
-    entries: [0, 1, 2, 3].map((binding) => ({ binding, visibility: 4, buffer: { type: "storage" } })),
+/** What Dawn's calls of a step take by themselves: they are noted down, and made again with nothing in between. */
+async function bareCalls(step) {
+  const { prototype } = globals.GPUComputePassEncoder;
+  const { setPipeline, setBindGroup, setImmediates, dispatchWorkgroups } = prototype;
+  const noted = [];
+  let [pipeline, group, words, uniforms] = [];
+  Object.assign(prototype, {
+    setPipeline(given) {
+      pipeline = given;
+      setPipeline.call(this, given);
+    },
+    setBindGroup(index, ...given) {
+      if (index === 0) group = given[0];
+      else uniforms = given;
+      setBindGroup.call(this, index, ...given);
+    },
+    setImmediates(offset, given) {
+      words = given.slice(0);
+      setImmediates.call(this, offset, given);
+    },
+    dispatchWorkgroups(...grid) {
+      noted.push({ pipeline, group, words, uniforms, grid });
+      words = uniforms = undefined;
+      dispatchWorkgroups.apply(this, grid);
+    },
   });
-  const immediates = requiredLimits.maxImmediateSize > 0;
-  const code = `${immediates ? "var<immediate> u: mat4x4f;" : ""} @group(0) @binding(0) var<storage, read_write> y: array<f32>;
-    @compute @workgroup_size(64) fn main() { y[0] = ${immediates ? "u[0].x" : "1"}; }`;
-  const module = device.createShaderModule({ code });
-  const shared = device.createPipelineLayout({
-    bindGroupLayouts: [layout],
-    ...(immediates && { immediateSize: requiredLimits.maxImmediateSize }),
-  });
-  const pipelines = Array.from({ length: 16 }, () =>
-    device.createComputePipeline({ layout: shared, compute: { module, entryPoint: "main" } }),
-  );
-  const buffers = Array.from({ length: 1000 }, () => device.createBuffer({ size: 1024, usage: 128 }));
-  const groups = Array.from({ length: 767 }, (_, i) =>
-    device.createBindGroup({
-      layout,
-      entries: [0, 1, 2, 3].map((binding) => ({
-        binding,
-        resource: { buffer: buffers[(3 * i + 7 * binding) % buffers.length] },
-      })),
-    }),
-  );
-  const words = new ArrayBuffer(64);
+  await step();
+  Object.assign(prototype, { setPipeline, setBindGroup, setImmediates, dispatchWorkgroups });
+
   const costs = [];
-  for (let step = 0; step < COUNTED; step++) {
+  for (let i = 0; i < COUNTED; i++) {
     const started = microseconds();
-    for (let from = 0; from < groups.length; from += 256) {
+    for (let from = 0; from < noted.length; from += 256) {
       const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass();
-      for (let i = from; i < Math.min(from + 256, groups.length); i++) {
-        pass.setPipeline(pipelines[i % pipelines.length]);
-        pass.setBindGroup(0, groups[i]);
-        if (immediates) pass.setImmediates(0, words, 0, 60);
-        pass.dispatchWorkgroups(4);
+      let latest = null;
+      for (let k = from; k < Math.min(from + 256, noted.length); k++) {
+        const { pipeline, group, words, uniforms, grid } = noted[k];
+        if (pipeline !== latest) pass.setPipeline(pipeline);
+        latest = pipeline;
+        pass.setBindGroup(0, group);
+        if (words) pass.setImmediates(0, words);
+        if (uniforms) pass.setBindGroup(1, uniforms[0], uniforms[1]);
+        if (grid.length === 1) pass.dispatchWorkgroups(grid[0]);
+        else pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
       }
       pass.end();
       device.queue.submit([encoder.finish()]);
     }
-    costs.push((microseconds() - started) / groups.length);
+    costs.push((microseconds() - started) / noted.length);
   }
-  console.log(`Dawn's own calls alone: ${ofSorted(costs.sort((a, b) => a - b))}`);
+  console.log(`Dawn's own calls alone, the same ones: ${ofSorted(costs.sort((a, b) => a - b))}`);
 }
 
 await withStandIn(device, () =>
-  train("JavaScript and Dawn", ["equal lengths", "varying lengths"], Number(options.profile ?? 0)),
+  train("JavaScript and Dawn", ["equal lengths", "varying lengths"], { more: Number(options.profile ?? 0) }),
 );
-await rehearse(() => train("JavaScript alone", ["equal lengths"]));
-bareCalls();
+await rehearse(() => train("JavaScript alone", ["equal lengths"], { rehearsed: true }));
 process.exit(0);

@@ -68,15 +68,16 @@ export function recordMany(
 ): void {
   if (!willRecord(inputs)) return;
   for (const t of outputs) t.requiresGrad = true;
-  holdAll(inputs, 1);
-  holdAll(outputs, 1);
-  holdAll(saved, 1);
-  tape.push({ name, inputs, outputs, saved, vjp });
+  const entry = { name, inputs, outputs, saved, vjp };
+  countHolds(entry, 1);
+  tape.push(entry);
 }
 
-/** Counts that an entry of the tape needs these tensors, or no longer does. */
-function holdAll(tensors: readonly Tensor[], by: 1 | -1): void {
-  for (const t of tensors) t.held += by;
+/** Counts that an entry needs its tensors, or no longer does. */
+function countHolds({ inputs, outputs, saved }: Entry, by: 1 | -1): void {
+  for (const t of inputs) t.held += by;
+  for (const t of outputs) t.held += by;
+  for (const t of saved) t.held += by;
 }
 
 /**
@@ -221,11 +222,10 @@ function disposeGrad(t: Tensor): void {
   if (t.gradSlots === 0 && t.held === 0) t.free("backward()");
 }
 
-function releaseEntry({ inputs, outputs, saved }: Entry, loss: Tensor | null): void {
+function releaseEntry(entry: Entry, loss: Tensor | null): void {
+  const { outputs, saved } = entry;
   for (const t of outputs) setGrad(t, null);
-  holdAll(inputs, -1);
-  holdAll(outputs, -1);
-  holdAll(saved, -1);
+  countHolds(entry, -1);
   for (const t of outputs) if (t !== loss && t.held === 0) t.free("backward()");
   for (const t of saved) if (t !== loss && t.held === 0) t.free("backward()");
 }
@@ -248,11 +248,7 @@ export function withOwnTape<R>(fn: () => R): R {
 function resetTape(): void {
   const entries = tape;
   tape = [];
-  for (const { inputs, outputs, saved } of entries) {
-    holdAll(inputs, -1);
-    holdAll(outputs, -1);
-    holdAll(saved, -1);
-  }
+  for (const entry of entries) countHolds(entry, -1);
 }
 
 whenOutermostEnds(resetTape);

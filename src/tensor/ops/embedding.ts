@@ -130,7 +130,15 @@ function sumIntoTable(
     while (to < ids.length && ids[to] < first + count) to += 1;
     if (to === from) continue;
     const rows = ids.subarray(from, to);
-    sumInto(source, first === 0 ? rows : rows.map((id) => id - first), starts.subarray(from, to + 1), order, view, true, cols);
+    sumInto(
+      source,
+      first === 0 ? rows : rows.map((id) => id - first),
+      starts.subarray(from, to + 1),
+      order,
+      view,
+      true,
+      cols,
+    );
     from = to;
   }
 }

@@ -1,5 +1,5 @@
 /** Matrix products with gradients: `linear` for layers, `matmul` for everything else. */
-import { type DType, record, type Shape, type Sink, sumMiddle, Tensor, willRecord } from "../core.ts";
+import { record, type Shape, type Sink, sumMiddle, Tensor, willRecord } from "../core.ts";
 import { mayBeLate } from "../late-sums.ts";
 import { trainable, type Weight } from "../quantized.ts";
 import { cast } from "./cast.ts";
