@@ -120,7 +120,7 @@ export class BestEvaluation {
   private gain(metric: string, value: number): number {
     if (!Number.isFinite(value)) return Number.NEGATIVE_INFINITY;
     if (this.best === null) return Number.POSITIVE_INFINITY;
-    const greater = this.settings.greaterIsBetter ?? !metric.endsWith("loss");
+    const greater = this.settings.greaterIsBetter ?? !/(loss|kl)$/.test(metric);
     return greater ? value - this.best.value : this.best.value - value;
   }
 

@@ -12,7 +12,7 @@ import { sampledKl } from "./measure.ts";
 import { allResident } from "./offload.ts";
 import { judged } from "./reward-failures.ts";
 import { type RewardFunction, rewardsOf } from "./rewards.ts";
-import { type RolloutInputs, type RolloutOptions, sampled } from "./rollout.ts";
+import { measuredAt, type RolloutInputs, type RolloutOptions, sampled } from "./rollout.ts";
 import { lengthMetrics, type Prompt, policySampler, type Response, type Sampler, samplesOf } from "./sampler.ts";
 import { evaluateSft } from "./sft.ts";
 import { average, bestOfKl, standardDeviation } from "./stats.ts";
@@ -102,11 +102,12 @@ const ROWS = 5; // in the table; the file has all
  * One response of a policy in training to each prompt, sampled as in training, judged and written down: all of them go into
  * the run's folder as `eval_out-step{n}.jsonl`, a line `{prompt, generated, reward}` for each. Every evaluation draws the
  * same random numbers.
- * @param inputs `remembered`: held-out sequences whose loss shows what is forgotten (`eval_ptx_loss`)
+ * @param inputs `reference`: what the KL of these responses is measured to (`eval_kl`); without one there is none.
+ * `remembered`: held-out sequences whose loss shows what is forgotten (`eval_ptx_loss`)
  * @param done steps done before
  */
 export async function evaluateResponses(
-  inputs: Omit<RolloutInputs, "reference"> & { remembered?: readonly Sequence[] },
+  inputs: Omit<RolloutInputs, "reference"> & { reference?: CausalLM | null; remembered?: readonly Sequence[] },
   done: number,
   options: RolloutOptions,
   folder?: RunFolder,
@@ -122,13 +123,17 @@ export async function evaluateResponses(
     const text = lines.map((line) => `${JSON.stringify(line)}\n`).join("");
     await folder.files.writeFile(`${folder.path}/eval_out-step${done}.jsonl`, text);
   }
-  const { policy, remembered = [] } = inputs;
+  const { policy, reference, remembered = [] } = inputs;
   const lengths = lengthMetrics(responses);
   const forgetting = remembered.length > 0 ? await within(["policy"], () => evaluateSft(policy, remembered)) : null;
+  const kl = reference
+    ? await within(["policy", "reference"], () => sampledKl(policy, reference, drawn, measuredAt(options)))
+    : null;
   const metrics = {
     eval_reward: average(scores),
     eval_reward_std: standardDeviation(scores),
     ...(gold && { eval_gold: average(responses.map((r) => gold(r))) }),
+    ...(kl !== null && { eval_kl: kl }),
     eval_mean_length: lengths.mean_length,
     eval_eos_rate: lengths.eos_rate,
     ...(options.onRewardError === "drop" && { eval_n_unjudged: drawn.length - responses.length }),

@@ -66,13 +66,20 @@ export async function bothOf<A, B>(one: Promise<A>, other: Promise<B>): Promise<
   return Promise.all([one, other]);
 }
 
-/** Mean over sequences of the summed log-ratio: an unbiased estimate of the KL divergence (at temperature 1). */
+/**
+ * Mean over sequences of the summed log-ratio: an unbiased estimate of the KL divergence, of what was drawn at `temperature`.
+ * @param temperature that both models' logits are divided by. Default 1
+ */
 export async function sampledKl(
   policy: CausalLM,
   reference: CausalLM,
   responses: readonly Sequence[],
+  temperature = 1,
 ): Promise<number> {
-  const [own, other] = await bothOf(responseLogProbs(policy, responses), responseLogProbs(reference, responses));
+  const [own, other] = await bothOf(
+    responseLogProbs(policy, responses, temperature),
+    responseLogProbs(reference, responses, temperature),
+  );
   return average(own.logProbs.map((l, i) => l.reduce((sum, x, t) => sum + x - other.logProbs[i][t], 0)));
 }
 

@@ -308,7 +308,7 @@ export const togetherAtMost = ({
   maxLengthOf === "response" ? null : maxLength;
 
 /** The temperature that a rollout measures log-probabilities at. */
-const measuredAt = ({ tempered, temperature }: Pick<RolloutOptions, "tempered" | "temperature">): number =>
+export const measuredAt = ({ tempered, temperature }: Pick<RolloutOptions, "tempered" | "temperature">): number =>
   tempered === "never" ? 1 : temperature;
 
 /** The temperature that the log-probabilities of whom draws are needed at; null where nobody needs them. */

@@ -65,7 +65,7 @@ export const bestModel = {
       "whichever they report first",
     { effect: judged },
   ),
-  greaterIsBetter: logging.bool(null, "The best is the highest; default: unless the metric's name ends in loss", {
+  greaterIsBetter: logging.bool(null, "The best is the highest; default: unless the metric's name ends in loss or kl", {
     effect: judged,
   }),
   earlyStoppingPatience: logging.int(

@@ -12,7 +12,9 @@ import {
   type RunOptions,
   type TrainEvent,
   trainDpo,
+  trainGrpo,
   trainPpo,
+  trainRaft,
   trainReward,
   trainSft,
 } from "webrlhf/rlhf";
@@ -75,6 +77,27 @@ const trainers: Record<string, { models: [checkpoint: string, finished: string][
       const more = { ...own, learningRate: 0.1, emaBeta: 0.5, seed: 5, ...settings };
       const data = { train: prompts(8), eval: prompts(12).slice(8) };
       const events = trainPpo({ policy, rewards: reward, tokenizer }, data, more, options);
+      return { events, close: () => policy.destroy() };
+    },
+  },
+  grpo: {
+    models: [["", ""]],
+    start(settings, options) {
+      const policy = new CausalLM(tinyConfig()).initialize(1);
+      const own = { maxSteps: 6, evalSteps: 2, numGenerations: 4, perDeviceTrainBatchSize: 8, responseLength: 6 };
+      const data = { train: prompts(8), eval: prompts(12).slice(8) };
+      const more = { ...own, learningRate: 0.05, beta: 0.1, ...settings };
+      const events = trainGrpo({ policy, rewards: reward, tokenizer }, data, more, options);
+      return { events, close: () => policy.destroy() };
+    },
+  },
+  raft: {
+    models: [["", ""]],
+    start(settings, options) {
+      const policy = new CausalLM(tinyConfig()).initialize(1);
+      const own = { maxSteps: 6, evalSteps: 2, raftBatchSize: 8, responseLength: 6, learningRate: 0.05 };
+      const data = { train: prompts(24), eval: prompts(28).slice(24) };
+      const events = trainRaft({ policy, rewards: reward, tokenizer }, data, { ...own, ...settings }, options);
       return { events, close: () => policy.destroy() };
     },
   },
@@ -246,7 +269,8 @@ describe("stopping early", () => {
     ["eval/reward", "reward", 1],
     ["eval_mean_token_accuracy", "accuracy", 1],
     ["eval_ptx_loss", "ptx_loss", 2],
-  ])("takes the highest of %s unless it is a loss", async (metric, metricForBestModel, best) => {
+    ["eval_kl", "kl", 2],
+  ])("takes the highest of %s unless it is a loss or a divergence", async (metric, metricForBestModel, best) => {
     const events = await collect(scripted([3, 2], { earlyStoppingPatience: 5, metricForBestModel }, {}, metric));
     expect(endOf(events).best).toMatchObject({ metric, step: best });
   });

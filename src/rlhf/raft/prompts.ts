@@ -32,15 +32,16 @@ export function heldOutEvaluation(
     policy: CausalLM;
     tokenizer: TextTokenizer;
     parts: RewardParts;
+    reference?: CausalLM | undefined;
     gold?: ((response: Response) => number) | undefined;
   },
   prompts: readonly Prompt[],
   o: Omit<RolloutOptions, "numGenerations" | "tempered" | "clipRangeScore">,
   folder: RunFolder | undefined,
 ): Pick<TrainerSteps, "evaluate" | "evaluateFirst"> {
-  const { policy, tokenizer, parts: rewards, gold } = run;
+  const { policy, tokenizer, parts: rewards, reference, gold } = run;
   const sampler = policySampler(policy, tokenizer);
-  const inputs = { policy, tokenizer, sampler, rewards, prompts, ...(gold && { gold }) };
+  const inputs = { policy, tokenizer, sampler, rewards, prompts, reference: reference ?? null, ...(gold && { gold }) };
   const options = { ...o, numGenerations: 1, tempered: "never" as const, clipRangeScore: null };
   return { evaluate: (done) => evaluateResponses(inputs, done, options, folder), evaluateFirst: true };
 }

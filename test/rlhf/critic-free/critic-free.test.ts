@@ -90,6 +90,8 @@ describe.each(names)("%s", (name) => {
       expect(metrics).toHaveProperty("eval_mean_length");
       expect(rows).toHaveLength(3);
     }
+    expect(evals[0].metrics.eval_kl).toBe(0);
+    expect(Math.abs(evals[2].metrics.eval_kl)).toBeGreaterThan(1e-6);
     const alone = await collect(methods[name](inputsFor(), { maxSteps: 3, beta: 0.1 }));
     expect(metricsOf(events)).toEqual(metricsOf(alone));
     const none = trainers[name](models, { train }, settings, { folder: { ...folder, path: "other" } });

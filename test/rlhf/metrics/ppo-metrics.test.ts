@@ -490,7 +490,7 @@ describe("ppo", () => {
   it.each(Object.keys(dialects) as Dialect[])("reports what float64 finds (%s)", async (dialect) => {
     const rules = dialects[dialect];
     const run = await observed(dialect);
-    const { events, rolled, evaluated, policy } = run;
+    const { events, rolled, evaluated, policy, reference } = run;
     const expected = recomputed(run, rules);
     const steps = eventsOf(events, "step");
     expect(steps).toHaveLength(ROLLOUTS);
@@ -517,13 +517,17 @@ describe("ppo", () => {
     found.forEach(({ step, metrics }, i) => {
       const responses = evaluated[i];
       const scores = responses.map((r) => 0.7 * longer(r) - 1.2 * evener(r));
+      const { weights } = policy.steps[step * rules.steps];
+      const measured = (of: typeof weights, r: Response) =>
+        sum(predicted(of, r.ids, r.promptLength, rules.tempered[0]).logProbs);
       const own = {
         eval_reward: mean(scores),
         eval_reward_std: deviation(scores),
         eval_gold: mean(responses.map(richer)),
         eval_mean_length: mean(responses.map((r) => responseTokens(r).length)),
         eval_eos_rate: share(responses, (r) => responseTokens(r).at(-1) === 1),
-        eval_ptx_loss: nll(policy.steps[step * rules.steps].weights, remembered(1)),
+        eval_kl: mean(responses.map((r) => measured(weights, r) - measured(reference, r))),
+        eval_ptx_loss: nll(weights, remembered(1)),
       };
       expectMetrics(metrics, { ...own, "eval/reward": own.eval_reward }, `evaluation after ${step}`);
     });
