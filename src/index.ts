@@ -69,6 +69,12 @@ export {
 export { type Gate, glu, swiglu } from "./tensor/ops/activation.ts";
 export { type AttentionOptions, attention } from "./tensor/ops/attention.ts";
 export { cast } from "./tensor/ops/cast.ts";
+export {
+  type DivergenceOptions,
+  type Predictor,
+  type TokenDivergence,
+  tokenDivergence,
+} from "./tensor/ops/divergence.ts";
 export { type DropoutKey, dropout } from "./tensor/ops/dropout.ts";
 export { elements, range } from "./tensor/ops/elements.ts";
 export * from "./tensor/ops/elementwise.ts";

@@ -2,18 +2,16 @@
  * The keystone of every trainer: log-probability and entropy per token from hidden states and the output head, without
  * ever holding [tokens, vocabulary]. Logits exist one bounded chunk at a time; the backward pass computes them again.
  */
-import { caps } from "../../gpu/device.ts";
 import type { BufferView } from "../../gpu/pool.ts";
-import { subview } from "../../gpu/pool.ts";
-import { batchInvariant } from "../../gpu/variants.ts";
 import { LOGPROBS_BWD, LOGPROBS_FWD } from "../../shaders/logprobs.wgsl.ts";
-import { empty, recordMany, type Sink, scope, Tensor, willRecord } from "../core.ts";
+import { empty, recordMany, scope, Tensor, willRecord } from "../core.ts";
 import { mayBeLate } from "../late-sums.ts";
 import { trainable, type Weight } from "../quantized.ts";
 import { castInto } from "./cast.ts";
 import { gemm } from "./gemm.ts";
 import { tensorRows, weightRows } from "./row-blocks.ts";
 import { matrixShape, rowKernel, rowPlan, rowsPerBinding, runRows, target, walkPlan } from "./rows.ts";
+import { adds, type Block, budgetHere, cut, KEEP, largest, slice } from "./vocab-blocks.ts";
 
 const forward = rowKernel({
   name: "logprobs_fwd",
@@ -66,10 +64,6 @@ export interface TokenLogProbs {
   top: Tensor;
 }
 
-/** Each chunk costs a GPU seven dispatches, and is to be large enough that all of it has work. */
-const budgetHere = () => (caps().kind === "hardware" ? Math.min(32 << 20, caps().maxBinding / 4) : 8 << 20);
-const KEEP = 2 << 20; // small enough to keep for the backward pass instead of computing the logits again
-
 /**
  * Log-probability of each row's target and entropy of its distribution, softmax(hidden head^T / temperature). Gradients
  * of both reach `hidden` and `head`; a head tied to the embedding table works, since gradients add up.
@@ -106,7 +100,6 @@ export function tokenLogProbs(
   const read = type === "f32" ? hidden : empty([rows, width], type, "tokenLogProbs");
   if (read !== hidden) castInto(hidden, read);
 
-  const part = (t: Tensor, from: number, count: number, cols = 1) => slice(t, from, count, cols);
   const logitsOf = ({ row, rows, column, columns }: Block, out: BufferView) =>
     gemm(tensorRows(read, row, rows), weightRows(head, column, columns), "NT", [rows, columns, width], { out });
 
@@ -116,11 +109,11 @@ export function tokenLogProbs(
     for (const block of blocks) {
       logitsOf(block, scratch.view);
       const plan = rowPlan(block.columns);
-      const one = (t: Tensor) => part(t, block.row, block.rows);
+      const one = (t: Tensor) => slice(t, block.row, block.rows);
       const buffers = [
         scratch.view,
         one(targets),
-        part(state, block.row, block.rows, 4),
+        slice(state, block.row, block.rows, 4),
         one(logProbs),
         one(entropy),
         one(lse),
@@ -145,19 +138,19 @@ export function tokenLogProbs(
         for (const block of blocks) {
           if (!kept) logitsOf(block, scratch.view);
           const plan = walkPlan(block.columns);
-          const one = (t: Tensor | null) => part(t ?? lse, block.row, block.rows);
+          const one = (t: Tensor | null) => slice(t ?? lse, block.row, block.rows);
           const buffers = [scratch.view, one(targets), one(lse), one(entropy), one(dLogProbs), one(dEntropies)];
           const scalars = [block.rows, block.columns / plan.width, block.column, it, cap];
           runRows(backward, plan, { SOFTCAP, HAS_G: !!dLogProbs, HAS_H: !!dEntropies }, buffers, scalars, block.rows);
           if (dHidden) {
             const w = weightRows(head, block.column, block.columns);
-            const out = part(dHidden, block.row, block.rows, width);
+            const out = slice(dHidden, block.row, block.rows, width);
             const accumulate = adds(sinkHidden) || block.column > 0;
             gemm(scratch.view, w, "NN", [block.rows, width, block.columns], { out, accumulate });
           }
           if (dHead) {
             const x = tensorRows(read, block.row, block.rows);
-            const out = part(dHead, block.column, block.columns, width);
+            const out = slice(dHead, block.column, block.columns, width);
             const accumulate = adds(sinkHead) || block.row > 0;
             gemm(scratch.view, x, "TN", [block.columns, width, block.rows], { out, accumulate, late });
           }
@@ -168,45 +161,4 @@ export function tokenLogProbs(
     [lse, ...(kept ? [kept] : []), ...(read === hidden ? [] : [read])],
   );
   return { logProbs, entropy, top };
-}
-
-interface Block {
-  row: number;
-  rows: number;
-  column: number;
-  columns: number;
-}
-
-/**
- * Blocks of at most `budget` logits: all rows and a part of the vocabulary, unless there are very many rows.
- * @param widest most columns, i.e. rows of the head, that one binding holds
- * @param align rows start at multiples of this, and so at multiples of 256 bytes whatever their width
- */
-function cut(rows: number, vocab: number, budget: number, widest: number, align: number): Block[] {
-  const blocks: Block[] = [];
-  const down = (n: number) => Math.max(align, Math.floor(n / align) * align);
-  const narrowest = Math.min(vocab, 4096); // narrower chunks waste the matmul
-  // A sum over the vocabulary ends in the same bits where it is cut at the same columns.
-  const sized = batchInvariant() ? Math.min(rows, 512) : rows;
-  const perBlock = sized * narrowest <= budget ? sized : Math.min(sized, down(budget / narrowest));
-  const together = batchInvariant() ? 512 : perBlock;
-  const affordable = together * vocab <= budget ? vocab : down(budget / together);
-  const columnsPerBlock = Math.min(vocab, affordable, widest);
-  for (let row = 0; row < rows; row += perBlock) {
-    for (let column = 0; column < vocab; column += columnsPerBlock) {
-      const columns = Math.min(columnsPerBlock, vocab - column);
-      blocks.push({ row, rows: Math.min(perBlock, rows - row), column, columns });
-    }
-  }
-  return blocks;
-}
-
-const largest = (blocks: readonly Block[]) => Math.max(...blocks.map((b) => b.rows * b.columns));
-
-const adds = (sink: Sink) => sink !== true;
-
-/** Rows from .. from + count - 1 of a matrix with `cols` columns. */
-function slice(t: Tensor, from: number, count: number, cols: number): BufferView {
-  if (from === 0 && count * cols === t.size) return t.view;
-  return subview(t.view, from * cols * 4, count * cols * 4);
 }
