@@ -14,7 +14,9 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
-const files = ["ppo", "trl-group", "trl-preference", "trl-reward"].map((name) => `test/interop/${name}.test.ts`);
+const files = ["ppo", "trl-distill", "trl-group", "trl-preference", "trl-reward"].map(
+  (name) => `test/interop/${name}.test.ts`,
+);
 
 /** Runs all comparisons; returns their rows. Ends here unless all of them passed. */
 function compared() {
@@ -53,6 +55,7 @@ const found = [...new Map(lines.map((text) => JSON.parse(text)).map((row) => [ke
 const families = [
   ["PPO", (method) => method.startsWith("PPO")],
   ["GRPO and RLOO", (method) => method === "GRPO" || method === "RLOO"],
+  ["Distillation", (method) => method === "Distillation"],
   ["Preferences, reward models, supervised fine-tuning", () => true],
 ];
 const number = (x) => x.toExponential(1);

@@ -2,10 +2,11 @@
 import { caps } from "../gpu/device.ts";
 import { batchInvariantly } from "../gpu/variants.ts";
 import { UserError } from "../runtime/errors.ts";
-import { noGrad, type Tensor, tensor } from "../tensor/core.ts";
+import { noGrad, scope, type Tensor, tensor } from "../tensor/core.ts";
 import { halfOf } from "../tensor/half-copies.ts";
 import { cast } from "../tensor/ops/cast.ts";
 import { columnMeans } from "../tensor/ops/column-means.ts";
+import { type DivergenceOptions, type TokenDivergence, tokenDivergence } from "../tensor/ops/divergence.ts";
 import { elements } from "../tensor/ops/elements.ts";
 import { softCap } from "../tensor/ops/elementwise.ts";
 import { gatherRows } from "../tensor/ops/embedding.ts";
@@ -241,6 +242,28 @@ export class CausalLM extends Model {
     const softcap = this.config.logitSoftcap;
     const type = this.half ? "f16" : "f32";
     return this.alike(() => tokenLogProbs(hidden, this.headAs(this.half), targets, { temperature, softcap, type }));
+  }
+
+  /**
+   * How far this model's next-token distributions are from a teacher's, over the whole vocabulary, with gradients of this one alone.
+   * Ids that only one of the two has a row of its head for do not count.
+   * @param rows as of `logProbs`
+   */
+  divergence(
+    teacher: CausalLM,
+    ids: Ids,
+    packing: Packing,
+    rows: Uint32Array,
+    options: Pick<DivergenceOptions, "beta" | "temperature"> = {},
+  ): TokenDivergence {
+    const gpuRows = tensor(rows); // uploads before the work
+    const hiddenOf = ({ decoder }: CausalLM) => gatherRows(decoder.forward(ids, { packing }), gpuRows, rows);
+    const theirs = noGrad(() => scope(() => hiddenOf(teacher)));
+    const hidden = hiddenOf(this);
+    const { half } = this;
+    const part = (of: CausalLM, hidden: Tensor) => ({ hidden, head: of.headAs(half), softcap: of.config.logitSoftcap });
+    const type = half ? "f16" : "f32";
+    return this.alike(() => tokenDivergence(part(this, hidden), part(teacher, theirs), { ...options, type }));
   }
 
   private headAs(half: boolean): Weight {

@@ -1,6 +1,7 @@
 /** Every training method by names: which models and data its settings name, and the trainer that takes them. */
 import type { Method } from "./method.ts";
 import { criticFreeMethods } from "./methods/critic-free.ts";
+import { distillMethods } from "./methods/distill.ts";
 import { multiObjectiveMethods } from "./methods/multi-objective.ts";
 import type { methodNames } from "./methods/names.ts";
 import { preferenceMethods } from "./methods/preferences.ts";
@@ -12,6 +13,7 @@ import { criticMethods } from "./methods/with-critic.ts";
 /** The methods by purpose, and there by their names, which are the verbs'; in the order of lists. */
 export const methodGroups = {
   "Train on examples": sftMethods,
+  "Train on another model": distillMethods,
   "Train rewards": { ...rewardMethods, ...multiObjectiveMethods },
   "Train policies on rewards": { ...criticMethods, ...criticFreeMethods, ...roundMethods },
   "Train policies on preferences": preferenceMethods,
@@ -20,6 +22,7 @@ export const methodGroups = {
 /** The methods by their names, which are the verbs'. */
 export const methods = {
   ...methodGroups["Train on examples"],
+  ...methodGroups["Train on another model"],
   ...methodGroups["Train rewards"],
   ...methodGroups["Train policies on rewards"],
   ...methodGroups["Train policies on preferences"],

@@ -89,6 +89,7 @@ export const showSetting = (value: unknown): string =>
 /** The kinds of training that have charts of their own. */
 const kinds: Record<string, (run: RunData, data: ReportData) => ChartSpec[]> = {
   sft: sftCharts,
+  distill: sftCharts,
   ...Object.fromEntries(["reward", "cost", "pairwise", "multi-objective"].map((verb) => [verb, rewardCharts])),
   ...Object.fromEntries(["dpo", "kto", "orpo", "cpo"].map((verb) => [verb, preferenceCharts])),
 };

@@ -88,6 +88,7 @@ export { type CriticFreeMethod, type CriticFreeModels, trainCriticFree } from ".
 export { type CriticFreeSettings, criticFreeSettings, rolloutSize } from "./critic-free-settings.ts";
 export { dataEvents } from "./data-events.ts";
 export { inRounds, type LearnerSettings, learnerSettings, OuterState } from "./diloco.ts";
+export { type DistillModels, type DistillSettings, distill, trainDistill } from "./distill.ts";
 export {
   chosenNll,
   type DpoLossSettings,

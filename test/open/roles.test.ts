@@ -34,12 +34,14 @@ async function fails(...words: string[]): Promise<string> {
 }
 
 const reward = () => ["--reward_model_path", at("rm")];
+const teacher = () => ["--teacher_model_name_or_path", at("lm")];
 const policies: readonly [verb: string, more: () => string[]][] = [
   ["sft", () => []],
   ["dpo", () => []],
   ["kto", () => []],
   ["orpo", () => []],
   ["cpo", () => []],
+  ["distill", teacher],
   ["ppo", reward],
   ["grpo", reward],
   ["rloo", reward],

@@ -8,6 +8,7 @@ import {
   sideOf,
   type TrainEvent,
   trainCpo,
+  trainDistill,
   trainDpo,
   trainGate,
   trainGrpo,
@@ -27,16 +28,19 @@ import { pairs, prompts, sequences, tinyConfig, tokenizer } from "./tiny.ts";
 
 let policy: CausalLM;
 let model: ScoreModel;
+let teacher: CausalLM;
 let judged: ReturnType<typeof domains>;
 beforeAll(async () => {
   await gpuReady();
   policy = new CausalLM(tinyConfig()).initialize(1);
+  teacher = new CausalLM(tinyConfig()).initialize(3);
   model = new ScoreModel(tinyConfig()).initialize(2);
   judged = domains(8);
 });
 afterAll(() => {
   policy.destroy();
   model.destroy();
+  teacher.destroy();
   judged.head.destroy();
 });
 
@@ -57,6 +61,10 @@ const trainers: Record<string, (more?: object) => AsyncGenerator<TrainEvent>> = 
   grpo: (more) =>
     trainGrpo({ ...models(), ...more }, data, { ...sampled, numGenerations: 2, generationBatchSize: 4, beta: 0.1 }),
   raft: (more) => trainRaft({ ...models(), ...more }, data, { ...sampled, raftBatchSize: 2, topRewardPercentage: 0.5 }),
+  distill: (more) => {
+    const { rewards: _, ...own } = { ...models(), ...more };
+    return trainDistill({ ...own, teacher }, data, sampled);
+  },
   orpo: () => trainOrpo({ policy }, pairs(8), steps),
   cpo: () => trainCpo({ policy }, pairs(8), steps),
   pairwise: () => {

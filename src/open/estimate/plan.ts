@@ -16,7 +16,7 @@ import { weightFormat } from "../precision.ts";
 import { isWeightless } from "../rewards.ts";
 import type * as named from "../settings.ts";
 
-const { "multi-objective": _, ...rehearsed } = methods;
+const { "multi-objective": _, distill: __, ...rehearsed } = methods;
 
 /** A trainer whose memory can be estimated, by its name: "sft", "dpo", "ppo". */
 export type Stage = keyof typeof rehearsed;

@@ -11,6 +11,7 @@ const rounds = () => import("./rounds.ts");
 /** Each method by its name, loaded when it is asked for. */
 export const methodLoaders: Readonly<Record<MethodName, () => Promise<Method>>> = {
   sft: async () => (await import("./sft.ts")).sftMethods.sft,
+  distill: async () => (await import("./distill.ts")).distillMethods.distill,
   reward: async () => (await rewards()).rewardMethods.reward,
   cost: async () => (await rewards()).rewardMethods.cost,
   pairwise: async () => (await rewards()).rewardMethods.pairwise,

@@ -3,6 +3,7 @@
 /** The methods by purpose, in the order of lists. */
 export const methodNames = {
   "Train on examples": { sft: "Train a language model on prompts with completions, or on text" },
+  "Train on another model": { distill: "Train a student to predict what a teacher does, on its own responses" },
   "Train rewards": {
     reward: "Train a reward model on pairs of a better and a worse answer",
     cost: "Train a cost model on pairs of a safer and a less safe answer, each labelled safe or not",
@@ -28,6 +29,7 @@ export const methodNames = {
 /** What each method does, in a line. */
 export const summaries = {
   ...methodNames["Train on examples"],
+  ...methodNames["Train on another model"],
   ...methodNames["Train rewards"],
   ...methodNames["Train policies on rewards"],
   ...methodNames["Train policies on preferences"],

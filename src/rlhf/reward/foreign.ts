@@ -17,13 +17,26 @@ export interface ForeignRewardOptions extends ModelRewardOptions {
   end?: "as-generated" | "always";
 }
 
-/** Both turn every text into the same ids, and ids into the same text. */
-export function sameTokenizer(a: Tokenizer, b: Tokenizer): boolean {
-  const meaning = ({ json, prefixIds, eosId }: Tokenizer) => {
-    const { truncation: _, padding: __, version: ___, ...rest } = json as unknown as Record<string, unknown>;
-    return JSON.stringify([rest, prefixIds, eosId]);
+/** Both turn every text into the same ids, and ids into the same text; texts may begin and end in other ways. */
+export function sameIds(a: Tokenizer, b: Tokenizer): boolean {
+  const meaning = ({ json }: Tokenizer) => {
+    const {
+      truncation: _,
+      padding: __,
+      version: ___,
+      post_processor: ____,
+      ...rest
+    } = { ...json } as Record<string, unknown>;
+    return JSON.stringify(rest);
   };
   return a === b || meaning(a) === meaning(b);
+}
+
+/** Both turn every text into the same ids, and ids into the same text. */
+export function sameTokenizer(a: Tokenizer, b: Tokenizer): boolean {
+  const around = ({ json, prefixIds, eosId }: Tokenizer) =>
+    JSON.stringify([(json as { post_processor?: unknown }).post_processor, prefixIds, eosId]);
+  return a === b || (sameIds(a, b) && around(a) === around(b));
 }
 
 /**

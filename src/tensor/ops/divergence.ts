@@ -52,7 +52,7 @@ export interface Predictor {
   softcap?: number | null;
 }
 
-/** What `tokenDivergence` may be told: the divergence, the temperature, and the memory that it takes. */
+/** Options of `tokenDivergence`. */
 export interface DivergenceOptions {
   /** 1: KL(p || q); 0: KL(q || p); between: the generalised Jensen-Shannon divergence. Default 1. */
   beta?: number;
