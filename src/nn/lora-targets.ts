@@ -36,7 +36,7 @@ export interface LinearModule {
 }
 
 /** Every linear layer of the Hugging Face model but its head, with the rows that it has of ours. */
-function linearModules(config: DecoderConfig, head: HeadKind, decoder: Decoder): LinearModule[] {
+export function linearModules(config: DecoderConfig, head: HeadKind, decoder: Decoder): LinearModule[] {
   return fileTensors(config, head).flatMap(({ name, parameter, rows, order }) => {
     if (!parameter.startsWith("decoder.") || !parameter.endsWith(".weight")) return [];
     const linear = ownerOf(decoder, parameter);
@@ -100,6 +100,7 @@ export function savedParameters(config: DecoderConfig, decoder: Decoder, names: 
     const original = owner[file.parameter.split(".").at(-1) as string];
     const own = new Parameter(original.shape, { constant: 0 }, original.decay);
     own.name = file.parameter;
+    own.maps = original.maps;
     return [{ file, original, copy: own }];
   });
 }

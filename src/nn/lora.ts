@@ -60,12 +60,14 @@ export class Adapter {
       let rankOffset = 0;
       const lowRank = sized.map(({ name, rank, scale, rows: [first, last], order }) => {
         const b = new Parameter([last - first, rank], { constant: 0 });
+        b.maps = [[0, last - first]];
         b.name = `${name}.lora_B`;
         modules.push({ name, rank, a, rankOffset, b, order });
         const part = { b, rankOffset, first, scale };
         rankOffset += rank;
         return part;
       });
+      a.maps = lowRank.map(({ rankOffset: from }, i) => [from, from + sized[i].rank]);
       return { linear, lowRank: { a, parts: lowRank, layer, dropout: options.dropout ?? 0 } };
     });
     this.modules = modules;

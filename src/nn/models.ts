@@ -24,7 +24,7 @@ import type { HeadKind } from "./huggingface.ts";
 import type { Ids } from "./layers.ts";
 import { AdaptedDecoder, Adapter, copyValues } from "./lora.ts";
 import type { LoraOptions } from "./lora-options.ts";
-import { savesHead } from "./lora-targets.ts";
+import { linearModules, savesHead } from "./lora-targets.ts";
 import { Module } from "./module.ts";
 import { plainScoring, type ScoreHead, type Scoring, scoreIndex } from "./scoring.ts";
 import type { TextTokenizer } from "./text-tokenizer.ts";
@@ -57,6 +57,9 @@ export abstract class Model extends Module {
     this.standsOn = () => (isAdapted(on) ? on.base : null);
     if (!isAdapted(on)) {
       this.decoder = new Decoder(on);
+      for (const { linear, rows } of linearModules(on, head, this.decoder)) {
+        linear.weight.maps = [...(linear.weight.maps ?? []), rows];
+      }
       return;
     }
     const { decoder, tokenizer } = on.base;

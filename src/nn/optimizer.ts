@@ -13,7 +13,8 @@ import {
   readControl,
 } from "../tensor/ops/adamw.ts";
 import { adamwStep8bit, BLOCK } from "../tensor/ops/adamw-8bit.ts";
-import { type ParameterStore, readChunks, writeChunks } from "../tensor/params.ts";
+import { muonStep } from "../tensor/ops/muon.ts";
+import { type Parameter, type ParameterStore, readChunks, writeChunks } from "../tensor/params.ts";
 import { Resident } from "../tensor/residency.ts";
 
 /** Settings of `AdamW`; every one has a default. */
@@ -33,11 +34,19 @@ export interface AdamWOptions {
    * stay as they are. Default false.
    */
   eightBit?: boolean;
+  /**
+   * Hidden matrices (`Parameter.maps`) are trained by Muon, with a momentum of 0.95 and no second moment; embeddings, heads and
+   * vectors stay with AdamW. Not with `eightBit`. Default false.
+   */
+  muon?: boolean;
 }
 
 /** An optimizer's memory on the host, for checkpoints. */
 export interface OptimizerState {
-  /** Of each chunk of the store, as `v`; of its vectors alone where the matrices' take 8 bits. */
+  /**
+   * Of each chunk of the store, as `v`; of its vectors alone where the matrices' take 8 bits. With Muon `m` has the momenta of
+   * hidden matrices, and `v` nothing of them.
+   */
   m: Float32Array<ArrayBuffer>[];
   v: Float32Array<ArrayBuffer>[];
   /** Of each chunk the matrices' moments where they take 8 bits: codes of m, codes of v, and the scales' bits. */
@@ -62,8 +71,12 @@ export class AdamW {
   /** Codes of both and scales of each chunk, of what lies before. */
   private readonly codes: readonly (readonly BufferView[])[];
   private readonly buffers: BufferView[] = [];
+  private readonly stretches: readonly Stretch[][];
 
-  /** Makes the store trainable and allocates both moments, zeroed. */
+  /**
+   * Makes the store trainable and allocates the moments, zeroed.
+   * @throws UserError where Muon is asked for and there is no hidden matrix, or one that a binding does not hold
+   */
   constructor(store: ParameterStore, options: AdamWOptions = {}) {
     this.store = store.trainable();
     this.options = options;
@@ -74,15 +87,16 @@ export class AdamW {
       return view;
     };
     const { chunks } = store;
+    if (options.muon && options.eightBit) throw new Error("AdamW: muon and eightBit do not go together");
+    this.stretches = chunks.map((chunk, i) => stretchesOf(store, i, this.firstFull(chunk), options.muon ?? false));
     try {
       this.codes = chunks.map((chunk) => {
         const first = this.firstFull(chunk);
         const parts = first > 0 ? [first, first, (first / BLOCK) * 8] : [];
         return parts.map((bytes, i) => zeros(bytes, i === 0 ? "first" : "second"));
       });
-      const full = (what: string) => chunks.map((chunk) => zeros(4 * (chunk.size - this.firstFull(chunk)), what));
-      this.m = full("first");
-      this.v = full("second");
+      this.m = chunks.map((chunk) => zeros(4 * (chunk.size - this.firstFull(chunk)), "first"));
+      this.v = this.stretches.map((all) => zeros(4 * adamFloats(all), "second"));
     } catch (error) {
       destroyBuffers(this.buffers);
       throw error;
@@ -108,16 +122,27 @@ export class AdamW {
     const how = { lr, betas, eps, weightDecay };
     chunks.forEach((chunk, i) => {
       const first = this.firstFull(chunk);
-      const { values, size } = chunk;
+      const { values } = chunk;
       if (first > 0) {
         const [m, v, scales] = this.codes[i];
         adamwStep8bit({ params: values, grads: grads[i], m, v, scales, size: first }, this.control, how);
       }
-      if (first === size) return;
-      const from = (view: BufferView) => subview(view, 4 * first, 4 * (size - first));
-      const range = { params: from(values), grads: from(grads[i]), m: this.m[i], v: this.v[i] };
-      const decayed = chunk.decayed - first;
-      adamwStep({ ...range, size: size - first, decayed }, this.control, how);
+      let second = 0;
+      for (const { at, size, map } of this.stretches[i]) {
+        const part = (view: BufferView, from: number) => subview(view, 4 * from, 4 * size);
+        const m = part(this.m[i], at - first);
+        if (map) {
+          muonStep(map.value, m, map.maps ?? [], this.control, {
+            lr,
+            ...(weightDecay !== undefined && { weightDecay }),
+          });
+          continue;
+        }
+        const range = { params: part(values, at), grads: part(grads[i], at), m, v: part(this.v[i], second) };
+        const decayed = Math.min(size, Math.max(0, chunk.decayed - at));
+        adamwStep({ ...range, size, decayed }, this.control, how);
+        second += size;
+      }
     });
     this.store.zeroGrad();
   }
@@ -138,8 +163,19 @@ export class AdamW {
       const [was, is] = this.options.lossScaling ? ["without", "with"] : ["with", "without"];
       throw new UserError(`the checkpoint is of a run ${was} fp16, and this one is ${is}: resume it as it began`);
     }
-    if (!state.codes === !!this.options.eightBit) {
-      const [was, is] = state.codes ? ["adamw_8bit", "adamw_torch"] : ["adamw_torch", "adamw_8bit"];
+    const { eightBit, muon } = this.options;
+    const fits = state.v.every(({ byteLength }, i) => byteLength === this.v[i]?.size);
+    const is = eightBit ? "adamw_8bit" : muon ? "muon" : "adamw_torch";
+    const was = state.codes
+      ? "adamw_8bit"
+      : fits || eightBit
+        ? muon
+          ? "muon"
+          : "adamw_torch"
+        : muon
+          ? "adamw_torch"
+          : "muon";
+    if (was !== is) {
       throw new UserError(
         `the checkpoint is of a run with optim ${was}, and this one has ${is}: resume it as it began`,
       );
@@ -155,6 +191,42 @@ export class AdamW {
     this.control.free("the optimizer");
   }
 }
+
+/** Consecutive floats of a chunk that one rule updates; `map` is the matrix of them that Muon does. */
+interface Stretch {
+  at: number;
+  size: number;
+  map: Parameter | null;
+}
+
+/** The floats of a chunk from `first` on, by who updates them. */
+function stretchesOf(store: ParameterStore, chunk: number, first: number, muon: boolean): Stretch[] {
+  const { size } = store.chunks[chunk];
+  const maps = muon ? store.placed.filter(({ parameter }) => parameter.maps !== null) : [];
+  if (muon && maps.length === 0) {
+    throw new UserError(`optim muon: ${store.label} has no hidden matrix, which is what it trains: take adamw_torch`);
+  }
+  const stretches: Stretch[] = [];
+  let at = first;
+  const adam = (to: number) => {
+    if (to > at) stretches.push({ at, size: to - at, map: null });
+  };
+  for (const { parameter, offset, chunk: own } of maps) {
+    if (own !== chunk) continue;
+    if (offset + parameter.size > size) {
+      throw new UserError(`optim muon: ${parameter.name} is larger than one binding of this adapter: take adamw_torch`);
+    }
+    adam(offset);
+    stretches.push({ at: offset, size: parameter.size, map: parameter });
+    at = offset + Math.ceil(parameter.size / BLOCK) * BLOCK;
+  }
+  adam(size);
+  return stretches;
+}
+
+/** Floats that AdamW updates. */
+const adamFloats = (stretches: readonly Stretch[]): number =>
+  stretches.reduce((sum, { size, map }) => sum + (map ? 0 : size), 0);
 
 export { type ControlState, readControl };
 

@@ -143,9 +143,9 @@ export const optimiser = (
     "Compute each block again for its gradient: a third slower, far less memory",
   ),
   optim: optim.choice(
-    ["adamw_torch", "adamw_8bit"],
+    ["adamw_torch", "adamw_8bit", "muon"],
     "adamw_torch",
-    "AdamW, or AdamW that keeps its moments of matrices in 8 bits: a quarter of the memory",
+    "AdamW; AdamW that keeps its moments of matrices in 8 bits: a quarter of the memory; or Muon for hidden matrices, AdamW for the rest",
   ),
   weightDecay: optim.float(0, "AdamW's decoupled weight decay", { min: 0 }),
   adamBeta1: optim.float<number>(others.beta1 ?? 0.9, "AdamW's beta1", probability),

@@ -75,5 +75,6 @@ export const adamOf = (
   weightDecay: o.weightDecay,
   maxGradNorm: o.maxGradNorm,
   eightBit: o.optim === "adamw_8bit",
+  muon: o.optim === "muon",
   lossScaling: o.fp16 ?? false,
 });

@@ -29,6 +29,11 @@ export class Parameter {
   readonly decay: boolean;
   /** An embedding or an LM head: its errors reach every logit, so integer formats give it more bits than the rest. */
   isTable = false;
+  /**
+   * Rows, each from .. to, that are the weights of one hidden linear map each, which Muon trains; null for what is none: embeddings,
+   * heads, vectors.
+   */
+  maps: readonly (readonly [from: number, to: number])[] | null = null;
   /** Dotted path in the module tree; set when the module is collected. */
   name = "";
   private slot: Weight | null = null;
@@ -174,6 +179,14 @@ export class ParameterStore {
   /** All parameters, those with weight decay first. */
   get parameters(): Parameter[] {
     return [...this.all];
+  }
+
+  /**
+   * Where parameters stand: the chunk in which each begins, and how many floats before it there.
+   * @internal
+   */
+  get placed(): readonly { parameter: Parameter; chunk: number; offset: number }[] {
+    return this.places;
   }
 
   /** Number of values, without padding. */

@@ -136,7 +136,7 @@ describe("names and values of other programs", () => {
     ["dpo", { length_penalty: 0.1 }, "length counts where pairs are made"],
     ["dpo", { sampling_paired_method: "max_random" }, "webrlhf pairs --choose_type"],
     ["dpo", { mask_prompt: false }, "nothing is learned from prompts"],
-    ["sft", { optim: "adafactor" }, "AdamW is the only optimizer here, not adafactor"],
+    ["sft", { optim: "adafactor" }, "AdamW and Muon are the optimizers here, not adafactor"],
     ["sft", { neftune_noise_alpha: 5 }, "no noise is added"],
     ["merge", { load_best_model_at_end: true }, "nothing is evaluated on the way"],
     ["sft", { loss_type: "dft" }, "negative log-likelihood"],
@@ -154,6 +154,7 @@ describe("names and values of other programs", () => {
     for (const optim of ["adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"]) {
       expect((await config("sft", { optim })).values).toMatchObject({ optim: "adamw_8bit" });
     }
+    expect((await config("sft", { optim: "muon" })).values).toMatchObject({ optim: "muon" });
     for (const packing of [false, 0, "False", "false", "no", null]) await config("sft", { packing });
   });
 

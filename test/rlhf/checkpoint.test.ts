@@ -37,9 +37,13 @@ describe("checkpoints", () => {
     expect(await restoreCheckpoint(run, { "": { model } })).toEqual({ step: 10, state: { of: 10 }, damaged: [] });
   });
 
-  it.each([false, true])("bring an optimizer back bit for bit (moments of 8 bits: %s)", async (eightBit) => {
+  it.each([
+    ["adamw_torch", {}, { muon: true }],
+    ["adamw_8bit", { eightBit: true }, {}],
+    ["muon", { muon: true }, { eightBit: true }],
+  ])("bring an optimizer back bit for bit (%s)", async (_, how, otherwise) => {
     const trained = new CausalLM(tinyConfig()).initialize(2);
-    const [optimizer, other] = [new AdamW(trained.store, { eightBit }), new AdamW(model.store, { eightBit })];
+    const [optimizer, other] = [new AdamW(trained.store, how), new AdamW(model.store, how)];
     const ids = Uint32Array.from({ length: 12 }, (_, i) => i + 1);
     const steps = [[{ ids, promptLength: 1 }]];
     for (let i = 0; i < 3; i++) scope(() => void sftStep(trained, optimizer, steps, 1e-3));
@@ -47,9 +51,9 @@ describe("checkpoints", () => {
     await saveCheckpoint(run, 3, { "": { model: trained, optimizer } }, {});
     await restoreCheckpoint(run, { "": { model, optimizer: other } });
     expect(await other.state()).toEqual(await optimizer.state());
-    const wrong = new AdamW(trained.store, { eightBit: !eightBit });
+    const wrong = new AdamW(trained.store, otherwise);
     await expect(restoreCheckpoint(run, { "": { model: trained, optimizer: wrong } })).rejects.toThrow(
-      /with optim adamw/,
+      /with optim (adamw|muon)/,
     );
     for (const one of [optimizer, other, wrong, trained]) one.destroy();
   });

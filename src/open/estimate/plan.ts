@@ -49,7 +49,7 @@ export interface MemoryPlan {
   /** How rollouts keep keys and values. */
   kvCache: KvCacheFormat;
   /** How the optimizers keep their moments. */
-  optim: "adamw_torch" | "adamw_8bit";
+  optim: "adamw_torch" | "adamw_8bit" | "muon";
   /** Sequences (pairs) in one pass, passes in one step, and the length of a sequence in tokens. */
   batchSize: number;
   accumulation: number;

@@ -69,7 +69,7 @@ export const lmflowRules: Rules = {
   disable_group_texts: only([true], packing),
   config_overrides: off("a model's shape is its folder's"),
   use_lisa: off("LISA is not here"),
-  use_customized_optim: off("AdamW is the only optimizer here"),
+  use_customized_optim: off("AdamW and Muon are the optimizers here"),
   local_index: shard,
   my_world_size: (_, given) =>
     given.local_index === undefined ? { kind: "refused", why: "needs local_index beside it" } : { kind: "idle" },

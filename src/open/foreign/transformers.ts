@@ -8,13 +8,14 @@ const schedule: Rule = (value, given, table) => {
   return off("schedules take no arguments but min_lr (min_learning_rate) here")(value, given, table);
 };
 
-/** All kinds of AdamW are one method: they differ in how it is computed, and in how many bits its moments have. */
+/** Muon, by the name of torch.optim's class; all kinds of AdamW are one method: they differ in how it is computed, and in how many bits its moments have. */
 const optimizer: Rule = (value, _, table) => {
   const name = isOff(value) ? "adamw" : plain(value);
-  if (!/^(paged_)?adamw/.test(name)) {
-    return { kind: "refused", why: `AdamW is the only optimizer here, not ${String(value)}` };
+  if (!/^((paged_)?adamw|muon$)/.test(name)) {
+    return { kind: "refused", why: `AdamW and Muon are the optimizers here, not ${String(value)}` };
   }
   if (!Object.hasOwn(table, "optim")) return { kind: "idle" };
+  if (name === "muon") return { kind: "sets", values: { optim: name } };
   return { kind: "sets", values: { optim: name.endsWith("_8bit") ? "adamw_8bit" : "adamw_torch" } };
 };
 
