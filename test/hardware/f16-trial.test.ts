@@ -2,7 +2,7 @@ import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { openDevice } from "../../src/gpu/device.ts";
+import { openDevice } from "webrlhf";
 import { f16Trouble } from "../../src/gpu/f16-trial.ts";
 import { f16Wanted } from "../../src/gpu/f16-wanted.ts";
 
