@@ -1,10 +1,16 @@
 /** Which workers are there, and what is said where none is. */
-import { readHello } from "./hello.ts";
+import { readHello, type SeenWorker } from "./hello.ts";
+import type { KindName } from "./names.ts";
 
 /** Workers say every 5 seconds that they are there. */
 const ALONE_MS = 6000;
 /** Who was not heard of for so long is gone. */
 const GONE_MS = 13_000;
+/** Nobody makes more than so many up. */
+const MOST = 200_000;
+
+/** A worker's name among all: that of its credential, which several may have, with its own. */
+export const nameOf = ({ member, worker }: { member: string; worker: string }): string => `${member}/${worker}`;
 
 /** Hears of workers, and says once that none has come. */
 export class Company {
@@ -26,19 +32,22 @@ export class Company {
     this.ms = ms;
   }
 
-  /** A worker has been heard of. */
-  greeted = (error: Error | null, message: { subject: string; data: Uint8Array }): void => {
-    const hello = error ? null : readHello(message.subject, message.data);
-    if (!hello) return;
+  /** A worker has been heard of. Null where that was none, one that takes no such jobs, or one too many. */
+  greeted(subject: string, bytes: Uint8Array, kind: KindName): SeenWorker | null {
+    const hello = readHello(subject, bytes);
+    if (!hello?.roles.includes(kind)) return null;
     this.told = true;
-    this.heard.set(`${hello.member}/${hello.worker}`, Date.now());
-  };
+    const name = nameOf(hello);
+    if (this.heard.size >= MOST && !this.heard.has(name)) return null;
+    this.heard.set(name, Date.now());
+    return hello;
+  }
 
-  /** How many workers were heard of a moment ago. */
-  get size(): number {
+  /** Names of those that were heard of a moment ago. */
+  get names(): string[] {
     const since = Date.now() - GONE_MS;
     for (const [name, at] of this.heard) if (at < since) this.heard.delete(name);
-    return this.heard.size;
+    return [...this.heard.keys()];
   }
 
   /** Says that nobody is there, where that is so and was not said. */

@@ -52,6 +52,9 @@ export interface Minted {
   creds: string;
 }
 
+/** Who may answer may so for some seconds, in nanoseconds: once, where it was asked to. */
+const ANSWER_NS = 10e9;
+
 /** Makes keys for a new cluster. */
 export async function newKeys(): Promise<ClusterKeys> {
   const { createAccount, createOperator } = await packages.jwt();
@@ -60,7 +63,7 @@ export async function newKeys(): Promise<ClusterKeys> {
 }
 
 /** Subjects that a role may publish to and hear. */
-function permissions(role: Role, name: string): { pub: string[]; sub: string[] } {
+function permissions(role: Role, name: string): { pub: string[]; sub: string[]; answers?: boolean } {
   const sub = [`${inboxOf(name)}.>`];
   if (role === "system") return { pub: ["$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE"], sub };
   if (role === "trainer") {
@@ -68,6 +71,7 @@ function permissions(role: Role, name: string): { pub: string[]; sub: string[] }
     return {
       pub: [...queues.map(jobsOfKind), "$JS.API.>", ...buckets],
       sub: [...sub, "result.>", "vote.>", "hello.>"],
+      answers: true,
     };
   }
   if (role === "labeller") return { pub: [`vote.${name}.*.*`, ...takes("label")], sub };
@@ -106,7 +110,7 @@ export async function mint(
   }
   const { createUser, encodeUser, fmtCreds } = await packages.jwt();
   const user = createUser();
-  const { pub, sub } = permissions(role, name);
+  const { pub, sub, answers } = permissions(role, name);
   const expires = choice.seconds === undefined ? undefined : now() + choice.seconds;
   const token = await encodeUser(
     name,
@@ -115,6 +119,7 @@ export async function mint(
     {
       pub: { allow: pub, deny: [] },
       sub: { allow: sub, deny: [] },
+      ...(answers && { resp: { max: 1, ttl: ANSWER_NS } }),
     },
     expires === undefined ? {} : { exp: expires },
   );

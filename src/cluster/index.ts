@@ -11,4 +11,5 @@ export { type LabellerOptions, type LabellerState, runLabeller } from "./labelle
 export type { KindName } from "./names.ts";
 export { type HeldWeights, holdWeights } from "./policy.ts";
 export { ROOMS, roomCode, roomFile } from "./rooms.ts";
-export { runWorker, type WorkerOptions, type WorkerState } from "./worker.ts";
+export type { WorkerOptions, WorkerState } from "./work.ts";
+export { runWorker } from "./worker.ts";

@@ -7,12 +7,8 @@ import { MAX_PAYLOAD } from "./configuration.ts";
 import type { ClusterConnection } from "./connection.ts";
 import { decodeVote, encodeLabelJob, type LabelJob, type Vote } from "./label-messages.ts";
 import { LABEL_LEASE_MS } from "./labeller.ts";
-import { ofResult, votesOf } from "./names.ts";
-import { News } from "./news.ts";
-import { Ownership } from "./owner.ts";
-import { RunQueue } from "./queue.ts";
-import { Reach } from "./reach.ts";
-import { ensureStreams, type Streams, streamsOf } from "./streams.ts";
+import { votesOf } from "./names.ts";
+import { type AskedFor, RunPost, type RunPostOptions, type Seen, SWEEP_MS } from "./run-post.ts";
 import { Refused } from "./wire.ts";
 
 /** A label that was taken, with who gave it. */
@@ -29,16 +25,9 @@ export interface LabelTask {
 }
 
 /** How labels are collected. */
-export interface LabelDeskOptions {
-  /** The run's name: letters, digits, "-" and "_". */
-  run: string;
-  /** Whoever collects, for others' messages. */
-  who: string;
-  say: (line: string) => void;
+export interface LabelDeskOptions extends RunPostOptions {
   /** People who may label by one link; the labels of more are not taken. Default 100. */
   mostLabellers?: number;
-  /** How long is waited for another desk that held the run's name a moment ago, milliseconds. Default: until it must be gone. */
-  waitsMs?: number;
 }
 
 /** What to collect. */
@@ -63,14 +52,9 @@ export interface LabelCounts {
 
 /** Pairs that lie where labellers take them, at once. */
 const AT_ONCE = 512;
-const SWEEP_MS = 3000;
 
-interface Pending {
+interface Pending extends AskedFor {
   task: LabelTask;
-  key: string;
-  bytes: Uint8Array;
-  attempt: number;
-  askedAt: number;
   /** When it was first seen that somebody has it. */
   withSomebody: number | null;
 }
@@ -78,13 +62,8 @@ interface Pending {
 /** Collects labels in a cluster, as the only one of a run. */
 export class LabelDesk {
   readonly counts: LabelCounts = { taken: 0, double: 0, refused: 0, askedAgain: 0 };
-  private readonly connection: ClusterConnection;
   private readonly options: LabelDeskOptions;
-  private readonly owner: Ownership;
-  private readonly streams: Streams;
-  private readonly queue: RunQueue;
-  private readonly reach: Reach;
-  private readonly news = new News();
+  private readonly post: RunPost;
   private readonly pending = new Map<string, Pending>();
   /** Who has labelled a pair. */
   private readonly labelled = new Map<number, Set<string>>();
@@ -92,49 +71,22 @@ export class LabelDesk {
   private readonly people = new Map<string, Set<string>>();
   private readonly told = new Set<string>();
   private keep: Collecting["keep"] = async () => {};
-  private accepting: Promise<void> = Promise.resolve();
-  private failure: Error | null = null;
-  private sweeping = false;
 
-  private constructor(
-    connection: ClusterConnection,
-    options: LabelDeskOptions,
-    owner: Ownership,
-    streams: Streams,
-    queue: RunQueue,
-  ) {
-    this.connection = connection;
+  private constructor(options: LabelDeskOptions, post: RunPost) {
     this.options = options;
-    this.owner = owner;
-    this.streams = streams;
-    this.queue = queue;
-    this.reach = new Reach(options.say);
-    connection.nc.subscribe(votesOf(options.run), {
-      callback: (error, message) => {
-        if (error) this.stop(refusedHere(error));
-        else this.hear(message.subject, message.data);
-      },
-    });
+    this.post = post;
   }
 
   /** Joins a cluster. Throws UserError where somebody collects for this run already, or the credential does not let labels in. */
   static async open(connection: ClusterConnection, options: LabelDeskOptions): Promise<LabelDesk> {
-    const { run, who, say, waitsMs } = options;
     const taken = (_: string, other: string) =>
       new UserError(`labels for this file are collected already, by ${other}: stop that one first`);
-    const owner = await Ownership.take(connection.nc, run, who, say, waitsMs, taken).catch((error) => {
+    const post = await RunPost.take(connection, "label", options, taken).catch((error) => {
       throw isRefusal(error) ? refusedHere(error) : error;
     });
-    try {
-      const streams = await streamsOf(connection.nc);
-      await ensureStreams(streams, "label");
-      const desk = new LabelDesk(connection, options, owner, streams, new RunQueue(streams, "label", run));
-      await connection.nc.flush();
-      return desk;
-    } catch (error) {
-      await owner.release();
-      throw error;
-    }
+    const desk = new LabelDesk(options, post);
+    await post.listen(votesOf(options.run), desk.hear, (error) => post.stop(refusedHere(error)));
+    return desk;
   }
 
   /** People whose labels were taken, in this run's whole time. */
@@ -144,7 +96,7 @@ export class LabelDesk {
 
   /** How many pairs lie before somebody; null where the server does not say. */
   async onTables(): Promise<number | null> {
-    const untaken = await this.queue.untaken().catch(() => null);
+    const untaken = await this.post.queue.untaken().catch(() => null);
     return untaken === null || !Number.isFinite(untaken) ? null : Math.max(0, this.pending.size - untaken);
   }
 
@@ -156,42 +108,37 @@ export class LabelDesk {
     this.keep = keep;
     for (const { pair, who } of before) this.remember(pair, who);
     const waiting = await this.written(tasks);
-    const there = await this.queue.unfinished().catch(() => new Set<string>());
-    const sweeper = setInterval(() => void this.sweep(), SWEEP_MS);
+    const there = await this.post.queue.unfinished().catch(() => new Set<string>());
+    const sweeper = setInterval(() => void this.post.sweep(this.pending, this.look), SWEEP_MS);
     try {
       for (let first = true; ; first = false) {
         while (this.pending.size < AT_ONCE && waiting.length > 0 && !signal.aborted) {
           const one = waiting.shift() as Pending;
           this.pending.set(one.key, one);
           // What was said while nobody collected, and what still lies there.
-          if (first) await this.reach.do(() => this.lookUp(one));
+          if (first) await this.post.reach.do(() => this.lookUp(one));
           if (this.isPending(one) && !there.has(one.key)) await this.ask(one);
           one.askedAt = Date.now();
         }
-        if (this.failure) throw this.failure;
-        if (this.owner.lost) throw this.owner.lost;
-        if (this.connection.nc.isClosed()) {
-          throw new UserError("the server has ended the connection: the trainer's credential is no longer valid");
-        }
+        this.post.refuseEnded();
         if (signal.aborted || this.pending.size + waiting.length === 0) return;
-        await this.news.wait(500, signal);
+        await this.post.news.wait(500, signal);
       }
     } finally {
       clearInterval(sweeper);
       this.pending.clear();
-      await this.queue.withdraw().catch(() => {});
-      await this.accepting;
+      await this.post.queue.withdraw().catch(() => {});
+      await this.post.settled;
     }
   }
 
   /** Leaves. */
   async close(): Promise<void> {
-    await this.owner.release();
-    await this.connection.nc.close();
+    await this.post.leave();
   }
 
   private async written(tasks: readonly LabelTask[]): Promise<Pending[]> {
-    const most = this.connection.nc.info?.max_payload ?? MAX_PAYLOAD;
+    const most = this.post.connection.nc.info?.max_payload ?? MAX_PAYLOAD;
     const all: Pending[] = [];
     for (const task of tasks) {
       const { key, bytes } = await encodeLabelJob(this.options.run, task.job);
@@ -206,10 +153,9 @@ export class LabelDesk {
   private isPending = (one: Pending): boolean => this.pending.get(one.key) === one;
 
   private async ask(one: Pending): Promise<void> {
-    one.askedAt = Date.now();
     one.withSomebody = null;
-    await this.reach.do(() => this.queue.ask(one.key, one.attempt, one.bytes));
-    if (!this.isPending(one)) void this.queue.withdraw(one.key).catch(() => {}); // it has come meanwhile
+    await this.post.ask(one);
+    if (!this.isPending(one)) void this.post.queue.withdraw(one.key).catch(() => {}); // it has come meanwhile
   }
 
   private askAgain(one: Pending): Promise<void> {
@@ -218,18 +164,11 @@ export class LabelDesk {
     return this.ask(one);
   }
 
-  private hear(subject: string, bytes: Uint8Array): void {
-    const from = ofResult(subject);
-    if (!from || from.run !== this.options.run) return;
-    const one = this.pending.get(from.key);
+  private hear = (key: string, member: string, bytes: Uint8Array): void => {
+    const one = this.pending.get(key);
     if (!one) this.counts.double += 1;
-    else void this.inTurn(() => this.accept(one, from.worker, bytes));
-  }
-
-  private inTurn(work: () => Promise<void>): Promise<void> {
-    this.accepting = this.accepting.then(work).catch((error) => this.stop(error as Error));
-    return this.accepting;
-  }
+    else void this.post.inTurn(() => this.accept(one, member, bytes));
+  };
 
   /** Takes a label, or says why it is none. A pair that has no label then stays where it is: the sweep finds what is missing. */
   private async accept(one: Pending, member: string, bytes: Uint8Array): Promise<void> {
@@ -258,8 +197,8 @@ export class LabelDesk {
     this.pending.delete(one.key);
     this.counts.taken += 1;
     // Where the labeller's own word to the server was lost, nobody should label it in vain.
-    void this.queue.withdraw(one.key).catch(() => {});
-    this.news.tell();
+    void this.post.queue.withdraw(one.key).catch(() => {});
+    this.post.news.tell();
   }
 
   private read(one: Pending, member: string, bytes: Uint8Array): Vote | null {
@@ -287,46 +226,28 @@ export class LabelDesk {
     this.told.add(what);
   }
 
-  private stop(error: Error): void {
-    this.failure ??= error;
-    this.news.tell();
-  }
-
   /** Looks at what is missing, and asks for it again. */
-  private async sweep(): Promise<void> {
-    if (this.pending.size === 0 || this.sweeping || this.connection.nc.isClosed()) return;
-    this.sweeping = true;
-    await this.reach.do(async () => {
-      await ensureStreams(this.streams, "label");
-      const there = await this.queue.unfinished();
-      const allTaken = (await this.queue.untaken()) === 0;
-      for (const one of [...this.pending.values()]) {
-        if (Date.now() - one.askedAt < SWEEP_MS / 2) continue;
-        if (there.has(one.key)) {
-          if (allTaken) one.withSomebody ??= Date.now();
-          if (allTaken && Date.now() - (one.withSomebody ?? Date.now()) > LABEL_LEASE_MS) await this.takeBack(one);
-          continue;
-        }
-        const before = one.attempt;
-        await this.lookUp(one);
-        if (this.isPending(one) && one.attempt === before) await this.askAgain(one);
-      }
-    });
-    this.sweeping = false;
-  }
+  private look = async (one: Pending, { there, allTaken }: Seen): Promise<void> => {
+    if (there.has(one.key)) {
+      if (allTaken) one.withSomebody ??= Date.now();
+      if (allTaken && Date.now() - (one.withSomebody ?? Date.now()) > LABEL_LEASE_MS) await this.takeBack(one);
+      return;
+    }
+    const before = one.attempt;
+    await this.lookUp(one);
+    if (this.isPending(one) && one.attempt === before) await this.askAgain(one);
+  };
 
   /** Gives a pair to somebody else that a page has had for ten minutes, whatever it says of its person. */
   private async takeBack(one: Pending): Promise<void> {
-    await this.queue.withdraw(one.key);
+    await this.post.queue.withdraw(one.key);
     if (this.isPending(one)) await this.askAgain(one);
   }
 
   /** Reads what was said of a pair out of the stream. */
-  private async lookUp(one: Pending): Promise<void> {
-    for await (const { member, bytes } of this.queue.results(one.key)) {
-      await this.inTurn(() => this.accept(one, member, bytes));
-      if (!this.isPending(one)) return;
-    }
+  private lookUp(one: Pending): Promise<void> {
+    const over = () => !this.isPending(one);
+    return this.post.lookUp(one, (member, bytes) => this.accept(one, member, bytes), over);
   }
 }
 

@@ -107,7 +107,7 @@ export function whoIn(text: string): string {
   }
 }
 
-type Taken = (run: string, other: string) => UserError;
+export type Taken = (run: string, other: string) => UserError;
 
 const trainerTaken: Taken = (run, other) =>
   new UserError(`the run ${run} has a trainer already (${other}): stop that one, or choose another output folder`);

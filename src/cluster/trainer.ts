@@ -2,84 +2,53 @@
  * A trainer's side of a cluster. Its disk is the truth, and the server soft state: a job is a pure function of its message, its result
  * is accepted once, and what is missing is asked for again. Acknowledgements prove nothing; only accepted results count.
  */
-import { UserError } from "../runtime/errors.ts";
 import type { Asking, Counts, DoneBy, Doubtful, Here, Iteration, Pending, TrainerOptions } from "./asked.ts";
 import { isGivenUp, refuseGivenUp } from "./asked.ts";
 import { BlobWriter } from "./blob-writer.ts";
 import { Book } from "./book.ts";
-import { Company } from "./company.ts";
+import { nameOf } from "./company.ts";
 import { MAX_PAYLOAD } from "./configuration.ts";
 import type { ClusterConnection } from "./connection.ts";
 import { type AnyJob, checkSize, type JobKind } from "./kinds.ts";
 import { MirrorFolder } from "./mirror.ts";
-import { ofResult, resultsOf } from "./names.ts";
-import { News } from "./news.ts";
-import { Ownership } from "./owner.ts";
+import { resultsOf } from "./names.ts";
 import { Pace } from "./pace.ts";
 import type { PublishedPolicy } from "./policy.ts";
-import { RunQueue } from "./queue.ts";
-import { Reach } from "./reach.ts";
+import { Reception } from "./reception.ts";
 import { ResultRecord } from "./record.ts";
-import { ensureStreams, type Streams, streamsOf } from "./streams.ts";
+import { RunPost, type Seen, SWEEP_MS } from "./run-post.ts";
 import { Trust } from "./trust.ts";
 import { PublishedWeights } from "./weights.ts";
 import { type ReadResult, Refused } from "./wire.ts";
 
-const SWEEP_MS = 3000;
 /** Asks workers for results of one kind of jobs, and does what nobody takes. */
 export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   readonly counts: Counts = { by: new Map(), double: 0, refused: 0, caught: 0, askedAgain: 0 };
-  private readonly connection: ClusterConnection;
   private readonly options: TrainerOptions;
-  private readonly owner: Ownership;
-  private readonly streams: Streams;
-  private readonly queue: RunQueue;
+  private readonly post: RunPost;
   private readonly weights: PublishedWeights;
   private readonly kind: JobKind<J, R, never, C>;
   private readonly record: ResultRecord | null;
   private readonly book = new Book<J, R, C>();
-  private readonly reach: Reach;
-  private readonly company: Company;
+  private readonly reception: Reception;
   private readonly trust: Trust<Pending<J, R, C>>;
   private readonly timer: ReturnType<typeof setInterval>;
-  private failure: Error | null = null;
-  private accepting: Promise<void> = Promise.resolve();
   /** What is computed here. */
   private working: Promise<void> = Promise.resolve();
-  private closed = false;
-  private readonly news = new News();
   private looksBack: number;
-  private sweeping = false;
   private readonly pace = new Pace();
 
-  private constructor(
-    connection: ClusterConnection,
-    kind: JobKind<J, R, never, C>,
-    options: TrainerOptions,
-    owner: Ownership,
-    streams: Streams,
-  ) {
-    this.connection = connection;
+  private constructor(kind: JobKind<J, R, never, C>, options: TrainerOptions, post: RunPost) {
     this.kind = kind;
     this.looksBack = options.looksBack ?? 1;
     this.options = options;
-    this.owner = owner;
-    this.streams = streams;
-    this.queue = new RunQueue(streams, kind.name, options.run);
-    this.reach = new Reach(options.say);
-    this.company = new Company(options.say, options.alone, options.aloneMs);
+    this.post = post;
+    this.reception = new Reception(post.connection.nc, kind.name, options, (member) => this.trust.ignores(member));
     this.trust = new Trust(options.check ?? 0);
     const { mirror } = options;
     const folder = mirror ? new MirrorFolder(mirror.files, mirror.folder) : null;
-    this.weights = new PublishedWeights(new BlobWriter(connection.nc), this.reach, folder);
+    this.weights = new PublishedWeights(new BlobWriter(post.connection.nc), post.reach, folder);
     this.record = options.kept && new ResultRecord(options.kept.files, options.kept.folder);
-    // Not by a consumer of the stream: it would be gone with the stream. What is missed here is read from the stream.
-    connection.nc.subscribe(resultsOf(options.run), {
-      callback: (error, message) => {
-        if (!error) this.hear(message.subject, message.data);
-      },
-    });
-    connection.nc.subscribe("hello.*", { callback: this.company.greeted });
     this.timer = setInterval(() => void this.sweep(), SWEEP_MS);
   }
 
@@ -89,22 +58,17 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     kind: JobKind<J, R, never, C>,
     options: TrainerOptions,
   ): Promise<ClusterTrainer<J, R, C>> {
-    const owner = await Ownership.take(connection.nc, options.run, options.who, options.say, options.waitsMs);
-    try {
-      const streams = await streamsOf(connection.nc);
-      await ensureStreams(streams, kind.name);
-      const trainer = new ClusterTrainer(connection, kind, options, owner, streams);
-      await connection.nc.flush();
-      return trainer;
-    } catch (error) {
-      await owner.release();
-      throw error;
-    }
+    const post = await RunPost.take(connection, kind.name, options);
+    const trainer = new ClusterTrainer(kind, options, post);
+    await post.listen(resultsOf(options.run), trainer.hear);
+    return trainer;
   }
 
   /** Puts a policy where workers find it; those that nobody draws with any more go. */
   publish(policy: PublishedPolicy): Promise<void> {
-    return this.weights.publish(policy, this.book.policies());
+    const others = this.book.policies();
+    this.reception.serving.published(others.size > 0);
+    return this.weights.publish(policy, others);
   }
 
   /**
@@ -124,7 +88,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     const asked: Pending<J, R, C>[] = [];
     for (const [i, job] of jobs.entries()) {
       const { key, bytes } = await this.kind.encode(this.options.run, { policy: ref, job });
-      checkSize(this.kind, job, bytes.length, this.connection.nc.info?.max_payload ?? MAX_PAYLOAD);
+      checkSize(this.kind, job, bytes.length, this.post.connection.nc.info?.max_payload ?? MAX_PAYLOAD);
       const pending = { key, job, context, of, place: first + i, bytes, attempt: 0, askedAt: 0 };
       const one: Pending<J, R, C> = { ...pending, errors: new Set(), copied: false, here: false };
       const read = await this.record?.get(of.kept, key, (kept) => this.decoded(kept, one));
@@ -134,7 +98,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     if (!this.book.isOpen(of)) return; // given up meanwhile
     for (const one of asked) this.book.pending.set(one.key, one);
     // What came while there was no trainer.
-    if (this.looksBack-- > 0) for (const one of asked) await this.reach.do(() => this.lookUp(one));
+    if (this.looksBack-- > 0) for (const one of asked) await this.post.reach.do(() => this.lookUp(one));
     await Promise.all(asked.filter((one) => this.book.isPending(one)).map((one) => this.ask(one)));
     await this.record?.trim(of.kept);
   }
@@ -162,29 +126,26 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     signal?: AbortSignal,
   ): Promise<Pick<Iteration<R>, "number" | "results">[]> {
     let done: Iteration<R>[] = [];
+    const waits = this.reception.serving.waits();
     try {
       for (;;) {
         const of = new Set(Array.from(numbers, this.book.of));
         done = [...of].filter(({ left }) => left === 0);
         if (done.length > 0) break;
         done = [...of]; // what fails gives up all of them
-        if (this.failure) throw this.failure;
-        if (this.owner.lost) throw this.owner.lost;
-        if (this.closed) throw new Error("the run has left its cluster");
-        if (this.connection.nc.isClosed()) {
-          throw new UserError("the server has ended the connection: the trainer's credential is no longer valid");
-        }
+        this.post.refuseEnded();
         signal?.throwIfAborted();
-        this.company.tell();
+        this.reception.look();
         const doubtful = here && this.book.doubtful.find(({ one }) => of.has(one.of));
         const own = here && !doubtful && (await this.claim(of));
         if (!here) this.book.missing(of).forEach(refuseGivenUp);
         if (doubtful) await this.atWork(this.check(doubtful, here));
         else if (own) await this.atWork(this.drawHere(own, here));
-        else await this.news.wait(200, signal);
+        else await this.post.news.wait(200, signal);
       }
-      if (this.failure) throw this.failure;
+      this.post.refuseFailed();
     } finally {
+      waits();
       for (const iteration of done) this.book.forget(iteration);
     }
     // Only now: a worker that is caught takes back what it gave.
@@ -199,28 +160,26 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     const iteration = this.book.of(number);
     const missing = this.book.missing(new Set([iteration]));
     this.book.forget(iteration);
-    await this.reach.do(async () => {
-      for (const { key } of missing) await this.queue.withdraw(key);
+    await this.post.reach.do(async () => {
+      for (const { key } of missing) await this.post.queue.withdraw(key);
     });
   }
 
-  /** How many workers were heard of a moment ago. */
+  /** How many workers are served. */
   get workers(): number {
-    return this.company.size;
+    return this.reception.serving.served;
   }
 
   /** Takes the jobs back that are left, and leaves. Results on the disk stay: whose they are removes them. */
   async close(): Promise<void> {
     clearInterval(this.timer);
-    const { nc } = this.connection;
-    this.closed = true;
+    this.post.left = true;
     this.book.pending.clear();
-    this.news.tell();
+    this.post.news.tell();
     await this.working.catch(() => {}); // who waits for it hears of it
-    await this.queue.withdraw().catch(() => {});
-    await this.accepting;
-    await this.owner.release();
-    await nc.close();
+    await this.post.queue.withdraw().catch(() => {});
+    await this.post.settled;
+    await this.post.leave();
   }
 
   private atWork(work: Promise<void>): Promise<void> {
@@ -228,10 +187,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     return work;
   }
 
-  private async ask(one: Pending<J, R, C>): Promise<void> {
-    one.askedAt = Date.now();
-    await this.reach.do(() => this.queue.ask(one.key, one.attempt, one.bytes));
-  }
+  private ask = (one: Pending<J, R, C>): Promise<void> => this.post.ask(one);
 
   private askAgain(one: Pending<J, R, C>): Promise<void> {
     one.attempt += 1;
@@ -239,19 +195,11 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     return this.ask(one);
   }
 
-  private hear(subject: string, bytes: Uint8Array): void {
-    const from = ofResult(subject);
-    if (!from || from.run !== this.options.run) return;
-    const own = this.book.pending.get(from.key);
-    if (own) void this.inTurn(() => this.accept(own, from.worker, bytes));
+  private hear = (key: string, member: string, bytes: Uint8Array): void => {
+    const own = this.book.pending.get(key);
+    if (own) void this.post.inTurn(() => this.accept(own, member, bytes));
     else this.counts.double += 1;
-  }
-
-  /** Results are looked at one after the other. */
-  private inTurn(work: () => Promise<void>): Promise<void> {
-    this.accepting = this.accepting.then(work).catch((error) => this.stop(error as Error));
-    return this.accepting;
-  }
+  };
 
   /** Takes a result, or says why it is none. */
   private async accept(one: Pending<J, R, C>, from: string, bytes: Uint8Array): Promise<void> {
@@ -264,10 +212,17 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
       const read = this.decoded(bytes, one);
       if ("error" in read) return await this.fail(one, from, `${read.worker}: ${read.error}`);
       this.pace.add(read.seconds);
+      const tokens = this.kind.tokens(one.job, read.result);
+      this.reception.serving.took(nameOf({ member: from, worker: read.worker }), {
+        ...one,
+        ...read,
+        tokens,
+        version: one.job.version,
+      });
       if (this.trust.isDue(from, read.worker)) {
         one.here = true;
         this.book.doubtful.push({ one, from, at: this.trust.now(), bytes, result: read.result });
-        this.news.tell();
+        this.post.news.tell();
         return;
       }
       await this.keep(one, read.result, bytes, from);
@@ -286,7 +241,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   private async check(doubtful: Doubtful<J, R, C>, here: Here<J, R>): Promise<void> {
     const { one, from, at, bytes, result } = doubtful;
     const wrong = await here.check(one.job, one.of.policy, result);
-    await this.inTurn(async () => {
+    await this.post.inTurn(async () => {
       if (!this.book.doubtful.includes(doubtful)) return;
       if (wrong !== null) return this.caught(from, wrong);
       this.book.doubtful = this.book.doubtful.filter((other) => other !== doubtful);
@@ -322,10 +277,10 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   private async keep(one: Pending<J, R, C>, result: R, bytes: Uint8Array, from: string): Promise<void> {
     await this.record?.add(one.of.kept, one.key, bytes);
     this.book.pending.delete(one.key);
-    if (one.copied) void this.queue.withdraw(one.key).catch(() => {}); // whoever has begun it sends it in vain
+    if (one.copied) void this.post.queue.withdraw(one.key).catch(() => {}); // whoever has begun it sends it in vain
     this.counts.by.set(from, (this.counts.by.get(from) ?? 0) + 1);
     await this.fill(one.of, one.place, result);
-    this.news.tell();
+    this.post.news.tell();
   }
 
   private async fill(iteration: Iteration<R>, place: number, result: R): Promise<void> {
@@ -338,51 +293,38 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   private async fail(one: Pending<J, R, C>, from: string, reason: string): Promise<void> {
     one.errors.add(`${reason} (attempt ${one.attempt + 1})`);
     this.options.say(`a job could not be done by ${from}, ${reason}`);
-    if (isGivenUp(one)) this.news.tell();
+    if (isGivenUp(one)) this.post.news.tell();
     else await this.askAgain(one);
   }
 
-  private stop(error: Error): void {
-    this.failure ??= error;
-    this.news.tell();
+  /** Looks at what is missing, and asks for it again. */
+  private sweep(): Promise<void> {
+    return this.post.sweep(this.book.pending, this.look, (lost) => this.weights.putAgain(lost));
   }
 
-  /** Looks at what is missing, and asks for it again. */
-  private async sweep(): Promise<void> {
-    if (this.book.pending.size === 0 || this.sweeping || this.connection.nc.isClosed()) return;
-    this.sweeping = true;
-    await this.reach.do(async () => {
-      await this.weights.putAgain(await ensureStreams(this.streams, this.kind.name));
-      const there = await this.queue.unfinished();
-      const idle = (await this.queue.untaken()) === 0;
-      for (const one of [...this.book.pending.values()]) {
-        if (one.here || isGivenUp(one) || Date.now() - one.askedAt < SWEEP_MS / 2) continue;
-        // A job that the queue still has will be done; one that it has not has a result, or was lost.
-        if (there.has(one.key)) {
-          if (idle && !one.copied && this.pace.isLate(one.askedAt)) await this.copy(one);
-          continue;
-        }
-        const before = one.attempt;
-        await this.lookUp(one);
-        if (this.book.isPending(one) && one.attempt === before && !one.here) await this.askAgain(one);
-      }
-    });
-    this.sweeping = false;
-  }
+  private look = async (one: Pending<J, R, C>, { there, allTaken }: Seen): Promise<void> => {
+    if (one.here || isGivenUp(one)) return;
+    // A job that the queue still has will be done; one that it has not has a result, or was lost.
+    if (there.has(one.key)) {
+      if (allTaken && !one.copied && this.pace.isLate(one.askedAt)) await this.copy(one);
+      return;
+    }
+    const before = one.attempt;
+    await this.lookUp(one);
+    if (this.book.isPending(one) && one.attempt === before && !one.here) await this.askAgain(one);
+  };
 
   /** Lets an idle worker do, too, what another one has had for too long. */
   private copy(one: Pending<J, R, C>): Promise<void> {
     one.copied = true;
-    return this.queue.ask(one.key, ++one.attempt, one.bytes);
+    return this.post.queue.ask(one.key, ++one.attempt, one.bytes);
   }
 
-  /** Reads a job's results from the stream. */
-  private async lookUp(one: Pending<J, R, C>): Promise<void> {
+  /** Reads a job's results from the stream; what was refused is asked for again. */
+  private lookUp(one: Pending<J, R, C>): Promise<void> {
     const before = one.attempt;
-    for await (const { member, bytes } of this.queue.results(one.key)) {
-      await this.inTurn(() => this.accept(one, member, bytes));
-      if (!this.book.isPending(one) || one.attempt !== before) return; // what was refused is asked for again
-    }
+    const over = () => !this.book.isPending(one) || one.attempt !== before;
+    return this.post.lookUp(one, (member, bytes) => this.accept(one, member, bytes), over);
   }
 
   private async drawHere(one: Pending<J, R, C>, here: Here<J, R>): Promise<void> {
@@ -392,12 +334,13 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
       const result = await here.draw(one.job, one.of.policy);
       const seconds = (performance.now() - began) / 1000;
       const bytes = this.kind.encodeResult(one.key, { worker: "trainer", adapter: "", seconds }, result);
-      await this.inTurn(async () => {
+      await this.post.inTurn(async () => {
         if (!this.book.isPending(one)) return;
         this.pace.add(seconds);
+        this.reception.serving.drew(this.kind.tokens(one.job, result));
         await this.keep(one, result, bytes, "");
       });
-      await this.queue.withdraw(one.key).catch(() => {}); // a copy that a worker has is refused when it comes
+      await this.post.queue.withdraw(one.key).catch(() => {}); // a copy that a worker has is refused when it comes
     } finally {
       one.here = false;
     }
@@ -409,8 +352,8 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     const own = left.find(isGivenUp) ?? left.find((one) => one.copied) ?? left.at(-1);
     if (!own || isGivenUp(own)) return own ?? null;
     try {
-      if ((await this.queue.untaken()) > 0) {
-        await this.queue.withdraw(own.key);
+      if ((await this.post.queue.untaken()) > 0) {
+        await this.post.queue.withdraw(own.key);
         return this.book.isPending(own) ? own : null;
       }
     } catch {

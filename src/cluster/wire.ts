@@ -127,8 +127,9 @@ export interface Drawer {
   worker: string;
   /** The adapter that computed. */
   adapter: string;
-  /** How long it took. */
+  /** How long it took, and how much of that the weights did. */
   seconds: number;
+  fetched?: number | undefined;
 }
 
 /** A result as the trainer reads it. */
@@ -168,12 +169,14 @@ export function writeResult(
 }
 
 const line = v.pipe(v.string(), v.maxLength(2000));
+const time = v.pipe(v.number(), v.finite(), v.minValue(0));
 const headerEntries = {
   format: v.literal(FORMAT),
   key: v.string(),
   worker: v.pipe(v.string(), v.maxLength(200)),
   adapter: line,
-  seconds: v.pipe(v.number(), v.finite(), v.minValue(0)),
+  seconds: time,
+  fetched: v.optional(time),
   error: v.optional(line),
 };
 
@@ -199,9 +202,9 @@ export function readResult<T extends v.ObjectEntries>(
   const said = jsonOf(bytes.subarray(4, 4 + textLength), "the result's header");
   const common = v.safeParse(v.looseObject(headerEntries), said);
   if (!common.success) throw new Refused(`a result whose header is not well-formed: ${v.summarize(common.issues)}`);
-  const { worker, adapter, seconds, error } = common.output;
+  const { worker, adapter, seconds, fetched, error } = common.output;
   if (common.output.key !== key) throw new Refused("a result of another job");
-  const drawer = { worker, adapter, seconds };
+  const drawer = { worker, adapter, seconds, fetched };
   if (error !== undefined) return { ...drawer, error };
   const own = v.safeParse(v.object(more), said);
   if (!own.success) throw new Refused(`a result whose header is not well-formed: ${v.summarize(own.issues)}`);

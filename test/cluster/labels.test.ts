@@ -190,7 +190,7 @@ describe.skipIf(!natsServer)("labels of a cluster", { timeout: 60_000 }, () => {
     await expect.poll(() => kept.size, { interval: 10 }).toBeGreaterThan(8);
     // Killed: the connection is gone without a word, and what is said meanwhile waits at the server.
     // biome-ignore lint/complexity/useLiteralKeys: its connection is nobody else's
-    await killed["connection"].nc.close();
+    await killed["post"].connection.nc.close();
     await first.done.catch(() => {});
     const then = kept.size;
     await expect.poll(() => people[0].pairs.length + people[1].pairs.length).toBeGreaterThan(then + 10);

@@ -4,7 +4,7 @@ import { type Program, serveSession } from "webrlhf/worker";
 import type { Over, Told, WorkInput } from "./protocol.ts";
 
 const START: Told = {
-  ...{ at: "away", done: 0, tokens: 0, tokensPerSecond: 0, fetching: null },
+  ...{ at: "away", done: 0, tokens: 0, tokensPerSecond: 0, fetching: null, standBy: null },
   ...{ joined: false, said: "" },
 };
 let told = START;

@@ -272,8 +272,9 @@ function tellStatus(
     terminal.result(`run ${run}, trained by ${who}${learner === null ? "" : ` as learner ${learner}`}`);
   }
   if (runs.length === 0) terminal.result("no run: start a trainer with --cluster and --creds");
-  for (const { worker, member, adapter, webrlhf, done, tokensPerSecond, busy } of workers) {
-    const pace = `${done} jobs done, ${tokensPerSecond} tokens/s, ${busy ? "drawing" : "waiting"}`;
+  for (const { worker, member, adapter, webrlhf, done, tokensPerSecond, busy, standsBy } of workers) {
+    const at = busy ? "drawing" : standsBy ? "standing by" : "waiting";
+    const pace = `${done} jobs done, ${tokensPerSecond} tokens/s, ${at}`;
     terminal.result(`worker ${worker} (${member}): ${pace}; webrlhf ${webrlhf} on ${adapter}`);
   }
   if (workers.length === 0)

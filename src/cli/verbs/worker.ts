@@ -4,6 +4,7 @@ import { clusterAccess } from "../../cluster/access.ts";
 import { connectCluster } from "../../cluster/connection.ts";
 import { ClusterError } from "../../cluster/errors.ts";
 import { type KindName, kinds, tokenOf } from "../../cluster/names.ts";
+import type { WorkerState } from "../../cluster/work.ts";
 import { runWorker } from "../../cluster/worker.ts";
 import { adapterNote } from "../../gpu/device.ts";
 import { UserError } from "../../runtime/errors.ts";
@@ -49,12 +50,19 @@ export const workerVerb = defineVerb({
     }
     await openGpu(terminal, o.adapter);
     const say = (line: string) => terminal.line(line);
+    let stoodBy = false;
+    const watch = ({ standBy }: WorkerState) => {
+      if (standBy && !stoodBy) {
+        say(`standing by: ${standBy.enough} faster workers are enough; asks again in ${standBy.seconds} s`);
+      } else if (!standBy && stoodBy) say("needed again");
+      stoodBy = standBy !== null;
+    };
     let said = false;
     for (;;) {
       try {
         const connection = await connectCluster(access, `webrlhf worker ${name}`);
         say(`${name} works for ${o.cluster}`);
-        const done = await runWorker(connection, { name, adapter: adapterNote(), roles, signal, say });
+        const done = await runWorker(connection, { name, adapter: adapterNote(), roles, signal, say, watch });
         await connection.nc.close();
         say(`stopped after ${done} ${done === 1 ? "job" : "jobs"}`);
         return;

@@ -1,0 +1,161 @@
+/** Many workers of a real server, of which the trainer serves the fastest; the others take over when those are gone. */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { jobsOf, type SamplingJob } from "webrlhf/rlhf";
+import { sampling } from "../../src/cluster/kinds.ts";
+import { helloSubject, inboxOf } from "../../src/cluster/names.ts";
+import type { PublishedPolicy } from "../../src/cluster/policy.ts";
+import { statusOf } from "../../src/cluster/status.ts";
+import { ClusterTrainer } from "../../src/cluster/trainer.ts";
+import { type Skill, type WorkerState, work } from "../../src/cluster/work.ts";
+import { natsServer, TestCluster } from "./server.ts";
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const TOKENS = 8;
+const FAST = 6;
+
+/** Weights that nobody looks at. */
+const weights = (version: number): PublishedPolicy => ({
+  ref: { base: [{ name: "none", sha256: version.toString(16).padStart(64, "0"), size: 0 }], adapter: null },
+  ...{ files: [], deltas: [], put: async () => {}, get: async () => new Uint8Array() },
+});
+
+/** What a job gives, whoever does it. */
+const resultOf = ({ id, version, prompts, streams, maxNewTokens }: SamplingJob) => ({
+  ...{ id, version },
+  responses: prompts.flatMap((prompt, p) =>
+    Array.from({ length: streams.length / prompts.length }, (_, k) => ({
+      ids: Uint32Array.from({ length: maxNewTokens }, (_, t) => 3 + ((prompt[0] + p + 7 * k + t) % 60)),
+      ...{ logProbs: new Float32Array(maxNewTokens).fill(-1), ended: false },
+    })),
+  ),
+});
+
+describe.skipIf(!natsServer)("a trainer among many workers", () => {
+  let cluster: TestCluster;
+  beforeAll(async () => {
+    cluster = await TestCluster.start();
+    await cluster.folder.invite("worker", "slow");
+  });
+  afterAll(() => cluster?.close());
+  afterEach(() => cluster.part());
+
+  /** The one link over which weights come. */
+  let link: Promise<unknown> = Promise.resolve();
+  let fetches: string[] = [];
+  /** A worker that draws by waiting. */
+  const light = async (member: string, name: string, tokensPerSecond: number) => {
+    const connection = await cluster.join(member);
+    let held = "";
+    let state: WorkerState | null = null;
+    const draw: Skill = async (bytes, signal, begins) => {
+      const { policy, job } = sampling.decode(bytes);
+      if (held !== policy.base[0].sha256) {
+        fetches.push(member);
+        link = link.then(() => sleep(10));
+        await link;
+        held = policy.base[0].sha256;
+      }
+      begins();
+      await sleep((1000 * TOKENS) / tokensPerSecond);
+      if (signal.aborted) throw signal.reason;
+      const result = resultOf(job);
+      return { tokens: TOKENS, encoded: (key, drawer) => sampling.encodeResult(key, drawer, result) };
+    };
+    const stop = new AbortController();
+    const watch = (now: WorkerState) => {
+      state = now;
+    };
+    const done = work(connection, { name, adapter: "", signal: stop.signal, roles: ["sample"], watch }, () => ({
+      ...{ sample: draw, score: draw },
+    })).catch(() => 0);
+    const end = async () => {
+      stop.abort();
+      await done;
+    };
+    cluster.closing(end);
+    return { end, state: () => state, kill: () => connection.nc.close() };
+  };
+  const opened = async (run: string) => {
+    const options = { run, who: "test", kept: null, say: () => {}, waitsMs: 1500 };
+    const trainer = await ClusterTrainer.open(await cluster.join("trainer"), sampling, options);
+    cluster.closing(() => trainer.close());
+    const jobs = (iteration: number) =>
+      jobsOf(
+        Array.from({ length: 60 }, (_, i) => Uint32Array.of(3 + i)),
+        Array.from({ length: 60 }, (_, i) => i),
+        { iteration, version: iteration, samples: 1, seed: 1, maxNewTokens: TOKENS, temperature: 1, promptsPerJob: 1 },
+      );
+    /** A step: gives how many results came from each member. */
+    const step = async (iteration: number) => {
+      const before = new Map(trainer.counts.by);
+      fetches = [];
+      const policy = weights(iteration);
+      await trainer.publish(policy);
+      await trainer.request(iteration, jobs(iteration), { policy, vocabSize: 64, endIds: [2] });
+      const results = await trainer.take(iteration, null);
+      expect(results.map((result) => sampling.encodeResult("", drawer, result))).toEqual(
+        jobs(iteration).map((job) => sampling.encodeResult("", drawer, resultOf(job))),
+      );
+      const of = (member: string) => (trainer.counts.by.get(member) ?? 0) - (before.get(member) ?? 0);
+      return { fast: of("worker"), slow: of("slow") };
+    };
+    return { trainer, step };
+  };
+  const drawer = { worker: "", adapter: "", seconds: 0 };
+
+  it("serves the fastest alone, and those that stood by when the fastest have died", async () => {
+    const fast: Awaited<ReturnType<typeof light>>[] = [];
+    const slow: Awaited<ReturnType<typeof light>>[] = [];
+    for (let i = 0; i < FAST; i++) fast.push(await light("worker", `fast-${i}`, 400));
+    for (let i = 0; i < 24; i++) slow.push(await light("slow", `slow-${i}`, 20));
+    const { trainer, step } = await opened("many");
+    let iteration = 0;
+    const began = await step(iteration++);
+    expect(began.slow).toBeGreaterThan(0); // nothing is known yet
+    // Who waits for a job hears with its next hello that it is not needed.
+    await expect
+      .poll(
+        async () => {
+          await step(iteration++);
+          return slow.filter((one) => one.state()?.at === "standing by").length;
+        },
+        { timeout: 40_000, interval: 200 },
+      )
+      .toBe(24);
+    expect(await step(iteration++)).toEqual({ fast: 60, slow: 0 });
+    expect(fetches).not.toContain("slow"); // neither jobs nor weights
+    expect(trainer.workers).toBeLessThanOrEqual(FAST);
+    expect(slow[0].state()?.standBy).toEqual({ enough: trainer.workers, seconds: 5 });
+    const { workers } = await statusOf(await cluster.join("trainer"));
+    expect(workers.filter(({ standsBy }) => standsBy).map(({ member }) => member)).toEqual(Array(24).fill("slow"));
+
+    for (const one of fast) await one.kill();
+    const at = Date.now();
+    const after = await step(iteration++);
+    expect(after.fast + after.slow).toBe(60);
+    expect(after.slow).toBeGreaterThan(50);
+    expect(Date.now() - at).toBeLessThan(30_000);
+    expect(trainer.counts).toMatchObject({ refused: 0, caught: 0 });
+  }, 150_000);
+
+  it("answers a worker, and nobody else whom a worker names", async () => {
+    await opened("answers");
+    const { nc, user } = await cluster.join("worker");
+    const listens = await cluster.join("trainer");
+    const heard: string[] = [];
+    listens.nc.subscribe(`${inboxOf("trainer")}.mine`, { callback: (_, { subject }) => void heard.push(subject) });
+    const reply = `${inboxOf(user)}.mine`;
+    nc.subscribe(reply, { callback: (_, message) => void heard.push(message.string()) });
+    await Promise.all([nc.flush(), listens.nc.flush()]);
+    const hello = { worker: "a", adapter: "", webrlhf: "", done: 0, tokensPerSecond: 0, busy: false };
+    const say = (to: string, more: object = {}) =>
+      nc.publish(helloSubject(user), JSON.stringify({ ...hello, ...more }), { reply: to });
+    say(`${inboxOf("trainer")}.mine`);
+    say("job.sample.run.key.0");
+    say(reply, { roles: ["score"] }); // whom the run has no jobs for
+    say(reply);
+    await expect.poll(() => heard).toHaveLength(1);
+    await sleep(200);
+    expect(heard.map((text) => JSON.parse(text))).toEqual([{ run: "answers", standBy: false, enough: 1, holds: 15 }]);
+  });
+});
