@@ -23,6 +23,8 @@ export interface ClusterConnection {
   user: string;
   /** When the credential expires, in Unix seconds; null or absent where it does not. */
   expires?: number | null;
+  /** What the credential is for, in words; null or absent where it does not say. */
+  purpose?: string | null;
 }
 
 /** The URL without what nobody should read in a log. */
@@ -40,7 +42,7 @@ export async function connectCluster({ url, creds, file }: ClusterAccess, name: 
       `${shown(url)}: this Node has no WebSocket; take the address with nats:// or tls://, or Node 22`,
     );
   }
-  const { name: user, expires } = await userOf(creds, file);
+  const { name: user, expires, purpose } = await userOf(creds, file);
   const { credsAuthenticator, wsconnect } = await packages.core();
   if (expires !== null && expires * 1000 <= Date.now()) {
     const when = new Date(expires * 1000).toISOString();
@@ -59,7 +61,7 @@ export async function connectCluster({ url, creds, file }: ClusterAccess, name: 
   };
   try {
     const connect = byWebSocket ? wsconnect : (await packages.node()).connect;
-    return { nc: await connect(options), user, expires };
+    return { nc: await connect(options), user, expires, purpose };
   } catch (error) {
     throw explained(error, url, file);
   }

@@ -174,15 +174,36 @@ const everything = {
   leaf: -1,
 };
 
+/** What credentials are for, in words. */
+export const PURPOSES: Record<Role, string> = {
+  trainer: "to train",
+  worker: "to work",
+  labeller: "to label pairs of answers",
+  system: "to tell the server of its members",
+};
+
+/** Who is the only one to speak under some subject. */
+const SPEAKS: readonly [RegExp, Role][] = [
+  [/^job\./, "trainer"],
+  [/^result\./, "worker"],
+  [/^vote\./, "labeller"],
+  [/^\$SYS\./, "system"],
+];
+
 /**
- * The user that a credential is of.
+ * The user that a credential is of, and what it is for.
  * @throws UserError where the text is no credential
  */
-export async function userOf(creds: string, file: string): Promise<{ name: string; expires: number | null }> {
+export async function userOf(
+  creds: string,
+  file: string,
+): Promise<{ name: string; expires: number | null; purpose: string | null }> {
   const { parseCreds } = await packages.jwt();
   try {
     const { uc } = await parseCreds(new TextEncoder().encode(creds));
-    return { name: uc.name, expires: uc.exp ?? null };
+    const allowed = uc.nats.pub?.allow ?? [];
+    const role = SPEAKS.find(([subject]) => allowed.some((one) => subject.test(one)))?.[1];
+    return { name: uc.name, expires: uc.exp ?? null, purpose: role ? PURPOSES[role] : null };
   } catch (cause) {
     throw new UserError(
       `${file} is no credential: name a .creds file that webrlhf cluster init or invite has written`,

@@ -1,5 +1,6 @@
 /** How a worker waits for jobs: one request at a time, which the server answers when there is one. */
 import type { Consumer, JsMsg } from "@nats-io/jetstream";
+import { ClusterError } from "./errors.ts";
 import type { QueueName } from "./names.ts";
 import { jobsConsumer, type Streams } from "./streams.ts";
 
@@ -37,6 +38,7 @@ export class Intake<K extends QueueName> {
    * waits would run.
    * @param ms how long it is waited for, at least a second. Default: half a minute, or less where there are several kinds
    * @returns null where none came in time, or the signal fired; undefined where there is nothing to take jobs from
+   * @throws ClusterError where the credential lets nobody take any of the kinds
    */
   async next(signal: AbortSignal, ms?: number): Promise<TakenJob<K> | null | undefined> {
     try {
@@ -50,7 +52,8 @@ export class Intake<K extends QueueName> {
         return undefined;
       }
       return await this.from(kind, consumer, ms ?? (others.length > 0 ? LOOK_MS : WAIT_MS), signal);
-    } catch {
+    } catch (error) {
+      if (error instanceof ClusterError) throw error;
       this.consumers.clear(); // the server was away, or has lost them
       return undefined;
     }
@@ -96,7 +99,15 @@ export class Intake<K extends QueueName> {
     } catch (error) {
       const { cause, message } = error as Error;
       const reason = `${message} ${cause instanceof Error ? cause.message : ""}`;
-      if (!/permission/i.test(reason) || this.kinds.length === 1) throw error;
+      if (!/permission/i.test(reason)) throw error;
+      if (this.kinds.length === 1) {
+        throw new ClusterError(
+          "refused",
+          `the credential lets nobody take jobs to ${kind}: it is from before there were such jobs, or for other work; ask for a new ` +
+            "invitation, which webrlhf cluster invite NAME makes",
+          { cause: error },
+        );
+      }
       this.kinds = this.kinds.filter((other) => other !== kind);
       this.say(`the credential is from before workers could ${kind}: ask for a new invitation for that`);
       return null;

@@ -8,6 +8,7 @@ import { deviceFailure } from "../open/surviving.ts";
 import { isUserError } from "../runtime/errors.ts";
 import { VERSION } from "../runtime/version.ts";
 import type { ClusterConnection } from "./connection.ts";
+import { PURPOSES } from "./credentials.ts";
 import { ClusterError } from "./errors.ts";
 import { Greeting } from "./greeting.ts";
 import { HELLO_MS, type Hello } from "./hello.ts";
@@ -69,8 +70,15 @@ type Learned = (streams: Streams, heard: (file: FileRef, bytes: number) => void)
 
 /** Works with some skills: see `runWorker`. */
 export async function work(connection: ClusterConnection, options: WorkerOptions, learned: Learned): Promise<number> {
-  const { nc, user, expires } = connection;
+  const { nc, user, expires, purpose } = connection;
   const { signal, say = () => {}, watch = () => {} } = options;
+  if (purpose && purpose !== PURPOSES.worker) {
+    throw new ClusterError(
+      "refused",
+      `the credential ${user} is ${purpose}, and lets nobody work: take worker.creds, or ask for an invitation that webrlhf cluster ` +
+        "invite NAME makes",
+    );
+  }
   const streams = await streamsOf(nc);
   const state: WorkerState = { at: "waiting", done: 0, tokens: 0, tokensPerSecond: 0, fetching: null, standBy: null };
   const become = (change: Partial<WorkerState>) => watch({ ...Object.assign(state, change) });

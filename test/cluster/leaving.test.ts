@@ -26,6 +26,25 @@ describe.skipIf(!natsServer)("a worker", () => {
     expect(Date.now() - began).toBeLessThan(12_000); // a request for a job waits 30 s
   });
 
+  it("leaves where its credential is for something else, or permits no jobs that it takes", async () => {
+    await cluster.folder.invite("labeller", "room");
+    const { signal } = new AbortController();
+    const working = async (member: string, more: object = {}) => {
+      const connection = await cluster.join(member);
+      return runWorker({ ...connection, ...more }, { name: "a", adapter: "test", signal, roles: ["score"] });
+    };
+    await expect(working("room")).rejects.toMatchObject({
+      absence: "refused",
+      message: expect.stringMatching(/room is to label pairs of answers.*webrlhf cluster invite NAME/),
+    });
+    await expect(working("trainer")).rejects.toThrow(/trainer is to train, and lets nobody work: take worker\.creds/);
+    // One that says nothing of itself is known by what the server says.
+    await expect(working("room", { purpose: null })).rejects.toMatchObject({
+      absence: "refused",
+      message: expect.stringMatching(/lets nobody take jobs to score.*webrlhf cluster invite NAME/),
+    });
+  });
+
   it("leaves where the trainer is another version, names both, and leaves the job to others", async () => {
     const trainer = await cluster.join("trainer");
     const streams = await streamsOf(trainer.nc);
