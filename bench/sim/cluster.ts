@@ -84,6 +84,17 @@ const LONGEST = 24 * 3600;
 /** Two numbers above 0 and below 1 for a seed and two counters. */
 export type Random = (seed: number, a: number, b: number) => readonly [number, number];
 
+/** Tokens per second of a scenario's workers. */
+export const speedsOf = (s: Scenario, random: Random): number[] =>
+  Array.from({ length: s.workers }, (_, number) => {
+    const [u, v] = random(s.seed, number, 1);
+    const normal = Math.sqrt(-2 * Math.log(u)) * Math.cos(2 * Math.PI * v);
+    return s.workerTokens * Math.exp(s.workerSpread * normal);
+  });
+
+/** Seconds that a scenario's trainer learns for a step. */
+export const learningOf = (s: Scenario): number => (s.batch * (s.promptTokens + s.responseTokens)) / s.trainerTokens;
+
 /** Runs a scenario. The same seed gives the same outcome. */
 export function simulate(s: Scenario, random: Random): Outcome {
   const clock = new Clock();
@@ -93,12 +104,8 @@ export function simulate(s: Scenario, random: Random): Outcome {
     relays === Number.POSITIVE_INFINITY
       ? [new SharedLink(clock, relays)]
       : Array.from({ length: relays }, () => new SharedLink(clock, s.link));
-  const normal = (a: number, b: number) => {
-    const [u, v] = random(s.seed, a, b);
-    return Math.sqrt(-2 * Math.log(u)) * Math.cos(2 * Math.PI * v);
-  };
   const jobsOfStep = Math.ceil(s.batch / s.perJob);
-  const learns = (s.batch * (s.promptTokens + s.responseTokens)) / s.trainerTokens;
+  const learns = learningOf(s);
   const drawing = (worker: Worker) => (s.perJob * s.responseTokens) / worker.tokens;
   let version = 0;
   let learning = false;
@@ -119,9 +126,9 @@ export function simulate(s: Scenario, random: Random): Outcome {
   const target = warmUp + s.steps;
 
   // The fastest of all that are there; who leaves is replaced by somebody of the same speed.
-  const all: Worker[] = Array.from({ length: s.workers }, (_, number) => ({
+  const all: Worker[] = speedsOf(s, random).map((tokens, number) => ({
     number,
-    tokens: s.workerTokens * Math.exp(s.workerSpread * normal(number, 1)),
+    tokens,
     served: true,
     gone: false,
     idle: false,

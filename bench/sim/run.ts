@@ -8,7 +8,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { type Outcome, type Random, type Scenario, simulate } from "./cluster.ts";
+import { learningOf, type Outcome, type Random, type Scenario, simulate, speedsOf } from "./cluster.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -21,6 +21,15 @@ const { values: options } = parseArgs({
 
 const { philox } = (await import(new URL("../../../dist/runtime/rng.js", import.meta.url).href)) as {
   philox: (key0: number, key1: number, c0: number, c1: number, c2: number, c3: number) => Uint32Array;
+};
+const { planOf } = (await import(new URL("../../../dist/cluster/plan.js", import.meta.url).href)) as {
+  planOf: (needs: {
+    speeds: readonly number[];
+    fetching: (workers: number) => number;
+    tokens: number;
+    jobTokens: number;
+    learns: number | null;
+  }) => { served: number };
 };
 const random: Random = (seed, a, b) => {
   const [u, v] = philox(seed, 0, a, b, 0, 0);
@@ -87,6 +96,17 @@ function outcome(changes: Partial<Scenario>): Outcome {
   kept.push({ scenario: changes, outcome: found });
   return found;
 }
+/** How many of a scenario's workers webrlhf serves, once it has measured them. */
+function planned(changes: Partial<Scenario>): number {
+  const s = { ...assumed, ...changes };
+  return planOf({
+    speeds: speedsOf(s, random).sort((a, b) => b - a),
+    fetching: (workers) => Math.max(s.version / s.workerLink, (workers * s.version) / s.link),
+    tokens: s.batch * s.responseTokens,
+    jobTokens: s.perJob * s.responseTokens,
+    learns: s.staleness > 0 ? learningOf(s) : null,
+  }).served;
+}
 const page: string[] = [];
 function say(text: string): void {
   console.log(text);
@@ -129,7 +149,8 @@ A model of 135M parameters in pages that stay ten minutes: 400 tokens a second a
 ${assumed.perJob} responses of ${assumed.responseTokens} tokens; a trainer that learns from 145,000 tokens a second, in steps of 1,024 responses; a server link of 1 Gbit/s.
 The base (270 MB) is a page's own, or comes over a content network, where nothing else is said. Of ${server}: ${many.serverMs.toFixed(2)} ms of
 a core for a job, ${((1000 * many.idleMs) / many.connections).toFixed(0)} microseconds a second and ${perConnectionMB.toFixed(2)} MB for a worker that waits.
-webrlhf gives jobs to whoever asks: the choice of the fastest is reckoned only.
+All workers are served where a table does not say otherwise, so that it shows what choosing is good for: webrlhf itself serves only as
+many of the fastest as it plans with.
 `);
 
 table(
@@ -151,9 +172,9 @@ table(
 );
 
 table(
-  "1,000 workers, LoRA int8: only the fastest are given jobs",
+  "1,000 workers, LoRA int8: only the fastest are given jobs; in the last row as many as webrlhf plans with",
   ["served", "trainer learns, %", "Gbit/s of weights", "MB a response", "drawn for nothing, %"],
-  [1000, 500, 300, 200, 100, 50].map((served) => {
+  [1000, 500, 300, 200, 100, 50, planned({ workers: 1000 })].map((served) => {
     const { busy, egress, bytesPerResponse, wasted } = outcome({ workers: 1000, served });
     const cells = [percent(busy), (egress / GBIT).toFixed(2), (bytesPerResponse / 1e6).toFixed(2), percent(wasted)];
     return [served, ...cells];

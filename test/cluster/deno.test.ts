@@ -15,6 +15,7 @@ import { mint, newKeys } from "../../src/cluster/credentials.ts";
 import { sampling } from "../../src/cluster/kinds.ts";
 import { PolicyPublisher } from "../../src/cluster/policy.ts";
 import { ClusterTrainer } from "../../src/cluster/trainer.ts";
+import type { FileRef } from "../../src/cluster/wire.ts";
 import { prompts, tinyConfig } from "../rlhf/tiny.ts";
 import { freePort, natsServer, TestCluster } from "./server.ts";
 
@@ -82,6 +83,44 @@ describe.skipIf(!natsServer || !deno)("a worker in Deno", () => {
     drawing.child.kill("SIGTERM");
     await drawing.ended;
     expect(drawing.said).toContain("stopped after 3 jobs");
+  });
+
+  it("makes a whole model's next versions of what has changed, to the byte", async () => {
+    const publisher = new PolicyPublisher("f32", true);
+    const options = { run: "deltas", who: "test", kept: null, say: () => {} };
+    const one = await ClusterTrainer.open(await cluster.join("trainer"), sampling, options);
+    const drawing = worker(cluster.creds("worker"));
+    const learning = new CausalLM(tinyConfig()).initialize(3);
+    try {
+      for (let version = 0; version < 3; version++) {
+        for (const { value, size } of learning.store.parameters) {
+          value.write(Float32Array.from({ length: size }, (_, k) => Math.sin(k) / 10 + version * 1e-5 * Math.cos(k)));
+        }
+        const whole = await publisher.take(learning);
+        expect(whole.deltas).toHaveLength(version > 0 ? 1 : 0);
+        // What has changed is all that there is of the later versions.
+        const isWhole = ({ name, sha256 }: FileRef) => /safetensors/.test(name) && !sha256.includes("-");
+        const put: typeof whole.put = (store) =>
+          whole.put({ put: async (ref, bytes) => (version > 0 && isWhole(ref) ? undefined : store.put(ref, bytes)) });
+        const policy = { ...whole, put };
+        await one.publish(policy);
+        const ids = prompts(2).map((prompt) => prompt.ids);
+        const jobs = jobsOf(ids, [0, 1], { iteration: version, seed: 5, maxNewTokens: 6, promptsPerJob: 1 });
+        const { vocabSize, eosIds: endIds } = learning.config;
+        await one.request(version, jobs, { policy, vocabSize, endIds });
+        const results = await one.take(version, null, AbortSignal.timeout(60_000));
+        for (const [i, job] of jobs.entries()) {
+          const expected = (await runJob(learning, job)).responses;
+          expect(results[i].responses.map((each) => each.ids)).toEqual(expected.map((each) => each.ids));
+        }
+      }
+    } finally {
+      learning.destroy();
+      await one.close();
+      drawing.child.kill("SIGTERM");
+      await drawing.ended;
+    }
+    expect(drawing.said).toContain("stopped after 6 jobs");
   });
 
   it("ends where its credential is no good, and says why", async () => {

@@ -1,7 +1,9 @@
 /** A class that labels, from the command line: rooms, links, and files of what people say. */
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { main } from "webrlhf/cli";
@@ -22,6 +24,17 @@ async function webrlhf(...words: string[]): Promise<{ code: number; said: string
   terminal.line = (line) => void lines.push(line);
   terminal.result = (line) => void lines.push(line);
   return { code: await main(words, terminal), said: lines.join("\n") };
+}
+
+/** Runs a verb in a process of its own. */
+function inProcess(words: readonly string[]): ChildProcess {
+  const root = resolve(import.meta.dirname, "../..");
+  const program = `
+    import { fromSource } from ${JSON.stringify(join(root, "scripts/source.mjs"))};
+    process.argv = [process.argv[0], "webrlhf", ...${JSON.stringify(words)}];
+    await fromSource((load) => load("/src/cli/main.ts"));
+  `;
+  return spawn(process.execPath, ["--input-type=module", "-e", program], { cwd: root, stdio: "ignore" });
 }
 
 describe("webrlhf cluster --labels", () => {
@@ -197,6 +210,46 @@ describe.skipIf(!natsServer)("webrlhf label", { timeout: 120_000 }, () => {
         { prompt: "p", chosen: wanted, votes: [{ labeller: "Ann", said: "chosen" }] },
       ]);
     }
+  });
+
+  it("loses no label and asks for none twice where the process that collects is killed", async () => {
+    const invited = await webrlhf("cluster", "invite", "room-14", "--labels", "--cluster_dir", folder);
+    const invitation = readInvitation(/^http:\S+$/m.exec(invited.said)?.[0] ?? "");
+    if (!invitation) throw new Error("no invitation");
+    const own = join(dir, "killed");
+    await mkdir(own);
+    const input = join(own, "many.jsonl");
+    const pairs = Array.from({ length: 60 }, (_, i) => ({ prompt: `p${i}`, chosen: `a${i}`, rejected: `b${i}` }));
+    await writeFile(input, pairs.map((row) => `${JSON.stringify(row)}\n`).join(""));
+    const [output, votes] = [join(own, "labels.jsonl"), join(own, "votes.jsonl")];
+    const words = ["label", input, "--output_file", output, "--votes_file", votes, ...access];
+    const decided: string[] = [];
+    const decide = async (first: string): Promise<LabelChoice> => {
+      await sleep(60);
+      decided.push(first.slice(1));
+      return first.startsWith("a") ? "first" : "second";
+    };
+    const killed = inProcess(words);
+    const people = [await person(invitation, "Ann", decide), await person(invitation, "Ben", decide)];
+    await expect.poll(() => decided.length, { timeout: 60_000, interval: 20 }).toBeGreaterThan(15);
+    killed.kill("SIGKILL");
+    await once(killed, "exit");
+    const then = decided.length;
+    expect(then).toBeLessThan(60);
+    await expect.poll(() => decided.length, { timeout: 20_000 }).toBeGreaterThan(then + 5); // nobody collects
+    const { code, said } = await webrlhf(...words);
+    for (const leave of people) await leave();
+    expect(code, said).toBe(0);
+    const [, before] = /(\d+) of 60 labels were given before/.exec(said) ?? [];
+    expect(Number(before)).toBeGreaterThan(5); // what the first one had taken is on its disk
+    expect(Number(before)).toBeLessThanOrEqual(then);
+    const all = pairs.map((_, i) => String(i)).sort();
+    expect([...decided].sort()).toEqual(all);
+    for (const file of [output, votes]) {
+      expect((await rows(file)).map(({ prompt }) => prompt.slice(1)).sort()).toEqual(all);
+    }
+    for (const { chosen } of await rows(output)) expect(chosen).toMatch(/^a/);
+    expect(await readdir(own)).toEqual(["labels.jsonl", "labels.jsonl.run.json", "many.jsonl", "votes.jsonl"]);
   });
 
   it("says what is wrong before anybody labels", async () => {
