@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { type ClusterConnection, connectCluster } from "webrlhf/cluster";
+import { type ClusterConnection, connectCluster, type WorkerState } from "webrlhf/cluster";
 import { jobsOf, type SamplingJob } from "webrlhf/rlhf";
 import { sampling } from "../../src/cluster/kinds.ts";
 import { helloSubject, inboxOf } from "../../src/cluster/names.ts";
@@ -10,7 +10,7 @@ import { packages } from "../../src/cluster/packages.ts";
 import type { PublishedPolicy } from "../../src/cluster/policy.ts";
 import { statusOf } from "../../src/cluster/status.ts";
 import { ClusterTrainer } from "../../src/cluster/trainer.ts";
-import { type Skill, type WorkerState, work } from "../../src/cluster/work.ts";
+import { type Skill, work } from "../../src/cluster/work.ts";
 import { natsServer, TestCluster } from "./server.ts";
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
