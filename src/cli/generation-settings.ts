@@ -3,6 +3,7 @@ import { kvCacheFormats } from "../nn/cache.ts";
 import { foreignNames } from "../open/foreign.ts";
 import { computeSettings, openingSettings, promptSettings, serverSettings, weightSettings } from "../open/settings.ts";
 import { sampling } from "../rlhf/settings.ts";
+import { trainingDefaults } from "../serve/train/limits.ts";
 import { type Condition, effective, group, needs, settings, without } from "../settings/index.ts";
 import { askingSettings } from "./cluster-settings.ts";
 
@@ -12,6 +13,7 @@ const rollout = group("Sampling");
 const engine = group("Engine");
 const network = group("Network");
 const logging = group("Output");
+const training = group("Training");
 
 /** Responses are drawn, and not the most probable tokens taken. */
 const drawn: Condition = {
@@ -131,6 +133,34 @@ const serveTable = {
     "Folders from which clients may load adapters at run time; default: none may be loaded",
   ),
   maxLoras: engine.int(2, "Adapters loaded at once, each with a cache as large as the model's", { min: 1 }),
+  train: training.bool(
+    false,
+    "Let clients train low-rank adapters on the model, by the protocol of the tinker package",
+  ),
+  trainFolder: training.path("training", "Folder below which they save", { effect: needs("train") }),
+  maxLoraRank: training.int(trainingDefaults.maxLoraRank, "Largest rank of an adapter", {
+    min: 1,
+    effect: needs("train"),
+  }),
+  maxTrainModels: training.int(
+    trainingDefaults.maxTrainModels,
+    "Models in training at once; those of clients that have ended make room",
+    { min: 1, effect: needs("train") },
+  ),
+  maxSamplers: training.int(
+    trainingDefaults.maxSamplers,
+    "Saved weights open to be sampled from at once, each with a cache as large as the model's",
+    { min: 1, effect: needs("train") },
+  ),
+  maxCheckpoints: training.int(trainingDefaults.maxCheckpoints, "Saved folders that are kept; more are refused", {
+    min: 1,
+    effect: needs("train"),
+  }),
+  sessionTimeout: training.float(
+    trainingDefaults.sessionMs / 1000,
+    "Seconds without a sign of life after which a client's session ends, with its models",
+    { min: 1, effect: needs("train") },
+  ),
   generationConfig: engine.choice(["auto", "none"], "auto", "Take defaults from the model's generation_config.json"),
   host: network.text("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in"),
   port: network.int(8000, "Port; 0 takes any free one", { min: 0, max: 65535 }),

@@ -109,10 +109,13 @@ export class AdamW {
     return lossSeed(this.control, factor);
   }
 
-  /** One update from the accumulated gradients, which are multiplied by `gradScale` first and zeroed afterwards. */
-  step(lr: number, gradScale = 1): void {
+  /**
+   * One update from the accumulated gradients, which are multiplied by `gradScale` first and zeroed afterwards.
+   * @param now options of this step alone, where they differ
+   */
+  step(lr: number, gradScale = 1, now: Omit<AdamWOptions, "lossScaling" | "eightBit"> = {}): void {
     const { chunks, gradients } = this.store;
-    const { betas, eps, weightDecay, maxGradNorm } = this.options;
+    const { betas, eps, weightDecay, maxGradNorm } = { ...this.options, ...now };
     const grads = gradients as readonly BufferView[];
     decideStep(
       chunks.map(({ size }, i) => ({ view: grads[i], size })),

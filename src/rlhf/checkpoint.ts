@@ -70,7 +70,8 @@ export async function snapshotCheckpoint(
   return () => writeCheckpoint(run, step, taken, keeping);
 }
 
-async function checkpointFiles(
+/** Everything a run needs to go on, as `restoreFrom` reads it. */
+export async function checkpointFiles(
   run: RunFolder,
   step: number,
   trainees: Record<string, CheckpointedModel>,

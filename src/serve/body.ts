@@ -1,4 +1,4 @@
-/** Reads a request's body: at most so many bytes, UTF-8, JSON that is not nested deep. */
+/** Reads a request's body: at most so many bytes; of JSON, UTF-8 that is not nested deep. */
 import type { IncomingMessage } from "node:http";
 import { ApiError, unavailable } from "./errors.ts";
 
@@ -20,12 +20,19 @@ export class BodyReader {
   }
 
   /** A request's body as JSON. */
-  async json(request: IncomingMessage): Promise<unknown> {
+  json(request: IncomingMessage): Promise<unknown> {
+    return this.read(request, "application/json", parse);
+  }
+
+  /** A request's body as it came. */
+  bytes(request: IncomingMessage, type: string): Promise<Uint8Array> {
+    return this.read(request, type, (bytes) => bytes);
+  }
+
+  private async read<R>(request: IncomingMessage, wanted: string, parsed: (bytes: Uint8Array) => R): Promise<R> {
     const type = (request.headers["content-type"] ?? "").split(";")[0].trim().toLowerCase();
     // Forms and plain text are what a page may post anywhere without asking.
-    if (type !== "application/json") {
-      throw new ApiError(415, "The request body must have Content-Type: application/json.");
-    }
+    if (type !== wanted) throw new ApiError(415, `The request body must have Content-Type: ${wanted}.`);
     if (request.headers["content-encoding"] !== undefined) {
       throw new ApiError(415, "Encoded request bodies are not supported.");
     }
@@ -55,7 +62,7 @@ export class BodyReader {
         const broken = () => done(() => reject(new ApiError(400, "The request ended before its body did.")));
         request.on("data", take).on("end", end).on("error", broken).on("close", broken);
       });
-      const work = () => parse(Buffer.concat(parts));
+      const work = () => parsed(Buffer.concat(parts));
       return await (size > LARGE_BYTES ? this.inLine(work) : work());
     } finally {
       this.held -= size;
@@ -63,7 +70,7 @@ export class BodyReader {
   }
 
   /** Works on large bodies one after the other, and for a third of the time at most: others have the rest. */
-  private inLine(work: () => unknown): Promise<unknown> {
+  private inLine<R>(work: () => R): Promise<R> {
     let ms = 0;
     const done = this.line.then(() => {
       const began = performance.now();

@@ -5,7 +5,7 @@ import { UserError } from "../runtime/errors.ts";
 import { ApiError } from "./errors.ts";
 
 export interface GuardOptions {
-  /** Requests must carry `Authorization: Bearer <key>`; null asks for none. */
+  /** Requests must carry `Authorization: Bearer <key>`, or `X-API-Key: <key>`; null asks for none. */
   apiKey: string | null;
   /** Host names, besides localhost and bare addresses, under which the server may be reached. */
   allowedHosts: readonly string[];
@@ -35,7 +35,8 @@ export function usableKey(apiKey: string): string {
  */
 export function checkKey(headers: IncomingHttpHeaders, apiKey: string | null): void {
   if (apiKey === null) return;
-  const given = /^Bearer[ \t]+(.*)$/is.exec(headers.authorization ?? "")?.[1] ?? "";
+  const own = headers["x-api-key"];
+  const given = /^Bearer[ \t]+(.*)$/is.exec(headers.authorization ?? "")?.[1] ?? (typeof own === "string" ? own : "");
   const found = digest(Buffer.from(trimmed(given), "latin1"));
   const right = (["utf8", "latin1"] as const).map((encoding) =>
     timingSafeEqual(found, digest(Buffer.from(trimmed(apiKey), encoding))),

@@ -1,6 +1,9 @@
 /** Models by name, ready to be asked in text. */
 import type { Tokenizer } from "../data/tokenizer.ts";
-import type { CausalLM } from "../nn/models.ts";
+import type { Adapter } from "../nn/lora.ts";
+import type { LoraOptions } from "../nn/lora-options.ts";
+import { adaptableModules } from "../nn/lora-targets.ts";
+import { CausalLM } from "../nn/models.ts";
 import { openAdapter, readAdapterFolder } from "../nn/peft.ts";
 import { labelOf } from "../open/hub.ts";
 import { ModelOpener, type ModelOptions } from "../open/opener.ts";
@@ -30,6 +33,15 @@ export interface OpenTextModel extends OpenModel {
   revive(error: unknown): Promise<string>;
   /** Opens an adapter's folder beside the model, under a name. Throws `UserError` where the model is an adapter itself. */
   openAdapter(folder: string, name: string): Promise<OpenModel>;
+  /**
+   * A fresh adapter on the model, to be trained; the caller destroys it. Throws `UserError` where the model is an adapter itself.
+   * @param label names it in memory errors
+   */
+  adapt(lora: LoraOptions, seed: number, label: string): CausalLM;
+  /** Names of the linear layers that an adapter can adapt. */
+  modules(): readonly string[];
+  /** "llama". */
+  readonly family: string;
 }
 
 type Choice = [name: string, choice: ModelOptions, options: (context: number) => Partial<TextModelOptions>];
@@ -52,7 +64,15 @@ export async function openTextModel(...choice: Choice): Promise<OpenTextModel> {
     await old.close().catch(() => {}); // its memory went with its device
     return what;
   };
-  return { model, revive, close: () => open.close(), openAdapter: (...asked) => open.openAdapter(...asked) };
+  return {
+    model,
+    revive,
+    close: () => open.close(),
+    openAdapter: (...asked) => open.openAdapter(...asked),
+    adapt: (...asked) => open.adapt(...asked),
+    modules: () => open.modules(),
+    family: open.family,
+  };
 }
 
 async function openOnDevice(...[name, choice, options]: Choice): Promise<Omit<OpenTextModel, "revive">> {
@@ -78,7 +98,14 @@ async function openOnDevice(...[name, choice, options]: Choice): Promise<Omit<Op
       if (model.adapter) throw new UserError(`${name} is an adapter: serve its base to load others beside it`);
       return openOn(model, tokenizer, await filesOf(choice), folder, { ...all, name: as });
     };
-    return { model: text, close, openAdapter: openAdapterHere };
+    const adapt = (lora: LoraOptions, seed: number, label: string): CausalLM => {
+      if (model.adapter) throw new UserError(`${name} is an adapter: serve its base to train others on it`);
+      const adapted = new CausalLM({ base: model, lora }, label).initialize(seed);
+      (adapted.adapter as Adapter).basePath = name;
+      return adapted;
+    };
+    const { family } = model.config;
+    return { model: text, close, openAdapter: openAdapterHere, adapt, modules: () => adaptableModules(model), family };
   } catch (error) {
     opener.destroy();
     throw error;

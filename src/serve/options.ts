@@ -3,6 +3,7 @@ import type { AdapterSource } from "./adapters.ts";
 import type { GuardOptions } from "./guard.ts";
 import type { RequestLimits } from "./limits.ts";
 import type { Revive } from "./model.ts";
+import type { TrainingSource } from "./train/context.ts";
 
 export interface ServerOptions extends GuardOptions, RequestLimits {
   host: string;
@@ -21,6 +22,8 @@ export interface ServerOptions extends GuardOptions, RequestLimits {
   requestMs: number;
   /** Where adapters may be loaded from at run time; null loads none. */
   adapters: AdapterSource | null;
+  /** What clients may train, and where they save; null lets them train nothing. */
+  training: TrainingSource | null;
   /** Opens the model anew when its device has failed; null leaves that to whoever started the server. */
   revive: Revive | null;
   /** One line per answered request. */
@@ -43,6 +46,7 @@ export const serverDefaults: ServerOptions = {
   writeMs: 30_000,
   requestMs: 600_000,
   adapters: null,
+  training: null,
   revive: null,
   log: () => {},
 };

@@ -8,8 +8,8 @@ import { ApiError, unavailable } from "./errors.ts";
 
 /** An answer: one object, or events as they come. */
 export type Answer = { json: object } | { events: AsyncGenerator<object, void, undefined> };
-/** What may go out: an answer, or some plain text. */
-export type Reply = Answer | { text: string };
+/** What may go out: an answer, which may have another status than 200, some plain text, or bytes of a type. */
+export type Reply = Answer | { json: object; status: number } | { text: string } | { bytes: Uint8Array; type: string };
 
 const EVENTS = "text/event-stream; charset=utf-8";
 /** Bytes handed to a connection before its reader must have taken some. */
@@ -30,15 +30,23 @@ export async function send(
     }
     response.end("data: [DONE]\n\n");
   } else {
-    const body = Buffer.from("json" in answer ? JSON.stringify(answer.json) : answer.text);
-    const type = "json" in answer ? "application/json" : "text/plain; charset=utf-8";
-    response.writeHead(200, { "Content-Type": type, "Content-Length": body.length });
+    const [body, type] = encoded(answer);
+    response.writeHead("status" in answer ? answer.status : 200, {
+      "Content-Type": type,
+      "Content-Length": body.length,
+    });
     for (let at = 0; at < body.length; at += PIECE) {
       await write(response, body.subarray(at, at + PIECE), signal, writeMs);
     }
     response.end();
   }
   await taken(response, "finish", signal, writeMs);
+}
+
+function encoded(reply: Exclude<Reply, { events: unknown }>): [body: Uint8Array, type: string] {
+  if ("json" in reply) return [Buffer.from(JSON.stringify(reply.json)), "application/json"];
+  if ("bytes" in reply) return [reply.bytes, reply.type];
+  return [Buffer.from(reply.text), "text/plain; charset=utf-8"];
 }
 
 /** Waits while the reader is behind, but not for ever. */

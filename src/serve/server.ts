@@ -9,6 +9,7 @@ import type { TextModel } from "./model.ts";
 import { ServedModels } from "./models.ts";
 import { type ServerOptions, serverDefaults } from "./options.ts";
 import { Service } from "./service.ts";
+import { TrainingServer } from "./train/server.ts";
 
 export interface RunningServer {
   readonly port: number;
@@ -30,7 +31,8 @@ export async function startServer(model: TextModel, options: Partial<ServerOptio
   server.headersTimeout = all.headersMs;
   server.requestTimeout = all.bodyMs;
   const models = new ServedModels(model, new Adapters(model, all.adapters), all.revive ?? undefined);
-  const service = new Service(models, all, new Connections(server, all.maxConnections));
+  const training = all.training && new TrainingServer(models, all.training, all);
+  const service = new Service(models, all, new Connections(server, all.maxConnections), training);
   server.on("request", (request, response) => {
     service.answer(request, response).catch((error: unknown) => {
       all.log(`an answer failed: ${String(error)}`);
@@ -48,6 +50,7 @@ export async function startServer(model: TextModel, options: Partial<ServerOptio
     },
     close: async (graceMs) => {
       await close(server, service, graceMs);
+      await training?.close();
       await models.adapters.close();
     },
   };

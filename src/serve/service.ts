@@ -14,6 +14,7 @@ import type { ServedModels } from "./models.ts";
 import type { ServerOptions } from "./options.ts";
 import { type Answer, fail, type Reply, send } from "./reply.ts";
 import { type Asker, nowSeconds, stopped, unknownModel } from "./request.ts";
+import { TRAINING_PATHS, type TrainingRoute, type TrainingServer } from "./train/server.ts";
 
 /** A request as the endpoints see it. */
 interface Exchange extends Asker {
@@ -27,7 +28,7 @@ interface Exchange extends Asker {
 const TRIES = 3;
 
 type Endpoint = (body: unknown, exchange: Exchange) => Promise<Reply> | Reply;
-type Route = { method: "GET"; answer: () => Answer } | { method: "POST"; answer: Endpoint };
+type Route = Omit<TrainingRoute, "answer"> & { answer: Endpoint };
 type Generate = typeof completions;
 
 /** Answers requests, and knows which are under way. */
@@ -38,13 +39,20 @@ export class Service {
   private readonly models: ServedModels;
   private readonly options: ServerOptions;
   private readonly connections: Connections;
+  private readonly training: TrainingServer | null;
   private readonly bodies: BodyReader;
   private readonly admission: Admission;
   private readonly created = nowSeconds();
   private readonly waiters: (() => void)[] = [];
   private single: Promise<unknown> = Promise.resolve();
 
-  constructor(models: ServedModels, options: ServerOptions, connections: Connections) {
+  constructor(
+    models: ServedModels,
+    options: ServerOptions,
+    connections: Connections,
+    training: TrainingServer | null = null,
+  ) {
+    this.training = training;
     this.models = models;
     this.options = options;
     this.connections = connections;
@@ -82,10 +90,10 @@ export class Service {
       if (!within) throw unavailable("This connection has too many requests that are not answered yet.");
       const route = this.admit(request, response);
       if (!route) return;
-      const body = route.method === "POST" ? await this.bodies.json(request) : undefined;
+      const body = await this.body(route, request);
       whole = true;
       this.connections.whole(socket);
-      if (route.method === "POST") endings.push(this.begin(controller));
+      if (route.method !== "GET") endings.push(this.begin(controller));
       const { generation } = this.models;
       try {
         await send(response, await this.reply(route, body, request, signal, endings), signal, this.options.writeMs);
@@ -102,6 +110,11 @@ export class Service {
       const took = `${((performance.now() - started) / 1000).toFixed(2)} s`;
       this.options.log(`${request.method} ${printable(pathOf(request))} ${response.statusCode} ${took}`);
     }
+  }
+
+  private body({ reads }: Route, request: IncomingMessage): Promise<unknown> | undefined {
+    if (reads === "nothing") return undefined;
+    return reads === "json" ? this.bodies.json(request) : this.bodies.bytes(request, "application/x-protobuf");
   }
 
   /** Asks for the reply to a request; once more where the device failed, on a new one. */
@@ -188,7 +201,7 @@ export class Service {
       return null;
     }
     const path = pathOf(request).replace(/(?<=.)\/$/, "");
-    const route = this.route(path);
+    const route = this.route(path, queryOf(request));
     if (!route) {
       throw new ApiError(404, `Unknown request URL: ${request.method} ${printable(path)}.`, { code: "unknown_url" });
     }
@@ -207,9 +220,9 @@ export class Service {
     return route;
   }
 
-  private route(path: string): Route | null {
-    const get = (answer: () => Answer): Route => ({ method: "GET", answer });
-    const post = (answer: Endpoint): Route => ({ method: "POST", answer });
+  private route(path: string, query: URLSearchParams): Route | null {
+    const get = (answer: () => Answer): Route => ({ method: "GET", reads: "nothing", answer });
+    const post = (answer: Endpoint): Route => ({ method: "POST", reads: "json", answer });
     if (path === "/health") return get(() => this.health());
     if (path === "/v1/models") {
       return get(() => ({ json: { object: "list", data: this.models.all.map((model) => this.card(model)) } }));
@@ -222,6 +235,7 @@ export class Service {
     const { adapters } = this.models;
     if (path === "/v1/load_lora_adapter") return post(async (body) => ({ text: await adapters.load(body) }));
     if (path === "/v1/unload_lora_adapter") return post((body) => ({ text: adapters.unload(body) }));
+    if (this.training && path.startsWith(TRAINING_PATHS)) return this.training.route(path, query);
     return null;
   }
 
@@ -269,6 +283,9 @@ export class Service {
 
 /** What is asked for, without the query: that may hold what is nobody's business. */
 const pathOf = (request: IncomingMessage): string => (request.url ?? "").split(/[?#]/)[0];
+
+const queryOf = (request: IncomingMessage): URLSearchParams =>
+  new URLSearchParams((request.url ?? "").split("#")[0].split("?").slice(1).join("?"));
 
 /** Text from outside, fit for one line of a log. */
 const printable = (text: string): string =>

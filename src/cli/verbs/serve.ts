@@ -1,7 +1,11 @@
+import { existsSync } from "node:fs";
 import { isIP } from "node:net";
+import { resolve } from "node:path";
+import { diskFiles } from "../../runtime/files.ts";
 import { usableKey } from "../../serve/guard.ts";
-import { contextLength, openTextModel } from "../../serve/open.ts";
+import { contextLength, type OpenTextModel, openTextModel } from "../../serve/open.ts";
 import { startServer } from "../../serve/server.ts";
+import type { TrainingSource } from "../../serve/train/context.ts";
 import { serveSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
 import { surroundings } from "../surroundings.ts";
@@ -12,9 +16,11 @@ export const serveVerb = defineVerb({
   name: "serve",
   summary: summaries.serve,
   settings: serveSettings,
+  argument: "modelNameOrPath",
   examples: [
     "webrlhf serve --model_name_or_path out/ppo --port 8000",
     "webrlhf serve --model_name_or_path out/ppo --host 0.0.0.0 --api_key secret --max_num_seqs 32",
+    "webrlhf serve Qwen/Qwen3-0.6B --train",
   ],
   interruptNote: "\nfinishing what is under way; Ctrl-C again stops at once",
   async run(o, context) {
@@ -22,17 +28,14 @@ export const serveVerb = defineVerb({
     const apiKey = o.apiKey ?? process.env.WEBRLHF_API_KEY ?? null;
     if (apiKey !== null) usableKey(apiKey);
     await openGpu(terminal);
-    const { model, close, openAdapter, revive } = await openTextModel(
-      o.modelNameOrPath as string,
-      { ...o, ...surroundings(context) },
-      (most) => ({
-        ...(o.servedModelName !== null && { name: o.servedModelName }),
-        ...(o.generationConfig === "none" && { generationConfig: {} }),
-        slots: o.maxNumSeqs,
-        capacity: contextLength(most, o.maxModelLen),
-        maxWaiting: o.maxWaiting,
-      }),
-    );
+    const opened = await openTextModel(o.modelNameOrPath as string, { ...o, ...surroundings(context) }, (most) => ({
+      ...(o.servedModelName !== null && { name: o.servedModelName }),
+      ...(o.generationConfig === "none" && { generationConfig: {} }),
+      slots: o.maxNumSeqs,
+      capacity: contextLength(most, o.maxModelLen),
+      maxWaiting: o.maxWaiting,
+    }));
+    const { model, close, openAdapter, revive } = opened;
     try {
       const server = await startServer(model, {
         host: o.host,
@@ -46,10 +49,13 @@ export const serveVerb = defineVerb({
         maxAnswerBytes: o.maxAnswerBytes,
         requestMs: o.requestTimeout * 1000,
         adapters: o.loraFolders && { folders: o.loraFolders, most: o.maxLoras, open: openAdapter },
+        training: o.train ? await trainingSource(opened, o) : null,
         revive,
         log: (line) => terminal.line(terminal.style("dim", line)),
       });
       terminal.line(`${model.name} is served at ${server.url}/v1, ${model.engine.capacity} tokens per sequence`);
+      if (o.train)
+        terminal.line(`clients may train it at TINKER_BASE_URL=${server.url}; they save below ${o.trainFolder}`);
       if (!isLoopback(o.host) && apiKey === null) {
         terminal.line(terminal.style("yellow", "anyone who reaches this address may use it; --api_key asks for a key"));
       }
@@ -61,6 +67,28 @@ export const serveVerb = defineVerb({
     }
   },
 });
+
+/** What clients may train. Those of this machine can open the tokenizer where the model lies; others know it by its name. */
+async function trainingSource(
+  { adapt, modules, family, openAdapter }: OpenTextModel,
+  o: ReturnType<typeof serveSettings>,
+): Promise<TrainingSource> {
+  const folder = o.modelNameOrPath as string;
+  return {
+    files: await diskFiles(),
+    folder: o.trainFolder,
+    tokenizer: isLoopback(o.host) && existsSync(folder) ? resolve(folder) : null,
+    family,
+    modules,
+    adapt,
+    open: openAdapter,
+    maxLoraRank: o.maxLoraRank,
+    maxTrainModels: o.maxTrainModels,
+    maxSamplers: o.maxSamplers,
+    maxCheckpoints: o.maxCheckpoints,
+    sessionMs: o.sessionTimeout * 1000,
+  };
+}
 
 const isLoopback = (host: string) =>
   host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));

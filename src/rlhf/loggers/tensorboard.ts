@@ -57,11 +57,8 @@ const PREFIX = "events.out.tfevents.";
 const STEP = 2;
 const SUMMARY = 5;
 
-const event = (step: number, ...what: ProtoBytes[]): ProtoBytes => [
-  ...proto.double(1, Date.now() / 1000),
-  ...proto.int(STEP, step),
-  ...what.flat(),
-];
+const event = (step: number, ...what: ProtoBytes[]): ProtoBytes =>
+  proto.whole(proto.double(1, Date.now() / 1000), proto.int(STEP, step), ...what);
 
 const scalar = ([name, value]: [string, number]): ProtoBytes =>
   proto.message(1, proto.text(1, name), proto.float(2, value));
@@ -78,8 +75,8 @@ function opening({ step, settings }: LoggedRun): ProtoBytes[] {
 /** A value of the text plugin, which reads Markdown: four spaces make a block of code. */
 function text(name: string, content: string): ProtoBytes {
   const block = content.replaceAll(/^/gm, "    ");
-  const tensor = [...proto.int(1, 7), ...proto.message(2, proto.message(2, proto.int(1, 1))), ...proto.text(8, block)];
-  return proto.message(1, proto.text(1, `${name}/text_summary`), proto.message(8, tensor), plugin("text"));
+  const tensor = [proto.int(1, 7), proto.message(2, proto.message(2, proto.int(1, 1))), proto.text(8, block)];
+  return proto.message(1, proto.text(1, `${name}/text_summary`), proto.message(8, ...tensor), plugin("text"));
 }
 
 /** `SessionStartInfo` of the hparams plugin. */
@@ -89,12 +86,12 @@ function hyperparameters(settings: LoggedRun["settings"]): ProtoBytes {
     proto.message(1, proto.text(1, name), proto.message(2, protoValue(value))),
   );
   const info = proto.message(3, ...map, proto.double(5, Date.now() / 1000));
-  const empty = [...proto.int(1, 1), ...proto.message(2, proto.message(2, proto.int(1, 1))), ...proto.float(5, 0)];
+  const empty = [proto.int(1, 1), proto.message(2, proto.message(2, proto.int(1, 1))), proto.float(5, 0)];
   return proto.message(
     1,
     proto.text(1, "_hparams_/session_start_info"),
-    proto.message(8, empty),
-    plugin("hparams", [...proto.int(1, 0), ...info]),
+    proto.message(8, ...empty),
+    plugin("hparams", proto.int(1, 0), info),
   );
 }
 
@@ -106,8 +103,8 @@ const protoValue = (value: unknown): ProtoBytes => {
 };
 
 /** `SummaryMetadata`, by which a plugin knows its values; their class is that of tensors. */
-const plugin = (name: string, content: ProtoBytes = []): ProtoBytes =>
-  proto.message(9, proto.message(1, proto.text(1, name), proto.message(2, content)), proto.int(4, 2));
+const plugin = (name: string, ...content: ProtoBytes[]): ProtoBytes =>
+  proto.message(9, proto.message(1, proto.text(1, name), proto.message(2, ...content)), proto.int(4, 2));
 
 /** Records: the length with its checksum, then the message with its own. */
 function framed(messages: readonly ProtoBytes[]): Uint8Array {

@@ -33,7 +33,7 @@ export function wandbLogger(files: Files, { outputDir, project, runName }: Wandb
   const summary = new Map<string, number>();
 
   const write = async (...fields: ProtoBytes[]) => {
-    const framed = frames(Uint8Array.from([...proto.int(1, ++records), ...fields.flat()]), size);
+    const framed = frames(proto.whole(proto.int(1, ++records), ...fields), size);
     await files.append(path, framed);
     size += framed.length;
   };
