@@ -29,7 +29,13 @@ const NOTHING = 1e-30;
 /** The files of an adapter whose numbers are those that `wire` can say; in f32. */
 export function roundedAdapter(files: AdapterFiles, wire: AdapterWire): AdapterFiles {
   if (wire === "f32") return files;
-  const tensors = Object.entries(tensorsOf(files)).map(([name, { shape, data }]) => {
+  const all = Object.entries(tensorsOf(files));
+  if (wire === "int8" && all.some(([name]) => name.endsWith(".lora_magnitude_vector"))) {
+    throw new UserError(
+      "int8 would round the lengths that DoRA trains by up to 0.4 percent: hand the adapter over as f16 or f32",
+    );
+  }
+  const tensors = all.map(([name, { shape, data }]) => {
     const rounded = wire === "f16" ? data.map((x) => f16ToF32(f32ToF16(x))) : unpacked(packed(data), data.length);
     const lost = rounded.findIndex((x) => !Number.isFinite(x));
     if (lost >= 0) throw new UserError(`the adapter's tensor ${name} holds ${data[lost]}, which ${wire} cannot say`);

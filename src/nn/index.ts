@@ -26,7 +26,7 @@ export { Generation, type GenerationRequest, type Piece } from "./generation.ts"
 export { type GgufType, type GgufWritten, ggufTypes, writeGguf } from "./gguf.ts";
 export { fromHfConfig, toHfConfig } from "./huggingface.ts";
 export { Embedding, type Ids, Norm } from "./layers.ts";
-export { Linear, type LowRank } from "./linear.ts";
+export { Linear, type LowRank, type LowRankPart } from "./linear.ts";
 export { type LivePrefix, openPrefix, type PrefixOptions } from "./live-prefix.ts";
 export { AdaptedDecoder, type AdaptedModule, Adapter } from "./lora.ts";
 export type { LoraOptions } from "./lora-options.ts";

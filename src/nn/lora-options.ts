@@ -8,6 +8,10 @@ export interface LoraOptions {
   dropout?: number;
   /** Scales by alpha / sqrt(rank) instead of alpha / rank. Default false. */
   rsLora?: boolean;
+  /**
+   * Trains the lengths of the adapted weights' rows besides (DoRA, Liu et al. 2024). The base must be in float32. Default false.
+   */
+  dora?: boolean;
   /** Ends of module names ("q_proj", "attn.c_attn"), or every linear layer but the head. Default: as PEFT, by family. */
   targets?: readonly string[] | "all-linear";
   /** Ends of names of modules that are trained whole, as copies ("score", "lm_head", "embed_tokens"). Default none. */

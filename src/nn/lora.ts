@@ -9,6 +9,7 @@
 import { copy } from "../gpu/stream.ts";
 import { UserError } from "../runtime/errors.ts";
 import { scope, Tensor } from "../tensor/core.ts";
+import { doraWeight, mergeDora, rowLengths } from "../tensor/ops/dora.ts";
 import { addLowRank } from "../tensor/ops/lora.ts";
 import { Parameter } from "../tensor/params.ts";
 import type { Weight } from "../tensor/quantized.ts";
@@ -32,6 +33,8 @@ export interface AdaptedModule {
   /** [rows, rank]; row i of the file's B is row order[i], where there is an order. */
   readonly b: Parameter;
   readonly order?: readonly number[];
+  /** [rows], in the order of B's; null without DoRA. */
+  readonly magnitude: Parameter | null;
 }
 
 /** A low-rank adapter: its own matrices, and the copies of modules that it trains whole. */
@@ -48,6 +51,7 @@ export class Adapter {
   constructor(config: DecoderConfig, head: HeadKind, decoder: Decoder, options: LoraOptions) {
     this.options = options;
     const targets = targetModules(config, head, decoder, options);
+    if (options.dora) for (const { linear } of targets) doraWeight(linear.weight.stored);
     const byLinear = new Map<Linear, LinearModule[]>();
     for (const target of targets) byLinear.set(target.linear, [...(byLinear.get(target.linear) ?? []), target]);
     const modules: AdaptedModule[] = [];
@@ -62,8 +66,10 @@ export class Adapter {
         const b = new Parameter([last - first, rank], { constant: 0 });
         b.maps = [[0, last - first]];
         b.name = `${name}.lora_B`;
-        modules.push({ name, rank, a, rankOffset, b, order });
-        const part = { b, rankOffset, first, scale };
+        const magnitude = options.dora ? new Parameter([last - first], { constant: 1 }) : null;
+        if (magnitude) magnitude.name = `${name}.lora_magnitude_vector`;
+        modules.push({ name, rank, a, rankOffset, b, order, magnitude });
+        const part = { b, rankOffset, first, scale, magnitude };
         rankOffset += rank;
         return part;
       });
@@ -76,12 +82,22 @@ export class Adapter {
 
   /** Everything that is trained, the head apart (which the model owns). */
   get parameters(): Parameter[] {
-    const lows = this.layers.flatMap(({ lowRank }) => [lowRank.a, ...lowRank.parts.map((p) => p.b)]);
+    const lows = this.layers.flatMap(({ lowRank }) => [
+      lowRank.a,
+      ...lowRank.parts.flatMap((p) => [p.b, p.magnitude ?? []].flat()),
+    ]);
     return [...lows, ...this.saved.map((s) => s.copy)];
   }
 
-  /** Starts the copies from the base's values. */
+  /** Starts the copies from the base's values, and DoRA's lengths from those of the base's rows. */
   copyFromBase(): void {
+    for (const { linear, lowRank } of this.layers) {
+      for (const { magnitude, ...part } of lowRank.parts) {
+        if (!magnitude) continue;
+        const from = { ...part, b: part.b.value };
+        scope(() => copyValues(rowLengths(linear.weight.value, lowRank.a.value, from), magnitude.value));
+      }
+    }
     for (const { original, copy: own } of this.saved) copyValues(original.stored, own.value);
   }
 
@@ -116,6 +132,7 @@ export class Adapter {
 
   /** Takes the update out of the base's weights again: they are what they were, within f32 rounding. */
   unmerge(): void {
+    if (this.options.dora) throw new Error("a DoRA adapter cannot be taken out of the base again: open the base anew");
     this.addTo(-1);
     this.merged = false;
   }
@@ -129,8 +146,11 @@ export class Adapter {
     }
     scope(() => {
       for (const { linear, lowRank } of this.layers) {
-        for (const part of lowRank.parts) {
-          addLowRank(linear.weight.value, lowRank.a.value, { ...part, b: part.b.value }, sign);
+        for (const { magnitude, ...part } of lowRank.parts) {
+          const own = { ...part, b: part.b.value };
+          const [weight, a] = [linear.weight.value, lowRank.a.value];
+          if (magnitude) mergeDora(weight, a, { ...own, magnitude: magnitude.value });
+          else addLowRank(weight, a, own, sign);
         }
       }
     });

@@ -7,6 +7,7 @@ export interface AdapterConfig {
   alpha: number;
   dropout: number;
   rsLora: boolean;
+  dora: boolean;
   init: "kaiming" | "gaussian";
   /** Ends of module names; null where the file's tensors alone say which modules are meant. */
   targets: readonly string[] | null;
@@ -80,6 +81,7 @@ export function parseAdapterConfig(json: Record<string, unknown>, file: string):
     alpha: number("lora_alpha", 8),
     dropout: number("lora_dropout", 0),
     rsLora: json.use_rslora === true,
+    dora: json.use_dora === true,
     init: init === "gaussian" ? "gaussian" : "kaiming",
     targets: open || !Array.isArray(json.target_modules) ? null : names("target_modules"),
     modulesToSave: names("modules_to_save"),
@@ -97,6 +99,7 @@ const known = new Set([
   "lora_alpha",
   "lora_dropout",
   "use_rslora",
+  "use_dora",
   "bias",
   "init_lora_weights",
   "target_modules",

@@ -28,9 +28,10 @@ interface Place extends Omit<FileTensor, "parameter"> {
 
 /** Every tensor that the files of this model's adapter hold. */
 function placesOf(model: Model, adapter: Adapter): Place[] {
-  const low = adapter.modules.flatMap(({ name, rank, a, rankOffset, b, order }): Place[] => [
+  const low = adapter.modules.flatMap(({ name, rank, a, rankOffset, b, order, magnitude }): Place[] => [
     { name: `${PREFIX}${name}.lora_A.weight`, parameter: a, rows: [rankOffset, rankOffset + rank] },
     { name: `${PREFIX}${name}.lora_B.weight`, parameter: b, order },
+    ...(magnitude ? [{ name: `${PREFIX}${name}.lora_magnitude_vector`, parameter: magnitude, order }] : []),
   ]);
   const saved = adapter.saved.map(({ file, copy }): Place => ({ ...file, name: PREFIX + file.name, parameter: copy }));
   const own: Record<string, Parameter | null> = {
@@ -77,7 +78,7 @@ export async function adapterFiles(model: Model): Promise<Record<string, Uint8Ar
 }
 
 function configOf(model: Model, { options, modules, basePath }: Adapter): Record<string, unknown> {
-  const { rank, alpha, dropout = 0, rsLora = false, init, exceptions = new Map() } = options;
+  const { rank, alpha, dropout = 0, rsLora = false, dora = false, init, exceptions = new Map() } = options;
   const scorer = model instanceof ScoreModel;
   const differing = (key: "rank" | "alpha", usual: number) =>
     Object.fromEntries([...exceptions].filter(([, own]) => own[key] !== usual).map(([name, own]) => [name, own[key]]));
@@ -93,7 +94,7 @@ function configOf(model: Model, { options, modules, basePath }: Adapter): Record
     lora_alpha: alpha,
     lora_dropout: dropout,
     use_rslora: rsLora,
-    use_dora: false,
+    use_dora: dora,
     bias: "none",
     fan_in_fan_out: allTensors(model.config).some((t) => t.transposed && adapted.has(t.name)),
     init_lora_weights: init === "gaussian" ? "gaussian" : true,
@@ -189,7 +190,7 @@ async function readTensors(files: Files, folder: string): Promise<Tensors> {
   return new Map(read.names.map((name) => [name, read.get(name)]));
 }
 
-const LOW = /^base_model\.model\.(.+)\.lora_[AB]\.weight$/;
+const LOW = /^base_model\.model\.(.+)\.(?:lora_[AB]\.weight|lora_magnitude_vector)$/;
 
 /** What the file's tensors say beyond adapter_config.json: which modules there are, and their ranks. */
 function optionsOf(config: AdapterConfig, tensors: Tensors, base: Model, path: string): LoraOptions {
@@ -218,8 +219,8 @@ function optionsOf(config: AdapterConfig, tensors: Tensors, base: Model, path: s
     const alpha = alphaOf(name, config);
     if (rank !== config.rank || alpha !== config.alpha) exceptions.set(name, { rank, alpha });
   }
-  const { rank, alpha, dropout, rsLora, init } = config;
-  return { rank, alpha, dropout, rsLora, init, targets: [...modules], modulesToSave: [...saved], exceptions };
+  const { rank, alpha, dropout, rsLora, dora, init } = config;
+  return { rank, alpha, dropout, rsLora, dora, init, targets: [...modules], modulesToSave: [...saved], exceptions };
 }
 
 /** Copies the file's tensors into the model after checking every name and shape. */

@@ -20,6 +20,8 @@ export interface LoraChoice {
   modulesToSave?: readonly string[];
   /** Multiply by alpha / sqrt(rank) instead. Default false. */
   useRslora?: boolean;
+  /** Train the lengths of the adapted weights' rows besides (DoRA). Default false. */
+  useDora?: boolean;
 }
 
 /** How one model is opened. */
@@ -92,7 +94,8 @@ async function opened<M extends Model>(
 }
 
 const peftOf = (lora: LoraChoice | boolean) => {
-  const { r, loraAlpha, loraDropout, targetModules, modulesToSave, useRslora } = lora === true ? {} : lora || {};
+  const { r, loraAlpha, loraDropout, targetModules, modulesToSave, useRslora, useDora } =
+    lora === true ? {} : lora || {};
   return {
     usePeft: lora !== false,
     loraR: r,
@@ -101,6 +104,7 @@ const peftOf = (lora: LoraChoice | boolean) => {
     loraTargetModules: typeof targetModules === "string" ? [targetModules] : targetModules,
     loraModulesToSave: modulesToSave,
     useRslora,
+    useDora,
   };
 };
 

@@ -36,6 +36,8 @@ export interface PeftOptions {
   loraModulesToSave?: readonly string[] | null | undefined;
   /** Multiply by alpha / sqrt(rank) instead. Default false. */
   useRslora?: boolean | undefined;
+  /** Train the lengths of the adapted weights' rows besides. Default false. */
+  useDora?: boolean | undefined;
 }
 
 /** How the models of a run are opened; names are those of the program's options. */
@@ -58,6 +60,7 @@ export function loraOptions(o: PeftOptions): LoraOptions {
     alpha: o.loraAlpha ?? 32,
     dropout: o.loraDropout ?? 0,
     rsLora: o.useRslora ?? false,
+    dora: o.useDora ?? false,
     ...(targets && { targets: targets.length === 1 && targets[0] === "all-linear" ? "all-linear" : targets }),
     modulesToSave: o.loraModulesToSave ?? [],
   };

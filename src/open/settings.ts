@@ -145,6 +145,7 @@ const newAdapter = (dropout: number) => ({
   loraTargetModules: peft.list(null, "Ends of names of linear layers, or all-linear; default: as PEFT, by family"),
   loraModulesToSave: peft.list(null, "Modules to train whole besides (lm_head, embed_tokens, ...)"),
   useRslora: peft.bool(false, "Multiply the update by alpha / sqrt(rank) instead"),
+  useDora: peft.bool(false, "Train the lengths of the adapted weights' rows besides (DoRA); needs a base in float32"),
 });
 
 /** Adapters to train, by PEFT's names. */

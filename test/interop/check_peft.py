@@ -4,7 +4,8 @@ Usage: python check_peft.py request.json
 
 The request holds `ids` (token sequences) and `jobs`. {"open": folder, "base": folder} opens an adapter folder on a base.
 {"write": folder, "base": folder, "config": {...}, "seed": n} makes a PEFT adapter with random weights and saves it.
-{"plain": folder} opens a model folder without adapters. One JSON line per job: {"logits": [...], "merged": [...]}, where
+{"train": folder, "base": folder} gives the loss over all tokens and its gradient in the adapter. {"plain": folder} opens a model
+folder without adapters. One JSON line per job: {"logits": [...], "merged": [...]}, where
 `merged` are the logits after PEFT's own merge_and_unload. Tensors that are missing or left over are errors.
 """
 
@@ -59,10 +60,21 @@ def written(job: dict):
     return model.double()
 
 
+def trained(job: dict, ids: list) -> dict:
+    model = PeftModel.from_pretrained(base_model(job["base"], False), job["train"], is_trainable=True).double().eval()
+    loss = sum(model(torch.tensor([s]), labels=torch.tensor([s])).loss * (len(s) - 1) for s in ids if len(s) > 1)
+    loss.backward()
+    grads = {name.replace(".default", ""): p.grad for name, p in model.named_parameters() if p.requires_grad}
+    named = {name.removesuffix(".weight") if "magnitude" in name else name: g.flatten().tolist() for name, g in grads.items()}
+    return {"loss": loss.item(), "gradients": named}
+
+
 def run(job: dict, ids: list) -> dict:
     if "plain" in job:
         architecture = AutoConfig.from_pretrained(job["plain"]).architectures[0]
         return {"logits": compute(base_model(job["plain"], architecture.endswith("SequenceClassification")), ids)}
+    if "train" in job:
+        return trained(job, ids)
     model = opened(job) if "open" in job else written(job)
     answer = {"logits": compute(model, ids)}
     answer["merged"] = compute(model.merge_and_unload(), ids)

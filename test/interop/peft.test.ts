@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { diskFiles } from "webrlhf";
+import { backward, diskFiles, parseSafetensors, scale, scope, sum } from "webrlhf";
 import {
   adapterFiles,
   CausalLM,
@@ -25,6 +25,7 @@ import {
   readAdapterFolder,
   ScoreModel,
 } from "webrlhf/nn";
+import { pack, predictions } from "webrlhf/rlhf";
 import { normal } from "../../src/runtime/rng.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { logitsOf, whyNot } from "./python.ts";
@@ -68,6 +69,13 @@ const ours: Ours[] = [
   },
   { name: "llama-score", base: "llama", scorer: true, lora: { rank: 2, alpha: 4, targets: ["o_proj", "gate_proj"] } },
   { name: "qwen2-all", base: "qwen2", lora: { rank: 2, alpha: 4, targets: all } },
+  {
+    name: "llama-dora",
+    base: "llama",
+    lora: { rank: 3, alpha: 6, targets: ["q_proj", "v_proj", "up_proj"], dora: true },
+  },
+  { name: "gpt2-dora", base: "gpt2", lora: { rank: 2, alpha: 4, targets: all, dora: true } },
+  { name: "neox-dora", base: "neox", lora: { rank: 2, alpha: 1, targets: all, dora: true, rsLora: true } },
   { name: "neox-all", base: "neox", lora: { rank: 2, alpha: 4, targets: all } },
 ];
 
@@ -94,6 +102,12 @@ const theirs: Theirs[] = [
     name: "peft-gpt2",
     base: "gpt2",
     config: { ...lm, target_modules: ["c_attn", "c_fc"], fan_in_fan_out: true, modules_to_save: ["ln_f"] },
+  },
+  { name: "peft-dora", base: "llama", config: { ...lm, target_modules: all, use_dora: true } },
+  {
+    name: "peft-gpt2-dora",
+    base: "gpt2",
+    config: { ...lm, target_modules: ["c_attn", "c_fc"], fan_in_fan_out: true, use_dora: true },
   },
   { name: "peft-score", base: "llama", config: { ...lm, task_type: "SEQ_CLS", target_modules: all } },
   { name: "peft-neox", base: "neox", config: { ...lm, target_modules: ["query_key_value"] } },
@@ -132,6 +146,7 @@ describe.skipIf(reason !== "")(`PEFT${reason && ` (skipped: ${reason})`}`, () =>
       if (merged !== under) merged.destroy();
       model.withBase(under).destroy();
       jobs.push([name, { open: join(root, name), base: join(root, base) }]);
+      if (lora.dora) jobs.push([`${name}-train`, { train: join(root, name), base: join(root, base) }]);
       jobs.push([`${name}-merged`, { plain: join(root, `${name}-merged`) }]);
     }
     for (const [i, { name, base, config }] of theirs.entries()) {
@@ -155,6 +170,36 @@ describe.skipIf(reason !== "")(`PEFT${reason && ` (skipped: ${reason})`}`, () =>
     const answer = answers.get(name) as Answer;
     expectClose(own, flat(answer.logits), 1e-5, 1e-6, "adapter");
     expectClose(flat((answers.get(`${name}-merged`) as Answer).logits), flat(answer.logits), 1e-5, 1e-6, "merged");
+  });
+
+  it.each(ours.filter(({ lora }) => lora.dora))("$name has PEFT's loss and gradients", async ({ name, base }) => {
+    const files = await diskFiles();
+    const under = await loadCausalLM(files, join(root, base));
+    const adapter = await readAdapterFolder(files, join(root, name));
+    const model = await openAdapter(files, adapter as NonNullable<typeof adapter>, under, "lm");
+    model.store.trainable();
+    const loss = scope(() => {
+      const sequences = ids
+        .filter(({ length }) => length > 1)
+        .map((own) => ({ ids: Uint32Array.from(own), promptLength: 0 }));
+      const { ids: packed, packing, starts } = pack(sequences);
+      const { rows, targets } = predictions(sequences, starts);
+      const loss = scale(sum(model.logProbs(packed, packing, rows, targets).logProbs), -1);
+      backward(loss);
+      return loss;
+    });
+    const answer = answers.get(`${name}-train`) as unknown as { loss: number; gradients: Record<string, number[]> };
+    expectClose(await loss.read(), [answer.loss], 1e-5, 0, "loss");
+    for (const parameter of model.store.parameters) {
+      const grad = (await parameter.value.grad?.read()) as Float32Array<ArrayBuffer>;
+      parameter.value.write(grad);
+    }
+    const written = parseSafetensors((await adapterFiles(model))["adapter_model.safetensors"] as Uint8Array, name);
+    expect([...written.names].sort()).toEqual(Object.keys(answer.gradients).sort());
+    for (const tensor of written.names) {
+      expectClose(written.get(tensor).data, answer.gradients[tensor], 2e-5, 2e-6, tensor);
+    }
+    model.withBase(under).destroy();
   });
 
   it.each(theirs)("writes $name, which opens, computes the same and merges here", async ({ name, base, config }) => {

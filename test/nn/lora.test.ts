@@ -341,7 +341,7 @@ describe("what does not fit is refused by name", () => {
   const first = Object.keys(cases[0].tensors)[0];
 
   it.each([
-    ["use_dora", true, "adapter_config.json: use_dora = true is not supported"],
+    ["use_qalora", true, "adapter_config.json: use_qalora = true is not supported"],
     ["peft_type", "LOHA", 'peft_type = "LOHA" is not supported; LORA is'],
     ["task_type", "SEQ_2_SEQ_LM", "task_type"],
     ["bias", "all", 'bias = "all" is not supported'],

@@ -39,7 +39,7 @@ export const paddleRules: Rules = {
   weight_quantize_algo: off("say how frozen weights are kept with dtype"),
   prefix_tuning: off("there is no prefix tuning: use_peft trains LoRA adapters"),
   pissa: off("adapters start as LoRA's"),
-  dora: off("adapters are LoRA's, without DoRA's magnitudes"),
+  dora: sets("useDora"),
   rl_algorithm: (value, _, table) =>
     String(value).toLowerCase() === "ppo" && Object.hasOwn(table, "dialect")
       ? { kind: "idle" }

@@ -49,7 +49,6 @@ export const trlRules: Rules = {
   ),
   model_init_kwargs: loading,
   lora_target_parameters: off("adapters stand on linear layers alone"),
-  use_dora: off("adapters are LoRA's, without DoRA's magnitudes"),
   dataset_text_field: only(["text"], "a dataset's texts stand in a column called text: rename yours"),
   dataset_kwargs: off("data are prepared in one way, without other arguments"),
   eos_token: off("the end token is the tokenizer's"),
