@@ -16,9 +16,10 @@ import {
 } from "../../shaders/matmul-unrolled.wgsl.ts";
 import { quantizedAccess } from "../../shaders/quantized.wgsl.ts";
 import { TRANSPOSE } from "../../shaders/transpose.wgsl.ts";
-import { bytesOf, type DType } from "../core.ts";
+import { bytesOf, type DType, type Tensor } from "../core.ts";
 import { sumLater } from "../late-sums.ts";
 import type { QuantizedFormat } from "../quantize.ts";
+import { Unsummed } from "./unsummed.ts";
 
 /** A matrix product as kernels see it. */
 export interface Product extends Epilogue {
@@ -49,8 +50,10 @@ export interface Product extends Epilogue {
   out: BufferView;
   strideA: number;
   strideB: number;
-  /** Takes the parts, where they may be left unsummed, and how to add them up. */
-  leave: ((parts: BufferView, splits: number, addUp: () => void) => void) | null;
+  /** What is added, if anything. */
+  addend: Tensor | undefined;
+  /** The output where it may be left in parts until somebody asks for its values. */
+  waits: Tensor | null;
   /** Parts of it may be added up later; it lies in the output as in a whole one, and nothing else is to be done to it. */
   late: boolean;
 }
@@ -112,7 +115,7 @@ function declare(
   format: QuantizedFormat | null,
   e: Epilogue,
   vec: Vectors,
-  code: () => string,
+  code: string,
   subgroups = false,
   matrices = false,
 ): Kernel {
@@ -123,7 +126,7 @@ function declare(
     const element = (wide: boolean, scalar: string) => (wide ? `vec4<${scalar}>` : scalar);
     found = kernel({
       name: full,
-      code: format ? quantizedAccess[format].code + code() : code(),
+      code: format ? quantizedAccess[format].code + code : code,
       bindings: {
         a: `read ${element(vec.a, "T")}`,
         ...(format ? quantizedAccess[format].bindings : { b: `read ${element(vec.b, "TB")}` }),
@@ -174,26 +177,20 @@ function kindOf({ mode, types, format, bias, add, accumulate }: Product, vec: Ve
 
 /** Kernels of a family with their constants, by tile and kind: asked before every product, so that a hit builds no key. */
 type Family = Map<number, Map<number, Prepared>>;
-const families = {
+const families: Readonly<Record<MatmulVariant["family"], Family>> = {
   subgroup: new Map(),
   direct: new Map(),
   tiled: new Map(),
   matrix: new Map(),
   skinny: new Map(),
-} satisfies Record<MatmulVariant["family"], Family>;
+};
 
-function kernelOf(family: Family, tile: number, kind: number, make: () => Prepared): Prepared {
-  let kinds = family.get(tile);
-  if (!kinds) {
-    kinds = new Map();
-    family.set(tile, kinds);
-  }
-  let found = kinds.get(kind);
-  if (!found) {
-    found = make();
-    kinds.set(kind, found);
-  }
-  return found;
+/** Keeps a kernel for the next product of this kind; returns it. */
+function keep(family: Family, tile: number, kind: number, made: Prepared): Prepared {
+  const kinds = family.get(tile) ?? new Map<number, Prepared>();
+  family.set(tile, kinds);
+  kinds.set(kind, made);
+  return made;
 }
 
 const readB = (p: Product, vec: boolean): string => (p.format ? readQuantized : readFour("B", vec));
@@ -211,12 +208,14 @@ function unrolled(p: Product, variant: Extract<MatmulVariant, { family: "subgrou
   const vec = { a: vecA, b: vecB, c: false };
   const lanewise = family === "subgroup";
   const number = (rows * 64 + cols) * 64 + lanes;
-  const k = kernelOf(families[family], number, kindOf(p, vec, false), () => {
-    const code = () =>
-      unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, quantized, bias, add, accumulate });
+  const kind = kindOf(p, vec, false);
+  let k = families[family].get(number)?.get(kind);
+  if (!k) {
+    const code = unrolledMatmul({ family, mode, rows, cols, lanes, vecA, vecB, quantized, bias, add, accumulate });
     const name = `${family}_${mode}_${rows}x${lanes}x${cols}`;
-    return prepare(declare(name, p.format, p, vec, code, lanewise), typesOf(p, false));
-  });
+    const made = declare(name, p.format, p, vec, code, lanewise);
+    k = keep(families[family], number, kind, prepare(made, typesOf(p, false)));
+  }
   const tall = lanewise ? rows : 8 * rows;
   const buffers = [p.a, ...p.b, ...p.extras, p.out];
   runPrepared(k, buffers, scalars(p), Math.ceil(p.n / (cols * lanes)), Math.ceil(p.m / tall), p.batch);
@@ -276,13 +275,15 @@ function tiled(p: Product, tile: Extract<MatmulVariant, { family: "tiled" }>): v
   const vec = { a: readsFours(p, "a"), b: readsFours(p, "b"), c: fours(p.n, p.ldc, p.firstC) };
   if (!along.a && rows % 4 !== 0) vec.a = false;
   const number = (((bm * 512 + bn) * 64 + bk) * 16 + rows) * 16 + cols;
-  const k = kernelOf(families.tiled, number, kindOf(p, vec, split), () => {
+  const kind = kindOf(p, vec, split);
+  let k = families.tiled.get(number)?.get(kind);
+  if (!k) {
     const e = split ? PLAIN : p;
-    const code = () => [readFour("A", vec.a), readB(p, vec.b), putFour(e, vec.c), tiledMatmul(tile, along)].join("\n");
+    const code = [readFour("A", vec.a), readB(p, vec.b), putFour(e, vec.c), tiledMatmul(tile, along)].join("\n");
     const name = `tiled${split ? "_split" : ""}_${p.mode}_${bm}x${bn}x${bk}_${rows}x${cols}`;
     const consts = { ...typesOf(p, split), BM: bm, BN: bn, BK: bk };
-    return prepare(declare(name, p.format, e, vec, code), consts);
-  });
+    k = keep(families.tiled, number, kind, prepare(declare(name, p.format, e, vec, code), consts));
+  }
   inParts(p, k, bm, bn, parts);
 }
 
@@ -293,14 +294,16 @@ function matrix(p: Product, tile: Extract<MatmulVariant, { family: "matrix" }>):
   const vec = { a: readsFours(p, "a"), b: readsFours(p, "b"), c: false };
   const { bm, bn } = matrixOutputs(tile);
   const number = (((((m * 32 + n) * 64 + steps) * 16 + rows) * 16 + cols) * 8 + down) * 256 + lanes;
-  const k = kernelOf(families.matrix, number, kindOf(p, vec, split), () => {
+  const kind = kindOf(p, vec, split);
+  let k = families.matrix.get(number)?.get(kind);
+  if (!k) {
     const e = split ? PLAIN : p;
-    const access = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(e)];
-    const code = () => [...access(), matrixMatmul(tile, alongK(p.mode))].join("\n");
+    const access = [readFour("A", vec.a), readB(p, vec.b), finishOne(e)];
+    const code = [...access, matrixMatmul(tile, alongK(p.mode))].join("\n");
     const name = `matrix${split ? "_split" : ""}_${p.mode}_${m}x${n}x${steps}_${rows}x${cols}_${down}x${lanes}`;
     const consts = { ...typesOf(p, split), BM: bm, BN: bn, BK: MATRIX_STEPS };
-    return prepare(declare(name, p.format, e, vec, code, true, true), consts);
-  });
+    k = keep(families.matrix, number, kind, prepare(declare(name, p.format, e, vec, code, true, true), consts));
+  }
   inParts(p, k, bm, bn, parts);
 }
 
@@ -332,19 +335,21 @@ function inParts(p: Product, k: Prepared, bm: number, bn: number, { count, span 
   const { m, n, batch } = p;
   const split = count > 1;
   const out = split ? acquire(4 * count * batch * m * n, "matmul") : p.out;
-  const buffers = [p.a, ...p.b];
-  if (!split) buffers.push(...p.extras);
-  buffers.push(out);
+  const buffers = split ? [p.a, ...p.b, out] : [p.a, ...p.b, ...p.extras, out];
   runPrepared(k, buffers, scalars(p, count, span), Math.ceil(n / bn), Math.ceil(m / bm), batch * count);
   if (!split) return;
   if (p.late && p.extras.length === 0 && batch === 1) {
     sumLater({ parts: out, count, size: m * n, into: p.out });
-  } else if (p.leave) {
-    p.leave(out, count, () => combine(p, out, count));
+  } else if (p.waits) {
+    leaveInParts(p.waits, p, out, count);
   } else {
     combine(p, out, count);
     release(out);
   }
+}
+
+function leaveInParts(output: Tensor, p: Product, parts: BufferView, count: number): void {
+  output.late = new Unsummed(parts, count, p.addend, () => combine(p, parts, count));
 }
 
 /** The types of what a product gives, without its operands'. */
@@ -379,9 +384,12 @@ function combine(p: Product, parts: BufferView, splits: number): void {
 function skinny(p: Product, { rows }: Extract<MatmulVariant, { family: "skinny" }>): void {
   if (p.mode !== "NT" || p.m > rows) throw new Error(`the skinny kernel takes mode NT and at most ${rows} rows`);
   const vec = { a: readsFours(p, "a"), b: readsFours(p, "b"), c: false };
-  const k = kernelOf(families.skinny, rows, kindOf(p, vec, false), () => {
-    const code = () => [readFour("A", vec.a), readB(p, vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
-    return prepare(declare("skinny", p.format, p, vec, code), { ...typesOf(p, false), ROWS: rows });
-  });
+  const kind = kindOf(p, vec, false);
+  let k = families.skinny.get(rows)?.get(kind);
+  if (!k) {
+    const code = [readFour("A", vec.a), readB(p, vec.b), finishOne(p), SKINNY_MATMUL].join("\n");
+    const made = declare("skinny", p.format, p, vec, code);
+    k = keep(families.skinny, rows, kind, prepare(made, { ...typesOf(p, false), ROWS: rows }));
+  }
   runPrepared(k, [p.a, ...p.b, ...p.extras, p.out], scalars(p), Math.ceil(p.n / 8), 1, p.batch);
 }

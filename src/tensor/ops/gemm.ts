@@ -10,7 +10,6 @@ import { bytesOf, type DType, empty, type Shape, Tensor } from "../core.ts";
 import { QuantizedWeight } from "../quantized.ts";
 import { launch, type Product } from "./gemm-launch.ts";
 import { testProducts } from "./self-tests.ts";
-import { Unsummed } from "./unsummed.ts";
 
 /** A matrix inside another one, such as some of its columns: row i starts at element `first` + i * `stride` of `of`. */
 export interface Strided {
@@ -121,11 +120,10 @@ export function gemm<Out extends Dense = Tensor>(
     bias: !!bias,
     add: !!add,
     accumulate,
-    leave:
+    addend: add,
+    waits:
       options.inParts === true && !options.out && !bias && batch === 1 && scale === 1 && (!add || add.dtype === "f32")
-        ? (parts, splits, addUp) => {
-            (out as Tensor).late = new Unsummed(parts, splits, add, addUp);
-          }
+        ? (out as Tensor)
         : null,
     late: options.late === true && accumulate && OUT === "f32" && scale === 1 && ldc === n && firstC === 0,
   };
