@@ -7,7 +7,7 @@
  *   node scripts/dispatch-cost.mjs --uniforms    scalars through a uniform buffer, as browsers without immediates do
  *   node scripts/dispatch-cost.mjs --profile N   N steps more, for a profiler
  *
- * Steps have equal lengths, then varying ones; then JavaScript alone, on a device that does nothing, and Dawn's own calls alone.
+ * Steps have equal lengths, then varying ones; then Dawn's own calls of a step alone, and JavaScript alone on a device that does nothing.
  * What counts is the time that this process computes, so that it matters little what else the machine does.
  */
 import { parseArgs } from "node:util";

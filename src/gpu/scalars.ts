@@ -20,7 +20,7 @@ interface Words {
   readonly f32: Float32Array;
 }
 
-/** By number of words: a buffer of just the scalars' size needs no offset and no length beside it, whose conversions Dawn in Node takes time for. */
+/** By number of words: with a buffer as long as the scalars, Dawn in Node need not convert an offset and a length (0.15 µs). */
 const wordsOf: readonly Words[] = Array.from({ length: BYTES / 4 + 1 }, (_, count) => {
   const bytes = new ArrayBuffer(4 * count);
   return { bytes, u32: new Uint32Array(bytes), i32: new Int32Array(bytes), f32: new Float32Array(bytes) };
