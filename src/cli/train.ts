@@ -6,6 +6,8 @@ import { idleLogging, type LoggerChoice, loggerNames, openLoggers } from "../ope
 import { type Method, openRun } from "../open/method.ts";
 import { methodLoaders } from "../open/methods/load.ts";
 import type { MethodName } from "../open/methods/names.ts";
+import { writeCard } from "../open/model-card.ts";
+import { idlePushing, pushSettings } from "../open/push-settings.ts";
 import { logSettings, overwriting } from "../open/settings.ts";
 import { type Change, readChanges } from "../rlhf/changes.ts";
 import { FolderControls } from "../rlhf/controls.ts";
@@ -21,6 +23,7 @@ import { type ClusterChoice, clusterSettingsOf, joinCluster } from "./join-clust
 import { joinLearners, type LearnerChoice, learnerSettingsOf } from "./join-learners.ts";
 import { Progress } from "./progress.ts";
 import { serveMetrics } from "./prometheus.ts";
+import { type HubTarget, openPusher } from "./push.ts";
 import { surroundings, tenths } from "./surroundings.ts";
 import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
 
@@ -34,6 +37,7 @@ const runSettings = {
   resumeWithChanges: logging.bool(false, "Go on although settings or data have changed that make another run of it"),
   ...overwriting,
   ...logSettings,
+  ...pushSettings,
   changesFrom: logging.path(
     null,
     "Make the changes of settings that another run's changes.jsonl lists, at the same steps",
@@ -46,7 +50,8 @@ const runSettings = {
 };
 
 /** What these settings, and that of the folder, resolve to. */
-interface RunChoice extends StateSettings, LoggerChoice {
+interface RunChoice extends StateSettings, LoggerChoice, HubTarget {
+  pushToHub: boolean;
   outputDir: string;
   resume: boolean | string;
   resumeWithChanges: boolean;
@@ -79,7 +84,10 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
       const o = values as Record<string, unknown> & RunChoice & ClusterChoice & LearnerChoice;
       const idle = idleLogging(o);
       if (idle.length > 0) context.terminal.line(`no effect without report_to: ${idle.join(", ")}`);
+      const unpushed = idlePushing(o);
+      if (unpushed.length > 0) context.terminal.line(`no effect without push_to_hub: ${unpushed.join(", ")}`);
       const files = await diskFiles();
+      const pusher = o.pushToHub ? await openPusher(files, o.outputDir, o, context) : null;
       const served = o.metricsPort === null ? null : await serveMetrics(o.metricsPort);
       const changes = o.changesFrom === null ? [] : await changesIn(files, o.changesFrom);
       const controls = new FolderControls(files, o.outputDir);
@@ -127,6 +135,8 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
           });
           await consume(extras ? extras.also(events, o) : events, log, o, context);
           await joined?.ended();
+          await writeCard(files, o.outputDir, { verb: method.name, table });
+          await pusher?.push();
         } finally {
           run.close();
           await controls.close();

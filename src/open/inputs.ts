@@ -8,6 +8,7 @@ import { sha256File, sha256Text } from "../runtime/sha256.ts";
 import { type SettingsTable, snakeCase } from "../settings/index.ts";
 import { exists, type Located } from "./hub.ts";
 import { judgeFile } from "./llm-judge.ts";
+import { isOfHub } from "./push-settings.ts";
 
 /** Something that a run reads, and where it is. */
 export interface FoundInput {
@@ -20,7 +21,7 @@ export interface FoundInput {
 }
 
 /** Whether a setting says where something goes, or how a run begins: it is no part of what the run is. */
-export const isOfOutput = (key: string): boolean => /^(output|record|resume|overwrite)/.test(key);
+export const isOfOutput = (key: string): boolean => /^(output|record|resume|overwrite)/.test(key) || isOfHub(key);
 
 /**
  * What the settings name, in the order of the table, and the bases of adapters among it.

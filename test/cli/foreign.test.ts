@@ -164,8 +164,8 @@ describe("names and values of other programs", () => {
   });
 
   it("says nothing of secrets among them", async () => {
-    const { told } = await config("sft", { hub_token: "hf_private", wandb_api_key: "abc" });
-    expect(told).toBe("no effect here: hub_token, wandb_api_key\n");
+    const { told } = await config("sft", { push_to_hub_token: "hf_private", wandb_api_key: "abc" });
+    expect(told).toBe("no effect here: push_to_hub_token, wandb_api_key\n");
   });
 });
 

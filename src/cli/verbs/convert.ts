@@ -1,12 +1,15 @@
 import { isGguf } from "../../io/model-files.ts";
 import { convertModel } from "../../nn/convert.ts";
 import { ggufTypes, writeGguf } from "../../nn/gguf.ts";
+import { writeCard } from "../../open/model-card.ts";
 import { ModelOpener } from "../../open/opener.ts";
+import { pushSettings } from "../../open/push-settings.ts";
 import { hubSettings, overwriting } from "../../open/settings.ts";
 import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
-import { needs, settings, without } from "../../settings/index.ts";
+import { effective, needs, settings, without } from "../../settings/index.ts";
+import { openPusher } from "../push.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
@@ -27,6 +30,7 @@ const convertSettings = settings("convert", {
     null,
     "A .gguf file to write instead, with tokenizer and chat template, for llama.cpp and its kin",
   ),
+  ...effective(without("outfile"), pushSettings),
   outtype: model.choice(ggufTypes, "f16", "How the .gguf file stores matrices", { effect: needs("outfile") }),
 });
 
@@ -58,7 +62,9 @@ export const convertVerb = defineVerb({
       }
       return;
     }
-    const { dtype, tensors, files } = await convertModel(await diskFiles(), path, o.outputDir, {
+    const disk = await diskFiles();
+    const pusher = o.pushToHub ? await openPusher(disk, o.outputDir, o, context) : null;
+    const { dtype, tensors, files } = await convertModel(disk, path, o.outputDir, {
       ...(o.dtype !== "auto" && { dtype: o.dtype }),
       maxShardSize: parseSize(o.maxShardSize),
     });
@@ -66,6 +72,8 @@ export const convertVerb = defineVerb({
     context.terminal.line(
       `${tensors} tensors as ${dtype} in ${shards} ${shards === 1 ? "file" : "files"} in ${o.outputDir}`,
     );
+    await writeCard(disk, o.outputDir, { verb: "convert", table: convertSettings.table });
+    await pusher?.push();
   },
 });
 

@@ -39,6 +39,7 @@ const others = {
     tokenizer: async () => (await import("./tokenizer.ts")).tokenizerVerb,
     merge: async () => (await import("./merge.ts")).mergeVerb,
     convert: async () => (await import("./convert.ts")).convertVerb,
+    push: async () => (await import("./push.ts")).pushVerb,
   },
   "Several machines": {
     worker: async () => (await import("./worker.ts")).workerVerb,

@@ -2,8 +2,10 @@ import { mergeAdapter } from "../../nn/merge.ts";
 import { openAdapter, readAdapterFolder } from "../../nn/peft.ts";
 import { loadCausalLM, loadScoreModel, modelFiles } from "../../nn/pretrained.ts";
 import { foreignNames } from "../../open/foreign.ts";
+import { writeCard } from "../../open/model-card.ts";
 import { withModels } from "../../open/models.ts";
 import { ModelOpener } from "../../open/opener.ts";
+import { pushSettings } from "../../open/push-settings.ts";
 import { hubSettings, overwriting } from "../../open/settings.ts";
 import { tokenizerFiles } from "../../open/tokenizer.ts";
 import { logging, model } from "../../rlhf/settings.ts";
@@ -11,6 +13,7 @@ import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { settings } from "../../settings/index.ts";
 import { openGpu } from "../gpu.ts";
+import { openPusher } from "../push.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
@@ -26,6 +29,7 @@ const mergeTable = {
   ...hubSettings,
   outputDir: logging.path(null, "Folder for the merged model", { required: true, aka: ["output_model_path"] }),
   ...overwriting,
+  ...pushSettings,
 };
 
 const mergeSettings = settings("merge", mergeTable, undefined, foreignNames);
@@ -39,6 +43,8 @@ export const mergeVerb = defineVerb({
   product: (o) => ({ folder: o.outputDir as string }),
   async run(o, context) {
     const files = await diskFiles();
+    const output = o.outputDir as string;
+    const pusher = o.pushToHub ? await openPusher(files, output, o, context) : null;
     const folder = o.adapterPath as string;
     const opener = new ModelOpener({ ...o, ...surroundings(context) });
     const { path } = await opener.locate(folder);
@@ -57,9 +63,11 @@ export const mergeVerb = defineVerb({
       const merged = mergeAdapter(model, base);
       await withModels(merged === base ? [model] : [model, merged], async () => {
         const besides = tokenizer ? tokenizerFiles(tokenizer) : {};
-        await files.writeFiles(o.outputDir as string, { ...(await modelFiles(merged)), ...besides });
+        await files.writeFiles(output, { ...(await modelFiles(merged)), ...besides });
       });
     });
-    context.terminal.line(`${folder} merged into ${start}: ${o.outputDir}`);
+    context.terminal.line(`${folder} merged into ${start}: ${output}`);
+    await writeCard(files, output, { verb: "merge", table: mergeTable });
+    await pusher?.push();
   },
 });

@@ -21,6 +21,7 @@ export const summaries = {
   tokenizer: "Train a byte-level BPE tokenizer",
   merge: "Put an adapter into its base: a model folder like any other",
   convert: "Rewrite a model's files: another float type, shards, GGUF out of a folder or the other way round",
+  push: "Put a model's folder on the hub, with its card",
   worker: "Draw responses for a trainer on another machine",
   cluster: "Set up, watch and let workers into a cluster that draws a trainer's responses",
   run: "Run a recipe: several stages in order",

@@ -58,7 +58,7 @@ export const transformersRules: Rules = {
      evaluation_strategy dataset_test_split eval_dataset_name max_eval_samples`,
   ),
   ...each(off("nothing is evaluated on the way here"), "load_best_model_at_end early_stopping_patience"),
-  ...each(off("nothing is uploaded: put the finished folder on the hub with `hf upload`"), "push_to_hub"),
+  ...each(off("nothing is uploaded: put the finished folder on the hub with `webrlhf push`"), "push_to_hub"),
   activation_checkpointing: (value, given, table) =>
     isOff(value) ? { kind: "idle" } : sets("gradientCheckpointing")(value, given, table),
   lr_scheduler_kwargs: schedule,
