@@ -37,7 +37,7 @@ export async function tinyTraining(
   const folder = join(dir, "saved");
   const { adapt, modules, family, openAdapter: open } = opened;
   const training = { ...trainingDefaults, ...limits, files, folder, tokenizer: null, adapt, modules, family, open };
-  const server = await startServer(opened.model, { port: 0, training, ...options });
+  const server = await startServer(opened.model, { port: 0, training, revive: opened.revive, ...options });
   const stop = async () => {
     await server.close(0);
     await opened.close();

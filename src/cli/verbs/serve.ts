@@ -68,7 +68,7 @@ export const serveVerb = defineVerb({
   },
 });
 
-/** What clients may train. Those of this machine can open the tokenizer where the model lies; others know it by its name. */
+/** What clients may train. The tokenizer of a folder is for those of this machine; others know it by the served name. */
 async function trainingSource(
   { adapt, modules, family, openAdapter }: OpenTextModel,
   o: ReturnType<typeof serveSettings>,
@@ -77,7 +77,7 @@ async function trainingSource(
   return {
     files: await diskFiles(),
     folder: o.trainFolder,
-    tokenizer: isLoopback(o.host) && existsSync(folder) ? resolve(folder) : null,
+    tokenizer: !existsSync(folder) ? folder : isLoopback(o.host) ? resolve(folder) : null,
     family,
     modules,
     adapt,
