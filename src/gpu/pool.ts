@@ -34,6 +34,29 @@ const free = new Map<number, BufferView[]>();
 let poolBytes = 0;
 let buffersCreated = 0;
 
+/** Of these, bytes that wait to be used again. */
+let freeBytes = 0;
+/** Of these, bytes of the classes. */
+let classBytes = 0;
+/** The most that was in use. */
+let peakBytes = 0;
+/** Buffers of the classes. */
+const classed = new WeakSet<BufferView>();
+
+/** Bytes in use, with free ones, and outside the classes. */
+export const memoryHeld = () => ({
+  allocated: poolBytes - freeBytes,
+  reserved: poolBytes,
+  stores: poolBytes - classBytes,
+});
+
+/** The most that was in use since the last call. */
+export function takePeak(): number {
+  const peak = peakBytes;
+  peakBytes = poolBytes - freeBytes;
+  return peak;
+}
+
 export const poolStats = () => ({ poolBytes, buffersCreated });
 
 /** Rounds up to a class: powers of two to 64 KiB, then four classes per octave (at most 25 % waste). */
@@ -63,9 +86,19 @@ const classWithin = (bytes: number, most: number): number =>
 export function acquire(bytes: number, what: string): BufferView {
   const size = classWithin(bytes, caps().maxBinding);
   const fitting = size > EXACT ? oldestOf(size, STRETCH * size) : free.get(size);
-  if (fitting && fitting.length > 0) return popLowest(fitting);
+  if (fitting && fitting.length > 0) return taken(popLowest(fitting));
   if (size > EXACT) outgrow(size);
-  return createBuffer(size, what);
+  const made = createBuffer(size, what);
+  classed.add(made);
+  classBytes += made.size;
+  return made;
+}
+
+/** Counts a buffer that is free no longer. */
+function taken(view: BufferView): BufferView {
+  freeBytes -= view.size;
+  peakBytes = Math.max(peakBytes, poolBytes - freeBytes);
+  return view;
 }
 
 /** Sizes of large buffers that the pool has had, ascending, with their free ones. */
@@ -86,7 +119,7 @@ function oldestOf(least: number, most: number): BufferView[] | null {
 function outgrow(size: number): void {
   const smaller = large.filter((one) => one.heap.length > 0 && one.size < size && one.size * STRETCH >= size);
   const largest = smaller.at(-1);
-  if (largest) outgrown.push(popLowest(largest.heap));
+  if (largest) outgrown.push(taken(popLowest(largest.heap)));
 }
 
 /** Takes out what larger buffers have replaced; commands up to the last submit may use it still. */
@@ -104,6 +137,7 @@ export function release(view: BufferView): void {
     if (view.size > EXACT) large = [...large, { size: view.size, heap }].sort((a, b) => a.size - b.size);
   }
   push(heap, view);
+  freeBytes += view.size;
 }
 
 /**
@@ -134,6 +168,7 @@ export function createBuffer(bytes: number, what: string, { inParts = false } = 
     }),
   );
   poolBytes += size;
+  peakBytes = Math.max(peakBytes, poolBytes - freeBytes);
   buffersCreated += 1;
   return { id: nextId++, buffer, offset: 0, size, generation, children: null, mark: null };
 }
@@ -144,7 +179,10 @@ const evicted = new WeakSet<BufferView>();
 /** Destroys a buffer made by `createBuffer`. The caller has flushed the stream and dropped its bind groups. */
 export function destroyBuffer(view: BufferView): void {
   if (evicted.delete(view)) return;
-  if (!isStale(view)) poolBytes -= view.size;
+  if (!isStale(view)) {
+    poolBytes -= view.size;
+    if (classed.delete(view)) classBytes -= view.size;
+  }
   view.buffer.destroy();
 }
 
@@ -193,6 +231,7 @@ export function markWrites(view: BufferView, mark: WriteMark): void {
 export function drainFree(): BufferView[] {
   const all = [...free.values()].flat();
   free.clear();
+  freeBytes = 0;
   large = [];
   return all;
 }
@@ -203,15 +242,24 @@ onClose({
     free.clear();
     large = [];
     outgrown.length = 0;
-    poolBytes = 0;
+    poolBytes = freeBytes = classBytes = peakBytes = 0;
   },
   setAside() {
-    const kept = { generation, poolBytes, free: [...free], outgrown: [...outgrown], large };
+    const kept = {
+      generation,
+      poolBytes,
+      freeBytes,
+      classBytes,
+      peakBytes,
+      free: [...free],
+      outgrown: [...outgrown],
+      large,
+    };
     return () => {
       large = kept.large;
       for (const [size, views] of kept.free) free.set(size, views);
       outgrown.push(...kept.outgrown);
-      ({ generation, poolBytes } = kept);
+      ({ generation, poolBytes, freeBytes, classBytes, peakBytes } = kept);
     };
   },
 });

@@ -77,6 +77,7 @@ export async function collectReport(files: Files, dirs: readonly string[], title
     const rows = (await readJsonLines<Record<string, unknown>>(files, join(folder, "metrics.jsonl"))).map(metricsOf);
     if (rows.length > 0) {
       const own = await readRecord(files, recordOf(folder));
+      const usage = (await readJsonLines<Record<string, unknown>>(files, join(folder, "timing.jsonl"))).map(metricsOf);
       const steps = rows.filter((row) => "tokens" in row);
       const evals = rows.filter((row) => !("tokens" in row));
       runs.push({
@@ -86,7 +87,8 @@ export async function collectReport(files: Files, dirs: readonly string[], title
         record: own,
         steps,
         evals,
-        seconds: record?.seconds ?? (await measured(files, folder)),
+        seconds: record?.seconds ?? measured(usage),
+        usage,
       });
     }
     const evaluation = await readJson<Evaluation>(files, join(folder, "evaluation.json"));
@@ -130,8 +132,7 @@ export async function collectReport(files: Files, dirs: readonly string[], title
 const plainName = ({ folder, record }: Stage): string => record?.name ?? basename(absolute(folder));
 
 /** Seconds that the steps of a run took together, where somebody measured. */
-async function measured(files: Files, folder: string): Promise<number | undefined> {
-  const rows = await readJsonLines<{ seconds?: unknown }>(files, join(folder, "timing.jsonl"));
+function measured(rows: readonly Metrics[]): number | undefined {
   const seconds = rows.flatMap((row) => (typeof row.seconds === "number" ? [row.seconds] : []));
   return seconds.length === 0 ? undefined : seconds.reduce((sum, one) => sum + one, 0);
 }

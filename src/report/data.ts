@@ -19,6 +19,8 @@ export interface RunData {
   readonly evals: readonly Metrics[];
   /** Wall seconds, where known. */
   readonly seconds?: number;
+  /** What the clock and the GPU's memory said of steps, evaluations and saves. */
+  readonly usage?: readonly Metrics[];
 }
 
 /** A policy's held-out samples, in numbers. */

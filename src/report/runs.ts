@@ -13,6 +13,7 @@ import type { Finding } from "./diagnoses/evidence.ts";
 import { diagnose } from "./diagnoses/index.ts";
 import { figure, table } from "./table.ts";
 import { escapeXml, showNumber } from "./text.ts";
+import { partsShown } from "./times.ts";
 
 /** Puts scores of different scales on one axis: standard deviations of the starting model's samples above their mean. */
 export interface Yardstick {
@@ -38,7 +39,13 @@ export function runSection(run: RunData, data: ReportData): string {
   if (shown.length === 0 && facts === "" && found === "") return "";
   const tag = [run.verb, stateOf(run), ...(run.seconds === undefined ? [] : [`${showNumber(run.seconds)} s`])];
   return `<section><h2>${escapeXml(run.title)} <span class="tag">${escapeXml(tag.filter(Boolean).join(", "))}</span></h2>
-${found}<div class="grid">${shown.map(figure).join("\n")}</div>${facts}</section>`;
+${found}<div class="grid">${shown.map(figure).join("\n")}</div>${timeOf(run)}${facts}</section>`;
+}
+
+/** Where the run's time went. */
+function timeOf({ title, usage = [] }: RunData): string {
+  const shown = partsShown(usage, `Parts of the time of ${title}`);
+  return shown === "" ? "" : `<h3>Where the time went</h3>${shown}`;
 }
 
 /** What a run's numbers say is wrong with it, where something is. */

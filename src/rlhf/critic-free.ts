@@ -154,9 +154,9 @@ async function* takeRollouts(
     },
     data: dataEvents(prompts, held),
     epoch: (done) => (done * perRollout) / prompts.length,
-    async prepare(step, tell) {
+    async prepare(step, tell, clock) {
       const opened = Opened.of(o, step + 1, tokenizer, tell);
-      const from = { ...inputs, sampler: ahead.sampler, ...opened?.hears };
+      const from = { ...inputs, clock, sampler: ahead.sampler, ...opened?.hears };
       const chosen = choose(step);
       const found = await collectRollout(from, chosen, step, state, options);
       await acting?.tell(tell, step + 1);
@@ -166,7 +166,8 @@ async function* takeRollouts(
         draws,
         order: others,
         step,
-        draw: (more, after) => collectRollout({ ...inputs, sampler: ahead.sampler }, more, step, state, options, after),
+        draw: (more, after) =>
+          collectRollout({ ...inputs, clock, sampler: ahead.sampler }, more, step, state, options, after),
       });
       const all = drawn.length === 1 ? found : joined(drawn, numGenerations);
       return { found, all, opened };

@@ -270,14 +270,17 @@ export function inRounds<P>(
       if (first === 0) await state.begin();
       return first;
     },
-    async prepare(step, tell) {
-      await ending;
-      return (await steps.prepare?.(step, tell)) as P;
+    async prepare(step, tell, clock) {
+      await clock.during("learners", () => ending);
+      return (await steps.prepare?.(step, tell, clock)) as P;
     },
-    step(step, prepared, tell) {
-      const taken = steps.step(step, prepared, tell);
+    step(step, prepared, tell, clock) {
+      const taken = steps.step(step, prepared, tell, clock);
       if ((step + 1) % every !== 0 && step + 1 !== steps.maxSteps) return taken;
-      const whole = taken.then(async (result) => ({ ...result, metrics: { ...result.metrics, ...(await round()) } }));
+      const whole = taken.then(async (result) => {
+        const joined = await clock.during("learners", round);
+        return { ...result, metrics: { ...result.metrics, ...joined } };
+      });
       ending = whole.catch(() => {}); // who takes the step hears of it
       return whole;
     },

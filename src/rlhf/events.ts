@@ -30,14 +30,20 @@ export type TrainEvent =
       metrics: Record<string, number>;
       tokens: number;
       seconds: number;
+      /**
+       * What the clock and the memory say besides, by names as logs have them: `time/rollout`, whose parts add up to `seconds`, and
+       * `memory/peak`, in bytes of the GPU.
+       */
+      usage?: Record<string, number>;
     }
-  /** `best`: the best evaluation up to this one, where settings ask for it. */
+  /** `best`: the best evaluation up to this one, where settings ask for it; `seconds`: what it took. */
   | {
       type: "eval";
       step: number;
       metrics: Record<string, number>;
       rows?: Record<string, string | number>[];
       best?: Best;
+      seconds?: number;
     }
   | { type: "samples"; step: number; samples: Sample[] }
   /**
@@ -60,8 +66,8 @@ export type TrainEvent =
   | { type: "note"; step: number; text: string }
   /** Something that a person should look at; the run goes on. */
   | { type: "warning"; step: number; text: string }
-  /** The folder `name` under the output folder is whole and on disk. */
-  | { type: "checkpoint"; step: number; name: string }
+  /** The folder `name` under the output folder is whole and on disk; `seconds`: for so long the run waited for it. */
+  | { type: "checkpoint"; step: number; name: string; seconds?: number }
   /** `step` is less than `maxSteps` where the run `stoppedEarly`. Of the `best` evaluation are the weights, if settings say so. */
   | { type: "end"; step: number; metrics: Record<string, number>; best?: Best; stoppedEarly?: boolean };
 

@@ -74,6 +74,7 @@ export {
   saveModels,
   type Trainee,
 } from "./checkpoint.ts";
+export { Clock } from "./clock.ts";
 export {
   FolderControls,
   leaveWish,

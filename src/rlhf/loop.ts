@@ -5,19 +5,20 @@
 import { Model } from "../nn/models.ts";
 import type { SelfSavingModel } from "../nn/trained.ts";
 import { isUserError, UserError } from "../runtime/errors.ts";
-import { spelled } from "../settings/index.ts";
-import { type Best, BestEvaluation, bestAsked, bestFolder } from "./best.ts";
+import { type Best, BestEvaluation, bestFolder } from "./best.ts";
 import { BestModels } from "./best-models.ts";
 import { Changes, plannedChanges } from "./changes.ts";
 import { type CheckpointedModel, prune, type RunFolder, restoreModels, saveModels } from "./checkpoint.ts";
+import { Clock, memoryNumbers, timesOf } from "./clock.ts";
 import { changed, Desk } from "./desk.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { Ledger } from "./ledger.ts";
+import { checkEvaluation, checkFinite } from "./loop-checks.ts";
 import { recorded } from "./recorded.ts";
 import { restoreRun, sourceOf } from "./resume.ts";
 import type { RunOptions } from "./run-options.ts";
 import { dueBy, type SaveRhythm, Saver } from "./saver.ts";
-import { type BestChoice, type CommonSettings, type EvaluationChoice, evaluationAsked } from "./settings.ts";
+import type { BestChoice, CommonSettings, EvaluationChoice } from "./settings.ts";
 import { type Tell, Telling } from "./telling.ts";
 
 export type { RunOptions } from "./run-options.ts";
@@ -73,11 +74,12 @@ export interface TrainerSteps<P = void> {
   epoch(done: number): number;
   /**
    * Does what a step needs of others before anything is learned in it: responses, rewards. Where it fails by a user's or a
-   * server's mistake, what was learned before is saved. What it tells is an event at once.
+   * server's mistake, what was learned before is saved. What it tells is an event at once. The clock has its time as `rollout`, less
+   * that of parts which it measures itself.
    */
-  prepare?(step: number, tell: Tell): Promise<P>;
+  prepare?(step: number, tell: Tell, clock: Clock): Promise<P>;
   /** Takes a step (0-based). Everything is enqueued when the call returns, where `ahead` says so; else it may tell, too. */
-  step(step: number, prepared: P, tell: Tell): Promise<StepResult>;
+  step(step: number, prepared: P, tell: Tell, clock: Clock): Promise<StepResult>;
   /** The next step may be enqueued before this one's numbers are read, so that the GPU never waits. Default false. */
   ahead?: boolean;
   /** Metrics that must be finite: training on would only spread what is not. */
@@ -145,18 +147,6 @@ export async function* loop<P>(
     await Promise.allSettled(atWork);
     await steps.close();
   }
-}
-
-/** Throws where evaluations are asked for and there is nothing to evaluate on, or the best of them where there are none. */
-function checkEvaluation(settings: LoopSettings, possible: boolean): void {
-  const [asked, best] = [evaluationAsked(settings), bestAsked(settings)];
-  if (best !== null && asked === null) {
-    const ways = `${spelled(settings, "evalSteps")}, or ${spelled(settings, "evalStrategy")} epoch`;
-    throw new UserError(`${best} needs evaluations on the way: set ${ways}`);
-  }
-  if (asked === null || possible) return;
-  const held = ["evalDatasetName", "datasetTestSplit", "testSize"].map((key) => spelled(settings, key)).join(", ");
-  throw new UserError(`${best ?? asked} needs held-out data: name some (${held}), or leave it out`);
 }
 
 /** Hears of work that is under way. */
@@ -288,20 +278,22 @@ async function* train<P>(
   const { evalSteps = 0, evalStrategy = "steps" } = settings;
   const byRhythm = dueBy(evalStrategy, evalSteps, steps.epoch);
   const evalDue = (done: number) => evalStrategy !== "no" && (done === maxSteps || byRhythm(done));
-  const evaluated = async (done: number): Promise<TrainEvent & { type: "eval" }> => ({
-    type: "eval",
-    step: done,
-    ...(await steps.evaluate!(done)),
-  });
+  const evaluated = async (done: number): Promise<TrainEvent & { type: "eval" }> => {
+    const begun = now();
+    const found = await steps.evaluate!(done);
+    return { type: "eval", step: done, ...found, seconds: now() - begun };
+  };
   if (first === 0 && steps.evaluate && steps.evaluateFirst && evalStrategy !== "no") {
     const start = await evaluated(0);
     best?.metricOf(start.metrics); // a wrong name shows at once; the start itself is none of the models to choose from
     yield start;
   }
 
-  const prepared = async (step: number): Promise<P> => {
+  const prepared = async (step: number, clock: Clock): Promise<P> => {
     try {
-      return (await steps.prepare?.(step, telling.tell)) as P;
+      const { prepare } = steps;
+      if (!prepare) return undefined as P;
+      return await clock.during("rollout", () => prepare.call(steps, step, telling.on(clock), clock));
     } catch (error) {
       if (!saver || !isUserError(error) || step === first || saver.due(step)) throw error;
       const saved = await saver.save(step).catch(() => null); // the first error is the one to tell
@@ -312,8 +304,8 @@ async function* train<P>(
     }
   };
   let ended = 0;
-  const take = async (step: number, own: P, started: number, held: number): Promise<Taken> => {
-    const { metrics, tokens, samples, idle, events = [] } = await steps.step(step, own, telling.tell);
+  const take = async (step: number, own: P, started: number, held: number, clock: Clock): Promise<Taken> => {
+    const { metrics, tokens, samples, idle, events = [] } = await steps.step(step, own, telling.on(clock), clock);
     const done = step + 1;
     checkFinite(done, metrics, steps.finite, settings);
     // A step that was enqueued ahead has the GPU to itself only once the one before it is done.
@@ -321,7 +313,9 @@ async function* train<P>(
     ended = now();
     const seconds = ended - begun - (telling.held - held);
     const shown: TrainEvent[] = samples?.length ? [{ type: "samples", step: done, samples: [...samples] }] : [];
-    const event = { type: "step", step: done, maxSteps, epoch: steps.epoch(done), metrics, tokens, seconds } as const;
+    const usage = { ...timesOf(clock.parts, seconds), ...memoryNumbers() };
+    const epoch = steps.epoch(done);
+    const event = { type: "step", step: done, maxSteps, epoch, metrics, tokens, seconds, usage } as const;
     return { event, others: [...events, ...shown], idle };
   };
   const told = ({ event, others, idle }: Taken): TrainEvent[] => [
@@ -335,10 +329,10 @@ async function* train<P>(
   let reached = first;
   yield* desk.upcoming(first);
   for (let step = first; step < maxSteps && !best?.exhausted; step++) {
-    const [started, held] = [now(), telling.held];
-    const preparing = prepared(step);
+    const [started, held, clock] = [now(), telling.held, new Clock()];
+    const preparing = prepared(step, clock);
     under(preparing);
-    const taken: Promise<Taken> = take(step, yield* telling.during(preparing), started, held);
+    const taken: Promise<Taken> = take(step, yield* telling.during(preparing), started, held, clock);
     under(taken);
     if (pending) yield* told(await pending);
     if (saver) yield* saver.news();
@@ -382,17 +376,6 @@ function frozen(kept: Record<string, CheckpointedModel>): number {
     for (; base; base = base.baseModel) bases.add(base);
   }
   return [...bases].reduce((sum, { store }) => sum + store.count, 0);
-}
-
-/** Throws where a number that must be finite is not. */
-function checkFinite(step: number, metrics: Record<string, number>, names: readonly string[], settings: object): void {
-  for (const name of names) {
-    if (metrics[name] === undefined || Number.isFinite(metrics[name])) continue;
-    throw new UserError(
-      `${name} became ${metrics[name]} at step ${step}: lower ${spelled(settings, "learningRate")} or ` +
-        `${spelled(settings, "maxGradNorm")}; the last checkpoint is untouched`,
-    );
-  }
 }
 
 /** Seconds since some moment, for events; never an input to a result. */

@@ -238,17 +238,19 @@ async function* takeRollouts(
       adjust: (key, value) => (key === "klCoef" ? replaceKlCoef(state, value) : null),
       data: dataEvents(prompts.train, heldOut),
       epoch: (done) => (done * o.rolloutBatchSize) / prompts.train.length,
-      async prepare(step, tell) {
+      async prepare(step, tell, clock) {
         const opened = Opened.of(o, step + 1, tokenizer, tell);
-        const inputs = { ...measured, sampler: ahead.sampler, prompts: prompts.train, ...opened?.hears };
+        const inputs = { ...measured, clock, sampler: ahead.sampler, prompts: prompts.train, ...opened?.hears };
         const rollout = await collectRollout(inputs, choose(step), step, state, o);
         await acting?.tell(tell, step + 1);
         await opened?.scored(rollout, true);
         return { rollout, opened };
       },
-      async step(step, { rollout, opened }: { rollout: Rollout; opened: Opened | null }) {
+      async step(step, { rollout, opened }: { rollout: Rollout; opened: Opened | null }, _tell, clock) {
         const slots = rollout.rewards.map((r) => r.length);
-        const values = await within(["critic"], () => responseValues(critic, rollout.responses, slots));
+        const values = await clock.during("values", () =>
+          within(["critic"], () => responseValues(critic, rollout.responses, slots)),
+        );
         const { experience, metrics: estimated } = gaeExperience(rollout, values, o);
         const planned = o.rolloutBatchSize * o.numGenerations;
         const n = remembered.length > 0 ? planned : 0;

@@ -13,6 +13,7 @@ import { dialectIn, live, type SettingsInput, spelled } from "../settings/index.
 import type { Draws } from "./ahead.ts";
 import { drawing } from "./any-order.ts";
 import { cachedAs } from "./caching.ts";
+import type { Clock } from "./clock.ts";
 import { dataEvents } from "./data-events.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
@@ -124,14 +125,14 @@ export async function* trainRaft(
       data: dataEvents(prompts, held),
       begun: (first) => removeTrainSets(run.folder, first),
       epoch: (done) => Math.min(done * promptsPerStep, o.reusePrompts ? Infinity : prompts.length) / prompts.length,
-      prepare: async (step) => collect(inputs, o, step, await drawn(ahead.sampler, upcoming(step))),
-      async step(step, found: Collected) {
+      prepare: async (step, _, clock) => collect(inputs, o, step, await drawn(ahead.sampler, upcoming(step)), clock),
+      async step(step, found: Collected, _tell, clock) {
         const { responses, rewards, truth, allowed, kept } = found;
         const of = <T>(all: readonly T[]) => kept.map((i) => all[i]);
         const chosen = of(responses);
         await writeTrainSet(run.folder, step, chosen);
         const firsts = found.sampled.filter((r) => r.sample === 0); // of each prompt one: KL to the reference
-        const kl = reference && (await sampledKl(policy, reference, firsts));
+        const kl = reference && (await clock.during("reference", () => sampledKl(policy, reference, firsts)));
         const learned = chosen.map((response) => toLearn(response, policy, o));
         const tuned = await fineTune(policy, optimizer, learned, step, { ...o, maxSteps });
         const { unique_1: _, unique_2: __, ...varied } = diversity(responses.map((r) => r.text));
@@ -252,16 +253,23 @@ async function collect(
   o: RaftSettings,
   step: number,
   drawn: readonly Response[],
+  clock: Clock,
 ): Promise<Collected> {
   const { tokenizer, clean, discard, gold, parts } = inputs;
   const { samples } = sizes(o);
   // Tokens do not know of a response's limit, so that it is cut as it would have been with a lower one.
   const limited = drawn.map((r) => withinLength(r, r.promptLength + limitOf(o, step, r.prompt), tokenizer));
   const cleanedUp = clean ? limited.map((r) => cleaned(r, clean, inputs)) : limited;
-  const { kept: usable, scores: rewards, parts: each, failures } = await judged(parts, cleanedUp, o);
+  const {
+    kept: usable,
+    scores: rewards,
+    parts: each,
+    failures,
+  } = await clock.during("reward", () => judged(parts, cleanedUp, o));
   const [sampled, responses] = [limited, cleanedUp].map((all) => usable.map((i) => all[i]));
   const allowed = responses.map((r) => !discard?.(r));
-  const scores = o.klBeta === 0 ? rewards : await rankByKl(inputs, responses, rewards, o.klBeta);
+  const scores =
+    o.klBeta === 0 ? rewards : await clock.during("reference", () => rankByKl(inputs, responses, rewards, o.klBeta));
   const kept =
     o.collectionStrategy === "local"
       ? bestOfEach(scores, allowed, samples)

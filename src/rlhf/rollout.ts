@@ -8,6 +8,7 @@ import { UserError } from "../runtime/errors.ts";
 import { byDialect, derived, group, needs, type ResolvedSettings } from "../settings/index.ts";
 import { type Ahead, type AheadRun, type AheadSettings, aheadSettings, checkAhead } from "./ahead.ts";
 import { type AnyOrder, checkOrder, drawing, type OrderSettings, orderSettings } from "./any-order.ts";
+import { type Clock, clocked } from "./clock.ts";
 import { earlierRewards } from "./environment/reward.ts";
 import { environmentSettings } from "./environment/settings.ts";
 import type { Sample } from "./events.ts";
@@ -45,6 +46,8 @@ export interface RolloutInputs {
   gold?: (response: Response) => number;
   /** Brings models to the GPU for the time that they work. Default: they are there. */
   within?: RoleScope;
+  /** Measures what rewards take. Default: nothing does. */
+  clock?: Clock;
   /**
    * Hears of the responses with the log-probabilities that ratios are measured from before anything else is made of them; the
    * rollout waits for it.
@@ -209,8 +212,8 @@ export async function collectRollout(
     await inputs.sampled?.(responses, drawn.oldLogProbs);
     return { responses, own, refLogProbs: other.logProbs, drawn };
   });
-  const { kept, scores, parts, failures } = await within(["reward"], () =>
-    judged(inputs.rewards, measured.responses, options),
+  const { kept, scores, parts, failures } = await clocked(inputs.clock, "reward", () =>
+    within(["reward"], () => judged(inputs.rewards, measured.responses, options)),
   );
   const of = <T>(all: readonly T[]): T[] => kept.map((i) => all[i]);
   const { drawn } = measured;

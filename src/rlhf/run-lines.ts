@@ -20,17 +20,20 @@ const tableFile = (table: string) => `${table.replaceAll(/[^\w-]/g, "_")}.jsonl`
 export function linesOf(event: TrainEvent): RunLines[] {
   switch (event.type) {
     case "step": {
-      const { step, epoch, metrics, tokens, seconds } = event;
+      const { step, epoch, metrics, tokens, seconds, usage } = event;
       return [
         { file: METRICS, rows: [{ step, epoch, ...metrics, tokens }] },
-        { file: TIMING, rows: [{ step, seconds, tokens }] },
+        { file: TIMING, rows: [{ step, seconds, tokens, ...usage }] },
       ];
     }
     case "eval":
       return [
         { file: METRICS, rows: [{ step: event.step, ...prefixed(event.metrics) }] },
+        ...timed(event.step, "time/eval", event.seconds),
         { file: "eval_rows.jsonl", rows: at(event.step, event.rows ?? []) },
       ];
+    case "checkpoint":
+      return timed(event.step, "time/save", event.seconds);
     case "data": {
       const { type: _, ...row } = event;
       return [{ file: "data.jsonl", rows: [row] }];
@@ -50,6 +53,9 @@ export function linesOf(event: TrainEvent): RunLines[] {
 
 /** A row as JSON on one line. Numbers that JSON does not know are told by name: "NaN", "Infinity". */
 export const lineOf = (row: Row): string => JSON.stringify(row, told);
+
+const timed = (step: number, name: string, seconds: number | undefined): RunLines[] =>
+  seconds === undefined ? [] : [{ file: TIMING, rows: [{ step, [name]: seconds }] }];
 
 const at = (step: number, rows: readonly object[]): Row[] => rows.map((row) => ({ step, ...row }));
 

@@ -4,7 +4,7 @@
  * - `metrics.jsonl`: one line per step or evaluation event (evaluations' keys begin with `eval_`). Numbers that
  *   JSON does not know stand there as "NaN" and "Infinity". It holds nothing that depends on the clock, so a run that was
  *   killed and resumed leaves the same bytes as one that was not.
- * - `timing.jsonl`: the clock's part, per step.
+ * - `timing.jsonl`: the clock's part, per step, with the parts that it is made of, and the GPU's memory; evaluations and saves.
  * - `changes.jsonl`: settings that were changed on the way, which the loop keeps by itself.
  * - `data.jsonl`: what became of the rows of each part of the data.
  * - `rollouts.jsonl`: responses token by token, where `show_rollouts` asks for some.
@@ -74,6 +74,7 @@ export class RunLog {
         this.#best = event.best ?? null;
         break;
       case "checkpoint":
+        for (const { file, rows } of linesOf(event)) await this.#append(file, rows);
         await this.#writeState();
         return;
       case "end":
@@ -84,7 +85,7 @@ export class RunLog {
         await this.#loggers?.end("finished");
         return;
     }
-    for (const { file, rows } of linesOf(event)) await this.#append(file, rows);
+    for (const { file, rows } of linesOf(event)) await this.#append(file, rows, usageOf(event));
   }
 
   /** What a checkpoint's trainer_state.json says of the run so far; every line of the log is on disk by then. */
@@ -130,7 +131,8 @@ export class RunLog {
     await this.#files.append(`${this.#dir}/${METRICS}`, "");
   }
 
-  async #append(file: string, rows: Row[]): Promise<void> {
+  /** @param besides what loggers hear with the first row */
+  async #append(file: string, rows: Row[], besides: LoggedMetrics = {}): Promise<void> {
     if (rows.length === 0) return;
     const key = `${file}:${kindOf(file, rows[0])}:${rows[0].step}`;
     const kept = this.#kept.get(key) ?? 0;
@@ -140,7 +142,8 @@ export class RunLog {
     if (lines.length === 0) return;
     if (file === METRICS) this.#history.push(...lines.map((line) => JSON.parse(line) as Row));
     await this.#files.append(`${this.#dir}/${file}`, lines.map((line) => `${line}\n`).join(""));
-    if (file === METRICS) for (const row of fresh) await this.#loggers?.log(row.step, numbersOf(row));
+    if (file === METRICS)
+      for (const row of fresh) await this.#loggers?.log(row.step, { ...numbersOf(row), ...besides });
   }
 
   async #sync(): Promise<void> {
@@ -184,8 +187,16 @@ export class RunLog {
 const numbersOf = ({ step: _, ...row }: Row): LoggedMetrics =>
   Object.fromEntries(Object.entries(row).filter((entry): entry is [string, number] => typeof entry[1] === "number"));
 
+/** What trackers hear of an event besides its line in metrics.jsonl, which holds nothing of the clock. */
+function usageOf(event: TrainEvent): LoggedMetrics {
+  if (event.type === "eval") return event.seconds === undefined ? {} : { "time/eval": event.seconds };
+  if (event.type !== "step" || !event.usage) return {};
+  const { tokens, seconds, usage } = event;
+  return { ...usage, ...(seconds > 0 && { tokens_per_second: tokens / seconds }) };
+}
+
 function kindOf(file: string, row: Row): string {
-  if (file === TIMING) return "step";
+  if (file === TIMING) return "time/eval" in row ? "eval" : "time/save" in row ? "save" : "step";
   if (file !== METRICS) return "row";
   return "tokens" in row ? "step" : "eval";
 }

@@ -67,22 +67,25 @@ export class Saver {
   /** Saves, and gives the events of what is on disk now. */
   async save(done: number): Promise<TrainEvent[]> {
     const before = await this.settle();
+    const begun = performance.now();
     const { kept, state, around } = this.#parts;
     const own = await state();
     const name = await around(() => saveCheckpoint(this.#run, done, kept, own, this.#keeping));
     this.#last = performance.now();
-    return [...before, { type: "checkpoint", step: done, name }];
+    return [...before, { type: "checkpoint", step: done, name, seconds: (this.#last - begun) / 1000 }];
   }
 
   /** Takes everything as it is now, and writes it while the run goes on. */
   async saveBeside(done: number): Promise<void> {
+    const begun = performance.now();
     const { kept, state, around } = this.#parts;
     const own = await state();
     const keeping = this.#keeping; // of now: what becomes better meanwhile is not written yet
     const write = await around(() => snapshotCheckpoint(this.#run, done, kept, own, keeping));
     this.#last = performance.now();
+    const seconds = (this.#last - begun) / 1000; // the rest is written beside the run
     this.#writing = write()
-      .then((name) => void this.#written.push({ type: "checkpoint", step: done, name }))
+      .then((name) => void this.#written.push({ type: "checkpoint", step: done, name, seconds }))
       .catch((error: unknown) => {
         this.#failure = { error };
       })

@@ -1,4 +1,5 @@
 /** Events from the middle of a step: the work tells, and goes on when whoever iterates asks for the next event. */
+import { type Clock, HELD } from "./clock.ts";
 import type { TrainEvent } from "./events.ts";
 
 /** Says something in the middle of a step. The promise resolves when the next event is asked for, so that a run can be held. */
@@ -28,6 +29,11 @@ export class Telling {
       this.#words.push({ event, heard, left });
       this.#wake();
     });
+
+  /** `tell` for a step that is measured: what it waits to be heard is none of its time. */
+  on(clock: Clock): Tell {
+    return (event) => clock.during(HELD, () => this.tell(event));
+  }
 
   /** The events that are told while something is at work, then its result. */
   async *during<T>(work: Promise<T>): AsyncGenerator<TrainEvent, T> {

@@ -24,13 +24,15 @@ let server: WatchServer;
 const files = await diskFiles();
 const lines = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join("");
 
+const usage = (s: number) => ({ "time/rollout": s / 4, "time/learn": (3 * s) / 4, "memory/peak": 3 << 20 });
+
 /** A run's folder. Its rollouts show a token for each letter. */
 async function leave(name: string, { verb, settings, metrics, rollouts, seconds }: Kept): Promise<void> {
   const folder = join(dir, name);
   await files.writeFile(join(folder, "metrics.jsonl"), lines(metrics));
   await files.writeFile(
     join(folder, "timing.jsonl"),
-    lines(seconds.map((s, i) => ({ step: i + 1, seconds: s, tokens: 9 }))),
+    lines(seconds.map((s, i) => ({ step: i + 1, seconds: s, tokens: 9, ...usage(s) }))),
   );
   const shown = rollouts.map((row) => ({
     ...row,
@@ -83,6 +85,9 @@ describe("the page of runs", () => {
       "Reward",
       "Responses",
       "Seconds of a step",
+      "where the time goes",
+      "75.0 %",
+      "The most GPU memory in use was 3 MiB.",
       "ppo shows nothing that is known",
     ])
       expect(body).toContain(part);

@@ -42,6 +42,8 @@ export interface WatchedRun {
   readonly steps: readonly Metrics[];
   readonly evals: readonly Metrics[];
   readonly timing: readonly { readonly step: number; readonly seconds: number; readonly tokens: number }[];
+  /** All numbers of timing.jsonl: parts of steps, evaluations and saves, memory. */
+  readonly usage: readonly Metrics[];
   readonly rollouts: readonly ShownResponse[];
   readonly samples: readonly ShownSample[];
   /** How it stands, where it is at work and says so. */
@@ -89,12 +91,14 @@ export class RunWatcher {
   async read({ name, folder }: RunPlace): Promise<WatchedRun> {
     const rows = (file: string) => this.#rows(join(folder, file));
     const metrics = (await rows("metrics.jsonl")).map(metricsOf);
+    const timing = await rows("timing.jsonl");
     return {
       name,
       record: await readRecord(this.#files, recordOf(folder)),
       steps: metrics.filter((row) => "tokens" in row),
       evals: metrics.filter((row) => !("tokens" in row)),
-      timing: (await rows("timing.jsonl")).filter(isTiming),
+      timing: timing.filter(isTiming),
+      usage: timing.map(metricsOf),
       rollouts: newest((await rows("rollouts.jsonl")).filter(isResponse)),
       samples: newest((await rows("samples.jsonl")).filter(isSample)),
       standing: await standingOf(this.#files, folder),

@@ -6,6 +6,7 @@ import { diagnose } from "../diagnoses/index.ts";
 import { smoothed } from "../runs.ts";
 import { figure, table } from "../table.ts";
 import { escapeXml, showNumber } from "../text.ts";
+import { partsShown } from "../times.ts";
 import { type Control, controlsOf } from "./controls.ts";
 import type { ShownResponse, WatchedRun } from "./read.ts";
 
@@ -171,5 +172,19 @@ function time({ runs }: View): string {
     chart("seconds", "Seconds of a step", ({ seconds }) => seconds),
     chart("tokens", "Tokens per second", ({ seconds, tokens }) => (seconds > 0 ? tokens / seconds : Number.NaN)),
   ];
-  return `<section id="time"><h2>Time</h2><div class="grid">${charts.map(figure).join("\n")}</div></section>`;
+  const memory: ChartSpec = {
+    ...{ id: "time-memory", title: "GPU memory, MiB: most in a step", xLabel: "step", yLabel: "MiB", zero: true },
+    series: timed.flatMap((run) => {
+      const points = run.usage.flatMap((row) =>
+        row["memory/peak"] === undefined ? [] : [[Number(row.step), Number(row["memory/peak"]) / 2 ** 20] as const],
+      );
+      return points.length === 0 ? [] : [{ name: run.name, points, look: looks[runs.indexOf(run)] }];
+    }),
+  };
+  if (memory.series.length > 0) charts.push(memory);
+  const parts = timed.flatMap((run) => {
+    const shown = partsShown(run.usage, `Parts of the time of ${run.name}`);
+    return shown === "" ? [] : [`<h3>${escapeXml(run.name)}: where the time goes</h3>${shown}`];
+  });
+  return `<section id="time"><h2>Time and memory</h2>${parts.join("")}<div class="grid">${charts.map(figure).join("\n")}</div></section>`;
 }
