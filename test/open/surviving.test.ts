@@ -6,6 +6,7 @@ import type { TrainEvent } from "webrlhf/rlhf";
 import { gpuReady } from "../helpers.ts";
 import { lackingMemory, losingAt } from "../losing.ts";
 import { collect } from "../rlhf/tiny.ts";
+import { withoutClock } from "../without-clock.ts";
 
 const files = memoryFiles();
 const shape = { hiddenSize: 16, numHiddenLayers: 1, numAttentionHeads: 2, maxPositionEmbeddings: 64 };
@@ -46,7 +47,7 @@ beforeEach(gpuReady); // a test may leave a device that is lost
 const told = (events: readonly TrainEvent[]) =>
   events.flatMap((event) => {
     if (event.type === "note" || (event.type === "warning" && /lost|out of GPU memory/.test(event.text))) return [];
-    return [event.type === "step" ? { ...event, seconds: 0 } : event];
+    return [withoutClock(event)];
   });
 
 /** Everything below a folder. */

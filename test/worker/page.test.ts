@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { TrainEvent } from "webrlhf/rlhf";
 import { createSession, type Run, type Session, type TrainInput } from "webrlhf/worker";
+import { withoutClock } from "../without-clock.ts";
 import type { CountEvent, CountInput } from "./counting.ts";
 import { startWorker } from "./start-worker.ts";
 
@@ -45,7 +46,7 @@ const until = <E>(run: Run<E>, what: (run: Run<E>) => boolean) =>
 const told = (events: readonly TrainEvent[]) =>
   events.flatMap((event): TrainEvent[] => {
     if (event.type === "note") return [];
-    return [event.type === "step" ? { ...event, seconds: 0 } : event];
+    return [withoutClock(event)];
   });
 
 async function clear(): Promise<void> {

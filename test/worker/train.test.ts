@@ -8,6 +8,7 @@ import { type Run, type RunState, type TrainInput, trainEstimate, trainProgram }
 import { gpuReady } from "../helpers.ts";
 import { losingAt } from "../losing.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
+import { withoutClock } from "../without-clock.ts";
 import { desk, Vault } from "./desk.ts";
 
 let files: Files;
@@ -47,7 +48,7 @@ type TrainRun = Run<TrainEvent>;
 const told = (run: TrainRun) =>
   run.events.flatMap(({ event }): TrainEvent[] => {
     if (event.type === "note" || event.type === "warning") return [];
-    return [event.type === "step" ? { ...event, seconds: 0 } : event];
+    return [withoutClock(event)];
   });
 
 async function over(run: TrainRun, state: RunState = "done"): Promise<TrainRun> {

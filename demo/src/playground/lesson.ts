@@ -56,7 +56,7 @@ function keep(event: LessonEvent): LessonEvent | null {
   if (told.type === "eval") return { ...event, event: { ...told, metrics: pick(told.metrics, /^eval_accuracy$/) } };
   if (told.type !== "step") return null;
   if (stage !== "judge") return null;
-  return { ...event, event: { ...told, tokens: 0, seconds: 0, metrics: pick(told.metrics, /^loss$/) } };
+  return { ...event, event: { ...told, tokens: 0, seconds: 0, usage: {}, metrics: pick(told.metrics, /^loss$/) } };
 }
 
 /** What an answer is long, about: only for the progress bar. */

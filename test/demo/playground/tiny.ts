@@ -3,6 +3,7 @@ import type { LessonEvent, Start } from "../../../demo/src/lib/lesson/types.ts";
 import type { Knobs } from "../../../demo/src/playground/knobs.ts";
 import { lesson } from "../../../demo/src/playground/lesson.ts";
 import { program } from "../../../demo/src/playground/program.ts";
+import { withoutClock } from "../../without-clock.ts";
 import { desk, type Vault } from "../../worker/desk.ts";
 
 export const tiny: Knobs = { ...lesson.input("S", 7), responses: 8, steps: 2, pairs: 32 };
@@ -29,5 +30,5 @@ export const shown = (events: readonly LessonEvent[]): LessonEvent[] =>
     if (event.type !== "train") return [event];
     const { event: told } = event;
     if (told.type === "note" || told.type === "warning" || told.type === "start" || told.type === "data") return [];
-    return [told.type === "step" ? { ...event, event: { ...told, seconds: 0 } } : event];
+    return [{ ...event, event: withoutClock(told) }];
   });

@@ -233,7 +233,7 @@ export const lesson: Lesson<BestInput> = {
     }
     if (inner.type !== "step") return null;
     const { loss } = inner.metrics;
-    return { ...event, event: { ...inner, tokens: 0, seconds: 0, metrics: { loss } } };
+    return { ...event, event: { ...inner, tokens: 0, seconds: 0, usage: {}, metrics: { loss } } };
   },
 };
 

@@ -192,7 +192,7 @@ export const lesson: Lesson<DpoInput> = {
       return { ...event, event: { ...inner, rows } };
     }
     if (inner.type !== "step") return null;
-    return { ...event, event: { ...inner, tokens: 0, seconds: 0, metrics: { loss: inner.metrics.loss } } };
+    return { ...event, event: { ...inner, tokens: 0, seconds: 0, usage: {}, metrics: { loss: inner.metrics.loss } } };
   },
 };
 

@@ -85,7 +85,7 @@ export const lesson: Lesson<LanguageModelInput> = {
     if (event.type !== "train") return event;
     if (event.event.type !== "step") return null;
     const { loss } = event.event.metrics;
-    return { ...event, event: { ...event.event, metrics: { loss }, epoch: 0, tokens: 0, seconds: 0 } };
+    return { ...event, event: { ...event.event, metrics: { loss }, epoch: 0, tokens: 0, seconds: 0, usage: {} } };
   },
   predictions: [
     {
