@@ -2,6 +2,7 @@
 import { MADE_RECORDS, WORLD } from "../data/made.ts";
 import { builtinEnvironment } from "../rlhf/environment/builtin/index.ts";
 import { type Environment, environmentPrompts } from "../rlhf/environment/environment.ts";
+import { openEnvEnvironment } from "../rlhf/environment/openenv.ts";
 import { environmentReward } from "../rlhf/environment/reward.ts";
 import type { RewardFunction } from "../rlhf/rewards.ts";
 import type { Prompt } from "../rlhf/sampler.ts";
@@ -10,17 +11,25 @@ import { importCode, isCode } from "../runtime/own-code.ts";
 import { basename } from "../runtime/paths.ts";
 import { spelled } from "../settings/index.ts";
 
+/** How the name of a server's environment begins. */
+const OPENENV = "openenv:";
+
 /** An environment as callers give it: a name, or the thing itself. */
 export type EnvironmentLike = string | Environment;
 
 /**
  * Opens an environment.
- * @param environment `builtin:guess` or another of `builtinEnvironments`; a module of one's own (.ts, .js, .mjs), whose `default` or
+ * @param environment `builtin:guess` or another of `builtinEnvironments`; `openenv:http://127.0.0.1:8000`, an OpenEnv server, with
+ *   `#field` where its actions have several text fields; a module of one's own (.ts, .js, .mjs), whose `default` or
  *   `environment` export is the environment or its `reset` function; or the environment itself
  * @throws UserError for a name that there is not, and a module that cannot be loaded or exports something else
  */
 export async function openEnvironment(environment: EnvironmentLike): Promise<Environment> {
   if (typeof environment !== "string") return environment;
+  if (environment.startsWith(OPENENV)) {
+    const [address, field = null] = environment.slice(OPENENV.length).split("#");
+    return openEnvEnvironment(address, { field });
+  }
   if (!isCode(environment)) return builtinEnvironment(environment);
   const module = await importCode(environment);
   const exported = (module.default ?? module.environment) as Environment | Environment["reset"] | undefined;

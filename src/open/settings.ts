@@ -335,8 +335,8 @@ export const actingSettings = {
   rewardModelPath: { ...rewardSettings.rewardModelPath, unless: "environment" },
   environment: model.path(
     null,
-    "What the policy acts in over several turns: builtin:guess, calculator, grid or story, or a module of your own " +
-      "(./my-environment.ts); default: it answers once",
+    "What the policy acts in over several turns: builtin:guess, calculator, grid or story, a server (openenv:http://127.0.0.1:8000), " +
+      "or a module of your own (./my-environment.ts); default: it answers once",
   ),
 };
 

@@ -117,6 +117,7 @@ export {
   type Observation,
   type Outcome,
 } from "./environment/environment.ts";
+export { type OpenEnvOptions, openEnvEnvironment, type SocketLike } from "./environment/openenv.ts";
 export { environmentReward } from "./environment/reward.ts";
 export { type EnvironmentSamplerOptions, environmentSampler } from "./environment/sampler.ts";
 export { type EnvironmentSettings, environmentSettings } from "./environment/settings.ts";
