@@ -13,14 +13,13 @@ const keep = keeper();
 const mean = (all: readonly number[]): number => all.reduce((a, b) => a + b, 0) / all.length;
 
 it("RLOO learns which number to name first, and to heed what it is told", async () => {
-  const problem = guessing(3);
+  const problem = { ...guessing(3), imitation: { steps: 80, episodes: 256, rate: 0.01 } };
   const policy = keep(await imitating(problem, 1));
   const rewards: number[] = [];
-  const slowly = { ...problem.learning, rate: 0.003, steps: 60 };
-  for await (const event of learning("RLOO", problem, policy, { seed: 1, ...slowly })) {
+  for await (const event of learning("RLOO", problem, policy, { ...problem.learning, seed: 1, steps: 30 })) {
     rewards.push(...metricsOf([event]).map(({ reward }) => reward));
   }
+  // Means of 480 episodes, which are 0.02 off by chance. Other bits come to other numbers, as other seeds do.
   expect(mean(rewards.slice(0, 5))).toBeLessThan(0.75);
-  // Means of 960 episodes, which are 0.015 off by chance. Other bits come to other numbers, as other seeds do: 0.82 to 0.97.
-  expect(mean(rewards.slice(-10))).toBeGreaterThan(mean(rewards.slice(0, 10)) + 0.1);
+  expect(mean(rewards.slice(-5))).toBeGreaterThan(mean(rewards.slice(0, 5)) + 0.1);
 });

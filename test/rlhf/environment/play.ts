@@ -1,5 +1,5 @@
-/** Tiny policies that act in the built-in environments: what they have seen before, and how they are trained on. */
-import type { CausalLM } from "webrlhf/nn";
+/** Tiny policies that act in built-in environments: what they have seen before, and how they are trained on. */
+import type { CausalLM, DecoderConfig, TextTokenizer } from "webrlhf/nn";
 import {
   type Environment,
   environmentPrompts,
@@ -15,20 +15,28 @@ import {
   trainSft,
 } from "webrlhf/rlhf";
 import { beginEpisode, playEpisode } from "../../../src/rlhf/environment/episode.ts";
+import { copyOf } from "../../../src/rlhf/partners.ts";
 import { uniform } from "../../../src/runtime/rng.ts";
-import { wordPolicy, wordTokenizer } from "./words.ts";
+import { wordPolicy } from "./words.ts";
 
-/** Says what to do, of what was seen last and of a draw of uniform numbers. */
-export type Player = (seen: string, draw: (k: number) => number, row: Readonly<Record<string, unknown>>) => string;
+/** Says what to do, of all that was said since it spoke last (itself included; "" at first), of uniform numbers, and of the prompt. */
+export type Player = (seen: string, draw: (k: number) => number, prompt: Prompt) => string;
 
 /** A problem for tiny policies. */
 export interface Problem {
   environment: Environment;
-  words: readonly string[];
+  tokenizer: TextTokenizer;
+  /** How many of them are learned from. Default: as many as sixteen steps take. */
+  rows?: number;
+  /** What differs from a policy of one layer of width 32. */
+  size?: Partial<DecoderConfig>;
   /** A weak player, whom policies imitate before they learn by themselves. */
   player: Player;
+  /** How it is imitated: steps on as many of its episodes as are played. */
+  imitation: { steps: number; episodes: number; rate: number };
   /** Longest response. */
   tokens: number;
+  maxTurns: number;
   /** How it is learned. */
   learning: Omit<Learning, "seed">;
   /** The reward of the best policy, and what counts as having found it. */
@@ -38,23 +46,24 @@ export interface Problem {
 
 /** Episodes that a player plays. */
 export async function demonstrations(
-  { environment, player, words, tokens }: Problem,
+  { environment, player, tokenizer, tokens, maxTurns }: Problem,
   prompts: readonly Prompt[],
   seed: number,
 ): Promise<Sequence[]> {
-  const tokenizer = wordTokenizer(words);
+  const end = tokenizer.eosId as number;
   const stopped = new Promise<never>(() => {});
-  const limits = { maxTurns: 8, maxTokens: tokens, maxLength: 1000, timeout: 10_000, ends: [tokenizer.eosId], stopped };
+  const limits = { maxTurns, maxTokens: tokens, maxLength: 1000, timeout: 10_000, ends: [end], stopped };
   return Promise.all(
     prompts.map(async (prompt, i) => {
       const begun = await beginEpisode(environment, { prompt, seed, where: "" }, tokenizer, limits);
+      let spoke = begun.transcript.promptLength;
       return playEpisode(
         begun,
         async (ids, _, turn) => {
-          const seen = tokenizer.decode(ids, { skipSpecialTokens: false });
-          const last = seen.slice(seen.lastIndexOf("<assistant>", seen.length - 12) + 11).replaceAll(/<\w+>/g, "");
-          const said = player(turn === 0 ? "" : last.trim(), (k) => uniform(seed, i, turn, k), prompt.row ?? {});
-          const drawn = [...tokenizer.encode(said), tokenizer.eosId];
+          const seen = turn === 0 ? "" : tokenizer.decode(ids.slice(spoke), { continued: true }).trim();
+          spoke = ids.length;
+          const said = player(seen, (k) => uniform(seed, i, turn, k), prompt);
+          const drawn = [...tokenizer.encode(said, { continued: true }), end];
           return { ids: drawn, logProbs: drawn.map(() => 0), ended: true };
         },
         limits,
@@ -64,15 +73,16 @@ export async function demonstrations(
 }
 
 /** A policy that has imitated the problem's player. */
-export async function imitating(problem: Problem, seed: number, steps = 40): Promise<CausalLM> {
-  const policy = wordPolicy(wordTokenizer(problem.words), seed);
-  const train = await demonstrations(problem, environmentPrompts(problem.environment, 64, seed + 1000), seed);
+export async function imitating(problem: Problem, seed: number): Promise<CausalLM> {
+  const { steps, episodes, rate } = problem.imitation;
+  const policy = wordPolicy(problem.tokenizer, seed, problem.size);
+  const train = await demonstrations(problem, environmentPrompts(problem.environment, episodes, seed + 1000), seed);
   const o = {
     seed,
     maxSteps: steps,
-    learningRate: 0.01,
+    learningRate: rate,
     perDeviceTrainBatchSize: 64,
-    lrSchedulerType: "constant" as const,
+    lrSchedulerType: "linear" as const,
   };
   for await (const _ of trainSft({ policy }, { train }, o));
   return policy;
@@ -85,10 +95,12 @@ export interface Learning {
   prompts: number;
   samples: number;
   rate: number;
-  /** PPO's, which learns from advantages of all sizes. */
   ppoRate: number;
+  /** Weight of an entropy bonus, which keeps a policy from settling on what came well by chance. */
+  entropy: number;
 }
 
+/** The methods by their names. */
 export const methods = {
   GRPO: trainGrpo,
   RLOO: trainRloo,
@@ -96,36 +108,38 @@ export const methods = {
   PPO: trainPpo,
 } as const;
 
-/** Trains a policy by a method, on as many of the environment's rows as one rollout takes. */
+/** The name of a method. */
+export type Method = keyof typeof methods;
+
+/** Trains a policy by a method on the environment's prompts. */
 export function learning(
-  method: keyof typeof methods,
-  { environment, words, tokens }: Problem,
+  method: Method,
+  problem: Problem,
   policy: CausalLM,
-  { seed, steps, prompts, samples, rate, ppoRate }: Learning,
+  { seed, steps, prompts, samples, rate, ppoRate, entropy }: Learning,
 ): AsyncGenerator<TrainEvent> {
-  const models = { policy, environment, rewards: environmentReward, tokenizer: wordTokenizer(words) };
-  const data = environmentPrompts(environment, prompts, seed);
+  const { environment, tokenizer, tokens, maxTurns } = problem;
+  const models = { policy, environment, rewards: environmentReward, tokenizer };
+  const data = environmentPrompts(environment, problem.rows ?? prompts * 16, seed);
   const common = {
     seed,
     maxSteps: steps,
+    maxTurns,
     numGenerations: samples,
     perDeviceTrainBatchSize: prompts * samples,
     responseLength: tokens,
     learningRate: rate,
     lrSchedulerType: "linear" as const,
+    warmupSteps: 0.15,
     adamBeta1: 0.9,
-    adamBeta2: 0.95,
+    adamBeta2: 0.999,
+    entropyCoef: entropy,
     maxGradNorm: 1,
   };
   if (method === "PPO") {
-    const o = { klCoef: 0, whitenAdvantages: true, clipRangeValue: 100, criticLearningRate: 0.01, lam: 1 };
-    return trainPpo(models, data, {
-      dialect: "paddle",
-      ...common,
-      ...o,
-      learningRate: ppoRate,
-      rolloutBatchSize: prompts,
-    });
+    const critic = { clipRangeValue: 100, criticLearningRate: 0.01, lam: 1 };
+    const o = { klCoef: 0, whitenAdvantages: false, learningRate: ppoRate, rolloutBatchSize: prompts };
+    return trainPpo(models, data, { dialect: "paddle", ...common, ...critic, ...o });
   }
   if (method === "REINFORCE++") {
     return trainReinforce(models, data, { ...common, beta: 0, generationBatchSize: prompts * samples });
@@ -133,27 +147,44 @@ export function learning(
   return methods[method](models, data, { ...common, beta: 0 });
 }
 
-/** The mean reward of fresh episodes before and after a policy learns. */
-export async function measure(
-  method: keyof typeof methods,
-  problem: Problem,
-  seed: number,
-): Promise<{ before: number; after: number }> {
-  const policy = await imitating(problem, seed);
-  const { environment, words, tokens } = problem;
-  const limits = { maxTurns: 8, environmentTimeout: 10, environmentFailure: "stop" as const };
-  const sampler = environmentSampler({ policy, tokenizer: wordTokenizer(words), environment, ...limits });
+/** What came of a policy that learned by a method. */
+export interface Measured {
+  method: Method;
+  /** Mean rewards of fresh episodes. */
+  before: number;
+  after: number;
+  /** Of learning. */
+  seconds: number;
+}
+
+/** The mean reward of 240 fresh episodes, drawn at the temperature 1. */
+async function worth(policy: CausalLM, problem: Problem, seed: number): Promise<number> {
+  const { environment, tokenizer, tokens, maxTurns } = problem;
+  const limits = { maxTurns, environmentTimeout: 10, environmentFailure: "stop" as const };
+  const sampler = environmentSampler({ policy, tokenizer, environment, ...limits });
   const fresh = environmentPrompts(environment, 240, seed, "test");
-  const worth = async () => {
-    const o = { maxNewTokens: tokens, seed: seed + 500, iteration: 0 };
-    const rewards = await environmentReward(await sampler(fresh, [...fresh.keys()], o));
-    return Array.from(rewards).reduce((a, b) => a + b, 0) / rewards.length;
-  };
+  const o = { maxNewTokens: tokens, seed: seed + 500, iteration: 0 };
+  const rewards = await environmentReward(await sampler(fresh, [...fresh.keys()], o));
+  return Array.from(rewards).reduce((a, b) => a + b, 0) / rewards.length;
+}
+
+/** Lets a policy imitate the player, and copies of it learn by each of some methods. */
+export async function* measured(problem: Problem, seed: number, some: readonly Method[]): AsyncGenerator<Measured> {
+  const start = await imitating(problem, seed);
   try {
-    const before = await worth();
-    for await (const _ of learning(method, problem, policy, { seed, ...problem.learning }));
-    return { before, after: await worth() };
+    const before = await worth(start, problem, seed);
+    for (const method of some) {
+      const policy = copyOf(start, "policy");
+      try {
+        const began = performance.now();
+        for await (const _ of learning(method, problem, policy, { seed, ...problem.learning }));
+        const seconds = (performance.now() - began) / 1000;
+        yield { method, before, after: await worth(policy, problem, seed), seconds };
+      } finally {
+        policy.destroy();
+      }
+    }
   } finally {
-    policy.destroy();
+    start.destroy();
   }
 }

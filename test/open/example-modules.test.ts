@@ -1,0 +1,60 @@
+/** The modules of examples/ that are named on the command line do there what they do in a program. */
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import ts from "typescript";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { openDataset, openRewards } from "webrlhf/open";
+import type { Response } from "webrlhf/rlhf";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "webrlhf-example-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** An example without its types, as every Node can load it; gives its path. */
+async function compiled(example: string): Promise<string> {
+  const source = await readFile(path.resolve(import.meta.dirname, "../../examples", example), "utf8");
+  const { outputText } = ts.transpileModule(source, {
+    compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2023 },
+  });
+  const file = path.join(folder, example.replaceAll("/", "-").replace(/\.ts$/, ".mjs"));
+  await writeFile(file, outputText);
+  return file;
+}
+
+it("rewards/arithmetic.ts gives two rewards, of which the answer's counts four times as much", async () => {
+  const rewards = await openRewards(await compiled("rewards/arithmetic.ts"));
+  expect(rewards.map(({ name, weight }) => [name, weight])).toEqual([
+    ["answer", undefined],
+    ["working", 0.25],
+  ]);
+  const row = { answer: 9, working: ["7 + 5 = 12", "12 - 3 = 9"] };
+  const responses = ["7 + 5 = 12. 12 - 3 = 9. #### 9", "7 + 5 = 12. 12 + 3 = 15. #### 15", "none"].map((text) => ({
+    text,
+    row,
+  })) as unknown as Response[];
+  expect(await rewards[0](responses)).toEqual([1, 0, 0]);
+  expect(await rewards[1](responses)).toEqual([1, 0.5, 0]);
+});
+
+it("arithmetic/problems.ts is a dataset of conversations with their answers, and has other rows for tests", async () => {
+  const file = await compiled("arithmetic/problems.ts");
+  const tokenizer = {
+    encode: (text: string) => [...text].map((c) => c.charCodeAt(0)),
+    prefixIds: [],
+    chatTemplate: null,
+  };
+  const rows = async (datasetTrainSplit: string) => {
+    const data = openDataset(file, { datasetTrainSplit });
+    const { train } = await data.prompts(tokenizer as never, { context: 200, response: 20 });
+    return train.map(({ row }) => row as { working: string[]; answer: number });
+  };
+  const [train, test] = [await rows("train"), await rows("test")];
+  expect(train.length).toBeGreaterThan(1000);
+  expect(train[0].working[1]).toMatch(new RegExp(`= ${train[0].answer}$`));
+  const known = new Set(train.map(({ working }) => working.join()));
+  expect(test.length).toBeGreaterThan(300);
+  expect(test.filter(({ working }) => known.has(working.join()))).toEqual([]);
+});
