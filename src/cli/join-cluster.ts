@@ -26,7 +26,7 @@ import { askingSettings, drawingSettings } from "./cluster-settings.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** Methods whose policy draws responses. */
-const online: readonly string[] = ["ppo", "grpo", "rloo", "reinforce", "raft", "iterate"];
+const online: readonly string[] = ["ppo", "grpo", "rloo", "reinforce", "raft", "iterate", "distill"];
 
 /** The settings of a method's cluster: none where it draws nothing. */
 export const clusterSettingsOf = (

@@ -174,7 +174,7 @@ async function* takeSteps(
   const order = new PromptOrder(prompts.length, o.seed);
   const choose = (step: number) => order.take(step * perStep, perStep);
   const drawsOf = (chosen: readonly number[], from: readonly Prompt[], iteration: number, seed: number): Draws => {
-    const sampling = { ...shared.samplingParams(o), maxNewTokens: o.responseLength, eosIds: policy.config.eosIds };
+    const sampling = { ...shared.samplingParams(o), maxNewTokens: o.responseLength };
     const drawn = chosen.map((i) => from[i]);
     return { prompts: drawn, promptIds: chosen, options: { ...sampling, samples: 1, seed, iteration } };
   };
@@ -190,8 +190,9 @@ async function* takeSteps(
   const writers: Record<Writer, (step: number) => Promise<Response[]>> = {
     student: (step) => ask(ahead.sampler, upcoming(step)),
     teacher: (step) => {
-      const seed = uint32(o.seed, streamId("distill/teacher"));
-      return ask(policySampler(teacher, tokenizer), drawsOf(choose(step), prompts, step, seed));
+      const draws = drawsOf(choose(step), prompts, step, uint32(o.seed, streamId("distill/teacher")));
+      const { eosIds } = policy.config; // it ends where the student would
+      return ask(policySampler(teacher, tokenizer), { ...draws, options: { ...draws.options, eosIds } });
     },
     data: async (step) => choose(step).map((i) => answerTo(prompts[i], i, policy, tokenizer, o)),
   };

@@ -109,6 +109,9 @@ describe.skipIf(!natsServer)("a cluster's server from the command line", () => {
     const few = "--max_train_samples 16 --per_device_train_batch_size 4 --seed 3 --logging_steps 1";
     const base = join(dir, "base");
     expect((await webrlhf("sft", ...`${shape} ${few} --max_steps 4 --output_dir ${base}`.split(" "))).code).toBe(0);
+    const teacher = join(dir, "teacher");
+    const wider = shape.replace("hidden_size 16", "hidden_size 24");
+    expect((await webrlhf("sft", ...`${wider} ${few} --max_steps 4 --output_dir ${teacher}`.split(" "))).code).toBe(0);
     const { nc, user } = await connectCluster(
       { url, creds: await readFile(join(folder, "worker.creds"), "utf8"), file: "worker.creds" },
       "test",
@@ -127,6 +130,10 @@ describe.skipIf(!natsServer)("a cluster's server from the command line", () => {
       [
         "raft",
         `raft ${models} --use_peft ${few} --num_raft_iteration 2 --raft_batch_size 8 --output_max_length 12 --prompts_per_job 2`,
+      ],
+      [
+        "distill",
+        `distill --model_name_or_path ${base} --teacher_model_name_or_path ${teacher} ${rest} --lmbda 0.6 --seq_kd`,
       ],
     ];
     for (const [name, line] of runs) {
