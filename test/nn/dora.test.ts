@@ -15,6 +15,7 @@ import {
 import { pack, predictions, trainSft } from "webrlhf/rlhf";
 import { roundedAdapter } from "../../src/nn/adapter-wire.ts";
 import { normal } from "../../src/runtime/rng.ts";
+import { forceRowVariant } from "../../src/tensor/ops/rows.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 
 beforeAll(gpuReady);
@@ -67,6 +68,12 @@ describe("DoRA", () => {
     const dropping = new CausalLM({ base: under, lora: { ...lora, dropout: 0.5 } }).initialize(2);
     const key = { seed: 1, step: 2, pass: 0 };
     expectClose(await logProbs(dropping, (fn) => withDropout(key, fn)), await logProbs(under), 2e-5, 2e-5);
+    forceRowVariant("workgroup");
+    const shared = new CausalLM({ base: under, lora }).initialize(2);
+    forceRowVariant(null);
+    for (const [i, { value }] of lengthsOf(shared).entries()) {
+      expectClose(await value.read(), await lengthsOf(model)[i].value.read(), 1e-6);
+    }
     const down = lengthsOf(model).find(({ name }) => name.includes("down_proj"))!;
     const weight = under.store.parameters.find(({ name }) => name.includes("mlp.down.weight"))!;
     const values = await weight.value.read();
@@ -77,7 +84,7 @@ describe("DoRA", () => {
       [8, false],
       [16, false],
     ]);
-    for (const one of [dropping, model, under]) one.destroy();
+    for (const one of [shared, dropping, model, under]) one.destroy();
   });
 
   it("scales rows by their lengths, with gradients as differences have them", async () => {

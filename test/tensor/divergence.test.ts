@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { backward, caps, type Predictor, scope, tensor, tokenDivergence } from "webrlhf";
 import { empty, recordMany } from "../../src/tensor/core.ts";
+import { forceRowVariant } from "../../src/tensor/ops/rows.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { checkOp, input, values } from "./check.ts";
 
@@ -101,6 +102,22 @@ describe("tokenDivergence", () => {
     for (const budget of [2 * 128 * 64, 2 * 64 * 64]) {
       const chunked = await results(data, rows, { beta, budget });
       for (const [i, w] of whole.entries()) expectClose(chunked[i], w, 2e-5, 2e-6, `budget ${budget}, result ${i}`);
+    }
+  });
+
+  it.each(["workgroup", "serial"] as const)("is the same however rows are shared out (%s)", async (variant) => {
+    const [rows, vocab] = [70, 150];
+    const data = [values(rows * 4, 2, 3), values(vocab * 4, 3, 3), values(rows * 8, 4, 2), values(vocab * 8, 5, 2)];
+    forceRowVariant(variant);
+    try {
+      for (const beta of [0, 0.5, 1]) {
+        const [divergence, entropy] = await results(data, rows, { beta, budget: 2 * 64 * 64 });
+        const exact = reference(data, rows, { beta });
+        expectClose(divergence, exact[0], 4e-6, 4e-6, `beta ${beta}`);
+        expectClose(entropy, exact[1], 4e-6, 4e-6, `beta ${beta}`);
+      }
+    } finally {
+      forceRowVariant(null);
     }
   });
 
