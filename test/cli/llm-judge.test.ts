@@ -6,9 +6,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { diskFiles } from "webrlhf";
 import { main } from "webrlhf/cli";
-import { ModelOpener, openJudge, openLlmJudge, openReward, openRewards } from "webrlhf/open";
+import { CausalLM, modelFiles } from "webrlhf/nn";
+import { ModelOpener, openJudge, openLlmJudge, openReward, openRewards, tokenizerFiles } from "webrlhf/open";
 import { JudgeComparer, type Response } from "webrlhf/rlhf";
+import { gpuReady } from "../helpers.ts";
+import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
 import { silentTerminal } from "./terminal.ts";
 
 interface Body {
@@ -422,6 +426,32 @@ describe("a judge of pairs", () => {
     const strange = await rows("strange.jsonl", [{ prompt: "q", response: "a" }]);
     const none = await run(...words, "--ref_answers_file", strange, "--overwrite_output_dir");
     expect(none.text).toMatch(/have no prompt in common/);
+  });
+
+  it("compares what two models draw for the same prompts, and a model's with the dataset's answers", async () => {
+    await gpuReady();
+    const judge = await pairwise(await serve(likesLength));
+    const files = await diskFiles();
+    for (const seed of [1, 2]) {
+      const model = new CausalLM(tinyConfig()).initialize(seed);
+      await files.writeFolder(join(here, `m${seed}`), { ...(await modelFiles(model)), ...tokenizerFiles(tokenizer) });
+      model.destroy();
+    }
+    const words = ["evaluate", "--judge", judge, "--model_name_or_path", join(here, "m1"), "--num_prompts", "3"];
+    const drawn = ["--response_length", "5", "--output_dir", join(here, "out")];
+    const { code, text } = await run(...words, "--ref_model_name_or_path", join(here, "m2"), ...drawn);
+    expect([code, text]).toEqual([0, expect.stringContaining("m1 against m2: win rate")]);
+    expect(await linesOf(join(here, "out", "comparisons.jsonl"))).toHaveLength(3);
+    const prompts = (await linesOf(join(here, "out", "comparisons.jsonl"))).map(({ prompt }) => prompt);
+    const data = await rows(
+      "data.jsonl",
+      prompts.map((prompt) => ({ prompt, completion: " was good." })),
+    );
+    const other = await run(...words, "--dataset_name", data, ...drawn, "--overwrite_output_dir");
+    expect([other.code, other.text]).toEqual([0, expect.stringContaining(`m1 against ${data}`)]);
+    expect((await linesOf(join(here, "out", "comparisons.jsonl"))).map(({ other }) => other)).toEqual(
+      prompts.map(() => "was good."),
+    );
   });
 
   it("is refused where its settings contradict each other", async () => {
