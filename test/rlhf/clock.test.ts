@@ -53,16 +53,22 @@ describe("a step's usage", () => {
     };
     const settings = { seed: 1, saveSteps: 0, saveStrategy: "steps" as const, saveMinutes: 0 };
     const events: TrainEvent[] = [];
+    const begun = performance.now();
+    let held = 0;
     for await (const event of loop(steps, settings)) {
       events.push(event);
+      const heard = performance.now();
       if (event.type === "note") await wait(80);
+      held += performance.now() - heard;
     }
+    const whole = (performance.now() - begun - held) / 1000;
     for (const { usage, seconds } of stepsOf(events)) {
       expect(timesIn(usage).map(([name]) => name)).toEqual(["time/rollout", "time/reward", "time/learn"]);
       expect(sum(timesIn(usage))).toBeCloseTo(seconds, 6);
       expect(usage?.["time/reward"]).toBeGreaterThan(0.03);
-      expect(usage?.["time/rollout"]).toBeLessThan(0.08); // of the 110 ms with those in which somebody thought
     }
+    // What somebody thought over is in none of them, however slow the machine is.
+    expect(stepsOf(events).reduce((all, { seconds }) => all + seconds, 0)).toBeLessThanOrEqual(whole + 0.001);
     expect(events.find((event) => event.type === "eval")?.seconds).toBeGreaterThanOrEqual(0);
   });
 
