@@ -4,6 +4,7 @@ import { openDevice } from "webrlhf";
 import type { CausalLM } from "webrlhf/nn";
 import { type TrainEvent, trainCpo, trainDpo, trainKto, trainOrpo } from "webrlhf/rlhf";
 import { keeper } from "../../keep.ts";
+import { withoutClock } from "../../without-clock.ts";
 import { examplePairs, logProbs, type Measured, measured } from "./pairs.ts";
 import { languageModel, mean, microBatches, type Predicted, predictedBy, sum } from "./reference.ts";
 
@@ -43,8 +44,7 @@ async function shown(run: Run, weights: () => Promise<unknown>) {
   const all = await events(run(true));
   expect(await weights()).toEqual(after);
   expect(tables(plain)).toEqual([]);
-  const rest = (list: readonly TrainEvent[]) =>
-    list.filter(({ type }) => type !== "rows").map((event) => ({ ...event, seconds: 0 }));
+  const rest = (list: readonly TrainEvent[]) => list.filter(({ type }) => type !== "rows").map(withoutClock);
   expect(rest(all)).toEqual(rest(plain));
   const found = tables(all);
   expect(found.map(({ step, table }) => ({ step, table }))).toEqual(
