@@ -180,7 +180,10 @@ const resultOf = (results: readonly (readonly [string, number])[], [dataset = "h
   metrics: results.map(([type, value]) => ({ type, name: type, value })),
 });
 
-/** Settings of the record that are not the defaults. Folders of this machine are nobody's business. */
+/** Where results go, and who computed them: neither says anything of the model. */
+const ELSEWHERE = ["Output", "Cluster"];
+
+/** Settings of the record that are not the defaults. Folders and servers of this place are nobody's business. */
 function changed(table: SettingsTable, record: RunRecord | null): [string, string][] {
   if (!record) return [];
   const values = Object.fromEntries(Object.keys(table).map((key) => [key, record.settings[snakeCase(key)]]));
@@ -188,7 +191,7 @@ function changed(table: SettingsTable, record: RunRecord | null): [string, strin
   const rows: [string, string][] = [];
   for (const [key, setting] of Object.entries(table)) {
     const value = values[key];
-    if (value === undefined || setting.secret || isOfOutput(key) || setting.group === "Output") continue;
+    if (value === undefined || setting.secret || isOfOutput(key) || ELSEWHERE.includes(setting.group)) continue;
     const { default: usual } = setting;
     const own = usual instanceof DerivedDefault ? usual.value(values, dialect) : usual;
     if (JSON.stringify(value) === JSON.stringify(own)) continue;
@@ -203,8 +206,12 @@ function changed(table: SettingsTable, record: RunRecord | null): [string, strin
   return rows;
 }
 
-/** Of a path from the root or the home only its last part; other texts as they are. */
-const withoutFolders = (text: string): string => (/^([/\\~]|[A-Za-z]:[/\\])/.test(text) ? basename(text) : text);
+/** Of a path from the root or the home only its last part, of an address that is not public nothing; other texts as they are. */
+function withoutFolders(text: string): string {
+  const [, kind = "", path] = /^([a-z]{2,}:)?([/\\~].*|[A-Za-z]:[/\\].*)$/.exec(text) ?? [];
+  if (path !== undefined && !path.startsWith("//")) return kind + basename(path);
+  return text.replaceAll(/\b(http|ws|nats):\/\/[^\s,]*/g, "a server");
+}
 
 const short = (value: number): string => String(Number(value.toPrecision(5)));
 

@@ -7,8 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { memoryFiles } from "webrlhf";
 import { main } from "webrlhf/cli";
+import { methods } from "webrlhf/open";
 import { parse } from "yaml";
+import { askingSettings } from "../../src/cli/cluster-settings.ts";
+import { writeCard } from "../../src/open/model-card.ts";
+import { readText } from "../../src/runtime/json-files.ts";
 import { gpuReady } from "../helpers.ts";
 import { silentTerminal } from "./terminal.ts";
 
@@ -264,6 +269,24 @@ async function card(folder: string) {
 
 describe("a model card", () => {
   beforeAll(() => gpuReady());
+
+  it("names no server or folder of this place, nor who has drawn", async () => {
+    const files = memoryFiles();
+    const settings = {
+      model_name_or_path: "/home/me/base",
+      reward_model_path: ["http://10.0.0.3:8080/score", "judge:/home/me/judge.yaml", "builtin:world"],
+      cluster: "nats://10.0.0.4:4222",
+      creds: "/home/me/trainer.creds",
+      num_generations: 3,
+    };
+    await files.writeFile("out/run.json", JSON.stringify({ verb: "grpo", settings }));
+    const table = { ...methods.grpo.settings.table, ...askingSettings("draw") };
+    await writeCard(files, "out", { verb: "grpo", table });
+    const text = (await readText(files, "out/README.md")) ?? "";
+    expect(text).toContain("| num_generations | 3 |");
+    expect(text).toContain("| reward_model_path | a server,judge:judge.yaml,builtin:world |");
+    expect(text).not.toMatch(/10\.0\.0|home|trainer\.creds|cluster/);
+  });
 
   it("says what a trained model is, and goes to the hub with it", async () => {
     const folder = join(dir, "trained");
