@@ -132,9 +132,10 @@ try {
   const aloneBegan = Date.now();
   await done("A", `${alone} --prompts_per_job 4`);
   console.log(`alone in ${((Date.now() - aloneBegan) / 1000).toFixed(1)} s`);
-  // All but the record of the commands, which are two.
+  // All but the record of the commands, which are two, and the card, which has settings of them.
+  const ofCommands = ["run.json", "README.md"];
   const written = (folder) =>
-    new Map([...contents(path.join(work, "A", folder))].filter(([name]) => name !== "run.json"));
+    new Map([...contents(path.join(work, "A", folder))].filter(([name]) => !ofCommands.includes(name)));
   const differing = differences(written("out/alone"), written("out/grpo"));
   console.log(
     `jobs drawn: B ${drew[0]}, C ${drew[1]}; files that differ from a run without a cluster: ${differing.length}`,
