@@ -103,29 +103,11 @@ export class HttpClient {
     const said = await this.bodyOf(response).catch(() => "");
     const text = apiKey ? said.replaceAll(apiKey, "***") : said;
     const error = new HttpError(response.status, `${this.base}${path}: ${response.status} ${reasonIn(text)}`.trimEnd());
-    const pause = Number(response.headers.get("retry-after"));
-    throw Object.assign(error, { pauseMs: Number.isFinite(pause) && pause > 0 ? pause * 1000 : 0 });
+    throw Object.assign(error, { pauseMs: retryAfter(response) });
   }
 
-  /** An answer's text. Throws a UserError where it does not end in time to be held. */
-  private async bodyOf(response: Response): Promise<string> {
-    const { largestAnswer: most = LARGEST_ANSWER } = this.options;
-    const decoder = new TextDecoder();
-    const parts: string[] = [];
-    let size = 0;
-    const reader = response.body?.getReader();
-    for (;;) {
-      const { done, value } = (await reader?.read()) ?? { done: true };
-      if (done) return parts.join("") + decoder.decode();
-      size += value.length;
-      if (size > most) {
-        await reader?.cancel();
-        throw new UserError(
-          `${response.url || this.base} answered with more than ${most} bytes: is it the right server?`,
-        );
-      }
-      parts.push(decoder.decode(value, { stream: true }));
-    }
+  private bodyOf(response: Response): Promise<string> {
+    return boundedText(response, this.options.largestAnswer ?? LARGEST_ANSWER, this.base);
   }
 
   /** Tries until it works, fails for good, or has failed often enough. */
@@ -159,6 +141,35 @@ export class HttpClient {
       }
     });
   }
+}
+
+/**
+ * An answer's text.
+ * @param most bytes of it
+ * @param asked who was asked, for the error where the answer does not say
+ * @throws UserError where it is longer: nobody could hold it
+ */
+export async function boundedText(response: Response, most: number, asked: string): Promise<string> {
+  const decoder = new TextDecoder();
+  const parts: string[] = [];
+  let size = 0;
+  const reader = response.body?.getReader();
+  for (;;) {
+    const { done, value } = (await reader?.read()) ?? { done: true };
+    if (done) return parts.join("") + decoder.decode();
+    size += value.length;
+    if (size > most) {
+      await reader?.cancel();
+      throw new UserError(`${response.url || asked} answered with more than ${most} bytes: is it the right server?`);
+    }
+    parts.push(decoder.decode(value, { stream: true }));
+  }
+}
+
+/** Milliseconds that an answer asks to wait before the next try; 0 where it asks for none, or for a date. */
+export function retryAfter(response: Response): number {
+  const seconds = Number(response.headers.get("retry-after"));
+  return Number.isFinite(seconds) && seconds > 0 ? Math.min(LONGEST_PAUSE, seconds * 1000) : 0;
 }
 
 /** A text as a header's value: `fetch` sends each character as one byte, and the bytes are to be those of UTF-8. */
@@ -222,7 +233,8 @@ function reasonIn(text: string): string {
   }
 }
 
-function pause(ms: number, signal?: AbortSignal): Promise<void> {
+/** Resolves after so many milliseconds; rejects with the signal's reason when that fires. */
+export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const stop = () => {
       clearTimeout(timer);

@@ -1,6 +1,7 @@
 /** What is asked of a Hugging Face hub over HTTP. */
 import { UserError } from "../runtime/errors.ts";
 import { type OpenFile, urlFile } from "../runtime/open.ts";
+import { pause } from "./http.ts";
 import type { Download, HubOptions, Repo } from "./hub-store.ts";
 
 export interface HubFile {
@@ -70,7 +71,7 @@ export class HubClient {
         if (error instanceof UserError || this.options.signal?.aborted) throw error;
         failures = download.size > before ? 0 : failures + 1;
         if (failures >= TRIES) throw this.unreachable(error as Error);
-        await this.pause(failures);
+        await pause((this.options.retryMs ?? 200) * 3 ** (failures - 1), this.options.signal);
       }
     }
     if (download.size > file.size) {
@@ -144,7 +145,7 @@ export class HubClient {
       } catch (error) {
         if (error instanceof UserError || this.options.signal?.aborted) throw error;
         if (failures >= TRIES) throw this.unreachable(error as Error);
-        await this.pause(failures);
+        await pause((this.options.retryMs ?? 200) * 3 ** (failures - 1), this.options.signal);
       }
     }
   }
@@ -213,17 +214,6 @@ export class HubClient {
       throw this.unexpected(`lists ${name} without size and hash`);
     }
     return { name, size, hash, large };
-  }
-
-  private pause(failures: number): Promise<void> {
-    const { signal } = this.options;
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(resolve, (this.options.retryMs ?? 200) * 3 ** (failures - 1));
-      signal?.addEventListener("abort", () => {
-        clearTimeout(timer);
-        reject(signal.reason);
-      });
-    });
   }
 
   private unreachable(error: Error): UserError {

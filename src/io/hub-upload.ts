@@ -8,7 +8,7 @@ import { toBase64 } from "../runtime/base64.ts";
 import { UserError } from "../runtime/errors.ts";
 import type { OpenFile } from "../runtime/open.ts";
 import { hasher } from "../runtime/sha256.ts";
-import { isPrivate, serverUrl } from "./http.ts";
+import { boundedText, isPrivate, pause, retryAfter, serverUrl } from "./http.ts";
 
 /** A file to upload. */
 export interface UploadedFile {
@@ -35,6 +35,7 @@ const TRIES = 5;
 /** Bytes that are read, and held, at a time. */
 const PIECE = 8 << 20;
 const LONGEST_SAID = 300;
+const LARGEST_ANSWER = 16 << 20;
 const JSON_TYPE = "application/json";
 const LFS_TYPE = "application/vnd.git-lfs+json";
 
@@ -55,10 +56,13 @@ export class UncertainCommit extends UserError {}
 /** An answer that says no. */
 class Refused extends UserError {
   readonly status: number;
+  /** How long it asks to wait before the next try. */
+  readonly pauseMs: number;
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message: string, pauseMs: number) {
     super(message);
     this.status = status;
+    this.pauseMs = pauseMs;
   }
 }
 
@@ -221,7 +225,7 @@ export class HubUpload {
   }
 
   private async answer(url: string, asked: Asked): Promise<unknown> {
-    const text = await (await this.request(url, asked)).text();
+    const text = await boundedText(await this.request(url, asked), LARGEST_ANSWER, this.endpoint);
     try {
       return text === "" ? {} : JSON.parse(text);
     } catch {
@@ -253,18 +257,16 @@ export class HubUpload {
           ...(signal && { signal }),
         } as RequestInit);
         if (response.ok) return response;
-        const text = (await response.text().catch(() => "")).replaceAll(token, "***");
-        const reason = response.headers.get("x-error-message") ?? text;
-        throw new Refused(
-          response.status,
-          this.refusal(own ? this.endpoint : new URL(url).host, response.status, reason),
-        );
+        const text = await boundedText(response, LARGEST_ANSWER, url).catch(() => "");
+        const reason = (response.headers.get("x-error-message") ?? text).replaceAll(token, "***");
+        const who = own ? this.endpoint : new URL(url).host;
+        throw new Refused(response.status, this.refusal(who, response.status, reason), retryAfter(response));
       } catch (error) {
         if (signal?.aborted) throw error;
         const passing =
           error instanceof Refused ? error.status === 429 || error.status >= 500 : !(error instanceof UserError);
         if (!passing || once || tried >= TRIES) throw this.told(error as Error, url);
-        await new Promise((resolve) => setTimeout(resolve, retryMs * 2 ** (tried - 1)));
+        await pause(Math.max(error instanceof Refused ? error.pauseMs : 0, retryMs * 2 ** (tried - 1)), signal);
       }
     }
   }

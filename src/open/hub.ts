@@ -91,8 +91,13 @@ export async function exists(files: Files, path: string): Promise<boolean> {
   return file !== null;
 }
 
-/** Names have two parts. What exists is a path, and so is what stands in a folder that exists. */
-async function repoNamed(name: string, kind: Repo["kind"], around: Surroundings, revision?: string | null) {
+/** The repository that a name means; null for a path. Names have two parts. What exists is a path, and so is what stands in a folder that exists. */
+export async function repoNamed(
+  name: string,
+  kind: Repo["kind"],
+  around: Surroundings,
+  revision?: string | null,
+): Promise<Repo | null> {
   const repo = parseRepo(name, kind, revision ?? undefined);
   if (!repo?.id.includes("/")) return null;
   if (name.startsWith("hf://")) return repo;

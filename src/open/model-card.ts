@@ -5,7 +5,7 @@ import { readJson, readJsonLines, readText } from "../runtime/json-files.ts";
 import { basename, join } from "../runtime/paths.ts";
 import { VERSION } from "../runtime/version.ts";
 import { DerivedDefault, type SettingsTable, snakeCase } from "../settings/index.ts";
-import { exists } from "./hub.ts";
+import { repoNamed } from "./hub.ts";
 import { isOfOutput } from "./inputs.ts";
 
 /** The card's name in a folder. */
@@ -40,7 +40,7 @@ async function cardOf(files: Files, folder: string, facts: CardFacts): Promise<s
   const made = await madeIn(files, folder);
   const base = await baseOf(files, made, record);
   const results = await resultsIn(files, folder);
-  const datasets = await hubNames(files, datasetNames(record));
+  const datasets = await hubNames(files, datasetNames(record), "datasets");
   const license = await licenseOf(files, record);
   const from = base ?? startOf(record);
   // Not the folder's name: the same run gives the same bytes wherever it is.
@@ -113,12 +113,13 @@ async function madeIn(files: Files, folder: string): Promise<Made> {
   return { adapter: false, scorer: false, below: "", named: null };
 }
 
-const isHubName = (name: unknown): name is string => typeof name === "string" && /^[\w.-]+\/[\w.-]+$/.test(name);
-
-/** Names that lead to the hub: what exists here is a path. */
-async function hubNames(files: Files, names: readonly unknown[]): Promise<string[]> {
+/** The repositories on the hub that some names mean. */
+async function hubNames(files: Files, names: readonly unknown[], kind: "models" | "datasets"): Promise<string[]> {
   const found = new Set<string>();
-  for (const name of names) if (isHubName(name) && !(await exists(files, name))) found.add(name);
+  for (const name of names) {
+    const repo = typeof name === "string" ? await repoNamed(name, kind, { files }) : null;
+    if (repo) found.add(repo.id);
+  }
   return [...found];
 }
 
@@ -141,7 +142,7 @@ async function baseOf(files: Files, { named }: Made, record: RunRecord | null): 
     ...(record ? starts(record.settings) : []),
     ...(record?.parents ?? []).flatMap(({ settings }) => starts(settings)),
   ];
-  return (await hubNames(files, candidates))[0] ?? null;
+  return (await hubNames(files, candidates, "models"))[0] ?? null;
 }
 
 /** The datasets of a run: the parts of a mixture are "name:proportion". */
@@ -149,7 +150,7 @@ const datasetNames = (record: RunRecord | null): string[] =>
   [asked(record, "dataset_name")]
     .filter((name) => typeof name === "string")
     .flatMap((name) => name.split(","))
-    .map((part) => part.split(":")[0].replace(/@.*$/, ""));
+    .map((part) => part.replace(/:[\d.]+$/, ""));
 
 /** The licence that the card of the model says which it was made from, where that lies here. */
 async function licenseOf(files: Files, record: RunRecord | null): Promise<string | null> {
@@ -206,11 +207,15 @@ function changed(table: SettingsTable, record: RunRecord | null): [string, strin
   return rows;
 }
 
-/** Of a path from the root or the home only its last part, of an address that is not public nothing; other texts as they are. */
-function withoutFolders(text: string): string {
+/** A text of which each part, of a list or a mixture, is without what is this place's own. */
+const withoutFolders = (text: string): string => text.split(",").map(withoutFolder).join(",");
+
+/** Of a path from the root or the home the last part; nothing of an address that is not public, nor a name or key in one that is. */
+function withoutFolder(text: string): string {
+  if (/\b(http|ws|nats|tls):\/\//.test(text)) return "a server";
+  if (text.includes("://")) return text.replace(/\/\/[^/\s]*@/, "//");
   const [, kind = "", path] = /^([a-z]{2,}:)?([/\\~].*|[A-Za-z]:[/\\].*)$/.exec(text) ?? [];
-  if (path !== undefined && !path.startsWith("//")) return kind + basename(path);
-  return text.replaceAll(/\b(http|ws|nats):\/\/[^\s,]*/g, "a server");
+  return path === undefined ? text : kind + basename(path);
 }
 
 const short = (value: number): string => String(Number(value.toPrecision(5)));

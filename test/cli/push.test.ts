@@ -47,7 +47,9 @@ class Hub {
       this.requests.push(one);
       const status = this.trouble(one);
       const [code, answer, more] = status === null ? this.answer(one) : [status, { error: `no, ${TOKEN}` }];
-      response.writeHead(code, more).end(JSON.stringify(answer));
+      // Some hubs say in a header what is wrong.
+      const headline = status === 403 ? { "x-error-message": `not with ${TOKEN}` } : {};
+      response.writeHead(code, { ...more, ...headline }).end(JSON.stringify(answer));
     });
     await new Promise<void>((done) => this.server?.listen(0, "127.0.0.1", done));
     this.url = `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
@@ -275,6 +277,7 @@ describe("a model card", () => {
     const settings = {
       model_name_or_path: "/home/me/base",
       reward_model_path: ["http://10.0.0.3:8080/score", "judge:/home/me/judge.yaml", "builtin:world"],
+      dataset_name: "mine/a:0.5,/home/me/private.jsonl:0.2,https://me:key@example.com/b.jsonl:0.3,hf://org/data@v1",
       cluster: "nats://10.0.0.4:4222",
       creds: "/home/me/trainer.creds",
       num_generations: 3,
@@ -285,7 +288,11 @@ describe("a model card", () => {
     const text = (await readText(files, "out/README.md")) ?? "";
     expect(text).toContain("| num_generations | 3 |");
     expect(text).toContain("| reward_model_path | a server,judge:judge.yaml,builtin:world |");
-    expect(text).not.toMatch(/10\.0\.0|home|trainer\.creds|cluster/);
+    expect(text).toContain(
+      "| dataset_name | mine/a:0.5,private.jsonl:0.2,https://example.com/b.jsonl:0.3,hf://org/data@v1 |",
+    );
+    expect(text).not.toMatch(/10\.0\.0|home|trainer\.creds|cluster|key/);
+    expect(parse(text.split("---")[1]).datasets).toEqual(["mine/a", "org/data"]);
   });
 
   it("says what a trained model is, and goes to the hub with it", async () => {
