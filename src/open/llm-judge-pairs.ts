@@ -25,8 +25,7 @@ export function judgePairScorer(calls: JudgeCalls, name: string, onBias: (bias: 
       const verdicts = await new JudgeComparer(calls).compare(pairs);
       onBias(positionBias(verdicts));
       return pairs.map(({ record }, i) => {
-        const verdict = verdicts[i];
-        const chosen = verdict === null ? 0.5 : outcomeOf(verdict);
+        const chosen = outcomeOf(verdicts[i]);
         return { record, chosen, rejected: 1 - chosen };
       });
     }

@@ -3,6 +3,7 @@
  * long answers (Dubois et al. 2024, "Length-Controlled AlpacaEval", arXiv:2404.04475).
  */
 import { randomInt, streamId } from "../runtime/rng.ts";
+import { percentileInterval } from "./bootstrap.ts";
 import { average } from "./stats.ts";
 
 /** A number with the ends of its 95 % interval; null where there is none. */
@@ -107,9 +108,7 @@ function lengthControlled(
     const feature = lengthFeature(drawn.map((i) => differences[i]));
     rates.push(sigmoid(fitLogistic(feature, own, fit).theta));
   }
-  rates.sort((a, b) => a - b);
-  const at = (q: number) => (resamples > 0 ? rates[Math.min(resamples - 1, Math.floor(q * resamples))] : null);
-  return { value: sigmoid(fit.theta), low: at(0.025), high: at(0.975), effect: allAlike(x) ? null : fit.phi };
+  return { value: sigmoid(fit.theta), ...percentileInterval(rates), effect: allAlike(x) ? null : fit.phi };
 }
 
 /** With ties alone, as with wins alone, nothing tells length from worth. */

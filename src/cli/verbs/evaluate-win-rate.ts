@@ -58,14 +58,11 @@ export async function winRateResult(o: Options, context: Context): Promise<WinRa
     return { prompt, first: text.trim(), second: against.text.trim(), row: { ...against.row, ...row } };
   });
   const verdicts = await new JudgeComparer(calls).compare(pairs);
-  const outcomes = pairs.map(({ first, second }, i) => {
-    const verdict = verdicts[i];
-    return {
-      outcome: verdict === null ? 0.5 : outcomeOf(verdict),
-      length: [...first].length,
-      otherLength: [...second].length,
-    };
-  });
+  const outcomes = pairs.map(({ first, second }, i) => ({
+    outcome: outcomeOf(verdicts[i]),
+    length: [...first].length,
+    otherLength: [...second].length,
+  }));
   const rates = winRates(outcomes, { resamples: o.bootstrapSamples, seed: o.seed });
   const bias = positionBias(verdicts);
   await (await diskFiles()).writeFile(

@@ -3,7 +3,7 @@
  * JSON messages `reset` and `step` are answered by `observation`, with the reward and whether the episode is over, or by `error`.
  * (The server's POST /reset and /step make a new environment for every request, so that no episode can be played by them.)
  */
-import { serverUrl } from "../../io/http.ts";
+import { isPrivate, serverUrl } from "../../io/http.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import type { Environment, Episode, Outcome } from "./environment.ts";
@@ -88,8 +88,7 @@ const plain = (row: Readonly<Record<string, unknown>> | undefined): Record<strin
 
 function checkedAddress(address: string): string {
   const url = serverUrl(address);
-  const own = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url.hostname);
-  if (url.protocol === "http:" && !own) {
+  if (!isPrivate(url)) {
     throw new UserError(`${url.origin}: only this machine is asked over plain http; take https for another one`);
   }
   if (url.search !== "") throw new UserError(`${address}: an environment's address has no query`);

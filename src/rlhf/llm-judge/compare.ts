@@ -22,11 +22,12 @@ export interface Compared {
 }
 
 /**
- * 1 where both orders name the first answer, 0 where both name the second one, else 1/2: verdicts that contradict each other are a tie.
+ * 1 where both orders name the first answer, 0 where both name the second one, else 1/2: verdicts that contradict each other are a tie,
+ * and so are equal answers (null).
  */
-export function outcomeOf({ forth, back }: Verdicts): number {
-  if (forth === "A" && back === "B") return 1;
-  return forth === "B" && back === "A" ? 0 : 0.5;
+export function outcomeOf(verdicts: Verdicts | null): number {
+  if (verdicts?.forth === "A" && verdicts.back === "B") return 1;
+  return verdicts?.forth === "B" && verdicts.back === "A" ? 0 : 0.5;
 }
 
 /** How much a judge of pairs goes by the place of an answer. */
@@ -79,6 +80,6 @@ export class JudgeComparer implements PreferenceModel {
 
   async prefer(prompts: readonly Conversation[], a: readonly string[], b: readonly string[]): Promise<number[]> {
     const pairs = prompts.map((prompt, i) => ({ prompt, first: a[i], second: b[i] }));
-    return (await this.compare(pairs)).map((verdicts) => (verdicts === null ? 0.5 : outcomeOf(verdicts)));
+    return (await this.compare(pairs)).map(outcomeOf);
   }
 }

@@ -4,6 +4,7 @@
  */
 import { UserError } from "../../runtime/errors.ts";
 import { randomInt, streamId } from "../../runtime/rng.ts";
+import { percentileInterval } from "../bootstrap.ts";
 import { average } from "../stats.ts";
 
 /** A pair as it was judged. */
@@ -135,10 +136,7 @@ function intervalOf(draws: Draws, statistic: (accuracy: (subset: string) => numb
   const count = draws.values().next().value?.length ?? 0;
   const values = Array.from({ length: count }, (_, r) => statistic((subset) => draws.get(subset)?.[r] ?? Number.NaN));
   const [accuracy, ...others] = values;
-  if (others.length === 0) return { accuracy, low: null, high: null };
-  const sorted = others.sort((a, b) => a - b);
-  const at = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
-  return { accuracy, low: at(0.025), high: at(0.975) };
+  return { accuracy, ...percentileInterval(others) };
 }
 
 function rowOf(subset: string, pairs: readonly PairOutcome[], interval: Interval): SubsetResult {

@@ -1,0 +1,12 @@
+/** Intervals from bootstrap samples (Efron 1979). */
+
+/**
+ * The percentile interval that holds 95 % of a statistic's values over bootstrap samples; null where there are none.
+ * @param values in any order
+ */
+export function percentileInterval(values: readonly number[]): { low: number | null; high: number | null } {
+  if (values.length === 0) return { low: null, high: null };
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
+  return { low: at(0.025), high: at(0.975) };
+}
