@@ -2,17 +2,24 @@
  * How far a student's next-token distributions are from a teacher's, over the whole vocabulary, from the hidden states and heads
  * of both. Logits of the two exist one bounded chunk at a time; the backward pass computes them again.
  */
-import type { BufferView } from "../../gpu/pool.ts";
 import { DIVERGENCE_BWD, DIVERGENCE_MIXED, DIVERGENCE_STATS } from "../../shaders/divergence.wgsl.ts";
 import { empty, recordMany, scope, Tensor, willRecord } from "../core.ts";
 import { mayBeLate } from "../late-sums.ts";
 import { trainable, type Weight } from "../quantized.ts";
 import { fill } from "../raw.ts";
-import { castInto } from "./cast.ts";
-import { gemm } from "./gemm.ts";
-import { tensorRows, weightRows } from "./row-blocks.ts";
 import { matrixShape, rowKernel, rowPlan, rowsPerBinding, runRows, target, walkPlan } from "./rows.ts";
-import { adds, type Block, budgetHere, cut, KEEP, largest, slice } from "./vocab-blocks.ts";
+import {
+  adds,
+  type Block,
+  budgetHere,
+  cut,
+  KEEP,
+  largest,
+  logitGradients,
+  logitsOf,
+  rounded,
+  slice,
+} from "./vocab-blocks.ts";
 
 const scalars = { rows: "u32", n: "u32", it: "f32", cap: "f32", capT: "f32", beta: "f32" } as const;
 const statistics = rowKernel({
@@ -112,24 +119,10 @@ export function tokenDivergence(
     blocks.length === 1 && 2 * rows * vocab <= Math.min(KEEP, budget) && willRecord([hidden, ...trainable(head)]);
   const kept = keep ? [0, 1].map(() => empty([rows, vocab], "f32", "tokenDivergence logits")) : null;
 
-  const rounded = (x: Tensor) => {
-    if (type === "f32") return x;
-    const out = empty(x.shape, type, "tokenDivergence");
-    castInto(x, out);
-    return out;
-  };
-  const [read, theirs] = [rounded(hidden), rounded(teacher.hidden)];
-  const logitsOf = (x: Tensor, { head }: Predictor, inner: number, block: Block, out: BufferView) =>
-    gemm(
-      tensorRows(x, block.row, block.rows),
-      weightRows(head, block.column, block.columns),
-      "NT",
-      [block.rows, block.columns, inner],
-      { out },
-    );
+  const [read, theirs] = [hidden, teacher.hidden].map((x) => rounded(x, type, "tokenDivergence"));
   const bothOf = (block: Block, [own, other]: readonly Tensor[]) => {
-    logitsOf(read, student, width, block, own.view);
-    logitsOf(theirs, teacher, theirWidth, block, other.view);
+    logitsOf(read, head, block, own.view);
+    logitsOf(theirs, teacher.head, block, other.view);
   };
   const scratchOf = () => kept ?? [0, 1].map(() => empty([largest(blocks)]));
 
@@ -167,6 +160,7 @@ export function tokenDivergence(
       const dHead = target(sinkHead, head.shape);
       if (dHead && !adds(sinkHead) && vocab < head.shape[0]) fill(dHead, 0);
       const late = head instanceof Tensor && mayBeLate(head, sinkHead);
+      const to = { dHidden, dHead, sinkHidden, sinkHead, late };
       scope(() => {
         const scratch = scratchOf();
         const [logits, other] = scratch.map(({ view }) => view);
@@ -175,19 +169,8 @@ export function tokenDivergence(
           const plan = walkPlan(block.columns);
           const buffers = [logits, other, slice(stats, block.row, block.rows, 4)];
           const dy = slice(dDivergence as Tensor, block.row, block.rows);
-          runRows(backward, plan, { ...common }, [...buffers, dy], numbers(block, plan.width), block.rows);
-          if (dHidden) {
-            const w = weightRows(head, block.column, block.columns);
-            const out = slice(dHidden, block.row, block.rows, width);
-            const accumulate = adds(sinkHidden) || block.column > 0;
-            gemm(logits, w, "NN", [block.rows, width, block.columns], { out, accumulate });
-          }
-          if (dHead) {
-            const x = tensorRows(read, block.row, block.rows);
-            const out = slice(dHead, block.column, block.columns, width);
-            const accumulate = adds(sinkHead) || block.row > 0;
-            gemm(logits, x, "TN", [block.columns, width, block.rows], { out, accumulate, late });
-          }
+          runRows(backward, plan, common, [...buffers, dy], numbers(block, plan.width), block.rows);
+          logitGradients(logits, read, head, block, to);
         }
       });
       return [dHidden, null, dHead];

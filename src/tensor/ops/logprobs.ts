@@ -2,16 +2,12 @@
  * The keystone of every trainer: log-probability and entropy per token from hidden states and the output head, without
  * ever holding [tokens, vocabulary]. Logits exist one bounded chunk at a time; the backward pass computes them again.
  */
-import type { BufferView } from "../../gpu/pool.ts";
 import { LOGPROBS_BWD, LOGPROBS_FWD } from "../../shaders/logprobs.wgsl.ts";
 import { empty, recordMany, scope, Tensor, willRecord } from "../core.ts";
 import { mayBeLate } from "../late-sums.ts";
 import { trainable, type Weight } from "../quantized.ts";
-import { castInto } from "./cast.ts";
-import { gemm } from "./gemm.ts";
-import { tensorRows, weightRows } from "./row-blocks.ts";
 import { matrixShape, rowKernel, rowPlan, rowsPerBinding, runRows, target, walkPlan } from "./rows.ts";
-import { adds, type Block, budgetHere, cut, KEEP, largest, slice } from "./vocab-blocks.ts";
+import { budgetHere, cut, KEEP, largest, logitGradients, logitsOf, rounded, slice } from "./vocab-blocks.ts";
 
 const forward = rowKernel({
   name: "logprobs_fwd",
@@ -97,17 +93,13 @@ export function tokenLogProbs(
   const keep = blocks.length === 1 && rows * vocab <= Math.min(KEEP, budget) && willRecord(inputs);
   const kept = keep ? empty([rows, vocab], "f32", "tokenLogProbs logits") : null;
 
-  const read = type === "f32" ? hidden : empty([rows, width], type, "tokenLogProbs");
-  if (read !== hidden) castInto(hidden, read);
-
-  const logitsOf = ({ row, rows, column, columns }: Block, out: BufferView) =>
-    gemm(tensorRows(read, row, rows), weightRows(head, column, columns), "NT", [rows, columns, width], { out });
+  const read = rounded(hidden, type, "tokenLogProbs");
 
   scope(() => {
     const state = empty([rows, 4]);
     const scratch = kept ?? empty([largest(blocks)]);
     for (const block of blocks) {
-      logitsOf(block, scratch.view);
+      logitsOf(read, head, block, scratch.view);
       const plan = rowPlan(block.columns);
       const one = (t: Tensor) => slice(t, block.row, block.rows);
       const buffers = [
@@ -133,27 +125,17 @@ export function tokenLogProbs(
       const dHidden = target(sinkHidden, hidden.shape);
       const dHead = target(sinkHead, head.shape);
       const late = head instanceof Tensor && mayBeLate(head, sinkHead);
+      const to = { dHidden, dHead, sinkHidden, sinkHead, late };
       scope(() => {
         const scratch = kept ?? empty([largest(blocks)]);
         for (const block of blocks) {
-          if (!kept) logitsOf(block, scratch.view);
+          if (!kept) logitsOf(read, head, block, scratch.view);
           const plan = walkPlan(block.columns);
           const one = (t: Tensor | null) => slice(t ?? lse, block.row, block.rows);
           const buffers = [scratch.view, one(targets), one(lse), one(entropy), one(dLogProbs), one(dEntropies)];
           const scalars = [block.rows, block.columns / plan.width, block.column, it, cap];
           runRows(backward, plan, { SOFTCAP, HAS_G: !!dLogProbs, HAS_H: !!dEntropies }, buffers, scalars, block.rows);
-          if (dHidden) {
-            const w = weightRows(head, block.column, block.columns);
-            const out = slice(dHidden, block.row, block.rows, width);
-            const accumulate = adds(sinkHidden) || block.column > 0;
-            gemm(scratch.view, w, "NN", [block.rows, width, block.columns], { out, accumulate });
-          }
-          if (dHead) {
-            const x = tensorRows(read, block.row, block.rows);
-            const out = slice(dHead, block.column, block.columns, width);
-            const accumulate = adds(sinkHead) || block.row > 0;
-            gemm(scratch.view, x, "TN", [block.columns, width, block.rows], { out, accumulate, late });
-          }
+          logitGradients(scratch.view, read, head, block, to);
         }
       });
       return [dHidden, dHead];

@@ -1,8 +1,12 @@
-/** How logits are cut into blocks of bounded memory, so that [tokens, vocabulary] is never held. */
+/** Logits in blocks of bounded memory, so that [tokens, vocabulary] is never held: how they are cut, made, and what their gradient is. */
 import { caps } from "../../gpu/device.ts";
 import { type BufferView, subview } from "../../gpu/pool.ts";
 import { batchInvariant } from "../../gpu/variants.ts";
-import type { Sink, Tensor } from "../core.ts";
+import { type DType, empty, type Sink, type Tensor } from "../core.ts";
+import type { Weight } from "../quantized.ts";
+import { castInto } from "./cast.ts";
+import { gemm, type ProductSizes } from "./gemm.ts";
+import { tensorRows, weightRows } from "./row-blocks.ts";
 
 /** Rows `row` .. of the hidden states times rows `column` .. of the head. */
 export interface Block {
@@ -40,6 +44,53 @@ export function cut(rows: number, vocab: number, budget: number, widest: number,
     }
   }
   return blocks;
+}
+
+/** The hidden states in the type that products read; a copy where they have another one. */
+export function rounded(hidden: Tensor, type: DType, op: string): Tensor {
+  if (type === "f32") return hidden;
+  const out = empty(hidden.shape, type, op);
+  castInto(hidden, out);
+  return out;
+}
+
+/** Writes a block's logits. */
+export function logitsOf(hidden: Tensor, head: Weight, { row, rows, column, columns }: Block, out: BufferView): void {
+  const sizes: ProductSizes = [rows, columns, hidden.shape[hidden.shape.length - 1]];
+  gemm(tensorRows(hidden, row, rows), weightRows(head, column, columns), "NT", sizes, { out });
+}
+
+/** Where the gradients of hidden states and head go, and whether they are added to what is there; null where nobody wants one. */
+export interface LogitGradients {
+  dHidden: Tensor | null;
+  dHead: Tensor | null;
+  sinkHidden: Sink;
+  sinkHead: Sink;
+  /** The head's may be added up later. */
+  late: boolean;
+}
+
+/** Takes a block's gradient of logits [rows, columns] back to hidden states and head. */
+export function logitGradients(
+  dLogits: BufferView,
+  hidden: Tensor,
+  head: Weight,
+  block: Block,
+  to: LogitGradients,
+): void {
+  const { row, rows, column, columns } = block;
+  const { dHidden, dHead, sinkHidden, sinkHead, late } = to;
+  const width = hidden.shape[hidden.shape.length - 1];
+  if (dHidden) {
+    const out = slice(dHidden, row, rows, width);
+    const accumulate = adds(sinkHidden) || column > 0;
+    gemm(dLogits, weightRows(head, column, columns), "NN", [rows, width, columns], { out, accumulate });
+  }
+  if (dHead) {
+    const out = slice(dHead, column, columns, width);
+    const accumulate = adds(sinkHead) || row > 0;
+    gemm(dLogits, tensorRows(hidden, row, rows), "TN", [columns, width, rows], { out, accumulate, late });
+  }
 }
 
 /** Floats of the largest block. */
