@@ -113,7 +113,7 @@ export class AdamW {
    * One update from the accumulated gradients, which are multiplied by `gradScale` first and zeroed afterwards.
    * @param now options of this step alone, where they differ
    */
-  step(lr: number, gradScale = 1, now: Omit<AdamWOptions, "lossScaling" | "eightBit"> = {}): void {
+  step(lr: number, gradScale = 1, now: Pick<AdamWOptions, "betas" | "eps" | "weightDecay" | "maxGradNorm"> = {}): void {
     const { chunks, gradients } = this.store;
     const { betas, eps, weightDecay, maxGradNorm } = { ...this.options, ...now };
     const grads = gradients as readonly BufferView[];
@@ -135,10 +135,7 @@ export class AdamW {
         const part = (view: BufferView, from: number) => subview(view, 4 * from, 4 * size);
         const m = part(this.m[i], at - first);
         if (map) {
-          muonStep(map.value, m, map.maps ?? [], this.control, {
-            lr,
-            ...(weightDecay !== undefined && { weightDecay }),
-          });
+          muonStep(map.value, m, map.maps ?? [], this.control, lr, weightDecay);
           continue;
         }
         const range = { params: part(values, at), grads: part(grads[i], at), m, v: part(this.v[i], second) };
@@ -167,17 +164,10 @@ export class AdamW {
       throw new UserError(`the checkpoint is of a run ${was} fp16, and this one is ${is}: resume it as it began`);
     }
     const { eightBit, muon } = this.options;
-    const fits = state.v.every(({ byteLength }, i) => byteLength === this.v[i]?.size);
     const is = eightBit ? "adamw_8bit" : muon ? "muon" : "adamw_torch";
-    const was = state.codes
-      ? "adamw_8bit"
-      : fits || eightBit
-        ? muon
-          ? "muon"
-          : "adamw_torch"
-        : muon
-          ? "adamw_torch"
-          : "muon";
+    const bytes = (all: readonly ArrayBufferView[]) => all.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    // Only Muon has fewer second moments than first ones.
+    const was = state.codes ? "adamw_8bit" : bytes(state.v) < bytes(state.m) ? "muon" : "adamw_torch";
     if (was !== is) {
       throw new UserError(
         `the checkpoint is of a run with optim ${was}, and this one has ${is}: resume it as it began`,

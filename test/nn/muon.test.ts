@@ -123,7 +123,10 @@ describe("Muon", () => {
     expect(floats(state.v)).toBe(64 + 64); // of 60 and 6 values
     expect(() => half.optimizer.load(whole)).toThrow(/a run with optim adamw_torch, and this one has muon/);
     expect(() => plain.optimizer.load(state)).toThrow(/a run with optim muon, and this one has adamw_torch/);
-    for (const { store, optimizer } of [straight, half, rest, plain])
+    const codes = await train({ eightBit: true }, 0, 1);
+    expect(() => codes.optimizer.load(state)).toThrow(/a run with optim muon, and this one has adamw_8bit/);
+    expect(() => codes.optimizer.load(whole)).toThrow(/a run with optim adamw_torch, and this one has adamw_8bit/);
+    for (const { store, optimizer } of [straight, half, rest, plain, codes])
       for (const one of [optimizer, store]) one.destroy();
   });
 

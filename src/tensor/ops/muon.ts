@@ -31,39 +31,34 @@ const ITERATIONS = 5;
 /** Of x -> a x + b x^3 + c x^5, which brings every singular value near 1 in a few rounds (Jordan et al. 2024). */
 const [A, B, C] = [3.4445, -4.775, 2.0315];
 const EPS = 1e-7;
-
-/** What Muon takes besides the matrix. */
-export interface MuonOptions {
-  lr: number;
-  /** Default 0.95. */
-  momentum?: number;
-  /** Decoupled: parameters shrink by lr * weightDecay. Default 0. */
-  weightDecay?: number;
-}
+const MOMENTUM = 0.95;
 
 /**
  * One update of a parameter [rows, cols] in place, after `decideStep`; does nothing where that decided to skip. Its gradient holds
  * something else afterwards. Equals torch.optim.Muon with `adjust_lr_fn="match_rms_adamw"`, but that iterates in bf16 and this in f32.
  * @param momentum as large as the parameter
  * @param parts rows that are matrices of their own, each from .. to
+ * @param weightDecay decoupled: parameters shrink by lr * weightDecay
  */
 export function muonStep(
   value: Tensor,
   momentum: BufferView,
   parts: readonly (readonly [from: number, to: number])[],
   control: Tensor,
-  { lr, momentum: kept = 0.95, weightDecay = 0 }: MuonOptions,
+  lr: number,
+  weightDecay = 0,
 ): void {
   const grad = value.grad as Tensor;
   const cols = value.shape[1];
   const groups = (n: number) => Math.ceil(n / WG);
   const n = value.size;
-  run(takeMomentum, { WG }, [grad.view, momentum, control.view], [n, kept], groups(n));
+  run(takeMomentum, { WG }, [grad.view, momentum, control.view], [n, MOMENTUM], groups(n));
   for (const [from, to] of parts) {
     const rows = to - from;
     scope(() =>
       noGrad(() => {
-        const y = orthogonal(reshape(range(grad, from * cols, rows * cols), [rows, cols]));
+        const whole = rows * cols === n;
+        const y = orthogonal(whole ? grad : reshape(range(grad, from * cols, rows * cols), [rows, cols]));
         const step = lr * 0.2 * Math.sqrt(Math.max(rows, cols)) * A ** ITERATIONS;
         const scalars = [y.size, from * cols, 1 - lr * weightDecay, step];
         run(apply, { WG }, [value.view, y.view, control.view], scalars, groups(y.size));
