@@ -39,7 +39,7 @@ await fromSource(
     const { methods, measured } = await load("/test/rlhf/environment/play.ts");
     const { problems } = await load("/test/rlhf/environment/problems.ts");
     await openDevice();
-    // Seed by seed, so that whatever ends early has the same seeds of all.
+    // Seed by seed: all methods begin where the same imitation ended.
     for (const seed of seeds) {
       for (const [environment, problem] of Object.entries(problems)) {
         if (options.only && options.only !== environment) continue;
@@ -66,9 +66,14 @@ await fromSource(
 );
 
 function page(names, problems, methods) {
+  // Methods are compared on the seeds that all of them have.
+  const whole = (environment, seed) =>
+    methods.every((m) => kept.some((k) => k.environment === environment && k.seed === seed && k.method === m));
   const rows = names.flatMap((environment) =>
     methods.flatMap((method) => {
-      const own = kept.filter((k) => k.environment === environment && k.method === method);
+      const own = kept.filter(
+        (k) => k.environment === environment && k.method === method && whole(environment, k.seed),
+      );
       if (own.length === 0) return [];
       const { best, enough } = problems[environment];
       const mean = (key) => (own.reduce((sum, k) => sum + k[key], 0) / own.length).toFixed(3);
@@ -82,7 +87,7 @@ function page(names, problems, methods) {
   return `# Environments: who learns to act in them
 
 A policy of one layer and whole words as tokens (\`test/rlhf/environment/problems.ts\`: its size, and all settings) imitates a weak player
-for ${imitation.steps} steps, then learns by itself from episodes of several turns: ${learning.prompts * learning.samples} in each of ${learning.steps} steps (of the grid ${problems.grid.learning.steps}),
+for ${imitation.steps} steps, then learns by itself from episodes of several turns: ${learning.prompts * learning.samples} in each of ${learning.steps} steps${names.includes("grid") ? ` (of the grid ${problems.grid.learning.steps})` : ""},
 ${learning.samples} to a prompt. All methods have the same settings, but for PPO's learning rate of ${learning.ppoRate}, which is ${learning.rate} else: a warm-up and a linear
 decay, no KL penalty, an entropy bonus of ${learning.entropy}. They were sought on other seeds, below 10 and from 101 on. The reward is the mean of 240 fresh episodes at the
 temperature 1, before and after learning. \`node scripts/environments.mjs\` measures what is missing here. Seconds are of learning, of the slowest
