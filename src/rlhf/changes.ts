@@ -34,7 +34,7 @@ export async function readChanges(files: Files, path: string): Promise<Change[]>
   try {
     if (file.size > LONGEST) throw new UserError(`${path} has ${file.size} bytes: no run has so many changes`);
     const lines = new TextDecoder().decode(await file.read(0, file.size)).split("\n");
-    // Of a write that was cut off there is a line without its end, which no step has seen.
+    // A line without its end is of a write that was cut off; no step has seen it.
     const whole = lines
       .slice(0, -1)
       .flatMap((line, i) => (line === "" ? [] : [changeIn(line, `${path} line ${i + 1}`)]));
@@ -61,29 +61,34 @@ function changeIn(line: string, where: string): Change {
 
 const lineOf = ({ step, setting, from, to }: Change): string => `${JSON.stringify({ step, setting, from, to })}\n`;
 
-/** Where a run keeps its changes; null keeps none. */
-type Place = { readonly files: Files; readonly path: string } | null;
+/** Where a run keeps its changes. */
+type Place = { readonly files: Files; readonly path: string };
+
+const writeChanges = ({ files, path }: Place, changes: readonly Change[]): Promise<void> =>
+  files.writeFile(`${path}/${CHANGES}`, changes.map(lineOf).join(""));
 
 /** The changes of a run: those that are known before it comes to their steps, and those that are asked for on the way. */
 export class Changes {
-  readonly #place: Place;
+  readonly #place: Place | null;
   readonly #settings: object;
   readonly #adjust: (key: string, value: number) => number | null;
+  readonly #known: Change[];
   #planned: Change[];
 
   /**
    * @param settings the trainer's own, made by `live`
-   * @param planned in the order of their steps; throws a UserError where one of them cannot be
+   * @param planned what the file holds, in the order of their steps; throws a UserError where one of them cannot be
    * @param adjust takes a value over that a trainer keeps besides; gives what stood there, or null where it is the setting alone
    */
   constructor(
-    place: Place,
+    place: Place | null,
     settings: object,
     planned: readonly Change[],
     adjust: (key: string, value: number) => number | null = () => null,
   ) {
     this.#place = place;
     this.#settings = settings;
+    this.#known = [...planned];
     this.#planned = [...planned];
     this.#adjust = adjust;
     // What cannot be is said before the first step, not after hours.
@@ -113,21 +118,24 @@ export class Changes {
   }
 
   /**
-   * Makes a change that somebody asks for; it is on disk before it holds.
-   * @throws UserError for a setting or a value that cannot be
+   * Makes a change that somebody asks for; it is on disk before it holds. Where it cannot be, all is as it was.
+   * @throws UserError for a setting or a value that cannot be, and what the files throw
    */
   async ask(step: number, setting: string, to: number): Promise<Change> {
-    const before = this.values[setting];
+    const key = this.#keyOf(setting);
+    const values = this.#settings as Record<string, number>;
+    const before = values[key];
     const from = this.#set(setting, to);
     const change = { step, setting, from, to };
     try {
-      const path = this.#place && `${this.#place.path}/${CHANGES}`;
-      if (path) await this.#place?.files.append(path, lineOf(change));
-      if (path) await this.#place?.files.sync?.(path);
+      // Whole, not at the end of what is there: of a write that fails nothing stays.
+      if (this.#place) await writeChanges(this.#place, [...this.#known, change]);
     } catch (error) {
-      this.#set(setting, before);
+      this.#adjust(key, from);
+      values[key] = before;
       throw error;
     }
+    this.#known.push(change);
     return change;
   }
 
@@ -153,14 +161,12 @@ interface Plan {
 }
 
 /** Finds what a run is to change: what it or its first attempt changed, and what it is given. The folder holds that afterwards. */
-export async function plannedChanges(place: Place, { source, given }: Plan): Promise<Change[]> {
+export async function plannedChanges(place: Place | null, { source, given }: Plan): Promise<Change[]> {
   const before = place && source !== null ? await readChanges(place.files, `${source}/${CHANGES}`) : [];
   const known = new Set(before.map(lineOf));
   const planned = [...before, ...given.filter((change) => !known.has(lineOf(change)))].sort((a, b) => a.step - b.step);
   if (!place) return planned;
-  const path = `${place.path}/${CHANGES}`;
-  const text = planned.map(lineOf).join("");
-  if (planned.length === 0) await place.files.remove(path);
-  else if (source !== place.path || planned.length > before.length) await place.files.writeFile(path, text);
+  if (planned.length === 0) await place.files.remove(`${place.path}/${CHANGES}`);
+  else await writeChanges(place, planned);
   return planned;
 }

@@ -1,5 +1,4 @@
 /** What a run does between two steps for those who watch it: it is held, it saves, it changes settings. */
-import { isUserError } from "../runtime/errors.ts";
 import type { Change, Changes } from "./changes.ts";
 import type { RunControls, Standing, Wish } from "./controls.ts";
 import type { TrainEvent } from "./events.ts";
@@ -94,8 +93,7 @@ export class Desk {
     try {
       return changed(await this.#changes.ask(done + 1, setting, value));
     } catch (error) {
-      if (!isUserError(error)) throw error;
-      return refused(error.message);
+      return refused((error as Error).message); // of files, too: a full disk ends no run because of a wish
     }
   }
 

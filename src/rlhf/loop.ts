@@ -363,7 +363,9 @@ async function* train<P>(
       desk.saved(done);
     } else if (saver?.late && done < maxSteps) await saver.saveBeside(done);
     if (keep) await bestModels.keep(done);
-    if (stop || (done < maxSteps && (yield* desk.between(done, saver)))) return null;
+    // What was asked for before a stop is granted, too.
+    if ((stop || done < maxSteps) && (yield* desk.between(done, saver))) return null;
+    if (stop) return null;
   }
   return { step: reached, metrics: last };
 }

@@ -150,6 +150,45 @@ describe("a run that is changed on its way", () => {
     expect(await readChanges(killed, `${path}/changes.jsonl`)).toEqual([]);
   });
 
+  it("is changed before it stops where both are heard at once", async () => {
+    const [, method, wishes] = methods[0];
+    const [whole, stopped] = [memoryFiles(), memoryFiles()];
+    await train(method, whole, {}, { 1: wishes });
+    const events = await train(method, stopped, {}, { 1: [...wishes, { ask: "stop" }] });
+    expect(events.map(({ type }) => type)).not.toContain("end");
+    expect(events.filter(({ type }) => type === "checkpoint")).toHaveLength(1);
+    const kept = await readChanges(stopped, `${path}/changes.jsonl`);
+    expect(kept).toEqual(await readChanges(whole, `${path}/changes.jsonl`));
+    await train(method, stopped, { resume: true });
+    expect(await weights(stopped)).toBe(await weights(whole));
+  });
+
+  it("is changed again after a write of its changes was cut off", async () => {
+    const [, method, wishes] = methods[0];
+    const files = memoryFiles();
+    await train(method, files, {}, { 1: wishes }, 4);
+    await files.append(`${path}/changes.jsonl`, '{"step":');
+    await train(method, files, { resume: true }, { 4: [set("learning_rate", 0)] });
+    const changes = await readChanges(files, `${path}/changes.jsonl`);
+    expect(changes.map(({ to }) => to)).toEqual([1e-3, 0]);
+  });
+
+  it("goes on as it was where a change cannot be written", async () => {
+    const [, method] = methods[3];
+    const [plain, full] = [memoryFiles(), memoryFiles()];
+    const before = await train(method, plain);
+    const { writeFile } = full;
+    full.writeFile = async (to, content) => {
+      if (to.endsWith("changes.jsonl")) throw new Error("no space is left");
+      await writeFile(to, content);
+    };
+    const events = await train(method, full, {}, { 1: [set("kl_coef", 2)] });
+    expect(events).toContainEqual(expect.objectContaining({ type: "warning", text: "not changed: no space is left" }));
+    expect(metricsOf(events)).toEqual(metricsOf(before));
+    expect(await weights(full)).toBe(await weights(plain));
+    expect(await readChanges(full, `${path}/changes.jsonl`)).toEqual([]);
+  });
+
   it("says what it refuses, and goes on", async () => {
     const files = memoryFiles();
     const wishes = [set("seed", 3), set("learning_rate", -1), set("beta", 1)];
