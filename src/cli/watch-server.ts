@@ -9,6 +9,7 @@ import { type Colouring, colourings, viewOf } from "../report/watch/view.ts";
 import { leaveWish, wishOf } from "../rlhf/controls.ts";
 import { isUserError } from "../runtime/errors.ts";
 import type { Files } from "../runtime/files.ts";
+import { BodyReader } from "../serve/body.ts";
 import { ApiError } from "../serve/errors.ts";
 import { type LoopbackServer, serveLoopback } from "./loopback.ts";
 
@@ -35,6 +36,7 @@ interface Watching {
   readonly files: Files;
   readonly watcher: RunWatcher;
   readonly dir: string;
+  readonly bodies: BodyReader;
   /** Null where nobody may control runs. */
   readonly token: string | null;
 }
@@ -48,7 +50,7 @@ interface Watching {
  */
 export async function startWatch(files: Files, dir: string, port: number, controls = true): Promise<WatchServer> {
   const token = controls ? randomBytes(24).toString("base64url") : null;
-  const watching: Watching = { files, watcher: new RunWatcher(files, dir), dir, token };
+  const watching = { files, watcher: new RunWatcher(files, dir), dir, bodies: new BodyReader(LONGEST), token };
   const methods = controls ? ["GET", "HEAD", "POST"] : ["GET", "HEAD"];
   const server = await serveLoopback(
     port,
@@ -84,12 +86,10 @@ async function answer(watching: Watching, request: IncomingMessage, response: Se
 
 /** Hands a wish to a run. Gives the query of the page to go back to. */
 async function ask(watching: Watching, url: URL, request: IncomingMessage): Promise<string> {
-  const { files, watcher } = watching;
+  const { files, watcher, bodies } = watching;
   if (url.pathname !== "/control") throw new ApiError(405, "Only GET is answered here.");
-  if (request.headers["content-type"]?.split(";")[0] !== "application/x-www-form-urlencoded") {
-    throw new ApiError(415, "Controls take a form.");
-  }
-  const form = new URLSearchParams(await bodyOf(request));
+  const body = await bodies.bytes(request, "application/x-www-form-urlencoded");
+  const form = new URLSearchParams(new TextDecoder().decode(body));
   if (!holds(watching, form))
     throw new ApiError(403, "This needs the token of the address that webrlhf watch printed.");
   const place = (await watcher.places()).find(({ name }) => name === form.get("run"));
@@ -108,17 +108,6 @@ async function ask(watching: Watching, url: URL, request: IncomingMessage): Prom
     throw error;
   }
   return new URLSearchParams(form.get("back") ?? "").toString();
-}
-
-async function bodyOf(request: IncomingMessage): Promise<string> {
-  const pieces: Buffer[] = [];
-  let size = 0;
-  for await (const piece of request as AsyncIterable<Buffer>) {
-    size += piece.length;
-    if (size > LONGEST) throw new ApiError(413, `A request has at most ${LONGEST} bytes.`);
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces).toString("utf8");
 }
 
 /** Whether a request or an address holds the token; compared in a time that tells nothing about it. */

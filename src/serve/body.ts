@@ -12,11 +12,14 @@ const LARGE_BYTES = 64 << 10;
 /** Bodies being read: each has a limit, and so have all of them together. */
 export class BodyReader {
   private readonly maxBytes: number;
+  private readonly setting: string | null;
   private held = 0;
   private line: Promise<void> = Promise.resolve();
 
-  constructor(maxBytes: number) {
+  /** @param setting what sets the limit, for whoever may raise it. Default: nothing does */
+  constructor(maxBytes: number, setting: string | null = null) {
     this.maxBytes = maxBytes;
+    this.setting = setting;
   }
 
   /** A request's body as JSON. */
@@ -36,11 +39,15 @@ export class BodyReader {
     if (request.headers["content-encoding"] !== undefined) {
       throw new ApiError(415, "Encoded request bodies are not supported.");
     }
-    const { maxBytes } = this;
+    const { maxBytes, setting } = this;
     const tooLarge = () =>
-      new ApiError(413, `The request body is larger than ${maxBytes} bytes (--max_body_bytes).`, {
-        code: "request_too_large",
-      });
+      new ApiError(
+        413,
+        `The request body is larger than ${maxBytes} bytes${setting === null ? "" : ` (${setting})`}.`,
+        {
+          code: "request_too_large",
+        },
+      );
     if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge();
     const parts: Buffer[] = [];
     let size = 0;

@@ -56,7 +56,7 @@ export class Service {
     this.models = models;
     this.options = options;
     this.connections = connections;
-    this.bodies = new BodyReader(options.maxBodyBytes);
+    this.bodies = new BodyReader(options.maxBodyBytes, "--max_body_bytes");
     this.admission = new Admission(options);
   }
 

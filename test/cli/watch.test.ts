@@ -221,6 +221,9 @@ describe("the controls of runs at work", () => {
     expect((await send(stop, { Origin: "null" })).status).toBe(403);
     expect((await send(stop, { Host: "evil.example" })).status).toBe(403);
     expect((await send(stop, { "Content-Type": "text/plain" })).status).toBe(415);
+    const long = { ...stop, back: "x".repeat(1 << 20) };
+    for (const way of [{}, { "Transfer-Encoding": "chunked" }] as Record<string, string>[])
+      expect((await send(long, way)).status).toBe(413);
     expect(await waitingWishes(files, path)).toEqual([]);
     const { body } = await ask("/view?run=slow");
     expect(body).toContain("The address that webrlhf watch printed");
