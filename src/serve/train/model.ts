@@ -4,11 +4,11 @@ import { nonFinite } from "../../nn/finite.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import { AdamW, readControl } from "../../nn/optimizer.ts";
 import { restoreTrained, trainedFiles } from "../../nn/trained.ts";
+import { pack } from "../../rlhf/batch.ts";
 import { checkpointFiles, restoreFrom } from "../../rlhf/checkpoint.ts";
 import { readWatched, watch } from "../../rlhf/watch.ts";
 import type { FileContent, Files } from "../../runtime/files.ts";
-import { backward, noGrad, scope, tensor } from "../../tensor/core.ts";
-import { packing } from "../../tensor/packing.ts";
+import { backward, noGrad, scope } from "../../tensor/core.ts";
 import { ApiError } from "../errors.ts";
 import type { Example } from "./data.ts";
 import type { Loss, LossConfig } from "./losses.ts";
@@ -77,16 +77,11 @@ export class TrainingModel {
   }
 
   private enqueue(part: readonly Example[], loss: Loss, config: LossConfig, forwardOnly: boolean) {
-    const lengths = part.map(({ ids }) => ids.length);
-    const host = concat(part.map(({ ids }) => ids));
-    const batch = packing(lengths);
-    const rows = Uint32Array.from(
-      part.flatMap(({ targets, width }, i) => Array.from(targets, (_, t) => batch.starts[i] + Math.floor(t / width))),
-    );
-    const targets = concat(part.map((one) => one.targets));
+    const { ids, packing, starts } = pack(part.map((one) => ({ ids: one.ids, promptLength: 0 })));
+    const { rows, targets } = targetsOf(part, starts);
     const inputs = inputsOf(part, config);
     const run = () => {
-      const { logProbs } = this.lm.logProbs({ gpu: tensor(host), host }, batch, rows, targets);
+      const { logProbs } = this.lm.logProbs(ids, packing, rows, targets);
       const value = loss.of(logProbs, inputs, config);
       const watched = watch({ logProbs, loss: value });
       if (!forwardOnly) backward(value, 1);
@@ -179,12 +174,15 @@ function inputsOf(part: readonly Example[], config: LossConfig): Record<string, 
   return all;
 }
 
-function concat(parts: readonly Uint32Array[]): Uint32Array<ArrayBuffer> {
-  const all = new Uint32Array(parts.reduce((sum, { length }) => sum + length, 0));
+/** All targets one after another, and for each the row that predicts it. */
+function targetsOf(part: readonly Example[], starts: readonly number[]): { rows: Uint32Array; targets: Uint32Array } {
+  const total = part.reduce((sum, { targets }) => sum + targets.length, 0);
+  const [rows, targets] = [new Uint32Array(total), new Uint32Array(total)];
   let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
+  for (const [i, one] of part.entries()) {
+    targets.set(one.targets, at);
+    for (let t = 0; t < one.targets.length; t++) rows[at + t] = starts[i] + Math.floor(t / one.width);
+    at += one.targets.length;
   }
-  return all;
+  return { rows, targets };
 }

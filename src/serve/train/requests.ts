@@ -1,4 +1,5 @@
 /** What is asked of a model in training, in its turn: passes, steps, saving and loading. */
+import { PARTIAL } from "../../runtime/files.ts";
 import { ApiError, badField } from "../errors.ts";
 import type { Fields } from "../fields.ts";
 import { expiry, inner, metadata, optionalText, text } from "./ask.ts";
@@ -7,7 +8,7 @@ import type { Context } from "./context.ts";
 import { examplesFrom } from "./data.ts";
 import type { Outcome } from "./futures.ts";
 import { lossConfig, lossOf } from "./losses.ts";
-import type { AdamParams } from "./model.ts";
+import type { AdamParams, TrainingModel } from "./model.ts";
 import type { SamplingSessions } from "./sampling.ts";
 import { checkLoadable, refuseToken, type Trained, type TrainedModels } from "./trained.ts";
 import { passHead, readPass, writePassOutput } from "./wire.ts";
@@ -32,20 +33,20 @@ export class TrainingRequests {
   /** Answers `forward_backward`, and `forward`, which is one of its fields. */
   pass(body: Uint8Array): object {
     const { maxBodyBytes, maxRequestTokens, models } = this.context;
-    const { modelId, seqId } = passHead(body);
+    const { modelId, seqId, forwardOnly } = passHead(body);
     const trained = this.trained.find(modelId);
     if (this.heldBytes + body.length > maxBodyBytes * BODIES_AT_ONCE && !trained.turns.isNext(seqId)) {
       throw new ApiError(429, "The server holds as much data as it can. Please try again later.", { retrySeconds: 2 });
     }
     const prepare = () => {
       this.heldBytes += body.length;
-      const { lossFn, config: given, forwardOnly, data } = readPass(body, maxRequestTokens);
+      const { lossFn, config: given, data } = readPass(body, maxRequestTokens);
       const loss = lossOf(lossFn);
       const config = lossConfig(loss, lossFn, given);
       const { vocabSize, engine } = models.base;
       const limits = { vocabSize, context: engine.capacity, mostTargets: maxRequestTokens };
       const examples = examplesFrom(data, loss, lossFn, limits);
-      return async (model: NonNullable<Trained["model"]>): Promise<Outcome> => {
+      return async (model: TrainingModel): Promise<Outcome> => {
         const { logProbs, loss: sum } = await model.pass(examples, loss, config, forwardOnly);
         const widths = examples.map(({ matrix, width }) => (matrix ? width : null));
         return { proto: writePassOutput(logProbs, widths, { "loss:sum": sum }) };
@@ -54,7 +55,7 @@ export class TrainingRequests {
     const over = () => {
       this.heldBytes -= body.length;
     };
-    return this.trained.inTurn(trained, seqId, prepare, { passes: true, over });
+    return this.trained.inTurn(trained, seqId, prepare, { passes: !forwardOnly, over });
   }
 
   /** Answers `optim_step`. */
@@ -139,7 +140,7 @@ export class TrainingRequests {
 
   private ask(
     body: Fields,
-    prepare: (trained: Trained, seq: number) => (model: NonNullable<Trained["model"]>) => Promise<Outcome>,
+    prepare: (trained: Trained, seq: number) => (model: TrainingModel) => Promise<Outcome>,
   ): object {
     const trained = this.trained.find(text(body, "model_id"));
     const seq = body.integer("seq_id", 1);
@@ -161,7 +162,7 @@ export class TrainingRequests {
     if (!isName(name)) {
       throw badField(
         "path",
-        `${JSON.stringify(name.slice(0, 200))} is no name to save by: letters, digits, dots, dashes and underscores, at most 128, the first a letter or digit`,
+        `${JSON.stringify(name.slice(0, 200))} is no name to save by: letters, digits, dots, dashes and underscores, at most 128, the first a letter or digit, without "${PARTIAL}"`,
       );
     }
     const place: Place = { run: trained.id, kind, name };
@@ -175,7 +176,7 @@ export class TrainingRequests {
       runMetadata: trained.userMetadata,
       passing: passing !== null,
     };
-    return async (files: () => ReturnType<NonNullable<Trained["model"]>["weightFiles"]>): Promise<string> => {
+    return async (files: () => ReturnType<TrainingModel["weightFiles"]>): Promise<string> => {
       await checkpoints.checkRoom(place, overwrite, about.passing);
       await checkpoints.write(place, await files(), { ...about, created: Date.now() });
       return pathOf(place);

@@ -4,7 +4,6 @@ import { ApiError } from "../errors.ts";
 /** One client's session. */
 export interface Session {
   readonly id: string;
-  readonly created: number;
   /** When it last gave a sign of life, by `performance.now()`. */
   seenAt: number;
   readonly displayName: string | null;
@@ -40,13 +39,7 @@ export class Sessions {
         throw new ApiError(503, "The server has as many sessions as it can.", { retrySeconds: 10 });
       this.end(oldest.id);
     }
-    const session = {
-      id: crypto.randomUUID(),
-      created: Date.now(),
-      seenAt: performance.now(),
-      displayName,
-      userMetadata,
-    };
+    const session = { id: crypto.randomUUID(), seenAt: performance.now(), displayName, userMetadata };
     this.all.set(session.id, session);
     return session;
   }
@@ -70,16 +63,12 @@ export class Sessions {
     return !session || performance.now() - session.seenAt > LAPSED_MS;
   }
 
-  get ids(): string[] {
-    return [...this.all.keys()];
-  }
-
   end(id: string): void {
     if (this.all.delete(id)) this.ended(id);
   }
 
   close(): void {
     clearInterval(this.timer);
-    for (const id of this.ids) this.end(id);
+    for (const id of [...this.all.keys()]) this.end(id);
   }
 }

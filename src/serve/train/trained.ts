@@ -73,7 +73,7 @@ export class TrainedModels {
       throw badField("lora_config", "lora_config with a rank is missing: models are trained by adapters here");
     const seed = lora.integer("seed", 0, 0xffffffff) ?? crypto.getRandomValues(new Uint32Array(1))[0];
     const shape = { rank, trainAttn: flag(lora, "train_attn"), trainMlp: flag(lora, "train_mlp") };
-    // The model's head stays as it is whatever is asked for, as `get_info` and the session's message say.
+    // The model's head stays as it is whatever is asked for, as the session's message and `weights_info` say.
     flag(lora, "train_unembed");
     if (!shape.trainAttn && !shape.trainMlp) {
       throw badField(

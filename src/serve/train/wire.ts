@@ -7,7 +7,6 @@ import { ApiError } from "../errors.ts";
 
 /** A tensor as it came: flat, row by row. */
 export interface WireTensor {
-  integers: boolean;
   shape: readonly number[];
   values: Float32Array | Float64Array;
 }
@@ -22,7 +21,6 @@ export interface WireDatum {
 export interface WirePass {
   lossFn: string;
   config: Map<string, number | string>;
-  forwardOnly: boolean;
   data: WireDatum[];
 }
 
@@ -42,26 +40,38 @@ const text = (value: Value): string => {
   }
 };
 
-/** Whose pass it is and which of the model's requests: what must be known before anything else is looked at. */
-export function passHead(bytes: Uint8Array): { modelId: string; seqId: number } {
-  let [modelId, seqId] = ["", 0];
+/**
+ * Whose pass it is, which of the model's requests, and whether it leaves gradients: what must be known before anything else is
+ * looked at.
+ */
+export function passHead(bytes: Uint8Array): { modelId: string; seqId: number; forwardOnly: boolean } {
+  let [modelId, seqId, forwardOnly] = ["", 0, false];
   for (const { field, value } of fields(bytes)) {
     if (field === 1) modelId = text(value);
     if (field === 2) seqId = number(value);
+    if (field === 6) forwardOnly = number(value) !== 0;
   }
-  return { modelId, seqId };
+  return { modelId, seqId, forwardOnly };
 }
+
+/** Values that sparse tensors may still have when they are laid out: a few bytes of them could mean any number. */
+interface Room {
+  left: number;
+}
+
+/** Targets, and for each up to four numbers of the losses. */
+const MOST_TENSORS = 5;
 
 /**
  * Reads a pass.
- * @param mostValues how many values a sparse tensor may have when it is laid out
+ * @param mostTargets how many targets all of its data may have
  */
-export function readPass(bytes: Uint8Array, mostValues: number): WirePass {
-  const pass: WirePass = { lossFn: "", config: new Map(), forwardOnly: false, data: [] };
+export function readPass(bytes: Uint8Array, mostTargets: number): WirePass {
+  const pass: WirePass = { lossFn: "", config: new Map(), data: [] };
+  const room: Room = { left: MOST_TENSORS * mostTargets };
   for (const { field, value } of fields(bytes)) {
-    if (field === 3) pass.data.push(readDatum(message(value), mostValues));
+    if (field === 3) pass.data.push(readDatum(message(value), room));
     else if (field === 4) pass.lossFn = text(value);
-    else if (field === 6) pass.forwardOnly = number(value) !== 0;
     else if (field === 5) {
       const [key, one] = entry(message(value));
       if (!pass.config.has(key)) pass.config.set(key, double(one));
@@ -93,14 +103,14 @@ function double(value: Value): number {
   return bytes.length === 8 ? new DataView(bytes.buffer, bytes.byteOffset).getFloat64(0, true) : broken();
 }
 
-function readDatum(bytes: Uint8Array, mostValues: number): WireDatum {
+function readDatum(bytes: Uint8Array, room: Room): WireDatum {
   const parts: Int32Array[] = [];
   const inputs = new Map<string, WireTensor>();
   for (const { field, value } of fields(bytes)) {
     if (field === 1) parts.push(readChunk(message(value)));
     if (field === 2) {
       const [key, tensor] = entry(message(value));
-      inputs.set(key, readTensor(message(tensor), mostValues));
+      inputs.set(key, readTensor(message(tensor), room));
     }
   }
   const ids = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
@@ -132,7 +142,7 @@ function aligned(bytes: Uint8Array, size: number): ArrayBuffer {
 
 const [FLOAT32, INT64] = [1, 2];
 
-function readTensor(bytes: Uint8Array, mostValues: number): WireTensor {
+function readTensor(bytes: Uint8Array, room: Room): WireTensor {
   let dtype = 0;
   let dense: Uint8Array | null = null;
   let sparse: Uint8Array | null = null;
@@ -148,9 +158,9 @@ function readTensor(bytes: Uint8Array, mostValues: number): WireTensor {
   const flat = (part: Uint8Array) => (integers ? int64s(part) : new Float32Array(aligned(part, 4)));
   if (!sparse) {
     const values = flat(dense ?? new Uint8Array());
-    return { integers, shape: shape.length > 0 ? shape : [values.length], values };
+    return { shape: shape.length > 0 ? shape : [values.length], values };
   }
-  return { integers, shape, values: laidOut(sparse, shape, flat, mostValues) };
+  return { shape, values: laidOut(sparse, shape, flat, room) };
 }
 
 /** A sparse matrix, row by row with zeros in between. */
@@ -158,7 +168,7 @@ function laidOut(
   bytes: Uint8Array,
   shape: readonly number[],
   flat: (part: Uint8Array) => Float32Array | Float64Array,
-  most: number,
+  room: Room,
 ): Float32Array | Float64Array {
   const parts = new Map([...fields(bytes)].map(({ field, value }) => [field, message(value)]));
   const part = (field: number) => parts.get(field) ?? new Uint8Array();
@@ -168,7 +178,13 @@ function laidOut(
   };
   if (shape.length !== 2 || rows.length !== shape[0] + 1 || columns.length !== values.length) wrong();
   const [height, width] = shape;
-  if (!(height * width <= most)) throw new ApiError(400, `a sparse tensor of [${shape}] has more than ${most} values`);
+  room.left -= height * width;
+  if (!(room.left >= 0)) {
+    throw new ApiError(
+      400,
+      `with a sparse tensor of [${shape}] the data have more values than a request may (--max_request_tokens): send fewer at a time`,
+    );
+  }
   const all = values instanceof Float32Array ? new Float32Array(height * width) : new Float64Array(height * width);
   if (rows[0] !== 0 || rows[height] !== values.length) wrong();
   for (let row = 0; row < height; row++) {
