@@ -1,6 +1,5 @@
 /** What clients save: folders below one folder, by names that are checked and lead nowhere else. */
-import type { FileContent, Files } from "../../runtime/files.ts";
-import { parseJson } from "../../runtime/files.ts";
+import { type FileContent, type Files, isPartial, parseJson } from "../../runtime/files.ts";
 import { joinedBytes } from "../../runtime/joined-bytes.ts";
 import { join } from "../../runtime/paths.ts";
 import { ApiError } from "../errors.ts";
@@ -38,8 +37,8 @@ const ABOUT = "checkpoint.json";
 const RUN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:train:\d{1,9}$/;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-/** Whether a name may stand in a path: letters, digits, dots, dashes and underscores. */
-export const isName = (name: string): boolean => NAME.test(name);
+/** Whether a name may stand in a path: letters, digits, dots, dashes and underscores, and not as those of unfinished writes. */
+export const isName = (name: string): boolean => NAME.test(name) && !isPartial(name);
 
 /** The path by which clients know a saved folder. */
 export const pathOf = ({ run, kind, name }: Place): string => `tinker://${run}/${kind}/${name}`;
@@ -121,17 +120,9 @@ export class Checkpoints {
   /** All that is saved, the oldest first; what has expired goes. */
   async list(run?: string): Promise<{ place: Place; about: About }[]> {
     const found: { place: Place; about: About }[] = [];
-    const folders = await this.files.list(this.root);
-    for (const folder of folders) {
-      const id = folder.replace(/-train-(?=\d+$)/, ":train:");
-      if (!isRun(id) || (run !== undefined && id !== run)) continue;
-      for (const kind of kinds) {
-        for (const name of await this.files.list(join(join(this.root, folder), kind))) {
-          const place: Place = { run: id, kind, name };
-          const about = isName(name) ? await this.find(place) : null;
-          if (about) found.push({ place, about });
-        }
-      }
+    for (const place of await this.places(run)) {
+      const about = isName(place.name) ? await this.find(place) : null;
+      if (about) found.push({ place, about });
     }
     return found.sort((a, b) => a.about.created - b.about.created);
   }
@@ -141,10 +132,26 @@ export class Checkpoints {
     await this.files.remove(this.folderOf(place));
   }
 
-  /** Removes what sampling clients had, e.g. of a server that was killed. */
+  /** Removes what sampling clients had, and what was not written to its end by a server that was killed. */
   async removePassing(run?: string): Promise<void> {
-    for (const { place, about } of await this.list(run))
-      if (about.passing) await this.files.remove(this.folderOf(place));
+    for (const place of await this.places(run)) {
+      const gone = isPartial(place.name) || (isName(place.name) && (await this.find(place))?.passing);
+      if (gone) await this.files.remove(this.folderOf(place));
+    }
+  }
+
+  /** All that lies where saved folders do. */
+  private async places(run?: string): Promise<Place[]> {
+    const found: Place[] = [];
+    for (const folder of await this.files.list(this.root)) {
+      const id = folder.replace(/-train-(?=\d+$)/, ":train:");
+      if (!isRun(id) || (run !== undefined && id !== run)) continue;
+      for (const kind of kinds) {
+        for (const name of await this.files.list(join(join(this.root, folder), kind)))
+          found.push({ run: id, kind, name });
+      }
+    }
+    return found;
   }
 
   private async find(place: Place): Promise<About | null> {
