@@ -5,6 +5,7 @@ import { ADAPTER_CONFIG, ADAPTER_WEIGHTS } from "../nn/peft.ts";
 import { isUserError } from "../runtime/errors.ts";
 import { ApiError, badField, tooMany } from "./errors.ts";
 import { Fields } from "./fields.ts";
+import { Line } from "./line.ts";
 import type { TextModel } from "./model.ts";
 
 /** Where adapters may come from, and how they are opened. */
@@ -42,7 +43,7 @@ export class Adapters {
   private readonly source: AdapterSource | null;
   private readonly loaded = new Map<string, Loaded>();
   /** One is loaded at a time. */
-  private last: Promise<unknown> = Promise.resolve();
+  private readonly line = new Line();
   private pending = 0;
   private readonly closing = new Set<Promise<void>>();
 
@@ -84,10 +85,8 @@ export class Adapters {
     }
     if (this.pending >= source.most) throw tooMany("Other adapters are being loaded. Please try again later.");
     this.pending += 1;
-    const loading = this.last.then(() => this.open(source, name, path));
-    this.last = loading.catch(() => {});
     try {
-      await loading;
+      await this.line.run(() => this.open(source, name, path));
     } finally {
       this.pending -= 1;
     }
@@ -125,7 +124,7 @@ export class Adapters {
 
   /** Frees all. */
   async close(): Promise<void> {
-    await this.last;
+    await this.line.done();
     for (const name of [...this.loaded.keys()]) this.remove(name);
     await Promise.all(this.closing);
   }

@@ -60,9 +60,19 @@ export class Admission {
    * answers always get in, since the number of requests is limited already.
    */
   admit(asked: Asked, chat: boolean): () => void {
+    const { prompts, n, echoed, logprobs } = asked;
+    const of =
+      `${prompts.length === 1 ? "a prompt" : `${prompts.length} prompts`} with n = ${n}` +
+      `${echoed > 0 ? ", echo" : ""}${logprobs === null ? "" : `, logprobs ${logprobs}`}`;
+    return this.take(tokensOf(asked), bytesOf(asked, chat), of);
+  }
+
+  /**
+   * Takes in an answer of which it is known what it costs, as `admit` does.
+   * @param of what was asked for, for people
+   */
+  take(tokens: number, bytes: number, of: string): () => void {
     const { maxRequestTokens, maxAnswerBytes } = this.limits;
-    const tokens = tokensOf(asked);
-    const of = `${asked.prompts.length === 1 ? "a prompt" : `${asked.prompts.length} prompts`} with n = ${asked.n}`;
     if (tokens > maxRequestTokens) {
       throw new ApiError(
         413,
@@ -71,12 +81,10 @@ export class Admission {
         { code: "request_too_large" },
       );
     }
-    const bytes = bytesOf(asked, chat);
     if (bytes > maxAnswerBytes) {
       throw new ApiError(
         413,
-        `The answer to this request would have about ${bytes} bytes (${of}${asked.echoed > 0 ? ", echo" : ""}` +
-          `${asked.logprobs === null ? "" : `, logprobs ${asked.logprobs}`}); it may have ${maxAnswerBytes} ` +
+        `The answer to this request would have about ${bytes} bytes (${of}); it may have ${maxAnswerBytes} ` +
           "(--max_answer_bytes). Ask for fewer prompts, choices or log-probabilities at a time.",
         { code: "request_too_large" },
       );

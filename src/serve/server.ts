@@ -5,6 +5,7 @@ import { UserError } from "../runtime/errors.ts";
 import { Adapters } from "./adapters.ts";
 import { Connections, LAST_WORDS_MS } from "./connections.ts";
 import { usableKey } from "./guard.ts";
+import { Admission } from "./limits.ts";
 import type { TextModel } from "./model.ts";
 import { ServedModels } from "./models.ts";
 import { type ServerOptions, serverDefaults } from "./options.ts";
@@ -31,15 +32,21 @@ export async function startServer(model: TextModel, options: Partial<ServerOptio
   server.headersTimeout = all.headersMs;
   server.requestTimeout = all.bodyMs;
   const models = new ServedModels(model, new Adapters(model, all.adapters), all.revive ?? undefined);
-  const training = all.training && new TrainingServer(models, all.training, all);
-  const service = new Service(models, all, new Connections(server, all.maxConnections), training);
+  const admission = new Admission(all);
+  const training = all.training && (await TrainingServer.open(models, all.training, { ...all, admission }));
+  const service = new Service(models, all, new Connections(server, all.maxConnections), admission, training);
   server.on("request", (request, response) => {
     service.answer(request, response).catch((error: unknown) => {
       all.log(`an answer failed: ${String(error)}`);
       request.socket.destroy();
     });
   });
-  await listen(server, all);
+  try {
+    await listen(server, all);
+  } catch (error) {
+    await training?.close();
+    throw error;
+  }
   const { port } = server.address() as AddressInfo;
   const host = all.host.includes(":") ? `[${all.host}]` : all.host;
   return {

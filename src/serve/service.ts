@@ -8,7 +8,8 @@ import { completions } from "./completions.ts";
 import type { Connections } from "./connections.ts";
 import { ApiError, unavailable } from "./errors.ts";
 import { checkHost, checkKey, corsHeaders, PREFLIGHT } from "./guard.ts";
-import { Admission } from "./limits.ts";
+import type { Admission } from "./limits.ts";
+import { Line } from "./line.ts";
 import type { TextModel } from "./model.ts";
 import type { ServedModels } from "./models.ts";
 import type { ServerOptions } from "./options.ts";
@@ -44,12 +45,14 @@ export class Service {
   private readonly admission: Admission;
   private readonly created = nowSeconds();
   private readonly waiters: (() => void)[] = [];
-  private single: Promise<unknown> = Promise.resolve();
+  /** Requests that try again alone. */
+  private readonly alone = new Line();
 
   constructor(
     models: ServedModels,
     options: ServerOptions,
     connections: Connections,
+    admission: Admission,
     training: TrainingServer | null = null,
   ) {
     this.training = training;
@@ -57,7 +60,7 @@ export class Service {
     this.options = options;
     this.connections = connections;
     this.bodies = new BodyReader(options.maxBodyBytes, "--max_body_bytes");
-    this.admission = new Admission(options);
+    this.admission = admission;
   }
 
   abortAll(): void {
@@ -146,7 +149,9 @@ export class Service {
         signal.throwIfAborted();
         for (const end of asked.splice(0)) end();
         // Of those that ran when the memory was used up, each tries again alone: one of them asks for too much.
-        if (deviceFailure(error) instanceof OutOfMemoryError) return this.alone(() => this.last(route, body, exchange));
+        if (deviceFailure(error) instanceof OutOfMemoryError) {
+          return this.alone.run(() => this.last(route, body, exchange));
+        }
       }
     }
   }
@@ -160,13 +165,6 @@ export class Service {
       await this.models.revive(error, generation, this.options.log).catch(() => {}); // it is this error that counts
       throw error;
     }
-  }
-
-  /** Runs work after all other work of this kind. */
-  private alone<R>(work: () => Promise<R> | R): Promise<R> {
-    const done = this.single.then(work);
-    this.single = done.catch(() => {}); // whoever asked for the work hears of it
-    return done;
   }
 
   /** Counts a request that has come whole, and limits its time. Gives what ends that. */

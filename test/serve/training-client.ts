@@ -9,6 +9,7 @@ import { proto, protoFields } from "../../src/io/protobuf.ts";
 import { type OpenTextModel, openTextModel } from "../../src/serve/open.ts";
 import type { ServerOptions } from "../../src/serve/options.ts";
 import { type RunningServer, startServer } from "../../src/serve/server.ts";
+import type { TrainingSource } from "../../src/serve/train/context.ts";
 import { type TrainingLimits, trainingDefaults } from "../../src/serve/train/limits.ts";
 import { gpuReady } from "../helpers.ts";
 import { tinyConfig, tokenizer } from "../rlhf/tiny.ts";
@@ -17,6 +18,7 @@ export interface TinyTraining {
   server: RunningServer;
   opened: OpenTextModel;
   base: CausalLM;
+  training: TrainingSource;
   /** Where clients save. */
   folder: string;
   stop(): Promise<void>;
@@ -44,7 +46,7 @@ export async function tinyTraining(
     base.destroy();
     await rm(dir, { recursive: true });
   };
-  return { server, opened, base, folder, stop };
+  return { server, opened, base, training, folder, stop };
 }
 
 /** A sequence with what its loss needs: numbers, or ids for target_tokens. */

@@ -3,7 +3,9 @@ import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { proto } from "../../src/io/protobuf.ts";
-import { Line, Turns } from "../../src/serve/train/turns.ts";
+import { Line } from "../../src/serve/line.ts";
+import { serverDefaults } from "../../src/serve/options.ts";
+import { Turns } from "../../src/serve/train/turns.ts";
 import { type Datum, datum, passBody, type TinyTraining, TrainingClient, tinyTraining } from "./training-client.ts";
 
 const ids = [40, 41, 42, 43];
@@ -76,6 +78,28 @@ describe("passes that cannot be", () => {
     );
     await expect(client.done("forward_backward", body)).rejects.toThrow(/no whole protobuf message/);
     await expect(client.step(model, adam)).rejects.toThrow(/left out/);
+  });
+
+  it("a forward alone that is refused costs the next step nothing", async () => {
+    await client.pass(model, good);
+    const wrong = { ...good, data: [], forwardOnly: true };
+    await expect(client.pass(model, wrong)).rejects.toThrow(/no data/);
+    await client.step(model, adam);
+  });
+
+  it("many sparse tensors cannot grow beyond the request together", async () => {
+    const width = serverDefaults.maxRequestTokens;
+    const rows = new Uint8Array(16); // of one row, in which there is nothing
+    const sparse = proto.message(2, proto.bytes(2, rows));
+    const tensor = proto.whole(sparse, proto.int(3, 2), proto.ints(4, [1, width]));
+    const entry = proto.message(2, proto.text(1, "target_tokens"), proto.bytes(2, tensor));
+    const send = (count: number) => {
+      const head = passBody(model, client.next(model), { ...good, data: [], forwardOnly: true });
+      return client.done("forward_backward", proto.whole(head, ...Array(count).fill(proto.message(3, entry))));
+    };
+    await expect(send(5)).rejects.toThrow(/datum 0: model_input has no tokens/);
+    await expect(send(6)).rejects.toThrow(/with a sparse tensor of \[1,262144\] the data have more values/);
+    await expect(send(20_000)).rejects.toThrow(/the data have more values/);
   });
 
   it("a sparse tensor cannot grow beyond the request", async () => {
@@ -154,7 +178,21 @@ describe("other requests that cannot be", () => {
 });
 
 describe("names and paths", () => {
-  const names = ["../up", "..", ".", "a/b", "a\\b", "/etc/passwd", "a\0b", "", "-", ".hidden", "a".repeat(129), "ä"];
+  const names = [
+    "../up",
+    "..",
+    ".",
+    "a/b",
+    "a\\b",
+    "/etc/passwd",
+    "a\0b",
+    "",
+    "-",
+    ".hidden",
+    "a".repeat(129),
+    "ä",
+    "a.partial-123",
+  ];
   it.each(names)("%j is no name to save by, and nothing is written", async (path) => {
     const before = await readdir(dirname(tiny.folder), { recursive: true });
     for (const how of ["save_weights", "save_weights_for_sampler", "save_weights_external"]) {
@@ -238,6 +276,31 @@ describe("limits", () => {
       await expect.poll(() => readdir(run), { timeout: 5000 }).toEqual(["stays"]);
     } finally {
       await short.stop();
+    }
+  });
+
+  it("bounds the answers of samples, each and all under way together", async () => {
+    const small = await tinyTraining({}, { maxAnswerBytes: 1000 });
+    try {
+      const own = await new TrainingClient(small.server.url).open();
+      const base = await own.sampler({ base_model: "tiny" });
+      const params = { max_tokens: 50, temperature: 0, stop: [] };
+      const two = { num_samples: 2 }; // 50 tokens of two samples, 8 bytes each
+      for (const more of [{ num_samples: 3 }, { topk_sample_logprobs: 2 }]) {
+        await expect(own.sample(base, ids, params, more)).rejects.toThrow(
+          /answer to this request.*1200 bytes.*--max_answer_bytes/,
+        );
+      }
+      const scored = { prompt_logprobs: true, topk_prompt_logprobs: 20 };
+      const long = new Array(10).fill(40);
+      await expect(own.sample(base, long, { max_tokens: 1 }, scored)).rejects.toThrow(/1648 bytes/);
+      const all = await Promise.allSettled(Array.from({ length: 8 }, () => own.sample(base, ids, params, two)));
+      const refused = all.filter((one) => one.status === "rejected");
+      expect(refused).toHaveLength(3);
+      for (const { reason } of refused) expect(reason).toMatchObject({ status: 429 });
+      await own.sample(base, ids, params, two);
+    } finally {
+      await small.stop();
     }
   });
 

@@ -251,6 +251,24 @@ describe("sampling", () => {
     expect(two[0].ids).not.toEqual(two[1].ids);
   });
 
+  it("draws from what is saved now under a name that was there before", async () => {
+    const model = await client.createModel();
+    const drawn = async (path: unknown) =>
+      (await client.sample(await client.sampler({ model_path: path }), prompt, params)).sequences;
+    const named = { path: "again" };
+    const { path } = await client.ordered("save_weights_for_sampler", model, named);
+    const { path: state } = await client.ordered("save_weights", model, named);
+    const before = await drawn(path);
+    expect(await drawn(state)).toEqual(before);
+    await learn(model, [40, 41, 42, 70, 71, 72, 73]);
+    await client.send("DELETE", `training_runs/${model}/checkpoints/sampler_weights/again`);
+    await client.ordered("save_weights_for_sampler", model, named);
+    await client.ordered("save_weights", model, { ...named, overwrite: true });
+    const now = await drawn(path);
+    expect(now).not.toEqual(before);
+    expect(await drawn(state)).toEqual(now);
+  });
+
   it("of kind inflight follows the weights that are saved later", async () => {
     const model = await client.createModel();
     const save = async (kind: string) => {

@@ -4,12 +4,13 @@ import type { LoraOptions } from "../../nn/lora-options.ts";
 import type { CausalLM } from "../../nn/models.ts";
 import type { Files } from "../../runtime/files.ts";
 import type { OpenModel } from "../adapters.ts";
+import type { Admission } from "../limits.ts";
+import type { Line } from "../line.ts";
 import type { ServedModels } from "../models.ts";
 import type { Checkpoints } from "./checkpoints.ts";
 import type { Futures } from "./futures.ts";
 import type { TrainingLimits } from "./limits.ts";
 import type { Sessions } from "./sessions.ts";
-import type { Line } from "./turns.ts";
 
 /** What a training server trains, and where it saves. */
 export interface TrainingSource extends TrainingLimits {
@@ -34,6 +35,8 @@ export interface Context {
   readonly sessions: Sessions;
   readonly futures: Futures;
   readonly checkpoints: Checkpoints;
+  /** What all answers of the server may cost. */
+  readonly admission: Admission;
   /** The device does one pass, step or save at a time. */
   readonly line: Line;
   /** Largest request body, and tokens that one request may have computed. */

@@ -104,9 +104,13 @@ function stopsOf(value: unknown, vocabSize: number): Pick<SampleRequest, "stop" 
   throw badField("stop", `stop must be a text, or a list of at most ${MOST_STOPS} texts or of ids below ${vocabSize}`);
 }
 
-/** Tokens that a request may have computed. */
-export const tokensOf = ({ ids, samples, maxTokens }: SampleRequest, capacity: number): number =>
-  ids.length + samples * (maxTokens ?? capacity - ids.length);
+/** Tokens that a request may have computed, and bytes of its answer: a number has 4. */
+export function costOf(asked: SampleRequest, capacity: number): { tokens: number; bytes: number } {
+  const { ids, samples, maxTokens, scored, promptTop, sampleTop } = asked;
+  const drawn = samples * (maxTokens ?? Math.max(0, capacity - ids.length));
+  const prompt = scored > 0 ? ids.length * (4 + 8 * promptTop) : 0;
+  return { tokens: ids.length + drawn, bytes: prompt + drawn * (8 + 8 * sampleTop) };
+}
 
 /** Draws the samples. They hold the token that ended them, or those that completed the text that did. */
 export async function drawSamples(model: TextModel, asked: SampleRequest, signal: AbortSignal): Promise<Uint8Array> {

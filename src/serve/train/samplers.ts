@@ -10,8 +10,17 @@ interface Open {
   usedAt: number;
 }
 
+/** Saved weights, and when they were saved: others may come to lie in the same folder. */
+export interface SavedWeights {
+  folder: string;
+  created: number;
+}
+
+const keyOf = ({ folder, created }: SavedWeights): string => `${created} ${folder}`;
+
 export class Samplers {
   private readonly context: Pick<Context, "models" | "source" | "log">;
+  /** By `keyOf`. */
   private readonly open = new Map<string, Open>();
   private generation = 0;
   private readonly waiting: (() => void)[] = [];
@@ -23,38 +32,38 @@ export class Samplers {
 
   /**
    * Works with a model that is open as long as it takes; once more where its device failed, on a new one.
-   * @param folder of saved weights; null is the model that is served
+   * @param weights null is the model that is served
    */
-  async use<R>(folder: string | null, signal: AbortSignal, work: (model: TextModel) => Promise<R>): Promise<R> {
+  async use<R>(weights: SavedWeights | null, signal: AbortSignal, work: (model: TextModel) => Promise<R>): Promise<R> {
     const { models, log } = this.context;
     const { generation } = models;
     try {
-      return await this.once(folder, signal, work);
+      return await this.once(weights, signal, work);
     } catch (error) {
       if (!deviceFailure(error) || signal.aborted) throw error;
       await models.revive(error, generation, log);
-      return this.once(folder, signal, work);
+      return this.once(weights, signal, work);
     }
   }
 
   /** Closes what is open. */
   async close(): Promise<void> {
-    for (const folder of [...this.open.keys()]) this.remove(folder);
+    for (const key of [...this.open.keys()]) this.remove(key);
     await Promise.all(this.closing);
   }
 
   private async once<R>(
-    folder: string | null,
+    weights: SavedWeights | null,
     signal: AbortSignal,
     work: (model: TextModel) => Promise<R>,
   ): Promise<R> {
     const { models } = this.context;
-    if (folder === null) return work(models.base);
+    if (weights === null) return work(models.base);
     if (this.generation !== models.generation) {
       this.generation = models.generation;
-      for (const one of [...this.open.keys()]) this.remove(one);
+      for (const key of [...this.open.keys()]) this.remove(key);
     }
-    const one = await this.take(folder, signal);
+    const one = await this.take(weights, signal);
     try {
       const { model } = await one.opened;
       return await work(model);
@@ -65,10 +74,11 @@ export class Samplers {
     }
   }
 
-  private async take(folder: string, signal: AbortSignal): Promise<Open> {
+  private async take(weights: SavedWeights, signal: AbortSignal): Promise<Open> {
+    const key = keyOf(weights);
     for (;;) {
       signal.throwIfAborted();
-      const there = this.open.get(folder);
+      const there = this.open.get(key);
       if (there) {
         there.users += 1;
         return there;
@@ -79,11 +89,11 @@ export class Samplers {
         signal.addEventListener("abort", () => resolve(), { once: true });
       });
     }
-    const opened = this.context.source.open(folder, "sampler");
+    const opened = this.context.source.open(weights.folder, "sampler");
     const one: Open = { opened, users: 1, usedAt: performance.now() };
-    this.open.set(folder, one);
+    this.open.set(key, one);
     opened.catch(() => {
-      if (this.open.get(folder) === one) this.open.delete(folder);
+      if (this.open.get(key) === one) this.open.delete(key);
     });
     return one;
   }
@@ -96,10 +106,10 @@ export class Samplers {
     return true;
   }
 
-  private remove(folder: string): void {
-    const one = this.open.get(folder);
+  private remove(key: string): void {
+    const one = this.open.get(key);
     if (!one) return;
-    this.open.delete(folder);
+    this.open.delete(key);
     const done = one.opened
       .then(({ close }) => close())
       .catch(() => {}) // nobody is left who could be told

@@ -4,7 +4,7 @@ import type { Fields } from "../fields.ts";
 import { checkBase, optionalText, text } from "./ask.ts";
 import { type Place, pathOf, placeOf } from "./checkpoints.ts";
 import type { Context } from "./context.ts";
-import { drawSamples, readSample, tokensOf } from "./sample.ts";
+import { costOf, drawSamples, readSample } from "./sample.ts";
 import { Samplers } from "./samplers.ts";
 
 /** The weights that a client samples from; null is the model that is served. */
@@ -49,7 +49,7 @@ export class SamplingSessions {
     const { sessions, checkpoints, models } = this.context;
     const session = sessions.seen(text(body, "session_id"));
     body.integer("sampling_session_seq_id", 0);
-    const target = await this.targetOf(body);
+    const target = this.targetOf(body);
     body.refuseUnknown();
     if (target.place) checkBase((await checkpoints.about(target.place)).base, models.base.name);
     return { type: "create_sampling_session", sampling_session_id: this.add(session.id, target) };
@@ -71,14 +71,14 @@ export class SamplingSessions {
   }
 
   /** Answers `asample`: the samples are fetched by the id that it gives. */
-  async sample(body: Fields): Promise<object> {
-    const { sessions, futures, models, maxRequestTokens, checkpoints } = this.context;
+  sample(body: Fields): object {
+    const { sessions, futures, models, admission, checkpoints } = this.context;
     const of = optionalText(body, "sampling_session_id");
     const seq = body.integer("seq_id", 0, COPY * COPY);
     if ((of === null) !== (seq === undefined)) throw badField("seq_id", "sampling_session_id and seq_id go together");
     const found = of === null ? null : this.find(of);
     if (found) sessions.seen(found.session);
-    const target = found ? found.target : await this.targetOf(body);
+    const target = found ? found.target : this.targetOf(body);
     body.raw("base_model");
     body.raw("model_path");
     const asked = readSample(body, models.base.vocabSize);
@@ -89,20 +89,21 @@ export class SamplingSessions {
       sample_sequence_ids: Array.from({ length: asked.samples }, (_, i) => `${requestId}:${i}`),
     };
     if (futures.has(requestId)) return answer;
-    const tokens = tokensOf(asked, models.base.engine.capacity);
-    if (tokens > maxRequestTokens) {
-      throw new ApiError(
-        413,
-        `This request asks for up to ${tokens} tokens; a request may have ${maxRequestTokens} computed (--max_request_tokens).`,
-        { code: "request_too_large" },
-      );
-    }
+    futures.checkRoom();
+    const { tokens, bytes } = costOf(asked, models.base.engine.capacity);
+    const end = admission.take(tokens, bytes, `a prompt with num_samples = ${asked.samples}`);
     futures.begin(requestId, async (signal) => {
-      const { place } = target;
-      if (place) await checkpoints.about(place);
-      const folder = place && checkpoints.folderOf(place);
-      const proto = await this.samplers.use(folder, signal, (model) => drawSamples(model, asked, signal));
-      return { proto };
+      try {
+        const { place } = target;
+        const weights = place && {
+          folder: checkpoints.folderOf(place),
+          created: (await checkpoints.about(place)).created,
+        };
+        const proto = await this.samplers.use(weights, signal, (model) => drawSamples(model, asked, signal));
+        return { proto };
+      } finally {
+        end();
+      }
     });
     return answer;
   }
@@ -129,7 +130,7 @@ export class SamplingSessions {
     });
   }
 
-  private async targetOf(body: Fields): Promise<Target> {
+  private targetOf(body: Fields): Target {
     const path = optionalText(body, "model_path");
     const base = optionalText(body, "base_model");
     checkBase(base, this.context.models.base.name);

@@ -2,8 +2,11 @@
  * Training over HTTP, by the protocol of the `tinker` package: clients make models, pass data over them, take optimizer steps,
  * sample and save. Every request is answered at once with an id, and its result fetched by that id.
  */
+import { isUserError, UserError } from "../../runtime/errors.ts";
 import { ApiError } from "../errors.ts";
 import { Fields } from "../fields.ts";
+import type { Admission } from "../limits.ts";
+import { Line } from "../line.ts";
 import type { ServedModels } from "../models.ts";
 import type { Reply } from "../reply.ts";
 import { fieldsOf, inner, metadata, optionalText, text } from "./ask.ts";
@@ -15,7 +18,6 @@ import { TrainingRequests } from "./requests.ts";
 import { SamplingSessions } from "./sampling.ts";
 import { Sessions } from "./sessions.ts";
 import { TrainedModels } from "./trained.ts";
-import { Line } from "./turns.ts";
 
 /** How long a client that waits for a result is kept waiting before it must ask again; its own patience is 45 s. */
 const POLL_MS = 25_000;
@@ -39,6 +41,7 @@ export interface Surrounding {
   maxBodyBytes: number;
   maxRequestTokens: number;
   maxRequests: number;
+  admission: Admission;
   log: (line: string) => void;
 }
 
@@ -50,16 +53,27 @@ export class TrainingServer {
   private readonly listing: Listing;
   private readonly around: Surrounding;
   private readonly endings = new Set<Promise<void>>();
+  private readonly release: () => Promise<void>;
 
-  constructor(models: ServedModels, source: TrainingSource, around: Surrounding) {
+  /** Takes the folder that clients save in, and clears it of what a server had there that was killed. The caller closes it. */
+  static async open(models: ServedModels, source: TrainingSource, around: Surrounding): Promise<TrainingServer> {
+    const server = new TrainingServer(models, source, around, await claimed(source));
+    server.keep(server.context.checkpoints.removePassing());
+    await Promise.all(server.endings);
+    return server;
+  }
+
+  private constructor(models: ServedModels, source: TrainingSource, around: Surrounding, release: () => Promise<void>) {
     this.around = around;
-    const { maxBodyBytes, maxRequestTokens, log } = around;
+    this.release = release;
+    const { maxBodyBytes, maxRequestTokens, admission, log } = around;
     this.context = {
       source,
       models,
       sessions: new Sessions(source.sessionMs, (id) => this.ended(id)),
       futures: new Futures({ mostPending: MOST_PENDING, mostBytes: RESULTS * maxBodyBytes }),
       checkpoints: new Checkpoints(source.files, source.folder, source.maxCheckpoints),
+      admission,
       line: new Line(),
       maxBodyBytes,
       maxRequestTokens,
@@ -69,7 +83,6 @@ export class TrainingServer {
     this.sampling = new SamplingSessions(this.context);
     this.requests = new TrainingRequests(this.context, this.trained, this.sampling);
     this.listing = new Listing(this.context, this.trained);
-    this.keep(this.context.checkpoints.removePassing()); // of a server that was killed
   }
 
   /** What is done for requests to an address below `TRAINING_PATHS`; null where there is nothing. */
@@ -86,7 +99,7 @@ export class TrainingServer {
     return this.lookup(name.split("/").map(decoded), query);
   }
 
-  /** Ends all sessions and stops all work. */
+  /** Ends all sessions and stops all work, and gives the folder back. */
   async close(): Promise<void> {
     const { sessions, futures } = this.context;
     sessions.close();
@@ -94,6 +107,7 @@ export class TrainingServer {
     await futures.close();
     await this.sampling.close();
     await Promise.all(this.endings);
+    await this.release();
   }
 
   private readonly posts: Readonly<Record<string, (f: Fields, signal: AbortSignal) => Promise<Reply> | Reply>> = {
@@ -122,7 +136,7 @@ export class TrainingServer {
     weights_info: async (f) => ({ json: await this.listing.weights(text(f, "tinker_path")) }),
     create_sampling_session: async (f) => ({ json: await this.sampling.create(f) }),
     join_sampling_session: (f) => ({ json: this.sampling.join(f) }),
-    asample: async (f) => ({ json: await this.sampling.sample(f) }),
+    asample: (f) => ({ json: this.sampling.sample(f) }),
     retrieve_future: (f, signal) => this.retrieve(f, signal),
     cancel_future: (f) => {
       this.context.futures.cancel(text(f, "request_id"));
@@ -250,6 +264,15 @@ export class TrainingServer {
       .catch((error: unknown) => this.context.log(`cleaning up failed: ${String(error)}`))
       .finally(() => this.endings.delete(done));
     this.endings.add(done);
+  }
+}
+
+/** Two servers would delete each other's weights. */
+async function claimed({ files, folder }: TrainingSource): Promise<() => Promise<void>> {
+  try {
+    return (await files.claim?.(folder)) ?? (async () => {});
+  } catch (error) {
+    throw isUserError(error) ? new UserError(`--train_folder ${error.message}`) : error;
   }
 }
 

@@ -1,16 +1,6 @@
 /** The order of one model's requests: clients number them, and may send a later one first. */
 import { ApiError, badField, tooMany } from "../errors.ts";
-
-/** Work that is done one after another. */
-export class Line {
-  private last: Promise<unknown> = Promise.resolve();
-
-  run<R>(work: () => Promise<R>): Promise<R> {
-    const done = this.last.then(work);
-    this.last = done.catch(() => {}); // whoever asked for the work hears of it
-    return done;
-  }
-}
+import type { Line } from "../line.ts";
 
 /** Requests that may wait for one before them. */
 const MOST_WAITING = 256;
