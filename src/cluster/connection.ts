@@ -1,7 +1,7 @@
 /** A connection to a cluster's server, made so that it outlives the server's restarts. */
 import type { NatsConnection } from "@nats-io/nats-core";
 import { UserError } from "../runtime/errors.ts";
-import { userOf } from "./credentials.ts";
+import { type Role, userOf } from "./credentials.ts";
 import { ClusterError } from "./errors.ts";
 import { inboxOf } from "./names.ts";
 import { packages } from "./packages.ts";
@@ -23,8 +23,10 @@ export interface ClusterConnection {
   user: string;
   /** When the credential expires, in Unix seconds; null or absent where it does not. */
   expires?: number | null;
-  /** What the credential is for, in words; null or absent where it does not say. */
-  purpose?: string | null;
+  /** What the credential is for; null or absent where it does not say. */
+  role?: Role | null;
+  /** Whether the credential permits answers to who asks, as a trainer's does, but for old ones. Default: false. */
+  answers?: boolean;
 }
 
 /** The URL without what nobody should read in a log. */
@@ -42,10 +44,10 @@ export async function connectCluster({ url, creds, file }: ClusterAccess, name: 
       `${shown(url)}: this Node has no WebSocket; take the address with nats:// or tls://, or Node 22`,
     );
   }
-  const { name: user, expires, purpose } = await userOf(creds, file);
+  const { name: user, ...claims } = await userOf(creds, file);
   const { credsAuthenticator, wsconnect } = await packages.core();
-  if (expires !== null && expires * 1000 <= Date.now()) {
-    const when = new Date(expires * 1000).toISOString();
+  if (claims.expires !== null && claims.expires * 1000 <= Date.now()) {
+    const when = new Date(claims.expires * 1000).toISOString();
     throw new ClusterError("expired", `${file} expired at ${when}: ask for a new invitation`);
   }
   const options = {
@@ -61,7 +63,7 @@ export async function connectCluster({ url, creds, file }: ClusterAccess, name: 
   };
   try {
     const connect = byWebSocket ? wsconnect : (await packages.node()).connect;
-    return { nc: await connect(options), user, expires, purpose };
+    return { nc: await connect(options), user, ...claims };
   } catch (error) {
     throw explained(error, url, file);
   }

@@ -27,7 +27,7 @@ export interface ClusterKeys {
   system: string;
 }
 
-/** What a credential is for. */
+/** What a credential lets a member of a cluster do: train, work, label pairs of answers, or tell the server of its members. */
 export type Role = "trainer" | "worker" | "labeller" | "system";
 
 /** Somebody with a credential. */
@@ -191,19 +191,19 @@ const SPEAKS: readonly [RegExp, Role][] = [
 ];
 
 /**
- * The user that a credential is of, and what it is for.
+ * The user that a credential is of, what it is for, and whether it permits answers to who asks.
  * @throws UserError where the text is no credential
  */
 export async function userOf(
   creds: string,
   file: string,
-): Promise<{ name: string; expires: number | null; purpose: string | null }> {
+): Promise<{ name: string; expires: number | null; role: Role | null; answers: boolean }> {
   const { parseCreds } = await packages.jwt();
   try {
     const { uc } = await parseCreds(new TextEncoder().encode(creds));
     const allowed = uc.nats.pub?.allow ?? [];
-    const role = SPEAKS.find(([subject]) => allowed.some((one) => subject.test(one)))?.[1];
-    return { name: uc.name, expires: uc.exp ?? null, purpose: role ? PURPOSES[role] : null };
+    const role = SPEAKS.find(([subject]) => allowed.some((one) => subject.test(one)))?.[1] ?? null;
+    return { name: uc.name, expires: uc.exp ?? null, role, answers: uc.nats.resp !== undefined };
   } catch (cause) {
     throw new UserError(
       `${file} is no credential: name a .creds file that webrlhf cluster init or invite has written`,

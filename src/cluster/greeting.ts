@@ -1,9 +1,10 @@
 /** A worker's hellos: each says that it is there, and asks whether it is needed. */
+
+import { Answers, type StandBy } from "./answers.ts";
 import type { ClusterConnection } from "./connection.ts";
 import { HELLO_MS, type Hello } from "./hello.ts";
 import { helloSubject, inboxOf } from "./names.ts";
 import { packages } from "./packages.ts";
-import { type StandBy, Standing } from "./standing.ts";
 
 /** So long a worker that comes waits to hear whether it is needed, milliseconds. */
 const ANSWER_MS = 1000;
@@ -13,8 +14,10 @@ export class Greeting {
   private readonly connection: ClusterConnection;
   private readonly told: Hello;
   private readonly changed: (standBy: StandBy | null) => void;
-  private readonly standing = new Standing();
-  private readonly reply: string;
+  private readonly answers = new Answers();
+  /** Each hello is answered under a subject of its own below this: the server lets a trainer answer each once. */
+  private readonly inbox: string;
+  private hellos = 0;
   private readonly timer: ReturnType<typeof setInterval>;
   private readonly end: () => void;
 
@@ -22,19 +25,19 @@ export class Greeting {
     connection: ClusterConnection,
     told: Hello,
     changed: (standBy: StandBy | null) => void,
-    reply: string,
+    inbox: string,
   ) {
     this.connection = connection;
     this.told = told;
     this.changed = changed;
-    this.reply = reply;
-    const answers = connection.nc.subscribe(reply, {
+    this.inbox = inbox;
+    const heard = connection.nc.subscribe(`${inbox}.*`, {
       callback: (error, message) => {
-        if (!error) this.standing.hear(message.data);
+        if (!error) this.answers.hear(message.data);
         if (!told.busy) this.look();
       },
     });
-    this.end = () => answers.unsubscribe();
+    this.end = () => heard.unsubscribe();
     this.timer = setInterval(() => this.hello(), HELLO_MS);
     this.hello();
   }
@@ -56,17 +59,18 @@ export class Greeting {
   /** Greets at once. */
   hello(): void {
     const { nc, user } = this.connection;
-    if (!nc.isClosed()) nc.publish(helloSubject(user), JSON.stringify(this.told), { reply: this.reply });
+    const reply = `${this.inbox}.${this.hellos++}`;
+    if (!nc.isClosed()) nc.publish(helloSubject(user), JSON.stringify(this.told), { reply });
   }
 
   /** Resolves when the first answer is there, or was waited for long enough. */
   answered(signal: AbortSignal): Promise<void> {
-    return this.standing.first(ANSWER_MS, signal);
+    return this.answers.first(ANSWER_MS, signal);
   }
 
   /** Whether others suffice. */
   look(): boolean {
-    const { standBy } = this.standing;
+    const { standBy } = this.answers;
     if (Boolean(standBy) !== this.told.standsBy) {
       this.told.standsBy = Boolean(standBy);
       this.changed(standBy);
@@ -76,7 +80,7 @@ export class Greeting {
 
   /** Resolves when it should be looked again whether others suffice. */
   news(signal: AbortSignal): Promise<void> {
-    return this.standing.change(HELLO_MS, signal);
+    return this.answers.change(HELLO_MS, signal);
   }
 
   /** Greets no more. */

@@ -4,6 +4,7 @@
  * @module cluster
  */
 export { type ClusterAccess, type ClusterConnection, connectCluster } from "./connection.ts";
+export type { Role } from "./credentials.ts";
 export { type Absence, ClusterError } from "./errors.ts";
 export { type Invitation, invitationLink, type ReadInvitation, readInvitation } from "./invitation.ts";
 export type { LabelChoice, ShownMessage, ShownPair } from "./label-messages.ts";

@@ -1,4 +1,6 @@
 /** How long results take, and which jobs take far longer. */
+import { median } from "../runtime/median.ts";
+
 const REMEMBERED = 31;
 /** Seconds that a job is thought to take before one is known. */
 const UNKNOWN = 2;
@@ -15,7 +17,6 @@ export class Pace {
 
   /** Whether a job that was asked for at some time, in milliseconds, should have been done long ago. */
   isLate(askedAt: number): boolean {
-    const usual = [...this.took].sort((a, b) => a - b)[this.took.length >> 1] ?? UNKNOWN;
-    return Date.now() - askedAt > Math.max(2000, 2500 * usual);
+    return Date.now() - askedAt > Math.max(2000, 2500 * median(this.took, UNKNOWN));
   }
 }

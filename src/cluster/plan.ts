@@ -5,7 +5,7 @@
 
 /** What is known of a run's workers and of its steps. */
 export interface Needs {
-  /** Tokens per second of the workers, the fastest first. */
+  /** Tokens per second of the workers, of which there is one at least, the fastest first. */
   speeds: readonly number[];
   /** Seconds until so many workers have a version's weights. */
   fetching: (workers: number) => number;
@@ -39,7 +39,7 @@ export function planOf({ speeds, fetching, tokens, jobTokens, learns }: Needs): 
     plans.push({ served: i + 1, seconds });
   }
   const best = plans.reduce((least, { seconds }) => Math.min(least, seconds), Number.POSITIVE_INFINITY);
-  return plans.find(({ seconds }) => seconds <= best * SPARING) ?? { served: 0, seconds: Number.POSITIVE_INFINITY };
+  return plans.find(({ seconds }) => seconds <= best * SPARING) as Plan; // the best one, if none before
 }
 
 /**

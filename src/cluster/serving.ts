@@ -3,6 +3,7 @@
  * says itself makes it slower, or takes off no more than weights usually take. The choice changes no result, since a job says all that
  * its result depends on, and it is soft: who is not served is told so for some seconds, and asks again.
  */
+import { median } from "../runtime/median.ts";
 import { fetchingOf, type Plan, planOf } from "./plan.ts";
 
 /** So few workers are served, all of them. */
@@ -68,6 +69,8 @@ export class Serving {
   private everybody = 0;
   private penalty = 1;
   private chosen: ReadonlySet<string> | null = null;
+  /** How many workers were there to choose from, and when. */
+  private there = 0;
   private chosenAt = Number.NEGATIVE_INFINITY;
 
   /**
@@ -91,7 +94,7 @@ export class Serving {
 
   /** How many workers are served. */
   get served(): number {
-    return this.choice()?.size ?? this.names().length;
+    return this.choice()?.size ?? this.there;
   }
 
   /** A worker's result was taken. */
@@ -104,7 +107,7 @@ export class Serving {
       this.period?.fetchers.add(name);
       if (!first) this.period?.fetched.push(fetched); // a first one has fetched the base as well
     }
-    const usual = this.usualFetch || median(this.period?.fetched ?? []);
+    const usual = this.usualFetch || median(this.period?.fetched ?? [], 0);
     const drew = Math.max(took - Math.min(fetched, usual), took / 100, 1e-3);
     remember(one.speeds, tokens / drew);
     one.tokens += tokens;
@@ -179,6 +182,7 @@ export class Serving {
     const names = this.names();
     const here = new Set(names);
     for (const name of this.known.keys()) if (!here.has(name)) this.known.delete(name);
+    this.there = names.length;
     this.chosenAt = now;
     this.chosen = this.chosenOf(names, now);
     return this.chosen;
@@ -196,7 +200,7 @@ export class Serving {
       fetching: fetchingOf(this.fetching),
       tokens: median(this.drawn),
       jobTokens: this.jobTokens,
-      learns: this.overlaps ? median(this.learns) : null,
+      learns: this.overlaps ? median(this.learns, 0) : null,
     });
     const served = fastest.slice(0, this.plan.served).map(({ name }) => name);
     return new Set([...served, ...this.probed(all, Math.max(2, Math.ceil(served.length / 8)), now)]);
@@ -218,17 +222,20 @@ export class Serving {
     const known = this.known.get(name);
     if (known) return known;
     const one: Measured = {
-      ...{ speeds: [], served: false, admitted: 0, last: 0, version: null, tokens: 0, probed: null },
+      speeds: [],
+      served: false,
+      admitted: 0,
+      last: 0,
+      version: null,
+      tokens: 0,
+      probed: null,
     };
     this.known.set(name, one);
     return one;
   }
 }
 
-/** The middle of some numbers, the higher one of two. */
-const median = (numbers: readonly number[]): number => [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? 0;
-
-const speedOf = ({ speeds }: Measured): number => median(speeds);
+const speedOf = ({ speeds }: Measured): number => median(speeds, 0);
 
 function remember(numbers: number[], one: number): void {
   numbers.push(one);

@@ -43,7 +43,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
     this.looksBack = options.looksBack ?? 1;
     this.options = options;
     this.post = post;
-    this.reception = new Reception(post.connection.nc, kind.name, options, (member) => this.trust.ignores(member));
+    this.reception = new Reception(post.connection, kind.name, options, (member) => this.trust.ignores(member));
     this.trust = new Trust(options.check ?? 0);
     const { mirror } = options;
     const folder = mirror ? new MirrorFolder(mirror.files, mirror.folder) : null;
@@ -67,7 +67,7 @@ export class ClusterTrainer<J extends AnyJob, R, C extends object> {
   /** Puts a policy where workers find it; those that nobody draws with any more go. */
   publish(policy: PublishedPolicy): Promise<void> {
     const others = this.book.policies();
-    this.reception.serving.published(others.size > 0);
+    this.reception.published(others.size > 0);
     return this.weights.publish(policy, others);
   }
 

@@ -11,7 +11,7 @@ import type { ClusterConnection } from "./connection.ts";
 import { PURPOSES } from "./credentials.ts";
 import { ClusterError } from "./errors.ts";
 import { Greeting } from "./greeting.ts";
-import { HELLO_MS, type Hello } from "./hello.ts";
+import type { Hello } from "./hello.ts";
 import { Intake } from "./intake.ts";
 import { ACK_WAIT, type KindName, kinds, resultSubject } from "./names.ts";
 import { pause } from "./pause.ts";
@@ -52,8 +52,8 @@ export interface WorkerState {
   tokensPerSecond: number;
   /** The file that is being fetched, in bytes. */
   fetching: { name: string; done: number; total: number } | null;
-  /** Why it stands by: so many faster workers suffice, and in so many seconds it asks again. Null where it does not. */
-  standBy: { enough: number; seconds: number } | null;
+  /** Why it stands by: so many faster workers suffice. Null where it does not. */
+  standBy: { enough: number } | null;
 }
 
 const RETRY_MS = 1000;
@@ -70,13 +70,13 @@ type Learned = (streams: Streams, heard: (file: FileRef, bytes: number) => void)
 
 /** Works with some skills: see `runWorker`. */
 export async function work(connection: ClusterConnection, options: WorkerOptions, learned: Learned): Promise<number> {
-  const { nc, user, expires, purpose } = connection;
+  const { nc, user, expires, role } = connection;
   const { signal, say = () => {}, watch = () => {} } = options;
-  if (purpose && purpose !== PURPOSES.worker) {
+  if (role && role !== "worker") {
     throw new ClusterError(
       "refused",
-      `the credential ${user} is ${purpose}, and lets nobody work: take worker.creds, or ask for an invitation that webrlhf cluster ` +
-        "invite NAME makes",
+      `the credential ${user} is ${PURPOSES[role]}, and lets nobody work: take worker.creds, or ask for an invitation that ` +
+        "webrlhf cluster invite NAME makes",
     );
   }
   const streams = await streamsOf(nc);
@@ -97,16 +97,17 @@ export async function work(connection: ClusterConnection, options: WorkerOptions
   };
   const intake = new Intake(streams, told.roles, say);
   let seconds = 0;
-  const idle = () => (told.standsBy ? "standing by" : "waiting");
+  let away = false;
+  const idle = () => (away ? "away" : told.standsBy ? "standing by" : "waiting");
   void (async () => {
     for await (const { type } of nc.status()) {
-      if (type === "disconnect") become({ at: "away", fetching: null });
-      else if (type === "reconnect" && state.at === "away") become({ at: told.busy ? "drawing" : idle() });
+      if (type !== "disconnect" && type !== "reconnect") continue;
+      away = type === "disconnect";
+      if (away) become({ at: "away", fetching: null });
+      else if (state.at === "away") become({ at: told.busy ? "drawing" : idle() });
     }
   })();
-  const greeting = await Greeting.begin(connection, told, (standBy) => {
-    become({ at: idle(), standBy: standBy && { ...standBy, seconds: HELLO_MS / 1000 } });
-  });
+  const greeting = await Greeting.begin(connection, told, (standBy) => become({ at: idle(), standBy }));
   become({});
   let waiting = false;
   try {
@@ -141,7 +142,7 @@ export async function work(connection: ClusterConnection, options: WorkerOptions
       const tokens = state.tokens + (done?.tokens ?? 0);
       seconds += done?.seconds ?? 0;
       const tokensPerSecond = Math.round(tokens / Math.max(seconds, 1e-3));
-      become({ at: "waiting", fetching: null, tokens, done: state.done + (done ? 1 : 0), tokensPerSecond });
+      become({ at: idle(), fetching: null, tokens, done: state.done + (done ? 1 : 0), tokensPerSecond });
       Object.assign(told, { done: state.done, tokensPerSecond });
       if (done) greeting.hello();
     }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { type ClusterConnection, connectCluster, type WorkerState } from "webrlhf/cluster";
 import { jobsOf, type SamplingJob } from "webrlhf/rlhf";
+import { Greeting } from "../../src/cluster/greeting.ts";
 import { sampling } from "../../src/cluster/kinds.ts";
 import { helloSubject, inboxOf } from "../../src/cluster/names.ts";
 import { packages } from "../../src/cluster/packages.ts";
@@ -130,7 +131,7 @@ describe.skipIf(!natsServer)("a trainer among many workers", () => {
     await expect.poll(async () => (await step(iteration++)).slow, { timeout: 30_000 }).toBeLessThanOrEqual(2);
     expect(fetches.filter((member) => member === "slow").length).toBeLessThanOrEqual(2); // neither jobs nor weights
     expect(trainer.workers).toBeLessThanOrEqual(FAST + 2);
-    const standBy = { enough: expect.any(Number), seconds: 5 };
+    const standBy = { enough: expect.any(Number) };
     expect(slow.map((one) => one.state()?.standBy)).toContainEqual(standBy);
     const { workers } = await statusOf(await cluster.join("trainer"));
     expect(workers.filter(({ member, standsBy }) => standsBy && member === "slow").length).toBeGreaterThan(18);
@@ -156,9 +157,10 @@ describe.skipIf(!natsServer)("a trainer among many workers", () => {
     const access = { url: cluster.url, creds: new TextDecoder().decode(creds), file: "old.creds" };
     const connection = await connectCluster(access, "test");
     cluster.closing(() => connection.nc.close());
-    const { step } = await opened("old", connection);
+    const { step, trainer } = await opened("old", connection);
     for (let i = 0; i < 10; i++) await light("worker", `w-${i}`, 400);
     for (let i = 0; i < 4; i++) expect(await step(i)).toEqual({ fast: 60, slow: 0 });
+    expect(trainer.workers).toBe(10);
     expect(connection.nc.isClosed()).toBe(false);
   }, 60_000);
 
@@ -182,4 +184,58 @@ describe.skipIf(!natsServer)("a trainer among many workers", () => {
     await sleep(200);
     expect(heard.map((text) => JSON.parse(text))).toEqual([{ run: "answers", standBy: false, enough: 1, holds: 15 }]);
   });
+
+  /** Hears what a member is answered, and what its trainer is not allowed. */
+  const listening = async (run: string) => {
+    const trainer = await cluster.join("trainer");
+    const refused: string[] = [];
+    void (async () => {
+      for await (const status of trainer.nc.status()) if (status.type === "error") refused.push(status.error.message);
+    })();
+    await opened(run, trainer);
+    const worker = await cluster.join("worker");
+    const answers: string[] = [];
+    worker.nc.subscribe(`${inboxOf("worker")}.>`, { callback: (_, { subject }) => void answers.push(subject) });
+    await Promise.all([worker.nc.flush(), trainer.nc.flush()]);
+    return { worker, answers, refused };
+  };
+  const told = () => ({
+    ...{ worker: "a", adapter: "", webrlhf: "", done: 0, tokensPerSecond: 0, busy: true, standsBy: false },
+    roles: ["sample" as const],
+  });
+
+  it("answers every hello of those that come together", async () => {
+    const { worker, answers, refused } = await listening("together");
+    const greeting = await Greeting.begin(worker, told(), () => {});
+    greeting.hello();
+    greeting.hello();
+    await expect.poll(() => answers.length).toBe(3);
+    greeting.close();
+    expect(new Set(answers).size).toBe(3);
+    expect(refused).toEqual([]);
+  });
+
+  it("goes on to answer after a hello that the server lets it answer once only", async () => {
+    const { worker, answers, refused } = await listening("once");
+    const say = (reply: string) => worker.nc.publish(helloSubject("worker"), JSON.stringify(told()), { reply });
+    const [first, second] = ["first", "second"].map((name) => `${inboxOf("worker")}.${name}`);
+    say(first);
+    say(first);
+    await expect.poll(() => refused).toHaveLength(1);
+    say(second);
+    await expect.poll(() => answers).toEqual([first, second]);
+  });
+
+  it("is waited for while the server is away, though its answer holds no longer", async () => {
+    const trainer = await cluster.join("trainer");
+    const answer = { run: "brief", standBy: true, enough: 9, holds: 2 };
+    trainer.nc.subscribe("hello.*", { callback: (_, message) => void message.respond(JSON.stringify(answer)) });
+    await trainer.nc.flush();
+    const { state } = await light("worker", "waits", 400);
+    await expect.poll(() => state()?.at).toBe("standing by");
+    await cluster.kill();
+    await expect.poll(state, { timeout: 10_000 }).toMatchObject({ at: "away", standBy: null });
+    await cluster.up();
+    await expect.poll(() => state()?.at, { timeout: 10_000 }).toMatch(/waiting|standing by/);
+  }, 30_000);
 });

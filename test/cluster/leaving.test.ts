@@ -39,7 +39,7 @@ describe.skipIf(!natsServer)("a worker", () => {
     });
     await expect(working("trainer")).rejects.toThrow(/trainer is to train, and lets nobody work: take worker\.creds/);
     // One that says nothing of itself is known by what the server says.
-    await expect(working("room", { purpose: null })).rejects.toMatchObject({
+    await expect(working("room", { role: null })).rejects.toMatchObject({
       absence: "refused",
       message: expect.stringMatching(/lets nobody take jobs to score.*webrlhf cluster invite NAME/),
     });

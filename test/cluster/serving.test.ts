@@ -1,10 +1,10 @@
 /** How many workers a trainer needs, who they are, and what a worker is told. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { Answers } from "../../src/cluster/answers.ts";
 import { readAnswer, readHello } from "../../src/cluster/hello.ts";
 import { fetchingOf, type Needs, planOf, SPARING } from "../../src/cluster/plan.ts";
 import { FEW, Serving } from "../../src/cluster/serving.ts";
-import { Standing } from "../../src/cluster/standing.ts";
 
 const utf8 = (value: unknown) => new TextEncoder().encode(typeof value === "string" ? value : JSON.stringify(value));
 
@@ -168,6 +168,21 @@ describe("whom a trainer serves", () => {
     expect(now.some((name) => served.has(name))).toBe(false);
   });
 
+  it("is counted once for all who ask in a second", () => {
+    const names = Object.keys(crowd(40));
+    let [now, counted] = [0, 0];
+    const there = () => {
+      counted++;
+      return names;
+    };
+    const serving = new Serving(there, () => now);
+    for (const name of names) expect([serving.serves(name), serving.served]).toEqual([true, 40]);
+    expect(counted).toBe(1);
+    names.pop();
+    now += 1500;
+    expect(serving.served).toBe(39);
+  });
+
   it("is not swayed by what a worker says of itself", () => {
     const { step } = world(crowd(40));
     const said = (name: string) => (name === "w/20" ? { seconds: 0, fetched: 1e9 } : {});
@@ -180,28 +195,28 @@ describe("a worker", () => {
   const answer = (run: string, standBy: boolean, holds = 15) => utf8({ run, standBy, enough: 3, holds });
   it("stands by where every run that it hears of says so, for as long as that holds", () => {
     let now = 0;
-    const standing = new Standing(() => now);
-    expect(standing.standBy).toBeNull();
-    standing.hear(answer("a", true));
-    expect(standing.standBy).toEqual({ enough: 3 });
-    standing.hear(answer("b", false, 5));
-    expect(standing.standBy).toBeNull();
+    const answers = new Answers(() => now);
+    expect(answers.standBy).toBeNull();
+    answers.hear(answer("a", true));
+    expect(answers.standBy).toEqual({ enough: 3 });
+    answers.hear(answer("b", false, 5));
+    expect(answers.standBy).toBeNull();
     now = 6000;
-    expect(standing.standBy).toEqual({ enough: 3 });
+    expect(answers.standBy).toEqual({ enough: 3 });
     now = 16_000; // nobody says so any more: a trainer that is gone starves nobody
-    expect(standing.standBy).toBeNull();
+    expect(answers.standBy).toBeNull();
   });
 
   it("does not believe an answer that nobody can mean", () => {
-    const standing = new Standing();
+    const answers = new Answers();
     const given = { run: "a", standBy: true, enough: 3, holds: 15 };
     for (const wrong of ["", "{", [], { ...given, holds: 1e9 }, { ...given, enough: -1 }, { ...given, standBy: 1 }]) {
       expect(readAnswer(utf8(wrong))).toBeNull();
-      standing.hear(utf8(wrong));
+      answers.hear(utf8(wrong));
     }
-    expect(standing.standBy).toBeNull();
-    for (let i = 0; i < 1000; i++) standing.hear(answer(`run-${i}`, true));
-    expect(standing.standBy).toEqual({ enough: 3 });
+    expect(answers.standBy).toBeNull();
+    for (let i = 0; i < 1000; i++) answers.hear(answer(`run-${i}`, true));
+    expect(answers.standBy).toEqual({ enough: 3 });
   });
 
   it("says what it does, which one of before does not", () => {

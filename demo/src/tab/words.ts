@@ -41,7 +41,7 @@ const en = {
     drawing: "Drawing responses.",
     "standing by": "Standing by: faster tabs and machines are enough.",
   },
-  enough: (others: number, seconds: number) => `${others} of them are; asks again in ${seconds} s.`,
+  enough: (others: number) => `${others} of them are; asks again in a few seconds.`,
   file: (name: string, done: string, total: string) => `${name}: ${done} of ${total}`,
   doing: "Now",
   jobs: "Jobs done",

@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import { clusterAccess } from "../../cluster/access.ts";
 import { connectCluster } from "../../cluster/connection.ts";
 import { ClusterError } from "../../cluster/errors.ts";
+import { HELLO_MS } from "../../cluster/hello.ts";
 import { type KindName, kinds, tokenOf } from "../../cluster/names.ts";
 import type { WorkerState } from "../../cluster/work.ts";
 import { runWorker } from "../../cluster/worker.ts";
@@ -53,7 +54,7 @@ export const workerVerb = defineVerb({
     let stoodBy = false;
     const watch = ({ standBy }: WorkerState) => {
       if (standBy && !stoodBy) {
-        say(`standing by: ${standBy.enough} faster workers are enough; asks again in ${standBy.seconds} s`);
+        say(`standing by: ${standBy.enough} faster workers are enough; asks again in ${HELLO_MS / 1000} s`);
       } else if (!standBy && stoodBy) say("needed again");
       stoodBy = standBy !== null;
     };

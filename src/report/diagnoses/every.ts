@@ -1,16 +1,7 @@
 /** What can go wrong with any training. */
+import { median } from "../../runtime/median.ts";
 import { showNumber } from "../text.ts";
-import {
-  correlation,
-  course,
-  type Diagnosis,
-  everyPoint,
-  mean,
-  median,
-  numberIn,
-  percent,
-  values,
-} from "./evidence.ts";
+import { correlation, course, type Diagnosis, everyPoint, mean, numberIn, percent, values } from "./evidence.ts";
 
 const NORMS = ["grad_norm", "actor_grad_norm", "critic_grad_norm"];
 const LOSSES = ["loss", "actor_loss", "critic_loss", "kl", ...NORMS];

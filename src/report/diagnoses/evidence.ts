@@ -70,11 +70,6 @@ export const values = (rows: readonly Metrics[], name: Named): number[] =>
 
 export const mean = (numbers: readonly number[]): number => numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
 
-export const median = (numbers: readonly number[]): number => {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
-};
-
 export const deviation = (numbers: readonly number[]): number => {
   const middle = mean(numbers);
   return Math.sqrt(mean(numbers.map((one) => (one - middle) ** 2)));

@@ -11,11 +11,11 @@ export interface StandBy {
 /** Answers of so many runs are kept. */
 const MOST = 100;
 
-/** What a worker was answered. */
-export class Standing {
+/** What trainers have answered a worker. */
+export class Answers {
   private readonly now: () => number;
   private readonly news = new News();
-  private answers = new Map<string, { enough: number | null; until: number }>();
+  private readonly byRun = new Map<string, { enough: number | null; until: number }>();
   private heard = false;
 
   /** @param now milliseconds */
@@ -27,17 +27,17 @@ export class Standing {
   hear(bytes: Uint8Array): void {
     const answer = readAnswer(bytes);
     this.heard = true;
-    if (answer && (this.answers.size < MOST || this.answers.has(answer.run))) {
+    if (answer && (this.byRun.size < MOST || this.byRun.has(answer.run))) {
       const { run, standBy, enough, holds } = answer;
-      this.answers.set(run, { enough: standBy ? enough : null, until: this.now() + 1000 * holds });
+      this.byRun.set(run, { enough: standBy ? enough : null, until: this.now() + 1000 * holds });
     }
     this.news.tell();
   }
 
   /** Null where the worker is needed: no run has said otherwise for now, or one has said that it is. */
   get standBy(): StandBy | null {
-    for (const [run, { until }] of this.answers) if (until <= this.now()) this.answers.delete(run);
-    const all = [...this.answers.values()].map(({ enough }) => enough);
+    for (const [run, { until }] of this.byRun) if (until <= this.now()) this.byRun.delete(run);
+    const all = [...this.byRun.values()].map(({ enough }) => enough);
     return all.length === 0 || all.includes(null) ? null : { enough: Math.max(...(all as number[])) };
   }
 
@@ -48,7 +48,7 @@ export class Standing {
 
   /** Resolves when an answer comes, when the next one expires, or when the time is over. */
   async change(ms: number, signal: AbortSignal): Promise<void> {
-    const until = Math.min(ms, ...[...this.answers.values()].map(({ until }) => until - this.now()));
+    const until = Math.min(ms, ...[...this.byRun.values()].map(({ until }) => until - this.now()));
     if (until > 0) await this.news.wait(until, signal);
   }
 }
