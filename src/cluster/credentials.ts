@@ -27,7 +27,7 @@ export interface ClusterKeys {
   system: string;
 }
 
-/** What a credential lets a member of a cluster do: train, work, label pairs of answers, or tell the server of its members. */
+/** A member's part in a cluster, to which its credential is cut. */
 export type Role = "trainer" | "worker" | "labeller" | "system";
 
 /** Somebody with a credential. */

@@ -160,7 +160,7 @@ describe.skipIf(!natsServer)("a trainer among many workers", () => {
     const { step, trainer } = await opened("old", connection);
     for (let i = 0; i < 10; i++) await light("worker", `w-${i}`, 400);
     for (let i = 0; i < 4; i++) expect(await step(i)).toEqual({ fast: 60, slow: 0 });
-    expect(trainer.workers).toBe(10);
+    await expect.poll(() => trainer.workers, { timeout: 3000 }).toBe(10);
     expect(connection.nc.isClosed()).toBe(false);
   }, 60_000);
 
@@ -234,8 +234,8 @@ describe.skipIf(!natsServer)("a trainer among many workers", () => {
     const { state } = await light("worker", "waits", 400);
     await expect.poll(() => state()?.at).toBe("standing by");
     await cluster.kill();
-    await expect.poll(state, { timeout: 10_000 }).toMatchObject({ at: "away", standBy: null });
-    await cluster.up();
+    const lapsed = expect.poll(state, { timeout: 10_000 }).toMatchObject({ at: "away", standBy: null });
+    await lapsed.finally(() => cluster.up());
     await expect.poll(() => state()?.at, { timeout: 10_000 }).toMatch(/waiting|standing by/);
   }, 30_000);
 });
