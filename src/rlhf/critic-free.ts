@@ -31,7 +31,7 @@ import { Opened } from "./opened.ts";
 import { overlongPenalty } from "./overlong.ts";
 import { type Owned, owning } from "./owned.ts";
 import { type AlignmentModels, baseOf, copyOf } from "./partners.ts";
-import { PromptOrder } from "./prompts.ts";
+import { PromptOrder, stepsOf } from "./prompts.ts";
 import { type Drawn, joined, refilled } from "./refill.ts";
 import { failureWarnings } from "./reward-failures.ts";
 import { judgesOf, rewardParts } from "./rewards.ts";
@@ -97,8 +97,7 @@ async function* takeRollouts(
   const { train: prompts } = given;
   const held = heldOutPrompts(given, o);
   const perRollout = promptsPerRollout(o, (key) => key);
-  const passes = Math.ceil(((o.numTrainEpochs ?? 0) * prompts.length) / perRollout);
-  const maxSteps = o.maxSteps ?? (passes || 50);
+  const maxSteps = stepsOf(o, prompts.length, perRollout);
   const { reference: named = baseOf(policy) } = models;
   const copy =
     o.beta !== 0 && models.reference === undefined && !named ? owned.keep(copyOf(policy, "reference")) : null;

@@ -28,7 +28,7 @@ import { inTurn } from "./in-turn.ts";
 import { whole } from "./jobs.ts";
 import { loop, type RunOptions, type TrainerSteps } from "./loop.ts";
 import { type Owned, owning } from "./owned.ts";
-import { PromptOrder } from "./prompts.ts";
+import { PromptOrder, stepsOf } from "./prompts.ts";
 import {
   fromPrompt,
   heldOutPrompts,
@@ -170,7 +170,7 @@ async function* takeSteps(
   const held = heldOutPrompts(given, o);
   checkAnswers(prompts, o);
   const perStep = o.perDeviceTrainBatchSize * o.gradientAccumulationSteps;
-  const maxSteps = o.maxSteps ?? (Math.ceil(((o.numTrainEpochs ?? 0) * prompts.length) / perStep) || 50);
+  const maxSteps = stepsOf(o, prompts.length, perStep);
   const order = new PromptOrder(prompts.length, o.seed);
   const choose = (step: number) => order.take(step * perStep, perStep);
   const drawsOf = (chosen: readonly number[], from: readonly Prompt[], iteration: number, seed: number): Draws => {

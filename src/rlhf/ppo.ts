@@ -27,6 +27,7 @@ import { actingIn } from "./environment/acting.ts";
 import { evaluateResponses } from "./evaluate.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
+import { replaceKlCoef } from "./kl-penalty.ts";
 import { loop, type RunOptions } from "./loop.ts";
 import { policyLoss, valueLoss } from "./losses/clipped.ts";
 import { entropyLoss, klLoss } from "./losses/penalties.ts";
@@ -39,7 +40,7 @@ import { type Owned, owning } from "./owned.ts";
 import { baseOf, copyOf, criticOf } from "./partners.ts";
 import { objectiveBound, policyMetrics, valueMetrics, withPublishedNames } from "./ppo-metrics.ts";
 import type { PpoData, PpoModels } from "./ppo-models.ts";
-import { PromptOrder } from "./prompts.ts";
+import { PromptOrder, stepsOf } from "./prompts.ts";
 import { failureWarnings } from "./reward-failures.ts";
 import { judgesOf, residentsOf, rewardParts } from "./rewards.ts";
 import {
@@ -140,17 +141,6 @@ export const ppo = settings(
   },
   (o, name) => {
     checkRollout(o, name);
-    if (o.klPlacement === "loss" && o.klEstimator === "k1" && o.klCoef !== 0) {
-      throw new UserError(
-        `${name("klPlacement")} loss needs ${name("klEstimator")} k2 or k3: the gradient through k1 is zero on average, so ` +
-          "nothing would hold the policy",
-      );
-    }
-    if (o.targetKl !== null && !(o.klCoef > 0)) {
-      throw new UserError(
-        `${name("targetKl")} multiplies ${name("klCoef")}, which is 0: set it to what it is to begin with`,
-      );
-    }
     levelsOf(o);
   },
 );
@@ -219,8 +209,7 @@ async function* takeRollouts(
   const order = new PromptOrder(prompts.train.length, o.seed);
   const remembered = o.ptxCoef === 0 ? [] : (ptx ?? []).filter((s) => predictedTokens(s) > 0);
   const ptxOrder = new PromptOrder(remembered.length, o.seed);
-  const passes = Math.ceil(((o.numTrainEpochs ?? 0) * prompts.train.length) / o.rolloutBatchSize);
-  const maxSteps = o.maxSteps ?? (passes || 50);
+  const maxSteps = stepsOf(o, prompts.train.length, o.rolloutBatchSize);
   const state: RolloutState = { klCoef: o.klCoef, normalizer: freshNormalizer() };
   const choose = (step: number) => order.take(step * o.rolloutBatchSize, o.rolloutBatchSize);
   const who = { policy: follower && o.emaGeneration ? follower : policy, tokenizer };
@@ -300,13 +289,6 @@ async function* takeRollouts(
     o,
     run,
   );
-}
-
-/** Sets the weight of the KL penalty, which may have adapted since, and gives what it was. */
-function replaceKlCoef(state: RolloutState, value: number): number {
-  const { klCoef } = state;
-  state.klCoef = value;
-  return klCoef;
 }
 
 /** What updates divide logits by. */

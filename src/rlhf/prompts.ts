@@ -1,3 +1,4 @@
+/** How a run walks over its prompts, and how far. */
 import { permutation } from "../runtime/rng.ts";
 
 /** Walks over prompts for ever: a fresh permutation every epoch, a pure function of the seed and the position. */
@@ -26,3 +27,10 @@ export class PromptOrder {
     });
   }
 }
+
+/** Steps of a run over so many prompts: as many as are asked for, else what its passes over them take, else 50. */
+export const stepsOf = (
+  { maxSteps, numTrainEpochs }: { maxSteps: number | null; numTrainEpochs: number | null },
+  prompts: number,
+  perStep: number,
+): number => maxSteps ?? (Math.ceil(((numTrainEpochs ?? 0) * prompts) / perStep) || 50);

@@ -12,6 +12,7 @@ import { type Clock, clocked } from "./clock.ts";
 import { earlierRewards } from "./environment/reward.ts";
 import { environmentSettings } from "./environment/settings.ts";
 import type { Sample } from "./events.ts";
+import { checkKl, klSettings } from "./kl-penalty.ts";
 import type { RatioLossOptions } from "./losses/ratio.ts";
 import { measuredWhileDrawn } from "./measured-while-drawn.ts";
 import { type OffPolicySettings, offPolicy } from "./off-policy.ts";
@@ -108,27 +109,7 @@ export const rolloutSettings = {
     "Where the score goes: to the last token, or to a slot after it whose value the critic learns, too",
   ),
   whitenRewards: ppo.bool(false, "Divide shaped rewards by their deviation over a rollout"),
-  klCoef: ppo.float(byDialect({ paddle: 0.02, trl: 0.05 }), "Weight of the KL penalty against the start", {
-    min: 0,
-    aka: ["kl_coeff", "init_kl_coef"],
-    live: true,
-  }),
-  klPlacement: ppo.choice(["reward", "loss"], "reward", "Take the KL penalty off the rewards, or add it to the loss", {
-    effect: needs("klCoef"),
-  }),
-  klEstimator: ppo.choice(["k1", "k2", "k3"], "k1", "Estimator of the KL penalty per token; k2 or k3 in a loss", {
-    effect: needs("klCoef"),
-  }),
-  klClamp: ppo.float(null, "Bound of the KL penalty's absolute value; default: none", {
-    ...positive,
-    effect: needs("klCoef"),
-  }),
-  targetKl: ppo.float(null, "Adapt kl_coef towards this KL per response; default: fixed kl_coef", positive),
-  klHorizon: ppo.int(10000, "Responses over which kl_coef adapts", {
-    min: 1,
-    aka: ["horizon"],
-    effect: needs("targetKl"),
-  }),
+  ...klSettings,
   tempered: ppo.choice(
     ["never", "rollout", "always"],
     byDialect({ paddle: "never", "paddle-late": "rollout", trl: "always" }),
@@ -284,11 +265,12 @@ export async function collectRollout(
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 const total = (values: ArrayLike<number>): number => average(values) * values.length;
 
-/** Throws `UserError` for lengths that contradict each other, and for policies that are behind more than they may be. */
+/** Throws `UserError` for settings that contradict each other, and for policies that are behind more than they may be. */
 export function checkRollout(o: RolloutSettings, name: (key: keyof RolloutSettings) => string): void {
   checkAhead(o, name);
   checkFailures(o, name);
   checkOrder(o, name);
+  checkKl(o, name);
   checkResponseLength(o, name, "minNewTokens");
   const { maxLength, maxLengthOf, responseLength } = o;
   if (maxLength === null) return;

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openEnvironment } from "webrlhf/open";
 import type { Environment, Episode } from "webrlhf/rlhf";
+import { said } from "../rlhf/environment/said.ts";
 import { whyNot } from "./python.ts";
 
 const python = process.env.WEBRLHF_PYTHON ?? "python3";
@@ -17,8 +18,8 @@ describe.skipIf(reason !== "")("a server of openenv-core", () => {
   let address: string;
   beforeAll(async () => {
     server = spawn(python, ["test/interop/serve_openenv.py"], { stdio: ["ignore", "pipe", "inherit"] });
-    const [said] = (await once(server.stdout as NodeJS.ReadableStream, "data")) as [Buffer];
-    address = `http://127.0.0.1:${Number(String(said))}`;
+    const [printed] = (await once(server.stdout as NodeJS.ReadableStream, "data")) as [Buffer];
+    address = `http://127.0.0.1:${Number(String(printed))}`;
     for (let tries = 0; ; tries++) {
       try {
         environment = await openEnvironment(`openenv:${address}`);
@@ -34,27 +35,21 @@ describe.skipIf(reason !== "")("a server of openenv-core", () => {
   const { signal } = new AbortController();
   const begin = async (seed: number, row = {}): Promise<Episode> =>
     environment.reset({ prompt: { text: "", ids: new Uint32Array(), row }, seed, signal });
-  const turn = (text: string) => ({
-    ...{ text, ids: new Uint32Array(), calls: [], broken: [] },
-    turn: 0,
-    ended: true,
-    signal,
-  });
 
   it("plays several episodes at once, each with its seed, to their ends", async () => {
     const [first, second] = await Promise.all([begin(2), begin(9, { seed: 4 })]);
     expect(first.observation).toEqual([{ role: "user", content: "guess a number from 1 to 7" }]);
-    expect(await first.step(turn("5"))).toEqual({
+    expect(await first.step(said("5"))).toEqual({
       observation: [{ role: "user", content: "no" }],
       reward: 0,
       done: false,
     });
-    expect(await second.step(turn("5"))).toEqual({
+    expect(await second.step(said("5"))).toEqual({
       observation: [{ role: "user", content: "yes" }],
       reward: 1,
       done: true,
     });
-    expect(await first.step(turn("3"))).toMatchObject({ reward: 1, done: true });
+    expect(await first.step(said("3"))).toMatchObject({ reward: 1, done: true });
     for (const one of [first, second]) await one.close?.();
   });
 

@@ -5,6 +5,7 @@ import type { Response } from "webrlhf/rlhf";
 import dataset, { problems } from "../../examples/arithmetic/problems.ts";
 import tool from "../../examples/arithmetic/tool.ts";
 import rewards, { answer, working } from "../../examples/rewards/arithmetic.ts";
+import { said } from "./environment/said.ts";
 
 const graded = (text: string, row: object) => [{ text, row: { ...row } }] as unknown as Response[];
 
@@ -57,10 +58,7 @@ it("has a calculator that adds and subtracts, and an answer that counts", async 
     signal,
   });
   const say = (text: string, of?: string) =>
-    episode.step({
-      ...{ text, ids: new Uint32Array(), broken: [], turn: 0, ended: true, signal },
-      calls: of === undefined ? [] : [{ id: "1", name: "sum", arguments: { of } }],
-    });
+    episode.step(said(text, { calls: of === undefined ? [] : [{ id: "1", name: "sum", arguments: { of } }] }));
   for (const [of, told] of [
     ["7 + 5", "12"],
     [" 12 - 3", "9"],

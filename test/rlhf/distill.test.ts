@@ -1,5 +1,5 @@
 /** On-policy distillation: whose words a step learns from, what it learns, and what it refuses. */
-import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { memoryFiles } from "webrlhf";
 import { CausalLM, decoderConfig } from "webrlhf/nn";
 import {
@@ -11,21 +11,18 @@ import {
   trainDistill,
 } from "webrlhf/rlhf";
 import { gpuReady } from "../helpers.ts";
+import { keeper } from "../keep.ts";
 import { collect, metricsOf, prompts, tinyConfig, tokenizer } from "./tiny.ts";
 
 beforeAll(() => gpuReady());
 
-const kept: { destroy(): void }[] = [];
-afterEach(() => {
-  for (const one of kept.splice(0)) one.destroy();
-});
+const keep = keeper();
 
 /** A model with weights large enough to prefer something. */
 function model(seed: number, config = tinyConfig()): CausalLM {
-  const made = new CausalLM(config).initialize(seed);
+  const made = keep(new CausalLM(config).initialize(seed));
   const table = made.store.parameters.find(({ name }) => name.includes("embed"))!;
   table.value.write(Float32Array.from({ length: table.size }, (_, i) => Math.sin(seed * 7.3 + i * i * 0.37)));
-  kept.push(made);
   return made;
 }
 
@@ -124,7 +121,7 @@ describe("distillation", () => {
   it("trains an adapter, and has the defaults of TRL's two trainers", async () => {
     const base = model(1);
     const policy = new CausalLM({ base, lora: { rank: 4, alpha: 8, targets: "all-linear" } }).initialize(3);
-    kept.push(policy);
+    keep(policy);
     const own = { ...sizes, maxSteps: 20, dialect: "gkd", lmbda: 1 } as const;
     const steps = metricsOf(await collect(trainDistill({ policy, teacher: model(2), tokenizer }, prompts(8), own)));
     expect(steps[19].loss).toBeLessThan(steps[0].loss);
@@ -157,7 +154,7 @@ describe("distillation", () => {
     expect(await refused({}, { evalSteps: 1 })).toMatch("evalSteps 1 needs held-out prompts");
     const base = model(4);
     const same = new CausalLM({ base, lora: { rank: 2, alpha: 4 } }).initialize(1);
-    kept.push(same);
+    keep(same);
     expect(await refused({ policy: same, teacher: base }, {})).toMatch("the student predicts what the teacher does");
   });
 });

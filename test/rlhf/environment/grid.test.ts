@@ -1,6 +1,7 @@
 /** The grid: where moves lead, what arriving is worth, and what the best player gets from every field. */
 import { expect, it } from "vitest";
 import { environmentPrompts, gridEnvironment } from "webrlhf/rlhf";
+import { said } from "./said.ts";
 
 const grid = gridEnvironment();
 const { signal } = new AbortController();
@@ -12,8 +13,7 @@ async function walk(row: number, column: number, moves: readonly string[]) {
   const episode = await begin({ row, column });
   const seen = [episode.observation];
   for (const [turn, text] of moves.entries()) {
-    const said = { text, ids: new Uint32Array(), calls: [], broken: [], turn, ended: true, signal };
-    const { observation, reward = 0, done = false } = await episode.step(said);
+    const { observation, reward = 0, done = false } = await episode.step(said(text, { turn }));
     if (done) return { seen, reward, turns: turn + 1 };
     expect(reward).toBe(0); // only arriving is worth something
     seen.push(observation);
@@ -57,9 +57,8 @@ it("is worth 1 from every field to who walks right and then down, in as many tur
 
 it("keeps episodes apart, and refuses rows without a place", async () => {
   const [one, other] = [await begin({ row: 1, column: 1 }), await begin({ row: 1, column: 1 })];
-  const said = { text: "down", ids: new Uint32Array(), calls: [], broken: [], turn: 0, ended: true, signal };
-  await one.step(said);
-  expect((await other.step({ ...said, text: "right" })).observation).toEqual(at(1, 2));
+  await one.step(said("down"));
+  expect((await other.step(said("right"))).observation).toEqual(at(1, 2));
   for (const row of [
     {},
     { row: 0, column: 1 },

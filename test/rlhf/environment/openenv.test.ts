@@ -1,14 +1,15 @@
 /** Environments of an OpenEnv server, played against a server of these tests' own in the same process. */
 import { describe, expect, it } from "vitest";
 import { type OpenEnvOptions, openEnvEnvironment, type SocketLike } from "webrlhf/rlhf";
+import { said } from "./said.ts";
 
 const address = "http://127.0.0.1:8000";
 const actions = { properties: { message: { type: "string" }, metadata: { type: "object" } }, required: ["message"] };
 const schemaOf = (action: object) => (async () => new Response(JSON.stringify({ action }))) as typeof fetch;
 
-/** A server of one number to guess; `said` are the messages that it heard. */
+/** A server of one number to guess; `heard` are the messages that came. */
 function server(answer?: (message: { type: string; data: Record<string, unknown> }) => unknown) {
-  const said: { type: string; data: Record<string, unknown> }[] = [];
+  const heard: { type: string; data: Record<string, unknown> }[] = [];
   let closed = 0;
   const open = (url: string): SocketLike => {
     expect(url).toBe("ws://127.0.0.1:8000/ws");
@@ -17,7 +18,7 @@ function server(answer?: (message: { type: string; data: Record<string, unknown>
       close: () => void closed++,
       send(text) {
         const message = JSON.parse(String(text)) as { type: string; data: Record<string, unknown> };
-        said.push(message);
+        heard.push(message);
         if (message.type === "close") {
           closed++;
           return socket.onclose?.call(socket as WebSocket, {} as CloseEvent);
@@ -30,7 +31,7 @@ function server(answer?: (message: { type: string; data: Record<string, unknown>
     setTimeout(() => socket.onopen?.call(socket as WebSocket, {} as Event));
     return socket;
   };
-  return { open, said, closed: () => closed };
+  return { open, heard, closed: () => closed };
 }
 const played = ({ type, data }: { type: string; data: Record<string, unknown> }) => {
   if (type === "reset")
@@ -41,15 +42,6 @@ const played = ({ type, data }: { type: string; data: Record<string, unknown> })
 };
 
 const quiet = () => new AbortController().signal;
-const turn = (text: string, signal = quiet()) => ({
-  text,
-  ids: new Uint32Array(),
-  calls: [],
-  broken: [],
-  turn: 0,
-  ended: true,
-  signal,
-});
 async function episode(options: OpenEnvOptions, row = {}, signal = quiet()) {
   const environment = await openEnvEnvironment(address, { fetch: schemaOf(actions), ...options });
   return environment.reset({ prompt: { text: "", ids: new Uint32Array(), row }, seed: 5, signal });
@@ -57,13 +49,13 @@ async function episode(options: OpenEnvOptions, row = {}, signal = quiet()) {
 
 describe("an OpenEnv server's environment", () => {
   it("plays an episode in a session of its own: reset with the row, steps with what the policy writes, and a close", async () => {
-    const { open, said, closed } = server();
+    const { open, heard, closed } = server();
     const { observation, step, close } = await episode({ open }, { level: 2 });
     expect(observation).toEqual([{ role: "user", content: "seed 5" }]);
-    expect(await step(turn("3"))).toEqual({ observation: [{ role: "user", content: "no" }], reward: 0, done: false });
-    expect(await step(turn("7"))).toMatchObject({ reward: 1, done: true });
+    expect(await step(said("3"))).toEqual({ observation: [{ role: "user", content: "no" }], reward: 0, done: false });
+    expect(await step(said("7"))).toMatchObject({ reward: 1, done: true });
     await close?.();
-    expect(said).toEqual([
+    expect(heard).toEqual([
       { type: "reset", data: { seed: 5, level: 2 } },
       { type: "step", data: { message: "3" } },
       { type: "step", data: { message: "7" } },
@@ -73,14 +65,14 @@ describe("an OpenEnv server's environment", () => {
   });
 
   it("has rows of its own, whose seeds are the same for all responses to a prompt", async () => {
-    const { open, said } = server();
+    const { open, heard } = server();
     const environment = await openEnvEnvironment(address, { fetch: schemaOf(actions), open });
     const rows = environment.rows?.(3, 1, "train") ?? [];
     expect(rows).toEqual(environment.rows?.(3, 1, "train"));
     expect(rows).not.toEqual(environment.rows?.(3, 1, "test"));
     for (const seed of [8, 9])
       await environment.reset({ prompt: { text: "", ids: new Uint32Array(), row: rows[0] }, seed, signal: quiet() });
-    expect(said.map(({ data }) => data.seed)).toEqual([rows[0].seed, rows[0].seed]);
+    expect(heard.map(({ data }) => data.seed)).toEqual([rows[0].seed, rows[0].seed]);
   });
 
   it("shows an observation of several texts as JSON", async () => {
@@ -119,11 +111,11 @@ describe("an OpenEnv server's environment", () => {
     const breaking = server();
     const { step } = await episode({ open: (url) => (socket = breaking.open(url)) });
     socket?.onclose?.call(socket as WebSocket, {} as CloseEvent);
-    await expect(step(turn("1"))).rejects.toThrow("the server closed the connection");
+    await expect(step(said("1"))).rejects.toThrow("the server closed the connection");
   });
 
   it("names the field of an action that takes a text, and refuses actions that have none", async () => {
-    const { open, said } = server();
+    const { open, heard } = server();
     const two = {
       properties: { code: { type: "string" }, language: { type: "string" } },
       required: ["code", "language"],
@@ -140,8 +132,8 @@ describe("an OpenEnv server's environment", () => {
     await expect(openEnvEnvironment(address, { open, fetch: broken })).rejects.toThrow("it answered 404");
     const chosen = await openEnvEnvironment(address, { open, fetch: schemaOf(two), field: "code" });
     const { step } = await chosen.reset({ prompt: { text: "", ids: new Uint32Array() }, seed: 1, signal: quiet() });
-    await step(turn("print(1)"));
-    expect(said.at(-1)?.data).toEqual({ code: "print(1)" });
+    await step(said("print(1)"));
+    expect(heard.at(-1)?.data).toEqual({ code: "print(1)" });
   });
 
   it("asks this machine alone without https, and no address with a password", async () => {
