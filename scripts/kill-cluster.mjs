@@ -8,7 +8,7 @@
  *   --kills 8        in each trial            --seed 7      other moments and victims
  *   --workers 2      of Node                  --method ppo  another online method: ppo, grpo, rloo, reinforce, iterate
  *   --deno 1         of Deno                  --tabs 1      of Chromium
- *   --steps 10       or iterations
+ *   --steps 10       or iterations            --gap 1       seconds between kills are 0.3 to 2.5 times this; 4 with tabs, else 1
  *   --program FILE   another build            --keep        leave the folders of trials that differ
  *
  * A nats-server is taken from WEBRLHF_NATS_SERVER or the PATH. A kill is SIGKILL of a worker (another one starts), of the server (it
@@ -36,11 +36,13 @@ const { values: flags } = parseArgs({
     seed: { type: "string", default: "1" },
     steps: { type: "string", default: "10" },
     method: { type: "string", default: "grpo" },
+    gap: { type: "string" },
     program: { type: "string", default: path.join(root, "dist/cli/main.js") },
     keep: { type: "boolean", default: false },
   },
 });
 const [nodes, denos, tabs] = [flags.workers, flags.deno, flags.tabs].map(Number);
+const gap = 1000 * Number(flags.gap ?? (tabs > 0 ? 4 : 1));
 const deno = denos > 0 ? denoExecutable() : null;
 const adapter = tabs > 0 ? await swiftShader() : {};
 for (const [there, what] of [
@@ -104,10 +106,7 @@ async function trial(number, expected, site) {
   const kills = [];
   let wiped = false;
   for (let i = 0; i < Number(flags.kills) && !over; i++) {
-    over = await Promise.race([
-      sleep(between(300, 2500) * (site ? 4 : 1)).then(() => false),
-      trainer.ended.then(() => true),
-    ]);
+    over = await Promise.race([sleep(between(0.3, 2.5) * gap).then(() => false), trainer.ended.then(() => true)]);
     if (over) break;
     const which = chance();
     if (which < 0.5) {
