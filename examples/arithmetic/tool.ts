@@ -7,6 +7,7 @@ import { toolEnvironment } from "webrlhf/rlhf";
 
 export default toolEnvironment({
   name: "arithmetic",
+  best: 1,
   tools: [
     {
       name: "sum",

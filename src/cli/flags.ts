@@ -54,7 +54,12 @@ const valueNames = {
 };
 
 const requiredWords = ({ unless }: Setting): string =>
-  unless ? `required without --${snakeCase(unless)}` : "required";
+  unless === undefined
+    ? "required"
+    : `required without ${[unless]
+        .flat()
+        .map((other) => `--${snakeCase(other)}`)
+        .join(" or ")}`;
 
 function flagOf(name: string, setting: Setting): Flag {
   const value = setting.choices ? setting.choices.join("|") : valueNames[setting.kind];

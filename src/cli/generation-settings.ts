@@ -6,6 +6,7 @@ import { sampling } from "../rlhf/settings.ts";
 import { trainingDefaults } from "../serve/train/limits.ts";
 import { type Condition, effective, group, needs, settings, without } from "../settings/index.ts";
 import { askingSettings } from "./cluster-settings.ts";
+import { listening } from "./listening.ts";
 
 const model = group("Model");
 const data = group("Data");
@@ -162,10 +163,8 @@ const serveTable = {
     { min: 1, effect: needs("train") },
   ),
   generationConfig: engine.choice(["auto", "none"], "auto", "Take defaults from the model's generation_config.json"),
-  host: network.text("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in"),
-  port: network.int(8000, "Port; 0 takes any free one", { min: 0, max: 65535 }),
+  ...listening,
   apiKey: network.text(null, "Key that clients must send; without one they need none", { secret: "WEBRLHF_API_KEY" }),
-  allowedHosts: network.list(null, "Host names, besides localhost and addresses, under which the server answers"),
   corsOrigins: network.list(null, "Origins whose web pages may call the server; * allows all"),
   maxBodyBytes: network.int(4 << 20, "Largest request body", { min: 1024 }),
   maxRequests: network.int(256, "Requests answered at once; more get status 503", { min: 1 }),

@@ -44,13 +44,36 @@ export async function openEnvironment(environment: EnvironmentLike): Promise<Env
   return given.name === undefined ? Object.assign(given, { name: basename(environment) }) : given;
 }
 
-/** What settings say of an environment and of the data beside it. */
-interface Named {
+/** What settings say of the data beside an environment. */
+interface DataNamed {
   environment: string | null;
   datasetName: string;
-  evalDatasetName: string | null;
-  datasetTestSplit: string | null;
+  evalDatasetName?: string | null;
+  datasetTestSplit?: string | null;
   testSize: number;
+}
+
+/**
+ * Prompts of an environment's own rows, where no dataset is named and it has such; else null.
+ * @throws UserError for settings of a dataset without one
+ */
+export function ownPrompts(
+  environment: Environment,
+  o: DataNamed,
+): ((n: number, seed: number, split: "train" | "test") => Prompt[]) | null {
+  if (!environment.rows || o.datasetName !== WORLD) return null;
+  for (const key of ["evalDatasetName", "datasetTestSplit", "testSize"] as const) {
+    if (!o[key]) continue;
+    throw new UserError(
+      `${spelled(o, key)} has no effect: ${o.environment} makes its own rows, held-out ones too, where ${spelled(o, "datasetName")} ` +
+        "names none",
+    );
+  }
+  return (n, seed, split) => environmentPrompts(environment, n, seed, split);
+}
+
+/** What settings say of an environment that a policy is trained in. */
+interface Named extends DataNamed {
   maxTrainSamples: number | null;
   maxEvalSamples: number;
   seed: number;
@@ -65,17 +88,8 @@ export async function environmentIn(o: Named): Promise<{
   if (o.environment === null) return { rewards: [] };
   const environment = await openEnvironment(o.environment);
   const found = { environment, rewards: [environmentReward] };
-  if (!environment.rows || o.datasetName !== WORLD) return found;
-  for (const key of ["evalDatasetName", "datasetTestSplit", "testSize"] as const) {
-    if (!o[key]) continue;
-    throw new UserError(
-      `${spelled(o, key)} has no effect: ${o.environment} makes its own rows, held-out ones too, where ${spelled(o, "datasetName")} ` +
-        "names none",
-    );
-  }
-  const rows = (n: number, split: "train" | "test") => environmentPrompts(environment, n, o.seed, split);
-  return {
-    ...found,
-    data: { train: rows(o.maxTrainSamples ?? MADE_RECORDS, "train"), eval: rows(o.maxEvalSamples, "test") },
-  };
+  const own = ownPrompts(environment, o);
+  if (!own) return found;
+  const train = own(o.maxTrainSamples ?? MADE_RECORDS, o.seed, "train");
+  return { ...found, data: { train, eval: own(o.maxEvalSamples, o.seed, "test") } };
 }

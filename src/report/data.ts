@@ -37,6 +37,16 @@ export interface PolicyResult {
   /** Nats per response against the reference. */
   readonly kl: number | null;
   readonly mean_length: number | null;
+  /** Of episodes in an environment: the 95 % interval of the mean reward, and the part that reached what counts as a success. */
+  readonly reward_low?: number | null;
+  readonly reward_high?: number | null;
+  readonly success_rate?: number | null;
+  readonly success_low?: number | null;
+  readonly success_high?: number | null;
+  /** Of episodes: turns, tokens behind what the policy saw first, and the part that was over before it was cut off. */
+  readonly mean_turns?: number | null;
+  readonly mean_episode_length?: number | null;
+  readonly eos_rate?: number | null;
   readonly distinct_1: number | null;
   readonly distinct_2: number | null;
   /** N-grams that occur once in all the responses. */

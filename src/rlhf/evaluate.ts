@@ -6,6 +6,10 @@ import { UserError } from "../runtime/errors.ts";
 import { streamId, uint32 } from "../runtime/rng.ts";
 import type { Sequence } from "./batch.ts";
 import type { RunFolder } from "./checkpoint.ts";
+import { type ActingModels, actingIn } from "./environment/acting.ts";
+import { episodeMetrics } from "./environment/evaluation.ts";
+import { environmentReward } from "./environment/reward.ts";
+import { type EnvironmentSettings, episodes } from "./environment/settings.ts";
 import type { Sample } from "./events.ts";
 import type { EvalResult } from "./loop.ts";
 import { sampledKl } from "./measure.ts";
@@ -18,8 +22,8 @@ import { evaluateSft } from "./sft.ts";
 import { average, bestOfKl, standardDeviation } from "./stats.ts";
 import { diversity } from "./text-stats.ts";
 
-/** Options of `evaluatePolicy`. */
-export interface EvaluateOptions {
+/** Options of `evaluatePolicy`; those of episodes where the policy acts in an environment. */
+export interface EvaluateOptions extends Partial<EnvironmentSettings> {
   /** Of the responses that are drawn. */
   seed: number;
   /** Longest response in tokens. */
@@ -34,16 +38,23 @@ export interface EvaluateOptions {
   promptsPerJob?: number | null;
   /** Texts to report. Default 8. */
   showSamples?: number;
+  /** An episode whose rewards come to so much is a success. Default: the best that the environment says there is. */
+  successReward?: number | null;
+  /** Bootstrap samples of the interval of episodes' mean reward; 0 gives none. Default 1000. */
+  resamples?: number;
 }
 
 /** A policy to evaluate, and what it is measured with. */
-export interface EvaluateInputs {
+export interface EvaluateInputs extends ActingModels {
   policy: CausalLM;
   tokenizer: TextTokenizer;
   prompts: readonly Prompt[];
   /** Draws the policy's responses. Default: the policy, here. */
   sampler?: Sampler;
-  /** Without one, there are no rewards among the metrics; best-of-n needs one. */
+  /**
+   * Without one, there are no rewards among the metrics; best-of-n needs one. In an environment the default is what that gives:
+   * `environmentReward`.
+   */
   reward?: RewardFunction;
   /** KL is measured to this model. */
   reference?: CausalLM;
@@ -55,14 +66,23 @@ export interface EvaluateInputs {
 export interface Evaluation {
   metrics: Record<string, number>;
   samples: Sample[];
+  /** Why prompts were left out, whose environment failed. */
+  warnings: string[];
 }
 
-/** Samples one response to every prompt (or the best of n) and measures it. */
+/**
+ * Samples one response to every prompt (or the best of n) and measures it. In an environment a response is an episode: metrics are then
+ * also of its turns, with an interval of the mean reward and, where it is known what a success is, the rate of successes.
+ * @throws UserError for best-of-n without a reward, and in an environment as `environmentSampler` does
+ */
 export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOptions): Promise<Evaluation> {
   const { policy, tokenizer, prompts, reference, gold } = inputs;
   const { bestOf = 1, temperature = 1, showSamples = 8, eosIds } = options;
-  if (bestOf > 1 && !inputs.reward) throw new UserError("the best of several responses is found by a reward: give one");
-  const { sampler = policySampler(policy, tokenizer), promptsPerJob = null } = { ...inputs, ...options };
+  const acting = actingIn(inputs, null, inputs, null, episodes.pick(options));
+  const { environment, reward = acting ? environmentReward : undefined } = inputs;
+  if (bestOf > 1 && !reward) throw new UserError("the best of several responses is found by a reward: give one");
+  const drawn = acting?.sampler ?? policySampler(policy, tokenizer);
+  const { sampler = drawn, promptsPerJob = null } = { ...inputs, ...options };
   const all = await sampler(
     prompts,
     prompts.map((_, i) => i),
@@ -76,24 +96,36 @@ export async function evaluatePolicy(inputs: EvaluateInputs, options: EvaluateOp
       promptsPerJob,
     },
   );
-  const scores = inputs.reward ? await rewardsOf(inputs.reward, all) : null;
-  const kept = prompts.map((_, p) => {
-    let best = p * bestOf;
-    for (let i = best + 1; scores && i < (p + 1) * bestOf; i++) if (scores[i] > scores[best]) best = i;
-    return best;
+  const scores = reward ? await rewardsOf(reward, all) : null;
+  // An environment that fails may leave prompts out.
+  const best = new Map<number, number>();
+  all.forEach(({ prompt }, i) => {
+    const before = best.get(prompt);
+    if (before === undefined || (scores && scores[i] > scores[before])) best.set(prompt, i);
   });
+  const kept = [...best.values()];
   const responses = kept.map((i) => all[i]);
   const rewards = scores && kept.map((i) => scores[i]);
   const truth = gold ? responses.map((r) => gold(r)) : null;
   const metrics: Record<string, number> = {
     ...(rewards && { reward: average(rewards), reward_std: standardDeviation(rewards) }),
     ...(truth && { gold: average(truth), gold_std: standardDeviation(truth) }),
+    ...(environment &&
+      rewards &&
+      episodeMetrics(responses, rewards, {
+        successReward: options.successReward ?? environment.best ?? null,
+        resamples: options.resamples ?? 1000,
+        seed: options.seed,
+      })),
     ...(reference && { kl: bestOf > 1 ? bestOfKl(bestOf) : await sampledKl(policy, reference, responses) }),
     ...lengthMetrics(responses),
     ...diversity(responses.map((r) => r.text)),
-    prompts: prompts.length,
+    prompts: responses.length,
+    ...(responses.length < prompts.length && { dropped: prompts.length - responses.length }),
   };
-  return { metrics, samples: samplesOf(responses, rewards, truth, showSamples) };
+  const warnings: string[] = [];
+  await acting?.tell(async (event) => void (event.type === "warning" && warnings.push(event.text)), 0);
+  return { metrics, samples: samplesOf(responses, rewards, truth, showSamples), warnings };
 }
 
 const ROWS = 5; // in the table; the file has all

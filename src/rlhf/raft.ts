@@ -15,6 +15,7 @@ import { drawing } from "./any-order.ts";
 import { cachedAs } from "./caching.ts";
 import type { Clock } from "./clock.ts";
 import { dataEvents } from "./data-events.ts";
+import { type ActingModels, actingIn } from "./environment/acting.ts";
 import type { TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
 import { loop, type RunOptions } from "./loop.ts";
@@ -58,10 +59,10 @@ import { diversity } from "./text-stats.ts";
 import { adamOf } from "./training.ts";
 
 /** The models of a run, and rules of one's own. */
-export interface RaftModels extends AlignmentModels {
+export interface RaftModels extends AlignmentModels, ActingModels {
   /** The policy as it started, to report the KL to it and to rank by it. Default: the base of its adapter, or none. */
   reference?: CausalLM | undefined;
-  /** Rewrites texts, instead of the rule that the settings name. */
+  /** Rewrites texts, instead of the rule that the settings name. Not of episodes in an environment, which stay as they were drawn. */
   clean?: CleanText;
   /** Keeps responses from being learned, instead of the rules that the settings name; sees them after cleaning. */
   discard?: DiscardSample | ((response: Response) => boolean);
@@ -86,18 +87,25 @@ export async function* trainRaft(
     throw new UserError(`${spelled(o, "klBeta")} needs the reference to measure the KL against`);
   }
   if (left) yield { type: "warning", step: 0, text: left };
+  const parts = rewardParts(models.rewards, tokenizer, o.rewardWeights);
+  const acting = actingIn(models, parts, { policy, tokenizer }, null, o);
   const inputs: CollectInputs = {
-    ...rules(o),
+    ...rules(o, acting !== null),
     ...models,
     reference,
     tokenizer,
     prompts,
-    parts: planted(rewardParts(models.rewards, tokenizer, o.rewardWeights), o),
+    parts: planted(parts, o),
   };
+  if (acting && inputs.clean) {
+    throw new UserError(
+      `episodes in an environment stay as they were drawn: leave out what rewrites texts (${spelled(o, "cleanText")}, or clean)`,
+    );
+  }
   const { samples, promptsPerStep } = sizes(o);
   const maxSteps = o.reusePrompts ? o.maxSteps : Math.min(o.maxSteps, Math.ceil(prompts.length / promptsPerStep));
   const upcoming = (step: number) => drawsOf(prompts, o, step);
-  const ahead = drawing(models, { policy, tokenizer, maxSteps, measuredAt: null, upcoming }, o);
+  const ahead = drawing(acting ?? models, { policy, tokenizer, maxSteps, measuredAt: null, upcoming }, o);
   policy.gradientCheckpointing = o.gradientCheckpointing;
   for (const model of [policy, reference]) if (model) model.batchInvariant = o.deterministic;
   const owned = new Owned();
@@ -125,7 +133,11 @@ export async function* trainRaft(
       data: dataEvents(prompts, held),
       begun: (first) => removeTrainSets(run.folder, first),
       epoch: (done) => Math.min(done * promptsPerStep, o.reusePrompts ? Infinity : prompts.length) / prompts.length,
-      prepare: async (step, _, clock) => collect(inputs, o, step, await drawn(ahead.sampler, upcoming(step)), clock),
+      async prepare(step, tell, clock) {
+        const responses = await drawn(ahead.sampler, upcoming(step));
+        await acting?.tell(tell, step + 1);
+        return collect(inputs, o, step, responses, clock);
+      },
       async step(step, found: Collected, _tell, clock) {
         const { responses, rewards, truth, allowed, kept } = found;
         const of = <T>(all: readonly T[]) => kept.map((i) => all[i]);
@@ -176,7 +188,8 @@ export async function* trainRaft(
         };
       },
       finite: ["loss", "kl"],
-      ...(held.length > 0 && heldOutEvaluation({ ...inputs, gold: models.gold }, held, o, run.folder)),
+      ...(held.length > 0 &&
+        heldOutEvaluation({ ...inputs, gold: models.gold, sampler: acting?.sampler }, held, o, run.folder)),
       finished: () => ({ "": policy }),
       async close() {
         await ahead.close();
@@ -188,9 +201,9 @@ export async function* trainRaft(
   );
 }
 
-/** The rules that the settings name. */
-export function rules(o: RaftSettings): Pick<RaftModels, "clean" | "discard"> {
-  const usual = dialectIn(o) === "lmflow" && o.collectionStrategy === "local";
+/** The rules that the settings name. LMFlow's usual ones are of dialogues that are answered once, not of an environment's episodes. */
+export function rules(o: RaftSettings, inEnvironment = false): Pick<RaftModels, "clean" | "discard"> {
+  const usual = dialectIn(o) === "lmflow" && o.collectionStrategy === "local" && !inEnvironment;
   const named = (rule: string) => rule === "lmflow" || (rule === "auto" && usual);
   const discards: DiscardSample[] = [];
   if (named(o.discardSample)) discards.push(discardLmflow);
@@ -257,8 +270,10 @@ async function collect(
 ): Promise<Collected> {
   const { tokenizer, clean, discard, gold, parts } = inputs;
   const { samples } = sizes(o);
-  // Tokens do not know of a response's limit, so that it is cut as it would have been with a lower one.
-  const limited = drawn.map((r) => withinLength(r, r.promptLength + limitOf(o, step, r.prompt), tokenizer));
+  // Tokens do not know of a response's limit, so that it is cut as it would have been with a lower one. An environment would.
+  const limited = inputs.environment
+    ? drawn
+    : drawn.map((r) => withinLength(r, r.promptLength + limitOf(o, step, r.prompt), tokenizer));
   const cleanedUp = clean ? limited.map((r) => cleaned(r, clean, inputs)) : limited;
   const {
     kept: usable,

@@ -71,7 +71,7 @@ export function winRates(comparisons: readonly PairedOutcome[], options: WinRate
 const Z = 1.959963984540054;
 
 /** Wilson's 95 % interval of a proportion (Wilson 1927). */
-function wilson(proportion: number, n: number): { low: number; high: number } {
+export function wilson(proportion: number, n: number): { low: number; high: number } {
   const z2 = Z * Z;
   const middle = (proportion + z2 / (2 * n)) / (1 + z2 / n);
   const half = (Z / (1 + z2 / n)) * Math.sqrt((proportion * (1 - proportion)) / n + z2 / (4 * n * n));

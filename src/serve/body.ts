@@ -24,7 +24,7 @@ export class BodyReader {
 
   /** A request's body as JSON. */
   json(request: IncomingMessage): Promise<unknown> {
-    return this.read(request, "application/json", parse);
+    return this.read(request, "application/json", (bytes) => parseJson(bytes, "The request body"));
   }
 
   /** A request's body as it came. */
@@ -93,15 +93,20 @@ export class BodyReader {
   }
 }
 
-function parse(bytes: Uint8Array): unknown {
+/**
+ * JSON that came from elsewhere.
+ * @param what it is, for messages: "The request body"
+ * @throws ApiError for bytes that are no UTF-8 or no JSON, and for JSON that is nested deep
+ */
+export function parseJson(bytes: Uint8Array, what: string): unknown {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    throw new ApiError(400, "The request body is not valid UTF-8.");
+    throw new ApiError(400, `${what} is not valid UTF-8.`);
   }
   if (depth(bytes) > DEEPEST) {
-    throw new ApiError(400, `The request body's JSON is nested deeper than ${DEEPEST} levels.`);
+    throw new ApiError(400, `${what}'s JSON is nested deeper than ${DEEPEST} levels.`);
   }
   try {
     return JSON.parse(text);

@@ -63,7 +63,8 @@ export async function startServer(model: TextModel, options: Partial<ServerOptio
   };
 }
 
-function listen(server: Server, { host, port }: ServerOptions): Promise<void> {
+/** Listens; rejects with a `UserError` that says why the port cannot be had. */
+export function listen(server: Server, { host, port }: Pick<ServerOptions, "host" | "port">): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
       const reasons: Record<string, string> = {

@@ -239,7 +239,11 @@ function resolveTable(
     const { default: value } = setting;
     defaults[key] = value instanceof DerivedDefault ? value.value(result, dialect) : value;
     result[key] = Object.hasOwn(given, key) ? given[key] : defaults[key];
-    if (setting.required && result[key] === null && !(setting.unless && isSet(given[setting.unless]))) {
+    if (
+      setting.required &&
+      result[key] === null &&
+      ![setting.unless ?? []].flat().some((other) => isSet(given[other]))
+    ) {
       mistakes.push(
         `${spell(key)} is not set${spell(key).startsWith("--") ? ", neither as a flag nor in a file" : ""}`,
       );

@@ -68,8 +68,8 @@ export interface Setting<T = unknown> {
   readonly exclusiveMin?: boolean;
   /** Fails when nothing sets it. */
   readonly required?: boolean;
-  /** A setting that, where it is set, makes this one's `required` void. */
-  readonly unless?: string;
+  /** A setting that, where it is set, makes this one's `required` void; or several, of which any does. */
+  readonly unless?: string | readonly string[];
   /** Foreign spellings that mean the same, in snake_case. */
   readonly aka?: readonly string[];
   /** When it has an effect; default: always. Given without effect it is a mistake. */

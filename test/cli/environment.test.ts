@@ -123,3 +123,69 @@ describe("refused are", () => {
     expect(text).toMatch(message);
   });
 });
+
+describe("evaluate", { timeout: 60_000 }, () => {
+  it("plays held-out episodes and writes their means, with intervals and samples", async () => {
+    const path = at("asking-3.mjs");
+    await writeFile(path, asking.replace("environment = {", "environment = { best: 1.5,"));
+    const words = ["--environment", path, "--num_prompts", "6", "--response_length", "16", "--seed", "4"];
+    const terminal = silentTerminal();
+    const base = ["--model_name_or_path", at("base"), "--output_dir", at("evaluated")];
+    expect(await main(["evaluate", ...base, ...words], terminal), terminal.written.join("")).toBe(0);
+    const { policy } = JSON.parse(await readFile(at("evaluated", "evaluation.json"), "utf8"));
+    expect(policy.n).toBe(6);
+    expect(policy.reward_low).toBeLessThanOrEqual(policy.reward);
+    expect(policy.reward_high).toBeGreaterThanOrEqual(policy.reward);
+    expect(policy.success_low).toBeLessThanOrEqual(policy.success_rate);
+    expect(policy.mean_turns).toBeGreaterThanOrEqual(1);
+    expect(policy.samples).toHaveLength(6);
+    expect(policy.samples[0].prompt).toBe("Once");
+    expect(terminal.written.join("")).toMatch(/evaluate: reward .*success_rate /);
+  });
+
+  it.each([
+    [
+      ["--environment", "builtin:guess", "--reward_model_path", "builtin:world"],
+      /reward_model_path has no effect together with --environment/,
+    ],
+    [["--max_turns", "3", "--reward_model_path", "builtin:world"], /max_turns has no effect without --environment/],
+    [
+      ["--environment", "builtin:guess", "--test_size", "0.5"],
+      /test_size has no effect: builtin:guess makes its own rows/,
+    ],
+    [[], /reward_model_path is not set/],
+  ])("refuses %j", async (words, message) => {
+    const terminal = silentTerminal();
+    const base = ["--model_name_or_path", at("base"), "--output_dir", at("refused")];
+    expect(await main(["evaluate", ...base, ...words], terminal)).toBe(1);
+    expect(terminal.written.join("")).toMatch(message);
+  });
+});
+
+describe("raft", { timeout: 60_000 }, () => {
+  const sizes = "--raft_batch_size 2 --top_reward_percentage 0.5 --output_max_length 16 --num_raft_iteration 1".split(
+    " ",
+  );
+
+  it("learns from episodes, and evaluates on held-out ones", async () => {
+    const path = at("asking-4.mjs");
+    await writeFile(path, asking);
+    const words = ["--environment", path, "--eval_steps", "1", "--max_eval_samples", "2", "--output_dir", at("raft")];
+    const { code, text } = await run("raft", ...sizes, ...words);
+    expect(code, text).toBe(0);
+    const [first] = await lines("raft", "raft.jsonl");
+    expect(first.train_reward).toBeGreaterThanOrEqual(first.mean_reward as number);
+    expect(await readFile(at("raft", "eval_out-step1.jsonl"), "utf8")).toContain('"prompt":"Once"');
+  });
+
+  it.each([
+    [["--clean_text", "lmflow"], /clean_text has no effect together with --environment/],
+    [["--output_min_length", "4"], /output_min_length has no effect together with --environment/],
+    [["--mask_prompt"], /mask_prompt has no effect together with --environment/],
+  ])("refuses %j", async (words, message) => {
+    const path = at("asking-4.mjs");
+    const { code, text } = await run("raft", ...sizes, "--environment", path, ...words, "--output_dir", at("refused"));
+    expect(code).toBe(1);
+    expect(text).toMatch(message);
+  });
+});

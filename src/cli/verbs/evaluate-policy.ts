@@ -1,6 +1,7 @@
 /** What `evaluate` measures of a policy. */
 
 import { openDataset } from "../../open/datasets.ts";
+import { openEnvironment, ownPrompts } from "../../open/environments.ts";
 import { labelOf } from "../../open/hub.ts";
 import { withModels } from "../../open/models.ts";
 import { ModelOpener } from "../../open/opener.ts";
@@ -32,22 +33,28 @@ export async function policyResult(
   await opener.refuseJudge(name);
   const policy = await opener.frozenPolicy(name, own);
   tokenizer.checkFits(policy.config.vocabSize);
-  const reward = await openReward(o.rewardModelPath as string, { ...o, opener, policyTokenizer: tokenizer });
+  const environment = o.environment === null ? null : await openEnvironment(o.environment);
+  const rewardPath = o.rewardModelPath; // an environment rewards by itself
+  const reward =
+    rewardPath === null ? null : await openReward(rewardPath, { ...o, opener, policyTokenizer: tokenizer });
   const reference = o.refModelNameOrPath === null ? null : await opener.frozenPolicy(o.refModelNameOrPath);
   const where = { path: o.outputDir, files: await diskFiles(), terminal, signal: context.signal, keepsNothing: true };
   const drawing = await drawingElsewhere(o, { policy, tokenizer }, where);
   const measured = withModels(opener.opened, async () => {
     opener.refuseUnusedBase();
-    const { dataset, part } = openDataset(o.datasetName, { ...o, ...around }).heldOut(o.numPrompts ?? PROMPTS);
+    const most = o.numPrompts ?? PROMPTS;
+    const { dataset, part } = openDataset(o.datasetName, { ...o, ...around }).heldOut(most);
     const room = { context: policy.config.maxPositions, response: o.responseLength };
-    const prompts = (await dataset.prompts(tokenizer, room))[part];
-    const gold = goldOf(o.datasetName);
-    const { metrics, samples } = await evaluatePolicy(
+    const made = environment && ownPrompts(environment, o);
+    const prompts = made?.(most, o.seed, "test") ?? (await dataset.prompts(tokenizer, room))[part];
+    const gold = environment ? undefined : goldOf(o.datasetName);
+    const { metrics, samples, warnings } = await evaluatePolicy(
       {
         policy,
         tokenizer,
         prompts,
-        reward,
+        ...(reward && { reward }),
+        ...(environment && { environment }),
         ...(reference && { reference }),
         ...(gold && { gold }),
         ...(drawing && { sampler: drawing.sampler }),
@@ -58,8 +65,14 @@ export async function policyResult(
         responseLength: o.responseLength,
         temperature: o.temperature,
         bestOf: o.bestOf,
+        maxTurns: o.maxTurns,
+        environmentTimeout: o.environmentTimeout,
+        environmentFailure: o.environmentFailure,
+        successReward: o.successReward,
+        resamples: o.bootstrapSamples,
       },
     );
+    for (const text of warnings) terminal.line(terminal.style("yellow", text));
     if (o.perplexityDatasetName !== null) {
       const held = dataset.with({ testSize: 0 }, o.perplexityDatasetName);
       Object.assign(metrics, await perplexities(policy, tokenizer, held, o.evaluateBlockSize));
@@ -73,6 +86,7 @@ export async function policyResult(
       gold_std: metrics.gold_std ?? null,
       kl: metrics.kl ?? null,
       mean_length: metrics.mean_length,
+      ...(environment && episodesOf(metrics)),
       distinct_1: metrics.distinct_1,
       distinct_2: metrics.distinct_2,
       unique_1: metrics.unique_1,
@@ -93,3 +107,15 @@ export async function policyResult(
   });
   return measured.finally(() => drawing?.close());
 }
+
+/** What is said of episodes alone. */
+const episodesOf = (metrics: Readonly<Record<string, number>>): Partial<PolicyResult> => ({
+  reward_low: metrics.reward_low ?? null,
+  reward_high: metrics.reward_high ?? null,
+  success_rate: metrics.success_rate ?? null,
+  success_low: metrics.success_low ?? null,
+  success_high: metrics.success_high ?? null,
+  mean_turns: metrics.mean_turns,
+  mean_episode_length: metrics.mean_episode_length,
+  eos_rate: metrics.eos_rate,
+});

@@ -1,6 +1,7 @@
 /** What the verb `evaluate` takes. */
 import { foreignNames } from "../../open/foreign.ts";
 import {
+  actingSettings,
   openingSettings,
   overwriting,
   promptSettings,
@@ -9,6 +10,7 @@ import {
   rewardWeights,
 } from "../../open/settings.ts";
 import { aheadSettings } from "../../rlhf/ahead.ts";
+import { environmentSettings } from "../../rlhf/environment/settings.ts";
 import { caching, data, logging, model, positive, rollout, seed } from "../../rlhf/settings.ts";
 import { all, type Condition, effective, group, isSet, needs, settings, without } from "../../settings/index.ts";
 import { askingSettings } from "../cluster-settings.ts";
@@ -16,11 +18,11 @@ import { readingSettings } from "./reading-settings.ts";
 
 const judging = group("Pairs");
 
-/** Pairs are counted: those of a dataset, or a policy's answers with others'. */
+/** Pairs are counted, those of a dataset, or a policy's answers with others'; or episodes are. */
 const counting: Condition = {
-  on: ["modelNameOrPath", "judge"],
-  holds: ({ modelNameOrPath, judge }) => !isSet(modelNameOrPath) || isSet(judge),
-  words: (spell) => `with ${spell("modelNameOrPath")} and without ${spell("judge")}`,
+  on: ["modelNameOrPath", "judge", "environment"],
+  holds: ({ modelNameOrPath, judge, environment }) => !isSet(modelNameOrPath) || isSet(judge) || isSet(environment),
+  words: (spell) => `with ${spell("modelNameOrPath")} and without ${spell("judge")} or ${spell("environment")}`,
 };
 
 /** How a reward model's choices between two answers are counted. */
@@ -48,7 +50,11 @@ const evaluateTable = {
     "Model that the KL is measured against, default: no KL; with judge the one whose answers the policy's are compared with",
     { effect: needs("modelNameOrPath", "judge") },
   ),
-  rewardModelPath: { ...rewardSettings.rewardModelPath, unless: "judge" },
+  rewardModelPath: {
+    ...rewardSettings.rewardModelPath,
+    unless: ["judge", "environment"],
+    effect: without("environment"),
+  },
   judge: model.path(
     null,
     "File of an LLM judge of pairs: gives the policy's win rate against the reference's answers, or against those in the dataset",
@@ -71,13 +77,20 @@ const evaluateTable = {
   ...pairJudging,
   bootstrapSamples: judging.int(1000, "Resamples for the 95 % intervals; 0 gives none", { min: 0, effect: counting }),
   ...effective(needs("modelNameOrPath", "refModelNameOrPath"), {
-    promptsPerJob: aheadSettings.promptsPerJob,
+    promptsPerJob: { ...aheadSettings.promptsPerJob, effect: without("environment") },
     responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
     temperature: rollout.float(1, "Sampling temperature", positive),
     ...caching,
   }),
   ...effective(all(needs("modelNameOrPath"), without("judge")), {
-    bestOf: rollout.int(1, "Sample this many responses per prompt and keep the one the reward model likes best", {
+    environment: actingSettings.environment,
+    ...environmentSettings,
+    successReward: rollout.float(
+      null,
+      "An episode whose rewards come to so much is a success; default: the best that the environment says there is",
+      { effect: needs("environment") },
+    ),
+    bestOf: rollout.int(1, "Sample this many responses per prompt and keep the one the reward likes best", {
       min: 1,
     }),
     perplexityDatasetName: data.text(

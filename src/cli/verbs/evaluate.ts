@@ -23,6 +23,7 @@ export const evaluateVerb = defineVerb({
     "webrlhf evaluate reward --reward_model_path out/reward --dataset_name pairs-test.jsonl.gz",
     "webrlhf evaluate reward --reward_model_path out/reward --dataset_name RewardBench/filtered --truncation_side left",
     "webrlhf evaluate --model_name_or_path out/sft --reward_model_path out/reward --best_of 8 --label 'best of 8'",
+    "webrlhf evaluate --model_name_or_path out/grpo --environment ./my-environment.ts --max_turns 4",
     "webrlhf evaluate --judge pairs.yaml --model_name_or_path out/dpo --ref_model_name_or_path out/sft --dataset_name prompts.jsonl",
     "webrlhf evaluate --judge pairs.yaml --answers_file answers.jsonl --ref_answers_file reference.json",
     "webrlhf evaluate reward --reward_model_path judge:pairs.yaml --dataset_name labelled.jsonl",

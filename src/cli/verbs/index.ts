@@ -43,6 +43,7 @@ const others = {
   },
   "Several machines": {
     worker: async () => (await import("./worker.ts")).workerVerb,
+    "serve-environment": async () => (await import("./serve-environment.ts")).serveEnvironmentVerb,
     cluster: async () => (await import("./cluster.ts")).clusterVerb,
   },
 } satisfies Record<string, { [N in keyof typeof summaries]?: Loader }>;

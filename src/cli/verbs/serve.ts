@@ -1,5 +1,4 @@
 import { existsSync } from "node:fs";
-import { isIP } from "node:net";
 import { resolve } from "node:path";
 import { diskFiles } from "../../runtime/files.ts";
 import { usableKey } from "../../serve/guard.ts";
@@ -8,6 +7,7 @@ import { startServer } from "../../serve/server.ts";
 import type { TrainingSource } from "../../serve/train/context.ts";
 import { serveSettings } from "../generation-settings.ts";
 import { openGpu } from "../gpu.ts";
+import { isLoopback, stopped } from "../listening.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
@@ -88,15 +88,4 @@ async function trainingSource(
     maxCheckpoints: o.maxCheckpoints,
     sessionMs: o.sessionTimeout * 1000,
   };
-}
-
-const isLoopback = (host: string) =>
-  host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
-
-/** Resolves when the process is asked to stop. */
-function stopped(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

@@ -24,6 +24,7 @@ export const summaries = {
   push: "Put a model's folder on the hub, with its card",
   worker: "Draw responses for a trainer on another machine",
   cluster: "Set up, watch and let workers into a cluster that draws a trainer's responses",
+  "serve-environment": "Serve an environment to trainers and other clients of OpenEnv",
   run: "Run a recipe: several stages in order",
   doctor: "Show the runtime, the adapter and its speed, what is missing, and whether a training run would fit",
 } as const;

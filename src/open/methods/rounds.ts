@@ -5,6 +5,7 @@ import { iterate } from "../../rlhf/iterate/settings.ts";
 import { trainIteratively } from "../../rlhf/iterate.ts";
 import { raft } from "../../rlhf/raft/settings.ts";
 import { trainRaft } from "../../rlhf/raft.ts";
+import { environmentIn } from "../environments.ts";
 import { openJudge } from "../judge.ts";
 import { goldOf } from "../rewards.ts";
 import * as named from "../settings.ts";
@@ -16,20 +17,23 @@ import { onDataset, openPolicy } from "./on-dataset.ts";
 /** RAFT, by names. */
 const raftMethod = onDataset(
   raft,
-  { ...named.alignmentSettings, ...named.heldOutSettings, ...named.adapterSettings(0.05), ...named.serverSettings },
+  { ...named.actingSettings, ...named.heldOutSettings, ...named.adapterSettings(0.05), ...named.serverSettings },
   {
     summary: summaries.raft,
     examples: [
       "webrlhf raft --model_name_or_path out/sft --reward_model_path out/reward --output_dir out/raft",
       "webrlhf raft --use_peft --model_name_or_path base --reward_model_path out/reward --server http://127.0.0.1:8000",
+      "webrlhf raft --model_name_or_path out/sft --environment ./my-environment.ts --max_turns 4",
       "webrlhf raft --config raft.yaml --collection_strategy top --top_reward_percentage 0.125",
     ],
   },
   async (o, opener, around) => {
-    const opened = await openAligned(o, opener);
-    return { ...opened, ...(await drawnBy(o, around, opened, o.maxSteps)) };
+    const { rewards: own, ...acting } = await environmentIn(o);
+    const { rewards, gold, ...opened } = await openAligned(o, opener);
+    const judged = { rewards: [...own, ...rewards], gold: acting.environment ? undefined : gold };
+    return { ...opened, ...judged, ...acting, ...(await drawnBy(o, around, opened, o.maxSteps)) };
   },
-  trainRaft,
+  (models, dataset, o, run) => trainRaft(models, models.data ?? dataset, o, run),
   {
     // What leaves no room for a response is too long for `maxPromptLength` as well, where that is the stricter limit.
     dataset: (o, { policy }) =>

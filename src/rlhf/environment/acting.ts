@@ -29,13 +29,14 @@ export interface Acting {
 
 /**
  * Plays a run's episodes; null where there is no environment.
+ * @param parts the run's rewards; null where nothing is learned from them
  * @param policy who plays
  * @param measuredAt see `EnvironmentSamplerOptions`
  * @throws UserError where somebody else is to draw, and where the environment's rewards would not be learned from
  */
 export function actingIn(
   { environment, sampler, source }: ActingModels & Pick<AlignmentModels, "sampler" | "source">,
-  { functions }: RewardParts,
+  parts: RewardParts | null,
   { policy, tokenizer }: { policy: CausalLM; tokenizer: TextTokenizer },
   measuredAt: number | null,
   o: EnvironmentSettings,
@@ -46,7 +47,7 @@ export function actingIn(
       "an environment answers the policy here, turn by turn: a server, a cluster or another sampler cannot draw its responses",
     );
   }
-  if (!functions.includes(environmentReward)) {
+  if (parts && !parts.functions.includes(environmentReward)) {
     throw new UserError(
       "what the environment gives would not be learned from: put environmentReward among the rewards",
     );

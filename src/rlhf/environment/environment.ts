@@ -66,6 +66,8 @@ export type EnvironmentRow = Readonly<Record<string, unknown>>;
 export interface Environment {
   /** What it is called in messages. */
   readonly name?: string;
+  /** The most that an episode can be worth, where that is known: evaluations count those that reach it. */
+  readonly best?: number;
   /**
    * Rows of its own, for runs that name no dataset: n for a seed, always the same. Those of "test" are held out.
    */

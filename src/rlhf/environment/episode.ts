@@ -146,7 +146,12 @@ export async function playEpisode(
   };
 }
 
-function checked(outcome: Outcome, ended: boolean): Outcome {
+/**
+ * What an environment answered.
+ * @param ended the turn that it answers ended by itself
+ * @throws UserError for what is no answer
+ */
+export function checked(outcome: Outcome, ended: boolean): Outcome {
   if (typeof outcome !== "object" || outcome === null) {
     throw new UserError(`step gives {observation, reward, done}, not ${JSON.stringify(outcome)}`);
   }
@@ -161,7 +166,7 @@ function checked(outcome: Outcome, ended: boolean): Outcome {
 }
 
 /** What an environment answers, unless it takes too long. */
-async function answered<T>(
+export async function answered<T>(
   ask: (signal: AbortSignal) => T | Promise<T>,
   { timeout, stopped }: Pick<EpisodeLimits, "timeout" | "stopped">,
 ): Promise<T> {

@@ -13,7 +13,8 @@ export const environmentReward: RewardFunction = Object.defineProperty(
   { value: "environment" },
 );
 
-function episodeReward({ turns }: Response): number {
+/** What an episode was worth, all of its turns together. */
+export function episodeReward({ turns }: Response): number {
   if (!turns)
     throw new UserError("the environment's reward is one of episodes: the responses were drawn without an environment");
   return turns.reduce((sum, { reward }) => sum + reward, 0);

@@ -1,5 +1,5 @@
 /** How episodes are played, as settings. */
-import { needs, type ResolvedSettings } from "../../settings/index.ts";
+import { needs, type ResolvedSettings, settings } from "../../settings/index.ts";
 import { positive, rollout } from "../settings.ts";
 
 /** How episodes are played; names are TRL's where it has them. */
@@ -19,6 +19,9 @@ export const environmentSettings = {
     { effect: needs("environment") },
   ),
 };
+
+/** A record of them alone, for what is no run of a trainer. */
+export const episodes = settings("episodes", environmentSettings);
 
 /** The settings of episodes, resolved. */
 export type EnvironmentSettings = ResolvedSettings<typeof environmentSettings>;

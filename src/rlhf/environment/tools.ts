@@ -17,6 +17,8 @@ export interface Tool {
 /** The question, the tools and the verdict of a `toolEnvironment`. */
 export interface ToolEnvironmentOptions {
   name?: string;
+  /** What a right answer is worth: see `Environment.best`. */
+  best?: number;
   tools: readonly Tool[];
   /** Rows of its own: see `Environment.rows`. */
   rows?: Environment["rows"];
@@ -38,6 +40,7 @@ export function toolEnvironment(o: ToolEnvironmentOptions): Environment {
   }));
   return {
     ...(o.name !== undefined && { name: o.name }),
+    ...(o.best !== undefined && { best: o.best }),
     ...(o.rows && { rows: o.rows }),
     reset({ prompt }) {
       const row = prompt.row ?? {};

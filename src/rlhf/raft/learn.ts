@@ -27,12 +27,16 @@ export interface LearnOptions
   seed: number;
 }
 
-/** What is learned of a kept response: the prompt as well, or not, and the end token, or not. */
+/**
+ * What is learned of a kept response: the prompt as well, or not, and the end token, or not. Of an episode it is what the policy wrote,
+ * and where it ended its turns.
+ */
 export function toLearn(
-  { ids, promptLength, ended }: Response,
+  { ids, promptLength, ended, learned }: Response,
   { config }: CausalLM,
   { appendEos, maskPrompt }: { appendEos: boolean; maskPrompt: boolean },
 ): Sequence {
+  if (learned) return { ids, promptLength, learned };
   const drop = !appendEos && ended && config.eosIds.includes(ids[ids.length - 1]);
   return { ids: drop ? ids.subarray(0, -1) : ids, promptLength: maskPrompt ? promptLength : 0 };
 }
@@ -62,8 +66,9 @@ function joined(sequences: readonly Sequence[]): Sequence {
   const ids = Uint32Array.from(sequences.flatMap((s) => [...s.ids]));
   const learned = new Uint8Array(ids.length);
   let at = 0;
-  for (const { ids, promptLength } of sequences) {
-    learned.fill(1, at + promptLength, at + ids.length);
+  for (const { ids, promptLength, learned: some } of sequences) {
+    if (some) learned.set(some.subarray(promptLength), at + promptLength);
+    else learned.fill(1, at + promptLength, at + ids.length);
     at += ids.length;
   }
   return { ids, promptLength: 0, learned };

@@ -9,7 +9,7 @@ import { evaluateResponses } from "../evaluate.ts";
 import type { TrainerSteps } from "../loop.ts";
 import type { RewardParts } from "../rewards.ts";
 import type { RolloutOptions } from "../rollout.ts";
-import { type Prompt, policySampler, type Response } from "../sampler.ts";
+import { type Prompt, policySampler, type Response, type Sampler } from "../sampler.ts";
 
 /** Prompts of at most so many tokens, and what there is to say of the others. */
 export function shortEnough(
@@ -31,6 +31,8 @@ export function heldOutEvaluation(
   run: {
     policy: CausalLM;
     tokenizer: TextTokenizer;
+    /** The policy in its environment, where there is one. */
+    sampler?: Sampler | undefined;
     parts: RewardParts;
     reference?: CausalLM | undefined;
     gold?: ((response: Response) => number) | undefined;
@@ -40,7 +42,7 @@ export function heldOutEvaluation(
   folder: RunFolder | undefined,
 ): Pick<TrainerSteps, "evaluate" | "evaluateFirst"> {
   const { policy, tokenizer, parts: rewards, reference, gold } = run;
-  const sampler = policySampler(policy, tokenizer);
+  const sampler = run.sampler ?? policySampler(policy, tokenizer);
   const inputs = { policy, tokenizer, sampler, rewards, prompts, reference: reference ?? null, ...(gold && { gold }) };
   const options = { ...o, numGenerations: 1, tempered: "never" as const, clipRangeScore: null };
   return { evaluate: (done) => evaluateResponses(inputs, done, options, folder), evaluateFirst: true };

@@ -1,13 +1,17 @@
 /** RAFT's settings. */
-import { all, byDialect, derived, group, needs, settings, where } from "../../settings/index.ts";
+import { all, byDialect, derived, group, needs, settings, where, without } from "../../settings/index.ts";
 import { aheadSettings, checkAhead } from "../ahead.ts";
 import { checkOrder, orderSettings } from "../any-order.ts";
+import { environmentSettings } from "../environment/settings.ts";
 import { rewardFailureSettings } from "../reward-failures.ts";
 import * as shared from "../settings.ts";
 
 const own = group("RAFT");
 const hacking = group("Reward hacking");
 const { data, optim, positive, rollout } = shared;
+
+/** What would rewrite or cut what was drawn, or learn of it what the policy did not write: in an environment nothing does. */
+const outside = { effect: without("environment") };
 
 /** RAFT's settings, by LMFlow's names where it has them. */
 export const raft = settings(
@@ -34,16 +38,17 @@ export const raft = settings(
       ["auto", "none", "lmflow"],
       "auto",
       "Rule for texts: lmflow keeps what stands before the next ###Human turn, without '#' at its ends; auto does so in local lmflow",
+      outside,
     ),
     discardSample: own.choice(
       ["auto", "none", "lmflow"],
       "auto",
-      "Rule for responses: lmflow keeps those with a '#' or fewer than 2 characters from being learned; auto does so in local lmflow",
+      "Rule for responses: lmflow keeps those with a '#' or fewer than 2 characters from being learned; auto does so in local lmflow, outside of environments",
     ),
     discardContaining: own.list(null, "Keep responses with any of these texts from being learned, too"),
     numTrainEpochs: own.int(4, "Passes over the kept responses in one round", { min: 1 }),
-    maskPrompt: own.bool(byDialect({ lmflow: false, corrected: true }), "Learn responses only"),
-    appendEos: own.bool(byDialect({ lmflow: false, corrected: true }), "Learn where responses end"),
+    maskPrompt: own.bool(byDialect({ lmflow: false, corrected: true }), "Learn responses only", outside),
+    appendEos: own.bool(byDialect({ lmflow: false, corrected: true }), "Learn where responses end", outside),
     blockSize: own.int(
       null,
       "Cut longer texts to blocks of this many tokens; default: the context, or 512 above 1024",
@@ -62,12 +67,13 @@ export const raft = settings(
         true,
       ),
       "Draw each response's limit from here to output_max_length",
-      { min: 1 },
+      { min: 1, ...outside },
     ),
     inferenceBatchSizePerDevice: rollout.int(1, "Prompts that share a drawn limit in top; local has one for each", {
       min: 1,
       effect: all(where("collectionStrategy", "top"), needs("outputMinLength")),
     }),
+    ...environmentSettings,
     minNewTokens: rollout.int(0, "Tokens before a response may end", { min: 0 }),
     ...shared.sampling,
     ...shared.determinism,

@@ -58,7 +58,7 @@ export interface MonitoredResponses {
   gold?: readonly number[] | null;
 }
 
-/** Each response's different tokens, as text; an end token is none. */
+/** The different tokens of each response that are learned, as text; an end token is none. */
 export function tokensIn(responses: readonly Sequence[], tokenizer: TextTokenizer): Set<string>[] {
   const texts = new Map<number, string>();
   const textOf = (id: number): string => {
@@ -69,8 +69,9 @@ export function tokensIn(responses: readonly Sequence[], tokenizer: TextTokenize
     }
     return text;
   };
-  return responses.map(({ ids, promptLength }) => {
-    const tokens = new Set(Array.from(ids.subarray(promptLength), textOf));
+  return responses.map(({ ids, promptLength, learned }) => {
+    const own = ids.subarray(promptLength).filter((_, t) => learned?.[promptLength + t] !== 0);
+    const tokens = new Set(Array.from(own, textOf));
     tokens.delete("");
     return tokens;
   });

@@ -20,6 +20,7 @@ export function calculatorEnvironment(digits = 3): Environment {
   const factor = (seed: number, i: number, which: number) => least + randomInt(10 ** digits - least, seed, i, which);
   return toolEnvironment({
     name: "calculator",
+    best: 1,
     tools: [
       {
         name: "calculator",

@@ -12,6 +12,7 @@ export function guessEnvironment(numbers = 7, turns = guessesFor(numbers)): Envi
   const say = (content: string) => [{ role: "user", content }];
   return {
     name: "guess",
+    best: 1,
     rows: (n, seed) => {
       const rows: EnvironmentRow[] = [];
       for (let round = 0; rows.length < n; round++) {

@@ -18,6 +18,7 @@ const ASKS = {
 export function storyEnvironment(): Environment {
   return {
     name: "story",
+    best: 3.5,
     reset({ prompt }) {
       const wish = parseWish(prompt.text);
       if (!wish) throw new Error(`${JSON.stringify(prompt.text.slice(0, 80))} is no prompt of builtin:world`);
