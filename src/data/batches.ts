@@ -20,6 +20,8 @@ export interface PreferenceExample {
   promptLength: number;
   /** Of the rejected sequence, where its beginning was cut differently. */
   rejectedPromptLength?: number;
+  /** Where given, of the answers' tokens only those with a 1 here count (one entry per token of each sequence). */
+  learned?: { chosen: Uint8Array; rejected: Uint8Array };
   /** By how much the chosen answer's reward should exceed the other's; none counts as 0. */
   margin?: number;
   /** Whether each answer by itself is safe. */

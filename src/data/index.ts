@@ -81,6 +81,7 @@ export type {
   TextRecord,
 } from "./records.ts";
 export type { Row, RowOptions } from "./row.ts";
+export type { SampledEpisode, SampledTurn } from "./sampled-episodes.ts";
 export { type Columns, type RowSchema, registerSchema, type SchemaOptions, schemaOf } from "./schemas.ts";
 export { readSampledRows, rowLine, type SampledRow, type ScoredRow, scored } from "./scored-rows.ts";
 export type { Split } from "./split.ts";

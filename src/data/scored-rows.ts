@@ -5,12 +5,14 @@
  * - LMFlow's containers text_to_textlist `{"input", "output": [text, ..]}` and text_to_scored_textlist
  *   `{"input", "output": [{"score", "text"}, ..]}`.
  * Written are the JSON lines, with columns of ours that the others do not mind: `id` (the prompt's place in its dataset),
- * `ended` (which responses ended by themselves) and `token_ids` (the responses as they were sampled).
+ * `ended` (which responses ended by themselves), `token_ids` (the responses as they were sampled) and `episodes` (of responses that were
+ * played in an environment: what came first, and which turns are the policy's).
  */
 import { UserError } from "../runtime/errors.ts";
 import type { ChatMessage } from "./chat-template.ts";
 import { checkMessages } from "./messages.ts";
 import { type DataSource, readRows } from "./readers.ts";
+import { episodeColumns, readEpisode, type SampledEpisode } from "./sampled-episodes.ts";
 import type { Columns } from "./schemas.ts";
 
 /** The responses to one prompt. */
@@ -21,6 +23,8 @@ export interface SampledRow {
   ended?: boolean[];
   /** Ends with the end token where the response ended by itself. */
   tokenIds?: number[][];
+  /** Where the responses are episodes: what `tokenIds` are of. */
+  episodes?: SampledEpisode[];
   /** "rewards.jsonl:12" */
   where?: string;
 }
@@ -60,7 +64,7 @@ export function scored(row: SampledRow | ScoredRow): ScoredRow {
 
 /** A row as one line of JSON, without its end. */
 export function rowLine(row: SampledRow | ScoredRow): string {
-  const { id, prompt, responses, ended, tokenIds } = row;
+  const { id, prompt, responses, ended, tokenIds, episodes } = row;
   return JSON.stringify({
     ...(id !== undefined && { id }),
     prompt,
@@ -68,6 +72,7 @@ export function rowLine(row: SampledRow | ScoredRow): string {
     ...("rewards" in row && { rewards: row.rewards }),
     ...(ended && { ended }),
     ...(tokenIds && { token_ids: tokenIds }),
+    ...(episodes && { episodes: episodes.map(episodeColumns) }),
   });
 }
 
@@ -117,6 +122,12 @@ function rowOf(value: unknown, where: string): SampledRow | ScoredRow {
     if (wrong >= 0) throw new UserError(`${where}: ${name} ${wrong + 1} must be ${what}, not ${shown(list[wrong])}`);
     return list as T[];
   };
+  const tokenIds = isThere(row.token_ids)
+    ? perResponse<number[]>("token_ids", row.token_ids, isIds, "a list of token ids")
+    : null;
+  const episodes = isThere(row.episodes)
+    ? perResponse<unknown>("episodes", row.episodes, () => tokenIds !== null, "beside token_ids")
+    : null;
   const scores = withScores ? output.map((item: Columns) => item.score) : row.rewards;
   return {
     prompt,
@@ -125,9 +136,11 @@ function rowOf(value: unknown, where: string): SampledRow | ScoredRow {
     ...(isThere(row.ended) && {
       ended: perResponse<boolean>("ended", row.ended, (x) => typeof x === "boolean", "true or false"),
     }),
-    ...(isThere(row.token_ids) && {
-      tokenIds: perResponse<number[]>("token_ids", row.token_ids, isIds, "a list of token ids"),
-    }),
+    ...(tokenIds && { tokenIds }),
+    ...(tokenIds &&
+      episodes && {
+        episodes: episodes.map((one, i) => readEpisode(one, tokenIds[i].length, `${where}: episode ${i + 1}`)),
+      }),
     ...(isThere(scores) && { rewards: perResponse<number>("rewards", scores, Number.isFinite, "a finite number") }),
     where,
   };

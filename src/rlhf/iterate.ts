@@ -16,6 +16,7 @@ import { cachedAs } from "./caching.ts";
 import { checkpointSteps, type RunFolder, removePartial, restoreModels, saveModels } from "./checkpoint.ts";
 import { dataEvents } from "./data-events.ts";
 import { dpo, dpoObjective, trainDpo } from "./dpo.ts";
+import { type Acting, type ActingModels, actingIn } from "./environment/acting.ts";
 import { evaluatePolicy } from "./evaluate.ts";
 import type { Sample, TrainEvent } from "./events.ts";
 import { inHalf } from "./half.ts";
@@ -23,7 +24,8 @@ import { judgeByReward, type RowJudge, rewardStatistics, type SequenceOf } from 
 import { BestIteration, wholeIterations } from "./iterate/best.ts";
 import { IterationDraws } from "./iterate/draws.ts";
 import { type Finished, finishedIterations, HELD_OUT, removeCheckpoints, reported } from "./iterate/finished.ts";
-import { describeCounts, exampleOf, findPairs } from "./iterate/pairs.ts";
+import { describeCounts, findPairs } from "./iterate/pairs.ts";
+import { comparable, exampleOf, responseOf, writtenTokens } from "./iterate/responses.ts";
 import { type NumberedPrompt, promptSlices } from "./iterate/sample.ts";
 import { type IterateSettings, iterate } from "./iterate/settings.ts";
 import { pairLines, scoreStage } from "./iterate/stages.ts";
@@ -38,21 +40,13 @@ import { precomputeReference } from "./reference.ts";
 import { judged } from "./reward-failures.ts";
 import { judgesOf, type RewardFunction, type Rewards, rewardParts } from "./rewards.ts";
 import { roundedSource } from "./rounded-source.ts";
-import {
-  fromPrompt,
-  type Prompt,
-  type PromptData,
-  promptsOf,
-  type Response,
-  type Sampler,
-  tokenizerOf,
-} from "./sampler.ts";
+import { type Prompt, type PromptData, promptsOf, type Response, type Sampler, tokenizerOf } from "./sampler.ts";
 import * as shared from "./settings.ts";
 import { localSource, type RolloutSource } from "./source.ts";
 import { average } from "./stats.ts";
 
 /** The models of a run. */
-export interface IterateModels extends Omit<AlignmentModels, "rewards"> {
+export interface IterateModels extends Omit<AlignmentModels, "rewards">, ActingModels {
   /**
    * The model that the run starts from, as a model of its own: for the KL, and as the reference "initial". Default: the base of
    * the policy's adapter, or a copy, which is freed in the end.
@@ -60,7 +54,7 @@ export interface IterateModels extends Omit<AlignmentModels, "rewards"> {
   initial?: CausalLM | undefined;
   /** Score responses, here and on held-out prompts. Needed unless a judge is given. */
   rewards?: Rewards | undefined;
-  /** Scores the responses of a prompt together, for instance by comparing them. */
+  /** Scores the responses of a prompt together, for instance by comparing them. Not for an environment, which gives rewards. */
   judge?: ((sequence: SequenceOf) => RowJudge) | undefined;
 }
 
@@ -78,6 +72,7 @@ interface Working {
   tokenizer: TextTokenizer;
   judge: RowJudge;
   drawer: Sampler | RolloutSource;
+  acting: (Acting & ActingModels) | null;
   prompts: readonly Prompt[];
   held: readonly Prompt[];
   reward: RewardFunction | undefined;
@@ -97,12 +92,19 @@ export async function* trainIteratively(
   run: IterateRun,
 ): AsyncGenerator<TrainEvent> {
   const o = iterate(chosen);
-  const { policy, sampler, source, gold } = models;
-  if (sampler) refuseAhead(o);
+  const { policy, sampler, source, gold, environment } = models;
   const tokenizer = tokenizerOf(models);
   const room = { context: policy.config.maxPositions, response: o.responseLength };
   const { train: prompts, eval: held } = await promptsOf(data, tokenizer, room);
   const parts = models.rewards && rewardParts(models.rewards, tokenizer, o.rewardWeights);
+  if (environment && (models.judge || !parts)) {
+    throw new UserError(
+      "episodes in an environment become pairs by their rewards: give environmentReward, and no judge",
+    );
+  }
+  const episodes = actingIn(models, parts ?? null, { policy, tokenizer }, null, o);
+  const acting = episodes && { ...episodes, environment };
+  if (acting || sampler) refuseAhead(o);
   const reward = parts && (async (responses: readonly Response[]) => (await judged(parts, responses)).scores);
   const sequence = (row: SampledRow, k: number) => responseOf(prompts[row.id as number], row, k);
   const judge = models.judge?.(sequence) ?? (reward && judgeByReward(reward, sequence));
@@ -119,7 +121,8 @@ export async function* trainIteratively(
       initial,
       tokenizer,
       judge,
-      drawer: sampler ?? roundedSource(source ?? localSource(), o),
+      acting,
+      drawer: acting?.sampler ?? sampler ?? roundedSource(source ?? localSource(), o),
       prompts,
       held,
       reward,
@@ -158,6 +161,7 @@ async function* iterations(inputs: Working, o: IterateSettings): AsyncGenerator<
     folderOf,
     slices,
     sampling,
+    acting: inputs.acting !== null,
     progress,
     signal: run.signal,
   };
@@ -235,6 +239,7 @@ async function* rounds(
       ({ metrics, steps } = made);
     }
     const held = await heldOut(inputs, o);
+    for (const text of held.warnings) yield { type: "warning", step: offset + steps, text };
     const done: Finished = {
       iteration,
       ...told,
@@ -261,17 +266,24 @@ async function* rounds(
 
 /** The policy on held-out prompts; nothing without such. */
 async function heldOut(
-  { policy, initial, tokenizer, held, reward, gold }: Working,
-  { seed, responseLength, temperature, eosTokenId, showSamples }: IterateSettings,
-): Promise<{ metrics: Record<string, number>; samples: Sample[] }> {
-  if (held.length === 0) return { metrics: {}, samples: [] };
-  const { metrics, samples } = await evaluatePolicy(
-    { policy, tokenizer, prompts: held, reference: initial, ...(reward && { reward }), ...(gold && { gold }) },
-    { seed, responseLength, temperature, showSamples, ...(eosTokenId && { eosIds: eosTokenId }) },
+  { policy, initial, tokenizer, held, reward, gold, acting }: Working,
+  { seed, responseLength, temperature, eosTokenId, showSamples, ...o }: IterateSettings,
+): Promise<{ metrics: Record<string, number>; samples: Sample[]; warnings: string[] }> {
+  if (held.length === 0) return { metrics: {}, samples: [], warnings: [] };
+  const { maxTurns, environmentTimeout, environmentFailure } = o;
+  const how = { maxTurns, environmentTimeout, environmentFailure, ...(eosTokenId && { eosIds: eosTokenId }) };
+  const { metrics, samples, warnings } = await evaluatePolicy(
+    {
+      ...{ policy, tokenizer, prompts: held, reference: initial, environment: acting?.environment },
+      ...(reward && { reward }),
+      ...(gold && { gold }),
+    },
+    { seed, responseLength, temperature, showSamples, ...how },
   );
   const { mean_length, eos_rate, ...others } = metrics;
   const lengthFirst = Object.entries({ mean_length, eos_rate, ...others });
-  return { metrics: Object.fromEntries(lengthFirst.map(([name, value]) => [`${HELD_OUT}${name}`, value])), samples };
+  const named = lengthFirst.map(([name, value]) => [`${HELD_OUT}${name}`, value] as const);
+  return { metrics: Object.fromEntries(named), samples, warnings };
 }
 
 const stepsOf = (pairs: number, o: IterateSettings): number =>
@@ -302,6 +314,9 @@ async function* oneIteration(
   const { files } = runFolder;
   await draws.ask(iteration - 1, iteration);
   const rows = await draws.rows(iteration);
+  const dropped: TrainEvent[] = [];
+  await inputs.acting?.tell(async (event) => void dropped.push(event), offset);
+  yield* dropped;
   if (!rows) return null;
   const scored = await scoreStage(files, `${folder}/rewards.jsonl`, inputs.judge, rows, {
     progress: (done: number, total: number) => inputs.run.progress?.(iteration, "scoring", done, total),
@@ -311,10 +326,14 @@ async function* oneIteration(
 
   const byId = new Map(prompts.map((prompt) => [prompt.id, prompt]));
   const promptOf = (row: ScoredRow) => byId.get(row.id as number) as NumberedPrompt;
-  const { pairs, counts } = findPairs(scored, o);
+  const { pairs: found, counts } = findPairs(scored, o);
+  const { pairs, left: text } = comparable(found);
+  counts.pairs = pairs.length;
+  if (text) yield { type: "warning", step: offset, text };
   await files.writeFile(`${folder}/pairs.jsonl`, pairLines(pairs));
   const { mean_length = 0, eos_rate = 0, ...rewards } = rewardStatistics(scored);
-  const firsts = scored.slice(0, KL_RESPONSES).map((row) => responseOf(promptOf(row), row, 0));
+  const drawn = scored.filter(({ responses }) => responses.length > 0);
+  const firsts = drawn.slice(0, KL_RESPONSES).map((row) => responseOf(promptOf(row), row, 0));
   const { gold } = inputs;
   const sampled: Record<string, number> = {
     mean_length,
@@ -330,8 +349,8 @@ async function* oneIteration(
     prompts: counts.total,
     ...(o.maxStaleness > 0 && { staleness: iteration - 1 - versionOf(iteration - 1, o) }),
     margin: average(pairs.map(({ margin }) => margin)),
-    chosen_length: average(pairs.map(({ row, chosen }) => (row.tokenIds as number[][])[chosen].length)),
-    rejected_length: average(pairs.map(({ row, rejected }) => (row.tokenIds as number[][])[rejected].length)),
+    chosen_length: average(pairs.map(({ row, chosen }) => writtenTokens(row, chosen))),
+    rejected_length: average(pairs.map(({ row, rejected }) => writtenTokens(row, rejected))),
   };
 
   const examples = pairs.map((pair) => exampleOf(promptOf(pair.row), pair));
@@ -378,16 +397,4 @@ async function accuracyOn(policy: CausalLM, pairs: readonly PairExample[], o: It
   } finally {
     running.destroy();
   }
-}
-
-/** A row's response as it was sampled. */
-function responseOf(prompt: Prompt, { responses, tokenIds, ended }: SampledRow, sample: number): Response {
-  return {
-    ids: Uint32Array.from([...prompt.ids, ...(tokenIds as number[][])[sample]]),
-    promptLength: prompt.ids.length,
-    prompt: 0,
-    sample,
-    ended: (ended as boolean[])[sample],
-    ...fromPrompt(prompt, responses[sample]),
-  };
 }

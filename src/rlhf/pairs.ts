@@ -14,10 +14,15 @@ import { type Divergence, divergenceScore, type PairScores } from "./losses/pref
 
 /** The answers of pairs as sequences: all chosen ones, then all rejected ones. */
 export const bothAnswers = (pairs: readonly PreferenceExample[]): Sequence[] => [
-  ...pairs.map(({ chosen, promptLength }) => ({ ids: chosen, promptLength })),
-  ...pairs.map(({ rejected, promptLength, rejectedPromptLength = promptLength }) => ({
+  ...pairs.map(({ chosen, promptLength, learned }) => ({
+    ids: chosen,
+    promptLength,
+    ...(learned && { learned: learned.chosen }),
+  })),
+  ...pairs.map(({ rejected, promptLength, rejectedPromptLength = promptLength, learned }) => ({
     ids: rejected,
     promptLength: rejectedPromptLength,
+    ...(learned && { learned: learned.rejected }),
   })),
 ];
 

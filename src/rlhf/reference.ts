@@ -11,7 +11,7 @@ import type { TrainEvent } from "./events.ts";
 import type { ExampleMethod, ExampleSplits } from "./examples.ts";
 import { inHalf } from "./half.ts";
 import { responseLogProbs } from "./measure.ts";
-import type { PairExample } from "./pairs.ts";
+import { bothAnswers, type PairExample } from "./pairs.ts";
 import { baseOf, copyOf } from "./partners.ts";
 import { probability } from "./settings.ts";
 
@@ -91,10 +91,7 @@ async function* precomputing<P extends PairExample>(
   try {
     for (let at = 0; at < pairs.length; at += PAIRS_AT_ONCE) {
       const part = pairs.slice(at, at + PAIRS_AT_ONCE);
-      const sequences = part.flatMap(({ chosen, rejected, promptLength, rejectedPromptLength }): Sequence[] => [
-        { ids: chosen, promptLength },
-        { ids: rejected, promptLength: rejectedPromptLength ?? promptLength },
-      ]);
+      const sequences = part.flatMap((pair): Sequence[] => bothAnswers([pair]));
       const { logProbs } = await responseLogProbs(reference, sequences);
       part.forEach((pair, i) => {
         done.push({ ...pair, reference: { chosen: logProbs[2 * i].slice(), rejected: logProbs[2 * i + 1].slice() } });

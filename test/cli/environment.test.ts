@@ -162,6 +162,44 @@ describe("evaluate", { timeout: 60_000 }, () => {
   });
 });
 
+describe("iterate", { timeout: 60_000 }, () => {
+  const sizes = "--iterations 1 --k 4 --response_length 16 --max_steps 1 --prompts_per_iteration 4".split(" ");
+  const noting = asking.replace("reward: row.worth", "reward: row.worth + Math.random()");
+
+  it("learns from pairs of episodes, and keeps them", async () => {
+    const path = at("asking-5.mjs");
+    await writeFile(path, noting);
+    const { code, text } = await run("iterate", ...sizes, "--environment", path, "--output_dir", at("iterate"));
+    expect(code, text).toBe(0);
+    const [row] = (await lines("iterate", "iteration_1/rewards.jsonl")) as unknown as {
+      rewards: number[];
+      episodes: { prompt: string; turns: { reward: number }[] }[];
+    }[];
+    expect(row.episodes.map(({ turns }) => turns.reduce((sum, { reward }) => sum + reward, 0))).toEqual(row.rewards);
+    expect(row.episodes[0].prompt).toBe("Once");
+    const { metrics } = JSON.parse(await readFile(at("iterate", "iteration_1/metrics.json"), "utf8"));
+    expect(metrics.heldout_mean_turns).toBeGreaterThanOrEqual(1);
+  });
+
+  it.each([
+    [["--preference_ranking", "tournament"], /preference_ranking has no effect together with --environment/],
+    [["--max_staleness", "1"], /cannot draw ahead/],
+  ])("refuses %j", async (words, message) => {
+    const path = at("asking-5.mjs");
+    const { code, text } = await run(
+      "iterate",
+      ...sizes,
+      "--environment",
+      path,
+      ...words,
+      "--output_dir",
+      at("refused"),
+    );
+    expect(code).toBe(1);
+    expect(text).toMatch(message);
+  });
+});
+
 describe("raft", { timeout: 60_000 }, () => {
   const sizes = "--raft_batch_size 2 --top_reward_percentage 0.5 --output_max_length 16 --num_raft_iteration 1".split(
     " ",

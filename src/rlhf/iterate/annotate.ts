@@ -9,6 +9,7 @@ import { type RewardFunction, rewardsOf } from "../rewards.ts";
 import type { Response } from "../sampler.ts";
 import { average } from "../stats.ts";
 import { samplesPerRow } from "./pairs.ts";
+import { writtenTokens } from "./responses.ts";
 
 /** One list of rewards per row, one reward per response. */
 export type RowJudge = (rows: readonly SampledRow[]) => Promise<number[][]>;
@@ -113,7 +114,7 @@ export interface RewardStatistics {
   min_reward: number;
   /** Characters, as code points. */
   mean_characters: number;
-  /** Tokens with the end token; only where the rows have them. */
+  /** Tokens with the end token, of episodes those that the policy wrote; only where the rows have them. */
   mean_length?: number;
   /** Part of the responses that ended by themselves; only where the rows say so. */
   eos_rate?: number;
@@ -132,7 +133,7 @@ export function rewardStatistics(rows: readonly ScoredRow[], samples = samplesPe
     min_reward: over(({ rewards }) => [Math.min(...rewards)]),
     mean_characters: over(({ responses }) => responses.map((text) => [...text].length)),
     ...(kept.every(({ tokenIds }) => tokenIds) && {
-      mean_length: over(({ tokenIds = [] }) => tokenIds.map((ids) => ids.length)),
+      mean_length: over((row) => row.responses.map((_, k) => writtenTokens(row, k))),
     }),
     ...(kept.every(({ ended }) => ended) && { eos_rate: over(({ ended = [] }) => ended.map(Number)) }),
   };

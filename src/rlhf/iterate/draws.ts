@@ -19,6 +19,8 @@ export interface DrawnRun {
   slices: readonly (readonly NumberedPrompt[])[];
   /** How responses are drawn. */
   sampling: Omit<SamplingOptions, "iteration"> & { samples: number };
+  /** They are episodes, which the policy plays here. */
+  acting: boolean;
   progress?: ((iteration: number, done: number, total: number) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -79,14 +81,14 @@ export class IterationDraws {
   }
 
   #draw(iteration: number, version: number, requested: () => void): Promise<SampledRow[] | null> {
-    const { policy, tokenizer, files, folderOf, slices, sampling, signal } = this.#run;
+    const { policy, tokenizer, files, folderOf, slices, sampling, acting, signal } = this.#run;
     const prompts = slices[iteration - 1];
     const progress = (done: number, total: number) => this.#run.progress?.(iteration, done, total);
     const by = this.#by;
     return sampleStage(files, `${folderOf(iteration)}/responses.jsonl`, prompts, sampling.samples, (log) => {
       if (typeof by === "function") {
         // Somebody else samples, so that what is missing of a call may be asked for alone.
-        const whole = { redo: "rows", promptsAtOnce: 256 } as const;
+        const whole = acting ? { mayDrop: true } : ({ redo: "rows", promptsAtOnce: 256 } as const);
         return sampleRows(by, prompts, log, { ...sampling, iteration, ...whole, progress, ...(signal && { signal }) });
       }
       return drawRows(by, prompts, log, {

@@ -8,7 +8,6 @@ import type { ScoredRow } from "../../data/scored-rows.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { randomInt, streamId } from "../../runtime/rng.ts";
 import { group, type SettingValues } from "../../settings/index.ts";
-import type { PairExample } from "../pairs.ts";
 
 /**
  * random: the first two responses; max_random: the best and the first of the others; max_min: the best and the worst;
@@ -239,11 +238,4 @@ export function describeCounts(c: PairCounts): string {
     c.margin > 0 && `${c.margin} with too small a margin`,
   ].filter(Boolean);
   return `${c.pairs} pairs of ${c.total} prompts${reasons.length > 0 ? ` (${reasons.join(", ")})` : ""}`;
-}
-
-/** A pair as token ids, as they were sampled: what was cut off has no end token, and none is learned. */
-export function exampleOf({ ids }: { ids: Uint32Array }, { row, chosen, rejected, margin }: RowPair): PairExample {
-  const tokens = row.tokenIds as number[][];
-  const whole = (k: number) => Uint32Array.from([...ids, ...tokens[k]]);
-  return { chosen: whole(chosen), rejected: whole(rejected), promptLength: ids.length, margin };
 }

@@ -8,6 +8,7 @@ import type { RowLog } from "../../runtime/row-log.ts";
 import { type JobsOptions, jobsOf } from "../jobs.ts";
 import { type Prompt, type Response, responsesOf, type Sampler, type SamplingOptions } from "../sampler.ts";
 import type { RolloutSource } from "../source.ts";
+import { episodeOf } from "./responses.ts";
 
 /** A prompt with its stable number, e.g. its place in the dataset: it names the random numbers and the row. */
 export interface NumberedPrompt extends Prompt {
@@ -44,6 +45,8 @@ export interface SampleRowsOptions extends Omit<SamplingOptions, "onResponses"> 
    * default), so that no row depends on where the break was; of a server, only what is missing ("rows").
    */
   redo?: "calls" | "rows";
+  /** A prompt to which nothing was drawn, as its environment failed, becomes a row without responses. Default: an error. */
+  mayDrop?: boolean;
   /** Told how many prompts are finished. */
   progress?: (done: number, total: number) => void;
   /** When it fires, nothing more is begun; the rows so far are in the log. */
@@ -60,7 +63,7 @@ export async function sampleRows(
   log: RowLog<SampledRow>,
   options: SampleRowsOptions,
 ): Promise<SampledRow[] | null> {
-  const { promptsAtOnce = 64, redo = "calls", progress, signal, ...sampling } = options;
+  const { promptsAtOnce = 64, redo = "calls", mayDrop = false, progress, signal, ...sampling } = options;
   progress?.(prompts.filter(({ id }) => log.rows.has(id)).length, prompts.length);
   for (let at = 0; at < prompts.length; at += promptsAtOnce) {
     const call = prompts.slice(at, at + promptsAtOnce);
@@ -79,6 +82,8 @@ export async function sampleRows(
         },
       },
     );
+    const dropped = mayDrop ? asked.filter(({ id }) => !log.rows.has(id)) : [];
+    if (dropped.length > 0) await log.add(dropped.map((prompt) => [prompt.id, rowOf(prompt, [])] as const));
   }
   return wholeRows(prompts, log);
 }
@@ -168,17 +173,22 @@ function rowsOf(
     else groups.set(response.prompt, [response]);
   }
   return [...groups].map(([i, group]) => {
-    const { id, text, messages } = prompts[i];
+    const { id } = prompts[i];
     if (group.length !== samples) {
       throw new UserError(`prompt ${id} got ${group.length} responses instead of ${samples}`);
     }
-    const row: SampledRow = {
-      id,
-      prompt: messages ? [...messages] : text,
-      responses: group.map((response) => response.text),
-      ended: group.map(({ ended }) => ended),
-      tokenIds: group.map(({ ids, promptLength }) => Array.from(ids.subarray(promptLength))),
-    };
-    return [id, row];
+    return [id, rowOf(prompts[i], group)];
   });
+}
+
+function rowOf({ id, text, messages }: NumberedPrompt, group: readonly Response[]): SampledRow {
+  const episodes = group.map(episodeOf).filter((episode) => episode !== null);
+  return {
+    id,
+    prompt: episodes[0]?.prompt ?? (messages ? [...messages] : text),
+    responses: group.map((response) => response.text),
+    ended: group.map(({ ended }) => ended),
+    tokenIds: group.map(({ ids, promptLength }) => Array.from(ids.subarray(promptLength))),
+    ...(episodes.length > 0 && { episodes }),
+  };
 }

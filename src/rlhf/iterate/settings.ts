@@ -2,6 +2,7 @@
 import { group, settings } from "../../settings/index.ts";
 import { aheadSettings, checkAhead } from "../ahead.ts";
 import { checkLosses, dpoLossSettings } from "../dpo.ts";
+import { environmentSettings } from "../environment/settings.ts";
 import * as shared from "../settings.ts";
 import { checkPairs, pairSettings } from "./pairs.ts";
 
@@ -25,6 +26,7 @@ export const iterate = settings(
     }),
     responseLength: rollout.int(64, "Longest response in tokens", { min: 1, aka: ["max_new_tokens"] }),
     ...shared.sampling,
+    ...environmentSettings,
     ...shared.determinism,
     ...shared.caching,
     ...aheadSettings,

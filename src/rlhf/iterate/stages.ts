@@ -33,7 +33,8 @@ export async function sampleStage(
 
 /** Rows of a run that drew another number of responses. */
 function refuseOtherNumbers(rows: readonly SampledRow[], samples: number, path: string): void {
-  const other = rows.find(({ responses }) => responses.length !== samples)?.responses.length;
+  // An environment that failed may have left some without any.
+  const other = rows.find(({ responses: { length } }) => length !== samples && length > 0)?.responses.length;
   if (other === undefined) return;
   throw new UserError(
     `${path} holds rows of ${other} responses: the run had K ${other}, not ${samples}; use that, or another folder`,

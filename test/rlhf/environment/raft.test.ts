@@ -1,55 +1,17 @@
 /** RAFT in an environment: of each prompt's episodes the best is learned, and of that what the policy wrote alone. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { type Environment, environmentReward, type Prompt, responseLogProbs, trainRaft } from "webrlhf/rlhf";
+import { type Environment, environmentReward, responseLogProbs, trainRaft } from "webrlhf/rlhf";
 import { blocksOf, toLearn } from "../../../src/rlhf/raft/learn.ts";
 import { tokensIn } from "../../../src/rlhf/raft/token-monitor.ts";
 import { gpuReady } from "../../helpers.ts";
 import { keeper } from "../../keep.ts";
 import { collect, metricsOf } from "../tiny.ts";
-import { wordPolicy, wordTokenizer } from "./words.ts";
+import { type Heard, listening, prompts, tokenizer } from "./listening.ts";
+import { wordPolicy } from "./words.ts";
 
 beforeAll(gpuReady);
 
 const keep = keeper();
-const tokenizer = wordTokenizer(["go", "on", "and", "a", "b"]);
-const tokens = (text: string): number[] => tokenizer.encode(text);
-
-/** What was said in an episode, as tokens; and what it was worth. */
-interface Heard {
-  prompt: number;
-  ids: number[];
-  written: number[];
-  reward: number;
-}
-
-/** Three turns at most, each worth as many as it has "a"; `heard` are all episodes, token by token. */
-function listening(heard: Heard[]): Environment {
-  return {
-    reset({ prompt: { row } }) {
-      const own: Heard = { prompt: Number(row?.id), ids: [], written: [], reward: 0 };
-      const say = (ids: ArrayLike<number>, written: 0 | 1) => {
-        own.ids.push(...Array.from(ids));
-        own.written.push(...Array.from(ids, () => written));
-      };
-      heard.push(own);
-      say(tokens("<user>go<end><assistant>"), 0);
-      return {
-        observation: [{ role: "user", content: "go" }],
-        step({ ids, text, turn, ended }) {
-          say(ids, 1);
-          const reward = text.split(" ").filter((word) => word === "a").length;
-          own.reward += reward;
-          const over = turn === 2 || !ended;
-          if (!over) say(tokens("<user>on and on<end><assistant>"), 0);
-          return { observation: [{ role: "user", content: "on and on" }], reward, done: over };
-        },
-      };
-    },
-  };
-}
-
-const prompts = (n: number): Prompt[] =>
-  Array.from({ length: n }, (_, id) => ({ text: "", ids: new Uint32Array(0), row: { id } }));
 const settings = {
   maxSteps: 1,
   raftBatchSize: 3,
