@@ -4,13 +4,18 @@
  * which change nothing, and which are refused, because without them the result would be another one.
  */
 import { type ForeignNames, settingNamed } from "../settings/index.ts";
-import { lmflowRules } from "./foreign/lmflow.ts";
+import { lmflowBeside, lmflowRules } from "./foreign/lmflow.ts";
 import { paddleRules } from "./foreign/paddlenlp.ts";
+import { paddleBeside, paddleRlRules } from "./foreign/paddlenlp-rl.ts";
 import { isOff, plain, type Rules } from "./foreign/rules.ts";
 import { transformersRules } from "./foreign/transformers.ts";
 import { trlRules } from "./foreign/trl.ts";
 
-const rules: Rules = { ...lmflowRules, ...paddleRules, ...trlRules, ...transformersRules };
+/** Of names that are no settings of a method. */
+const rules: Rules = { ...lmflowRules, ...paddleRules, ...paddleRlRules, ...trlRules, ...transformersRules };
+
+/** Of names that may be settings: what they mean where others stand beside them. */
+const beside: Rules = { ...lmflowBeside, ...paddleBeside };
 
 /** What null, or -1, of other programs is here; undefined is the default. */
 const unset: Readonly<Record<string, unknown>> = {
@@ -30,16 +35,10 @@ const unset: Readonly<Record<string, unknown>> = {
 
 /** Names and values of other programs, as a method takes them. */
 export const foreignNames: ForeignNames = (name, value, given, table) => {
+  const together = Object.hasOwn(beside, name) ? beside[name](value, given, table) : null;
+  if (together !== null) return together;
   const key = settingNamed(table, name);
-  // An adapter to go on with is named beside its base.
-  if (key === "modelNameOrPath" && !isOff(given.lora_model_path) && Object.hasOwn(table, "baseModelNameOrPath")) {
-    return { kind: "sets", values: { baseModelNameOrPath: value } };
-  }
   if (key === null) return Object.hasOwn(rules, name) ? rules[name](value, given, table) : null;
-  // PaddleNLP's configs with both mean the prompt and the response by the first, and the response by the second.
-  if (key === "maxLength" && !isOff(given.max_dec_len) && Object.hasOwn(table, "maxLengthOf")) {
-    return { kind: "sets", values: { maxLength: value, maxLengthOf: "sequence" } };
-  }
   if (key === "optim") return rules.optim(value, given, table);
   if (!Object.hasOwn(unset, key)) return null;
   const negative = (key === "maxSteps" || key === "topK") && Number(value) === -1;

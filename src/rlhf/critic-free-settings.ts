@@ -45,6 +45,7 @@ export const criticFreeSettings = (
     min: 1,
     aka: ["max_completion_length", "max_new_tokens"],
   }),
+  ...shared.shortest,
   ...shared.sampling,
   ...environmentSettings,
   ...shared.determinism,
@@ -75,6 +76,7 @@ export const criticFreeSettings = (
   ),
   ...entropySettings,
   ...shared.optimiser(1e-6, "linear", 8, betas),
+  ...shared.scheduleEnd,
   ...shared.half,
   ...shared.shown,
   ...shared.opened,
@@ -121,5 +123,6 @@ export function checkCriticFree(o: CriticFreeSettings, name: (key: never) => str
   checkFailures(o, name as unknown as (key: string) => string);
   checkOrder(o, name as unknown as (key: string) => string);
   checkEntropy(o, name as unknown as (key: string) => string);
+  shared.checkResponseLength(o, name as unknown as (key: string) => string, "minNewTokens");
   promptsPerRollout(o, name);
 }

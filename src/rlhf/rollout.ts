@@ -5,6 +5,7 @@
 import type { CausalLM } from "../nn/models.ts";
 import type { TextTokenizer } from "../nn/text-tokenizer.ts";
 import { UserError } from "../runtime/errors.ts";
+import { maxOf, minOf } from "../runtime/extremes.ts";
 import { byDialect, derived, group, needs, type ResolvedSettings } from "../settings/index.ts";
 import { type Ahead, type AheadRun, type AheadSettings, aheadSettings, checkAhead } from "./ahead.ts";
 import { type AnyOrder, checkOrder, drawing, type OrderSettings, orderSettings } from "./any-order.ts";
@@ -29,6 +30,7 @@ import {
   rollout,
   sampling,
   samplingParams,
+  shortest,
 } from "./settings.ts";
 import { average, klTerm, type Normalizer, normalize, shapeRewards, updateRunning, whiten } from "./stats.ts";
 import { distinctN } from "./text-stats.ts";
@@ -74,7 +76,7 @@ export const rolloutSettings = {
     "Longest response in tokens",
     { min: 1, aka: ["max_new_tokens", "max_dec_len"] },
   ),
-  minNewTokens: rollout.int(0, "Shortest response in tokens", { min: 0, aka: ["min_dec_len"] }),
+  ...shortest,
   ...sampling,
   ...environmentSettings,
   ...determinism,
@@ -238,8 +240,8 @@ export async function collectRollout(
     // Of whole responses: minus their log-probability.
     sampled_entropy: -average(logProbs.map(total)),
     mean_length: average(lengths),
-    max_length: Math.max(...lengths),
-    min_length: Math.min(...lengths),
+    max_length: maxOf(lengths),
+    min_length: minOf(lengths),
     num_eos_tokens: responses.filter((r) => r.ended).length,
     eos_rate: average(responses.map((r) => Number(r.ended))),
     distinct_1: distinctN(texts, 1),

@@ -248,6 +248,11 @@ export const sampling = {
   temperature: rollout.float(samplingChoices.temperature.neutral, samplingChoices.temperature.help, positive), // not greedy
 };
 
+/** How short a response may be. */
+export const shortest = {
+  minNewTokens: rollout.int(0, "Shortest response in tokens", { min: 0, aka: ["min_dec_len"] }),
+};
+
 /** The sampling settings of a trainer, as the sampler takes them. */
 export const samplingParams = (values: ResolvedSettings<typeof sampling>): ResolvedSettings<typeof sampling> =>
   Object.fromEntries(eachChoice.map(([name]) => [name, values[name]])) as ResolvedSettings<typeof sampling>;

@@ -84,3 +84,12 @@ export const lmflowRules: Rules = {
   _k: (value, given, table) =>
     sets("numGenerations" in table ? "numGenerations" : "numReturnSequences")(value, given, table),
 };
+
+/** Rules for names that are settings here, too, where others stand beside them; null where none does. */
+export const lmflowBeside: Rules = {
+  // An adapter to go on with is named beside its base.
+  model_name_or_path: (value, given, table) =>
+    !isOff(given.lora_model_path) && Object.hasOwn(table, "baseModelNameOrPath")
+      ? { kind: "sets", values: { baseModelNameOrPath: value } }
+      : null,
+};

@@ -1,11 +1,16 @@
-/** Arguments of PaddleNLP's Trainer and of its scripts for SFT, reward models and PPO. */
+/** Arguments of PaddleNLP's Trainer and of its scripts for SFT, reward models and PPO; those without a critic have more. */
 import { each, idle, off, type Rule, type Rules, sets } from "./rules.ts";
 
 const packing = "examples are not packed into sequences of one length here: each is learned by itself";
 
-/** Of pairs, PaddleNLP cuts a prompt so only where the whole is longer than `max_seq_len`: then the whole is cut here. */
+/**
+ * Of pairs, PaddleNLP cuts a prompt so only where the whole is longer than `max_seq_len`: then the whole is cut here. Prompts to
+ * respond to lose their end there, and stay whole here.
+ */
 const promptLength: Rule = (value, given, table) =>
-  Object.hasOwn(table, "maxLength") ? { kind: "idle" } : sets("maxPromptLength")(value, given, table);
+  ["maxLength", "numGenerations"].some((key) => Object.hasOwn(table, key)) && !Object.hasOwn(table, "maxPromptLength")
+    ? { kind: "idle" }
+    : sets("maxPromptLength")(value, given, table);
 
 export const paddleRules: Rules = {
   ...each(
@@ -40,8 +45,4 @@ export const paddleRules: Rules = {
   prefix_tuning: off("there is no prefix tuning: use_peft trains LoRA adapters"),
   pissa: off("adapters start as LoRA's"),
   dora: sets("useDora"),
-  rl_algorithm: (value, _, table) =>
-    String(value).toLowerCase() === "ppo" && Object.hasOwn(table, "dialect")
-      ? { kind: "idle" }
-      : { kind: "refused", why: "the verb says the method: webrlhf ppo, grpo or reinforce" },
 };

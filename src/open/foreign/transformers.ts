@@ -70,7 +70,11 @@ export const transformersRules: Rules = {
   neftune_noise_alpha: off("no noise is added to embeddings here"),
   ignore_data_skip: off("a resumed run goes on with the data where it stopped"),
   data_seed: off("seed draws the order of the data, too"),
-  dataloader_drop_last: off("the last, smaller batch of an epoch is learned from, too"),
+  // Rollouts go on from one pass over the prompts to the next, so that none is smaller.
+  dataloader_drop_last: (value, given, table) =>
+    Object.hasOwn(table, "numGenerations")
+      ? { kind: "idle" }
+      : off("the last, smaller batch of an epoch is learned from, too")(value, given, table),
   train_sampling_strategy: (value, given, table) =>
     // TRL's KTO pairs prompts with the answers of its own batch, and keeps the order for that; here batches are drawn.
     Object.hasOwn(table, "desirableWeight") && plain(value) === "sequential"
