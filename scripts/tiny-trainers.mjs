@@ -11,6 +11,7 @@ import path from "node:path";
 export function tinyTrainers(work) {
   const base = path.join(work, "base");
   const judge = path.join(work, "judge");
+  const teacher = path.join(work, "teacher");
   const safety = path.join(work, "safety.jsonl");
   const shared = "--seed 3 --learning_rate 1e-3 --per_device_train_batch_size 4 --save_total_limit 1".split(" ");
   const supervised = "--max_train_samples 40 --max_eval_samples 8 --eval_steps 3".split(" ");
@@ -71,6 +72,9 @@ export function tinyTrainers(work) {
       "--iterations 3 --prompts_per_iteration 8 --num_return_sequences 3 --response_length 12 --max_eval_samples 6 " +
         "--num_train_epochs 1 --save_steps 1",
     ),
+    distill: learner(
+      `--teacher_model_name_or_path ${teacher} --dialect gkd --seq_kd true --response_length 12 --max_eval_samples 4`,
+    ),
   };
   const trainers = Object.fromEntries(
     Object.entries(chosen).map(([name, one]) => [name, { ...one, words: [...one.words, ...shared] }]),
@@ -83,6 +87,11 @@ export function tinyTrainers(work) {
         verb: "reward",
         words: [...supervised, ...shared, "--model_name_or_path", base, "--max_steps", "4"],
         folder: judge,
+      },
+      {
+        verb: "sft",
+        words: [...supervised, ...shared, "--model_name_or_path", base, "--max_steps", "4"],
+        folder: teacher,
       },
     ];
   };

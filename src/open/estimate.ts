@@ -8,7 +8,7 @@ import { UserError } from "../runtime/errors.ts";
 import { inCode, type SettingsSource } from "../settings/index.ts";
 import { fits, type Remedy, whatWouldFit } from "./estimate/fit.ts";
 import { estimateMemory, type MemoryEstimate } from "./estimate/memory.ts";
-import { planOf, type Stage, stages } from "./estimate/plan.ts";
+import { planOf, type Stage, stages, teacherNamed } from "./estimate/plan.ts";
 import { countParameters } from "./estimate/rehearsal.ts";
 import { type HubChoice, lookAt } from "./hub.ts";
 import type { Surroundings } from "./surroundings.ts";
@@ -29,7 +29,7 @@ export interface RunEstimate {
   parameters: number | null;
   /** Those of them that are trained. */
   trained: number | null;
-  /** Bytes of the model that are still to be downloaded; 0 where it is here. */
+  /** Bytes of the model, and of its teacher, that are still to be downloaded; 0 where they are here. */
   download: number;
   /** GPU memory at the peak; `refused` says why the run cannot work on this device at all. */
   memory: MemoryEstimate;
@@ -75,7 +75,9 @@ export async function estimateWith(
   const { promptLength = 64, memory: limit = Number.POSITIVE_INFINITY } = options;
   const { config, adapter, download } = await look(model, options);
   const own = adapter && { ...adapter, targets: adapter.targets ?? ("all-linear" as const) };
-  const plan = planOf(stage, given, config, { promptLength, adapter: own });
+  const taught = teacherNamed(stage, given);
+  const teacher = taught === null ? null : await look(taught, { ...options, baseModelNameOrPath: null });
+  const plan = planOf(stage, given, config, { promptLength, adapter: own, teacher: teacher?.config ?? null });
   await openDevice();
   const memory = await estimateMemory(plan);
   let counted: Pick<RunEstimate, "parameters" | "trained"> = { parameters: null, trained: null };
@@ -87,7 +89,18 @@ export async function estimateWith(
   const { batchSize, length, rewardModels } = plan;
   const remedy = fits(memory, limit) ? null : await whatWouldFit(plan, limit);
   const shared = plan.lora !== null;
-  return { ...counted, download, memory, fits: fits(memory, limit), remedy, batchSize, length, rewardModels, shared };
+  const missing = download + (taught === model ? 0 : (teacher?.download ?? 0));
+  return {
+    ...counted,
+    download: missing,
+    memory,
+    fits: fits(memory, limit),
+    remedy,
+    batchSize,
+    length,
+    rewardModels,
+    shared,
+  };
 }
 
 function stageOf(trainer: string): Stage {

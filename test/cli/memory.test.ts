@@ -7,7 +7,7 @@ import { looseOptions } from "../../src/cli/verbs/doctor/loose-options.ts";
 import { whatWouldFit } from "../../src/open/estimate/fit.ts";
 import { estimateMemory } from "../../src/open/estimate/memory.ts";
 import { type MemoryPlan, planOf as planFor, type Stage } from "../../src/open/estimate/plan.ts";
-import { estimateOverHeld, lora, tinyPlan as plan } from "./tiny-runs.ts";
+import { estimateOverHeld, lora, tinyPlan as plan, teacher } from "./tiny-runs.ts";
 
 const { config } = plan;
 const planOf = (
@@ -115,6 +115,16 @@ describe("what would fit", () => {
       rewardModels: 0,
     });
     expect(() => planned("ppo", { offload_level: "all" })).toThrow(/offload_level knows freeze_model/);
+  });
+
+  it("quantizes a teacher before it takes adapters", async () => {
+    const taught = { promptLength: 8, adapter: null, teacher };
+    const given = { teacher_model: "large", response_length: "8" };
+    const chosen = planFor("distill", onCommandLine(given), config, taught);
+    expect(chosen).toMatchObject({ prompts: 8, length: 16, responseLength: 8, evalExamples: 0, reference: null });
+    expect(() => planOf("distill", { response_length: "8" }, config, about)).toThrow("teacher_model_name_or_path");
+    const { total } = await estimateMemory({ ...chosen, batchSize: 1, accumulation: 8, checkpointing: true });
+    expect((await whatWouldFit(chosen, total - 1))?.flags).toMatch(/ --ref_model_dtype int8$/);
   });
 
   it("names turns before adapters for PPO, and two answers at least for KTO", async () => {

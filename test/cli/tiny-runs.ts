@@ -8,7 +8,7 @@ import { estimateMemory } from "../../src/open/estimate/memory.ts";
 import type { MemoryPlan } from "../../src/open/estimate/plan.ts";
 import { tokenizer } from "../rlhf/tiny.ts";
 
-const config = decoderConfig({
+const shape = {
   family: "llama",
   vocabSize: tokenizer.vocabSize,
   hiddenSize: 32,
@@ -18,7 +18,8 @@ const config = decoderConfig({
   maxPositions: 64,
   tieEmbeddings: false,
   eosId: null,
-});
+} as const;
+const config = decoderConfig(shape);
 
 /** An adapter for it. */
 export const lora = { rank: 4, alpha: 8, targets: "all-linear" as const, dropout: 0.1 };
@@ -51,7 +52,11 @@ export const tinyPlan: MemoryPlan = {
   offload: [],
   average: false,
   ptxLength: 0,
+  teacher: null,
 };
+
+/** A teacher that is larger than the tiny model. */
+export const teacher = decoderConfig({ ...shape, hiddenSize: 64, layers: 4, tieEmbeddings: true });
 
 const many = <R>(n: number, make: (i: number) => R): R[] => Array.from({ length: n }, (_, i) => make(i));
 const random = (n: number, i: number) => Uint32Array.from({ length: n }, (_, k) => 3 + ((k * 7 + i * 13) % 300));
@@ -72,13 +77,7 @@ export async function estimateOverHeld(plan: MemoryPlan): Promise<number> {
   const chosen = { ...plan, half: plan.half && caps().f16 };
   const { byKind, total, refused } = await estimateMemory(chosen);
   if (refused) throw new Error(refused);
-  const ratio = (total - byKind.transfers) / (await mostHeld(() => reallyRun(chosen)));
-  console.log(
-    "RATIO",
-    ratio.toFixed(3),
-    JSON.stringify(chosen, (k, v) => (k === "config" ? 0 : v)),
-  );
-  return ratio;
+  return (total - byKind.transfers) / (await mostHeld(() => reallyRun(chosen)));
 }
 
 /** What travels between the host and the GPU: how much of it there is depends on how fast the GPU is. */
@@ -170,6 +169,14 @@ async function reallyRun(p: MemoryPlan): Promise<void> {
         numTrainEpochs: 1,
       };
       return toTheEnd(rlhf.trainRaft(models, { train: prompts }, { ...online, ...sizes }));
+    }
+    case "distill": {
+      const { config: taught, learned } = p.teacher as NonNullable<MemoryPlan["teacher"]>;
+      const models = { policy, teacher: new CausalLM(taught, "teacher").initialize(5), tokenizer };
+      const data = { train: prompts.map((one) => ({ ...one, target: "cat ".repeat(40) })), eval: prompts };
+      const evalSteps = p.evalExamples > 0 ? 1 : 0;
+      const own = { ...online, ...learned, responseLength: p.responseLength, evalSteps };
+      return toTheEnd(rlhf.trainDistill(models, { ...data, eval: prompts.slice(0, p.evalExamples) }, own));
     }
     case "ppo":
       return ppo(p, policy, another, scorer);

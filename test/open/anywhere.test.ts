@@ -335,6 +335,10 @@ describe("estimateRun", () => {
     const less = await estimateRun("sft", "models/tiny", changed, { files });
     expect(less.memory).toEqual(small.remedy?.estimate);
     expect(small.remedy?.flags).toMatch(/--per_device_train_batch_size \d /);
+    const taught = { perDeviceTrainBatchSize: 2, responseLength: 8, teacherModelNameOrPath: "models/tiny" };
+    const two = await estimateRun("distill", "models/tiny", taught, { files, promptLength: 8 });
+    expect(two).toMatchObject({ parameters, trained: parameters, download: 0, batchSize: 2, length: 16 });
+    expect(two.memory.byKind.weights).toBeGreaterThanOrEqual(8 * parameters);
     await expect(estimateRun("nothing", "models/tiny", {}, { files })).rejects.toThrow(/name one of sft, .*dpo/);
     await expect(estimateRun("sft", "models/tiny", { maxLenght: 3 }, { files })).rejects.toThrow(/maxLenght/);
   });

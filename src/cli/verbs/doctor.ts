@@ -91,7 +91,7 @@ async function memoryOf(
     const as = estimate.shared ? "an adapter on the policy's base" : "as large as the policy";
     lines.push(`A reward model is taken to be ${as}.`);
   }
-  if (estimate.download > 0) lines.push(`The model is not here yet: ${size(estimate.download)} would be downloaded.`);
+  if (estimate.download > 0) lines.push(`Not here yet: ${size(estimate.download)} would be downloaded.`);
   if (fits) {
     if (Number.isFinite(limit)) lines.push(`This fits into ${room}.`);
     else

@@ -32,6 +32,15 @@ const withOffload: Knob = (plan) => {
   return { settings: { offloadLevel: [...offloadLevels] }, plan: { ...plan, offload: offloadLevels } };
 };
 
+/** A teacher is the larger of two models, and not trained. */
+const withTeacher =
+  (format: "int8" | "int4"): Knob =>
+  (plan) => {
+    const now = plan.referenceFormat === "auto" ? plan.format : plan.referenceFormat;
+    if (!plan.teacher || now === format || now === "int4") return null;
+    return { settings: { refModelDtype: format }, plan: { ...plan, referenceFormat: format } };
+  };
+
 /** What is tried, one after the other, each on top of those before it: what costs least comes first. */
 const knobs: readonly Knob[] = [
   withBatch(4),
@@ -44,6 +53,8 @@ const knobs: readonly Knob[] = [
         },
   withBatch(1),
   withOffload,
+  withTeacher("int8"),
+  withTeacher("int4"),
   (plan) => (plan.lora ? null : { settings: { usePeft: true }, plan: { ...plan, lora: loraOptions({}) } }),
   (plan) =>
     plan.lora && plan.format === "float32" ? { settings: { dtype: "int8" }, plan: { ...plan, format: "int8" } } : null,

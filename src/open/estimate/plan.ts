@@ -3,12 +3,13 @@ import type { KvCacheFormat } from "../../nn/cache.ts";
 import type { DecoderConfig } from "../../nn/config.ts";
 import type { LoraOptions } from "../../nn/lora-options.ts";
 import { type CriticFreeSettings, promptsPerRollout } from "../../rlhf/critic-free-settings.ts";
+import type { DistillSettings } from "../../rlhf/distill.ts";
 import { type DpoLossSettings, type DpoSettings, dpoLossSettings } from "../../rlhf/dpo.ts";
 import type { IterateSettings } from "../../rlhf/iterate/settings.ts";
 import { levelsOf, type OffloadLevel } from "../../rlhf/offload.ts";
 import type { PpoSettings } from "../../rlhf/ppo.ts";
 import { sizes } from "../../rlhf/raft.ts";
-import { inFile, type ResolvedSettings, type SettingsSource } from "../../settings/index.ts";
+import { inFile, type ResolvedSettings, type SettingsSource, settingNamed } from "../../settings/index.ts";
 import type { WeightFormat } from "../../tensor/quantize.ts";
 import { methods } from "../methods.ts";
 import { loraOptions } from "../opener.ts";
@@ -16,7 +17,7 @@ import { weightFormat } from "../precision.ts";
 import { isWeightless } from "../rewards.ts";
 import type * as named from "../settings.ts";
 
-const { "multi-objective": _, distill: __, ...rehearsed } = methods;
+const { "multi-objective": _, ...rehearsed } = methods;
 
 /** A trainer whose memory can be estimated, by its name: "sft", "dpo", "ppo". */
 export type Stage = keyof typeof rehearsed;
@@ -69,6 +70,8 @@ export interface MemoryPlan {
   average: boolean;
   /** Length of the sequences that are learned beside PPO; 0: there are none. */
   ptxLength: number;
+  /** Whom distillation learns from, kept as a reference is, and whose responses; null: there is no teacher. */
+  teacher: { config: DecoderConfig; learned: Pick<DistillSettings, "beta" | "lmbda" | "seqKd"> } | null;
 }
 
 /** Prompts that an iteration samples for at once; more of them take no more memory. */
@@ -82,25 +85,37 @@ type Names = typeof named.alignmentSettings &
   typeof named.ptxSettings &
   typeof named.moreRewardSettings;
 
+/** The model that a run learns from, by the name that settings give it; null where they name none. */
+export function teacherNamed(stage: Stage, { values }: SettingsSource): string | null {
+  const { table } = rehearsed[stage].settings;
+  const named = Object.entries(values).find(([name]) => settingNamed(table, name) === "teacherModelNameOrPath");
+  return typeof named?.[1] === "string" ? named[1] : null;
+}
+
 /**
  * The plan of a run with these settings.
  * @param given settings of the method, as they were written
  * @param promptLength of the rollouts' prompts, in tokens
  * @param adapter of the model's folder, if it is one
+ * @param teacher the configuration of the model that settings name as the teacher. Default: there is none
  */
 export function planOf(
   stage: Stage,
   given: SettingsSource,
   config: DecoderConfig,
-  { promptLength, adapter }: { promptLength: number; adapter: LoraOptions | null },
+  {
+    promptLength,
+    adapter,
+    teacher = null,
+  }: { promptLength: number; adapter: LoraOptions | null; teacher?: DecoderConfig | null },
 ): MemoryPlan {
   const { settings } = rehearsed[stage];
   const required = { modelNameOrPath: "model", rewardModelPath: "reward model" };
   const named = Object.fromEntries(Object.entries(required).filter(([name]) => name in settings.table));
   const resolved = settings.resolve([inFile(named, "the model"), given]);
   const o = resolved as Asked;
-  const { maxPositions } = config;
-  const samples = "numGenerations" in o || stage === "raft";
+  const maxPositions = Math.min(config.maxPositions, teacher?.maxPositions ?? config.maxPositions);
+  const samples = "numGenerations" in o || stage === "raft" || stage === "distill";
   const responseLength = samples ? (o.responseLength ?? null) : null;
   const asked = responseLength === null ? (o.maxLength ?? maxPositions) : promptLength + responseLength;
   const together = o.maxLengthOf === "sequence" ? (o.maxLength ?? maxPositions) : maxPositions;
@@ -127,11 +142,12 @@ export function planOf(
     length,
     responseLength: responseLength ?? length - 1,
     ...rolloutSize(stage, resolved),
-    evalExamples: stage === "ppo" && o.evalSteps === 0 ? 0 : (o.maxEvalSamples ?? 0),
+    evalExamples: (stage === "ppo" || stage === "distill") && o.evalSteps === 0 ? 0 : (o.maxEvalSamples ?? 0),
     dpo: stage === "dpo" || stage === "iterate" ? lossOf(resolved) : {},
     offload: o.offloadLevel ? levelsOf(o as { offloadLevel: string[] }) : [],
     average: (o.emaBeta ?? null) !== null,
     ptxLength: o.ptxDatasetName && o.ptxCoef !== 0 ? Math.min(o.maxPtxLength ?? maxPositions, maxPositions) : 0,
+    teacher: teacher && { config: teacher, learned: resolved as unknown as DistillSettings },
   };
 }
 
@@ -173,6 +189,8 @@ function rolloutSize(stage: Stage, resolved: object): Pick<MemoryPlan, "prompts"
       const prompts = promptsPerRollout(resolved as CriticFreeSettings, (key) => key);
       return { prompts, samples: o.numGenerations ?? 1 };
     }
+    case "distill":
+      return { prompts: (o.perDeviceTrainBatchSize ?? 1) * (o.gradientAccumulationSteps ?? 1), samples: 1 };
     case "iterate":
       return {
         prompts: Math.min(PROMPTS_AT_ONCE, o.promptsPerIteration ?? PROMPTS_AT_ONCE),

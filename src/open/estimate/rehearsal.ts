@@ -5,6 +5,7 @@
 import { CausalLM, type Model, ScoreModel } from "../../nn/models.ts";
 import type { TextTokenizer } from "../../nn/text-tokenizer.ts";
 import { trainCpo } from "../../rlhf/cpo.ts";
+import { trainDistill } from "../../rlhf/distill.ts";
 import { trainDpo } from "../../rlhf/dpo.ts";
 import type { TrainEvent } from "../../rlhf/events.ts";
 import { trainGrpo } from "../../rlhf/grpo.ts";
@@ -78,6 +79,8 @@ async function begin(plan: MemoryPlan): Promise<AsyncGenerator<TrainEvent>> {
       return trainOrpo({ policy }, both(twoPairs), once);
     case "cpo":
       return trainCpo({ policy }, both(twoPairs), once);
+    case "distill":
+      return distilled(plan, policy, { ...settings, fp16: half, kvCacheDtype: plan.kvCache, showSamples: 0 });
     default:
       return online(plan, policy, referenceOf(), {
         ...settings,
@@ -177,6 +180,30 @@ async function ppoRun(
       evalSteps: plan.evalExamples > 0 ? 1 : 0,
     },
   );
+}
+
+/** Steps on what each writer writes that the settings ask for; where only some are the student's, those take most. */
+async function* distilled(plan: MemoryPlan, policy: CausalLM, settings: object): AsyncGenerator<TrainEvent> {
+  const { config: taught, learned } = plan.teacher as NonNullable<MemoryPlan["teacher"]>;
+  const { format, referenceFormat, responseLength } = plan;
+  const teacher = new CausalLM(taught, "teacher", referenceFormat === "auto" ? format : referenceFormat);
+  const vocabSize = Math.min(plan.config.vocabSize, taught.vocabSize);
+  const all = sequences(Math.max(plan.prompts, plan.evalExamples), { ...plan, config: { ...plan.config, vocabSize } });
+  const answer = [...all[0].ids.subarray(all[0].promptLength)].map((id) =>
+    plan.config.eosIds.includes(id) ? id + 1 : id,
+  );
+  const tokenizer = { decode: () => "", encode: () => answer, vocabSize } as unknown as TextTokenizer;
+  const prompts = all.map(({ ids, promptLength }) => ({ text: "", target: "", ids: ids.slice(0, promptLength) }));
+  const data = { train: prompts.slice(0, plan.prompts), eval: prompts.slice(0, plan.evalExamples) };
+  const { lmbda, seqKd, beta } = learned;
+  const writers = [
+    ...(lmbda > 0 ? [{ lmbda: 1 }] : []),
+    ...(lmbda < 1 && (seqKd || lmbda === 0) ? [{ lmbda: 0, seqKd }] : []),
+  ];
+  for (const writer of writers) {
+    const own = { ...settings, ...writer, beta, responseLength, maxSteps: 2, evalSteps: plan.evalExamples > 0 ? 1 : 0 };
+    yield* trainDistill({ policy, teacher, tokenizer, sampler: longestResponses(policy, plan) }, data, own);
+  }
 }
 
 /** Draws nothing but takes what drawing takes; every response is as long as it may be. */
