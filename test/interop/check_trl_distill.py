@@ -7,21 +7,9 @@ A request of runs holds the folders of student and teacher, and runs: the micro-
 folder to save the weights in. A JSON document goes to stdout.
 """
 
-import json
-import os
-import sys
-import tempfile
-import warnings
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-warnings.filterwarnings("ignore")
-
-import torch  # noqa: E402
-from trl.experimental.gkd import GKDConfig, GKDTrainer  # noqa: E402
-
-torch.set_num_threads(1)
+import torch
+from trl_runs import answer, load, numbers_tokenizer, passes, recorded, settings
+from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 
 def losses(request):
@@ -52,43 +40,17 @@ def batch(rows):
 
 def run(one, request):
     from datasets import Dataset
-    from tokenizers import Tokenizer, models
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    vocabulary = {f"w{i}": i for i in range(request["vocab_size"])}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="w0")), pad_token="w0", eos_token="w1", unk_token="w0"
-    )
-    load = lambda name: AutoModelForCausalLM.from_pretrained(request[name], dtype=torch.float32)
     parts = [part for step in one["steps"] for part in step]
 
-    class Given(GKDTrainer):
-        def __init__(self, *args, **kwargs):
-            self.steps, self.losses = [], []
-            super().__init__(*args, **kwargs)
-
+    class Given(recorded(GKDTrainer, metrics=False)):
         def get_train_dataloader(self):
             return [batch(part) for part in parts]
 
-        def training_step(self, *args, **kwargs):
-            loss = super().training_step(*args, **kwargs)
-            self.losses.append(float(loss))
-            return loss
-
-        def log(self, logs, *args, **kwargs):
-            if "grad_norm" in logs:
-                numbers = {"grad_norm": float(logs["grad_norm"]), "learning_rate": logs["learning_rate"]}
-                self.steps.append({"loss": sum(self.losses), **numbers})
-                self.losses = []
-            return super().log(logs, *args, **kwargs)
-
-    config = GKDConfig(
-        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, report_to="none", logging_steps=1, save_strategy="no",
-        per_device_train_batch_size=len(parts[0]), gradient_accumulation_steps=len(one["steps"][0]), max_steps=len(one["steps"]),
-        gradient_checkpointing=False, disable_tqdm=True, lmbda=0.0, **one["settings"],
-    )  # fmt: skip
+    config = GKDConfig(**settings(max_steps=len(one["steps"]), lmbda=0.0, **passes(one["steps"]), **one["settings"]))
     trainer = Given(
-        model=load("student"), teacher_model=load("teacher"), args=config, processing_class=tokenizer,
+        model=load(request["student"]), teacher_model=load(request["teacher"]), args=config,
+        processing_class=numbers_tokenizer(request["vocab_size"]),
         train_dataset=Dataset.from_list([{"messages": []} for _ in parts for _ in parts[0]]),
     )  # fmt: skip
     trainer.train()
@@ -96,17 +58,5 @@ def run(one, request):
     return trainer.steps
 
 
-def runs(request):
-    import trl
-
-    return {"version": trl.__version__, "runs": [run(one, request) for one in request["runs"]]}
-
-
 if __name__ == "__main__":
-    mode, file = sys.argv[1:]
-    out = sys.stdout
-    sys.stdout = sys.stderr
-    with open(file) as f:
-        request = json.load(f)
-    result = losses(request) if mode == "losses" else runs(request)
-    json.dump(result, out)
+    answer(losses, run)

@@ -1,29 +1,22 @@
 """TRL's own losses of GRPO and RLOO, and its overlong penalty, on given log-probabilities; and its trainers on given responses.
 
-Without an argument: reads {mask, logProbs, oldLogProbs, refLogProbs, advantages (by row), parts, maxLength, rolloutTokens, windows,
-cases: [{trainer, lossType, options}], lengths, longest, buffer} from standard input; arrays are rows of slots.
+Usage: python check_trl_group.py losses job.json: {mask, logProbs, oldLogProbs, refLogProbs, advantages (by row), parts, maxLength,
+rolloutTokens, windows, cases: [{trainer, lossType, options}], lengths, longest, buffer}; arrays are rows of slots.
 Prints {cases: [{loss, gradient}], penalties}. Gradients are those of one optimizer step.
 
-Usage: python check_trl_group.py request.json: {model, vocab_size, runs: [{trainer, settings, rollouts: [{prompts, responses,
+Usage: python check_trl_group.py runs request.json: {model, vocab_size, runs: [{trainer, settings, rollouts: [{prompts, responses,
 rewards, order}], out}]}, each rollout's lists by response; `order` is that in which they are cut into passes. Saves each run's weights in the folder `out`, and prints {version, runs:
 [[numbers of each optimizer step]]}.
 """
 
-import json
-import os
 import sys
-import tempfile
 import types
-import warnings
 from collections import defaultdict
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-warnings.filterwarnings("ignore")
-
-import torch  # noqa: E402
-from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # noqa: E402
-from trl.rewards import get_soft_overlong_punishment  # noqa: E402
+import torch
+from trl_runs import answer, load, numbers_tokenizer, recorded, settings
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl.rewards import get_soft_overlong_punishment
 
 trainers = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}
 
@@ -75,22 +68,14 @@ def losses(job: dict) -> dict:
 
 def run(one: dict, request: dict) -> list:
     from datasets import Dataset
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    names = ["<pad>", "<end>", *map(str, range(2, request["vocab_size"]))]
-    words = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<pad>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>", unk_token="<pad>")
     rollouts = one["rollouts"]
     base = trainers[one["trainer"]]
 
-    class Given(base):
-        """Takes responses that were drawn elsewhere, and keeps what a log would round."""
+    class Given(recorded(base)):
+        """Takes responses that were drawn elsewhere."""
 
-        def __init__(self, *args, **kwargs):
-            self.rollout, self.steps, self.losses = -1, [], []
-            super().__init__(*args, **kwargs)
+        rollout = -1
 
         def _generate_single_turn(self, prompt_ids, *args, **kwargs):
             self.rollout += 1
@@ -98,36 +83,16 @@ def run(one: dict, request: dict) -> list:
             responses = rollouts[self.rollout]["responses"]
             return (responses, None) if base is GRPOTrainer else responses
 
-        def training_step(self, *args, **kwargs):
-            loss = super().training_step(*args, **kwargs)
-            self.losses.append(float(loss))
-            return loss
-
-        def log(self, logs, *args, **kwargs):
-            if "grad_norm" in logs:
-                metrics = {name: sum(values) / len(values) for name, values in self._metrics["train"].items()}
-                self.steps.append(
-                    {
-                        **metrics, "loss": sum(self.losses), "grad_norm": float(logs["grad_norm"]),
-                        "learning_rate": logs["learning_rate"],
-                    }
-                )  # fmt: skip
-                self.losses = []
-            return super().log(logs, *args, **kwargs)
-
     def reward(**_):
         return rollouts[trainer.rollout]["rewards"]
 
     size = one["settings"]["num_generations"]
     prompts = [" ".join(map(str, ids)) for rollout in rollouts for ids in rollout["prompts"][::size]]
-    config = (GRPOConfig if base is GRPOTrainer else RLOOConfig)(
-        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, report_to="none", logging_steps=1, save_strategy="no",
-        gradient_checkpointing=False, disable_tqdm=True, shuffle_dataset=False, num_train_epochs=1,
-        **{"temperature": 1.0, **one["settings"]},
-    )  # fmt: skip
+    own = {"temperature": 1.0, **one["settings"]}
+    config = (GRPOConfig if base is GRPOTrainer else RLOOConfig)(**settings(shuffle_dataset=False, num_train_epochs=1, **own))
     trainer = Given(
-        model=AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32),
-        reward_funcs=reward, args=config, train_dataset=Dataset.from_dict({"prompt": prompts}), processing_class=tokenizer,
+        model=load(request["model"]), reward_funcs=reward, args=config, train_dataset=Dataset.from_dict({"prompt": prompts}),
+        processing_class=numbers_tokenizer(request["vocab_size"]),
     )  # fmt: skip
     module = sys.modules[base.__module__]
     shuffle, drawn = module.shuffle_sequence_dict, torch.randperm
@@ -148,15 +113,5 @@ def run(one: dict, request: dict) -> list:
     return trainer.steps
 
 
-def runs(path: str) -> dict:
-    import trl
-
-    torch.set_num_threads(1)
-    with open(path) as f:
-        request = json.load(f)
-    return {"version": trl.__version__, "runs": [run(one, request) for one in request["runs"]]}
-
-
-out = sys.stdout
-sys.stdout = sys.stderr
-json.dump(runs(sys.argv[1]) if len(sys.argv) > 1 else losses(json.load(sys.stdin)), out)
+if __name__ == "__main__":
+    answer(losses, run)

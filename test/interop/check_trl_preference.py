@@ -8,22 +8,11 @@ folder to save the weights in. A JSON document goes to stdout.
 """
 
 import collections
-import json
-import os
-import sys
-import tempfile
 import types
-import warnings
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-warnings.filterwarnings("ignore")
-
-import torch  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
-
-torch.set_num_threads(1)
+import torch
+from torch.utils.data import DataLoader
+from trl_runs import answer, load, numbers_tokenizer, passes, recorded, settings
 
 
 def stand_in(**fields):
@@ -123,9 +112,7 @@ def known(case):
     return not ("exo_pair" in names and "label_smoothing" not in o)
 
 
-def losses(path):
-    with open(path) as f:
-        fixture = json.load(f)
+def losses(fixture):
     lists = fixture["chosen"] + fixture["rejected"]
     prompts = fixture["prompts"] * 2
     found = []
@@ -150,71 +137,33 @@ def losses(path):
     return {"cases": found}
 
 
-def recorded(trainer_class, batches):
+def in_batches(trainer_class, batches):
     """The trainer, on token ids as they are and in these batches of places, keeping every step's numbers."""
 
-    class Recorded(trainer_class):
-        def __init__(self, *args, **kwargs):
-            self.steps, self.losses = [], []
-            super().__init__(*args, **kwargs)
-
+    class Given(recorded(trainer_class)):
         def _prepare_dataset(self, dataset, *args, **kwargs):
             return dataset
 
         def get_train_dataloader(self):
             return DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
-        def training_step(self, *args, **kwargs):
-            loss = super().training_step(*args, **kwargs)
-            self.losses.append(float(loss))
-            return loss
-
-        def log(self, logs, *args, **kwargs):
-            if "grad_norm" in logs:
-                self.steps.append({"loss": sum(self.losses)})
-                self.losses = []
-                for name, values in self._metrics["train"].items():
-                    self.steps[-1][name] = sum(values) / len(values)
-                self.steps[-1]["grad_norm"] = float(logs["grad_norm"])
-                self.steps[-1]["learning_rate"] = logs["learning_rate"]
-            return super().log(logs, *args, **kwargs)
-
-    return Recorded
-
-
-def runs(path):
-    import trl
-
-    with open(path) as f:
-        request = json.load(f)
-    return {"version": trl.__version__, "runs": [run(one, request) for one in request["runs"]]}
+    return Given
 
 
 def run(one, request):
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-    from tokenizers import Tokenizer, models
     import trl
 
     kind = one["kind"]
-    vocabulary = {f"w{i}": i for i in range(request["vocab_size"])}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="w0")), pad_token="w0", eos_token="w1", unk_token="w0"
-    )
-    load = lambda: AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32)
     parts = [part for step in one["steps"] for part in step]
     rows = [row for part in parts for row in part]
     places = iter(range(len(rows)))
     batches = [[next(places) for _ in part] for part in parts]
-    common = dict(
-        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, report_to="none", logging_steps=1, save_strategy="no",
-        per_device_train_batch_size=len(parts[0]), gradient_accumulation_steps=len(one["steps"][0]), num_train_epochs=1, gradient_checkpointing=False, max_length=None,
-        disable_tqdm=True, **one["settings"],
-    )
+    common = settings(num_train_epochs=1, max_length=None, **passes(one["steps"]), **one["settings"])
     if kind == "dpo":
         cls, config = trl.DPOTrainer, trl.DPOConfig(**common)
         data = [{"prompt_ids": r["prompt"], "chosen_ids": r["chosen"], "rejected_ids": r["rejected"]} for r in rows]
-        models_given = {"ref_model": load()}
+        others = {"ref_model": load(request["model"])}
     elif kind == "kto":
         cls, config = trl.KTOTrainer, trl.KTOConfig(**common)
         data = [
@@ -228,7 +177,7 @@ def run(one, request):
             for part in parts
             for i, r in enumerate(part)
         ]
-        models_given = {"ref_model": load()}
+        others = {"ref_model": load(request["model"])}
     else:
         cls, config = trl.SFTTrainer, trl.SFTConfig(**common)
         data = [
@@ -238,18 +187,15 @@ def run(one, request):
             }
             for r in rows
         ]
-        models_given = {}
-    trainer = recorded(cls, batches)(
-        model=load(), args=config, train_dataset=Dataset.from_list(data), processing_class=tokenizer, **models_given
-    )
+        others = {}
+    trainer = in_batches(cls, batches)(
+        model=load(request["model"]), args=config, train_dataset=Dataset.from_list(data),
+        processing_class=numbers_tokenizer(request["vocab_size"]), **others,
+    )  # fmt: skip
     trainer.train()
     trainer.model.save_pretrained(one["out"])
     return trainer.steps
 
 
 if __name__ == "__main__":
-    mode, file = sys.argv[1:]
-    out = sys.stdout
-    sys.stdout = sys.stderr
-    result = losses(file) if mode == "losses" else runs(file)
-    json.dump(result, out)
+    answer(losses, run)

@@ -16,10 +16,9 @@ import { generate, ggufTypes, loadCausalLM, writeGguf } from "webrlhf/nn";
 import { openTokenizer } from "webrlhf/open";
 import { readGgufHeader } from "../../src/io/gguf.ts";
 import { gpuReady } from "../helpers.ts";
-import { whyNot } from "./python.ts";
+import { python, whyNot } from "./python.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const noReference = whyNot(python, ["gguf"]);
+const noReference = whyNot(["gguf"]);
 const folder = resolve(process.env.WEBRLHF_LLAMA_CPP ?? "node_modules/..");
 const noLlama = existsSync(join(folder, "node_modules/node-llama-cpp")) ? "" : `${folder} has no node-llama-cpp`;
 const script = (name: string) => fileURLToPath(new URL(name, import.meta.url));

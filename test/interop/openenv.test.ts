@@ -5,11 +5,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openEnvironment } from "webrlhf/open";
 import type { Environment, Episode } from "webrlhf/rlhf";
 import { said } from "../rlhf/environment/said.ts";
-import { whyNot } from "./python.ts";
+import { python, whyNot } from "./python.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const reason =
-  "WebSocket" in globalThis ? whyNot(python, ["openenv", "uvicorn"]) : "this Node has no WebSocket: Node 22 has";
+const reason = "WebSocket" in globalThis ? whyNot(["openenv", "uvicorn"]) : "this Node has no WebSocket: Node 22 has";
 if (reason) console.log(`skipped, environments of OpenEnv: ${reason}`);
 
 describe.skipIf(reason !== "")("a server of openenv-core", () => {

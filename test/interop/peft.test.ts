@@ -3,11 +3,9 @@
  * with torch, transformers and peft: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason,
  * where there is none.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { backward, diskFiles, parseSafetensors, scale, scope, sum } from "webrlhf";
 import {
@@ -28,12 +26,9 @@ import {
 import { pack, predictions } from "webrlhf/rlhf";
 import { normal } from "../../src/runtime/rng.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
-import { logitsOf, whyNot } from "./python.ts";
+import { logitsOf, runPython, whyNot } from "./python.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_peft.py", import.meta.url));
-
-const reason = whyNot(python, ["torch", "transformers", "peft"]);
+const reason = whyNot(["torch", "transformers", "peft"]);
 
 const ids = [[3, 5, 7, 4, 6, 40, 41], [9], [10, 10, 11, 42]];
 const shape = { vocabSize: 48, hiddenSize: 16, layers: 2, heads: 4, maxPositions: 32, eosId: 2, padId: 0 };
@@ -155,9 +150,7 @@ describe.skipIf(reason !== "")(`PEFT${reason && ` (skipped: ${reason})`}`, () =>
     }
     const request = join(root, "request.json");
     writeFileSync(request, JSON.stringify({ ids, jobs: jobs.map(([, job]) => job) }));
-    const run = spawnSync(python, [script, request], { encoding: "utf8", maxBuffer: 1 << 28 });
-    if (run.status !== 0) throw new Error(`PEFT refused: ${run.stderr.slice(-4000)}`);
-    const lines = run.stdout.trim().split("\n");
+    const lines = runPython("check_peft.py", [request]);
     for (const [i, [name]] of jobs.entries()) answers.set(name, JSON.parse(lines[i]));
   }, 300_000);
 

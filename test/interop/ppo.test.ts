@@ -4,11 +4,9 @@
  * also against TRL's own PPOTrainer, where WEBRLHF_TRL_PPO names a folder with TRL 1.12 (`pip install --no-deps --target
  * FOLDER trl==1.12.0`). Needs a Python with torch, transformers and trl: python3 on the PATH, or the one that WEBRLHF_PYTHON names.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
 import { loadCausalLM, loadScoreModel, ScoreModel } from "webrlhf/nn";
@@ -18,11 +16,9 @@ import { permutation, uint32 } from "../../src/runtime/rng.ts";
 import { gpuReady } from "../helpers.ts";
 import { type GivenResponse, trainGiven } from "../rlhf/ppo/given.ts";
 import { distance, recordParity, savedWeights, weightsOf } from "./parity.ts";
-import { whyNot, words, writeModel } from "./trl.ts";
+import { askPython } from "./python.ts";
+import { withoutTrl as reason, words, writeModel } from "./trl.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_ppo.py", import.meta.url));
-const reason = whyNot(python);
 const trl = process.env.WEBRLHF_TRL_PPO;
 
 const LONGEST = 9;
@@ -278,12 +274,8 @@ interface Answer {
   logs: Record<string, number>[][];
 }
 
-function ask(request: string, how: "reference" | "original"): Answer {
-  const env = how === "original" ? { ...process.env, PYTHONPATH: trl } : process.env;
-  const done = spawnSync(python, [script, request, how], { env, maxBuffer: 1 << 26 });
-  if (done.status !== 0) throw new Error(done.stderr.toString().slice(-3000));
-  return JSON.parse(done.stdout.toString().trimEnd().split("\n").at(-1) as string) as Answer;
-}
+const ask = (request: string, how: "reference" | "original"): Answer =>
+  askPython("check_ppo.py", [request, how], how === "original" ? { env: { PYTHONPATH: trl } } : {});
 
 describe.skipIf(reason)(`PPO beside PyTorch${reason && ` (skipped: ${reason})`}`, () => {
   const folder = mkdtempSync(join(tmpdir(), "webrlhf-ppo-"));

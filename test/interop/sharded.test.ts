@@ -2,11 +2,9 @@
  * Weights in several files and in 16 bits: real transformers opens what webrlhf writes and converts, and webrlhf opens the
  * shards that transformers writes. Needs a Python as transformers.test.ts does; skipped, with the reason, without.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
 import {
@@ -21,11 +19,9 @@ import {
   ScoreModel,
 } from "webrlhf/nn";
 import { expectClose, gpuReady } from "../helpers.ts";
-import { logitsOf, whyNot } from "./python.ts";
+import { logitsOf, runPython, whyNot } from "./python.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_transformers.py", import.meta.url));
-const reason = whyNot(python, ["torch", "transformers"]);
+const reason = whyNot(["torch", "transformers"]);
 
 const shape = { vocabSize: 64, hiddenSize: 16, layers: 3, heads: 4, maxPositions: 32, eosId: 1, padId: 0 };
 const llama = decoderConfig({ ...shape, family: "llama", kvHeads: 2, headDim: 8, tieEmbeddings: false });
@@ -77,11 +73,8 @@ describe.skipIf(reason !== "")(`sharded weights in transformers${reason && ` (sk
     }
     const request = join(root, "request.json");
     writeFileSync(request, JSON.stringify({ ids, resave: "again", maxShardSize: "5KB" }));
-    const run = spawnSync(python, [script, ...cases.map(({ name }) => join(root, name)), request], {
-      encoding: "utf8",
-    });
-    if (run.status !== 0) throw new Error(`transformers refused: ${run.stderr.slice(-4000)}`);
-    for (const [i, line] of run.stdout.trim().split("\n").entries()) answers.set(cases[i].name, JSON.parse(line));
+    const lines = runPython("check_transformers.py", [...cases.map(({ name }) => join(root, name)), request]);
+    for (const [i, line] of lines.entries()) answers.set(cases[i].name, JSON.parse(line));
   }, 300_000);
 
   afterAll(() => {

@@ -17,11 +17,10 @@ import { openTextModel } from "../../src/serve/open.ts";
 import { startServer } from "../../src/serve/server.ts";
 import { trainingDefaults } from "../../src/serve/train/limits.ts";
 import { gpuReady } from "../helpers.ts";
-import { whyNot } from "./python.ts";
+import { python, whyNot } from "./python.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const noPackage = whyNot(python, ["tinker", "torch", "transformers"]);
-const noCookbook = noPackage || whyNot(python, ["tinker_cookbook"]);
+const noPackage = whyNot(["tinker", "torch", "transformers"]);
+const noCookbook = noPackage || whyNot(["tinker_cookbook"]);
 const KEY = "tml-secret";
 /** A name that the cookbook knows, of a model that it writes to as "User: ... Assistant: ...". */
 const NAME = "Qwen/Qwen3-8B-Base";

@@ -6,18 +6,15 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Parameter, ParameterStore } from "webrlhf";
 import { AdamW } from "webrlhf/nn";
 import { normal } from "../../src/runtime/rng.ts";
 import { gpuReady } from "../helpers.ts";
 import { distance } from "./parity.ts";
-import { whyNot } from "./python.ts";
+import { askPython, python, whyNot } from "./python.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_torch_muon.py", import.meta.url));
-const missing = whyNot(python, ["torch"]);
+const missing = whyNot(["torch"]);
 const old = missing === "" && spawnSync(python, ["-c", "import torch; torch.optim.Muon"]).status !== 0;
 const reason = old ? "its torch has no Muon" : missing;
 
@@ -50,10 +47,8 @@ describe.skipIf(reason !== "")(`torch.optim.Muon${reason ? ` (skipped: ${reason}
     const path = join(folder, "request.json");
     const given = { start: named((p) => start.get(p.name) as Float32Array), grads, muon, lr, weightDecay, maxGradNorm };
     writeFileSync(path, JSON.stringify(given));
-    const done = spawnSync(python, [script, path], { maxBuffer: 1 << 26 });
-    if (done.status !== 0) throw new Error(done.stderr.toString());
     type Named = Record<string, number[]>;
-    const theirs = JSON.parse(done.stdout.toString()) as { version: string; bf16: Named; f32: Named };
+    const theirs = askPython<{ version: string; bf16: Named; f32: Named }>("check_torch_muon.py", [path]);
 
     const optimizer = new AdamW(store, { muon: true, weightDecay, maxGradNorm });
     for (let step = 0; step < STEPS; step++) {

@@ -19,9 +19,7 @@ import {
   wandbLogger,
   writeRecord,
 } from "webrlhf/rlhf";
-import { whyNot } from "./python.ts";
-
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
+import { python, whyNot } from "./python.ts";
 
 let dir: string;
 beforeEach(async () => {
@@ -62,7 +60,7 @@ const check = async (script: string, ...args: string[]) => {
   return JSON.parse(stdout.trim().split("\n").at(-1) as string);
 };
 
-const noBoard = whyNot(python, ["tensorboard"]);
+const noBoard = whyNot(["tensorboard"]);
 if (noBoard) console.log(`skipped, TensorBoard: ${noBoard}`);
 
 describe.skipIf(noBoard)("TensorBoard", () => {
@@ -99,7 +97,7 @@ describe.skipIf(noBoard)("TensorBoard", () => {
   });
 });
 
-const noStore = whyNot(python, ["wandb"]);
+const noStore = whyNot(["wandb"]);
 if (noStore) console.log(`skipped, wandb: ${noStore}`);
 
 describe.skipIf(noStore)("wandb", () => {
@@ -172,7 +170,7 @@ describe.skipIf(noStore)("wandb", () => {
   });
 });
 
-const noTrackio = whyNot(python, ["trackio"]);
+const noTrackio = whyNot(["trackio"]);
 if (noTrackio) console.log(`skipped, Trackio: ${noTrackio}`);
 
 describe.skipIf(noTrackio)("Trackio", () => {

@@ -2,11 +2,9 @@
  * Real transformers opens what webrlhf writes, and webrlhf opens what transformers writes. Needs a Python with torch and
  * transformers: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
 import { Tokenizer, trainBpe } from "webrlhf/data";
@@ -24,12 +22,9 @@ import {
 } from "webrlhf/nn";
 import { normal } from "../../src/runtime/rng.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
-import { logitsOf, whyNot } from "./python.ts";
+import { logitsOf, runPython, whyNot } from "./python.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_transformers.py", import.meta.url));
-
-const reason = whyNot(python, ["torch", "transformers"]);
+const reason = whyNot(["torch", "transformers"]);
 
 const texts = [
   "Once upon a time, there was a cat.",
@@ -116,9 +111,7 @@ describe.skipIf(reason !== "")(`transformers${reason && ` (skipped: ${reason})`}
     }
     const request = join(root, "request.json");
     writeFileSync(request, JSON.stringify({ ids, texts, newTokens, resave: "again" }));
-    const run = spawnSync(python, [script, ...models.map(([name]) => join(root, name)), request], { encoding: "utf8" });
-    if (run.status !== 0) throw new Error(`transformers refused: ${run.stderr.slice(-4000)}`);
-    const lines = run.stdout.trim().split("\n");
+    const lines = runPython("check_transformers.py", [...models.map(([name]) => join(root, name)), request]);
     for (const [i, [name]] of models.entries()) answers.set(name, JSON.parse(lines[i]));
   }, 300_000);
 

@@ -3,11 +3,9 @@
  * one student and one teacher on the same responses: every step's numbers, and the weights. Needs a Python with torch, transformers
  * and trl: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { backward, diskFiles, scope, sum, tensor, tokenDivergence } from "webrlhf";
 import { loadCausalLM, type TextTokenizer } from "webrlhf/nn";
@@ -15,11 +13,9 @@ import { type Response, type Sampler, trainDistill } from "webrlhf/rlhf";
 import { normal, uint32 } from "../../src/runtime/rng.ts";
 import { expectClose, gpuReady } from "../helpers.ts";
 import { distance, recordParity, savedWeights, splitName, weightsOf } from "./parity.ts";
-import { deviations, type Steps, VOCAB, whyNot, words, writeModel } from "./trl.ts";
+import { askPython } from "./python.ts";
+import { deviations, linear, withoutTrl as reason, type Steps, VOCAB, words, writeModel } from "./trl.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_trl_distill.py", import.meta.url));
-const reason = whyNot(python);
 const MINUTES = 60_000;
 
 const folder = mkdtempSync(join(tmpdir(), "webrlhf-distill-"));
@@ -29,9 +25,7 @@ beforeAll(gpuReady);
 function ask<T>(mode: string, request: object): T {
   const path = join(folder, "request.json");
   writeFileSync(path, JSON.stringify(request));
-  const done = spawnSync(python, [script, mode, path], { maxBuffer: 1 << 28 });
-  if (done.status !== 0) throw new Error(done.stderr.toString());
-  return JSON.parse(done.stdout.toString()) as T;
+  return askPython("check_trl_distill.py", [mode, path]);
 }
 
 const STEPS = 16;
@@ -55,23 +49,8 @@ const all = [
   run("generalised JSD 0.3", 0.3),
   run("generalised JSD 0.5, passes of 2, accumulation 3", 0.5, 2, 3),
 ];
-const common = {
-  maxSteps: STEPS,
-  learningRate: 1e-3,
-  lrSchedulerType: "linear",
-  warmupSteps: 3,
-  responseLength: 10,
-  dialect: "gkd",
-  lmbda: 1,
-} as const;
-const theirs = {
-  learning_rate: 1e-3,
-  lr_scheduler_type: "linear",
-  warmup_steps: 3,
-  weight_decay: 0,
-  max_grad_norm: 1,
-  adam_beta2: 0.999,
-};
+const { ours, theirs } = linear(3);
+const common = { ...ours, maxSteps: STEPS, responseLength: 10, dialect: "gkd", lmbda: 1 } as const;
 
 describe.skipIf(reason !== "")(`TRL${reason ? ` (skipped: ${reason})` : ""}`, () => {
   it("has the same divergences and gradients", { timeout: 3 * MINUTES }, async () => {

@@ -4,11 +4,9 @@
  * Needs a Python with torch, transformers and trl: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the
  * reason, where there is none.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
 import { loadCausalLM } from "webrlhf/nn";
@@ -30,12 +28,13 @@ import fixture from "../fixtures/group.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
 import { collect, metricsOf, tokenizer } from "../rlhf/tiny.ts";
 import { distance, recordParity, savedWeights, splitName, type Weights, weightsOf } from "./parity.ts";
-import { deviations, type Steps, VOCAB, whyNot, words, writeModel } from "./trl.ts";
+import { askPython } from "./python.ts";
+import { deviations, withoutTrl as reason, type Steps, VOCAB, words, writeModel } from "./trl.ts";
 
 const { losses } = fixture;
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_trl_group.py", import.meta.url));
-const reason = whyNot(python);
+
+const folder = mkdtempSync(join(tmpdir(), "webrlhf-trl-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const [, slots] = losses.mask.shape;
 const table = (a: FixtureArray): number[][] => {
@@ -77,9 +76,9 @@ describe.skipIf(reason)(`TRL's losses${reason && ` (skipped: ${reason})`}`, () =
   let theirs: Answer;
   beforeAll(async () => {
     await gpuReady();
-    const done = spawnSync(python, [script], { input: JSON.stringify(job), maxBuffer: 1 << 26 });
-    if (done.status !== 0) throw new Error(done.stderr.toString());
-    theirs = JSON.parse(done.stdout.toString()) as Answer;
+    const path = join(folder, "losses.json");
+    writeFileSync(path, JSON.stringify(job));
+    theirs = askPython("check_trl_group.py", ["losses", path]);
   }, 300_000);
 
   it.each(losses.cases.map((c, i) => [c.name, i] as const))("%s", async (_, at) => {
@@ -383,9 +382,6 @@ const without = (step: Record<string, number>, names: readonly string[]): Record
   Object.fromEntries(Object.entries(step).filter(([name]) => !names.includes(name)));
 
 describe.skipIf(reason)(`TRL's trainers of groups${reason && ` (skipped: ${reason})`}`, () => {
-  const folder = mkdtempSync(join(tmpdir(), "webrlhf-trl-"));
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
   it("publish the same numbers", { timeout: 600_000 }, async () => {
     await gpuReady();
     const model = await writeModel(join(folder, "model"));
@@ -414,9 +410,7 @@ describe.skipIf(reason)(`TRL's trainers of groups${reason && ` (skipped: ${reaso
     }
     const path = join(folder, "request.json");
     writeFileSync(path, JSON.stringify(request));
-    const done = spawnSync(python, [script, path], { maxBuffer: 1 << 26 });
-    if (done.status !== 0) throw new Error(done.stderr.toString().slice(-3000));
-    const { runs, version } = JSON.parse(done.stdout.toString()) as { runs: Steps[]; version: string };
+    const { runs, version } = askPython<{ runs: Steps[]; version: string }>("check_trl_group.py", ["runs", path]);
     const start = await savedWeights(loadCausalLM, model);
     for (const [i, { name }] of groupRuns.entries()) {
       const apart = distance(weights[i], await savedWeights(loadCausalLM, join(folder, `${i}`)), start);

@@ -3,7 +3,6 @@
  * KTO and SFT for 50 steps from one model, on the same data, in the same order: every number of every step, and the weights. Needs a Python with torch, transformers and
  * trl: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,23 +15,16 @@ import { uint32 } from "../../src/runtime/rng.ts";
 import fixture from "../fixtures/preference.json" with { type: "json" };
 import { expectClose, gpuReady } from "../helpers.ts";
 import { distance, recordParity, savedWeights, splitName, weightsOf } from "./parity.ts";
-import { deviations, type Steps, VOCAB, whyNot, words, writeModel } from "./trl.ts";
+import { askPython } from "./python.ts";
+import { deviations, linear, withoutTrl as reason, type Steps, VOCAB, words, writeModel } from "./trl.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_trl_preference.py", import.meta.url));
-
-const reason = whyNot(python);
 const MINUTES = 60_000;
 
 const folder = mkdtempSync(join(tmpdir(), "webrlhf-trl-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 beforeAll(gpuReady);
 
-function ask<T>(...args: string[]): T {
-  const done = spawnSync(python, [script, ...args], { maxBuffer: 1 << 28 });
-  if (done.status !== 0) throw new Error(done.stderr.toString());
-  return JSON.parse(done.stdout.toString()) as T;
-}
+const ask = <T>(...args: string[]): T => askPython("check_trl_preference.py", args);
 
 const STEPS = 50;
 const draw = (...key: number[]) => uint32(7, ...key);
@@ -45,22 +37,8 @@ const rows = Array.from({ length: 20 }, (_, i) => ({
   label: draw(i, 6) % 2 === 0,
 }));
 
-const settings = {
-  learningRate: 1e-3,
-  lrSchedulerType: "linear",
-  warmupSteps: 5,
-  perDeviceTrainBatchSize: 4,
-  maxSteps: STEPS,
-  seed: 3,
-} as const;
-const theirs = {
-  learning_rate: 1e-3,
-  lr_scheduler_type: "linear",
-  warmup_steps: 5,
-  weight_decay: 0,
-  max_grad_norm: 1,
-  adam_beta2: 0.999,
-};
+const { ours, theirs } = linear(5);
+const settings = { ...ours, perDeviceTrainBatchSize: 4, maxSteps: STEPS, seed: 3 } as const;
 
 /** Passes of 3 and 2, two to a step: the last pass of every epoch is short. */
 const accumulated = { perDeviceTrainBatchSize: 3, gradientAccumulationSteps: 2 };

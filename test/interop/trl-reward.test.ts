@@ -3,11 +3,9 @@
  * numbers, and the weights in the end; and the token-wise loss against torch with an attention mask. Needs a Python with torch, transformers, trl
  * and datasets: python3 on the PATH, or the one that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
-import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
 import type { PreferenceExample } from "webrlhf/data";
@@ -18,12 +16,8 @@ import { uniform } from "../../src/runtime/rng.ts";
 import { gpuReady } from "../helpers.ts";
 import { collect, metricsOf, pairs, tokenizer } from "../rlhf/tiny.ts";
 import { distance, recordParity, savedWeights, weightsOf } from "./parity.ts";
-import { deviations, type Steps, whyNot, writeModel } from "./trl.ts";
-
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_trl_reward.py", import.meta.url));
-
-const reason = whyNot(python);
+import { askPython } from "./python.ts";
+import { deviations, withoutTrl as reason, type Steps, writeModel } from "./trl.ts";
 
 const STEPS = 50;
 let dir: string;
@@ -51,12 +45,7 @@ async function prepare(name: string, data: readonly PreferenceExample[], options
   return folder;
 }
 
-function ask<T>(folder: string): T {
-  const env = { ...process.env, CUDA_VISIBLE_DEVICES: "", HF_HUB_OFFLINE: "1" };
-  const run = spawnSync(python, [script, folder], { env, maxBuffer: 1 << 26 });
-  if (run.status !== 0) throw new Error(run.stderr.toString().slice(-3000));
-  return JSON.parse(run.stdout.toString().trimEnd().split("\n").at(-1) as string) as T;
-}
+const ask = <T>(folder: string): T => askPython("check_trl_reward.py", [folder]);
 
 const relative = (found: number, expected: number): number => Math.abs(found - expected) / Math.abs(expected);
 

@@ -3,11 +3,9 @@
  * what is left out for its length. Needs a Python with torch, transformers, trl and datasets: python3 on the PATH, or the one
  * that WEBRLHF_PYTHON names. Skipped, with the reason, where there is none.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { diskFiles } from "webrlhf";
 import type { Tokenizer } from "webrlhf/data";
@@ -19,11 +17,8 @@ import { openKind } from "../data/kinds.ts";
 import trl from "../fixtures/trl.json" with { type: "json" };
 import { gpuReady } from "../helpers.ts";
 import { collect } from "../rlhf/tiny.ts";
-import { whyNot, writeModel } from "./trl.ts";
-
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const script = fileURLToPath(new URL("check_trl_rows.py", import.meta.url));
-const reason = whyNot(python);
+import { askPython } from "./python.ts";
+import { withoutTrl as reason, writeModel } from "./trl.ts";
 
 /** A sequence in the model, and whether each token after the first is learned. */
 interface Row {
@@ -127,12 +122,7 @@ describe.skipIf(reason)(`rows beside TRL's${reason && ` (skipped: ${reason})`}`,
     await writeModel(join(folder, "model"), { shape, files });
     await writeModel(join(folder, "scorer"), { shape, files, kind: ScoreModel });
     writeFileSync(join(folder, "jobs.json"), JSON.stringify(Object.values(jobs)));
-    const env = { ...process.env, CUDA_VISIBLE_DEVICES: "", HF_HUB_OFFLINE: "1" };
-    const done = spawnSync(python, [script, folder], { env, maxBuffer: 1 << 28 });
-    if (done.status !== 0) throw new Error(done.stderr.toString().slice(-3000));
-    const { results } = JSON.parse(done.stdout.toString().trimEnd().split("\n").at(-1) as string) as {
-      results: Row[][];
-    };
+    const { results } = askPython<{ results: Row[][] }>("check_trl_rows.py", [folder]);
     theirs = Object.fromEntries(Object.keys(jobs).map((name, i) => [name, results[i]]));
   }, 600_000);
 

@@ -3,10 +3,23 @@ import { expect } from "vitest";
 import { diskFiles } from "webrlhf";
 import { CausalLM, decoderConfig, modelFiles, type ScoreModel } from "webrlhf/nn";
 import { normal, uint32 } from "../../src/runtime/rng.ts";
-import { whyNot as whyNotAll } from "./python.ts";
+import { whyNot } from "./python.ts";
 
-/** Why the comparison cannot run, or "". */
-export const whyNot = (python: string): string => whyNotAll(python, ["torch", "transformers", "trl", "datasets"]);
+/** Why a comparison with TRL cannot run, or "". */
+export const withoutTrl = whyNot(["torch", "transformers", "trl", "datasets"]);
+
+/** A rate that rises for some steps and then falls in a line, and an optimizer without weight decay: as settings here, and as TRL's. */
+export const linear = (warmup: number) => ({
+  ours: { learningRate: 1e-3, lrSchedulerType: "linear", warmupSteps: warmup } as const,
+  theirs: {
+    learning_rate: 1e-3,
+    lr_scheduler_type: "linear",
+    warmup_steps: warmup,
+    weight_decay: 0,
+    max_grad_norm: 1,
+    adam_beta2: 0.999,
+  },
+});
 
 export const VOCAB = 48;
 
