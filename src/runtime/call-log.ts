@@ -1,4 +1,5 @@
 /** Answers that were paid for, kept by what was asked, in a file that only grows. */
+import { AppendLog, pairIn, pairLine } from "./append-log.ts";
 import type { Files } from "./files.ts";
 import { readText } from "./json-files.ts";
 
@@ -7,16 +8,13 @@ import { readText } from "./json-files.ts";
  * twice. A line that was cut is passed over. Several programs may add to it; each knows what was there when it was opened.
  */
 export class CallLog {
-  readonly path: string;
   private readonly answers: Map<string, string>;
-  private readonly files: Files;
-  private writing: Promise<void> = Promise.resolve();
+  private readonly log: AppendLog;
   /** The last line was cut, and the next one must not be written behind it. */
   private cut: boolean;
 
-  private constructor(files: Files, path: string, answers: Map<string, string>, cut: boolean) {
-    this.files = files;
-    this.path = path;
+  private constructor(log: AppendLog, answers: Map<string, string>, cut: boolean) {
+    this.log = log;
     this.answers = answers;
     this.cut = cut;
   }
@@ -26,10 +24,14 @@ export class CallLog {
     const text = (await readText(files, path)) ?? "";
     const answers = new Map<string, string>();
     for (const line of text.split("\n")) {
-      const entry = parsed(line);
-      if (entry) answers.set(...entry);
+      const [key, answer] = pairIn(line) ?? [];
+      if (typeof key === "string" && typeof answer === "string") answers.set(key, answer);
     }
-    return new CallLog(files, path, answers, text !== "" && !text.endsWith("\n"));
+    return new CallLog(new AppendLog(files, path), answers, text !== "" && !text.endsWith("\n"));
+  }
+
+  get path(): string {
+    return this.log.path;
   }
 
   get(key: string): string | undefined {
@@ -39,20 +41,8 @@ export class CallLog {
   /** With the operating system when the promise resolves. */
   add(key: string, answer: string): Promise<void> {
     this.answers.set(key, answer);
-    const line = `${this.cut ? "\n" : ""}${JSON.stringify([key, answer])}\n`;
+    const line = `${this.cut ? "\n" : ""}${pairLine([key, answer])}`;
     this.cut = false;
-    const written = this.writing.then(() => this.files.append(this.path, line));
-    this.writing = written.catch(() => {}); // whoever added the answer hears of it
-    return written;
-  }
-}
-
-function parsed(line: string): [string, string] | null {
-  try {
-    const value: unknown = JSON.parse(line);
-    const right = Array.isArray(value) && value.length === 2 && value.every((part) => typeof part === "string");
-    return right ? (value as [string, string]) : null;
-  } catch {
-    return null;
+    return this.log.append(line);
   }
 }

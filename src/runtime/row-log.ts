@@ -1,4 +1,5 @@
 /** Rows that come in any order and are kept from the moment they come. */
+import { AppendLog, pairIn, pairLine } from "./append-log.ts";
 import type { Files } from "./files.ts";
 import { readText } from "./json-files.ts";
 
@@ -9,13 +10,10 @@ import { readText } from "./json-files.ts";
 export class RowLog<R> {
   /** Finished rows by their numbers. */
   readonly rows: Map<number, R>;
-  readonly path: string;
-  private readonly files: Files;
-  private writing: Promise<void> = Promise.resolve();
+  private readonly log: AppendLog;
 
-  private constructor(files: Files, path: string, rows: Map<number, R>) {
-    this.files = files;
-    this.path = path;
+  private constructor(log: AppendLog, rows: Map<number, R>) {
+    this.log = log;
     this.rows = rows;
   }
 
@@ -28,38 +26,25 @@ export class RowLog<R> {
     const whole = before?.split("\n").slice(0, -1) ?? [];
     const rows = new Map<number, R>();
     for (const line of whole) {
-      const [id, row] = parsed(line) ?? [];
+      const [id, row] = pairIn(line) ?? [];
       if (typeof id === "number") rows.set(id, row as R);
     }
-    const log = new RowLog(files, path, rows);
-    await files.writeFile(path, [...rows].map(lineOf).join(""));
-    return log;
+    await files.writeFile(path, [...rows].map(pairLine).join(""));
+    return new RowLog(new AppendLog(files, path), rows);
+  }
+
+  get path(): string {
+    return this.log.path;
   }
 
   /** On disk when the promise resolves, as far as the operating system is concerned. */
   add(rows: readonly (readonly [id: number, row: R])[]): Promise<void> {
     for (const [id, row] of rows) this.rows.set(id, row);
-    const text = rows.map(lineOf).join("");
-    const written = this.writing.then(() => this.files.append(this.path, text));
-    this.writing = written.catch(() => {}); // whoever added the row hears of it
-    return written;
+    return this.log.append(rows.map(pairLine).join(""));
   }
 
   /** Waits for what is being written, then deletes the file. */
-  async remove(): Promise<void> {
-    await this.writing;
-    await this.files.remove(this.path);
-  }
-}
-
-const lineOf = (entry: readonly [number, unknown]): string => `${JSON.stringify(entry)}\n`;
-
-/** A disk that was full may have left half a line in the middle. */
-function parsed(line: string): [unknown, unknown] | null {
-  try {
-    const value: unknown = JSON.parse(line);
-    return Array.isArray(value) && value.length === 2 ? (value as [unknown, unknown]) : null;
-  } catch {
-    return null;
+  remove(): Promise<void> {
+    return this.log.remove();
   }
 }
