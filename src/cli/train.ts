@@ -7,6 +7,7 @@ import { type Method, openRun } from "../open/method.ts";
 import { methodLoaders } from "../open/methods/load.ts";
 import type { MethodName } from "../open/methods/names.ts";
 import { writeCard } from "../open/model-card.ts";
+import { type HubTarget, openPush } from "../open/push.ts";
 import { idlePushing, pushSettings } from "../open/push-settings.ts";
 import { logSettings, overwriting } from "../open/settings.ts";
 import { type Change, readChanges } from "../rlhf/changes.ts";
@@ -23,7 +24,6 @@ import { type ClusterChoice, clusterSettingsOf, joinCluster } from "./join-clust
 import { joinLearners, type LearnerChoice, learnerSettingsOf } from "./join-learners.ts";
 import { Progress } from "./progress.ts";
 import { serveMetrics } from "./prometheus.ts";
-import { type HubTarget, openPusher } from "./push.ts";
 import { surroundings, tenths } from "./surroundings.ts";
 import { type Context, defineVerb, Interrupted, type Verb } from "./verb.ts";
 
@@ -87,7 +87,7 @@ export function trainingVerb<T extends SettingsTable = Record<never, never>>(
       const unpushed = idlePushing(o);
       if (unpushed.length > 0) context.terminal.line(`no effect without push_to_hub: ${unpushed.join(", ")}`);
       const files = await diskFiles();
-      const pusher = o.pushToHub ? await openPusher(files, o.outputDir, o, context) : null;
+      const pusher = o.pushToHub ? await openPush(o.outputDir, o, surroundings(context)) : null;
       const served = o.metricsPort === null ? null : await serveMetrics(o.metricsPort);
       const changes = o.changesFrom === null ? [] : await changesIn(files, o.changesFrom);
       const controls = new FolderControls(files, o.outputDir);

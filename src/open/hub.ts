@@ -113,7 +113,7 @@ const isPath = (name: string): boolean =>
   /^\.{0,2}\//.test(name) || isGguf(name) || isDataFile(name) || isAddress(name);
 
 /** The hub as the surroundings and the environment say. */
-async function accessOf(options: HubChoice & Surroundings): Promise<HubOptions & { files: Files }> {
+export async function accessOf(options: HubChoice & Surroundings): Promise<HubOptions & { files: Files }> {
   const { hub = {}, signal, progress, say, offline = false } = options;
   const own = await usualAccess(hub.store);
   const endpoint = hub.endpoint ?? own.endpoint;

@@ -46,6 +46,7 @@ export {
   resolveRecipe,
   type Stage,
 } from "./recipe.ts";
+export { type HubTarget, modelToPush, openPush, type Push } from "./push.ts";
 export {
   goldOf,
   openReward,

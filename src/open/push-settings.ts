@@ -1,5 +1,6 @@
 /** Settings of models that go to the hub, in transformers' names. */
 import { logging } from "../rlhf/settings.ts";
+import type { HubTarget } from "./push.ts";
 
 /** Where a model goes on the hub. */
 export const hubTargetSettings = {
@@ -19,14 +20,12 @@ export const pushSettings = {
 };
 
 /** Settings of the hub that were set though nothing is pushed, by their names in files. */
-export const idlePushing = (o: {
-  pushToHub: boolean;
-  hubModelId: string | null;
-  hubPrivateRepo: boolean | null;
-}): string[] =>
-  o.pushToHub
-    ? []
-    : [...(o.hubModelId === null ? [] : ["hub_model_id"]), ...(o.hubPrivateRepo === null ? [] : ["hub_private_repo"])];
+export const idlePushing = ({
+  pushToHub,
+  hubModelId: name = null,
+  hubPrivateRepo: hidden = null,
+}: HubTarget & { pushToHub: boolean }): string[] =>
+  pushToHub ? [] : [...(name === null ? [] : ["hub_model_id"]), ...(hidden === null ? [] : ["hub_private_repo"])];
 
 /** Whether a setting says whether and where a model is pushed. */
 export const isOfHub = (key: string): boolean => key === "pushToHub" || Object.hasOwn(hubTargetSettings, key);

@@ -9,7 +9,7 @@ import { buffer } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { memoryFiles } from "webrlhf";
 import { main } from "webrlhf/cli";
-import { methods } from "webrlhf/open";
+import { methods, modelToPush, openPush } from "webrlhf/open";
 import { parse } from "yaml";
 import { askingSettings } from "../../src/cli/cluster-settings.ts";
 import { writeCard } from "../../src/open/model-card.ts";
@@ -257,6 +257,23 @@ describe("webrlhf push", () => {
     const empty = join(dir, "empty");
     await mkdir(empty);
     expect((await run("push", empty, "--dry_run")).text).toMatch(/holds no model/);
+  });
+});
+
+describe("a push by the library", () => {
+  it("takes a folder from anywhere, and says what it does", async () => {
+    const files = memoryFiles();
+    await files.writeFiles("made/here", { "config.json": "{}", "model.safetensors": weights, "run.json": "{}" });
+    const said: string[] = [];
+    const around = { files, say: (line: string) => said.push(line), hub: { endpoint: hub.url, token: TOKEN } };
+    const push = await openPush("made/here", { hubModelId: "org/there" }, around);
+    expect([push.id, hub.commits]).toEqual(["org/there", []]);
+    expect((await modelToPush("made/here", around)).map(({ path }) => path)).toEqual(["config.json", "model.safetensors"]);
+    expect(await push.push()).toBe(`${hub.url}/commit/1`);
+    expect(hub.files()).toEqual({ "config.json": Buffer.from("{}"), "model.safetensors": weights });
+    expect(said.at(-1)).toBe(`pushed 2 files: ${hub.url}/commit/1`);
+    await expect((await openPush("nowhere", {}, around)).push()).rejects.toThrow(/holds no model/);
+    await expect(openPush("made/here", { hubModelId: "a/b/c" }, around)).rejects.toThrow(/must be org\/name or name/);
   });
 });
 

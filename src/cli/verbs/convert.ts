@@ -3,13 +3,13 @@ import { convertModel } from "../../nn/convert.ts";
 import { ggufTypes, writeGguf } from "../../nn/gguf.ts";
 import { writeCard } from "../../open/model-card.ts";
 import { ModelOpener } from "../../open/opener.ts";
+import { openPush } from "../../open/push.ts";
 import { pushSettings } from "../../open/push-settings.ts";
 import { hubSettings, overwriting } from "../../open/settings.ts";
 import { logging, model } from "../../rlhf/settings.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { effective, needs, settings, without } from "../../settings/index.ts";
-import { openPusher } from "../push.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
@@ -63,7 +63,7 @@ export const convertVerb = defineVerb({
       return;
     }
     const disk = await diskFiles();
-    const pusher = o.pushToHub ? await openPusher(disk, o.outputDir, o, context) : null;
+    const pusher = o.pushToHub ? await openPush(o.outputDir, o, surroundings(context)) : null;
     const { dtype, tensors, files } = await convertModel(disk, path, o.outputDir, {
       ...(o.dtype !== "auto" && { dtype: o.dtype }),
       maxShardSize: parseSize(o.maxShardSize),

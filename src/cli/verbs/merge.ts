@@ -5,6 +5,7 @@ import { foreignNames } from "../../open/foreign.ts";
 import { writeCard } from "../../open/model-card.ts";
 import { withModels } from "../../open/models.ts";
 import { ModelOpener } from "../../open/opener.ts";
+import { openPush } from "../../open/push.ts";
 import { pushSettings } from "../../open/push-settings.ts";
 import { hubSettings, overwriting } from "../../open/settings.ts";
 import { tokenizerFiles } from "../../open/tokenizer.ts";
@@ -13,7 +14,6 @@ import { UserError } from "../../runtime/errors.ts";
 import { diskFiles } from "../../runtime/files.ts";
 import { settings } from "../../settings/index.ts";
 import { openGpu } from "../gpu.ts";
-import { openPusher } from "../push.ts";
 import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
@@ -44,7 +44,7 @@ export const mergeVerb = defineVerb({
   async run(o, context) {
     const files = await diskFiles();
     const output = o.outputDir as string;
-    const pusher = o.pushToHub ? await openPusher(files, output, o, context) : null;
+    const pusher = o.pushToHub ? await openPush(output, o, surroundings(context)) : null;
     const folder = o.adapterPath as string;
     const opener = new ModelOpener({ ...o, ...surroundings(context) });
     const { path } = await opener.locate(folder);

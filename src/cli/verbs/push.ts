@@ -1,8 +1,8 @@
+import { modelToPush, openPush } from "../../open/push.ts";
 import { hubTargetSettings } from "../../open/push-settings.ts";
 import { data, logging } from "../../rlhf/settings.ts";
-import { diskFiles } from "../../runtime/files.ts";
 import { settings } from "../../settings/index.ts";
-import { modelToPush, openPusher } from "../push.ts";
+import { surroundings } from "../surroundings.ts";
 import { defineVerb } from "../verb.ts";
 import { summaries } from "./summaries.ts";
 
@@ -25,15 +25,14 @@ export const pushVerb = defineVerb({
   ],
   endsAtOnce: true,
   async run(o, context) {
-    const files = await diskFiles();
     const folder = o.modelPath as string;
-    const list = await modelToPush(files, folder);
+    const list = await modelToPush(folder);
     if (o.dryRun) {
       for (const { path, size } of list) context.terminal.result(`${size}\t${path}\n`);
       const bytes = list.reduce((sum, { size }) => sum + size, 0);
       context.terminal.line(`${list.length} files, ${(bytes / 1e6).toFixed(1)} MB, would be pushed`);
       return;
     }
-    await (await openPusher(files, folder, o, context)).push();
+    await (await openPush(folder, o, surroundings(context))).push();
   },
 });

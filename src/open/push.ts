@@ -2,22 +2,29 @@
 import { HubUpload, UncertainCommit, type UploadedFile } from "../io/hub-upload.ts";
 import { UserError } from "../runtime/errors.ts";
 import { type Files, isPartial } from "../runtime/files.ts";
-import { hubEnvironment } from "../runtime/hub-disk.ts";
 import { absolute, basename, join } from "../runtime/paths.ts";
-import type { Terminal } from "./terminal.ts";
+import { accessOf } from "./hub.ts";
+import { filesOf, type Surroundings } from "./surroundings.ts";
 
 /** Where a folder goes. */
 export interface HubTarget {
-  hubModelId: string | null;
-  hubToken: string | null;
-  hubPrivateRepo: boolean | null;
+  /** The model's name on the hub, org/name or name. Default: the folder's name, among the models of the token's owner. */
+  hubModelId?: string | null | undefined;
+  /** A token that may write. Default: the surroundings' own, or the environment's. */
+  hubToken?: string | null | undefined;
+  /** Whether the repository is private, where it is made. Default: as its owner's are. */
+  hubPrivateRepo?: boolean | null | undefined;
 }
 
 /** A repository that may be written to. */
-export interface Pusher {
+export interface Push {
   /** org/name. */
   readonly id: string;
-  push(): Promise<void>;
+  /**
+   * Sends what the folder holds by then, in one commit at the end; returns its address.
+   * @throws UserError that says whether anything of it is on the hub, and how to try again
+   */
+  push(): Promise<string>;
 }
 
 /**
@@ -28,13 +35,13 @@ const STAYS =
 const WEIGHTS = /(^|\/)(config|adapter_config)\.json$/;
 
 /** The files of a folder that are pushed, by their paths in it. */
-export async function pushedFiles(files: Files, folder: string, below = ""): Promise<UploadedFile[]> {
+async function pushedFiles(files: Files, folder: string, below = ""): Promise<UploadedFile[]> {
   const found: UploadedFile[] = [];
   for (const name of await files.list(join(folder, below))) {
     if (STAYS.test(name) || isPartial(name)) continue;
     const path = below === "" ? name : `${below}/${name}`;
     if ((await files.list(join(folder, path))).length > 0) {
-      found.push(...(await pushedFiles(files, folder, path)));
+      for (const file of await pushedFiles(files, folder, path)) found.push(file);
       continue;
     }
     const open = async () => {
@@ -49,9 +56,12 @@ export async function pushedFiles(files: Files, folder: string, below = ""): Pro
   return found;
 }
 
-/** The files of a folder that holds a model. Throws a UserError where it holds none. */
-export async function modelToPush(files: Files, folder: string): Promise<UploadedFile[]> {
-  const found = await pushedFiles(files, folder);
+/**
+ * The files of a model's folder that a push sends: all but those of runs and of this machine.
+ * @throws UserError where it holds no model
+ */
+export async function modelToPush(folder: string, around: Surroundings = {}): Promise<UploadedFile[]> {
+  const found = await pushedFiles(await filesOf(around), folder);
   if (found.some(({ path }) => WEIGHTS.test(path))) return found;
   throw new UserError(`${folder} holds no model: there is no config.json or adapter_config.json in it`);
 }
@@ -60,21 +70,16 @@ export async function modelToPush(files: Files, folder: string): Promise<Uploade
 const nameOf = (folder: string): string => basename(absolute(folder)).replaceAll(/[^\w.-]+/g, "-");
 
 /**
- * Looks whether the hub takes the token, before any work is done; writes nothing.
+ * Looks whether the hub takes the token, before any work is done; writes nothing. The folder may be made afterwards.
  * @throws UserError that says what is missing
  */
-export async function openPusher(
-  files: Files,
-  folder: string,
-  { hubModelId, hubToken, hubPrivateRepo }: HubTarget,
-  { terminal, signal }: { terminal: Terminal; signal?: AbortSignal },
-): Promise<Pusher> {
-  const around = await hubEnvironment();
-  const token = hubToken?.trim() || around.token;
+export async function openPush(folder: string, target: HubTarget = {}, around: Surroundings = {}): Promise<Push> {
+  const { endpoint, fetch, offline, signal, token: known } = await accessOf(around);
+  const token = target.hubToken?.trim() || known;
   if (!token)
     throw new UserError("there is no token for the hub: set the variable HF_TOKEN, or log in with hf auth login");
-  if (around.offline) throw new UserError("HF_HUB_OFFLINE is set: nothing can be pushed");
-  const name = hubModelId ?? nameOf(folder);
+  if (offline) throw new UserError("HF_HUB_OFFLINE is set: nothing can be pushed");
+  const name = target.hubModelId ?? nameOf(folder);
   if (!/^[\w.-]{1,96}(\/[\w.-]{1,96})?$/.test(name)) {
     throw new UserError(
       `hub_model_id must be org/name or name, of letters, digits, ".", "_" and "-", not ${JSON.stringify(name)}`,
@@ -83,11 +88,12 @@ export async function openPusher(
   let told = "";
   const upload = new HubUpload({
     token,
-    endpoint: around.endpoint,
+    endpoint,
     signal,
+    ...(fetch && { fetch }),
     onProgress(path, done, total) {
       const line = `pushing ${path}: ${done === total ? "done" : `${Math.floor((10 * done) / total) * 10} %`}`;
-      if (line !== told) terminal.line(line);
+      if (line !== told) around.say?.(line);
       told = line;
     },
   });
@@ -96,11 +102,12 @@ export async function openPusher(
   return {
     id,
     async push() {
-      const list = await modelToPush(files, folder);
+      const list = await modelToPush(folder, around);
       try {
-        await upload.makeRepo(id, hubPrivateRepo);
+        await upload.makeRepo(id, target.hubPrivateRepo ?? null);
         const url = await upload.push(id, list, `Model of ${basename(absolute(folder))}, by webrlhf`);
-        terminal.line(`pushed ${list.length} files: ${url}`);
+        around.say?.(`pushed ${list.length} files: ${url}`);
+        return url;
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
         const there =
