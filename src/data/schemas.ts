@@ -3,6 +3,7 @@
  * other row must have the same columns. The door for further ones is `registerSchema`.
  */
 import { UserError } from "../runtime/errors.ts";
+import { maxOf, minOf } from "../runtime/extremes.ts";
 import type { ChatMessage, ChatTemplate } from "./chat-template.ts";
 import { checkMessages, conversationText, isConversation, type Style, turnText, withoutNulls } from "./messages.ts";
 import type { DataRecord, Preference } from "./records.ts";
@@ -155,7 +156,7 @@ registerSchema({
     if (!Array.isArray(responses) || all.length !== responses.length || !all.every(Number.isFinite)) {
       throw new UserError(`${where}: "rewards" must hold a number for each of "responses"`);
     }
-    const [best, worst] = [all.indexOf(Math.max(...all)), all.indexOf(Math.min(...all))];
+    const [best, worst] = [all.indexOf(maxOf(all)), all.indexOf(minOf(all))];
     if (best === worst || all[best] === all[worst]) return { skip: "its responses have the same reward" };
     return readAs("preference", { prompt, chosen: responses[best], rejected: responses[worst] }, where, options);
   },

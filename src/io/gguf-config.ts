@@ -1,5 +1,6 @@
 /** The config.json that a GGUF file's metadata describes. */
 import { UserError } from "../runtime/errors.ts";
+import { maxOf } from "../runtime/extremes.ts";
 import type { GgufHeader } from "./gguf.ts";
 import type { GgufMetadata } from "./gguf-metadata.ts";
 
@@ -108,7 +109,7 @@ export class GgufReader {
 
   /** Llama 3's scaling, of which the file keeps only the factor of each frequency. */
   private llama3(factors: Float32Array, theta: number): Json {
-    const scaling = { factor: Math.max(...factors), low_freq_factor: 1, high_freq_factor: 4 };
+    const scaling = { factor: maxOf(factors), low_freq_factor: 1, high_freq_factor: 4 };
     const original = 8192;
     const size = this.optional("rope.dimension_count") ?? this.headDim;
     for (let i = 0; i < factors.length; i++) {

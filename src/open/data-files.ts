@@ -101,7 +101,8 @@ async function namesIn(files: Files, folder: string): Promise<string[]> {
   const found: string[] = [];
   for (const name of await files.list(folder)) {
     const inside = await namesIn(files, join(folder, name));
-    found.push(...(inside.length > 0 ? inside.map((file) => `${name}/${file}`) : [name]));
+    if (inside.length === 0) found.push(name);
+    for (const file of inside) found.push(`${name}/${file}`);
   }
   return found.sort();
 }

@@ -93,7 +93,7 @@ async function contentOf(files: Files, folder: string): Promise<string[]> {
     if (isPartial(name) || name.startsWith(".") || (isModel && noPart.test(name))) continue;
     const below = (await files.list(join(folder, name))).length > 0;
     if (!below) found.push(name);
-    else if (!isModel) found.push(...(await contentOf(files, join(folder, name))).map((file) => `${name}/${file}`));
+    else if (!isModel) for (const file of await contentOf(files, join(folder, name))) found.push(`${name}/${file}`);
   }
   return found;
 }

@@ -2,6 +2,7 @@
 import type { PreferenceExample } from "../data/batches.ts";
 import { nonFinite } from "../nn/finite.ts";
 import type { ScoreModel } from "../nn/models.ts";
+import { maxOf, minOf } from "../runtime/extremes.ts";
 import { concat, reshape } from "../tensor/ops/shape.ts";
 import { endRows, pack, type Sequence } from "./batch.ts";
 import type { PairSafety } from "./losses/pair.ts";
@@ -83,9 +84,9 @@ export function rewardMetrics({ chosen, rejected }: AnswerScores): Record<string
   return {
     accuracy: average(chosen.map((c, i) => Number(c > rejected[i]))),
     margin: average(chosen.map((c, i) => c - rejected[i])),
-    min_reward: Math.min(...all),
+    min_reward: minOf(all),
     mean_reward: average(all),
-    max_reward: Math.max(...all),
+    max_reward: maxOf(all),
   };
 }
 
@@ -97,9 +98,9 @@ export function costMetrics({ chosen, rejected }: AnswerScores, safety: readonly
     accuracy: average(chosen.map((c, i) => Number(c < rejected[i]))),
     accuracy_sign: average(all.map((c, i) => Number(labels[i] ? c < 0 : c > 0))),
     margin: average(chosen.map((c, i) => rejected[i] - c)),
-    min_cost: Math.min(...all),
+    min_cost: minOf(all),
     mean_cost: average(all),
-    max_cost: Math.max(...all),
+    max_cost: maxOf(all),
   };
 }
 

@@ -6,6 +6,7 @@ import { proto } from "../../src/io/protobuf.ts";
 import { Line } from "../../src/serve/line.ts";
 import { serverDefaults } from "../../src/serve/options.ts";
 import { Turns } from "../../src/serve/train/turns.ts";
+import { writePassOutput } from "../../src/serve/train/wire.ts";
 import { type Datum, datum, passBody, type TinyTraining, TrainingClient, tinyTraining } from "./training-client.ts";
 
 const ids = [40, 41, 42, 43];
@@ -100,6 +101,30 @@ describe("passes that cannot be", () => {
     await expect(send(5)).rejects.toThrow(/datum 0: model_input has no tokens/);
     await expect(send(6)).rejects.toThrow(/with a sparse tensor of \[1,262144\] the data have more values/);
     await expect(send(20_000)).rejects.toThrow(/the data have more values/);
+  });
+
+  it.each([3, 500_000])("a tensor of %i dimensions is refused in words", async (count) => {
+    const tensor = proto.whole(
+      proto.bytes(1, new Uint8Array(24)),
+      proto.int(3, 2),
+      proto.ints(4, Array(count).fill(1)),
+    );
+    const entry = proto.message(2, proto.text(1, "target_tokens"), proto.bytes(2, tensor));
+    const head = passBody(model, client.next(model), { ...good, data: [], forwardOnly: true });
+    const sent = client.done("forward_backward", proto.whole(head, proto.message(3, entry)));
+    await expect(sent).rejects.toThrow(/a tensor has more than 2 dimensions: each token has one number/);
+  });
+
+  it("answers to many sequences are written whole", () => {
+    const many = Array.from({ length: 150_000 }, () => new Float32Array(1));
+    const together = writePassOutput(many, Array(many.length).fill(null), {});
+    expect(together.length).toBeGreaterThan(12 * many.length); // a number and an end of each
+    const apart = writePassOutput(
+      many,
+      many.map((_, i) => (i % 2 === 0 ? null : 1)),
+      {},
+    );
+    expect(apart.length).toBeGreaterThan(2 * together.length);
   });
 
   it("a sparse tensor cannot grow beyond the request", async () => {

@@ -50,7 +50,7 @@ function template(part: Part): Around {
     else if (typeof token === "string" && Object.hasOwn(special, token)) {
       const ids = isObject(special[token]) ? special[token].ids : undefined;
       if (!Array.isArray(ids) || !ids.every(isId)) return part.fail(`has no ids for ${brief(token)}`);
-      around[texts === 0 ? "prefix" : "suffix"].push(...(ids as number[]));
+      for (const id of ids as number[]) around[texts === 0 ? "prefix" : "suffix"].push(id);
     } else return part.fail(`has ${brief(piece)} in its template`);
   }
   if (texts !== 1) part.fail(`has a template with ${texts} places for a text, not one`);

@@ -1,4 +1,6 @@
 /** What can go wrong with responses: their ends, their lengths, their variety, their scores. */
+
+import { maxOf } from "../../runtime/extremes.ts";
 import { showNumber } from "../text.ts";
 import { course, type Diagnosis, type Evidence, mean, percent, type SeenResponse } from "./evidence.ts";
 
@@ -84,7 +86,7 @@ export const responses: readonly Diagnosis[] = [
       if (new Set(rows.map(({ prompt }) => prompt)).size < 6) return null;
       const counts = new Map<string, number>();
       for (const { response } of rows) counts.set(response, (counts.get(response) ?? 0) + 1);
-      const share = Math.max(...counts.values()) / rows.length;
+      const share = maxOf(counts.values()) / rows.length;
       return share > 0.5 ? `${percent(share)} of the shown responses are the same text.` : null;
     },
   },
@@ -122,7 +124,7 @@ export const responses: readonly Diagnosis[] = [
       const rows = newest(run).filter(({ kl }) => kl && kl.length >= 10);
       const heavy = rows.filter(({ kl = [] }) => {
         const total = kl.reduce((sum, term) => sum + Math.max(0, term), 0);
-        return total > 1 && Math.max(...kl) > 0.8 * total;
+        return total > 1 && maxOf(kl) > 0.8 * total;
       });
       if (rows.length < 4 || heavy.length <= rows.length / 2) return null;
       return `In ${percent(heavy.length / rows.length)} of the shown responses one token has over 80 % of the KL.`;

@@ -1,4 +1,6 @@
 /** What the page shows of the runs that are chosen: findings, curves, responses, time. Text in, HTML out. */
+
+import { maxOf } from "../../runtime/extremes.ts";
 import { type ChartSpec, looksOf } from "../chart.ts";
 import type { Evidence, Finding } from "../diagnoses/evidence.ts";
 import { everyPoint, type Named } from "../diagnoses/evidence.ts";
@@ -129,7 +131,7 @@ function groups(rows: readonly ShownResponse[]): ShownResponse[][] {
 }
 
 function groupOf(rows: readonly ShownResponse[], colour: Colouring): string {
-  const most = Math.max(...rows.flatMap((row) => coloured(row, colour).map(Math.abs)), 1e-12);
+  const most = Math.max(maxOf(rows.flatMap((row) => coloured(row, colour).map(Math.abs))), 1e-12);
   const body = rows
     .map((row) => {
       const end = row.ended ? "" : " (cut off)";

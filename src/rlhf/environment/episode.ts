@@ -104,7 +104,7 @@ export async function playEpisode(
       if (room < 1) break;
       const drawn = await draw(Uint32Array.from(transcript.ids), room, turn);
       const { text, raw } = transcript.wrote(drawn.ids);
-      logProbs.push(...Array.from(drawn.logProbs));
+      for (const logProb of Array.from(drawn.logProbs)) logProbs.push(logProb);
       const { calls, broken } = toolCalls(raw);
       const action = { text, ids: Uint32Array.from(drawn.ids), calls, broken, turn, ended: drawn.ended };
       let reply: ArrayLike<number> | null = null;

@@ -74,7 +74,7 @@ export class Transcript {
 
   /** Takes messages that nobody sees any more. */
   closed(observation: Observation | undefined): void {
-    if (isMessages(observation)) this.#messages?.push(...observation);
+    if (isMessages(observation)) this.#hear(observation);
   }
 
   /**
@@ -104,8 +104,12 @@ export class Transcript {
   /** Puts in what the environment said, by the tokens that `reply` gave. */
   said(observation: Observation, ids: ArrayLike<number>): void {
     this.#append(ids, 0);
-    if (isMessages(observation)) this.#messages?.push(...observation);
+    if (isMessages(observation)) this.#hear(observation);
     else this.#messages = null;
+  }
+
+  #hear(messages: readonly ChatMessage[]): void {
+    for (const message of messages) this.#messages?.push(message);
   }
 
   /** What follows the end of a turn, which the policy has written itself. */

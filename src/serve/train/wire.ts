@@ -3,6 +3,7 @@
  * and samples. Field numbers are those of the `tinker` package's definitions.
  */
 import { type ProtoBytes, proto, protoFields } from "../../io/protobuf.ts";
+import { joinedBytes } from "../../runtime/joined-bytes.ts";
 import { ApiError } from "../errors.ts";
 
 /** A tensor as it came: flat, row by row. */
@@ -142,6 +143,9 @@ function aligned(bytes: Uint8Array, size: number): ArrayBuffer {
 
 const [FLOAT32, INT64] = [1, 2];
 
+/** Losses take a number for each token, or a row of them. */
+const MOST_DIMENSIONS = 2;
+
 function readTensor(bytes: Uint8Array, room: Room): WireTensor {
   let dtype = 0;
   let dense: Uint8Array | null = null;
@@ -151,7 +155,16 @@ function readTensor(bytes: Uint8Array, room: Room): WireTensor {
     if (field === 1) dense = message(value);
     else if (field === 2) sparse = message(value);
     else if (field === 3) dtype = number(value);
-    else if (field === 4) shape.push(...(typeof value === "number" ? [value] : varints(value)));
+    else if (field === 4) {
+      for (const size of typeof value === "number" ? [value] : varints(value)) {
+        if (shape.push(size) > MOST_DIMENSIONS) {
+          throw new ApiError(
+            400,
+            `a tensor has more than ${MOST_DIMENSIONS} dimensions: each token has one number, or one row of them`,
+          );
+        }
+      }
+    }
   }
   if (dtype !== FLOAT32 && dtype !== INT64) throw new ApiError(400, "a tensor's dtype must be float32 or int64");
   const integers = dtype === INT64;
@@ -235,13 +248,13 @@ export function writePassOutput(
   const told = Object.entries(metrics).map(([name, value]) =>
     proto.message(3, proto.text(1, name), proto.double(2, value)),
   );
-  return proto.whole(proto.text(1, "ArrayRecord"), ...records, ...told);
+  return joinedBytes([proto.text(1, "ArrayRecord"), ...records, ...told]);
 }
 
 function record(logProbs: readonly Float32Array[], width: number | null): ProtoBytes[] {
   const ends = [0];
   for (const { byteLength } of logProbs) ends.push((ends.at(-1) as number) + byteLength);
-  const data = proto.whole(...logProbs.map(raw));
+  const data = joinedBytes(logProbs.map(raw));
   const batched = [
     proto.bytes(1, data),
     proto.bytes(2, raw(BigInt64Array.from(ends, BigInt))),
