@@ -37,7 +37,7 @@ const WEIGHTS = /(^|\/)(config|adapter_config)\.json$/;
 /** The files of a folder that are pushed, by their paths in it. */
 async function pushedFiles(files: Files, folder: string, below = ""): Promise<UploadedFile[]> {
   const found: UploadedFile[] = [];
-  for (const name of await files.list(join(folder, below))) {
+  for (const name of await files.list(below === "" ? folder : join(folder, below))) {
     if (STAYS.test(name) || isPartial(name)) continue;
     const path = below === "" ? name : `${below}/${name}`;
     if ((await files.list(join(folder, path))).length > 0) {

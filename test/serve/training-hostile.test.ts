@@ -329,6 +329,31 @@ describe("limits", () => {
     }
   });
 
+  it("holds of passes that wait what was sent, and not what it is laid out to", async () => {
+    const width = 1 << 15;
+    const small = await tinyTraining({}, { maxRequestTokens: width });
+    try {
+      const own = await new TrainingClient(small.server.url).open();
+      const mine = await own.createModel();
+      const input = (name: string, dtype: number) => {
+        const empty = proto.message(2, proto.bytes(2, new Uint8Array(16)));
+        const tensor = proto.whole(empty, proto.int(3, dtype), proto.ints(4, [1, width]));
+        return proto.message(2, proto.text(1, name), proto.bytes(2, tensor));
+      };
+      const token = proto.message(1, proto.message(1, proto.bytes(1, Uint8Array.of(40, 0, 0, 0))));
+      const data = proto.message(3, token, input("target_tokens", 2), input("logprobs", 1), input("advantages", 1));
+      const before = process.memoryUsage().arrayBuffers;
+      // The first one is missing.
+      for (let seq = 2; seq < 12; seq++) {
+        const head = passBody(mine, seq, { loss_fn: "importance_sampling", data: [], forwardOnly: true });
+        await own.post("forward_backward", proto.whole(head, data));
+      }
+      expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(5 * 12 * width); // of ten
+    } finally {
+      await small.stop();
+    }
+  });
+
   it("asks for the key that the server was started with, as the package sends it", async () => {
     const keyed = await tinyTraining({}, { apiKey: "tml-secret" });
     try {

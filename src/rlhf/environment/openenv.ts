@@ -3,7 +3,7 @@
  * JSON messages `reset` and `step` are answered by `observation`, with the reward and whether the episode is over, or by `error`.
  * (The server's POST /reset and /step make a new environment for every request, so that no episode can be played by them.)
  */
-import { isPrivate, serverUrl } from "../../io/http.ts";
+import { boundedText, isPrivate, serverUrl } from "../../io/http.ts";
 import { UserError } from "../../runtime/errors.ts";
 import { uint32 } from "../../runtime/rng.ts";
 import type { Environment, Episode, Outcome } from "./environment.ts";
@@ -21,7 +21,7 @@ export interface OpenEnvOptions {
   open?: (url: string) => SocketLike;
 }
 
-/** Characters of a message at most. */
+/** Characters of a message, and bytes of a schema, at most. */
 const LONGEST = 1 << 20;
 /** Milliseconds that the server has to say what its actions are. */
 const PATIENCE = 10_000;
@@ -109,9 +109,7 @@ async function fieldOf(base: string, named: string | null, ask: typeof fetch): P
   try {
     const answer = await ask(`${base}/schema`, { signal: AbortSignal.timeout(PATIENCE) });
     if (!answer.ok) throw new Error(`it answered ${answer.status}`);
-    const text = await answer.text();
-    if (text.length > LONGEST) throw new Error(`its schema has ${text.length} characters`);
-    schema = JSON.parse(text) as typeof schema;
+    schema = JSON.parse(await boundedText(answer, LONGEST, where)) as typeof schema;
   } catch (error) {
     throw new UserError(`${where}: no OpenEnv server that says what its actions are: ${(error as Error).message}`);
   }

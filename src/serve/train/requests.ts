@@ -1,6 +1,6 @@
 /** What is asked of a model in training, in its turn: passes, steps, saving and loading. */
 import { PARTIAL } from "../../runtime/files.ts";
-import { ApiError, badField } from "../errors.ts";
+import { badField } from "../errors.ts";
 import type { Fields } from "../fields.ts";
 import { expiry, inner, metadata, optionalText, text } from "./ask.ts";
 import { type About, isName, type Kind, type Place, pathOf, placeOf } from "./checkpoints.ts";
@@ -13,8 +13,6 @@ import type { SamplingSessions } from "./sampling.ts";
 import { checkLoadable, refuseToken, type Trained, type TrainedModels } from "./trained.ts";
 import { passHead, readPass, writePassOutput } from "./wire.ts";
 
-/** All bodies of passes that wait for their turn may hold this many of the largest ones. */
-const BODIES_AT_ONCE = 16;
 /** Of a model's folders for sampling clients, the newest so many stay. */
 const MOST_PASSING = 8;
 
@@ -22,7 +20,6 @@ export class TrainingRequests {
   private readonly context: Context;
   private readonly trained: TrainedModels;
   private readonly sampling: SamplingSessions;
-  private heldBytes = 0;
 
   constructor(context: Context, trained: TrainedModels, sampling: SamplingSessions) {
     this.context = context;
@@ -32,14 +29,9 @@ export class TrainingRequests {
 
   /** Answers `forward_backward`, and `forward`, which is one of its fields. */
   pass(body: Uint8Array): object {
-    const { maxBodyBytes, maxRequestTokens, models } = this.context;
+    const { maxRequestTokens, models } = this.context;
     const { modelId, seqId, forwardOnly } = passHead(body);
-    const trained = this.trained.find(modelId);
-    if (this.heldBytes + body.length > maxBodyBytes * BODIES_AT_ONCE && !trained.turns.isNext(seqId)) {
-      throw new ApiError(429, "The server holds as much data as it can. Please try again later.", { retrySeconds: 2 });
-    }
     const prepare = () => {
-      this.heldBytes += body.length;
       const { lossFn, config: given, data } = readPass(body, maxRequestTokens);
       const loss = lossOf(lossFn);
       const config = lossConfig(loss, lossFn, given);
@@ -52,10 +44,8 @@ export class TrainingRequests {
         return { proto: writePassOutput(logProbs, widths, { "loss:sum": sum }) };
       };
     };
-    const over = () => {
-      this.heldBytes -= body.length;
-    };
-    return this.trained.inTurn(trained, seqId, prepare, { passes: !forwardOnly, over });
+    const kind = { passes: !forwardOnly, bytes: body.length };
+    return this.trained.inTurn(this.trained.find(modelId), seqId, prepare, kind);
   }
 
   /** Answers `optim_step`. */

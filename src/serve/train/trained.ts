@@ -12,6 +12,9 @@ import { Turns } from "./turns.ts";
 /** The update is multiplied by this over the rank, as clients of this protocol expect. */
 const ALPHA = 32;
 
+/** All bodies of passes that wait for their turn may hold this many of the largest ones. */
+const BODIES_AT_ONCE = 16;
+
 /** What an adapter adapts. */
 export interface Shape {
   rank: number;
@@ -38,6 +41,8 @@ export interface Trained extends Shape {
 export class TrainedModels {
   private readonly context: Context;
   private readonly all = new Map<string, Trained>();
+  /** Of passes that wait for their turn. */
+  private heldBytes = 0;
 
   constructor(context: Context) {
     this.context = context;
@@ -123,34 +128,46 @@ export class TrainedModels {
   /**
    * Takes in a request that has its turn among the model's others. What is wrong with it is its result, and not refused at once:
    * the client counts it, and the next one has its turn after it.
-   * @param prepare reads the request now, and gives what is to be done when it is its turn
+   * @param prepare reads the request, and gives what is to be done. It is called when it is the request's turn: what is read may be far
+   * larger than what was sent
    * @param passes it is to add gradients, without which the next step must not be taken
-   * @param over is called when a request that was prepared is done
+   * @param bytes what is held of it until then
    */
   inTurn(
     trained: Trained,
     seq: number,
     prepare: () => (model: TrainingModel) => Promise<Outcome>,
-    { passes = false, over = () => {} }: { passes?: boolean; over?: () => void } = {},
+    { passes = false, bytes = 0 }: { passes?: boolean; bytes?: number } = {},
   ): object {
-    const { futures, sessions } = this.context;
+    const { futures, sessions, maxBodyBytes } = this.context;
     sessions.seen(trained.session);
     const requestId = `${trained.id}:${seq}`;
     const answer = { request_id: requestId, model_id: trained.id };
     if (futures.has(requestId)) return answer;
     trained.turns.check(seq);
     futures.checkRoom();
-    let work: (model: TrainingModel) => Promise<Outcome>;
-    try {
-      work = prepare();
-    } catch (error) {
-      work = async (model) => {
+    if (bytes > 0 && this.heldBytes + bytes > maxBodyBytes * BODIES_AT_ONCE && !trained.turns.isNext(seq)) {
+      throw tooMany("The server holds as much data as it can. Please try again later.");
+    }
+    const turn = async () => {
+      const model = this.ready(trained);
+      let work: ReturnType<typeof prepare>;
+      try {
+        work = prepare();
+      } catch (error) {
         if (passes) model.breakStep(`a forward_backward before it was refused: ${(error as Error).message}`);
         throw error;
-      };
-    }
-    const turn = () => this.guarded(trained, async () => work(this.ready(trained)));
-    futures.begin(requestId, () => trained.turns.take(seq, turn).finally(over));
+      }
+      return work(model);
+    };
+    this.heldBytes += bytes;
+    futures.begin(requestId, async () => {
+      try {
+        return await trained.turns.take(seq, () => this.guarded(trained, turn));
+      } finally {
+        this.heldBytes -= bytes;
+      }
+    });
     return answer;
   }
 

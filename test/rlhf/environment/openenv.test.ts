@@ -130,6 +130,9 @@ describe("an OpenEnv server's environment", () => {
     await expect(opened({ properties: {} })).rejects.toThrow("no text field that a policy could write");
     const broken = (async () => new Response("no", { status: 404 })) as typeof fetch;
     await expect(openEnvEnvironment(address, { open, fetch: broken })).rejects.toThrow("it answered 404");
+    const more = { pull: (to: ReadableStreamDefaultController<Uint8Array>) => to.enqueue(new Uint8Array(1 << 16)) };
+    const endless = (async () => new Response(new ReadableStream(more))) as typeof fetch;
+    await expect(openEnvEnvironment(address, { open, fetch: endless })).rejects.toThrow("more than 1048576 bytes");
     const chosen = await openEnvEnvironment(address, { open, fetch: schemaOf(two), field: "code" });
     const { step } = await chosen.reset({ prompt: { text: "", ids: new Uint32Array() }, seed: 1, signal: quiet() });
     await step(said("print(1)"));
