@@ -24,16 +24,21 @@ export interface TinyTraining {
   stop(): Promise<void>;
 }
 
-/** A server over a tiny random model that clients may train. */
+/**
+ * A server over a tiny random model that clients may train.
+ * @param change changes the model before it is saved and served
+ */
 export async function tinyTraining(
   limits: Partial<TrainingLimits> = {},
   options: Partial<ServerOptions> = {},
+  change: (base: CausalLM) => void = () => {},
 ): Promise<TinyTraining> {
   process.setMaxListeners(100);
   await gpuReady();
   const dir = await mkdtemp(join(tmpdir(), "webrlhf-training-"));
   const files = await diskFiles();
   const base = new CausalLM(tinyConfig()).initialize(1);
+  change(base);
   await files.writeFolder(join(dir, "base"), { ...(await modelFiles(base)), ...tokenizerFiles(tokenizer) });
   const opened = await openTextModel(join(dir, "base"), {}, () => ({ name: "tiny", slots: 4 }));
   const folder = join(dir, "saved");
