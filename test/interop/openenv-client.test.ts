@@ -4,10 +4,9 @@ import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { guessEnvironment } from "webrlhf/rlhf";
 import { serveEnvironment } from "../../src/serve/openenv/server.ts";
-import { whyNot } from "./python.ts";
+import { python, whyNot } from "./python.ts";
 
-const python = process.env.WEBRLHF_PYTHON ?? "python3";
-const reason = whyNot(python, ["openenv", "websockets"]);
+const reason = whyNot(["openenv", "websockets"]);
 if (reason) console.log(`skipped, OpenEnv's client: ${reason}`);
 
 describe.skipIf(reason !== "")("openenv-core's client", () => {
