@@ -37,6 +37,7 @@ export { ModelOpener, type ModelOptions, type PeftOptions } from "./opener.ts";
 export { loadPlugins, type PluginApi } from "./plugins.ts";
 export { type AskedFormat, type PrecisionOptions, weightFormat, weightFormats } from "./precision.ts";
 export { type Product, produce } from "./produce.ts";
+export { type HubTarget, modelToPush, openPush, type Push } from "./push.ts";
 export {
   type Overrides,
   parseRecipe,
@@ -46,7 +47,6 @@ export {
   resolveRecipe,
   type Stage,
 } from "./recipe.ts";
-export { type HubTarget, modelToPush, openPush, type Push } from "./push.ts";
 export {
   goldOf,
   openReward,

@@ -268,7 +268,10 @@ describe("a push by the library", () => {
     const around = { files, say: (line: string) => said.push(line), hub: { endpoint: hub.url, token: TOKEN } };
     const push = await openPush("made/here", { hubModelId: "org/there" }, around);
     expect([push.id, hub.commits]).toEqual(["org/there", []]);
-    expect((await modelToPush("made/here", around)).map(({ path }) => path)).toEqual(["config.json", "model.safetensors"]);
+    expect((await modelToPush("made/here", around)).map(({ path }) => path)).toEqual([
+      "config.json",
+      "model.safetensors",
+    ]);
     expect(await push.push()).toBe(`${hub.url}/commit/1`);
     expect(hub.files()).toEqual({ "config.json": Buffer.from("{}"), "model.safetensors": weights });
     expect(said.at(-1)).toBe(`pushed 2 files: ${hub.url}/commit/1`);
