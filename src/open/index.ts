@@ -1,5 +1,6 @@
 /** Names become things: models, tokenizers, rewards, datasets and runs, in Node, in Deno and in browsers. */
 
+export type { UploadedFile } from "../io/hub-upload.ts";
 export type { SettingsTable } from "../settings/index.ts";
 export type { DataFilesOptions } from "./data-files.ts";
 export { type OpenDatasetOptions, openDataset } from "./datasets.ts";
