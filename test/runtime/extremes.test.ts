@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { schemaOf } from "../../src/data/schemas.ts";
+import { schemaOf } from "webrlhf/data";
 import { maxOf, minOf } from "../../src/runtime/extremes.ts";
 
 const many = Array.from({ length: 200_000 }, (_, i) => (i * 7919) % 199_999);

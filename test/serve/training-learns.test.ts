@@ -1,7 +1,7 @@
 /** What a training server is for, from a client's side: models that get better, and are sampled as they have become. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Parameter } from "webrlhf";
 import { normal } from "../../src/runtime/rng.ts";
-import type { Parameter } from "../../src/tensor/params.ts";
 import { type Datum, datum, type TinyTraining, TrainingClient, tinyTraining } from "./training-client.ts";
 
 let tiny: TinyTraining;
