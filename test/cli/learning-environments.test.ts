@@ -6,14 +6,13 @@ import { environmentPrompts, environmentReward, evaluatePolicy, trainIteratively
 import { copyOf } from "../../src/rlhf/partners.ts";
 import { gpuReady } from "../helpers.ts";
 import { imitating } from "../rlhf/environment/play.ts";
-import { guessing } from "../rlhf/environment/problems.ts";
+import { littleGuessing } from "../rlhf/environment/problems.ts";
 
-const problem = { ...guessing(3), imitation: { steps: 80, episodes: 256, rate: 0.01 } };
-const { environment, tokenizer, tokens, maxTurns } = problem;
+const { environment, tokenizer, tokens, maxTurns } = littleGuessing;
 let start: CausalLM;
 beforeAll(async () => {
   await gpuReady();
-  start = await imitating(problem, 1);
+  start = await imitating(littleGuessing, 1);
   return () => start.destroy();
 }, 60_000);
 

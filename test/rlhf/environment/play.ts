@@ -5,6 +5,7 @@ import {
   environmentPrompts,
   environmentReward,
   environmentSampler,
+  type PpoSettings,
   type Prompt,
   type Sequence,
   type TrainEvent,
@@ -32,8 +33,8 @@ export interface Problem {
   size?: Partial<DecoderConfig>;
   /** A weak player, whom policies imitate before they learn by themselves. */
   player: Player;
-  /** How it is imitated: steps on as many of its episodes as are played. */
-  imitation: { steps: number; episodes: number; rate: number };
+  /** How it is imitated: steps on so many each of the episodes that it plays. Of the steps the part `warmup` warms up. */
+  imitation: { steps: number; batch: number; episodes: number; rate: number; warmup: number };
   /** Longest response. */
   tokens: number;
   maxTurns: number;
@@ -74,15 +75,16 @@ export async function demonstrations(
 
 /** A policy that has imitated the problem's player. */
 export async function imitating(problem: Problem, seed: number): Promise<CausalLM> {
-  const { steps, episodes, rate } = problem.imitation;
+  const { steps, batch, episodes, rate, warmup } = problem.imitation;
   const policy = wordPolicy(problem.tokenizer, seed, problem.size);
   const train = await demonstrations(problem, environmentPrompts(problem.environment, episodes, seed + 1000), seed);
   const o = {
     seed,
     maxSteps: steps,
     learningRate: rate,
-    perDeviceTrainBatchSize: 64,
+    perDeviceTrainBatchSize: batch,
     lrSchedulerType: "linear" as const,
+    warmupSteps: warmup,
   };
   for await (const _ of trainSft({ policy }, { train }, o));
   return policy;
@@ -95,9 +97,12 @@ export interface Learning {
   prompts: number;
   samples: number;
   rate: number;
-  ppoRate: number;
+  /** Passes over each rollout. */
+  passes: number;
   /** Weight of an entropy bonus, which keeps a policy from settling on what came well by chance. */
   entropy: number;
+  /** What PPO is set to, where it differs. */
+  ppo: Partial<PpoSettings>;
 }
 
 /** The methods by their names. */
@@ -116,7 +121,7 @@ export function learning(
   method: Method,
   problem: Problem,
   policy: CausalLM,
-  { seed, steps, prompts, samples, rate, ppoRate, entropy }: Learning,
+  { seed, steps, prompts, samples, rate, passes, entropy, ppo }: Learning,
 ): AsyncGenerator<TrainEvent> {
   const { environment, tokenizer, tokens, maxTurns } = problem;
   const models = { policy, environment, rewards: environmentReward, tokenizer };
@@ -137,14 +142,13 @@ export function learning(
     maxGradNorm: 1,
   };
   if (method === "PPO") {
-    const critic = { clipRangeValue: 100, criticLearningRate: 0.01, lam: 1 };
-    const o = { klCoef: 0, whitenAdvantages: false, learningRate: ppoRate, rolloutBatchSize: prompts };
-    return trainPpo(models, data, { dialect: "paddle", ...common, ...critic, ...o });
+    return trainPpo(models, data, { ...common, rolloutBatchSize: prompts, numPpoEpochs: passes, klCoef: 0, ...ppo });
   }
+  const free = { numIterations: passes, beta: 0 };
   if (method === "REINFORCE++") {
-    return trainReinforce(models, data, { ...common, beta: 0, generationBatchSize: prompts * samples });
+    return trainReinforce(models, data, { ...common, ...free, generationBatchSize: prompts * samples });
   }
-  return methods[method](models, data, { ...common, beta: 0 });
+  return methods[method](models, data, { ...common, ...free });
 }
 
 /** What came of a policy that learned by a method. */
