@@ -14,17 +14,17 @@ export interface Problem {
 
 const NAMES = ["Tom", "Mia", "Ben", "Zoe", "Sam", "Lily"];
 const THINGS = ["pears", "cards", "books", "balls", "hats", "pens"];
+const HAS = ["has", "keeps"];
+const JOINS = ["and", "then"];
 /** What verbs do to a number. */
 const VERBS = { "+": ["buys", "finds", "gets"], "-": ["eats", "loses", "sells"] } as const;
 type Sign = keyof typeof VERBS;
 const SIGNS: readonly Sign[] = ["+", "-"];
-/** The largest number in a problem; results may be larger. */
-const MOST = 9;
 /** The share of all problems that is held out. */
 const HELD_OUT = 0.2;
 
 /** A stream of uniform numbers in [0, 1) for a seed (Vigna's splitmix, 32 bits). */
-function randomNumbers(seed: number): () => number {
+export function randomNumbers(seed: number): () => number {
   let state = Math.imul(seed + 1, 0x9e3779b9);
   return () => {
     state = (state + 0x9e3779b9) | 0;
@@ -41,14 +41,14 @@ type Sums = readonly [start: number, ...changes: (readonly [sign: Sign, by: numb
 
 const after = (value: number, sign: Sign, by: number): number => (sign === "+" ? value + by : value - by);
 
-/** All of them that stay at or above 0, each once, in an order of its own; the last fifth is held out. */
-function allSums(): Sums[] {
+/** All of them with numbers up to `most` that stay at or above 0, each once, in an order of its own; the last fifth is held out. */
+function allSums(most: number): Sums[] {
   const all: Sums[] = [];
-  for (let start = 1; start <= MOST; start++) {
+  for (let start = 1; start <= most; start++) {
     for (const first of SIGNS) {
-      for (let x = 1; x <= MOST; x++) {
+      for (let x = 1; x <= most; x++) {
         for (const second of SIGNS) {
-          for (let y = 1; y <= MOST; y++) {
+          for (let y = 1; y <= most; y++) {
             const between = after(start, first, x);
             if (between >= 0 && after(between, second, y) >= 0) all.push([start, [first, x], [second, y]]);
           }
@@ -64,13 +64,7 @@ function allSums(): Sums[] {
 function told([start, ...changes]: Sums, random: () => number): Problem {
   const [name, things] = [pick(NAMES, random), pick(THINGS, random)];
   const deeds = changes.map(([sign, by]) => `${pick(VERBS[sign], random)} ${by}`);
-  const content = pick(
-    [
-      `${name} has ${start} ${things}, ${deeds.join(" and ")}. How many are left?`,
-      `There are ${start} ${things}. ${name} ${deeds.join(", then ")}. How many are left?`,
-    ],
-    random,
-  );
+  const content = `${name} ${pick(HAS, random)} ${start} ${things}, ${deeds.join(` ${pick(JOINS, random)} `)}. How many are left?`;
   let value = start;
   const working = changes.map(([sign, by]) => {
     const before = value;
@@ -80,9 +74,12 @@ function told([start, ...changes]: Sums, random: () => number): Problem {
   return { prompt: [{ role: "user", content }], working, answer: value };
 }
 
-/** n problems for a seed. Those of "test" have numbers and signs together that no problem of "train" has, whatever their words. */
-export function problems(n: number, seed: number, split: "train" | "test" = "train"): Problem[] {
-  const all = allSums();
+/**
+ * n problems for a seed. Those of "test" have numbers and signs together that no problem of "train" has, whatever their words.
+ * @param most the largest number in them; results may be larger
+ */
+export function problems(n: number, seed: number, split: "train" | "test" = "train", most = 9): Problem[] {
+  const all = allSums(most);
   const trained = Math.round(all.length * (1 - HELD_OUT));
   const own = split === "test" ? all.slice(trained) : all.slice(0, trained);
   const random = randomNumbers(seed);

@@ -4,8 +4,14 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import ts from "typescript";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { openDataset, openRewards } from "webrlhf/open";
+import { diskFiles, openDevice } from "webrlhf";
+import { main } from "webrlhf/cli";
+import type { Tokenizer } from "webrlhf/data";
+import { modelFiles } from "webrlhf/nn";
+import { openDataset, openRewards, tokenizerFiles } from "webrlhf/open";
 import type { Response } from "webrlhf/rlhf";
+import { imitate } from "../../examples/arithmetic.ts";
+import { silentTerminal } from "../cli/terminal.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -58,3 +64,32 @@ it("arithmetic/problems.ts is a dataset of conversations with their answers, and
   expect(test.length).toBeGreaterThan(300);
   expect(test.filter(({ working }) => known.has(working.join()))).toEqual([]);
 });
+
+it("the reward and the dataset work from the command line, on a model that arithmetic.ts has kept", async () => {
+  await openDevice();
+  const pupil = path.join(folder, "pupil");
+  const imitation = { answers: 64, steps: 2, batch: 8, rate: 1e-3 };
+  const practice = { steps: 0, problems: 0, rate: 0 };
+  const lesson = { seed: 1, withTool: false, most: 9, width: 16, imitation, practice, tests: 0 };
+  const policy = await imitate(lesson, () => {});
+  const files = { ...(await modelFiles(policy)), ...tokenizerFiles(policy.tokenizer as Tokenizer) };
+  await (await diskFiles()).writeFolder(pupil, files);
+  policy.destroy();
+  const terminal = silentTerminal();
+  const out = path.join(folder, "grpo");
+  const code = await main(
+    [
+      ...["grpo", "--model_name_or_path", pupil, "--dataset_name", await compiled("arithmetic/problems.ts")],
+      ...["--reward", await compiled("rewards/arithmetic.ts"), "--output_dir", out, "--max_train_samples", "8"],
+      ...["--reward_funcs", "builtin:regex?pattern=[A-Z]"], // what an untrained model can earn, too
+      ..."--generation_batch_size 16 --max_completion_length 20 --max_steps 1".split(" "),
+    ],
+    terminal,
+  );
+  expect(code, terminal.written.join("")).toBe(0);
+  const metrics = JSON.parse(await readFile(path.join(out, "metrics.jsonl"), "utf8"));
+  const [answer, working, letter] = ["answer", "working", "builtin:regex?pattern=[A-Z]"].map(
+    (n) => metrics[`rewards/${n}`],
+  );
+  expect(metrics.reward).toBeCloseTo(answer + 0.25 * working + letter, 10);
+}, 60_000);

@@ -2,7 +2,8 @@
 import { expect, it } from "vitest";
 import { openRewards } from "webrlhf/open";
 import type { Response } from "webrlhf/rlhf";
-import dataset, { problems } from "../../examples/arithmetic/problems.ts";
+import dataset, { problems, randomNumbers } from "../../examples/arithmetic/problems.ts";
+import { answered, careless } from "../../examples/arithmetic/pupil.ts";
 import tool from "../../examples/arithmetic/tool.ts";
 import rewards, { answer, working } from "../../examples/rewards/arithmetic.ts";
 import { said } from "./environment/said.ts";
@@ -46,6 +47,41 @@ it("grades the answer by the row, and the sums one by one", async () => {
   const opened = await openRewards([rewards.answer, rewards.working.score]);
   expect(opened.map(({ name }) => name)).toEqual(["answer", "working"]);
   expect(await opened[0](graded("#### 9", row))).toEqual([1]);
+});
+
+it("has a pupil whose sums are right and follow from each other, and whose answers mostly are not", () => {
+  const random = randomNumbers(5);
+  const all = problems(4000, 4, "train").map((problem) => ({ ...careless(problem, random), right: problem.answer }));
+  const right = all.filter((one) => one.answer === one.right).length / all.length;
+  expect(right).toBeGreaterThan(0.2);
+  expect(right).toBeLessThan(0.4);
+  for (const { sums, answer } of all) {
+    let before = sums[0].split(" ")[0];
+    for (const sum of sums) {
+      const [a, sign, b, , c] = sum.split(" ");
+      expect([a, Number(c)]).toEqual([before, Number(a) + Number(`${sign}${b}`)]);
+      before = c;
+    }
+    expect(String(answer)).toBe(before);
+  }
+  expect(new Set(all.map(({ sums }) => sums.length))).toEqual(new Set([1, 2]));
+});
+
+it("has the pupil answer in words, or turn by turn with the calculator", () => {
+  const [problem] = problems(1, 4);
+  // Of these random numbers the pupil does both sums.
+  const { sums, answer } = careless(problem, randomNumbers(3));
+  const [first, second] = sums.map((sum) => sum.split(" = "));
+  const call = (of: string) => ({ role: "assistant", content: `{"name":"sum","parameters":{"of":" ${of}"}}` });
+  expect(answered(problem, false, randomNumbers(3)).messages).toEqual([
+    ...problem.prompt,
+    { role: "assistant", content: `${sums[0]}. ${sums[1]}. #### ${answer}` },
+  ]);
+  expect(answered(problem, true, randomNumbers(3)).messages).toEqual([
+    ...problem.prompt,
+    ...[call(first[0]), { role: "tool", content: first[1] }, call(second[0]), { role: "tool", content: second[1] }],
+    { role: "assistant", content: `${answer}` },
+  ]);
 });
 
 it("has a calculator that adds and subtracts, and an answer that counts", async () => {
