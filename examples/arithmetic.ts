@@ -158,7 +158,7 @@ export async function main(log: Log = console.log): Promise<void> {
       withTool,
       most: 4,
       width: 32,
-      imitation: { answers: 256, steps: 60, batch: 16, rate: 0.01 },
+      imitation: { answers: 256, steps: 30, batch: 16, rate: 0.01 },
       practice: { steps: 4, problems: 4, rate: 0.001 },
       tests: 32,
     };

@@ -78,7 +78,7 @@ function told([start, ...changes]: Sums, random: () => number): Problem {
  * n problems for a seed. Those of "test" have numbers and signs together that no problem of "train" has, whatever their words.
  * @param most the largest number in them; results may be larger
  */
-export function problems(n: number, seed: number, split: "train" | "test" = "train", most = 9): Problem[] {
+export function problems(n: number, seed: number, split: "train" | "test" = "train", most = 6): Problem[] {
   const all = allSums(most);
   const trained = Math.round(all.length * (1 - HELD_OUT));
   const own = split === "test" ? all.slice(trained) : all.slice(0, trained);
@@ -86,6 +86,6 @@ export function problems(n: number, seed: number, split: "train" | "test" = "tra
   return Array.from({ length: n }, () => told(pick(own, random), random));
 }
 
-/** Rows for the command line: as many of a split as there are different sums. */
+/** Rows for the command line. */
 export default ({ split }: { split: string }): Problem[] =>
   split === "test" ? problems(400, 2, "test") : problems(2000, 1, "train");
