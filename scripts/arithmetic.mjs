@@ -34,7 +34,7 @@ const VARIANTS = { reward: "reward from a file", tool: "calculator, in turns" };
 const LESSON = {
   most: 6,
   width: 64,
-  imitation: { answers: 8192, steps: 800, batch: 32, rate: 0.006 },
+  imitation: { answers: 8192, steps: 700, batch: 32, rate: 0.006 },
   tests: 512,
 };
 const PRACTICE = {
