@@ -1,5 +1,5 @@
 /**
- * Word problems of arithmetic, as GSM8K's but small: a fresh model learns from a careless pupil, who gets one in three or four right,
+ * Word problems of arithmetic, as GSM8K's but small: a fresh model learns from a careless pupil, who gets about one in three right,
  * and then by itself: from a reward that verifies answers (`rewards/arithmetic.ts`), or with a calculator in turns of their own
  * (`arithmetic/tool.ts`). It is tested with problems whose numbers it has never seen together. `main` shows how the parts go
  * together; `scripts/arithmetic.mjs` runs the same at length.

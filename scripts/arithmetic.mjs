@@ -137,10 +137,12 @@ function page() {
 
 \`node scripts/arithmetic.mjs\` makes this page and [its numbers](arithmetic.json) with the program \`examples/arithmetic.ts\`: problems of two steps such
 as "Tom has 6 pears, buys 5 and eats 3. How many are left?", with numbers up to ${most}. A fresh model of two layers and ${Math.max(...sizes).toLocaleString("en")}
-parameters learns for ${imitation.steps} steps from the answers of a careless pupil, who gets one in three or four right
+parameters learns for ${imitation.steps} steps from the answers of a careless pupil, who gets about one in three right
 (\`examples/arithmetic/pupil.ts\`), and then by GRPO from rollouts of ${reward.problems} problems with 8 responses each: ${reward.steps} by the reward
 \`examples/rewards/arithmetic.ts\`, which verifies the answer and the sums that lead to it; or ${tool.steps} by the answer alone, where a tool does
-the sums, each in a turn of its own (\`examples/arithmetic/tool.ts\`). Settings were sought on the seeds 1 and 11.
+the sums, each in a turn of its own (\`examples/arithmetic/tool.ts\`). Settings were sought on the seeds 1 and 11. (Seed 11, with 600 steps of imitation and
+120 of GRPO, ended at 79.3 % by the reward and 91.8 % with the calculator; imitation, and GRPO by the
+reward, were made longer then.)
 
 Shown is the share of ${tests} held-out problems, less those that come twice, that is solved at the first try: drawn at the temperature 1, and by the most probable
 tokens. No problem that was learned from has their numbers and signs together. Of ${kept.length} runs ${reached} end above ${100 * ENOUGH} %, drawn. Seconds are of a software
