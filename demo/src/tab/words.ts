@@ -99,7 +99,7 @@ const zh: Words = {
     drawing: "正在生成回答。",
     "standing by": "待命:更快的标签页和机器已经够用。",
   },
-  enough: (others, seconds) => `${others} 个已够用;${seconds} 秒后再询问。`,
+  enough: (others) => `${others} 个已够用;几秒后再询问。`,
   file: (name, done, total) => `${name}:${done} / ${total}`,
   doing: "现在",
   jobs: "完成的任务",
